@@ -1,0 +1,33 @@
+.PHONY: help install format lint typecheck test bench bench-kernels bench-trainer gpu-check
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+install: ## create .venv with every package, editable, and the development tools
+	uv sync
+
+format: ## rewrite the code in the house style
+	uv run ruff format .
+	uv run ruff check --fix .
+
+lint: ## check style without changing anything
+	uv run ruff format --check .
+	uv run ruff check .
+
+typecheck: ## check the types of the four packages
+	uv run mypy packages/parser/src packages/kernels/src packages/data/src packages/trainer/src
+
+test: ## run every CPU test, benchmarks once each
+	uv run pytest
+
+bench: ## time the pytest-benchmark groups of every package
+	uv run pytest packages --benchmark-enable --benchmark-only
+
+bench-kernels: ## one table of merge-kernel ratios, measured round-robin
+	uv run python packages/kernels/benchmarks/table.py
+
+bench-trainer: ## one table of whole steps against stock TRL
+	uv run python packages/trainer/benchmarks/table.py
+
+gpu-check: ## build, test and time on a CUDA machine, under ten minutes
+	bash scripts/gpu_check.sh

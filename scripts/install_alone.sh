@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Install each package into an empty environment, beside only the packages that it may import, and import it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+constraints="$work/constraints.txt"
+sed -n '/^constraint-dependencies/,/^\]/p' pyproject.toml | grep -oE '"[^"]+"' | tr -d '"' >"$constraints"
+
+alone() { # package, packages it may import...
+    local name=$1 env="$work/$1"
+    shift
+    uv venv --quiet "$env"
+    uv pip install --quiet --python "$env/bin/python" --constraints "$constraints" "$@"
+    (cd "$work" && "$env/bin/python" -W error -c "import triptych_$name as package; print('triptych_$name alone:', len(package.__all__), 'names')")
+}
+alone parser ./packages/parser
+alone kernels ./packages/kernels
+alone data ./packages/parser ./packages/data
+alone trainer ./packages/parser ./packages/kernels ./packages/data ./packages/trainer

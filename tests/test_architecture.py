@@ -1,0 +1,99 @@
+"""The house rules that no single package can check: import arrows, a parser that needs nothing, honest exports."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("parser", "kernels", "data", "trainer")
+ARROWS = {"parser": set(), "kernels": set(), "data": {"parser"}, "trainer": {"parser", "kernels", "data"}}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / "packages" / package / "src" / f"triptych_{package}").rglob("*.py"))
+
+
+def imported_modules(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    froms = {
+        node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    }
+    return names | froms
+
+
+def module_name(path: Path) -> str:
+    relative = path.relative_to(ROOT / "packages").with_suffix("")
+    parts = relative.parts[2:]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_follow_the_arrows(package):
+    allowed = {f"triptych_{name}" for name in ARROWS[package] | {package}}
+    for path in sources(package):
+        ours = {name.split(".")[0] for name in imported_modules(path) if name.startswith("triptych_")}
+        assert ours <= allowed, f"{path.relative_to(ROOT)} imports {sorted(ours - allowed)}, allowed are {sorted(allowed)}"
+
+
+def test_every_package_has_sources():
+    assert all(len(sources(package)) > 1 for package in PACKAGES)
+
+
+def test_parser_sources_name_only_the_standard_library():
+    for path in sources("parser"):
+        tops = {name.split(".")[0] for name in imported_modules(path)}
+        outside = tops - set(sys.stdlib_module_names) - {"triptych_parser"}
+        assert not outside, f"{path.relative_to(ROOT)} imports {sorted(outside)}"
+
+
+def test_importing_the_parser_loads_nothing_outside_the_standard_library():
+    code = (
+        "import sys; before = set(sys.modules); import triptych_parser;"
+        "print(sorted({name.split('.')[0] for name in set(sys.modules) - before}"
+        " - set(sys.stdlib_module_names) - {'triptych_parser'}))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_importing_a_package_prints_nothing_and_patches_no_setting(package):
+    code = f"import triptych_{package}, os; os.environ.pop('x', None)"
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_all_is_honest(package):
+    module = importlib.import_module(f"triptych_{package}")
+    assert module.__all__, "a package exports something"
+    assert len(set(module.__all__)) == len(module.__all__)
+    for name in module.__all__:
+        assert getattr(module, name) is not None, name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_submodule_exports_exist(package):
+    for path in sources(package):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        declares = any(
+            isinstance(node, (ast.Assign, ast.AnnAssign)) and "__all__" in ast.unparse(node).split("=")[0]
+            for node in tree.body
+        )
+        if declares:
+            module = importlib.import_module(module_name(path))
+            missing = [name for name in module.__all__ if not hasattr(module, name)]
+            assert not missing, f"{path.relative_to(ROOT)} exports {missing}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_declares_only_the_arrows(package):
+    text = (ROOT / "packages" / package / "pyproject.toml").read_text(encoding="utf-8")
+    for other in PACKAGES:
+        if other != package and other not in ARROWS[package]:
+            assert f"triptych-{other}" not in text
