@@ -1,0 +1,111 @@
+"""Name the function, the sample and the completion when a reward function fails or returns something unusable."""
+
+import functools
+import inspect
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from triptych_trainer.rewards.completion import completion_text
+from triptych_trainer.rewards.row import Completion, Reward, is_column
+
+SHOWN_CHARACTERS = 200
+
+
+class RewardError(RuntimeError):
+    """A reward function failed on a sample."""
+
+
+def guarded(reward: Reward) -> Reward:
+    """Wrap a reward function, plain or async, so that its failures become `RewardError`s that say where.
+
+    After a failure the rows are tried one by one to find the culprit; otherwise only the results are checked.
+    """
+    name = getattr(reward, "__name__", type(reward).__name__)
+
+    if inspect.iscoroutinefunction(reward) or inspect.iscoroutinefunction(getattr(reward, "__call__", None)):  # noqa: B004
+
+        @functools.wraps(reward)
+        async def call_async(*, completions: Sequence[Completion], **arguments: Any) -> list[float | None]:
+            try:
+                scores = await reward(completions=completions, **arguments)
+            except Exception as error:
+                for k in range(len(completions)):
+                    try:
+                        await reward(**_one_row(k, completions, arguments))
+                    except Exception as row_error:
+                        raise _failure(name, row_error, k, completions, arguments) from error
+                raise _batch_failure(name, error, completions) from error
+            return _checked(scores, name=name, completions=completions, arguments=arguments)
+
+        call_async.__name__ = name  # TRL names the metric after it
+        return call_async
+
+    @functools.wraps(reward)
+    def call(*, completions: Sequence[Completion], **arguments: Any) -> list[float | None]:
+        try:
+            scores = reward(completions=completions, **arguments)
+        except Exception as error:
+            for k in range(len(completions)):
+                try:
+                    reward(**_one_row(k, completions, arguments))
+                except Exception as row_error:
+                    raise _failure(name, row_error, k, completions, arguments) from error
+            raise _batch_failure(name, error, completions) from error
+        return _checked(scores, name=name, completions=completions, arguments=arguments)
+
+    call.__name__ = name
+    return call
+
+
+def _one_row(k: int, completions: Sequence[Completion], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    one = {name: [value[k]] if is_column(value, len(completions)) else value for name, value in arguments.items()}
+    return {"completions": [completions[k]], **one}
+
+
+def _checked(
+    scores: Any, *, name: str, completions: Sequence[Completion], arguments: Mapping[str, Any]
+) -> list[float | None]:
+    """Return the scores as floats; one finite number or None per completion."""
+    scores = scores.tolist() if hasattr(scores, "tolist") else scores
+    if not isinstance(scores, Sequence) or len(scores) != len(completions):
+        got = f"{len(scores)} values" if isinstance(scores, Sequence) else type(scores).__name__
+        raise RewardError(
+            f"reward {name!r} returned {got}; expected a list of {len(completions)}, one number or None per completion"
+        )
+    for k, score in enumerate(scores):
+        if score is not None and not (isinstance(score, numbers.Real) and math.isfinite(score)):
+            raise RewardError(
+                f"reward {name!r} returned {score!r} on {_where(k, completions, arguments)}; "
+                "expected a finite number, or None for 'not scored'"
+            )
+    return [None if score is None else float(score) for score in scores]
+
+
+def _failure(
+    name: str, error: Exception, k: int, completions: Sequence[Completion], arguments: Mapping[str, Any]
+) -> RewardError:
+    return RewardError(
+        f"reward {name!r} raised {type(error).__name__}: {error} on {_where(k, completions, arguments)}; "
+        "a reward must return a number for any completion: handle this one in the function"
+    )
+
+
+def _batch_failure(name: str, error: Exception, completions: Sequence[Completion]) -> RewardError:
+    return RewardError(
+        f"reward {name!r} raised {type(error).__name__}: {error} on a batch of {len(completions)} completions, "
+        "on none of them alone: look for what it shares between rows"
+    )
+
+
+def _where(k: int, completions: Sequence[Completion], arguments: Mapping[str, Any]) -> str:
+    def value(name: str) -> Any:
+        column: Any = arguments.get(name)
+        return column[k] if is_column(column, len(completions)) else None
+
+    sample, source = value("example_id"), value("source")
+    text = completion_text(completions[k])
+    shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + f"... ({len(text)} characters)"
+    origin = f" ({source})" if source else ""
+    return f"sample {'?' if sample is None else sample}{origin}, completion {k} of {len(completions)}: {shown!r}"

@@ -1,0 +1,109 @@
+"""Find a reward by name, by `module:function` or by `path/to/file.py:function`."""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from triptych_trainer.rewards.correctness import accuracy_reward
+from triptych_trainer.rewards.layout import format_reward
+from triptych_trainer.rewards.row import Reward
+
+KNOWN_REWARDS: Mapping[str, Callable[..., Reward]] = {
+    "accuracy": accuracy_reward,
+    "format": format_reward,
+}
+
+
+def load_reward(spec: str) -> Reward:
+    """Return the reward function that `spec` names.
+
+    `accuracy` is a known reward; `accuracy(mode="choice")` one with options; `package.module:function` and
+    `path/to/file.py:function` are the user's own. Raises ValueError saying what was found and what to write.
+    """
+    head, options = _split_options(spec)
+    if ":" in head:
+        return _own_reward(head, options, spec=spec)
+    if head not in KNOWN_REWARDS:
+        close = difflib.get_close_matches(head, KNOWN_REWARDS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(
+            f"unknown reward {head!r}{hint}; known rewards: {', '.join(KNOWN_REWARDS)}; "
+            "for your own function write 'module:function' or 'path/to/file.py:function'"
+        )
+    build = KNOWN_REWARDS[head]
+    _check_options(build, options, spec=spec)
+    return build(**options)
+
+
+def _split_options(spec: str) -> tuple[str, dict[str, Any]]:
+    """Split `name(key=literal, ...)` into the name and its options; a Windows or odd path without `)` has none."""
+    head, opened, _ = spec.strip().partition("(")
+    if not opened or not spec.strip().endswith(")"):
+        return spec.strip(), {}
+    try:
+        call = ast.parse(f"_({spec.strip()[len(head) + 1 : -1]})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
+            raise ValueError("options are given by name")
+        return head.strip(), {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"cannot read the options of reward {spec!r} ({error}); write them as Python literals by name, "
+            'for example accuracy(mode="choice")'
+        ) from error
+
+
+def _own_reward(target: str, options: Mapping[str, Any], *, spec: str) -> Reward:
+    if options:
+        raise ValueError(f"reward {spec!r}: only known rewards take options; write a function that has them set")
+    location, _, name = target.rpartition(":")
+    module = _load_file(Path(location), spec=spec) if location.endswith(".py") else _load_module(location, spec=spec)
+    if not hasattr(module, name):
+        functions = [key for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"]
+        raise ValueError(
+            f"reward {spec!r}: {location} has no {name!r}; its functions are: {', '.join(functions) or 'none'}"
+        )
+    function = getattr(module, name)
+    if not callable(function) or inspect.isclass(function):
+        raise ValueError(f"reward {spec!r}: expected a function, {name!r} is {type(function).__name__}")
+    return function
+
+
+def _load_file(path: Path, *, spec: str) -> ModuleType:
+    if not path.is_file():
+        raise ValueError(f"reward {spec!r}: no file {path} (looked from {Path.cwd()}); check the path before ':'")
+    unique = f"triptych_reward_{path.stem}_{zlib.crc32(bytes(path.resolve())):08x}"
+    module_spec = importlib.util.spec_from_file_location(unique, path.resolve())
+    assert module_spec is not None  # the name ends in .py
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module  # dataclasses and pickling look the module up by name
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_spec.name]
+        raise ValueError(f"reward {spec!r}: {path} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _load_module(name: str, *, spec: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(
+            f"reward {spec!r}: cannot import {name!r} ({error}); install it, run from the folder that holds it "
+            "with PYTHONPATH=. , or write 'path/to/file.py:function'"
+        ) from error
+
+
+def _check_options(build: Callable[..., Reward], options: Mapping[str, Any], *, spec: str) -> None:
+    known = list(inspect.signature(build).parameters)
+    if unknown := [key for key in options if key not in known]:
+        raise ValueError(f"reward {spec!r}: unknown option {unknown[0]!r}; it has: {', '.join(known) or 'none'}")

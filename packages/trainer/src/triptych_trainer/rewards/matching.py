@@ -1,0 +1,127 @@
+"""Compare an answer with the expected one: exact, numeric, choice, yes/no, math. Pure; 1.0 is right, 0.0 is wrong.
+
+An answer that names two different candidates ("A or B", "3 or 4") is wrong in every mode: hedging must not pay.
+"""
+
+import importlib.util
+import logging
+import math
+import re
+import unicodedata
+from collections.abc import Callable
+
+Matcher = Callable[[str, str], bool]
+
+_NUMBER = re.compile(
+    r"(?<![\w.])[-+\u2212]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*/\s*\d+)?\s*%?"
+)
+_LEADING_CHOICE = re.compile(r"\s*[(\[]?([A-Z])(?:[)\].:,]|\s*$)", re.IGNORECASE)
+_NAMED_CHOICE = re.compile(r"\b(?:answer|option|choice)\s*(?:is|:)?\s*[(\[]?([A-Z])\b", re.IGNORECASE)
+_LONE_CAPITAL = re.compile(r"(?<![\w'])([B-HJ-Z]|[AI](?!\s+(?!or\b|and\b)[a-z]))(?![\w'])")  # not the article, not "I"
+_ANOTHER_CHOICE = re.compile(r"\W*(?:or|and|[/,&+])\W*([A-Z])\b", re.IGNORECASE)
+_YES_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+
+
+def same_text(answer: str, expected: str) -> bool:
+    """Compare after Unicode normalisation, without case, surrounding quotes or final punctuation."""
+    return _plain(answer) == _plain(expected)
+
+
+def same_number(answer: str, expected: str, *, relative_tolerance: float = 1e-6) -> bool:
+    """Compare the only number of each text; `50%` equals `50` and `0.5`, `1,234` equals `1234`, `1/2` equals `0.5`."""
+    got, wanted = only_number(answer), only_number(expected)
+    if got is None or wanted is None:
+        return False
+    (value, percent), (target, target_percent) = got, wanted
+    values = [value, value / 100] if percent and not target_percent else [value]
+    targets = [target, target / 100] if target_percent and not percent else [target]
+    return any(math.isclose(a, b, rel_tol=relative_tolerance, abs_tol=1e-12) for a in values for b in targets)
+
+
+def same_choice(answer: str, expected: str) -> bool:
+    """Compare option letters: `B`, `(b)`, `B. the cat`, `The answer is B`."""
+    letter = choice_letter(answer)
+    return letter is not None and letter == choice_letter(expected)
+
+
+def same_yes_no(answer: str, expected: str) -> bool:
+    """Compare `yes` and `no`: the first word decides, else the only one of the two that occurs."""
+    word = yes_or_no(answer)
+    return word is not None and word == yes_or_no(expected)
+
+
+def same_math(answer: str, expected: str) -> bool:
+    """Compare as mathematics with math-verify; raises ValueError saying how to install it."""
+    if not math_verify_installed():
+        raise ValueError("the mode 'math' needs the package math-verify: run `pip install math-verify`")
+    from math_verify import parse, verify  # type: ignore[import-not-found]
+
+    for name in ("math_verify.parser", "math_verify.grader"):  # they warn on every call made without a time limit
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Signals, which its time limits use, work in the main thread only.
+    gold, got = (parse(_as_latex(text), parsing_timeout=None) for text in (expected, answer))
+    return bool(verify(gold, got, timeout_seconds=None))
+
+
+def same_any(answer: str, expected: str) -> bool:
+    """Compare by what the expected answer looks like: yes/no, an option letter, a number, LaTeX, else text."""
+    return same_text(answer, expected) or looks_like(expected)(answer, expected)
+
+
+def looks_like(expected: str) -> Matcher:
+    """Return the matcher that fits the form of an expected answer."""
+    text = expected.strip()
+    if text.lower().rstrip(".") in ("yes", "no"):
+        return same_yes_no
+    if re.fullmatch(r"[(\[]?[A-Z][)\].:]?", text):
+        return same_choice
+    if _NUMBER.fullmatch(text.rstrip(".")):
+        return same_number
+    if ("\\" in text or "$" in text) and math_verify_installed():
+        return same_math
+    return same_text
+
+
+def only_number(text: str) -> tuple[float, bool] | None:
+    """Return (value, has a percent sign) if the text holds one number, or one number repeated, else None."""
+    found = {_value(match.group()) for match in _NUMBER.finditer(text)}
+    return found.pop() if len(found) == 1 else None
+
+
+def choice_letter(text: str) -> str | None:
+    """Return the option letter in upper case if the text names exactly one, else None."""
+    rest = text.strip()
+    if leading := _LEADING_CHOICE.match(rest):
+        return None if _ANOTHER_CHOICE.match(rest, leading.end(1)) else leading.group(1).upper()
+    found = {m.upper() for m in _NAMED_CHOICE.findall(rest)} or set(_LONE_CAPITAL.findall(rest))
+    return found.pop() if len(found) == 1 else None
+
+
+def yes_or_no(text: str) -> str | None:
+    """Return "yes" or "no": the first word if it is one of them, else the only one that occurs."""
+    words = [word.lower() for word in _YES_NO.findall(text)]
+    if not words:
+        return None
+    first = re.match(r"\W*(yes|no)\b", text, re.IGNORECASE)
+    return first.group(1).lower() if first else words[0] if len(set(words)) == 1 else None
+
+
+def math_verify_installed() -> bool:
+    """Say whether math-verify can be imported."""
+    return importlib.util.find_spec("math_verify") is not None
+
+
+def _plain(text: str) -> str:
+    collapsed = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return collapsed.strip("\"'`*").rstrip(".!").strip("\"'`* ")
+
+
+def _value(text: str) -> tuple[float, bool]:
+    percent = text.rstrip().endswith("%")
+    number, _, divisor = text.rstrip(" %").replace(",", "").replace("\u2212", "-").partition("/")
+    denominator = float(divisor) if divisor.strip() else 1.0
+    return (float(number) / denominator if denominator else math.nan), percent
+
+
+def _as_latex(text: str) -> str:
+    return text if "$" in text or "\\boxed" in text else f"${text}$"

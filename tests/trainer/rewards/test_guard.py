@@ -1,0 +1,94 @@
+import asyncio
+import inspect
+
+import pytest
+from triptych_trainer.rewards import RewardError, accuracy_reward, guarded
+
+COLUMNS = {
+    "example_id": ["a", "b"],
+    "source": ["d.jsonl:1", "d.jsonl:2"],
+    "prompts": ["p"] * 2,
+    "completion_ids": [[1]] * 2,
+}
+
+
+def brittle(completions, **columns):
+    return [1.0 / len(text) for text in completions]
+
+
+async def brittle_later(completions, **columns):
+    await asyncio.sleep(0)
+    return brittle(completions)
+
+
+def test_a_good_reward_passes_through_with_its_name():
+    assert guarded(brittle)(completions=["ab", "a"], **COLUMNS) == [0.5, 1.0]
+    assert guarded(brittle).__name__ == "brittle"
+    assert guarded(accuracy_reward())(completions=["x", "y"], answer=["x", "x"], **COLUMNS) == [1.0, 0.0]
+
+
+def test_an_exception_names_function_sample_and_completion():
+    expected = (
+        r"reward 'brittle' raised ZeroDivisionError: .* on sample b \(d.jsonl:2\), completion 1 of 2: ''; "
+        "a reward must return a number for any completion"
+    )
+    with pytest.raises(RewardError, match=expected) as caught:
+        guarded(brittle)(completions=["ab", ""], **COLUMNS)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_an_async_reward_stays_async_and_is_guarded():
+    reward = guarded(brittle_later)
+    assert inspect.iscoroutinefunction(reward)
+    assert asyncio.run(reward(completions=["ab", "a"], **COLUMNS)) == [0.5, 1.0]
+    with pytest.raises(RewardError, match=r"'brittle_later' raised ZeroDivisionError: .* on sample b"):
+        asyncio.run(reward(completions=["ab", ""], **COLUMNS))
+
+
+def test_an_exception_that_no_single_row_repeats_names_the_batch():
+    def alone(completions, **columns):
+        if len(completions) > 1:
+            raise KeyError("shared")
+        return [0.0]
+
+    with pytest.raises(RewardError, match="on a batch of 2 completions, on none of them alone"):
+        guarded(alone)(completions=["x", "y"], **COLUMNS)
+
+    async def alone_later(completions, **columns):
+        return alone(completions)
+
+    with pytest.raises(RewardError, match="on a batch of 2 completions, on none of them alone"):
+        asyncio.run(guarded(alone_later)(completions=["x", "y"], **COLUMNS))
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([1.0], "returned 1 values; expected a list of 2"),
+        (1.0, "returned float; expected a list of 2"),
+        ([1.0, float("nan")], "returned nan on sample b .* expected a finite number, or None"),
+        (["good", 1.0], "returned 'good' on sample a"),
+    ],
+)
+def test_unusable_results_are_named(scores, message):
+    with pytest.raises(RewardError, match=message):
+        guarded(lambda **_: scores)(completions=["x", "y"], **COLUMNS)
+
+
+def test_none_and_tensors_are_results():
+    torch = pytest.importorskip("torch")
+    assert guarded(lambda **_: [None, True])(completions=["x", "y"], **COLUMNS) == [None, 1.0]
+    assert guarded(lambda **_: torch.tensor([0.25, 1]))(completions=["x", "y"], **COLUMNS) == [0.25, 1.0]
+
+
+def test_an_object_with_call_keeps_its_class_name():
+    class Scorer:
+        def __call__(self, completions, **columns):
+            return [0.0 for _ in completions]
+
+    assert guarded(Scorer()).__name__ == "Scorer"
+
+
+def test_a_long_completion_is_shown_by_its_start():
+    with pytest.raises(RewardError, match=r"x{200}\.\.\. \(500 characters\)"):
+        guarded(lambda **_: 1 / 0)(completions=["x" * 500])
