@@ -1,0 +1,108 @@
+"""The demo's samples: determinism, answers that follow from the places, and the exact worth of the places."""
+
+from collections import Counter
+
+import pytest
+from PIL import ImageChops
+from triptych_trainer.demo import CHANCE, FAMILIES, draw_picture, make_sample, place_markers
+from triptych_trainer.demo.task import MARKER, ORDINALS
+
+NUM_SAMPLES = 300
+GOLDEN = [
+    ("After : <image> . Before : <image> . Which colour was it after ?", ("red", "purple"), "red"),
+    (
+        "Shelf C : <image> <image> <image> . Shelf B : . Shelf A : . Which shelf holds red ?",
+        ("yellow", "red", "green"),
+        "C",
+    ),
+    ("Look at <image> , <image> , <image> . Which one is blue ?", ("blue", "yellow", "red"), "first"),
+]
+
+
+def samples_of(family, *, num_samples=NUM_SAMPLES):
+    first = FAMILIES.index(family)
+    return [make_sample(first + 3 * k, seed=0, split="train") for k in range(num_samples)]
+
+
+def read_answer(sample):
+    """Answer a question by reading where its markers stand, independently of how it was made."""
+    words = sample.question.split()
+    labels, label, seen = [], None, 0
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        if after == ":":
+            label = word
+        if word == MARKER:
+            labels.append(label or ORDINALS[seen])
+            seen += 1
+    asked = words[-2]
+    if sample.family == "before":
+        return dict(zip((label.lower() for label in labels), sample.colours, strict=True))[asked]
+    return dict(zip(sample.colours, labels, strict=True))[asked]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_answer_is_what_the_places_say(family):
+    for sample in samples_of(family):
+        assert sample.answer == read_answer(sample), sample
+        assert sample.question.split().count(MARKER) == len(sample.pictures)
+
+
+def test_a_sample_is_a_function_of_seed_split_and_index():
+    sample = make_sample(7, seed=0, split="train")
+    assert sample == make_sample(7, seed=0, split="train")
+    others = [make_sample(7, seed=1, split="train"), make_sample(7, seed=0, split="heldout")]
+    assert all(sample.pictures != other.pictures for other in others)
+
+
+def test_golden_samples():
+    assert [
+        (sample.question, sample.colours, sample.answer)
+        for sample in (make_sample(index, seed=0, split="golden") for index in range(3))
+    ] == GOLDEN
+
+
+def test_pictures_differ_and_show_their_colour():
+    images = [image for index in range(60) for image in make_sample(index, seed=0, split="train").images()]
+    assert {image.size for image in images} == {(56, 56)}
+    assert {image.mode for image in images} == {"RGB"}
+    assert len({image.tobytes() for image in images}) == len(images)
+    picture = make_sample(0, seed=0, split="train").pictures[0]
+    assert draw_picture(picture).getpixel(picture.centre) == picture.paint
+    assert ImageChops.difference(draw_picture(picture), draw_picture(picture)).getbbox() is None
+
+
+def test_moving_the_markers_keeps_words_and_pictures():
+    for index in range(60):
+        sample = make_sample(index, seed=0, split="train")
+        moved = sample.prompt(placement="first").split()
+        assert moved[: len(sample.pictures)] == [MARKER] * len(sample.pictures)
+        assert [word for word in moved if word != MARKER] == [w for w in sample.question.split() if w != MARKER]
+
+
+def test_unknown_placement_is_refused():
+    with pytest.raises(ValueError, match=r"expected one of \('in_place', 'first'\), got 'last'"):
+        place_markers("<image> a", placement="last")
+
+
+def test_with_images_first_the_shelf_cannot_be_told():
+    """Rank of the asked picture and number of pictures, all that is left to see, do not shift the shelf's odds."""
+    seen = Counter()
+    for sample in samples_of("shelf", num_samples=6000):
+        asked = sample.question.split()[-2]
+        names = [
+            word
+            for word, before in zip(sample.question.split()[1:], sample.question.split(), strict=False)
+            if before == "Shelf"
+        ]
+        seen[sample.colours.index(asked), len(sample.pictures), names.index(sample.answer)] += 1
+    for rank, count in {(rank, count) for rank, count, _ in seen}:
+        places = [seen[rank, count, place] for place in range(3)]
+        shares = [number / sum(places) for number in places]
+        assert shares == pytest.approx([CHANCE["shelf"]] * 3, abs=0.06), (rank, count, shares)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_hasty_answer_is_right_at_chance(family):
+    samples = samples_of(family, num_samples=3000)
+    share = sum(sample.hasty_answer == sample.answer for sample in samples) / len(samples)
+    assert share == pytest.approx(CHANCE[family], abs=0.04)
