@@ -1,0 +1,106 @@
+"""The ways in which prompts write "an image stands here": one table entry each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from triptych_parser.errors import MarkerError
+from triptych_parser.reference import match_image, write_image
+from triptych_parser.scan import Found, Matcher
+
+__all__ = ["DIALECTS", "Dialect", "get_dialect"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How one convention writes an image marker.
+
+    >>> DIALECTS["phi"].write(2, None)
+    '<|image_2|>'
+    """
+
+    name: str
+    opener: str | None
+    """The characters every marker starts with; None when images are content parts and text is only text."""
+    matcher: Callable[[str], Matcher] | None = None
+    write: Callable[[int | str | None, str | None], str] = lambda ref, annotation: ""
+    numbers: bool = False
+    """Can refer to an image by its number."""
+    names: bool = False
+    """Can refer to an image by its name."""
+    annotations: bool = False
+    """Can carry an annotation inside the marker."""
+    labelled: bool = False
+    """Writes "Image-k: " before the marker."""
+    part: Mapping[str, object] | None = None
+    """The content part written for an image."""
+
+
+def _fixed(token: str) -> Callable[[str], Matcher]:
+    def matcher(text: str) -> Matcher:
+        return lambda at: Found(start=at, end=at + len(token))
+
+    return matcher
+
+
+def _marker(name: str, token: str, *, labelled: bool = False) -> Dialect:
+    return Dialect(
+        name=name, opener=token, matcher=_fixed(token), write=lambda ref, annotation: token, labelled=labelled
+    )
+
+
+_PHI, _PHI_END, _MAX_DIGITS = "<|image_", "|>", 9
+
+
+def _match_phi(text: str) -> Matcher:
+    def match(at: int) -> Found | None:
+        window = text[at + len(_PHI) : at + len(_PHI) + _MAX_DIGITS + len(_PHI_END)]
+        digits, closed, _ = window.partition(_PHI_END)
+        if not closed or not digits.isascii() or not digits.isdigit() or (digits[0] == "0" and digits != "0"):
+            return None
+        return Found(start=at, end=at + len(_PHI) + len(digits) + len(_PHI_END), ref=int(digits))
+
+    return match
+
+
+_TABLE = (
+    Dialect(
+        name="image",
+        opener="<image",
+        matcher=match_image,
+        write=write_image,
+        numbers=True,
+        names=True,
+        annotations=True,
+    ),
+    Dialect(
+        name="phi",
+        opener=_PHI,
+        matcher=_match_phi,
+        write=lambda ref, annotation: f"{_PHI}{ref}{_PHI_END}",
+        numbers=True,
+    ),
+    _marker("qwen", "<|vision_start|><|image_pad|><|vision_end|>"),
+    _marker("internvl", "<image>", labelled=True),
+    _marker("pixtral", "[IMG]"),
+    _marker("gemma", "<start_of_image>"),
+    _marker("minicpm", "(<image>./</image>)"),
+    Dialect(name="parts", opener=None, part=MappingProxyType({"type": "image"})),
+    Dialect(name="openai", opener=None, part=MappingProxyType({"type": "image_url"})),
+)
+
+DIALECTS: Mapping[str, Dialect] = MappingProxyType({dialect.name: dialect for dialect in _TABLE})
+"""Every dialect by name. `image` is also what VLM-R1, LLaVA, LLaMA-Factory and ms-swift files use."""
+
+
+def get_dialect(name: str) -> Dialect:
+    """Look a dialect up by name.
+
+    >>> get_dialect("pixtral").opener
+    '[IMG]'
+    """
+    if name not in DIALECTS:
+        raise MarkerError(f"unknown dialect {name!r}", remedy=f"use one of {', '.join(DIALECTS)}")
+    return DIALECTS[name]

@@ -1,0 +1,102 @@
+"""What a parsed prompt is: turns of ordered segments, each text or a reference to an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["ImageMarker", "Prompt", "Segment", "Text", "Turn"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """Literal text: escapes are already undone.
+
+    >>> Text(text="Before: ").text
+    'Before: '
+    """
+
+    text: str
+    part: int | None = None
+    """Index of the content part this came from; None when the message content was a plain string."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageMarker:
+    """One place in the prompt where an image stands.
+
+    `ref` is None for "the next image in order", a number counted from 1, or a name.
+
+    >>> ImageMarker(ref="before", annotation="the screen before the tap").ref
+    'before'
+    """
+
+    ref: int | str | None = None
+    annotation: str | None = None
+    part: int | None = None
+    """Index of the content part this came from; None when the message content was a plain string."""
+    structured: Mapping[str, Any] | None = field(default=None, hash=False)
+    """The content part itself, for an image given as a part and not as a marker in text."""
+    start: int = field(default=0, compare=False)
+    """Offset of the marker's first character in its text, in characters."""
+    end: int = field(default=0, compare=False)
+    """Offset just past the marker's last character in its text, in characters."""
+
+
+Segment = Text | ImageMarker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One message: who speaks, and the segments in order.
+
+    >>> Turn(role="user", segments=(Text(text="hi"),)).content
+    'string'
+    """
+
+    role: str
+    segments: tuple[Segment, ...]
+    content: Literal["string", "parts", "none"] = "string"
+    """Whether the message content was a string, a list of parts, or absent."""
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Keys of the message besides role and content, passed through."""
+    raw: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """The texts as they were written, for error messages: one per part, or one for a string."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A parsed prompt: turns, and where they came from.
+
+    >>> from triptych_parser import parse
+    >>> parse("See <image> and <image>.").num_markers
+    2
+    """
+
+    turns: tuple[Turn, ...]
+    dialect: str = "image"
+    plain: bool = False
+    """True when the prompt was one string and not a list of messages."""
+    source: str | None = field(default=None, compare=False)
+    line: int | None = field(default=None, compare=False)
+
+    @property
+    def markers(self) -> tuple[ImageMarker, ...]:
+        """Every marker of every turn, in reading order.
+
+        >>> from triptych_parser import parse
+        >>> [marker.ref for marker in parse("<image:2> <image:1>").markers]
+        [2, 1]
+        """
+        return tuple(segment for turn in self.turns for segment in turn.segments if isinstance(segment, ImageMarker))
+
+    @property
+    def num_markers(self) -> int:
+        """How many markers the prompt holds.
+
+        >>> from triptych_parser import parse
+        >>> parse("no picture here").num_markers
+        0
+        """
+        return len(self.markers)
