@@ -1,1 +1,22 @@
-__all__: list[str] = []
+"""Multi-image records, safe images, budgets and order for vision-language training."""
+
+from triptych_data.errors import DataError, ImageError
+from triptych_data.example import Example, ImageSource
+from triptych_data.header import probe_image
+from triptych_data.images import ImageLoader
+from triptych_data.pixels import load_image
+from triptych_data.policy import ImagePolicy
+from triptych_data.read import Examples, read_examples
+
+__all__ = [
+    "DataError",
+    "Example",
+    "Examples",
+    "ImageError",
+    "ImageLoader",
+    "ImagePolicy",
+    "ImageSource",
+    "load_image",
+    "probe_image",
+    "read_examples",
+]

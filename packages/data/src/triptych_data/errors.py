@@ -1,0 +1,45 @@
+"""The two errors of this package; both read as one line that says where, what and how to repair it."""
+
+from __future__ import annotations
+
+
+class DataError(ValueError):
+    """A record that cannot be used: `source` is "file:line", `id` the sample's id, `remedy` what to do."""
+
+    def __init__(self, reason: str, *, source: str, id: str | None = None, remedy: str, kind: str = "record") -> None:
+        where = source if id is None else f"{source} (id {id})"
+        super().__init__(f"{where}: {reason}; {remedy}")
+        self.reason = reason
+        self.source = source
+        self.id = id
+        self.remedy = remedy
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_data_error, (self.reason, self.source, self.id, self.remedy, self.kind)
+
+
+class ImageError(ValueError):
+    """An image that cannot be used: `image` names it, `kind` is the class of fault, `remedy` what to do.
+
+    Kinds: missing, escape, remote, not_a_file, too_large, format, animated, truncated, corrupt, depth, shape, memory,
+    io (only this one can pass by itself and is tried again).
+    """
+
+    def __init__(self, reason: str, *, image: str, kind: str, remedy: str) -> None:
+        super().__init__(f"image {image}: {reason}; {remedy}")
+        self.reason = reason
+        self.image = image
+        self.kind = kind
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_image_error, (self.reason, self.image, self.kind, self.remedy)
+
+
+def _rebuild_data_error(reason: str, source: str, id: str | None, remedy: str, kind: str) -> DataError:
+    return DataError(reason, source=source, id=id, remedy=remedy, kind=kind)
+
+
+def _rebuild_image_error(reason: str, image: str, kind: str, remedy: str) -> ImageError:
+    return ImageError(reason, image=image, kind=kind, remedy=remedy)

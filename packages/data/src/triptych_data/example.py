@@ -1,0 +1,85 @@
+"""One training prompt and its images, as the rest of the house sees them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from triptych_parser import BoundPrompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveMember:
+    """Bytes `offset..offset+size` of a tar file, found once by its index."""
+
+    archive: Path
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageSource:
+    """Where an image comes from: a path below `root`, an address, bytes, a PIL image or a member of a tar file."""
+
+    ref: str | bytes | Image.Image | ArchiveMember
+    root: Path | None = None
+    name: str | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    key: Hashable = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", _identity(self.ref, self.root))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ImageSource) and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+    def __str__(self) -> str:
+        if isinstance(self.ref, str):
+            return self.ref if len(self.ref) <= 200 else f"{self.ref[:80]}... ({len(self.ref)} characters)"
+        if isinstance(self.ref, bytes):
+            return f"<{len(self.ref)} bytes>"
+        if isinstance(self.ref, ArchiveMember):
+            return f"{self.ref.archive.name}/{self.ref.name}"
+        return f"<PIL {self.ref.mode} {self.ref.width}x{self.ref.height}>"
+
+    def _compared(self) -> tuple[Hashable, ...]:
+        return (self.key, self.name, self.min_pixels, self.max_pixels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A prompt bound to its images, its reference answer and every other column of its row.
+
+    `images` holds each image once, in record order; the prompt's markers index into it. `source` is "file:line".
+    """
+
+    id: str
+    prompt: BoundPrompt
+    images: tuple[ImageSource, ...]
+    answer: str | None
+    extras: Mapping[str, Any]
+    source: str
+
+
+def _identity(ref: object, root: Path | None) -> Hashable:
+    """Equal exactly when the same pixels will be read: by place for files, by content for what is in memory."""
+    if isinstance(ref, str):
+        if ref.startswith("data:"):
+            return ("data", hashlib.blake2b(ref.encode("utf-8", "surrogatepass"), digest_size=16).digest())
+        return ("path", None if root is None else str(root), ref)
+    if isinstance(ref, bytes):
+        return ("bytes", hashlib.blake2b(ref, digest_size=16).digest())
+    if isinstance(ref, Image.Image):
+        return ("pil", ref.mode, ref.size, hashlib.blake2b(ref.tobytes(), digest_size=16).digest())
+    return ref  # an ArchiveMember compares by value

@@ -1,0 +1,117 @@
+"""From an image source to its encoded bytes: files, addresses, data URIs, base64, archives."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from triptych_data.errors import ImageError
+from triptych_data.example import ArchiveMember, ImageSource
+from triptych_data.paths import open_beneath
+from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):(//)?")
+_BASE64 = re.compile(r"^[A-Za-z0-9+/\s]+={0,2}\s*$")
+# What the base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins with: it tells an encoded image from a path.
+_BASE64_STARTS = ("/9j/", "iVBOR", "R0lGO", "UklGR", "Qk", "SUkq", "TU0A")
+
+
+def open_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> BinaryIO:
+    """A seekable stream of the encoded image; nothing but what is read from it is loaded. The caller closes it."""
+    ref = source.ref
+    if isinstance(ref, bytes):
+        return io.BytesIO(_within(ref, str(source), policy))
+    if isinstance(ref, ArchiveMember):
+        return io.BytesIO(_read_member(ref, policy))
+    if isinstance(ref, Image.Image):
+        raise TypeError("a PIL image has no encoded bytes; read it with load_image")
+    encoded = _inline_bytes(ref)
+    if encoded is not None:
+        return io.BytesIO(_within(encoded, str(source), policy))
+    scheme = _SCHEME.match(ref)
+    if scheme is not None and (scheme[2] or scheme[1] in ("file", "http", "https")):
+        return _open_address(source, ref, policy)
+    root = source.root if source.root is not None else Path()
+    descriptor = open_beneath(root, ref, allow_outside=policy.allow_outside, max_bytes=policy.max_file_bytes)
+    return os.fdopen(descriptor, "rb")
+
+
+def read_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> bytes:
+    """The encoded bytes of an image, at most `policy.max_file_bytes` of them."""
+    if isinstance(source.ref, bytes):
+        return _within(source.ref, str(source), policy)
+    with open_image(source, policy=policy) as stream:
+        try:
+            data = stream.read(policy.max_file_bytes + 1)
+        except OSError as error:
+            remedy = "check the disk or network and try again"
+            raise ImageError(f"cannot be read ({error})", image=str(source), kind="io", remedy=remedy) from error
+    return _within(data, str(source), policy)  # a file may have grown since its size was looked up
+
+
+def _within(data: bytes, image: str, policy: ImagePolicy) -> bytes:
+    if len(data) > policy.max_file_bytes:
+        raise ImageError(
+            f"expected at most {policy.max_file_bytes} bytes, got {len(data)}",
+            image=image,
+            kind="too_large",
+            remedy="raise max_file_bytes or shrink the file",
+        )
+    return data
+
+
+def _inline_bytes(ref: str) -> bytes | None:
+    """The bytes that the text itself carries, as a data URI or as bare base64; None for a path or an address."""
+    if ref.startswith("data:"):
+        head, comma, body = ref.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise _bad_inline(ref, "expected data:<type>;base64,<data>")
+    elif len(ref) > 64 and ref.startswith(_BASE64_STARTS) and _BASE64.match(ref):
+        body = ref
+    else:
+        return None
+    try:
+        return base64.b64decode(body, validate=False)
+    except (binascii.Error, ValueError) as error:
+        raise _bad_inline(ref, f"base64 does not decode ({error})") from error
+
+
+def _bad_inline(ref: str, reason: str) -> ImageError:
+    return ImageError(reason, image=f"{ref[:40]}...", kind="corrupt", remedy="encode the image again")
+
+
+def _read_member(member: ArchiveMember, policy: ImagePolicy) -> bytes:
+    descriptor = open_beneath(member.archive.parent, member.archive.name)
+    with os.fdopen(descriptor, "rb") as stream:
+        stream.seek(member.offset)
+        if member.size > policy.max_file_bytes:
+            return _within(b"\0" * (policy.max_file_bytes + 1), member.name, policy)
+        data = stream.read(member.size)
+    if len(data) < member.size:
+        raise ImageError(
+            f"expected {member.size} bytes in the archive, got {len(data)}",
+            image=f"{member.archive.name}/{member.name}",
+            kind="truncated",
+            remedy="copy the archive again",
+        )
+    return data
+
+
+def _open_address(source: ImageSource, address: str, policy: ImagePolicy) -> BinaryIO:
+    if not policy.allow_remote:
+        raise ImageError(
+            "this is an address, not a path, and addresses are not read",
+            image=str(source),
+            kind="remote",
+            remedy="download the image, or allow it with allow_remote=True (--allow_remote)",
+        )
+    from triptych_data.remote import read_remote
+
+    return io.BytesIO(read_remote(address, policy=policy))

@@ -1,0 +1,238 @@
+"""What the first bytes of an image say: format, size as decoded, orientation, frames. Nothing is decoded."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from triptych_data.errors import ImageError
+from triptych_data.example import ImageSource
+from triptych_data.fetch import open_image
+from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageHeader:
+    """Facts from the header; `height` and `width` are those of the decoded image, orientation applied."""
+
+    height: int
+    width: int
+    format: str
+    mode: str
+    orientation: int
+    animated: bool
+
+
+def probe_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> tuple[int, int]:
+    """(height, width) of the decoded image, from its header only. Raises ImageError."""
+    header = read_header(source, policy=policy)
+    return header.height, header.width
+
+
+def read_header(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> ImageHeader:
+    """The header of an image, checked against the policy. Raises ImageError."""
+    if isinstance(source.ref, Image.Image):
+        orientation = _orientation_of(source.ref, policy)
+        return _checked(_described(source.ref, "PIL", orientation, animated=False), str(source), policy)
+    with open_image(source, policy=policy) as stream:
+        return parse_header(stream, image=str(source), policy=policy)
+
+
+def parse_header(stream: BinaryIO, *, image: str, policy: ImagePolicy = DEFAULT_POLICY) -> ImageHeader:
+    """The header of an encoded image in a seekable stream, checked against the policy."""
+    picture = open_picture(stream, image=image, policy=policy)
+    format_name = str(picture.format)
+    try:
+        animated = format_name not in ("JPEG", "MPO") and bool(getattr(picture, "is_animated", False))
+        orientation = _orientation_of(picture, policy)
+        if format_name == "TIFF" and policy.exif == "ignore":
+            orientation = 1
+    except Exception as error:  # a plugin may raise anything on hostile bytes; to us it is one unreadable image
+        raise unreadable(error, image) from error
+    return _checked(_described(picture, format_name, orientation, animated=animated), image, policy)
+
+
+def open_picture(stream: BinaryIO, *, image: str, policy: ImagePolicy = DEFAULT_POLICY) -> ImageFile.ImageFile:
+    """Open an image by what its bytes say it is.
+
+    Plugins are called directly: `Image.open` tries formats outside the allow-list, warns about sizes that the policy
+    judges, and its limit is a global that belongs to the application.
+    """
+    start = stream.read(32)
+    stream.seek(0)
+    format_name = sniff(start)
+    if format_name not in policy.formats:
+        raise _refused_format(start, format_name, image, policy)
+    try:
+        return _PLUGINS[format_name](stream, None)
+    except Exception as error:
+        raise unreadable(error, image) from error
+
+
+_PLUGINS = {
+    "JPEG": JpegImagePlugin.jpeg_factory,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+}
+
+
+def sniff(start: bytes) -> str:
+    """The format that the first 32 bytes announce, or a word for what they are instead."""
+    brand = start[8:12]
+    if start[4:8] == b"ftyp":
+        if brand in (b"avif", b"avis"):
+            return "AVIF"
+        return "HEIC" if brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1") else "MP4"
+    if start[:4] == b"RIFF" and brand == b"WEBP":
+        return "WEBP"
+    for magic, name in _MAGIC:
+        if start.startswith(magic):
+            return name
+    if not start:
+        return "EMPTY"
+    return "TEXT" if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start) else "UNKNOWN"
+
+
+_MAGIC = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"%PDF", "PDF"),
+    (b"%!PS", "EPS"),
+    (b"\xc5\xd0\xd3\xc6", "EPS"),
+    (b"<svg", "SVG"),
+    (b"<?xml", "SVG or XML"),
+    (b"<!DOCTYPE", "HTML"),
+    (b"<!doctype", "HTML"),
+    (b"<html", "HTML"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\0\0\x01\0", "ICO"),
+    (b"version https://git-lfs", "a Git LFS pointer"),
+)
+
+
+def unreadable(error: Exception, image: str) -> ImageError:
+    """What a decoder said, as one ImageError."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None:
+        return ImageError(
+            f"cannot be read ({text})", image=image, kind="io", remedy="check the disk or network and try again"
+        )
+    truncated = "truncated" in text.lower() or isinstance(error, EOFError)
+    return ImageError(
+        f"cannot be decoded ({text})",
+        image=image,
+        kind="truncated" if truncated else "memory" if isinstance(error, MemoryError) else "corrupt",
+        remedy="replace the file" if not truncated else "copy the file again, it is cut short",
+    )
+
+
+def _refused_format(start: bytes, format_name: str, image: str, policy: ImagePolicy) -> ImageError:
+    if format_name == "EMPTY":
+        return ImageError("the file is empty", image=image, kind="truncated", remedy="copy the file again")
+    remedy = "convert it to PNG or JPEG"
+    if format_name == "HEIC":
+        remedy = "convert it to JPEG (for example with pillow-heif)"
+    if format_name in policy_formats():
+        remedy = f"convert it, or add {format_name!r} to formats"
+    if format_name in ("HTML", "TEXT"):
+        remedy = "the download failed: fetch the file again"
+    shown = f"unknown bytes {start[:8].hex(' ')}" if format_name == "UNKNOWN" else format_name
+    return ImageError(
+        f"expected an image ({', '.join(policy.formats)}), got {shown}", image=image, kind="format", remedy=remedy
+    )
+
+
+def policy_formats() -> frozenset[str]:
+    """Every format that a policy can allow."""
+    return frozenset(_PLUGINS)
+
+
+def _described(picture: Image.Image, format_name: str, orientation: int, *, animated: bool) -> ImageHeader:
+    width, height = picture.size
+    if orientation >= 5 and format_name != "TIFF":  # Pillow turns TIFF by itself
+        width, height = height, width
+    return ImageHeader(
+        height=height,
+        width=width,
+        format=format_name,
+        mode=picture.mode,
+        orientation=orientation,
+        animated=animated,
+    )
+
+
+def _checked(header: ImageHeader, image: str, policy: ImagePolicy) -> ImageHeader:
+    pixels = header.height * header.width
+    if pixels == 0:
+        raise ImageError("the image has no pixels", image=image, kind="corrupt", remedy="replace the file")
+    if pixels > policy.max_image_pixels:
+        raise ImageError(
+            f"expected at most {policy.max_image_pixels} pixels, got {header.width}x{header.height} = {pixels}",
+            image=image,
+            kind="too_large",
+            remedy="shrink the image or raise max_image_pixels",
+        )
+    if header.animated and policy.animated == "refuse":
+        raise ImageError(
+            f"expected one picture, got several frames or pages ({header.format})",
+            image=image,
+            kind="animated",
+            remedy='extract one, or read the first with animated="first"',
+        )
+    return header
+
+
+def _orientation_of(picture: Image.Image, policy: ImagePolicy) -> int:
+    if policy.exif == "ignore":
+        return 1
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return _legal(picture.tag_v2.get(274, 1))
+    raw = picture.info.get("exif")
+    return exif_orientation(raw) if isinstance(raw, bytes) else 1
+
+
+def exif_orientation(raw: bytes) -> int:
+    """The orientation (1 to 8) in an EXIF block; 1 where it is absent, illegal or unreadable (EXIF 2.32, tag 274)."""
+    start = raw.find(b"Exif\0\0")
+    block = raw[start + 6 :] if start >= 0 else raw
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None:
+        return 1
+    try:
+        (offset,) = struct.unpack_from(f"{order}I", block, 4)
+        (count,) = struct.unpack_from(f"{order}H", block, offset)
+        for entry in range(offset + 2, offset + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(f"{order}HH", block, entry)
+            if tag == 274:
+                return _legal(struct.unpack_from(f"{order}H" if kind == 3 else f"{order}I", block, entry + 8)[0])
+    except struct.error:
+        return 1
+    return 1
+
+
+def _legal(orientation: object) -> int:
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1

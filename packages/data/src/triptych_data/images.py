@@ -1,0 +1,215 @@
+"""Images decoded once, off the training thread, and kept within a bound of bytes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from PIL import Image
+
+from triptych_data.errors import ImageError
+from triptych_data.example import Example, ImageSource
+from triptych_data.header import probe_image
+from triptych_data.pixels import Pixels, load_pixels
+from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
+from triptych_data.read import image_in_example
+
+_RETRY_SECONDS = (0.1, 0.5, 2.0)
+
+
+class _Entry:
+    """One image on its way: queued, then running, then done with pixels or an error."""
+
+    __slots__ = ("demanded", "done", "error", "pixels", "source", "started", "taken")
+
+    def __init__(self, source: ImageSource) -> None:
+        self.source = source
+        self.started = False
+        self.demanded = False
+        self.taken = False
+        self.done = threading.Event()
+        self.pixels: Pixels | None = None
+        self.error: ImageError | None = None
+
+
+class ImageLoader:
+    """Decodes images in threads, each once however often and from wherever it is asked for.
+
+    Decoded pixels and decodes in flight together stay within `memory_bytes` (one image that is larger runs alone).
+    What was prefetched and not yet taken is never dropped; of the rest the least recently used goes first.
+    `decodes` counts decodes. Use as a context manager, or call `close()`.
+    """
+
+    def __init__(
+        self,
+        *,
+        threads: int = 2,
+        memory_bytes: int = 4 << 30,
+        policy: ImagePolicy = DEFAULT_POLICY,
+        retry_seconds: tuple[float, ...] = _RETRY_SECONDS,
+    ) -> None:
+        if threads < 1 or memory_bytes < 1:
+            raise ValueError(f"expected threads and memory_bytes of at least 1, got {threads} and {memory_bytes}")
+        self.policy = policy
+        self.memory_bytes = memory_bytes
+        self.decodes = 0
+        self._retry_seconds = retry_seconds
+        self._num_threads = threads
+        self._threads: list[threading.Thread] = []
+        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._held_bytes = 0  # decoded pixels in `_entries`
+        self._reserved_bytes = 0  # decodes in flight
+        self._changed = threading.Condition()
+        self._closed = False
+
+    @property
+    def held_bytes(self) -> int:
+        """Decoded pixels in memory, in bytes."""
+        return self._held_bytes
+
+    def prefetch(self, examples: Iterable[Example]) -> None:
+        """Start decoding the images of these examples, in order; returns at once."""
+        for example in examples:
+            for image in example.images:
+                self._request(image)
+
+    def get(self, example: Example) -> list[Image.Image]:
+        """The images of an example, RGB, in record order; DataError names the row of one that cannot be decoded."""
+        return [Image.fromarray(pixels) for pixels in self.get_pixels(example)]
+
+    def get_pixels(self, example: Example) -> list[Pixels]:
+        """The same as read-only uint8 [height, width, 3], shared with the cache and not copied."""
+        entries = [self._request(image) for image in example.images]
+        found = []
+        for number, (image, entry) in enumerate(zip(example.images, entries, strict=True), start=1):
+            try:
+                found.append(self._take(entry))
+            except ImageError as error:
+                raise image_in_example(error, example, image, number) from error
+        return found
+
+    def close(self) -> None:
+        """Stop the threads and forget every image."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+        self._entries.clear()
+        self._held_bytes = 0
+
+    def __enter__(self) -> ImageLoader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("an ImageLoader holds threads and cannot be pickled; make one per process")
+
+    def _request(self, image: ImageSource) -> _Entry:
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("this ImageLoader is closed")
+            entry = self._entries.get(image.key)
+            if entry is not None and entry.error is None:
+                self._entries.move_to_end(image.key)
+                return entry
+            entry = self._entries[image.key] = _Entry(image)
+            if len(self._threads) < self._num_threads:
+                thread = threading.Thread(target=self._work, name=f"triptych-decode-{len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+        self._queue.put(entry)
+        return entry
+
+    def _take(self, entry: _Entry) -> Pixels:
+        with self._changed:
+            entry.demanded = True  # lifts the wait for memory: somebody needs it now
+            mine = not entry.started
+            entry.started = True
+            self._changed.notify_all()
+        if mine:
+            self._decode(entry)
+        entry.done.wait()
+        with self._changed:
+            entry.taken = True
+            self._evict(0)
+            self._changed.notify_all()
+        if entry.error is not None:
+            raise entry.error
+        assert entry.pixels is not None
+        return entry.pixels
+
+    def _work(self) -> None:
+        while (entry := self._queue.get()) is not None:
+            with self._changed:
+                if entry.started or self._closed:
+                    continue
+                entry.started = True
+            self._decode(entry)
+
+    def _decode(self, entry: _Entry) -> None:
+        reserved = 0
+        try:
+            height, width = self._retried(lambda: probe_image(entry.source, policy=self.policy))
+            reserved = self._reserve(entry, 3 * height * width)
+            pixels = self._retried(lambda: load_pixels(entry.source, policy=self.policy))
+            pixels.flags.writeable = False
+            entry.pixels = pixels
+        except ImageError as error:
+            entry.error = error
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            entry.error = ImageError(reason, image=str(entry.source), kind="internal", remedy="report this as a bug")
+            raise
+        finally:
+            with self._changed:
+                self._reserved_bytes -= reserved
+                if entry.pixels is not None:
+                    self.decodes += 1
+                    self._held_bytes += entry.pixels.nbytes
+                elif self._entries.get(entry.source.key) is entry:
+                    del self._entries[entry.source.key]
+                entry.done.set()
+                self._changed.notify_all()
+
+    def _reserve(self, entry: _Entry, size: int) -> int:
+        with self._changed:
+            while not self._has_room(size) and not entry.demanded and not self._closed:
+                self._changed.wait()
+            self._reserved_bytes += size
+        return size
+
+    def _has_room(self, size: int) -> bool:
+        self._evict(size)
+        used = self._held_bytes + self._reserved_bytes
+        return used == 0 or used + size <= self.memory_bytes
+
+    def _evict(self, size: int) -> None:
+        """Drop taken images, least recently used first, until `size` more bytes fit."""
+        for key in list(self._entries):
+            if self._held_bytes + self._reserved_bytes + size <= self.memory_bytes:
+                return
+            entry = self._entries[key]
+            if entry.taken and entry.pixels is not None:
+                self._held_bytes -= entry.pixels.nbytes
+                del self._entries[key]
+
+    def _retried(self, attempt: Any) -> Any:
+        for seconds in self._retry_seconds:
+            try:
+                return attempt()
+            except ImageError as error:
+                if error.kind != "io":
+                    raise
+            time.sleep(seconds)
+        return attempt()

@@ -1,0 +1,184 @@
+"""Opening files beneath a folder so that no `..`, absolute path or symbolic link leads out of it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import stat
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from triptych_data.errors import ImageError
+
+_SYS_OPENAT2 = 437  # the same number on every Linux architecture
+_AT_FDCWD = -100
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_BENEATH = 0x08
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0)
+_OUTSIDE = "move it there, or allow its folder with allow_outside=[...] (--allow_outside)"
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def open_beneath(root: Path, path: str, *, allow_outside: Sequence[Path] = (), max_bytes: int | None = None) -> int:
+    """Open a regular file below `root` (or below one of `allow_outside`) for reading and return its descriptor.
+
+    Raises ImageError of kind missing, escape, not_a_file or too_large. A FIFO or device never blocks.
+    """
+    if "\0" in path:
+        raise ImageError("the path holds a NUL character", image=repr(path), kind="escape", remedy="correct the path")
+    try:
+        descriptor = _open_in_roots(root, path, allow_outside)
+    except UnicodeEncodeError as error:
+        raise ImageError(
+            "the path holds a lone surrogate", image=ascii(path), kind="missing", remedy="correct the path"
+        ) from error
+    except OSError as error:
+        raise _explain(error, root, path) from error
+    try:
+        _require_regular(descriptor, path, max_bytes)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open_in_roots(root: Path, path: str, allow_outside: Sequence[Path]) -> int:
+    error = OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    for folder in (root, *allow_outside):
+        relative = _relative_to(folder, path) if os.path.isabs(path) else path
+        if relative is None:
+            continue
+        if not os.path.isabs(path) and folder is not root:
+            # A relative path means the image root; another allowed folder only serves where its link or `..` leads to.
+            relative = _relative_to(folder, os.path.realpath(root / path))
+            if relative is None:
+                continue
+        try:
+            return _open_below(folder, relative)
+        except OSError as caught:
+            if caught.errno != errno.EXDEV:
+                raise
+            error = caught
+    repository = _hub_repository(root)
+    if repository is not None and not os.path.isabs(path):
+        return _open_below(repository, os.path.normpath(os.path.join(root.absolute().relative_to(repository), path)))
+    raise error
+
+
+def _relative_to(folder: Path, path: str) -> str | None:
+    """`path` seen from `folder`, by spelling first and by where it really leads second; None when it is elsewhere."""
+    for base, target in ((str(folder.absolute()), path), (os.path.realpath(folder), os.path.realpath(path))):
+        relative = os.path.relpath(target, base)
+        if relative != ".." and not relative.startswith("../"):
+            return relative
+    return None
+
+
+def _hub_repository(root: Path) -> Path | None:
+    """The folder `models--x` above `snapshots/<revision>`: hub caches link from snapshots to `blobs` beside them."""
+    for folder in (root.absolute(), *root.absolute().parents):
+        if folder.parent.name == "snapshots" and (folder.parent.parent / "blobs").is_dir():
+            return folder.parent.parent
+    return None
+
+
+def _open_below(folder: Path, relative: str) -> int:
+    if has_openat2():
+        return _openat2(folder, relative)
+    return _open_portable(folder, relative)
+
+
+@functools.cache
+def has_openat2() -> bool:
+    """Whether this kernel resolves paths beneath a folder by itself (Linux 5.6 or later)."""
+    if sys.platform != "linux":
+        return False
+    try:
+        os.close(_openat2(Path("/"), ".", flags=os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _openat2(folder: Path, relative: str, *, flags: int = _FLAGS) -> int:
+    how = _OpenHow(flags, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    name = os.fsencode(relative)
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        while True:
+            descriptor = _libc().syscall(
+                ctypes.c_long(_SYS_OPENAT2),
+                ctypes.c_int(directory),
+                ctypes.c_char_p(name),
+                ctypes.byref(how),
+                ctypes.c_size_t(ctypes.sizeof(how)),
+            )
+            code = ctypes.get_errno()
+            if descriptor >= 0:
+                return int(descriptor)
+            if code not in (errno.EAGAIN, errno.EINTR):  # EAGAIN: something was renamed while the kernel walked
+                raise OSError(code, os.strerror(code), relative)
+    finally:
+        os.close(directory)
+
+
+def _open_portable(folder: Path, relative: str) -> int:
+    """Resolve, compare, open, and check that what was opened is what was resolved."""
+    base = os.path.realpath(folder)
+    target = os.path.realpath(os.path.join(base, relative))
+    if os.path.commonpath((base, target)) != base:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), relative)
+    descriptor = os.open(target, _FLAGS | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        opened, named = os.fstat(descriptor), os.stat(os.path.realpath(target))
+        if (opened.st_dev, opened.st_ino) != (named.st_dev, named.st_ino) or os.path.realpath(target) != target:
+            raise OSError(errno.EXDEV, "a folder on the path was replaced while it was opened", relative)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require_regular(descriptor: int, path: str, max_bytes: int | None) -> None:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file (FIFO, device or socket)"
+        raise ImageError(f"this is {what}", image=path, kind="not_a_file", remedy="name an image file")
+    if max_bytes is not None and status.st_size > max_bytes:
+        raise ImageError(
+            f"expected at most {max_bytes} bytes, got {status.st_size}",
+            image=path,
+            kind="too_large",
+            remedy="raise max_file_bytes or shrink the file",
+        )
+
+
+def _explain(error: OSError, root: Path, path: str) -> ImageError:
+    if error.errno == errno.EXDEV:
+        return ImageError(f"the path leads out of the image root {root}", image=path, kind="escape", remedy=_OUTSIDE)
+    if error.errno in (errno.ENXIO, errno.ENODEV):
+        return ImageError("this is not a regular file", image=path, kind="not_a_file", remedy="name an image file")
+    if error.errno == errno.EISDIR:
+        return ImageError("this is a folder", image=path, kind="not_a_file", remedy="name an image file")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL):
+        hint = " (the path has Windows separators)" if "\\" in path else ""
+        return ImageError(
+            f"no such file below {root}{hint}" if error.errno != errno.ELOOP else "the symbolic links form a loop",
+            image=path,
+            kind="missing",
+            remedy="correct the path or pass the folder it is relative to as image_root (--image_root)",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return ImageError("permission denied", image=path, kind="missing", remedy="make the file readable")
+    return ImageError(f"cannot be read: {error.strerror}", image=path, kind="io", remedy="check the disk and try again")

@@ -1,0 +1,151 @@
+"""Reading a dataset: every row checked before training, then parsed on demand."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from triptych_data.bind import to_example
+from triptych_data.errors import DataError, ImageError
+from triptych_data.example import Example, ImageSource
+from triptych_data.formats import FORMATS, Record, RowError, detect
+from triptych_data.header import read_header
+from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
+from triptych_data.rows import Row, Rows, open_rows
+
+OnBad = Literal["stop", "skip"]
+
+
+class Examples(Sequence[Example]):
+    """The good rows of a source, as a list; rows are parsed when they are asked for. `bad` holds the refused ones."""
+
+    def __init__(self, rows: Rows, read: Callable[[Row], Example], *, kept: Sequence[int], bad: Sequence[DataError]):
+        self.rows = rows
+        self.bad = tuple(bad)
+        self._read = read
+        self._kept = kept
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self._read(self.rows.row(row)) for row in self._kept[index]]
+        return self._read(self.rows.row(self._kept[index]))
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self._read(self.rows.row(row)) for row in self._kept)
+
+
+def read_examples(
+    path: Any,
+    *,
+    image_root: str | Path | None = None,
+    format: str = "auto",
+    on_bad: OnBad = "stop",
+    max_bad: float = 0.01,
+    policy: ImagePolicy = DEFAULT_POLICY,
+    check_images: bool = True,
+    dialect: str = "image",
+    no_markers: Literal["error", "first"] | None = None,
+    split: str = "train",
+) -> Examples:
+    """Read a JSONL, JSON, parquet or tar file, or a `datasets.Dataset`, and check every row.
+
+    Image paths are relative to `image_root`, by default the file's own folder. `check_images` opens each image and
+    reads its header. With `on_bad="skip"` refused rows are left out, up to the share `max_bad` of all rows (a number
+    of rows where it is 1 or more). `no_markers` overrides what zero markers with images mean in the format.
+    Raises DataError, whose message names file:line, the id and the remedy.
+    """
+    rows = open_rows(path, split=split)
+    root = Path(image_root) if image_root is not None else rows.folder
+    reader = row_reader(root=root, format=format, dialect=dialect, no_markers=no_markers)
+    kept, bad = array("q"), []
+    limit = max_bad if max_bad >= 1 else max_bad * len(rows)
+    for index in range(len(rows)):
+        try:
+            example = reader(rows.row(index))
+            if check_images:
+                check_headers(example, policy=policy)
+        except DataError as error:
+            if on_bad == "stop" or error.kind == "io":
+                raise
+            bad.append(error)
+            if len(bad) > limit:
+                raise _too_many(bad, len(rows), limit) from error
+        else:
+            kept.append(index)
+    return Examples(rows, reader, kept=kept, bad=bad)
+
+
+def row_reader(
+    *,
+    root: Path,
+    format: str = "auto",
+    dialect: str = "image",
+    no_markers: Literal["error", "first"] | None = None,
+) -> Callable[[Row], Example]:
+    """A function from a row to its example, for one format or, with "auto", each row by its columns."""
+    if format != "auto" and format not in FORMATS:
+        raise ValueError(f"expected format to be auto or one of {', '.join(FORMATS)}, got {format!r}")
+
+    def read(row: Row) -> Example:
+        try:
+            record = read_record(row.values, format=format)
+        except RowError as error:
+            sample = row.values.get("id")
+            name = None if sample is None else str(sample)
+            raise DataError(error.reason, source=row.source, id=name, remedy=error.remedy) from error
+        if no_markers is not None:
+            record = _with_no_markers(record, no_markers)
+        return to_example(record, row, root=root, dialect=dialect)
+
+    return read
+
+
+def read_record(values: Mapping[str, Any], *, format: str = "auto") -> Record:
+    """A row's values as a record; RowError where they do not have the format's shape."""
+    return FORMATS[detect(values) if format == "auto" else format](values)
+
+
+def check_headers(example: Example, *, policy: ImagePolicy = DEFAULT_POLICY) -> None:
+    """Open each image of an example and read its header; DataError names the first that cannot be used."""
+    for number, image in enumerate(example.images, start=1):
+        try:
+            read_header(image, policy=policy)
+        except ImageError as error:
+            raise image_in_example(error, example, image, number) from error
+
+
+def image_in_example(error: ImageError, example: Example, image: ImageSource, number: int) -> DataError:
+    """An image's error with the row it belongs to."""
+    name = f" ({image.name})" if image.name else ""
+    return DataError(
+        f"image {number} of {len(example.images)}{name}, {error.image}: {error.reason}",
+        source=example.source,
+        id=None if example.id == example.source else example.id,
+        remedy=error.remedy,
+        kind=error.kind,
+    )
+
+
+def _with_no_markers(record: Record, no_markers: Literal["error", "first"]) -> Record:
+    return replace(record, no_markers=no_markers)
+
+
+def _too_many(bad: Sequence[DataError], total: int, limit: float) -> DataError:
+    last = bad[-1]
+    return DataError(
+        f"expected at most {limit:g} refused rows of {total}, got {len(bad)}; the last: {last.reason}",
+        source=last.source,
+        id=last.id,
+        remedy=f"{last.remedy}, or raise max_bad",
+        kind=last.kind,
+    )

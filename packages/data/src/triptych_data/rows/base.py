@@ -1,0 +1,39 @@
+"""What a row source is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from triptych_data.example import ArchiveMember
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row and where it stands; `members` are the images packed beside it (tar shards)."""
+
+    values: Mapping[str, Any]
+    file: str
+    line: int
+    members: Mapping[str, ArchiveMember] | None = None
+
+    @property
+    def source(self) -> str:
+        """The place as "file:line"."""
+        return f"{self.file}:{self.line}"
+
+
+class Rows(Protocol):
+    """Numbered rows, read on demand; `folder` is where relative image paths start unless an image root is given."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def file(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def row(self, index: int, /) -> Row: ...

@@ -1,0 +1,185 @@
+"""JSON lines and JSON arrays: an index of offsets, and one row parsed at a time."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from triptych_data.errors import DataError
+from triptych_data.rows.base import Row
+
+_BLOCK = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+
+
+class JsonlRows:
+    """The lines of a file; blank lines are no rows. Only 16 bytes per row stay in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = str(path)
+        self.folder = path.parent
+        self._offsets, self._lines, self._end = _index_lines(path)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def row(self, index: int, /) -> Row:
+        """Row `index` from 0; DataError names its line."""
+        start = self._offsets[index]
+        stop = self._offsets[index + 1] if index + 1 < len(self._offsets) else self._end
+        with self.path.open("rb") as stream:
+            stream.seek(start)
+            line = stream.read(stop - start)
+        number = self._lines[index]
+        is_last = index + 1 == len(self._offsets) and not line.endswith(b"\n")
+        values = parse_row(line, file=self.file, line=number, unfinished=is_last)
+        return Row(values=values, file=self.file, line=number)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self.row(index) for index in range(len(self)))
+
+
+def _index_lines(path: Path) -> tuple[array[int], array[int], int]:
+    """(start of each row, its line number, end of the file); only "\\n" ends a line."""
+    offsets, numbers = array("q"), array("q")
+    position, number = 0, 0
+    with path.open("rb") as stream:
+        for line in stream:
+            number += 1
+            if line.strip(b" \t\r\n\xef\xbb\xbf"):
+                offsets.append(position)
+                numbers.append(number)
+            position += len(line)
+    return offsets, numbers, position
+
+
+def parse_row(text: bytes, *, file: str, line: int, unfinished: bool = False) -> dict[str, Any]:
+    """One JSON object; DataError where it is not one, or names a key twice."""
+    source = f"{file}:{line}"
+    try:
+        values = json.loads(text.removeprefix(_BOM).decode(), object_pairs_hook=_no_duplicates)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"expected UTF-8, got byte 0x{text[error.start]:02x} at column {error.start + 1}{_encoding_hint(text)}",
+            source=source,
+            remedy="convert the file to UTF-8",
+            kind="json",
+        ) from error
+    except _DuplicateKeyError as error:
+        raise DataError(
+            f"key {error.args[0]!r} appears twice", source=source, remedy="remove one of them", kind="json"
+        ) from error
+    except json.JSONDecodeError as error:
+        hint = "; it is the last line, the file may still be copying" if unfinished else ""
+        raise DataError(
+            f"not valid JSON, {error.msg[:1].lower()}{error.msg[1:]} at column {error.colno}{hint}",
+            source=source,
+            remedy="correct or remove the line",
+            kind="json",
+        ) from error
+    except RecursionError as error:
+        raise DataError("nested too deeply", source=source, remedy="correct or remove the line", kind="json") from error
+    if not isinstance(values, dict):
+        raise DataError(
+            f"expected a JSON object, got {_json_name(values)}",
+            source=source,
+            remedy="write one object per line",
+            kind="json",
+        )
+    return values
+
+
+class _DuplicateKeyError(ValueError):
+    pass
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        seen: set[str] = set()
+        raise _DuplicateKeyError(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
+    return values
+
+
+def _encoding_hint(text: bytes) -> str:
+    return " (this looks like UTF-16)" if text.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in text[:8] else ""
+
+
+def _json_name(value: object) -> str:
+    names = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+class JsonArrayRows:
+    """The objects of one JSON array; the text stays in memory, rows are parsed on demand."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = str(path)
+        self.folder = path.parent
+        try:
+            self._text = path.read_bytes().removeprefix(_BOM).decode()
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            source = f"{path}:{line}"
+            raise DataError(
+                "expected UTF-8, got other bytes", source=source, remedy="convert the file to UTF-8", kind="json"
+            ) from error
+        self._spans = array("q")
+        self._lines = array("q")
+        self._index()
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def row(self, index: int, /) -> Row:
+        """Object `index` from 0; DataError names the line it begins on."""
+        start, stop = self._spans[2 * index], self._spans[2 * index + 1]
+        line = self._lines[index]
+        values = parse_row(self._text[start:stop].encode(), file=self.file, line=line)
+        return Row(values=values, file=self.file, line=line)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self.row(index) for index in range(len(self)))
+
+    def _index(self) -> None:
+        text, decoder = self._text, json.JSONDecoder()
+        position, line, counted = _skip_space(text, 0), 1, 0
+        if text[position : position + 1] != "[":
+            raise self._broken("expected a JSON array", position)
+        position = _skip_space(text, position + 1)
+        while text[position : position + 1] != "]":
+            try:
+                _, stop = decoder.raw_decode(text, position)
+            except json.JSONDecodeError as error:
+                raise self._broken(f"not valid JSON, {error.msg[:1].lower()}{error.msg[1:]}", error.pos) from error
+            except RecursionError as error:
+                raise self._broken("nested too deeply", position) from error
+            line += text.count("\n", counted, position)
+            counted = position
+            self._spans.extend((position, stop))
+            self._lines.append(line)
+            position = _skip_space(text, stop)
+            if text[position : position + 1] == ",":
+                position = _skip_space(text, position + 1)
+                if text[position : position + 1] == "]":
+                    raise self._broken("a comma stands before the closing bracket", position)
+            elif text[position : position + 1] != "]":
+                raise self._broken("expected a comma or the closing bracket", position)
+
+    def _broken(self, reason: str, position: int) -> DataError:
+        line = self._text.count("\n", 0, position) + 1
+        column = position - self._text.rfind("\n", 0, position)
+        return DataError(
+            f"{reason} at column {column}", source=f"{self.file}:{line}", remedy="correct the file", kind="json"
+        )
+
+
+def _skip_space(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position

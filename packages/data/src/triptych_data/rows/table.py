@@ -1,0 +1,54 @@
+"""Tables of the `datasets` library: random access, images left encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from triptych_data.errors import DataError
+from triptych_data.rows.base import Row
+
+
+class TableRows:
+    """The rows of a `datasets.Dataset`, numbered from 1; its Image columns give bytes or paths, never decoded."""
+
+    def __init__(self, dataset: Any, *, file: str | None = None, folder: Path | None = None) -> None:
+        import datasets
+
+        if isinstance(dataset, datasets.DatasetDict):
+            raise DataError(
+                f"expected one split, got {', '.join(dataset)}", source="dataset", remedy="pass dataset['train']"
+            )
+        if not isinstance(dataset, datasets.Dataset):
+            raise DataError(
+                f"expected a path or a datasets.Dataset, got {type(dataset).__name__}",
+                source="dataset",
+                remedy="load an iterable dataset with streaming=False, or pass the file's path",
+            )
+        self.file = file or str(dataset.info.dataset_name or "dataset")
+        self.folder = folder or Path()
+        self._dataset = dataset.with_format(None)
+        features = undecoded(dataset.features, datasets)
+        if features != dataset.features:
+            self._dataset = self._dataset.cast(datasets.Features(features))
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def row(self, index: int, /) -> Row:
+        """Row `index` from 0."""
+        return Row(values=self._dataset[index], file=self.file, line=index + 1)
+
+
+def undecoded(feature: Any, datasets: Any) -> Any:
+    """The same features with every Image, however deep, left encoded."""
+    if isinstance(feature, datasets.Image):
+        return datasets.Image(decode=False)
+    if isinstance(feature, Mapping):
+        return {name: undecoded(inner, datasets) for name, inner in feature.items()}
+    if isinstance(feature, list):
+        return [undecoded(inner, datasets) for inner in feature]
+    if isinstance(feature, datasets.List):
+        return datasets.List(undecoded(feature.feature, datasets), length=feature.length)
+    return feature

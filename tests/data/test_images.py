@@ -1,0 +1,112 @@
+"""The image loader: one decode per image, bounded memory, no thread or descriptor left."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from triptych_data import DataError, ImageLoader, load_image, probe_image, read_examples
+
+
+@pytest.fixture
+def examples(write_jsonl, pictures):
+    rows = [
+        {"prompt": "<image> and <image>", "images": ["0.png", "1.jpg"]},
+        {"prompt": "<image> again", "images": ["0.png"]},
+        {"prompt": "none", "images": []},
+        {"prompt": "<image><image><image>", "images": ["4.png", "3.jpg", "2.png"]},
+    ]
+    return read_examples(write_jsonl(rows))
+
+
+def test_images_come_in_record_order_and_equal_load_image(examples):
+    with ImageLoader(threads=2) as loader:
+        for example in examples:
+            images = loader.get(example)
+            assert [image.mode for image in images] == ["RGB"] * len(example.images)
+            for image, source in zip(images, example.images, strict=True):
+                assert np.array_equal(np.asarray(image), np.asarray(load_image(source)))
+                assert (image.height, image.width) == probe_image(source)
+
+
+def test_each_image_is_decoded_once_for_eight_threads_and_many_askers(examples):
+    with ImageLoader(threads=4) as loader:
+        loader.prefetch(list(examples) * 3)
+        askers = [threading.Thread(target=lambda: [loader.get(example) for example in examples]) for _ in range(8)]
+        for asker in askers:
+            asker.start()
+        for asker in askers:
+            asker.join()
+        assert loader.decodes == 5
+
+
+def test_a_bound_smaller_than_the_work_still_serves_everything(examples):
+    for memory_bytes in (1, 8_000, 20_000):
+        with ImageLoader(threads=3, memory_bytes=memory_bytes) as loader:
+            loader.prefetch(examples)
+            for example in reversed(examples):  # the first asked for is the last in the queue
+                assert len(loader.get(example)) == len(example.images)
+
+
+def test_held_pixels_stay_within_the_bound(examples):
+    largest = max(3 * np.prod(probe_image(image)) for example in examples for image in example.images)
+    with ImageLoader(threads=2, memory_bytes=int(largest)) as loader:
+        for _ in range(3):
+            for example in examples:
+                loader.get(example)
+                assert loader.held_bytes <= largest
+
+
+def test_a_damaged_image_is_an_error_with_its_row_where_it_is_taken(examples, tmp_path):
+    data = (tmp_path / "3.jpg").read_bytes()
+    (tmp_path / "3.jpg").write_bytes(data[:-300])
+    with ImageLoader() as loader:
+        loader.prefetch(examples)
+        assert len(loader.get(examples[0])) == 2
+        with pytest.raises(DataError, match=r"train.jsonl:4: image 2 of 3, 3.jpg: cannot be decoded .*truncated"):
+            loader.get(examples[3])
+        (tmp_path / "3.jpg").write_bytes(data)
+        assert len(loader.get(examples[3])) == 3  # an error is not remembered
+
+
+def test_pixels_are_read_only_because_they_are_shared(examples):
+    with ImageLoader() as loader:
+        (pixels,) = loader.get_pixels(examples[1])
+        with pytest.raises(ValueError, match="read-only"):
+            pixels[0, 0, 0] = 1
+
+
+def test_no_thread_and_no_descriptor_is_left_after_close(examples):
+    before = set(threading.enumerate())
+    descriptors = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    loader = ImageLoader(threads=4)
+    loader.prefetch(examples)
+    loader.get(examples[0])
+    loader.close()
+    assert set(threading.enumerate()) == before
+    if descriptors:
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+    with pytest.raises(RuntimeError, match="closed"):
+        loader.get(examples[0])
+
+
+def test_prefetch_does_not_wait_for_the_decode(examples):
+    with ImageLoader(threads=1) as loader:
+        start = time.perf_counter()
+        loader.prefetch(list(examples) * 1000)
+        assert time.perf_counter() - start < 2
+        assert len(loader.get(examples[3])) == 3
+
+
+def test_a_pil_image_is_taken_as_it_is(draw):
+    from triptych_data import ImageSource
+
+    picture = draw(20, 10)
+    assert probe_image(ImageSource(ref=picture)) == (10, 20)
+    assert np.array_equal(np.asarray(load_image(ImageSource(ref=picture))), np.asarray(picture))
+    assert ImageSource(ref=picture) == ImageSource(ref=Image.fromarray(np.asarray(picture)))
