@@ -1,0 +1,61 @@
+"""An image as the vision tower takes it, and what the tower makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+ImageInputs = Mapping[str, torch.Tensor]
+"""What the image processor returned for ONE image: every tensor's first dimension counts that image's own patches,
+tiles or images (`pixel_values` [patches, C*T*P*P] and `image_grid_thw` [1, 3] for the Qwen family)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFeatures:
+    """Feature rows `[N, D]` of I images, concatenated in image order; `counts[i]` rows belong to image i."""
+
+    rows: torch.Tensor
+    counts: tuple[int, ...]
+    deepstack: tuple[torch.Tensor, ...] = ()
+    """Further `[N, D]` rows that are added to the first decoder layers (Qwen3-VL), one tensor per layer."""
+
+    def select(self, images: Sequence[int]) -> ImageFeatures:
+        """The features of some images, in the given order (pairs with `GroupBatch.select`)."""
+        if tuple(images) == tuple(range(len(self.counts))):
+            return self
+
+        def pick(rows_ND: torch.Tensor) -> torch.Tensor:
+            parts = rows_ND.split(list(self.counts))
+            return torch.cat([parts[i] for i in images]) if images else rows_ND[:0]
+
+        return ImageFeatures(
+            rows=pick(self.rows),
+            counts=tuple(self.counts[i] for i in images),
+            deepstack=tuple(pick(rows_ND) for rows_ND in self.deepstack),
+        )
+
+    def detach(self) -> ImageFeatures:
+        """The same rows outside the graph: safe to keep across passes while the tower is frozen."""
+        return ImageFeatures(
+            rows=self.rows.detach(),
+            counts=self.counts,
+            deepstack=tuple(rows_ND.detach() for rows_ND in self.deepstack),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where feature rows stand in one call: `source` `[B, T]` is the feature row of each position, -1 for text."""
+
+    source: torch.Tensor
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """Boolean `[B, T]`: True where a feature row goes."""
+        return self.source >= 0
+
+    def rows_in_order(self, rows_ND: torch.Tensor) -> torch.Tensor:
+        """Feature rows `[M, D]` in the order of the M image positions (repeated where rows of a batch share them)."""
+        return rows_ND[self.source[self.mask]]

@@ -1,0 +1,54 @@
+"""Pay for a prompt once: one forward and backward per prompt for all of its completions.
+
+Recipe (all functions are free of TRL; `model` is the policy as the loop calls it, wrappers included):
+
+    batch = GroupBatch.build(prompt_ids, spans=spans, images=images, completions=completions)   # ragged lists
+    family = prepare(model)                             # once, after PEFT, before DDP/FSDP wrapping; patches reversibly
+    images = family.split_images(processor_output, num_images=I)       # one mapping per unique image
+
+    groups = shared_generate(model, batch, num_generations=G, generation_config=config)   # [P][G] lists of ids
+    logps, entropies = shared_logps(model, batch.with_completions(groups), temperature=T, compute_entropy=True)
+    loss = grpo(logps, ...); loss.backward()            # [num_completions, C], rows prompt-major, zero behind each end
+
+- `image_indices[p][span.image]` says which of the batch's unique images a span shows; left out, they go in order.
+- Micro-batches of whole prompts: `part, kept = batch.select(range(2, 4))`, and `features.select(kept)` with them.
+- No-grad passes (old policy, reference) and frozen towers: `features = encode_images(model, batch.images)` once, then
+  `shared_logps(..., features=features)` in every pass. A trainable tower: leave `features=None` in the policy pass;
+  it then runs inside the wrapped model's forward, as DDP, FSDP and ZeRO need.
+- `plain_logps` takes the same arguments and replicates rows: the oracle and the fallback (`family.path == "plain"`).
+- `fused_lm_head=True` scores through TRL's `add_fused_lm_head` forward (worth it on CUDA: no logits in memory; on
+  the CPU that forward projects every position, so leave it off). Temperature and outputs are fixed when it is added.
+- Gradient checkpointing (either mode), autocast, LoRA and `disable_adapter()` work as around any other forward.
+- Wrap for training only; `restore(model)` takes the seams out again.
+"""
+
+from triptych_trainer.families import ImageFeatures, ImageInputs
+from triptych_trainer.sharing.attention import IMPLEMENTATION, register_attention
+from triptych_trainer.sharing.batch import BatchError, GroupBatch
+from triptych_trainer.sharing.encode import encode_images
+from triptych_trainer.sharing.generate import shared_generate
+from triptych_trainer.sharing.logps import plain_logps, shared_logps
+from triptych_trainer.sharing.passes import PASS_KWARG
+from triptych_trainer.sharing.seams import SeamError, is_prepared, prepare, restore
+from triptych_trainer.sharing.token_logps import token_logps
+from triptych_trainer.sharing.unwrap import unwrap
+
+__all__ = [
+    "IMPLEMENTATION",
+    "PASS_KWARG",
+    "BatchError",
+    "GroupBatch",
+    "ImageFeatures",
+    "ImageInputs",
+    "SeamError",
+    "encode_images",
+    "is_prepared",
+    "plain_logps",
+    "prepare",
+    "register_attention",
+    "restore",
+    "shared_generate",
+    "shared_logps",
+    "token_logps",
+    "unwrap",
+]

@@ -1,0 +1,50 @@
+"""The vision tower, once per unique image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from triptych_trainer.families import Family, ImageFeatures, ImageInputs, family_of
+from triptych_trainer.sharing.unwrap import unwrap
+
+
+def encode(
+    family: Family, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs], *, device: torch.device
+) -> ImageFeatures:
+    """Encode `images` in one call of the tower, with gradient where the tower is trainable and grad is enabled."""
+    moved = [{name: values.to(device, non_blocking=True) for name, values in image.items()} for image in images]
+    return family.encode(vision_language_model, moved)
+
+
+def tower_is_trainable(family: Family, vision_language_model: torch.nn.Module) -> bool:
+    """Whether any parameter outside the text backbone takes a gradient."""
+    return any(p.requires_grad for child in family.vision_modules(vision_language_model) for p in child.parameters())
+
+
+def touch_tower(family: Family, vision_language_model: torch.nn.Module, embeds_BTD: torch.Tensor) -> torch.Tensor:
+    """Add zero times the features of a dummy image to the embeddings.
+
+    A rank whose micro-batch has no image would skip the tower's collectives and hang or misalign the other ranks. The
+    touch has to stand before the language model, so that the gradients of all ranks become ready in the same order.
+    """
+    dummy = family.dummy_image(vision_language_model)
+    features = encode(family, vision_language_model, [dummy], device=embeds_BTD.device)
+    touch = features.rows.sum() + sum(rows_ND.sum() for rows_ND in features.deepstack)
+    return embeds_BTD + 0.0 * touch.to(embeds_BTD.dtype)
+
+
+def encode_images(model: torch.nn.Module, images: Sequence[ImageInputs]) -> ImageFeatures | None:
+    """Features of the unique images outside a model call: for generation, no-grad passes and frozen towers.
+
+    Returns None for no images. With a trainable tower under DDP, FSDP or ZeRO do not use this for the policy pass: let
+    `shared_logps` encode inside the wrapped model's forward (its default).
+    """
+    if not images:
+        return None
+    base = unwrap(model)
+    family = family_of(base)
+    inner = family.vision_language_model(base)
+    device = next(inner.parameters()).device
+    return encode(family, inner, images, device=device)

@@ -1,0 +1,83 @@
+"""Shared-prefill generation samples the tokens of transformers' generate on replicated prompts."""
+
+import copy
+
+import pytest
+import torch
+from transformers import GenerationConfig
+from triptych_trainer.sharing import shared_generate
+
+G = 3
+EOS = 7
+
+
+def stock_generate(lab, model, batch, *, config):
+    """Replicated, left-padded rows with pixels repeated for every row, as a stock trainer calls it."""
+    longest = max(len(ids) for ids in batch.prompts)
+    ids, mask, types, images = [], [], [], []
+    for p, prompt in enumerate(batch.prompts):
+        row_types = torch.zeros(longest, dtype=torch.int)
+        pads = longest - len(prompt)
+        for span in batch.spans[p]:
+            for start, length in span.runs:
+                row_types[pads + start : pads + start + length] = 1
+        for _ in range(G):
+            ids.append([lab.PAD] * pads + list(prompt))
+            mask.append([0] * pads + [1] * len(prompt))
+            types.append(row_types)
+            images += batch.images_of(p)
+    inputs = {name: torch.cat([image[name] for image in images]) for name in images[0]} if images else {}
+    processors = [_Ban([lab.IMAGE, lab.START, lab.END, 93])]
+    output = model.generate(
+        input_ids=torch.tensor(ids),
+        attention_mask=torch.tensor(mask),
+        mm_token_type_ids=torch.stack(types),
+        generation_config=config,
+        logits_processor=processors,
+        **inputs,
+    )
+    rows = output[:, longest:].tolist()
+    rows = [row[: row.index(EOS) + 1] if EOS in row else row for row in rows]
+    return [rows[p : p + G] for p in range(0, len(rows), G)]
+
+
+class _Ban:
+    def __init__(self, ids):
+        self.ids = ids
+
+    def __call__(self, input_ids, scores):
+        scores = scores.clone()
+        scores[:, self.ids] = -torch.inf
+        return scores
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen2_vl"])
+@pytest.mark.parametrize("do_sample", [False, True])
+@pytest.mark.parametrize("images", [(2, 0, 1, 5), (0, 0), (4,)])
+def test_samples_the_same_tokens_as_generate_on_replicated_rows(lab, name, do_sample, images):
+    model = getattr(lab, name)().eval()
+    batch = lab.qwen_batch(lab.Recipe(images=images, completions=((),) * len(images)))
+    config = GenerationConfig(
+        do_sample=do_sample, max_new_tokens=12, pad_token_id=lab.PAD, eos_token_id=EOS, temperature=1.0, top_k=0
+    )
+    torch.manual_seed(1)
+    expected = stock_generate(lab, copy.deepcopy(model), batch, config=config)
+    torch.manual_seed(1)
+    got = shared_generate(model, batch, num_generations=G, generation_config=config)
+    assert got == expected
+    if do_sample:
+        assert len({tuple(row) for group in got for row in group}) > len(images)
+
+
+def test_never_samples_an_image_token(lab):
+    model = lab.qwen2_5_vl().eval()
+    with torch.no_grad():
+        model.lm_head.weight[lab.IMAGE] = model.lm_head.weight.mean(0) * 0 + 5.0
+    model.lm_head.weight.requires_grad_(False)
+    batch = lab.qwen_batch(lab.Recipe(images=(1, 0), completions=((), ())))
+    config = GenerationConfig(do_sample=True, max_new_tokens=20, pad_token_id=lab.PAD, eos_token_id=EOS)
+    torch.manual_seed(0)
+    free = shared_generate(model, batch, num_generations=8, generation_config=config, suppress_ids=())
+    assert any(lab.IMAGE in row for group in free for row in group)
+    banned = shared_generate(model, batch, num_generations=8, generation_config=config)
+    assert not any(lab.IMAGE in row for group in banned for row in group)
