@@ -1,0 +1,108 @@
+// Python bindings: addresses and sizes in, nothing else. Tensors are checked, kept alive and guarded on the Python side.
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+
+#include "merge.h"
+
+namespace py = pybind11;
+
+namespace triptych {
+namespace {
+
+using Address = std::uintptr_t;
+using Size = std::int64_t;
+
+template <typename T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+const std::int32_t* index_at(Address address) { return at<const std::int32_t>(address); }
+
+// The seven ops of one backend.
+template <typename Launch>
+struct Ops {
+  std::int64_t (*embed_and_merge)(const EmbedAndMergeArgs&, Launch);
+  void (*merge)(const MergeArgs&, Launch);
+  void (*merge_in_place)(const MergeInPlaceArgs&, Launch);
+  void (*merge_add)(const MergeAddArgs&, Launch);
+  void (*merge_add_in_place)(const MergeAddInPlaceArgs&, Launch);
+  void (*features_grad)(const FeaturesGradArgs&, Launch);
+  void (*text_grad)(const TextGradArgs&, Launch);
+};
+
+// Binds them; `Launch` is built from the trailing arguments.
+template <typename Launch, typename... LaunchArgs>
+void bind_ops(py::module_& m, const Ops<Launch>& ops) {
+  using Unlock = py::call_guard<py::gil_scoped_release>;
+  m.def("embed_and_merge",
+        [ops](Address out, Address weight, Size weight_stride, Size V, Address ids, Address features,
+              Size features_stride, Address index, Size R, Size row_bytes, LaunchArgs... launch) {
+          return ops.embed_and_merge({at<void>(out), at<void>(weight), weight_stride, V, at<std::int64_t>(ids),
+                                      at<void>(features), features_stride, index_at(index), R, row_bytes},
+                                     Launch{launch...});
+        },
+        Unlock());
+  m.def("merge",
+        [ops](Address out, Address embeds, Address features, Size features_stride, Address index, Size R,
+              Size row_bytes, bool kept, LaunchArgs... launch) {
+          ops.merge({at<void>(out), at<void>(embeds), at<void>(features), features_stride, index_at(index), R,
+                     row_bytes, kept},
+                    Launch{launch...});
+        },
+        Unlock());
+  m.def("merge_in_place",
+        [ops](Address embeds, Address features, Size features_stride, Address index, Size R, Size N, Size row_bytes,
+              LaunchArgs... launch) {
+          ops.merge_in_place({at<void>(embeds), at<void>(features), features_stride, index_at(index), R, N, row_bytes},
+                             Launch{launch...});
+        },
+        Unlock());
+  m.def("merge_add",
+        [ops](Address out, Address hidden, Address features, Size features_stride, Address index, Size R, Size D,
+              int dtype, LaunchArgs... launch) {
+          ops.merge_add({at<void>(out), at<void>(hidden), at<void>(features), features_stride, index_at(index), R, D,
+                         static_cast<DType>(dtype)},
+                        Launch{launch...});
+        },
+        Unlock());
+  m.def("merge_add_in_place",
+        [ops](Address hidden, Address features, Size features_stride, Address index, Size R, Size N, Size D, int dtype,
+              LaunchArgs... launch) {
+          ops.merge_add_in_place({at<void>(hidden), at<void>(features), features_stride, index_at(index), R, N, D,
+                                  static_cast<DType>(dtype)},
+                                 Launch{launch...});
+        },
+        Unlock());
+  m.def("features_grad",
+        [ops](Address out, Address grad, Address index, Size R, Size N, Size D, int dtype, LaunchArgs... launch) {
+          ops.features_grad({at<void>(out), at<void>(grad), index_at(index), R, N, D, static_cast<DType>(dtype)},
+                            Launch{launch...});
+        },
+        Unlock());
+  m.def("text_grad",
+        [ops](Address out, Address grad, Address index, Size R, Size row_bytes, LaunchArgs... launch) {
+          ops.text_grad({at<void>(out), at<void>(grad), index_at(index), R, row_bytes}, Launch{launch...});
+        },
+        Unlock());
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "Merge kernels on raw addresses; use triptych_kernels, which checks its tensors, instead.";
+  m.def("place_runs", [](Address index, Size R, Address runs_K3, Size K) {
+    return place_runs(at<std::int32_t>(index), R, at<const std::int64_t>(runs_K3), K);
+  });
+  m.def("group_slots", [](Address index, Size R, Size N) { return group_slots(at<std::int32_t>(index), R, N); });
+
+  py::module_ cpu_ops = m.def_submodule("cpu", "Last argument: number of threads.");
+  bind_ops<cpu::Launch, int>(cpu_ops, {cpu::embed_and_merge, cpu::merge, cpu::merge_in_place, cpu::merge_add,
+                                       cpu::merge_add_in_place, cpu::features_grad, cpu::text_grad});
+#ifdef TRIPTYCH_WITHOUT_CUDA
+  m.attr("no_cuda_reason") = TRIPTYCH_WITHOUT_CUDA;
+#endif
+}
+
+}  // namespace triptych
