@@ -34,7 +34,7 @@ def test_accuracy_without_an_answer_names_the_sample():
 def test_accuracy_modes_differ():
     assert accuracy_reward(mode="exact")(["3.0"], answer=["3"]) == [0.0]
     assert accuracy_reward(mode="numeric")(["3.0"], answer=["3"]) == [1.0]
-    with pytest.raises(ValueError, match=r"unknown accuracy mode 'fuzzy'; known modes: auto, exact"):
+    with pytest.raises(ValueError, match=r"unknown accuracy method 'fuzzy'; known methods: auto, exact"):
         accuracy_reward(mode="fuzzy")
 
 

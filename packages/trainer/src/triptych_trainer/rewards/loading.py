@@ -12,13 +12,27 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from triptych_trainer.rewards.citation import image_reference_reward
 from triptych_trainer.rewards.correctness import accuracy_reward
+from triptych_trainer.rewards.grounding import boxes_reward, iou_reward
+from triptych_trainer.rewards.judge import judge_reward
 from triptych_trainer.rewards.layout import format_reward
+from triptych_trainer.rewards.lengths import cosine_length_reward, length_reward
+from triptych_trainer.rewards.ordering import ordering_reward
+from triptych_trainer.rewards.repetition import repetition_reward
 from triptych_trainer.rewards.row import Reward
 
 KNOWN_REWARDS: Mapping[str, Callable[..., Reward]] = {
     "accuracy": accuracy_reward,
     "format": format_reward,
+    "iou": iou_reward,
+    "boxes": boxes_reward,
+    "ordering": ordering_reward,
+    "image_reference": image_reference_reward,
+    "length": length_reward,
+    "cosine_length": cosine_length_reward,
+    "repetition": repetition_reward,
+    "judge": judge_reward,
 }
 
 
@@ -104,6 +118,9 @@ def _load_module(name: str, *, spec: str) -> ModuleType:
 
 
 def _check_options(build: Callable[..., Reward], options: Mapping[str, Any], *, spec: str) -> None:
-    known = list(inspect.signature(build).parameters)
-    if unknown := [key for key in options if key not in known]:
-        raise ValueError(f"reward {spec!r}: unknown option {unknown[0]!r}; it has: {', '.join(known) or 'none'}")
+    parameters = inspect.signature(build).parameters
+    if unknown := [key for key in options if key not in parameters]:
+        raise ValueError(f"reward {spec!r}: unknown option {unknown[0]!r}; it has: {', '.join(parameters) or 'none'}")
+    needed = [key for key, parameter in parameters.items() if parameter.default is parameter.empty]
+    if missing := [key for key in needed if key not in options]:
+        raise ValueError(f"reward {spec!r} needs {', '.join(missing)}; write {spec.split('(')[0]}({missing[0]}=...)")

@@ -1,5 +1,6 @@
 """One completion with everything a reward may look at, and the step from a function of one row to TRL's convention."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -71,7 +72,7 @@ def rows(
         answer, images, example_id, source = (values.pop(name, None) for name in named)
         return Row(
             text=completion_text(completion),
-            answer=None if answer is None else str(answer),
+            answer=answer if answer is None or isinstance(answer, str) else json.dumps(answer),
             images=tuple(image for image in images or () if isinstance(image, ImageInfo)),
             example_id="" if example_id is None else str(example_id),
             source="" if source is None else str(source),
@@ -106,12 +107,19 @@ def row_reward(score: RowScore, *, name: str | None = None) -> Reward:
 
 def expected_answer(row: Row) -> str:
     """Return the row's answer without `<answer>` tags, or raise ValueError naming the sample."""
-    if row.answer is None:
+    return expected_value(row, "answer")
+
+
+def expected_value(row: Row, column: str) -> str:
+    """Return what the dataset expects in a column, without `<answer>` tags, or raise ValueError naming the sample."""
+    value = row.answer if column == "answer" else row.extras.get(column)
+    if value is None:
+        have = ", ".join(row.extras) or "none"
         raise ValueError(
-            f"{row.where}: this reward compares with the column 'answer', which is empty for this sample; "
-            "add the answer to the record, or use a reward that needs none (such as format)"
+            f"{row.where}: this reward compares with the column {column!r}, which is empty for this sample "
+            f"(other columns: {have}); add it to the record, or use a reward that needs none (such as format)"
         )
-    text = row.answer.strip()
+    text = (value if isinstance(value, str) else json.dumps(value)).strip()
     start, end = text.rfind("<answer>"), text.rfind("</answer>")
     return text[start + len("<answer>") : end].strip() if 0 <= start < end else text
 

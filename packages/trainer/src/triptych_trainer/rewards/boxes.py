@@ -1,0 +1,187 @@
+"""Boxes in text: read them, say which image they are in, scale them, compare them. Pure; text is never an error."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from triptych_trainer.rewards.citation import image_index, mentioned_images
+from triptych_trainer.rewards.row import ImageInfo
+
+Frame = Literal["seen", "source", "unit", "thousand"]
+FRAMES: tuple[Frame, ...] = ("seen", "source", "unit", "thousand")
+BOX_KEYS = ("bbox_2d", "bbox", "box", "box_2d")
+IMAGE_KEYS = ("image", "image_id", "image_index", "image_number")
+MOST_BOXES = 500
+_TRIES = 16
+
+_N = r"\s{0,8}(-?\d{1,9}(?:\.\d{1,9})?)\s{0,8}"
+_IN_TEXT = re.compile(rf"\[{_N},{_N},{_N},{_N}\]|\({_N},{_N}\),?\s{{0,2}}\({_N},{_N}\)|\({_N},{_N},{_N},{_N}\)")
+_JSON_START = re.compile(r"\{|\[\s*[\[{]|\[\s*\]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """Corners in pixels, left <= right and top <= bottom when well formed; `image` counts from 0, None if not said."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    image: int | None = None
+    label: str | None = None
+
+    @property
+    def area(self) -> float:
+        """Width times height; 0 for corners in the wrong order."""
+        return max(self.x2 - self.x1, 0.0) * max(self.y2 - self.y1, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxReading:
+    """The boxes of a text, and why there are none when the text does not say so itself (as `[]` does)."""
+
+    boxes: tuple[Box, ...]
+    problem: str | None
+
+
+def iou(a: Box, b: Box) -> float:
+    """Return intersection over union, 0.0 when both boxes say their image and it differs."""
+    if a.image is not None and b.image is not None and a.image != b.image:
+        return 0.0
+    width = min(a.x2, b.x2) - max(a.x1, b.x1)
+    height = min(a.y2, b.y2) - max(a.y1, b.y1)
+    if width <= 0 or height <= 0:
+        return 0.0
+    return width * height / (a.area + b.area - width * height)
+
+
+def scale_box(box: Box, *, x: float, y: float) -> Box:
+    """Return the box with its corners multiplied."""
+    return replace(box, x1=box.x1 * x, y1=box.y1 * y, x2=box.x2 * x, y2=box.y2 * y)
+
+
+def to_seen(box: Box, image: ImageInfo, *, frame: Frame) -> Box:
+    """Return the box in pixels of the image as the model saw it.
+
+    `frame` is what it is in now: `seen`, pixels of the file (`source`), fractions (`unit`) or thousandths (`thousand`)
+    of width and height. Raises ValueError when the file's size is needed and not known.
+    """
+    if frame == "seen":
+        return box
+    if frame == "unit":
+        return scale_box(box, x=image.width, y=image.height)
+    if frame == "thousand":
+        return scale_box(box, x=image.width / 1000, y=image.height / 1000)
+    if frame != "source":
+        raise ValueError(f"unknown box frame {frame!r}; known: {', '.join(FRAMES)}")
+    if not image.source_width or not image.source_height:
+        raise ValueError(
+            f"boxes in pixels of the file need the size of image {image.number}'s file, which is not known; "
+            "give source_width and source_height, or use the frame 'seen', 'unit' or 'thousand'"
+        )
+    return scale_box(box, x=image.width / image.source_width, y=image.height / image.source_height)
+
+
+def read_boxes(text: str, *, images: Sequence[ImageInfo] = ()) -> BoxReading:
+    """Read boxes from JSON (`[x1, y1, x2, y2]`, lists of them, objects with `bbox_2d` and `image`) or from prose.
+
+    In prose, `image 2: [10, 20, 30, 40]` or `<image:after> (10,20),(30,40)`: the image named last before it counts.
+    Images are given by number from 1 or by name; one that does not exist becomes -1, which no expected box has.
+    """
+    for start in [match.start() for match in _JSON_START.finditer(text)][:_TRIES]:
+        value = _json_at(text, start)
+        if value == []:
+            return BoxReading(boxes=(), problem=None)
+        found = _from_json(value, images) if value is not None else []
+        if found:
+            return BoxReading(boxes=tuple(found[:MOST_BOXES]), problem=None)
+    found = _from_prose(text, images)
+    return BoxReading(boxes=tuple(found[:MOST_BOXES]), problem=None if found else "no box [x1, y1, x2, y2] in the text")
+
+
+def _json_at(text: str, start: int) -> Any:
+    try:
+        return json.JSONDecoder().raw_decode(text, start)[0]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _from_json(value: Any, images: Sequence[ImageInfo]) -> list[Box]:
+    if isinstance(value, Mapping):
+        value = [value] if any(key in value for key in BOX_KEYS) else list(value.values())
+        value = value[0] if len(value) == 1 and isinstance(value[0], list) else value
+    if not isinstance(value, list):
+        return []
+    entries = [value] if _corners(value) else value
+    return [box for entry in entries if (box := _entry_box(entry, images)) is not None]
+
+
+def _entry_box(entry: Any, images: Sequence[ImageInfo]) -> Box | None:
+    if not isinstance(entry, Mapping):
+        corners = _corners(entry)
+        return _box(corners) if corners else None
+    corners = _corners(next((entry[key] for key in BOX_KEYS if key in entry), None))
+    if corners is None:
+        return None
+    image = next((entry[key] for key in IMAGE_KEYS if entry.get(key) is not None), None)
+    label = entry.get("label")
+    index = None if image is None else image_index(str(image), images)
+    return _box(
+        corners,
+        image=-1 if image is not None and index is None else index,
+        label=label if isinstance(label, str) else None,
+    )
+
+
+def _corners(value: Any) -> tuple[float, ...] | None:
+    if not isinstance(value, list) or len(value) != 4:
+        return None
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in value):
+        return None
+    if not all(abs(number) < 1e9 for number in value):  # also rules out nan and infinity
+        return None
+    return tuple(float(number) for number in value)
+
+
+def _from_prose(text: str, images: Sequence[ImageInfo]) -> list[Box]:
+    boxes: list[Box] = []
+    end, image = 0, None
+    for match in _IN_TEXT.finditer(text):
+        cited = mentioned_images(text[end : match.start()], images)
+        if cited:
+            image = next(iter(cited)) if len(cited) == 1 else -1
+        boxes.append(_box(tuple(float(group) for group in match.groups() if group is not None), image=image))
+        end = match.end()
+    return boxes
+
+
+def _box(corners: Sequence[float], *, image: int | None = None, label: str | None = None) -> Box:
+    x1, y1, x2, y2 = corners
+    return Box(x1=x1, y1=y1, x2=x2, y2=y2, image=image, label=label)
+
+
+def matched_ious(predicted: Sequence[Box], expected: Sequence[Box]) -> list[float]:
+    """Pair boxes one to one, best overlap first, and return the pairs' overlaps; labels must agree where given."""
+    pairs = [
+        (overlap, p, e)
+        for p, box in enumerate(predicted)
+        for e, target in enumerate(expected)
+        if _same_label(box, target) and (overlap := iou(box, target)) > 0
+    ]
+    used_predicted: set[int] = set()
+    used_expected: set[int] = set()
+    overlaps = []
+    for overlap, p, e in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2])):
+        if p not in used_predicted and e not in used_expected:
+            used_predicted.add(p)
+            used_expected.add(e)
+            overlaps.append(overlap)
+    return overlaps
+
+
+def _same_label(a: Box, b: Box) -> bool:
+    if b.label is None:
+        return True
+    return a.label is not None and a.label.casefold().strip() == b.label.casefold().strip()

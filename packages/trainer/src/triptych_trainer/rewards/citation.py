@@ -1,0 +1,121 @@
+"""Which image does a text mean? Numbers from 1, names, ordinals; and the reward `image_reference`."""
+
+import re
+from collections.abc import Sequence
+
+from triptych_trainer.rewards.completion import extract_answer
+from triptych_trainer.rewards.row import ImageInfo, Reward, Row, expected_value, row_reward
+
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_NOUN = r"(?:images?|pictures?|photos?|figures?|screenshots?|pages?|img|fig)"
+_NUMBERED = re.compile(rf"<image:(\d{{1,4}})>|\b{_NOUN}[\s_.#:\-]{{0,3}}(\d{{1,4}})\b", re.IGNORECASE)
+_MORE = re.compile(r"\s{0,3}(?:,|and|&|or)\s{0,3}(\d{1,4})\b(?!\s{0,3}[.:,]?\d)", re.IGNORECASE)
+_ORDINAL = re.compile(rf"\b({'|'.join(_ORDINALS)}|last|\d{{1,4}}(?:st|nd|rd|th))\s{{1,3}}{_NOUN}\b", re.IGNORECASE)
+_SEPARATOR = re.compile(r"\s*(?:->|=>|[,;>\n\u2192]|\bthen\b|\band\b)\s*", re.IGNORECASE)
+
+
+def image_reference_reward(*, column: str = "answer", partial: bool = False) -> Reward:
+    """Build the reward: does the answer cite the right images?
+
+    `column` holds the expected image or images by number from 1 or by name (`2`, `after`, `1, 3`).
+    The score is 1.0 for the same set of images, else 0.0; with `partial` it is the F1 of the two sets.
+    """
+
+    def image_reference(row: Row) -> float:
+        return score_references(row, column=column, partial=partial)
+
+    return row_reward(image_reference)
+
+
+def score_references(row: Row, *, column: str = "answer", partial: bool = False) -> float:
+    """Compare the images that the answer cites with the expected ones, as sets."""
+    expected = expected_value(row, column)
+    wanted = cited_images(expected, row.images)
+    if not wanted:
+        raise ValueError(
+            f"{row.where}: column {column!r} is {expected!r}, which names none of the {len(row.images)} images; "
+            "write numbers from 1 or names, for example '2' or 'before, after'"
+        )
+    answer = extract_answer(row.text)
+    cited = cited_images(answer, row.images) if answer is not None else frozenset()
+    if not partial:
+        return float(cited == wanted)
+    return 2 * len(cited & wanted) / (len(cited) + len(wanted))
+
+
+def cited_images(text: str, images: Sequence[ImageInfo]) -> frozenset[int]:
+    """Return the indices (from 0) of the images that a text cites; an image that does not exist counts as -1.
+
+    Found are `image 2`, `images 1 and 3`, `<image:2>`, `<image:after>`, `the second image`, `the last picture`,
+    `image "after"`, `the after image`; and a text that is only numbers or names, such as `2` or `before, after`.
+    """
+    bare = [image_index(item, images) for item in items(text)]
+    if bare and all(index is not None for index in bare):
+        return frozenset(index for index in bare if index is not None)
+    return mentioned_images(text, images)
+
+
+def mentioned_images(text: str, images: Sequence[ImageInfo]) -> frozenset[int]:
+    """Return the indices of the images that running text mentions; bare numbers and names do not count."""
+    found = {_from_number(int(number), images) for number in _numbers(text)}
+    found |= {_from_ordinal(word.lower(), images) for word in _ORDINAL.findall(text)}
+    return frozenset(found | {image.index for image in images if image.name and _names(text, image.name)})
+
+
+def image_index(text: str, images: Sequence[ImageInfo]) -> int | None:
+    """Return the index of the image that `2`, `#2`, `image 2`, `after` or `second` names; -1 if there is no such one.
+
+    None means that the text is no reference at all.
+    """
+    word = text.strip().strip("\"'`()[]<>.").casefold()
+    for image in images:
+        if image.name and word in (image.name.casefold(), f"image:{image.name.casefold()}"):
+            return image.index
+    if numbered := re.fullmatch(rf"(?:{_NOUN}[\s_.#:\-]{{0,3}})?#?(\d{{1,4}})", word):
+        return _from_number(int(numbered.group(1)), images)
+    if ordinal := re.fullmatch(rf"(?:the\s)?({'|'.join(_ORDINALS)}|last|\d{{1,4}}(?:st|nd|rd|th))(?:\s{_NOUN})?", word):
+        return _from_ordinal(ordinal.group(1), images)
+    return None
+
+
+def items(text: str) -> list[str]:
+    """Split a list written as `a, b`, `[a, b]`, `a -> b`, `a then b`, or as bare numbers or letters with spaces."""
+    body = text.strip().strip("[](){}.").strip()
+    parts = [part.strip().strip("\"'`") for part in _SEPARATOR.split(body)]
+    if len(parts) == 1 and re.fullmatch(r"(?:\d{1,4}|[A-Za-z])(?:\s+(?:\d{1,4}|[A-Za-z]))+", body):
+        parts = body.split()
+    return [part for part in parts if part]
+
+
+def _numbers(text: str) -> list[str]:
+    """Return the numbers after `image`, with those that follow in `images 1, 2 and 3`."""
+    numbers = []
+    for match in _NUMBERED.finditer(text):
+        numbers.append(match.group(1) or match.group(2))
+        more = _MORE.match(text, match.end())
+        while more:
+            numbers.append(more.group(1))
+            more = _MORE.match(text, more.end())
+    return numbers
+
+
+def _names(text: str, name: str) -> bool:
+    word = re.escape(name)
+    return bool(
+        re.search(
+            rf"<image:{word}[>|]|\b{_NOUN}[\s:]{{1,2}}[\"'`]?{word}(?!\w)|[\"'`]{word}[\"'`]|\bthe {word} {_NOUN}\b",
+            text,
+            re.IGNORECASE,
+        )
+    )
+
+
+def _from_number(number: int, images: Sequence[ImageInfo]) -> int:
+    return number - 1 if 1 <= number <= len(images) else -1
+
+
+def _from_ordinal(word: str, images: Sequence[ImageInfo]) -> int:
+    if word == "last":
+        return _from_number(len(images), images)
+    number = int(word[:-2]) if word[0].isdigit() else _ORDINALS.index(word) + 1
+    return _from_number(number, images)
