@@ -4,7 +4,8 @@ from triptych_parser.bind import BoundPrompt, bind
 from triptych_parser.errors import MarkerError
 from triptych_parser.parse import parse
 from triptych_parser.prompt import ImageMarker, Prompt, Text, Turn
-from triptych_parser.tokenize import ImageSpan, TokenizedPrompt, tokenize
+from triptych_parser.spans import ImageSpan, TokenizedPrompt
+from triptych_parser.tokenize import tokenize, tokenize_batch
 
 __all__ = [
     "BoundPrompt",
@@ -18,4 +19,5 @@ __all__ = [
     "bind",
     "parse",
     "tokenize",
+    "tokenize_batch",
 ]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from triptych_parser.bind import BoundPrompt
 from triptych_parser.errors import MarkerError
+from triptych_parser.families import Family
 from triptych_parser.place import Place
 from triptych_parser.prompt import ImageMarker
 
-__all__ = ["Chat", "render_chat", "special_pattern"]
+__all__ = ["Chat", "Messages", "Placement", "guard_messages", "probe", "render_chat"]
 
-_PRIVATE_USE = range(0xE000, 0xF900)
+Messages = list[dict[str, Any]]
+Placement = Literal["exact", "inline", "template"]
+_PRIVATE_USE = range(0xE002, 0xF900)
+_PROBE_OPEN, _PROBE_CLOSE = "\ue000", "\ue001"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,48 +28,83 @@ class Chat:
     A special token's text written by a user has `guard` after its first character, so that it is not that token.
     """
 
+    messages: Messages
     parts: tuple[str, ...]
     """Texts before, between and after the images: one more than there are markers."""
-    guard: str | None = None
+    guard: str | None
     """The guard character; None when no user text looks like a special token."""
-
-
-def special_pattern(tokens: Sequence[str]) -> re.Pattern[str]:
-    """A pattern that finds any of the tokens, the longest first."""
-    longest_first = sorted((token for token in tokens if len(token) > 1), key=lambda token: (-len(token), token))
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 def render_chat(
     bound: BoundPrompt,
     *,
     renderer: Any,
-    template_token: str,
+    family: Family | None,
     specials: re.Pattern[str],
     on_special: Literal["text", "error"],
-    template_options: Mapping[str, Any],
+    placement: Placement,
+    options: Mapping[str, Any],
 ) -> Chat:
-    """Write the messages through `renderer.apply_chat_template` and cut the result at the image tokens."""
+    """Write the messages through `renderer.apply_chat_template` and cut the result at the image tokens.
+
+    Raises MarkerError when the template does not write every image, moves one, or user text is refused.
+    """
     messages = bound.messages()
-    guard = _guard(bound, messages, specials, on_special)
-    rendered = renderer.apply_chat_template(messages, tokenize=False, **template_options)
-    parts = tuple(rendered.split(template_token))
+    guard = guard_messages(bound, messages, specials, on_special)
+    if family is None or not bound.prompt.num_markers:
+        rendered = renderer.apply_chat_template(messages, tokenize=False, **options)
+        return Chat(messages=messages, parts=(rendered,), guard=guard)
+    if placement == "inline":
+        messages = _inline(messages, family)
+    parts = tuple(renderer.apply_chat_template(messages, tokenize=False, **options).split(family.template_token))
     if len(parts) - 1 != bound.prompt.num_markers:
-        raise MarkerError(
-            f"the chat template does not write {template_token} once for every image",
-            source=bound.prompt.source,
-            line=bound.prompt.line,
+        raise _place(bound).error(
+            f"the chat template does not write {family.template_token} once for every image",
             expected=bound.prompt.num_markers,
             got=len(parts) - 1,
             remedy="pass a chat_template that handles {'type': 'image'} parts",
         )
-    return Chat(parts=parts, guard=guard)
+    if placement == "exact":
+        probe(bound, messages, renderer=renderer, family=family, options=options)
+    return Chat(messages=messages, parts=parts, guard=guard)
 
 
-def _guard(
-    bound: BoundPrompt, messages: list[dict[str, Any]], specials: re.Pattern[str], on_special: str
+def probe(
+    bound: BoundPrompt, messages: Messages, *, renderer: Any, family: Family | None, options: Mapping[str, Any]
+) -> list[str]:
+    """What the template writes between the pieces: render it with numbered stand-ins for the texts.
+
+    Returns the strings before, between and after the pieces (texts and images of all messages, in order).
+
+    Raises MarkerError when the pieces do not come out in the order in which the messages have them.
+    """
+    image = family.template_token if family else _PROBE_OPEN + _PROBE_CLOSE
+    expected: list[str] = []
+    numbered: Messages = []
+    for message in messages:
+        copy = dict(message)
+        if "content" in message:
+            copy["content"] = [dict(part) for part in message["content"]]
+            for part in copy["content"]:
+                expected.append(image)
+                if part["type"] == "text":
+                    expected[-1] = part["text"] = f"{_PROBE_OPEN}{len(expected)}{_PROBE_CLOSE}"
+        numbered.append(copy)
+    rendered = renderer.apply_chat_template(numbered, tokenize=False, **options)
+    pattern = f"({_PROBE_OPEN}\\d+{_PROBE_CLOSE}|{re.escape(image)})"
+    split = re.split(pattern, rendered)
+    if split[1::2] != expected:
+        raise _place(bound).error(
+            "the chat template moves images away from where the prompt has them",
+            remedy="pass placement='inline' to write them where they stand, or placement='template' to accept it",
+        )
+    return split[::2]
+
+
+def guard_messages(
+    bound: BoundPrompt, messages: Messages, specials: re.Pattern[str], on_special: Literal["text", "error"]
 ) -> str | None:
-    """Break look-alikes in place; return the character used, or None when there was nothing to break."""
+    """Break look-alikes in the messages; return the character used, or None when there was nothing to break."""
     parts = [part for message in messages for part in message.get("content", ()) if part["type"] == "text"]
     suspects = [part for part in parts if specials.search(part["text"])]
     if not suspects:
@@ -79,12 +118,31 @@ def _guard(
     return guard
 
 
+def _inline(messages: Messages, family: Family) -> Messages:
+    """Write the images into the text, for templates that would move them."""
+    token = family.template_token
+    if family.template_writes_edges:
+        token = f"{family.opening or ''}{token}{family.closing or ''}"
+    inlined = []
+    for message in messages:
+        copy = dict(message)
+        if "content" in message:
+            text = "".join(part["text"] if part["type"] == "text" else token for part in message["content"])
+            copy["content"] = [{"type": "text", "text": text}]
+        inlined.append(copy)
+    return inlined
+
+
 def _unused_character(texts: list[str]) -> str:
     used = {char for text in texts for char in text}
     for code in _PRIVATE_USE:
         if chr(code) not in used:
             return chr(code)
     raise MarkerError("the prompt uses every private-use character", remedy="remove some of them")
+
+
+def _place(bound: BoundPrompt) -> Place:
+    return Place(source=bound.prompt.source, line=bound.prompt.line)
 
 
 def _refusal(bound: BoundPrompt, specials: re.Pattern[str]) -> MarkerError:
@@ -96,5 +154,4 @@ def _refusal(bound: BoundPrompt, specials: re.Pattern[str]) -> MarkerError:
                 place = Place(source=prompt.source, line=prompt.line, raw=turn.raw, message=index)
                 where = ImageMarker(part=part, start=found.start(), end=found.end())
                 return place.error("the text holds a special token of the model", marker=where, remedy=remedy)
-    place = Place(source=prompt.source, line=prompt.line)
-    return place.error("a label or annotation holds a special token of the model", remedy=remedy)
+    return _place(bound).error("a label or annotation holds a special token of the model", remedy=remedy)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from triptych_parser.errors import MarkerError
+from triptych_parser.pan_and_scan import num_crops
 
-__all__ = ["Expansion", "Family", "family_of"]
+__all__ = ["Expansion", "Family", "Sizes", "family_of", "token_family"]
 
 Sizes = Sequence[tuple[int, int]]
+"""(height, width) in pixels of each marker's image, in marker order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,49 +52,46 @@ class Family:
     placeholder: str
     """The token whose embeddings the image features replace."""
     expand: Callable[[Sizes], list[Expansion]]
-    """Expansions for the images of one sample, given (height, width) in pixels for each marker."""
     opening: str | None = None
     """Special token that begins an image."""
     closing: str | None = None
     """Special token that ends an image."""
+    template_writes_edges: bool = True
+    """Whether opening and closing come from the chat template, and not from the expansion."""
 
 
-def family_of(processor: Any) -> Family:
+def family_of(processor: Any, *, images_kwargs: Mapping[str, Any] | None = None) -> Family:
     """The family of a processor object, by the class it is or derives from.
 
     A processor of no known class is taken as a plain one: its `image_token` repeated as often as its
-    `_get_num_multimodal_tokens` says.
+    `_get_num_multimodal_tokens` says. `images_kwargs` are the image options of the processor call to match.
 
     Raises MarkerError when the object cannot say which token stands for an image.
     """
+    options = {**(getattr(processor, "images_kwargs", None) or {}), **(images_kwargs or {})}
     for cls in type(processor).__mro__:
         if cls.__name__ in _FAMILIES:
-            return _FAMILIES[cls.__name__](processor)
-    return _plain(processor)
+            return _FAMILIES[cls.__name__](processor, options)
+    return _plain(processor, options)
 
 
-def counted_family(token: str, counts: Sequence[int]) -> Family:
-    """A plain family whose placeholder counts the caller knows, one per marker."""
+def token_family(token: str) -> Family:
+    """A family known by its image token alone; the caller gives the number of placeholders of each image."""
 
     def expand(sizes: Sizes) -> list[Expansion]:
-        return [Expansion(text=token, runs=(count,)) for count in counts]
+        raise MarkerError(f"{token} does not say how many tokens an image takes", remedy="pass image_tokens=[...]")
 
     return Family(
         template_token=token, placeholder=token, expand=expand, opening="<|vision_start|>", closing="<|vision_end|>"
     )
 
 
-def per_unique_size(count: Callable[[int, int], int]) -> Callable[[Sizes], list[int]]:
-    """Apply a count to every size, asking once per distinct size."""
-
-    def counts(sizes: Sizes) -> list[int]:
-        known: dict[tuple[int, int], int] = {}
-        for height, width in sizes:
-            if (height, width) not in known:
-                known[height, width] = int(count(height, width))
-        return [known[height, width] for height, width in sizes]
-
-    return counts
+def _per_unique_size(count: Callable[[int, int], Expansion], sizes: Sizes) -> list[Expansion]:
+    known: dict[tuple[int, int], Expansion] = {}
+    for height, width in sizes:
+        if (height, width) not in known:
+            known[height, width] = count(height, width)
+    return [known[height, width] for height, width in sizes]
 
 
 def _image_token(processor: Any) -> str:
@@ -104,7 +104,7 @@ def _image_token(processor: Any) -> str:
     return token
 
 
-def _plain(processor: Any) -> Family:
+def _plain(processor: Any, options: Mapping[str, Any]) -> Family:
     token = _image_token(processor)
 
     def expand(sizes: Sizes) -> list[Expansion]:
@@ -115,27 +115,28 @@ def _plain(processor: Any) -> Family:
             raise MarkerError(
                 f"{type(processor).__name__} cannot count the tokens of an image", remedy="pass image_tokens=[...]"
             )
-        counts = counter(image_sizes=[list(size) for size in sizes])["num_image_tokens"]
+        counts = counter(image_sizes=[list(size) for size in sizes], **options)["num_image_tokens"]
         return [Expansion(text=token, runs=(int(count),)) for count in counts]
 
     return Family(template_token=token, placeholder=token, expand=expand)
 
 
-def _grid(opening: str, closing: str) -> Callable[[Any], Family]:
+def _grid(opening: str, closing: str) -> Callable[[Any, Mapping[str, Any]], Family]:
     """Families whose image is one run of grid cells, merged `merge_size` by `merge_size`."""
 
-    def make(processor: Any) -> Family:
+    def make(processor: Any, options: Mapping[str, Any]) -> Family:
         token = _image_token(processor)
         images = processor.image_processor
+        merge = int(options.get("merge_size") or images.merge_size)
 
-        def count(height: int, width: int) -> int:
-            return int(images.get_number_of_image_patches(height, width, {})) // int(images.merge_size) ** 2
+        def count(height: int, width: int) -> Expansion:
+            patches = int(images.get_number_of_image_patches(height, width, dict(options)))
+            return Expansion(text=token, runs=(patches // merge**2,))
 
-        counts = per_unique_size(count)
         return Family(
             template_token=token,
             placeholder=token,
-            expand=lambda sizes: [Expansion(text=token, runs=(number,)) for number in counts(sizes)],
+            expand=lambda sizes: _per_unique_size(count, sizes),
             opening=opening,
             closing=closing,
         )
@@ -143,9 +144,118 @@ def _grid(opening: str, closing: str) -> Callable[[Any], Family]:
     return make
 
 
+def _internvl(processor: Any, options: Mapping[str, Any]) -> Family:
+    """One thumbnail and the tiles of the best canvas, all in one run between `<img>` and `</img>`."""
+    token = _image_token(processor)
+    opening, closing = processor.start_image_token, processor.end_image_token
+
+    def count(height: int, width: int) -> Expansion:
+        tiles = int(processor.image_processor.get_number_of_image_patches(height, width, dict(options)))
+        return Expansion(text=f"{opening}{token}{closing}", runs=(tiles * int(processor.image_seq_length),))
+
+    return Family(
+        template_token=token,
+        placeholder=token,
+        expand=lambda sizes: _per_unique_size(count, sizes),
+        opening=opening,
+        closing=closing,
+        template_writes_edges=False,
+    )
+
+
+def _llava(processor: Any, options: Mapping[str, Any]) -> Family:
+    """Every image is cropped to one size: a fixed number of patches."""
+    token = _image_token(processor)
+
+    def expand(sizes: Sizes) -> list[Expansion]:
+        crop = options.get("crop_size") or processor.image_processor.crop_size
+        patch = int(processor.patch_size)
+        count = (crop["height"] // patch) * (crop["width"] // patch) + int(processor.num_additional_image_tokens)
+        count -= processor.vision_feature_select_strategy == "default"
+        return [Expansion(text=token, runs=(count,))] * len(sizes)
+
+    return Family(template_token=token, placeholder=token, expand=expand)
+
+
+def _llava_onevision(processor: Any, options: Mapping[str, Any]) -> Family:
+    """A lone image is tiled to its resolution; several images get one tile each and a newline feature."""
+    token = _image_token(processor)
+
+    def expand(sizes: Sizes) -> list[Expansion]:
+        less = int(processor.vision_feature_select_strategy == "default")
+        if len(sizes) != 1:
+            return [Expansion(text=token, runs=(int(processor.num_image_tokens) + 1 - less,))] * len(sizes)
+        size = options.get("size") or processor.image_processor.size
+        tile = size["shortest_edge"] if "shortest_edge" in size else min(size["height"], size["width"])
+        height, width = sizes[0]
+        count = int(processor._get_number_of_features(height, width, tile, tile))
+        return [Expansion(text=token, runs=(count - less,))]
+
+    return Family(template_token=token, placeholder=token, expand=expand)
+
+
+def _gemma3(processor: Any, options: Mapping[str, Any]) -> Family:
+    """A fixed number of soft tokens; with pan and scan, a sentence and one more run for every crop."""
+    tokenizer = processor.tokenizer
+    opening, closing, token = tokenizer.boi_token, tokenizer.eoi_token, tokenizer.image_token
+    image = f"\n\n{opening}{token}{closing}\n\n"
+    length = int(processor.image_seq_length)
+
+    def count(height: int, width: int) -> Expansion:
+        crops = num_crops(height, width, options)
+        if not crops:
+            return Expansion(text=image, runs=(length,))
+        lead = f"Here is the original image {image} and here are some crops to help you see better "
+        return Expansion(text=lead + " ".join([image] * crops), runs=(length,) * (crops + 1))
+
+    return Family(
+        template_token=opening,
+        placeholder=token,
+        expand=lambda sizes: _per_unique_size(count, sizes),
+        opening=opening,
+        closing=closing,
+        template_writes_edges=False,
+    )
+
+
+def _smolvlm(processor: Any, options: Mapping[str, Any]) -> Family:
+    """Tiles row by row, each after its own row-and-column token, then the whole image."""
+    token = _image_token(processor)
+    fake = processor.fake_image_token
+    whole = getattr(processor, "global_image_token", None) or processor.global_image_tag
+    length = int(processor.image_seq_len)
+
+    def count(height: int, width: int) -> Expansion:
+        _, rows, cols = processor.image_processor.get_number_of_image_patches(height, width, dict(options))
+        lines = [
+            "".join(f"{fake}<row_{row}_col_{col}>{token}" for col in range(1, cols + 1)) + "\n"
+            for row in range(1, rows + 1)
+        ]
+        text = "".join(lines) + ("\n" if rows else "") + f"{fake}{whole}{token}{fake}"
+        return Expansion(text=text, runs=(length,) * (rows * cols + 1))
+
+    return Family(
+        template_token=token,
+        placeholder=token,
+        expand=lambda sizes: _per_unique_size(count, sizes),
+        opening=fake,
+        closing=fake,
+        template_writes_edges=False,
+    )
+
+
 _QWEN = _grid("<|vision_start|>", "<|vision_end|>")
-_FAMILIES: Mapping[str, Callable[[Any], Family]] = {
-    "Qwen2VLProcessor": _QWEN,
-    "Qwen2_5_VLProcessor": _QWEN,
-    "Qwen3VLProcessor": _QWEN,
-}
+_FAMILIES: Mapping[str, Callable[[Any, Mapping[str, Any]], Family]] = MappingProxyType(
+    {
+        "Qwen2VLProcessor": _QWEN,
+        "Qwen2_5_VLProcessor": _QWEN,
+        "Qwen3VLProcessor": _QWEN,
+        "Glm4vProcessor": _grid("<|begin_of_image|>", "<|end_of_image|>"),
+        "InternVLProcessor": _internvl,
+        "LlavaProcessor": _llava,
+        "LlavaOnevisionProcessor": _llava_onevision,
+        "Gemma3Processor": _gemma3,
+        "SmolVLMProcessor": _smolvlm,
+        "Idefics3Processor": _smolvlm,
+    }
+)

@@ -2,65 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from triptych_parser.bind import BoundPrompt
-from triptych_parser.chat import Chat, render_chat, special_pattern
+from triptych_parser.chat import Placement
 from triptych_parser.errors import MarkerError
-from triptych_parser.families import Expansion, Family, counted_family, family_of
-from triptych_parser.vocabulary import encode, encode_guarded, special_tokens, token_id
+from triptych_parser.spans import TokenizedPrompt
+from triptych_parser.truncate import Truncate, drop_images, drop_text, too_long
+from triptych_parser.vocabulary import encode_batch
+from triptych_parser.writer import Draft, Images, Settings, Writer
 
-__all__ = ["ImageSpan", "TokenizedPrompt", "tokenize"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageSpan:
-    """Where one marker's image stands in the ids.
-
-    >>> ImageSpan(start=3, length=6, image=0, runs=((4, 4),)).num_features
-    4
-    """
-
-    start: int
-    """First position of the image: its opening special token, or its first placeholder where it has none."""
-    length: int
-    """How many positions from there to its last special token or placeholder."""
-    image: int
-    """0-based index of the image among the images of the sample."""
-    runs: tuple[tuple[int, int], ...]
-    """(start, length) of each run of placeholders that receive feature rows, in order."""
-
-    @property
-    def num_features(self) -> int:
-        """How many feature rows the image fills.
-
-        >>> ImageSpan(start=0, length=9, image=0, runs=((1, 3), (5, 3))).num_features
-        6
-        """
-        return sum(length for _, length in self.runs)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenizedPrompt:
-    """Ids of a prompt `ids_T` and one span per marker, in marker order.
-
-    >>> TokenizedPrompt(ids=[5, 6], spans=()).num_tokens
-    2
-    """
-
-    ids: list[int]
-    spans: tuple[ImageSpan, ...]
-
-    @property
-    def num_tokens(self) -> int:
-        """Length of the prompt in tokens.
-
-        >>> TokenizedPrompt(ids=[1, 2, 3], spans=()).num_tokens
-        3
-        """
-        return len(self.ids)
+__all__ = ["tokenize", "tokenize_batch"]
 
 
 def tokenize(
@@ -70,137 +23,129 @@ def tokenize(
     image_sizes: Sequence[tuple[int, int]] | None = None,
     image_tokens: Sequence[int] | None = None,
     image_token: str | None = None,
+    images_kwargs: Mapping[str, Any] | None = None,
     on_special: Literal["text", "error"] = "text",
+    allow_special: Collection[str] = (),
+    placement: Placement = "exact",
     chat_template: str | None = None,
     add_generation_prompt: bool = True,
-    template_options: Mapping[str, Any] | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    max_prompt_tokens: int | None = None,
+    truncate: Truncate = "error",
 ) -> TokenizedPrompt:
     """Write the prompt through the model's own chat template, encode it, and expand its images in the ids.
 
-    `processor` is any Hugging Face processor, or a tokenizer with a chat template (then `image_token` and
-    `image_tokens` say what an image becomes). One of `image_sizes`, (height, width) in pixels, and `image_tokens`, the
-    number of placeholders, is given for each image of the sample.
+    `processor` is any Hugging Face processor, or a tokenizer with a chat template, which then needs `image_token` and
+    `image_tokens`. Of `image_sizes`, (height, width) in pixels as decoded, and `image_tokens`, the number of
+    placeholders, one is given for each image of the sample. `images_kwargs` are the image options of the processor
+    call to match (pan and scan, pixel limits).
 
-    A special token's text inside user text is encoded as plain text, or refused with `on_special="error"`.
+    A special token's text in user text is encoded as plain text, or refused with `on_special="error"`; those in
+    `allow_special` become special. `placement` says what to do with a chat template that moves images: refuse it
+    ("exact"), write the image tokens into the text ("inline"), or accept it ("template").
 
-    Raises MarkerError when counts do not fit, and when the chat template does not write every image.
+    A prompt of more than `max_prompt_tokens` is an error, or loses text of its messages ("text_left", "text_right")
+    or its last images ("drop_images_from_end"), as `truncate` says; an image is never cut.
+
+    Raises MarkerError when counts do not fit, text is refused, an image is moved, or the prompt is too long.
+
+    >>> class Words:  # stands in for a Hugging Face tokenizer
+    ...     image_token, words = "<pad>", ["<pad>", "see", "and"]
+    ...     all_special_tokens = ["<pad>"]
+    ...     def __len__(self): return len(self.words)
+    ...     def convert_tokens_to_ids(self, token): return self.words.index(token)
+    ...     def apply_chat_template(self, messages, **options):
+    ...         return " ".join(part.get("text", "<pad>").strip() for part in messages[0]["content"])
+    ...     def __call__(self, text, **options):
+    ...         return {"input_ids": [self.words.index(word) for word in text.split()]}
+    >>> from triptych_parser import bind, parse
+    >>> prompt = bind(parse("see <image> and <image>"), 2)
+    >>> result = tokenize(prompt, Words(), image_token="<pad>", image_tokens=[3, 2])
+    >>> result.ids
+    [1, 0, 0, 0, 2, 0, 0]
+    >>> [(span.image, span.start, span.length) for span in result.spans]
+    [(0, 1, 3), (1, 5, 2)]
     """
-    tokenizer = getattr(processor, "tokenizer", processor)
-    family = _family(bound, processor, image_sizes, image_tokens, image_token)
-    expansions = _expansions(bound, family, image_sizes, image_tokens)
-    specials = special_tokens(tokenizer)
-    for token in (family.template_token, family.placeholder):
-        specials.setdefault(token, token_id(tokenizer, token))
-    pattern = special_pattern(list(specials))
-    options: dict[str, Any] = {"add_generation_prompt": add_generation_prompt, **(template_options or {})}
-    if chat_template is not None:
-        options["chat_template"] = chat_template
-    has_template = chat_template is not None or getattr(processor, "chat_template", None) is not None
-    chat = render_chat(
-        bound,
-        renderer=processor if has_template else tokenizer,
-        template_token=family.template_token,
-        specials=pattern,
+    settings = Settings(
+        image_token=image_token,
+        images_kwargs=images_kwargs,
         on_special=on_special,
-        template_options=options,
+        allow_special=allow_special,
+        placement=placement,
+        chat_template=chat_template,
+        add_generation_prompt=add_generation_prompt,
+        chat_template_kwargs=chat_template_kwargs,
     )
-    text = _compact(chat, expansions)
-    begins = getattr(tokenizer, "bos_token", None)
-    add = processor is not tokenizer and not (begins is not None and text.startswith(begins))
-    if chat.guard is None:
-        ids = encode(tokenizer, text, add_special_tokens=add)
-    else:
-        ids = encode_guarded(
-            tokenizer, text, guard=chat.guard, pattern=pattern, specials=specials, add_special_tokens=add
-        )
-    return _expand(bound, ids, expansions, placeholder=specials[family.placeholder], edges=_edges(family, specials))
+    writer = Writer(processor, settings=settings)
+    images = Images(sizes=image_sizes, tokens=image_tokens)
+    draft = writer.draft(bound, images)
+    return _finish(writer, bound, draft, images, writer.encode(draft).ids, max_prompt_tokens, truncate)
 
 
-def _family(
-    bound: BoundPrompt,
+def tokenize_batch(
+    bounds: Sequence[BoundPrompt],
     processor: Any,
-    image_sizes: Sequence[tuple[int, int]] | None,
-    image_tokens: Sequence[int] | None,
-    image_token: str | None,
-) -> Family:
-    if image_tokens is None and (image_token is None or image_sizes is not None):
-        return family_of(processor)
-    token = image_token or getattr(processor, "image_token", None)
-    if not isinstance(token, str):
-        raise MarkerError("no token stands for an image", remedy="pass image_token='<...>'")
-    return counted_family(token, [image_tokens[image] for image in bound.image_order] if image_tokens else [])
-
-
-def _expansions(
-    bound: BoundPrompt,
-    family: Family,
-    image_sizes: Sequence[tuple[int, int]] | None,
-    image_tokens: Sequence[int] | None,
-) -> list[Expansion]:
-    given = image_tokens if image_tokens is not None else image_sizes
-    count = 0 if given is None else len(given)
-    if count != bound.num_images:
-        raise MarkerError(
-            f"{'image_tokens' if image_tokens is not None else 'image_sizes'} does not have one entry per image",
-            source=bound.prompt.source,
-            line=bound.prompt.line,
-            expected=bound.num_images,
-            got=count,
-            remedy="pass (height, width) for each image of the sample, in their order",
-        )
-    if image_tokens is not None:
-        return family.expand(())
-    return family.expand([image_sizes[image] for image in bound.image_order] if image_sizes else [])
-
-
-def _compact(chat: Chat, expansions: list[Expansion]) -> str:
-    pieces = [chat.parts[0]]
-    for expansion, part in zip(expansions, chat.parts[1:], strict=True):
-        pieces += (expansion.text, part)
-    return "".join(pieces)
-
-
-def _edges(family: Family, specials: dict[str, int]) -> tuple[int | None, int | None]:
-    opening = specials.get(family.opening) if family.opening else None
-    closing = specials.get(family.closing) if family.closing else None
-    return opening, closing
-
-
-def _expand(
-    bound: BoundPrompt,
-    ids: list[int],
-    expansions: list[Expansion],
     *,
-    placeholder: int,
-    edges: tuple[int | None, int | None],
-) -> TokenizedPrompt:
-    """Repeat every placeholder as often as its run says, and note where each image came to stand."""
-    written = sum(len(expansion.runs) for expansion in expansions)
-    if ids.count(placeholder) != written:
-        raise MarkerError(
-            "the tokenizer did not keep every image placeholder",
-            source=bound.prompt.source,
-            line=bound.prompt.line,
-            expected=written,
-            got=ids.count(placeholder),
-            remedy="register the image token as a special token of the tokenizer",
+    image_sizes: Sequence[Sequence[tuple[int, int]]] | None = None,
+    image_tokens: Sequence[Sequence[int]] | None = None,
+    max_prompt_tokens: int | None = None,
+    truncate: Truncate = "error",
+    **settings: Any,
+) -> list[TokenizedPrompt]:
+    """What `tokenize` gives for each prompt, with one call of the tokenizer for all of them.
+
+    `image_sizes` and `image_tokens` have one list per prompt; `settings` are the other arguments of `tokenize`.
+
+    >>> tokenize_batch([], object())
+    []
+    """
+    if not bounds:
+        return []
+    writer = Writer(processor, settings=Settings(**settings))
+    for name, given in (("image_sizes", image_sizes), ("image_tokens", image_tokens)):
+        if given is not None and len(given) != len(bounds):
+            raise MarkerError(f"{name} needs one list per prompt", expected=len(bounds), got=len(given))
+    samples = [
+        Images(
+            sizes=image_sizes[index] if image_sizes is not None else None,
+            tokens=image_tokens[index] if image_tokens is not None else None,
         )
-    opening, closing = edges
-    out: list[int] = []
-    spans: list[ImageSpan] = []
-    cursor = 0
-    for image, expansion in zip(bound.image_order, expansions, strict=True):
-        runs: list[tuple[int, int]] = []
-        start = -1
-        for count in expansion.runs:
-            at = ids.index(placeholder, cursor)
-            out += ids[cursor:at]
-            if start < 0:
-                start = len(out) - (1 if out and out[-1] == opening else 0)
-            runs.append((len(out), count))
-            out += [placeholder] * count
-            cursor = at + 1
-        end = len(out) + (1 if cursor < len(ids) and ids[cursor] == closing else 0)
-        spans.append(ImageSpan(start=start, length=end - start, image=image, runs=tuple(runs)))
-    out += ids[cursor:]
-    return TokenizedPrompt(ids=out, spans=tuple(spans))
+        for index in range(len(bounds))
+    ]
+    drafts = [writer.draft(bound, images) for bound, images in zip(bounds, samples, strict=True)]
+    return [
+        _finish(writer, bound, draft, images, ids, max_prompt_tokens, truncate)
+        for bound, draft, images, ids in zip(bounds, drafts, samples, _encode(writer, drafts), strict=True)
+    ]
+
+
+def _encode(writer: Writer, drafts: list[Draft]) -> list[list[int]]:
+    """Ids of each draft; those that can be encoded as they stand go through the tokenizer together."""
+    encoded: dict[int, list[int]] = {}
+    for add in (False, True):
+        plain = [
+            index for index, draft in enumerate(drafts) if draft.chat.guard is None and draft.add_special_tokens is add
+        ]
+        texts = [drafts[index].text for index in plain]
+        encoded.update(zip(plain, encode_batch(writer.tokenizer, texts, add_special_tokens=add), strict=True))
+    return [encoded[index] if index in encoded else writer.encode(draft).ids for index, draft in enumerate(drafts)]
+
+
+def _finish(
+    writer: Writer,
+    bound: BoundPrompt,
+    draft: Draft,
+    images: Images,
+    ids: list[int],
+    limit: int | None,
+    truncate: Truncate,
+) -> TokenizedPrompt:
+    result = writer.finish(bound, draft, ids)
+    if limit is None or result.num_tokens <= limit:
+        return result
+    if truncate == "drop_images_from_end":
+        return drop_images(writer, bound, images, result, limit)
+    if truncate in ("text_left", "text_right"):
+        side: Literal["left", "right"] = "left" if truncate == "text_left" else "right"
+        return drop_text(writer, bound, draft, result, limit, side=side)
+    raise too_long(bound, result, limit)
