@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +14,6 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 from triptych_parser import ImageSpan
-from triptych_trainer.families import Family, family_of
 from triptych_trainer.sharing import GroupBatch, unwrap
 
 VOCABULARY = 96
@@ -45,8 +46,15 @@ def qwen2_5_vl() -> torch.nn.Module:
     config = Qwen2_5_VLConfig(
         text_config={**TEXT, "rope_parameters": rope},
         vision_config={
-            "depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 32,
-            "patch_size": 2, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 8,
+            "depth": 2,
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "patch_size": 2,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": 8,
             "fullatt_block_indexes": [1],
         },
         tie_word_embeddings=False,
@@ -61,8 +69,14 @@ def qwen2_vl() -> torch.nn.Module:
     config = Qwen2VLConfig(
         text_config={**TEXT, "rope_parameters": rope},
         vision_config={
-            "depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2,
-            "patch_size": 2, "spatial_merge_size": 2, "temporal_patch_size": 2,
+            "depth": 2,
+            "embed_dim": 16,
+            "hidden_size": 32,
+            "num_heads": 2,
+            "mlp_ratio": 2,
+            "patch_size": 2,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
         },
         tie_word_embeddings=False,
         **SPECIAL,
@@ -115,37 +129,64 @@ def qwen_batch(recipe: Recipe = MIXED, *, seed: int = 0) -> GroupBatch:
     return GroupBatch.build(prompts, spans=spans, images=images, completions=completions)
 
 
+def qwen_inputs(batch: GroupBatch, prompt: int) -> dict[str, torch.Tensor]:
+    """The image inputs of one prompt as the processor returns them."""
+    images = batch.images_of(prompt)
+    return {name: torch.cat([image[name] for image in images]) for name in images[0]} if images else {}
+
+
+def stock_logits(
+    model: torch.nn.Module,
+    batch: GroupBatch,
+    *,
+    prompt: int,
+    ids: list[int],
+    inputs_of: Callable[[GroupBatch, int], dict[str, torch.Tensor]],
+) -> torch.Tensor:
+    """Logits `[T, V]` of one row by the model's own forward."""
+    accepted = inspect.signature(type(unwrap(model)).forward).parameters
+    types = torch.zeros(1, len(ids), dtype=torch.long)
+    for start, length in (run for span in batch.spans[prompt] for run in span.runs):
+        types[0, start : start + length] = 1
+    extras = {name: types for name in ("mm_token_type_ids", "token_type_ids") if name in accepted}
+    row = torch.tensor([ids])
+    return model(input_ids=row, attention_mask=torch.ones_like(row), **inputs_of(batch, prompt), **extras).logits[0]
+
+
+@torch.no_grad()
+def stock_next_token(
+    model: torch.nn.Module,
+    batch: GroupBatch,
+    *,
+    prompt: int,
+    ids: list[int],
+    inputs_of: Callable[[GroupBatch, int], dict[str, torch.Tensor]],
+    banned: tuple[int, ...],
+) -> int:
+    logits_V = stock_logits(model, batch, prompt=prompt, ids=ids, inputs_of=inputs_of)[-1]
+    logits_V[list(banned)] = -torch.inf
+    return int(logits_V.argmax())
+
+
 def stock_logps(
-    model: torch.nn.Module, batch: GroupBatch, *, temperature: float = 1.0
+    model: torch.nn.Module,
+    batch: GroupBatch,
+    *,
+    temperature: float = 1.0,
+    inputs_of: Callable[[GroupBatch, int], dict[str, torch.Tensor]] = qwen_inputs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Every row alone through the model's stock forward: raw pixels, own positions and merge, nothing shared."""
-    family: Family = family_of(unwrap(model))
     width = batch.max_completion_tokens
     logps, entropies = [], []
     for p, group in enumerate(batch.completions):
         prompt = list(batch.prompts[p])
-        types = torch.zeros(len(prompt), dtype=torch.int)
-        for span in batch.spans[p]:
-            for start, length in span.runs:
-                types[start : start + length] = 1
-        inputs = family.collate_images(batch.images_of(p)) if batch.spans[p] else {}
         for completion in group:
-            ids = torch.tensor([prompt + list(completion)])
-            extras = {"mm_token_type_ids": torch.cat([types, torch.zeros(len(completion), dtype=torch.int)])[None]}
-            accepted = model_parameters(model)
-            extras = {name: value for name, value in extras.items() if name in accepted}
-            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs, **extras).logits[0]
+            logits = stock_logits(model, batch, prompt=p, ids=[*prompt, *completion], inputs_of=inputs_of)
             z = (logits[len(prompt) - 1 : -1] / temperature).log_softmax(-1)
             row = z.gather(-1, torch.tensor(completion)[:, None])[:, 0]
             logps.append(torch.nn.functional.pad(row, (0, width - len(completion))))
             entropies.append(torch.nn.functional.pad(-(z.exp() * z).sum(-1), (0, width - len(completion))))
     return torch.stack(logps), torch.stack(entropies)
-
-
-def model_parameters(model: torch.nn.Module) -> set[str]:
-    import inspect
-
-    return set(inspect.signature(type(unwrap(model)).forward).parameters)
 
 
 def weighted_loss(logps: torch.Tensor, entropies: torch.Tensor) -> torch.Tensor:
@@ -161,13 +202,16 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def assert_same_gradients(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], *, tolerance: float) -> None:
-    """Every parameter's gradient: missing means zero; relative error by norm, against the largest of the two scales."""
+    """Every parameter's gradient, missing counted as zero, within `tolerance` of its norm.
+
+    Norms below a hundredth of the largest count as that: some gradients (key biases) are zero but for rounding.
+    """
     scale = max(float(g.norm()) for g in expected.values())
     for name in expected.keys() | got.keys():
         reference = expected.get(name, torch.zeros(()))
         value = got.get(name, torch.zeros(()))
         error = float((value - reference).norm())
-        limit = tolerance * max(float(reference.norm()), 1e-3 * scale)
+        limit = tolerance * max(float(reference.norm()), 1e-2 * scale)
         assert error <= limit, (
             f"{name}: gradient error {error:.2e}, allowed {limit:.2e}, norm {float(reference.norm()):.2e}"
         )

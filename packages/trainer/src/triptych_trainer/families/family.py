@@ -40,10 +40,10 @@ class Family:
                 return module
         raise AttributeError(f"{type(vision_language_model).__name__} has neither `language_model` nor `text_model`")
 
-    def vision_modules(self, vision_language_model: torch.nn.Module) -> list[torch.nn.Module]:
-        """Every child that is not the text backbone: tower and projector."""
-        text = self.language_model(vision_language_model)
-        return [child for child in vision_language_model.children() if child is not text]
+    def vision_parameters(self, vision_language_model: torch.nn.Module) -> list[torch.nn.Parameter]:
+        """Every parameter that is not the text backbone's: tower, projector, learned separators."""
+        text = {id(p) for p in self.language_model(vision_language_model).parameters()}
+        return [p for p in vision_language_model.parameters() if id(p) not in text]
 
     def split_images(self, inputs: Mapping[str, torch.Tensor], *, num_images: int) -> tuple[ImageInputs, ...]:
         """Cut the image processor's output for several images into one mapping per image."""
@@ -62,14 +62,21 @@ class Family:
         """Run tower and projector once over all images."""
         inputs = self.collate_images(images)
         output = vision_language_model.get_image_features(**inputs, return_dict=True)
-        return self.read_features(output.pooler_output, images=images)
+        return self.read_features(output, images=images)
 
-    def read_features(self, rows: Any, *, images: Sequence[ImageInputs]) -> ImageFeatures:
-        """Flatten the tower's output: a sequence of `[n_i, D]`, or `[I, n, D]` with one entry per image."""
-        parts = [part.reshape(-1, part.shape[-1]) for part in rows]
+    def read_features(self, output: Any, *, images: Sequence[ImageInputs]) -> ImageFeatures:
+        """Flatten the tower's pooled output: one `[n, D]` entry per image, or one per tile of its `pixel_values`."""
+        parts = [part.reshape(-1, part.shape[-1]) for part in output.pooler_output]
+        sizes = [1] * len(images)
         if len(parts) != len(images):
-            raise ValueError(f"the vision tower returned features of {len(parts)} images for {len(images)} images")
-        return ImageFeatures(rows=torch.cat(parts), counts=tuple(part.shape[0] for part in parts))
+            sizes = [image["pixel_values"].shape[0] for image in images]
+        if sum(sizes) != len(parts):
+            raise ValueError(f"the vision tower returned {len(parts)} entries for {len(images)} images ({sizes} tiles)")
+        ends = torch.tensor(sizes).cumsum(0).tolist()
+        counts = tuple(
+            sum(part.shape[0] for part in parts[end - size : end]) for size, end in zip(sizes, ends, strict=True)
+        )
+        return ImageFeatures(rows=torch.cat(parts), counts=counts)
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
         """The smallest image the tower takes: keeps collective operations aligned on ranks that have no image."""
@@ -100,7 +107,7 @@ class Family:
         """Add to `kwargs` what the text backbone wants besides merged embeddings (deepstack rows)."""
 
     def forward_extras(self, image_mask_BT: torch.Tensor) -> dict[str, Any]:
-        """Further keyword arguments of the model call; the mask is True at placeholder positions."""
+        """Further keyword arguments of a call with ordinary rows; the mask is True at placeholder positions."""
         return {}
 
     def continue_generation(

@@ -5,9 +5,23 @@ from __future__ import annotations
 import torch
 
 from triptych_trainer.families.family import Family
+from triptych_trainer.families.gemma3 import Gemma3Family
+from triptych_trainer.families.glm4v import Glm4vFamily
+from triptych_trainer.families.llava import LlavaFamily
+from triptych_trainer.families.qwen3_vl import Qwen3VLFamily
 from triptych_trainer.families.qwen_vl import QwenVLFamily
+from triptych_trainer.families.tiles import InternVLFamily, LlavaOnevisionFamily, SmolVLMFamily
 
-FAMILIES: tuple[Family, ...] = (QwenVLFamily(),)
+FAMILIES: tuple[Family, ...] = (
+    QwenVLFamily(),
+    Qwen3VLFamily(),
+    InternVLFamily(),
+    Glm4vFamily(),
+    LlavaFamily(),
+    LlavaOnevisionFamily(),
+    Gemma3Family(),
+    SmolVLMFamily(),
+)
 _GENERIC = Family()
 
 

@@ -20,7 +20,7 @@ def encode(
 
 def tower_is_trainable(family: Family, vision_language_model: torch.nn.Module) -> bool:
     """Whether any parameter outside the text backbone takes a gradient."""
-    return any(p.requires_grad for child in family.vision_modules(vision_language_model) for p in child.parameters())
+    return any(parameter.requires_grad for parameter in family.vision_parameters(vision_language_model))
 
 
 def touch_tower(family: Family, vision_language_model: torch.nn.Module, embeds_BTD: torch.Tensor) -> torch.Tensor:

@@ -75,7 +75,6 @@ def shared_logps(
         # A 4-D mask is passed through by transformers' mask factory; the attention function does not read it.
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
         PASS_KWARG: shared,
-        **family.forward_extras(shared.image_mask().to(device)),
     }
     if fused_lm_head:
         logps_K, entropies_K = _fused(model, call, keep_K=keep_K, labels_K=labels_K)

@@ -34,7 +34,6 @@ class SharedPass:
         shape: tuple[int, int],
         placements: list[tuple[int, int, int]],
         features: ImageFeatures | None,
-        block_ids: torch.Tensor | None = None,
     ) -> None:
         self.family = family
         self.vision_model = vision_model
@@ -43,8 +42,7 @@ class SharedPass:
         self.shape = shape
         self.placements = placements
         self.features = features
-        self.block_ids = block_ids
-        self._masks: dict[tuple[object, ...], torch.Tensor | None] = {}
+        self._masks: dict[tuple[object, ...], torch.Tensor] = {}
 
     def merge(self, embeds_BTD: torch.Tensor, features: ImageFeatures, plan: MergePlan) -> torch.Tensor:
         """Put the feature rows into their places of the token embeddings."""
@@ -59,17 +57,14 @@ class SharedPass:
         """Boolean `[p, p]` mask of a group's prefix, or None where plain causal attention says it all."""
         assert self.layout is not None
         group = self.layout.groups[index]
-        windowed = window is not None and group.prefix > window
-        if not windowed and self.block_ids is None:
+        limit = window if window is not None and group.prefix > window else None
+        bidirectional = self.family.bidirectional_images and bool(self.batch.spans[index])
+        if limit is None and not bidirectional:
             return None
-        key = ("prefix", index, window if windowed else None, device)
+        key = ("prefix", index, limit, device)
         if key not in self._masks:
-            positions = torch.arange(group.prefix, device=device)
-            mask = _causal(positions, positions, window=window if windowed else None)
-            if self.block_ids is not None:
-                blocks = self.block_ids[group.start : group.start + group.prefix].to(device)
-                mask |= (blocks[:, None] == blocks[None, :]) & (blocks >= 0)[:, None]
-            self._masks[key] = mask
+            blocks = _blocks(self.image_mask()[0, group.start : group.start + group.prefix]) if bidirectional else None
+            self._masks[key] = _prefix_mask(group.prefix, window=limit, blocks=blocks).to(device)
         return self._masks[key]
 
     def branch_mask(
@@ -86,11 +81,19 @@ class SharedPass:
         return self._masks[key]
 
 
-def _causal(queries_S: torch.Tensor, keys_K: torch.Tensor, *, window: int | None) -> torch.Tensor:
-    mask = keys_K[None, :] <= queries_S[:, None]
-    if window is not None:
-        mask &= keys_K[None, :] > queries_S[:, None] - window
-    return mask
+def _prefix_mask(length: int, *, window: int | None, blocks: torch.Tensor | None) -> torch.Tensor:
+    """(causal, or both in the same image) and, where there is a window, not further back than it reaches."""
+    positions = torch.arange(length)
+    mask = positions[None, :] <= positions[:, None]
+    if blocks is not None:
+        mask |= (blocks[:, None] == blocks[None, :]) & (blocks >= 0)[:, None]
+    return mask if window is None else mask & (positions[None, :] > positions[:, None] - window)
+
+
+def _blocks(mask_T: torch.Tensor) -> torch.Tensor:
+    """Number the runs of True; -1 elsewhere."""
+    starts = mask_T & ~torch.nn.functional.pad(mask_T, (1, 0))[:-1]
+    return torch.where(mask_T, starts.long().cumsum(0) - 1, -1)
 
 
 def _branch_mask(group: Group, *, first: int, last: int, window: int | None) -> torch.Tensor:
@@ -99,5 +102,6 @@ def _branch_mask(group: Group, *, first: int, last: int, window: int | None) -> 
     logical_S = group.prefix + torch.cat([torch.arange(length) for length in lengths])
     branch_K = torch.cat([torch.full((group.prefix,), -1), branch_S])
     logical_K = torch.cat([torch.arange(group.prefix), logical_S])
-    visible = (branch_K[None, :] == -1) | (branch_K[None, :] == branch_S[:, None])
-    return visible & _causal(logical_S, logical_K, window=window)
+    mask = (branch_K[None, :] == -1) | (branch_K[None, :] == branch_S[:, None])
+    mask &= logical_K[None, :] <= logical_S[:, None]
+    return mask if window is None else mask & (logical_K[None, :] > logical_S[:, None] - window)
