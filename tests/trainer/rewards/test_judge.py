@@ -8,7 +8,16 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from triptych_trainer.rewards import Judge, JudgeError, Row, accuracy_reward, judge_reward, load_reward
+from triptych_trainer.rewards import (
+    Judge,
+    JudgeError,
+    RewardError,
+    Row,
+    accuracy_reward,
+    guarded,
+    judge_reward,
+    load_reward,
+)
 from triptych_trainer.rewards.judge import question_text, read_score
 
 
@@ -261,3 +270,11 @@ def test_the_question_of_each_kind_of_prompt(prompt, text):
 def test_options_are_checked():
     with pytest.raises(ValueError, match="expected on_failure 'raise' or 'skip', .* got 'ignore', 8 and 3"):
         judge_reward(url="http://x", model="m", on_failure="ignore")
+
+
+def test_a_guarded_judge_that_fails_is_not_asked_again_row_by_row(server):
+    server.plan = lambda number, prompt: (400, "bad", {})
+    reward = guarded(judge_reward(url=server.url, model="grader"))
+    with pytest.raises(RewardError, match=r"reward 'judge': sample s1: judge 'grader' at .* refused the request"):
+        asyncio.run(reward(completions=["a", "a"], answer=["x", "x"], example_id=["s1", "s2"]))
+    assert len(server.requests) == 1

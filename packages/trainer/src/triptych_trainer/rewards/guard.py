@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triptych_trainer.rewards.completion import completion_text
+from triptych_trainer.rewards.judge_client import JudgeError
 from triptych_trainer.rewards.row import Completion, Reward, is_column
 
 SHOWN_CHARACTERS = 200
@@ -20,7 +21,8 @@ class RewardError(RuntimeError):
 def guarded(reward: Reward) -> Reward:
     """Wrap a reward function, plain or async, so that its failures become `RewardError`s that say where.
 
-    After a failure the rows are tried one by one to find the culprit; otherwise only the results are checked.
+    After a failure the rows are tried one by one to find the culprit, but for a judge's, which names its sample and
+    would be slow to repeat; otherwise only the results are checked.
     """
     name = getattr(reward, "__name__", type(reward).__name__)
 
@@ -30,6 +32,8 @@ def guarded(reward: Reward) -> Reward:
         async def call_async(*, completions: Sequence[Completion], **arguments: Any) -> list[float | None]:
             try:
                 scores = await reward(completions=completions, **arguments)
+            except JudgeError as error:
+                raise RewardError(f"reward {name!r}: {error}") from error
             except Exception as error:
                 for k in range(len(completions)):
                     try:
@@ -46,6 +50,8 @@ def guarded(reward: Reward) -> Reward:
     def call(*, completions: Sequence[Completion], **arguments: Any) -> list[float | None]:
         try:
             scores = reward(completions=completions, **arguments)
+        except JudgeError as error:
+            raise RewardError(f"reward {name!r}: {error}") from error
         except Exception as error:
             for k in range(len(completions)):
                 try:
