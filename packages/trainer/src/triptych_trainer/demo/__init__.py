@@ -3,7 +3,7 @@
 from .dataset import vlm_r1_record, write_dataset, write_samples
 from .model import build_config, build_model
 from .pictures import COLOURS, PICTURE_SIDE_PIXELS, Picture, draw_picture, random_picture
-from .processor import ImageOnlyQwenProcessor, build_processor
+from .processor import build_processor
 from .task import CHANCE, FAMILIES, PLACEMENTS, Family, Placement, Sample, make_sample, place_markers
 from .tokenizer import build_tokenizer
 
@@ -14,7 +14,6 @@ __all__ = [
     "PICTURE_SIDE_PIXELS",
     "PLACEMENTS",
     "Family",
-    "ImageOnlyQwenProcessor",
     "Picture",
     "Placement",
     "Sample",

@@ -1,0 +1,44 @@
+"""The two commands: ``train``, and ``triptych`` with its subcommands."""
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+__all__ = ["main", "train"]
+
+COMMANDS = {
+    "train": ("triptych_trainer.run", "train on a dataset, or the built-in demo without arguments"),
+    "check": ("triptych_data.check", "check dataset files before a run"),
+    "report": ("triptych_trainer.report", "rebuild the page of a run's rollouts"),
+}
+
+
+def train() -> int:
+    """Run ``train``: without a model or data the built-in demo, else GRPO on the given files."""
+    return _run("triptych_trainer.run", sys.argv[1:], name="train")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``triptych COMMAND ...``."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: triptych COMMAND ...\n")
+        print("\n".join(f"  {name:<8} {what}" for name, (_, what) in COMMANDS.items()))
+        print("\n`triptych COMMAND --help` lists the options of a command.")
+        return 0 if arguments else 2
+    if arguments[0] not in COMMANDS:
+        print(f"triptych: no command {arguments[0]!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return _run(COMMANDS[arguments[0]][0], arguments[1:], name=arguments[0])
+
+
+def _run(module: str, arguments: Sequence[str], *, name: str) -> int:
+    # TRL uses names that transformers has renamed; both are pinned, and a user can do nothing about it.
+    warnings.filterwarnings("ignore", message=".*deprecated and will be removed in v6", category=FutureWarning)
+    command: Callable[[Sequence[str]], int] = importlib.import_module(module).main
+    try:
+        return command(arguments)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130

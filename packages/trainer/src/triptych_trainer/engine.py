@@ -1,0 +1,125 @@
+"""The passes of a GRPO step over prompt groups, with image features kept for as long as they are valid."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from transformers import GenerationConfig
+
+from triptych_trainer.sharing import (
+    GroupBatch,
+    ImageFeatures,
+    encode_images,
+    plain_logps,
+    prepare,
+    shared_generate,
+    shared_logps,
+    unwrap,
+)
+from triptych_trainer.sharing.encode import tower_is_trainable
+
+__all__ = ["GroupEngine"]
+
+
+class GroupEngine:
+    """Generates for and scores prompt groups; encodes each image once per generation where that is exact.
+
+    Features are reused by every pass that would compute the same numbers: by all passes while the tower is frozen, by
+    the passes without gradient until the weights move otherwise. Keys say which example a prompt of a batch is.
+    """
+
+    def __init__(self, *, temperature: float = 1.0, share_prompts: bool = True) -> None:
+        """Score at ``temperature``; without ``share_prompts`` rows are replicated as other trainers do."""
+        self.temperature = temperature
+        self.share_prompts = share_prompts
+        self.images_encoded = 0
+        """Images that went through a vision tower outside a policy pass."""
+        self._kept: dict[tuple[Any, ...], ImageFeatures | None] = {}
+
+    def forget(self) -> None:
+        """Drop all features: the weights have moved, or other prompts are coming."""
+        self._kept.clear()
+
+    def generate(
+        self,
+        model: torch.nn.Module,
+        batch: GroupBatch,
+        *,
+        keys: Sequence[int],
+        group_sizes: Sequence[int],
+        generation_config: GenerationConfig,
+    ) -> list[list[list[int]]]:
+        """Sample ``group_sizes[p]`` completions for prompt p; returns [P][G_p] lists of token ids."""
+        completions: list[list[list[int]]] = [[] for _ in group_sizes]
+        for size in sorted(set(group_sizes)):
+            prompts = [p for p, group_size in enumerate(group_sizes) if group_size == size]
+            part, _ = batch.select(prompts)
+            groups = shared_generate(
+                model,
+                part,
+                num_generations=size,
+                generation_config=generation_config,
+                features=self._features(model, part, keys=[keys[p] for p in prompts]),
+            )
+            for p, group in zip(prompts, groups, strict=True):
+                completions[p] = group
+        return completions
+
+    def logps(
+        self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int], compute_entropy: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Log-probabilities and entropies [completions, C], prompt-major, zero behind each completion's end."""
+        base = unwrap(model)
+        family = prepare(base)
+        trainable = torch.is_grad_enabled() and tower_is_trainable(family, family.vision_language_model(base))
+        features = None if trainable else self._features(model, batch, keys=keys)
+        if not self.share_prompts:
+            return plain_logps(
+                model, batch, temperature=self.temperature, features=features, compute_entropy=compute_entropy
+            )
+        fused = next(base.parameters()).device.type == "cuda"
+        return shared_logps(
+            model,
+            batch,
+            temperature=self.temperature,
+            features=features,
+            compute_entropy=compute_entropy,
+            fused_lm_head=fused,
+        )
+
+    def _features(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> ImageFeatures | None:
+        """Features of the batch's images: kept ones, or encoded now in one call for all that are missing."""
+        base = unwrap(model)
+        state = (id(base), _adapter_state(base))
+        wanted: dict[tuple[Any, ...], int] = {}  # each image of each example, and where the batch holds it
+        for key, indices in zip(keys, batch.image_indices, strict=True):
+            wanted.update({(*state, key, number): index for number, index in enumerate(indices)})
+        missing = [name for name in wanted if name not in self._kept]
+        if missing:
+            with torch.no_grad():
+                encoded = encode_images(model, [batch.images[wanted[name]] for name in missing])
+            assert encoded is not None
+            self.images_encoded += len(missing)
+            self._kept.update({name: encoded.select([k]) for k, name in enumerate(missing)})
+        by_index = {index: self._kept[name] for name, index in wanted.items()}
+        return _join([by_index[index] for index in range(len(batch.images))])
+
+
+def _adapter_state(model: torch.nn.Module) -> tuple[Any, ...]:
+    """Which adapters are active: the same weights give other features with an adapter on the tower switched off."""
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            return (module.disable_adapters, tuple(module.active_adapters))
+    return ()
+
+
+def _join(parts: Sequence[ImageFeatures | None]) -> ImageFeatures | None:
+    present = [part for part in parts if part is not None]
+    if not present:
+        return None
+    return ImageFeatures(
+        rows=torch.cat([part.rows for part in present]),
+        counts=tuple(count for part in present for count in part.counts),
+        deepstack=tuple(torch.cat(rows) for rows in zip(*(part.deepstack for part in present), strict=True)),
+    )

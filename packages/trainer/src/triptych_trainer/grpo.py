@@ -1,0 +1,226 @@
+"""GRPO on prompts that hold several images: TRL's trainer with the seams that images change."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from trl import GRPOConfig, GRPOTrainer
+from trl.extras.profiling import profiling_context
+from trl.models.utils import unwrap_model_for_generation
+
+from triptych_trainer.arguments import UsageError
+from triptych_trainer.engine import GroupEngine
+from triptych_trainer.groups import RowGroups, check_groups_on_ranks, group_order, split_batch
+from triptych_trainer.prepare import PreparedPrompt, PromptPreparer
+from triptych_trainer.rewards import ImageInfo
+from triptych_trainer.seams import check_seams
+from triptych_trainer.sharing import prepare
+from triptych_trainer.table import ExampleTable
+
+__all__ = ["MultiImageGRPOTrainer"]
+
+
+class MultiImageGRPOTrainer(GRPOTrainer):
+    """TRL's GRPO trainer in which every prompt, with its images, is paid for once for all of its completions.
+
+    Rows carry the number of their example; the images are decoded ahead by the preparer's loader, preprocessed once,
+    encoded once per pass, and merged at their spans. Losses, rewards, logging and checkpoints are TRL's own.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Sequence[Callable[..., Any]],
+        *,
+        args: GRPOConfig,
+        table: ExampleTable,
+        num_train: int,
+        preparer: PromptPreparer,
+        group_sharing: str = "auto",
+        on_rollouts: Callable[[dict[str, Any]], None] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train on the first ``num_train`` examples of ``table``; any later ones are for evaluation.
+
+        Args:
+            preparer: turns examples into token ids, spans and image inputs.
+            group_sharing: ``auto`` forwards each prompt once for its completions where that is exact; ``off`` never.
+            on_rollouts: called once per generation with its rows, completions, rewards and advantages.
+            kwargs: passed to ``GRPOTrainer``.
+
+        Raises:
+            SeamError: the installed TRL differs from the tested one.
+            UsageError: an option that this trainer replaces by its own.
+            GroupSplitError: a prompt's completions would be spread over ranks.
+        """
+        check_seams()
+        if args.dataloader_num_workers:
+            raise UsageError(
+                f"--dataloader_num_workers {args.dataloader_num_workers}: rows hold no images, which are decoded "
+                "by threads ahead of the step; leave it at 0 and set --image_threads"
+            )
+        self.table = table
+        self.preparer = preparer
+        self.on_rollouts = on_rollouts
+        self._rows: list[int] = []
+        self._scored: dict[str, Any] = {}
+        self._buffered_inputs: list[dict[str, Any]] | None = None
+        table.on_fetch = preparer.prefetch
+        super().__init__(
+            model,
+            list(reward_funcs),
+            args=args,
+            train_dataset=table.dataset(range(num_train)),
+            eval_dataset=table.dataset(range(num_train, len(table))) if len(table) > num_train else None,
+            processing_class=preparer.processor,
+            **kwargs,
+        )
+        check_groups_on_ranks(
+            per_device=args.per_device_train_batch_size,
+            steps_per_generation=args.steps_per_generation,
+            num_generations=args.num_generations,
+            num_ranks=args.world_size,
+        )
+        self.engine = GroupEngine(temperature=args.temperature, share_prompts=group_sharing != "off")
+        for part in (self.model, self.ref_model):
+            if part is not None:
+                prepare(self.accelerator.unwrap_model(part))
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """As TRL's, but micro-batches hold whole groups: groups are shuffled as units."""
+        if not self.model.training:
+            return self._generate_and_score_completions(generation_batch)
+        every = self.args.steps_per_generation * self.num_iterations
+        if self._step % every == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            rows = batch["example"].tolist()
+            order = group_order(rows, torch.randperm(len(rows)).tolist())
+            self._buffered_inputs = split_batch(batch, order=order, num_chunks=self.args.steps_per_generation)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._rows = [row["example"] for row in inputs]
+        self.engine.forget()
+        output = super()._generate_and_score_completions(inputs)
+        output["example"] = torch.tensor(self._rows)
+        if self.on_rollouts is not None:
+            self.on_rollouts({**self._scored, "advantages": output["advantages"].tolist(), "rows": inputs})
+        return output
+
+    def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return [prepared.ids for prepared in self._prepared(self._rows)], None, {}
+
+    def _generate_single_turn(
+        self,
+        prompt_ids: Any,
+        images: Any,
+        multimodal_fields: Any,
+        num_generations: int,
+        has_tool_images: bool = False,
+    ) -> tuple[list[list[int]], None]:
+        groups = RowGroups.of(self._rows)
+        batch = groups.batch(self._prepared(groups.keys))
+        with (
+            profiling_context(self, "transformers.generate"),
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                generation_kwargs=self.generation_kwargs,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as model,
+            torch.no_grad(),
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            completions = self.engine.generate(
+                model,
+                batch,
+                keys=groups.keys,
+                group_sizes=[len(members) for members in groups.members],
+                generation_config=self.generation_config,
+            )
+        flat = [ids for group in completions for ids in group]
+        by_row = dict(zip(groups.row_of_result, flat, strict=True))
+        return [by_row[row] for row in range(len(self._rows))], None
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: list, completions: list, completion_ids_list: list[list[int]]
+    ) -> torch.Tensor:
+        infos = {row: self._image_infos(self.preparer(self.table.examples[row])) for row in set(self._rows)}
+        inputs = [{**row, "images": infos[row["example"]]} for row in inputs]
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        start = self.accelerator.process_index * len(prompts)
+        self._scored = {
+            "step": self.state.global_step,
+            "mode": "train" if self.model.training else "eval",
+            "completions": completions,
+            "num_tokens": [len(ids) for ids in completion_ids_list],
+            "rewards": {
+                name: rewards[start : start + len(prompts), k].tolist() for k, name in enumerate(self.reward_func_names)
+            },
+            "images": [row["images"] for row in inputs],
+        }
+        return rewards
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        self._rows = inputs["example"].tolist()
+        return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **_: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        kept = zip(input_ids[:, -logits_to_keep:].tolist(), attention_mask[:, -logits_to_keep:].tolist(), strict=True)
+        completions = [[token for token, keep in zip(ids, mask, strict=True) if keep] for ids, mask in kept]
+        size = batch_size or len(completions)
+        parts = [
+            self._chunk_logps(model, slice(start, start + size), completions, logits_to_keep, compute_entropy)
+            for start in range(0, len(completions), size)
+        ]
+        logps = torch.cat([logps for logps, _ in parts])
+        entropies = (
+            torch.cat([entropies for _, entropies in parts if entropies is not None]) if compute_entropy else None
+        )
+        return logps, entropies, None
+
+    def _chunk_logps(
+        self, model: Any, chunk: slice, completions: list[list[int]], width: int, compute_entropy: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        groups = RowGroups.of(self._rows[chunk])
+        batch = groups.batch(self._prepared(groups.keys), completions[chunk])
+        with self.accelerator.autocast():
+            logps, entropies = self.engine.logps(model, batch, keys=groups.keys, compute_entropy=compute_entropy)
+        return (
+            groups.to_rows(logps, width=width),
+            groups.to_rows(entropies, width=width) if entropies is not None else None,
+        )
+
+    def _prepared(self, rows: Sequence[int]) -> list[PreparedPrompt]:
+        return [self.preparer(self.table.examples[row]) for row in rows]
+
+    def _image_infos(self, prompt: PreparedPrompt) -> list[ImageInfo]:
+        bound = prompt.example.prompt
+        notes: dict[int, str | None] = {}
+        for image, annotation in zip(bound.image_order, bound.annotations, strict=True):
+            notes[image] = notes.get(image) or annotation
+        return [
+            ImageInfo(
+                index=k,
+                name=source.name,
+                annotation=notes.get(k),
+                width=fed[1],
+                height=fed[0],
+                source_width=size[1],
+                source_height=size[0],
+            )
+            for k, (source, fed, size) in enumerate(
+                zip(prompt.example.images, prompt.fed_sizes, prompt.image_sizes, strict=True)
+            )
+        ]

@@ -1,0 +1,118 @@
+"""One prompt made ready once: images decoded, preprocessed and counted, text tokenized with every image in its span."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from triptych_data import Example, ImageLoader
+from triptych_parser import ImageSpan, tokenize
+
+__all__ = ["PreparedPrompt", "PromptPreparer", "PromptTooLongError"]
+
+
+class PromptTooLongError(ValueError):
+    """A prompt needs more tokens than the run allows; its text names the row and both numbers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedPrompt:
+    """A prompt as the model gets it, shared by all of its completions."""
+
+    example: Example
+    ids: list[int]
+    """Token ids with every image expanded to its placeholders."""
+    spans: tuple[ImageSpan, ...]
+    """One span per marker, in order; ``span.image`` counts the images of this prompt from 0."""
+    image_inputs: tuple[dict[str, torch.Tensor], ...]
+    """The image processor's output for each image of this prompt, each once."""
+    image_sizes: tuple[tuple[int, int], ...]
+    """(height, width) in pixels of each image as decoded, before the model's own resize."""
+    fed_sizes: tuple[tuple[int, int], ...]
+    """(height, width) in pixels of each image as the vision tower sees it."""
+
+
+class PromptPreparer:
+    """Prepares prompts and keeps the last ones, so that no pass of a step prepares a prompt twice."""
+
+    def __init__(
+        self,
+        processor: Any,
+        *,
+        loader: ImageLoader,
+        keep: int = 64,
+        max_prompt_tokens: int | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """Prepare with ``processor``'s tokenizer, chat template and image processor; keep the ``keep`` last prompts."""
+        self.processor = processor
+        self.loader = loader
+        self.keep = keep
+        self.max_prompt_tokens = max_prompt_tokens
+        self.chat_template_kwargs = chat_template_kwargs or {}
+        self.preprocessed = 0
+        """Images that went through the image processor so far."""
+        self._kept: OrderedDict[str, PreparedPrompt] = OrderedDict()
+
+    def prefetch(self, example: Example) -> None:
+        """Start decoding an example's images on the loader's threads."""
+        if example.images and self._key(example) not in self._kept:
+            self.loader.prefetch([example])
+
+    def __call__(self, example: Example) -> PreparedPrompt:
+        """Return the prepared prompt of ``example``.
+
+        Raises:
+            PromptTooLongError: the prompt exceeds ``max_prompt_tokens``.
+        """
+        key = self._key(example)
+        if key not in self._kept:
+            self._kept[key] = self._prepare(example)
+        self._kept.move_to_end(key)
+        while len(self._kept) > self.keep:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+    @staticmethod
+    def _key(example: Example) -> str:
+        return f"{example.source}\n{example.id}"
+
+    def _prepare(self, example: Example) -> PreparedPrompt:
+        images = self.loader.get(example) if example.images else []
+        sizes = tuple((image.height, image.width) for image in images)
+        tokenized = tokenize(
+            example.prompt, self.processor, image_sizes=sizes, template_options=self.chat_template_kwargs
+        )
+        ids = list(tokenized.ids)
+        if self.max_prompt_tokens is not None and len(ids) > self.max_prompt_tokens:
+            image_tokens = sum(span.length for span in tokenized.spans)
+            raise PromptTooLongError(
+                f"{example.source}: example {example.id} needs {len(ids)} tokens ({image_tokens} of them for its "
+                f"{len(tokenized.spans)} images), at most {self.max_prompt_tokens} are allowed; raise "
+                "--max_prompt_length, lower --max_pixels, or drop the row"
+            )
+        inputs = tuple(self._process(image) for image in images)
+        return PreparedPrompt(
+            example=example,
+            ids=ids,
+            spans=tuple(tokenized.spans),
+            image_inputs=inputs,
+            image_sizes=sizes,
+            fed_sizes=tuple(self._fed_size(entry, size) for entry, size in zip(inputs, sizes, strict=True)),
+        )
+
+    def _process(self, image: Any) -> dict[str, torch.Tensor]:
+        self.preprocessed += 1
+        inputs = self.processor.image_processor(images=[image], return_tensors="pt")
+        return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+
+    def _fed_size(self, inputs: dict[str, torch.Tensor], decoded: tuple[int, int]) -> tuple[int, int]:
+        """Pixels after the model's resize: from the patch grid, the single frame, or as decoded where tiled."""
+        if "image_grid_thw" in inputs:
+            _, rows, columns = inputs["image_grid_thw"][0].tolist()
+            patch = self.processor.image_processor.patch_size
+            return rows * patch, columns * patch
+        frames = inputs["pixel_values"]
+        if frames.ndim == 4 and frames.shape[0] == 1:
+            return frames.shape[-2], frames.shape[-1]
+        return decoded

@@ -1,0 +1,118 @@
+"""Progress of a run: a rich bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from transformers import TrainerCallback
+
+__all__ = ["Reporter", "StepProgress"]
+
+PLAIN_EVERY_SECONDS = 10.0
+
+
+class Reporter:
+    """Says what a run is doing: bars for stages of known length, lines for the rest."""
+
+    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+        self.quiet = quiet
+        self.console = console or Console(highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """Print one line unless quiet."""
+        if not self.quiet:
+            self.console.print(text)
+
+    def conclude(self, text: str) -> None:
+        """Print a closing line, quiet or not."""
+        self.console.print(text)
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator["Stage"]:
+        """Show a stage of ``total`` steps; the stage's ``advance`` moves it and says how it goes."""
+        if self.quiet or not self.console.is_terminal:
+            yield Stage(name=name, total=total, say=self.say)
+            return
+        columns = (
+            TextColumn("[bold]{task.description:<12}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            yield Stage(
+                name=name, total=total, say=self.say, bar=(progress, progress.add_task(name, total=total, status=""))
+            )
+
+
+class Stage:
+    """One stage under way."""
+
+    def __init__(self, *, name: str, total: int | None, say: Any, bar: tuple[Progress, TaskID] | None = None) -> None:
+        self.name, self.total, self.say, self.bar = name, total, say, bar
+        self.done = 0
+        self.started = time.monotonic()
+        self.spoke = 0.0
+
+    def advance(self, steps: int = 1, *, status: str = "") -> None:
+        """Move on by ``steps`` and show ``status``; without a terminal, one line in ten seconds and the last."""
+        self.move_to(self.done + steps, status=status)
+
+    def move_to(self, done: int, *, status: str = "", total: int | None = None) -> None:
+        """Move to step ``done``; ``total`` corrects the length once it is known."""
+        self.done = done
+        if total is not None:
+            self.total = total
+        if self.bar:
+            progress, task = self.bar
+            progress.update(task, completed=done, total=self.total, status=status)
+            return
+        now = time.monotonic()
+        if now - self.spoke >= PLAIN_EVERY_SECONDS or done == self.total:
+            self.spoke = now
+            self.say(f"{self.name}: {done}/{self.total or '?'} {status}{self._left(now)}".rstrip())
+
+    def _left(self, now: float) -> str:
+        if not self.total or not self.done or self.done >= self.total:
+            return ""
+        return f" ({(now - self.started) / self.done * (self.total - self.done):.0f} s left)"
+
+
+class StepProgress(TrainerCallback):
+    """Feeds a stage from the trainer's steps and logs: reward, length and the share of groups without variance."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.logged: list[dict[str, float]] = []
+        self.status = ""
+
+    def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        """Start at the step a resumed run continues from."""
+        self.stage.move_to(state.global_step, total=state.max_steps)
+
+    def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        """Move the stage on."""
+        self.stage.move_to(state.global_step, status=self.status)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):  # type: ignore[no-untyped-def]
+        """Keep the logged numbers and show the main ones."""
+        if not logs or "reward" not in logs:
+            return
+        self.logged.append(dict(logs))
+        dead = logs.get("frac_reward_zero_std") or 0.0
+        length = logs.get("completions/mean_length") or 0.0
+        self.status = f"reward {logs['reward']:.3f}  length {length:.0f}  dead groups {dead:.0%}"

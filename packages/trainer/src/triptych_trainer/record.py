@@ -1,0 +1,79 @@
+"""What it takes to repeat a run: command, options, versions, data and code state, in the output folder."""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from triptych_trainer.arguments import RunConfig
+
+__all__ = ["write_record"]
+
+PACKAGES = (
+    *("triptych-parser", "triptych-kernels", "triptych-data", "triptych-trainer"),
+    *("torch", "transformers", "trl", "accelerate", "peft", "datasets", "pillow", "vllm", "deepspeed"),
+)
+
+
+def write_record(folder: Path, config: RunConfig, *, data: Sequence[Path]) -> None:
+    """Write ``run.json`` (command, versions, data fingerprints, git state) and ``config.yaml`` (changed options)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": list(config.command),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "data": [_fingerprint(path) for path in data],
+        "git": _git_state(),
+    }
+    (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    options = {**_changed(config.run), **_changed(config.model), **_changed(config.grpo)}
+    (folder / "config.yaml").write_text(yaml.safe_dump(options, sort_keys=True), encoding="utf-8")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _fingerprint(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {"path": str(path)}
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return {"path": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _git_state() -> Mapping[str, Any] | None:
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _changed(options: Any) -> dict[str, Any]:
+    """The options of a dataclass that differ from its defaults and can be written in YAML."""
+    changed = {}
+    for name, item in type(options).__dataclass_fields__.items():
+        value = getattr(options, name)
+        default = item.default_factory() if callable(item.default_factory) else item.default
+        if item.init and value != default and isinstance(value, (str, int, float, bool, list, dict)):
+            changed[name] = value
+    return changed

@@ -1,0 +1,118 @@
+"""A two-layer Qwen2.5-VL on disk, data files drawn in memory, and trainers over them."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from transformers.utils import logging as transformers_logging
+from triptych_data import ImageLoader, read_examples
+from triptych_trainer.demo import build_model, build_processor, build_tokenizer
+
+COLOURS = ((200, 30, 30), (30, 160, 60), (40, 60, 200), (220, 200, 40), (150, 60, 170), (90, 90, 90))
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with model and processor, as a user would name it."""
+    transformers_logging.disable_progress_bar()
+    folder = tmp_path_factory.mktemp("model")
+    build_model(0).save_pretrained(folder)
+    build_processor(build_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    """Write a VLM-R1 JSONL with one row per given number of images, and the images beside it."""
+
+    def write(counts: Sequence[int], *, name: str = "rows.jsonl") -> Path:
+        for k, colour in enumerate(COLOURS):
+            Image.new("RGB", (56 + 28 * (k % 3), 56), colour).save(tmp_path / f"{k}.png")
+        rows = [
+            {
+                "id": f"row-{k}",
+                "image": [f"{(k + j) % len(COLOURS)}.png" for j in range(count)],
+                "conversations": [
+                    {"from": "human", "value": "".join(f"Part {j + 1} <image> . " for j in range(count)) + "Which ?"},
+                    {"from": "gpt", "value": "red"},
+                ],
+                "kind": f"{count} images",
+            }
+            for k, count in enumerate(counts)
+        ]
+        path = tmp_path / name
+        path.write_text("\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Build a trainer on a JSONL file; keyword arguments are GRPOConfig options."""
+    from transformers import AutoModelForImageTextToText
+    from triptych_trainer.grpo import MultiImageGRPOTrainer
+    from triptych_trainer.loading import load_processor
+    from triptych_trainer.prepare import PromptPreparer
+    from triptych_trainer.table import ExampleTable
+    from trl import GRPOConfig
+
+    with ExitStack() as stack:
+
+        def make(
+            data: Path,
+            *,
+            rewards: Sequence[Callable[..., Any]] | None = None,
+            group_sharing: str = "auto",
+            on_rollouts: Any = None,
+            held_out: Path | None = None,
+            freeze_vision: bool = False,
+            peft_config: Any = None,
+            **options: Any,
+        ) -> MultiImageGRPOTrainer:
+            defaults = {
+                "output_dir": str(tmp_path / "out"),
+                "use_cpu": True,
+                "bf16": False,
+                "max_steps": 2,
+                "num_generations": 2,
+                "per_device_train_batch_size": 8,
+                "max_completion_length": 6,
+                "report_to": "none",
+                "save_strategy": "no",
+                "disable_tqdm": True,
+                "logging_steps": 1,
+                "learning_rate": 1e-4,
+                "gradient_checkpointing": False,
+            }
+            args = GRPOConfig(**{**defaults, **options})
+            loader = stack.enter_context(ImageLoader(threads=1))
+            model = AutoModelForImageTextToText.from_pretrained(model_dir)
+            if freeze_vision:
+                from triptych_trainer.loading import freeze_vision_modules
+
+                freeze_vision_modules(model)
+            examples = list(read_examples(data))
+            later = list(read_examples(held_out)) if held_out else []
+            return MultiImageGRPOTrainer(
+                model,
+                rewards or [character_reward],
+                args=args,
+                table=ExampleTable([*examples, *later]),
+                num_train=len(examples),
+                preparer=PromptPreparer(load_processor(str(model_dir)), loader=loader),
+                group_sharing=group_sharing,
+                on_rollouts=on_rollouts,
+                peft_config=peft_config,
+            )
+
+        yield make
+
+
+def character_reward(completions: Sequence[Any], **_: Any) -> list[float]:
+    """A reward with variance on random text: how many different characters there are."""
+    return [float(len(set(completion[0]["content"]))) for completion in completions]
