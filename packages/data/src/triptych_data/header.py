@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -21,6 +22,7 @@ from PIL import (
 from triptych_data.errors import ImageError
 from triptych_data.example import ImageSource
 from triptych_data.fetch import open_image
+from triptych_data.jpeg import JpegHeader, read_jpeg_header
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 
 
@@ -34,6 +36,7 @@ class ImageHeader:
     mode: str
     orientation: int
     animated: bool
+    alpha: bool
 
 
 def probe_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> tuple[int, int]:
@@ -45,24 +48,66 @@ def probe_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) ->
 def read_header(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> ImageHeader:
     """The header of an image, checked against the policy. Raises ImageError."""
     if isinstance(source.ref, Image.Image):
-        orientation = _orientation_of(source.ref, policy)
-        return _checked(_described(source.ref, "PIL", orientation, animated=False), str(source), policy)
+        return _checked(_memory_header(source.ref, policy), str(source), policy)
     with open_image(source, policy=policy) as stream:
         return parse_header(stream, image=str(source), policy=policy)
 
 
 def parse_header(stream: BinaryIO, *, image: str, policy: ImagePolicy = DEFAULT_POLICY) -> ImageHeader:
     """The header of an encoded image in a seekable stream, checked against the policy."""
-    picture = open_picture(stream, image=image, policy=policy)
-    format_name = str(picture.format)
+    format_name = _allowed_format(stream, image, policy)
     try:
-        animated = format_name not in ("JPEG", "MPO") and bool(getattr(picture, "is_animated", False))
-        orientation = _orientation_of(picture, policy)
-        if format_name == "TIFF" and policy.exif == "ignore":
-            orientation = 1
+        if format_name == "JPEG":
+            header = _jpeg_header(read_jpeg_header(stream), policy)
+        else:
+            header = _pillow_header(_PLUGINS[format_name](stream, None), format_name, policy)
     except Exception as error:  # a plugin may raise anything on hostile bytes; to us it is one unreadable image
         raise unreadable(error, image) from error
-    return _checked(_described(picture, format_name, orientation, animated=animated), image, policy)
+    return _checked(header, image, policy)
+
+
+def _memory_header(picture: Image.Image, policy: ImagePolicy) -> ImageHeader:
+    orientation = _orientation_of(picture, policy)
+    width, height = picture.size[::-1] if orientation >= 5 else picture.size
+    return ImageHeader(
+        height=height,
+        width=width,
+        format="PIL",
+        mode=picture.mode,
+        orientation=orientation,
+        animated=False,
+        alpha=has_alpha(picture),
+    )
+
+
+def _jpeg_header(facts: JpegHeader, policy: ImagePolicy) -> ImageHeader:
+    orientation = exif_orientation(facts.exif) if policy.exif == "apply" else 1
+    height, width = (facts.width, facts.height) if orientation >= 5 else (facts.height, facts.width)
+    mode = {1: "L", 3: "RGB", 4: "CMYK"}.get(facts.num_components, f"{facts.num_components} components")
+    return ImageHeader(
+        height=height, width=width, format="JPEG", mode=mode, orientation=orientation, animated=False, alpha=False
+    )
+
+
+def _pillow_header(picture: ImageFile.ImageFile, format_name: str, policy: ImagePolicy) -> ImageHeader:
+    orientation = _orientation_of(picture, policy)
+    width, height = picture.size
+    if orientation >= 5 and format_name != "TIFF":  # Pillow turns TIFF by itself
+        width, height = height, width
+    return ImageHeader(
+        height=height,
+        width=width,
+        format=format_name,
+        mode=picture.mode,
+        orientation=orientation,
+        animated=bool(getattr(picture, "is_animated", False)),
+        alpha=has_alpha(picture),
+    )
+
+
+def has_alpha(picture: Image.Image) -> bool:
+    """Whether some pixel can be transparent."""
+    return "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info
 
 
 def open_picture(stream: BinaryIO, *, image: str, policy: ImagePolicy = DEFAULT_POLICY) -> ImageFile.ImageFile:
@@ -71,19 +116,24 @@ def open_picture(stream: BinaryIO, *, image: str, policy: ImagePolicy = DEFAULT_
     Plugins are called directly: `Image.open` tries formats outside the allow-list, warns about sizes that the policy
     judges, and its limit is a global that belongs to the application.
     """
-    start = stream.read(32)
-    stream.seek(0)
-    format_name = sniff(start)
-    if format_name not in policy.formats:
-        raise _refused_format(start, format_name, image, policy)
+    format_name = _allowed_format(stream, image, policy)
     try:
         return _PLUGINS[format_name](stream, None)
     except Exception as error:
         raise unreadable(error, image) from error
 
 
-_PLUGINS = {
-    "JPEG": JpegImagePlugin.jpeg_factory,
+def _allowed_format(stream: BinaryIO, image: str, policy: ImagePolicy) -> str:
+    start = stream.read(32)
+    stream.seek(0)
+    format_name = sniff(start)
+    if format_name not in policy.formats:
+        raise _refused_format(start, format_name, image, policy)
+    return format_name
+
+
+_PLUGINS: dict[str, Callable[[BinaryIO, None], ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
@@ -169,20 +219,6 @@ def _refused_format(start: bytes, format_name: str, image: str, policy: ImagePol
 def policy_formats() -> frozenset[str]:
     """Every format that a policy can allow."""
     return frozenset(_PLUGINS)
-
-
-def _described(picture: Image.Image, format_name: str, orientation: int, *, animated: bool) -> ImageHeader:
-    width, height = picture.size
-    if orientation >= 5 and format_name != "TIFF":  # Pillow turns TIFF by itself
-        width, height = height, width
-    return ImageHeader(
-        height=height,
-        width=width,
-        format=format_name,
-        mode=picture.mode,
-        orientation=orientation,
-        animated=animated,
-    )
 
 
 def _checked(header: ImageHeader, image: str, policy: ImagePolicy) -> ImageHeader:

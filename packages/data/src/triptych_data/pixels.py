@@ -14,7 +14,8 @@ from PIL import Image
 from triptych_data.errors import ImageError
 from triptych_data.example import ImageSource
 from triptych_data.fetch import read_image
-from triptych_data.header import ImageHeader, open_picture, parse_header, read_header, unreadable
+from triptych_data.header import ImageHeader, has_alpha, open_picture, parse_header, read_header, unreadable
+from triptych_data.jpeg import read_jpeg_header, without_metadata
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 
 Pixels = NDArray[np.uint8]
@@ -37,10 +38,12 @@ def load_pixels(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) ->
 def decode(data: bytes, *, image: str, policy: ImagePolicy = DEFAULT_POLICY) -> Pixels:
     """Decode an encoded image to uint8 [height, width, 3]; its header is checked before any pixel is decoded."""
     header = parse_header(io.BytesIO(data), image=image, policy=policy)
-    if header.format in ("JPEG", "MPO") and header.mode in ("RGB", "L"):
-        fast = _decode_fast(data, image)
-        if fast is not None:
-            return _upright(fast, header.orientation)
+    if header.format == "JPEG":
+        if header.mode in ("RGB", "L"):
+            fast = _decode_fast(data, image)
+            if fast is not None:
+                return _upright(fast, header.orientation)
+        data = without_metadata(data, read_jpeg_header(io.BytesIO(data)))
     picture = open_picture(io.BytesIO(data), image=image, policy=policy)
     try:
         picture.load()
@@ -61,16 +64,25 @@ def fast_decoder() -> Any | None:
 
 
 def _decode_fast(data: bytes, image: str) -> Pixels | None:
-    """Pixels by libjpeg-turbo; None where Pillow has to decide (no fast decoder, or only the end marker is missing)."""
+    """Pixels by libjpeg-turbo; None without it. Damage that it can only guess around is an error."""
     decoder = fast_decoder()
     if decoder is None:
         return None
     try:
-        pixels: Pixels = decoder.decode_jpeg(data, colorspace="RGB", strict=True)
+        return _strictly(decoder, data)
     except ValueError as error:
-        if "premature end" in str(error).lower():
-            return None
-        raise unreadable(error, image) from error
+        if "premature end of jpeg file" not in str(error).lower():
+            raise unreadable(error, image) from error
+    try:  # the end marker is missing: harmless if nothing else is
+        return _strictly(decoder, data + b"\xff\xd9")
+    except ValueError as error:
+        reason = "cannot be decoded (the file is truncated)"
+        remedy = "copy the file again, it is cut short"
+        raise ImageError(reason, image=image, kind="truncated", remedy=remedy) from error
+
+
+def _strictly(decoder: Any, data: bytes) -> Pixels:
+    pixels: Pixels = decoder.decode_jpeg(data, colorspace="RGB", strict=True)
     return pixels
 
 
@@ -93,7 +105,7 @@ def to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (255, 255
             kind="depth",
             remedy="convert it to 8-bit PNG",
         )
-    if "A" in mode or "a" in mode or "transparency" in picture.info:
+    if has_alpha(picture):
         translucent = picture.convert("RGBA")
         flat = Image.new("RGB", picture.size, background)
         flat.paste(translucent, mask=translucent.getchannel("A"))

@@ -1,0 +1,124 @@
+"""How large each image may be: per image, per run, and for all images of a prompt together. Integers only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Size = tuple[int, int]  # (height, width)
+MAX_RATIO = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Limits of a run; an image's own limits, given in its row, go before those of the run."""
+
+    min_pixels: int | None = None
+    """At least so many pixels per image; None takes the processor's."""
+    max_pixels: int | None = None
+    """At most so many pixels per image; None takes the processor's."""
+    max_prompt_image_tokens: int | None = None
+    """At most so many image tokens in all images of a prompt; larger images give way first."""
+    uniform_size: Size | None = None
+    """One (height, width) for every image."""
+    fit: Literal["stretch", "letterbox"] = "stretch"
+    """How an image is brought to `uniform_size`: its sides scaled apart, or scaled alike and padded."""
+
+
+def smart_resize(height: int, width: int, *, factor: int, min_pixels: int, max_pixels: int) -> Size:
+    """The size Qwen2-VL's processor gives an image: multiples of `factor`, pixels within limits, ratio kept.
+
+    Equal to transformers' function wherever that stays within `max_pixels`. Where it would not (thin images at small
+    limits, `min_pixels` near `max_pixels`) the long side gives way. Raises ValueError above a ratio of 200 and for a
+    limit below one tile.
+    """
+    if min(height, width) < 1:
+        raise ValueError(f"expected at least one pixel on each side, got {width}x{height}")
+    if max(height, width) / min(height, width) > MAX_RATIO:
+        ratio = max(height, width) / min(height, width)
+        raise ValueError(f"expected an aspect ratio of at most {MAX_RATIO}, got {width}x{height} = {ratio:.1f}")
+    if max_pixels < factor * factor:
+        raise ValueError(f"expected max_pixels of at least {factor * factor} (one tile), got {max_pixels}")
+    high, wide = round(height / factor) * factor, round(width / factor) * factor
+    if high * wide > max_pixels:
+        high, wide = _shrunk(height, width, factor, max_pixels)
+    elif high * wide < min_pixels:
+        beta = math.sqrt(min_pixels / (height * width))
+        high = math.ceil(height * beta / factor) * factor
+        wide = math.ceil(width * beta / factor) * factor
+        if high * wide > max_pixels:
+            high, wide = _shrunk(height, width, factor, max_pixels)
+    return _clamped(high, wide, factor, max_pixels)
+
+
+def _shrunk(height: int, width: int, factor: int, max_pixels: int) -> Size:
+    beta = math.sqrt(height * width / max_pixels)
+    return (
+        max(factor, math.floor(height / beta / factor) * factor),
+        max(factor, math.floor(width / beta / factor) * factor),
+    )
+
+
+def _clamped(high: int, wide: int, factor: int, max_pixels: int) -> Size:
+    """Shorten the long side where a side that cannot shrink below one tile pushed the image over the limit."""
+    if high * wide <= max_pixels:
+        return high, wide
+    if high >= wide:
+        return max(factor, max_pixels // wide // factor * factor), wide
+    return high, max(factor, max_pixels // high // factor * factor)
+
+
+def common_cap(count: Callable[[int], int], *, low: int, high: int, limit: int) -> int | None:
+    """The largest cap in [low, high] with count(cap) <= limit, by bisection; None where even `low` is too much.
+
+    `count` must not fall as the cap grows.
+    """
+    if count(high) <= limit:
+        return high
+    if count(low) > limit:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if count(middle) <= limit:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def fit_sizes(
+    sizes: Sequence[Size],
+    *,
+    factor: int,
+    limits: Sequence[tuple[int, int]],
+    max_tiles: int | None = None,
+) -> list[Size]:
+    """Sizes after resizing, each within its (min_pixels, max_pixels), all of them within `max_tiles` tiles together.
+
+    A tile is `factor` x `factor` pixels and costs one token. Raises ValueError where the tiles cannot suffice.
+    """
+
+    def at(cap: int) -> list[Size]:
+        return [
+            smart_resize(height, width, factor=factor, min_pixels=min(low, cap), max_pixels=min(high, cap))
+            for (height, width), (low, high) in zip(sizes, limits, strict=True)
+        ]
+
+    def tiles(cap: int) -> int:
+        return sum(height * width for height, width in at(cap)) // (factor * factor)
+
+    if not sizes:
+        return []
+    largest = max(high for _, high in limits)
+    if max_tiles is None:
+        return at(largest)
+    smallest = min(largest, max(factor * factor, min(low for low, _ in limits)))
+    cap = common_cap(tiles, low=smallest, high=largest, limit=max_tiles)
+    if cap is None:
+        raise ValueError(
+            f"expected at most {max_tiles} image tokens in the prompt, got {tiles(smallest)} for {len(sizes)} images "
+            f"at their smallest ({smallest} pixels)"
+        )
+    return at(cap)

@@ -1,0 +1,170 @@
+"""What a model's image processor does to sizes: targets and token counts from headers, before any decode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from triptych_data.budget import Budget, Size, fit_sizes, smart_resize
+from triptych_data.errors import ImageError
+from triptych_data.example import ImageSource
+
+# Sizes at which a processor's own count must equal ours before its rule is taken for granted.
+_TRIALS = ((28, 28), (1080, 1920), (3200, 1440), (37, 501), (2048, 2048), (5000, 60), (90, 4000), (333, 517))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePlan:
+    """Per image of a prompt: its (height, width) as the model will see it, and what it costs.
+
+    A size is None where the processor does its own resizing or tiling and the image goes to it as decoded.
+    """
+
+    sizes: tuple[Size | None, ...]
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionSpec:
+    """A processor's resize rule.
+
+    `factor` is the side of one token in pixels for processors that resize as Qwen2-VL's does, None for all others
+    (tiles, fixed sizes): those are asked for their counts, and their images are handed over as decoded.
+    """
+
+    factor: int | None
+    patch_size: int
+    merge_size: int
+    temporal_patch_size: int
+    min_pixels: int
+    max_pixels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    rescale_factor: float
+    processor: Any = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def from_processor(cls, processor: Any) -> VisionSpec:
+        """The rule of a transformers processor or image processor, recognised by what it computes, not by its name."""
+        image_processor = getattr(processor, "image_processor", processor)
+        size = getattr(image_processor, "size", None) or {}
+        patch, merge = _number(image_processor, "patch_size"), _number(image_processor, "merge_size")
+        spec = cls(
+            factor=patch * merge if patch and merge else None,
+            patch_size=patch,
+            merge_size=merge,
+            temporal_patch_size=_number(image_processor, "temporal_patch_size"),
+            min_pixels=int(_entry(size, "shortest_edge") or 1),
+            max_pixels=int(_entry(size, "longest_edge") or 1),
+            mean=tuple(getattr(image_processor, "image_mean", None) or ()),
+            std=tuple(getattr(image_processor, "image_std", None) or ()),
+            rescale_factor=float(getattr(image_processor, "rescale_factor", None) or 1 / 255),
+            processor=processor,
+        )
+        return spec if spec._agrees_with(image_processor) else _replaced(spec)
+
+    def plan(
+        self,
+        sizes: Sequence[Size],
+        *,
+        images: Sequence[ImageSource] = (),
+        budget: Budget | None = None,
+    ) -> ImagePlan:
+        """Sizes and token counts of one prompt's images, given their (height, width) as decoded.
+
+        Limits: an image's own, else the budget's, else the processor's. Raises ImageError of kind shape or budget.
+        """
+        budget = budget or Budget()
+        if self.factor is None:
+            return self._asked(sizes, budget)
+        if budget.uniform_size is not None:
+            planned = [self._uniform(budget.uniform_size)] * len(sizes)
+            self._check_total(planned, budget)
+        else:
+            planned = self._fitted(sizes, images, budget)
+        tokens = tuple(height * width // self.factor**2 for height, width in planned)
+        return ImagePlan(sizes=tuple(planned), tokens=tokens)
+
+    def _fitted(self, sizes: Sequence[Size], images: Sequence[ImageSource], budget: Budget) -> list[Size]:
+        assert self.factor is not None
+        given = images or [None] * len(sizes)
+        limits = [self._limits(image, budget) for image in given]
+        for (height, width), (low, high), image in zip(sizes, limits, given, strict=True):
+            try:
+                smart_resize(height, width, factor=self.factor, min_pixels=low, max_pixels=high)
+            except ValueError as error:
+                remedy = "crop or pad the image" if "ratio" in str(error) else "raise max_pixels"
+                raise ImageError(str(error), image=str(image or "?"), kind="shape", remedy=remedy) from error
+        try:
+            return fit_sizes(sizes, factor=self.factor, limits=limits, max_tiles=budget.max_prompt_image_tokens)
+        except ValueError as error:
+            raise _over_budget(str(error)) from error
+
+    def _limits(self, image: ImageSource | None, budget: Budget) -> tuple[int, int]:
+        own_low = image.min_pixels if image is not None else None
+        own_high = image.max_pixels if image is not None else None
+        high = own_high or budget.max_pixels or self.max_pixels
+        low = own_low or budget.min_pixels or self.min_pixels
+        return min(low, high), high
+
+    def _uniform(self, size: Size) -> Size:
+        if size[0] % self.factor or size[1] % self.factor:  # type: ignore[operator]
+            raise ValueError(f"expected uniform_size to be multiples of {self.factor}, got {size[0]}x{size[1]}")
+        return size
+
+    def _check_total(self, planned: Sequence[Size], budget: Budget) -> None:
+        assert self.factor is not None
+        total = sum(height * width for height, width in planned) // self.factor**2
+        if budget.max_prompt_image_tokens is not None and total > budget.max_prompt_image_tokens:
+            limit = budget.max_prompt_image_tokens
+            raise _over_budget(f"expected at most {limit} image tokens in the prompt, got {total}")
+
+    def _asked(self, sizes: Sequence[Size], budget: Budget) -> ImagePlan:
+        if budget.uniform_size or budget.max_pixels or budget.min_pixels:
+            raise ValueError(
+                "expected a processor that resizes freely for pixel limits, got one with tiles or a fixed size: "
+                "set its own size or number of tiles instead"
+            )
+        if not sizes:
+            return ImagePlan(sizes=(), tokens=())
+        tokens = self.processor._get_num_multimodal_tokens(image_sizes=[list(size) for size in sizes]).num_image_tokens
+        limit = budget.max_prompt_image_tokens
+        if limit is not None and sum(tokens) > limit:
+            raise _over_budget(f"expected at most {limit} image tokens in the prompt, got {sum(tokens)}")
+        return ImagePlan(sizes=(None,) * len(sizes), tokens=tuple(tokens))
+
+    def _agrees_with(self, image_processor: Any) -> bool:
+        count = getattr(image_processor, "get_number_of_image_patches", None)
+        if self.factor is None or count is None or self.max_pixels < self.factor**2:
+            return False
+        return all(count(height, width) == self._patches(height, width) for height, width in _TRIALS)
+
+    def _patches(self, height: int, width: int) -> int:
+        assert self.factor is not None
+        high, wide = smart_resize(
+            height, width, factor=self.factor, min_pixels=self.min_pixels, max_pixels=self.max_pixels
+        )
+        return high * wide // self.patch_size**2
+
+
+def _over_budget(reason: str) -> ImageError:
+    return ImageError(
+        reason, image="s of this prompt", kind="budget", remedy="raise max_prompt_image_tokens or drop images"
+    )
+
+
+def _replaced(spec: VisionSpec) -> VisionSpec:
+    from dataclasses import replace
+
+    return replace(spec, factor=None)
+
+
+def _number(processor: Any, name: str) -> int:
+    value = getattr(processor, name, None)
+    return value if isinstance(value, int) else 0
+
+
+def _entry(size: Any, name: str) -> int | None:
+    value = size.get(name) if hasattr(size, "get") else getattr(size, name, None)
+    return value if isinstance(value, int) else None

@@ -1,0 +1,431 @@
+"""Every file that has damaged or killed a run somewhere: what becomes of it, in how much memory, in what words.
+
+Each case runs in a forked child under a limit of address space and a time-out, with every warning an error.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import resource
+import signal
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from triptych_data import ImageError, ImagePolicy, ImageSource, load_image, probe_image
+from triptych_data.pixels import fast_decoder
+from triptych_data.policy import DEFAULT_POLICY
+
+LIMIT_BYTES = 700 << 20
+LIMIT_SECONDS = 20
+
+
+def scene(width: int = 96, height: int = 64) -> Image.Image:
+    y, x = np.mgrid[0:height, 0:width]
+    noise = np.random.default_rng(3).normal(0, 8, (height, width, 3))
+    shades = np.stack([140 + 0 * x, 60 + x, 20 + 2 * y], axis=-1)
+    return Image.fromarray(np.clip(shades + noise, 0, 255).astype(np.uint8))
+
+
+def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+JPEG = encoded(scene(), "JPEG", quality=90)
+BIG_JPEG = encoded(scene(640, 480), "JPEG", quality=90)
+PNG = encoded(scene(), "PNG")
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: bytes) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(rows, 9))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + pixels + chunk(b"IEND", b"")
+
+
+def scan_damaged() -> bytes:
+    """A JPEG with 64 bytes overwritten inside the compressed scan: Pillow shows a shifted, miscoloured rest."""
+    data = bytearray(BIG_JPEG)
+    start = data.index(b"\xff\xda") + 5000
+    data[start : start + 64] = b"\x40" * 64
+    return bytes(data)
+
+
+def animation(format: str, **options: Any) -> bytes:
+    frames = [Image.new("RGB", (32, 24), colour) for colour in ("red", "green", "blue")]
+    return encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+
+
+def rotated(orientation: int, format: str = "JPEG") -> bytes:
+    exif = Image.Exif()
+    exif[274] = orientation
+    return encoded(scene(), format, exif=exif.tobytes(), **({"lossless": True} if format == "WEBP" else {}))
+
+
+def hidden_red(mode: str) -> bytes:
+    """Fully transparent pixels whose colour is red (or dark, for gray)."""
+    colour = (211, 87, 28, 0) if mode == "RGBA" else (40, 0)
+    return encoded(Image.new(mode, (32, 24), colour), "PNG")
+
+
+def palette_with_hole() -> bytes:
+    picture = Image.new("P", (32, 24), 1)
+    picture.putpalette([0, 0, 0, 211, 87, 28])
+    return encoded(picture, "PNG", transparency=1)
+
+
+def gray16() -> bytes:
+    return encoded(Image.fromarray(np.full((24, 32), 32767, np.uint16)), "PNG")
+
+
+def rgb16() -> bytes:
+    row = b"\0" + struct.pack(">3H", 32767, 32767, 32767) * 32
+    return png(32, 24, 16, 2, row * 24)
+
+
+def bits1(width: int, height: int) -> bytes:
+    compress = zlib.compressobj(9)
+    row = b"\0" * (1 + (width + 7) // 8)
+    body = b"".join(compress.compress(row) for _ in range(height)) + compress.flush()
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def with_comments(megabytes: int) -> bytes:
+    comment = b"\xff\xfe" + struct.pack(">H", 65535) + b"x" * 65533
+    return JPEG[:2] + comment * (16 * megabytes) + JPEG[2:]
+
+
+def text_bomb() -> bytes:
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * (200 << 20), 9))
+    return PNG[:33] + text + PNG[33:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    number: str
+    name: str
+    make: Callable[[Path], Any] | bytes
+    kind: str | None = None  # of the ImageError; None: accepted
+    says: str = ""  # in the message
+    at: str = "header"  # the stage that refuses: header or decode
+    size: tuple[int, int] | None = None
+    mean: float | None = None  # of the pixels, where accepted
+    policy: ImagePolicy = DEFAULT_POLICY
+    root: str | None = None
+    only: str | None = None  # the decoder that this holds for
+
+
+def saved(name: str, data: bytes) -> Callable[[Path], str]:
+    def make(folder: Path) -> str:
+        (folder / name).write_bytes(data)
+        return name
+
+    return make
+
+
+def fifo(folder: Path) -> str:
+    os.mkfifo(folder / "pipe.jpg")
+    return "pipe.jpg"
+
+
+def link(target: str) -> Callable[[Path], str]:
+    def make(folder: Path) -> str:
+        (folder / "link.jpg").symlink_to(target)
+        return "link.jpg"
+
+    return make
+
+
+def outside_file(how: str) -> Callable[[Path], str]:
+    """A picture beside the image root `folder/inside`, reached in several ways."""
+
+    def make(folder: Path) -> str:
+        (folder / "inside").mkdir()
+        (folder / "outside").mkdir()
+        (folder / "outside" / "x.png").write_bytes(PNG)
+        if how == "parent":
+            return "../outside/x.png"
+        if how == "absolute":
+            return str(folder / "outside" / "x.png")
+        if how == "file link":
+            (folder / "inside" / "x.png").symlink_to("../outside/x.png")
+            return "x.png"
+        (folder / "inside" / "sub").symlink_to(folder / "outside")
+        return "sub/x.png"
+
+    return make
+
+
+def subfolder(folder: Path) -> str:
+    (folder / "sub.jpg").mkdir()
+    return "sub.jpg"
+
+
+def hub_cache(folder: Path) -> str:
+    repository = folder / "datasets--a--b"
+    (repository / "blobs").mkdir(parents=True)
+    (repository / "blobs" / "abc").write_bytes(PNG)
+    snapshot = repository / "snapshots" / "rev" / "images"
+    snapshot.mkdir(parents=True)
+    (snapshot / "x.png").symlink_to("../../../blobs/abc")
+    return "x.png"
+
+
+def loop(folder: Path) -> str:
+    (folder / "a.jpg").symlink_to("b.jpg")
+    (folder / "b.jpg").symlink_to("a.jpg")
+    return "a.jpg"
+
+
+FIRST = ImagePolicy(animated="first")
+SCENE_MEAN = float(np.asarray(scene()).mean())
+CASES = [
+    Case(number="1", name="JPEG cut in half", make=BIG_JPEG[: len(BIG_JPEG) // 2], kind="truncated", at="decode"),
+    Case(number="2", name="PNG cut in half", make=PNG[: len(PNG) // 2], kind="truncated", at="decode"),
+    Case(number="3", name="JPEG without end marker", make=JPEG[:-2], mean=SCENE_MEAN, only="fast"),
+    # Pillow alone cannot tell a missing end marker from a missing end, so without simplejpeg both are refused.
+    Case(number="3b", name="no end marker", make=JPEG[:-2], kind="truncated", at="decode", only="pillow"),
+    Case(number="4", name="PNG without IEND", make=PNG[:-12], mean=SCENE_MEAN),
+    Case(number="5", name="JPEG cut in its header", make=JPEG[:40], kind="truncated"),
+    Case(number="6", name="no bytes", make=b"", kind="truncated", says="the file is empty"),
+    Case(number="7", name="text", make=b"not found, sorry", kind="format", says="got TEXT; the download failed"),
+    Case(number="7b", name="HTML", make=b"<!DOCTYPE html><html>404", kind="format", says="got HTML"),
+    Case(number="7c", name="LFS", make=b"version https://git-lfs.github.com/spec/v1\noid", kind="format", says="LFS"),
+    Case(number="8", name="PNG named jpg", make=saved("x.jpg", PNG), mean=SCENE_MEAN),
+    Case(number="8b", name="JPEG named png", make=saved("x.png", JPEG), mean=SCENE_MEAN),
+    Case(number="9", name="scan damage", make=scan_damaged(), kind="corrupt", at="decode", only="fast"),
+    Case(number="10", name="PNG IDAT damage", make=PNG[:60] + b"\xff" * 40 + PNG[100:], kind="corrupt", at="decode"),
+    Case(number="11", name="trailing garbage", make=JPEG + b"garbage" * 100, mean=SCENE_MEAN),
+    Case(number="11b", name="two JPEGs in one", make=JPEG + BIG_JPEG, mean=SCENE_MEAN, size=(64, 96)),
+    Case(number="12", name="one pixel", make=encoded(Image.new("RGB", (1, 1), (9, 9, 9)), "PNG"), mean=9, size=(1, 1)),
+    Case(number="13", name="ratio 150", make=encoded(Image.new("RGB", (150, 1)), "PNG"), size=(1, 150)),
+    Case(number="15", name="900 MP in 109 KB", make=bits1(30000, 30000), kind="too_large", says="30000x30000"),
+    Case(number="16", name="177 MP in 22 KB", make=bits1(13300, 13300), kind="too_large", says="at most 50000000"),
+    Case(number="16b", name="lying header", make=png(12000, 12000, 8, 2, b"\0"), kind="too_large"),
+    Case(number="16c", name="lying header, allowed", make=png(6000, 6000, 8, 2, b"\0"), kind="truncated", at="decode"),
+    Case(number="17", name="CMYK JPEG", make=encoded(scene().convert("CMYK"), "JPEG"), mean=SCENE_MEAN),
+    Case(number="17b", name="CMYK TIFF", make=encoded(scene().convert("CMYK"), "TIFF"), mean=SCENE_MEAN),
+    Case(number="18", name="16-bit gray PNG", make=gray16(), mean=127),
+    Case(number="19", name="16-bit RGB PNG", make=rgb16(), mean=127),
+    Case(
+        number="20",
+        name="float TIFF",
+        make=encoded(Image.new("F", (8, 8), 0.5), "TIFF"),
+        kind="depth",
+        says="range is unknown",
+        at="decode",
+    ),
+    Case(number="21", name="palette with transparency", make=palette_with_hole(), mean=255),
+    Case(number="22", name="RGBA, hidden colour", make=hidden_red("RGBA"), mean=255),
+    Case(number="22b", name="LA, hidden shade", make=hidden_red("LA"), mean=255),
+    Case(
+        number="22c",
+        name="RGBA on black",
+        make=hidden_red("RGBA"),
+        mean=0,
+        policy=ImagePolicy(background=(0, 0, 0)),
+    ),
+    Case(number="23", name="bilevel", make=encoded(Image.new("1", (32, 24), 1), "PNG"), mean=255),
+    Case(number="24", name="GIF animation", make=animation("GIF"), kind="animated", says="several frames or pages"),
+    Case(number="24b", name="WebP animation", make=animation("WEBP", lossless=True), kind="animated"),
+    Case(number="24c", name="APNG", make=animation("PNG"), kind="animated"),
+    Case(number="24d", name="GIF, first frame", make=animation("GIF"), policy=FIRST, mean=85),
+    Case(number="24e", name="WebP, first frame", make=animation("WEBP", lossless=True), policy=FIRST, mean=85),
+    Case(number="24f", name="APNG, first frame", make=animation("PNG"), policy=FIRST, mean=85),
+    Case(number="25", name="EXIF rotated JPEG", make=rotated(6), size=(96, 64), mean=SCENE_MEAN),
+    Case(number="25b", name="EXIF rotated PNG", make=rotated(6, "PNG"), size=(96, 64), mean=SCENE_MEAN),
+    Case(number="25c", name="EXIF rotated WebP", make=rotated(8, "WEBP"), size=(96, 64), mean=SCENE_MEAN),
+    Case(number="25d", name="EXIF ignored", make=rotated(6), size=(64, 96), policy=ImagePolicy(exif="ignore")),
+    Case(number="26", name="EXIF orientation 9", make=rotated(9), size=(64, 96), mean=SCENE_MEAN),
+    Case(
+        number="26b",
+        name="EXIF garbage",
+        make=encoded(scene(), "JPEG", exif=b"Exif\0\0MM\0*" + b"\xff" * 60),
+        size=(64, 96),
+        mean=SCENE_MEAN,
+    ),
+    Case(number="27", name="broken ICC", make=encoded(scene(), "JPEG", icc_profile=b"no" * 99), mean=SCENE_MEAN),
+    Case(number="28", name="20 MB of comments", make=with_comments(20), mean=SCENE_MEAN),
+    Case(
+        number="28b", name="70 MB of comments", make=saved("x.jpg", with_comments(70)), kind="too_large", says="bytes"
+    ),
+    Case(number="29", name="PNG text bomb", make=text_bomb(), kind="corrupt"),
+    Case(number="30", name="HEIC", make=b"\0\0\0\x18ftypheic" + b"\0" * 64, kind="format", says="pillow-heif"),
+    Case(number="31", name="AVIF", make=encoded(scene(), "AVIF", quality=90), mean=SCENE_MEAN),
+    Case(number="31b", name="WebP", make=encoded(scene(), "WEBP", quality=90), mean=SCENE_MEAN),
+    Case(number="31c", name="BMP", make=encoded(scene(), "BMP"), mean=SCENE_MEAN),
+    Case(number="31d", name="TIFF", make=encoded(scene(), "TIFF"), mean=SCENE_MEAN),
+    Case(number="31e", name="ICO", make=encoded(scene(), "ICO"), kind="format", says="got ICO"),
+    Case(number="31f", name="JPEG 2000", make=encoded(scene(), "JPEG2000"), kind="format", says="got JPEG 2000"),
+    Case(number="32", name="SVG", make=b"<svg xmlns='http://www.w3.org/2000/svg'/>", kind="format", says="got SVG"),
+    Case(number="32b", name="PDF", make=encoded(scene(), "PDF"), kind="format", says="got PDF"),
+    Case(number="33", name="EPS", make=encoded(scene(), "EPS"), kind="format", says="got EPS"),
+    Case(
+        number="33b",
+        name="format not allowed",
+        make=encoded(scene(), "BMP"),
+        policy=ImagePolicy(formats=("PNG",)),
+        kind="format",
+        says="add 'BMP' to formats",
+    ),
+    Case(number="34", name="TIFF of two pages", make=animation("TIFF"), kind="animated"),
+    Case(number="34b", name="TIFF, first page", make=animation("TIFF"), policy=FIRST, mean=85),
+    Case(number="35", name="odd name", make=saved("größe 猫 1.JPG", JPEG), mean=SCENE_MEAN),
+    Case(number="36", name="missing", make=lambda folder: "gone.jpg", kind="missing", says="no such file below"),
+    Case(number="36b", name="Windows path", make=lambda f: "a\\b.jpg", kind="missing", says="Windows separators"),
+    Case(number="37", name="folder", make=subfolder, kind="not_a_file", says="a folder"),
+    Case(number="38", name="FIFO", make=fifo, kind="not_a_file", says="not a regular file"),
+    Case(number="39", name="link to /dev/zero", make=link("/dev/zero"), kind="escape"),
+    Case(
+        number="39b",
+        name="device in an allowed folder",
+        make=link("/dev/zero"),
+        kind="not_a_file",
+        policy=ImagePolicy(allow_outside=(Path("/dev"),)),
+    ),
+    Case(number="39c", name="link loop", make=loop, kind="missing", says="form a loop"),
+    Case(number="40", name="..", make=outside_file("parent"), root="inside", kind="escape", says="allow_outside"),
+    Case(number="40b", name="absolute", make=outside_file("absolute"), root="inside", kind="escape"),
+    Case(number="40c", name="file link out", make=outside_file("file link"), root="inside", kind="escape"),
+    Case(number="40d", name="folder link out", make=outside_file("folder link"), root="inside", kind="escape"),
+    Case(
+        number="40e",
+        name="hub cache link",
+        make=hub_cache,
+        root="datasets--a--b/snapshots/rev/images",
+        mean=SCENE_MEAN,
+    ),
+    Case(number="41", name="http", make=lambda f: "https://example.invalid/x.jpg", kind="remote", says="allow_remote"),
+    Case(number="41b", name="file address", make=lambda f: "file:///etc/passwd", kind="remote"),
+    Case(number="41c", name="data URI, broken", make=lambda f: "data:image/png;base64,@", kind="truncated"),
+    Case(number="41d", name="data URI, not base64", make=lambda f: "data:image/png,abc", kind="corrupt"),
+    Case(number="42", name="NUL in path", make=lambda f: "a\0.jpg", kind="escape", says="NUL"),
+    Case(number="42b", name="lone surrogate", make=lambda f: "a\ud800.jpg", kind="missing", says="surrogate"),
+]
+
+
+def outcome(case: Case, folder: Path) -> tuple[str, Any]:
+    """("error", kind, message, stage) or ("ok", size, mean)."""
+    ref = case.make if isinstance(case.make, bytes) else case.make(folder)
+    source = ImageSource(ref=ref, root=folder if case.root is None else folder / case.root)
+    try:
+        size = probe_image(source, policy=case.policy)
+    except ImageError as error:
+        return "error", (error.kind, str(error), "header", error.remedy)
+    try:
+        picture = load_image(source, policy=case.policy)
+    except ImageError as error:
+        return "error", (error.kind, str(error), "decode", error.remedy)
+    assert picture.mode == "RGB"
+    assert (picture.height, picture.width) == size
+    return "ok", (size, float(np.asarray(picture).mean()))
+
+
+def limited(case: Case, folder: Path, fast: bool, send: Any) -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT_BYTES, used + LIMIT_BYTES))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(LIMIT_SECONDS)
+    if not fast:
+        import triptych_data.pixels
+
+        triptych_data.pixels.fast_decoder = lambda: None
+    try:
+        send.send(outcome(case, folder))
+    except BaseException as error:  # the parent shows it
+        send.send(("raised", repr(error)))
+    os._exit(0)
+
+
+@pytest.mark.parametrize("decoder", ["fast", "pillow"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.number}-{case.name}")
+def test_failure_table(case: Case, decoder: str, tmp_path: Path) -> None:
+    if decoder == "fast" and fast_decoder() is None:
+        pytest.skip('the extra "fast" (simplejpeg) is not installed')
+    if case.only is not None and decoder != case.only:
+        pytest.skip(f"holds for the {case.only} decoder")
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    child = context.Process(target=limited, args=(case, tmp_path, decoder == "fast", send))
+    child.start()
+    send.close()
+    try:
+        result, detail = receive.recv() if receive.poll(LIMIT_SECONDS + 5) else ("hung", None)
+    except EOFError:
+        result, detail = "died", child.exitcode
+    finally:
+        child.kill()
+        child.join()
+        receive.close()
+        child.close()
+    if case.kind is None:
+        assert result == "ok", detail
+        size, mean = detail
+        assert case.size is None or size == case.size
+        assert case.mean is None or abs(mean - case.mean) < 2
+    else:
+        assert result == "error", detail
+        kind, message, stage, remedy = detail
+        assert (kind, stage) == (case.kind, case.at), message
+        assert case.says in message
+        assert message.startswith("image ")
+        assert remedy
+        assert "\n" not in message
+
+
+def test_all_eight_orientations_are_turned_as_pillow_turns_them() -> None:
+    from PIL import ImageOps
+
+    for format in ("JPEG", "PNG", "WEBP"):
+        for orientation in range(1, 9):
+            data = rotated(orientation, format)
+            expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+            source = ImageSource(ref=data)
+            assert np.array_equal(np.asarray(load_image(source)), np.asarray(expected)), (format, orientation)
+            assert probe_image(source) == (expected.height, expected.width)
+
+
+def test_tiff_orientation_is_applied_once() -> None:
+    tags = {274: 6}
+    data = encoded(scene(), "TIFF", tiffinfo=tags)
+    upright = np.asarray(scene()).transpose(1, 0, 2)[:, ::-1]
+    assert np.array_equal(np.asarray(load_image(ImageSource(ref=data))), upright)
+    assert probe_image(ImageSource(ref=data)) == (96, 64)
+
+
+def test_an_allowed_folder_opens_the_way_out(tmp_path: Path) -> None:
+    for how in ("parent", "absolute", "file link", "folder link"):
+        folder = tmp_path / how.replace(" ", "-")
+        folder.mkdir()
+        ref = outside_file(how)(folder)
+        policy = ImagePolicy(allow_outside=(folder / "outside",))
+        assert probe_image(ImageSource(ref=ref, root=folder / "inside"), policy=policy) == (64, 96), how
+
+
+def test_an_absolute_path_inside_the_root_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(PNG)
+    assert probe_image(ImageSource(ref=str(tmp_path / "x.png"), root=tmp_path)) == (64, 96)
+
+
+def test_base64_and_data_uris_are_read() -> None:
+    import base64
+
+    bare = base64.b64encode(JPEG).decode()
+    for ref in (bare, f"data:image/jpeg;base64,{bare}"):
+        assert np.array_equal(
+            np.asarray(load_image(ImageSource(ref=ref))), np.asarray(load_image(ImageSource(ref=JPEG)))
+        )
