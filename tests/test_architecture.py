@@ -37,7 +37,7 @@ def test_imports_follow_the_arrows(package):
     allowed = {f"triptych_{name}" for name in ARROWS[package] | {package}}
     for path in sources(package):
         ours = {name.split(".")[0] for name in imported_modules(path) if name.startswith("triptych_")}
-        assert ours <= allowed, f"{path.relative_to(ROOT)} imports {sorted(ours - allowed)}, allowed are {sorted(allowed)}"
+        assert ours <= allowed, f"{path.relative_to(ROOT)} imports {sorted(ours - allowed)}, allowed: {sorted(allowed)}"
 
 
 def test_every_package_has_sources():

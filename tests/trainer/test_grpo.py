@@ -116,7 +116,7 @@ def test_micro_batches_hold_whole_groups(make_trainer, write_rows):
     trainer.model.train()
     trainer._prepare_inputs([trainer.table.row(k) for k in (0, 0, 1, 1, 2, 2, 3, 3)])
     chunks = [chunk["example"].tolist() for chunk in trainer._buffered_inputs]
-    assert sorted(sum(chunks, [])) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert sorted(row for chunk in chunks for row in chunk) == [0, 0, 1, 1, 2, 2, 3, 3]
     assert all(rows[0] == rows[1] and rows[2] == rows[3] for rows in chunks)
 
 
