@@ -81,3 +81,27 @@ def test_never_samples_an_image_token(lab):
     assert any(lab.IMAGE in row for group in free for row in group)
     banned = shared_generate(model, batch, num_generations=8, generation_config=config)
     assert not any(lab.IMAGE in row for group in banned for row in group)
+
+
+def test_gradient_checkpointing_in_training_mode_is_refused(lab):
+    model = lab.qwen2_5_vl().train()
+    model.gradient_checkpointing_enable()
+    batch = lab.qwen_batch(lab.Recipe(images=(1,), completions=((),)))
+    config = GenerationConfig(max_new_tokens=2, pad_token_id=lab.PAD)
+    with pytest.raises(RuntimeError, match="gradient checkpointing drops caches"):
+        shared_generate(model, batch, num_generations=2, generation_config=config)
+
+
+def test_group_of_one_and_a_prompt_of_one_token(lab):
+    model = lab.qwen2_5_vl().eval()
+    config = GenerationConfig(do_sample=False, max_new_tokens=5, pad_token_id=lab.PAD, eos_token_id=EOS)
+    for prompts in ([[5]], [[5], [6, 8, 9]]):
+        batch = lab.GroupBatch.build(prompts)
+        got = shared_generate(model, batch, num_generations=1, generation_config=config)
+        for prompt, (row,) in zip(prompts, got, strict=True):
+            stock = model.generate(
+                torch.tensor([prompt]),
+                generation_config=config,
+                logits_processor=[_Ban([lab.IMAGE, lab.START, lab.END, 93])],
+            )[0, len(prompt) :].tolist()
+            assert row == stock

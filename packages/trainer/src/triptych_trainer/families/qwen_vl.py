@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class QwenVLFamily(Family):
     """`pixel_values` `[sum of t*h*w, C*T*P*P]` and `image_grid_thw` `[I, 3]`; t*h*w / merge**2 rows per image."""
 
-    model_types = ("qwen2_vl", "qwen2_5_vl")
+    model_types: tuple[str, ...] = ("qwen2_vl", "qwen2_5_vl")
 
     def split_images(self, inputs: Mapping[str, torch.Tensor], *, num_images: int) -> tuple[ImageInputs, ...]:
         """Cut `pixel_values` by the patches of each grid."""

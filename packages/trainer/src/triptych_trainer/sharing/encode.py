@@ -13,9 +13,10 @@ from triptych_trainer.sharing.unwrap import unwrap
 def encode(
     family: Family, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs], *, device: torch.device
 ) -> ImageFeatures:
-    """Encode `images` in one call of the tower, with gradient where the tower is trainable and grad is enabled."""
+    """Encode `images` in one call of the tower; without any trainable parameter outside the text no graph is built."""
     moved = [{name: values.to(device, non_blocking=True) for name, values in image.items()} for image in images]
-    return family.encode(vision_language_model, moved)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and tower_is_trainable(family, vision_language_model)):
+        return family.encode(vision_language_model, moved)
 
 
 def tower_is_trainable(family: Family, vision_language_model: torch.nn.Module) -> bool:
