@@ -81,7 +81,7 @@ class PromptPreparer:
         images = self.loader.get(example) if example.images else []
         sizes = tuple((image.height, image.width) for image in images)
         tokenized = tokenize(
-            example.prompt, self.processor, image_sizes=sizes, template_options=self.chat_template_kwargs
+            example.prompt, self.processor, image_sizes=sizes, chat_template_kwargs=self.chat_template_kwargs
         )
         ids = list(tokenized.ids)
         if self.max_prompt_tokens is not None and len(ids) > self.max_prompt_tokens:
