@@ -1,14 +1,19 @@
 """Interleaved image prompts: markers to ordered segments to token ids and image spans."""
 
 from triptych_parser.bind import BoundPrompt, bind
+from triptych_parser.dialects import DIALECTS, Dialect
 from triptych_parser.errors import MarkerError
 from triptych_parser.parse import parse
 from triptych_parser.prompt import ImageMarker, Prompt, Text, Turn
+from triptych_parser.render import Converted, convert, render
 from triptych_parser.spans import ImageSpan, TokenizedPrompt
 from triptych_parser.tokenize import tokenize, tokenize_batch
 
 __all__ = [
+    "DIALECTS",
     "BoundPrompt",
+    "Converted",
+    "Dialect",
     "ImageMarker",
     "ImageSpan",
     "MarkerError",
@@ -17,7 +22,9 @@ __all__ = [
     "TokenizedPrompt",
     "Turn",
     "bind",
+    "convert",
     "parse",
+    "render",
     "tokenize",
     "tokenize_batch",
 ]

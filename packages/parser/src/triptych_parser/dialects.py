@@ -10,7 +10,9 @@ from triptych_parser.errors import MarkerError
 from triptych_parser.reference import match_image, write_image
 from triptych_parser.scan import Found, Matcher
 
-__all__ = ["DIALECTS", "Dialect", "get_dialect"]
+__all__ = ["DIALECTS", "LABEL", "Dialect", "get_dialect"]
+
+LABEL = "Image-{}: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,8 @@ class Dialect:
     """The characters every marker starts with; None when images are content parts and text is only text."""
     matcher: Callable[[str], Matcher] | None = None
     write: Callable[[int | str | None, str | None], str] = lambda ref, annotation: ""
+    orders: bool = True
+    """Has a plain marker for "the next image"."""
     numbers: bool = False
     """Can refer to an image by its number."""
     names: bool = False
@@ -33,9 +37,9 @@ class Dialect:
     annotations: bool = False
     """Can carry an annotation inside the marker."""
     labelled: bool = False
-    """Writes "Image-k: " before the marker."""
-    part: Mapping[str, object] | None = None
-    """The content part written for an image."""
+    """Several images have "Image-k: " before them, and k must be right."""
+    part: str | None = None
+    """Type of the content part written for an image."""
 
 
 def _fixed(token: str) -> Callable[[str], Matcher]:
@@ -80,6 +84,7 @@ _TABLE = (
         opener=_PHI,
         matcher=_match_phi,
         write=lambda ref, annotation: f"{_PHI}{ref}{_PHI_END}",
+        orders=False,
         numbers=True,
     ),
     _marker("qwen", "<|vision_start|><|image_pad|><|vision_end|>"),
@@ -87,8 +92,8 @@ _TABLE = (
     _marker("pixtral", "[IMG]"),
     _marker("gemma", "<start_of_image>"),
     _marker("minicpm", "(<image>./</image>)"),
-    Dialect(name="parts", opener=None, part=MappingProxyType({"type": "image"})),
-    Dialect(name="openai", opener=None, part=MappingProxyType({"type": "image_url"})),
+    Dialect(name="parts", opener=None, part="image", names=True, annotations=True),
+    Dialect(name="openai", opener=None, part="image_url"),
 )
 
 DIALECTS: Mapping[str, Dialect] = MappingProxyType({dialect.name: dialect for dialect in _TABLE})

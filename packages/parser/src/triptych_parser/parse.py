@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triptych_parser.dialects import Dialect, get_dialect
+from triptych_parser.dialects import LABEL, Dialect, get_dialect
+from triptych_parser.parts import IMAGE_PARTS, read_part
 from triptych_parser.place import Place
 from triptych_parser.prompt import ImageMarker, Prompt, Segment, Text, Turn
 from triptych_parser.scan import scan
 
 __all__ = ["parse"]
-
-_IMAGE_PARTS = ("image", "image_url")
 
 
 def parse(
@@ -51,6 +51,8 @@ def parse(
         )
         prompt = Prompt(turns=turns, dialect=dialect, source=source, line=line)
     _check_kinds(prompt)
+    if table.labelled:
+        _check_labels(prompt)
     return prompt
 
 
@@ -84,16 +86,8 @@ def _part_segments(part: Mapping[str, Any], table: Dialect, place: Place, index:
     if kind == "text" and isinstance(part.get("text"), str):
         text: str = part["text"]
         return _text_segments(text, table, place, part=index) or [Text(text="", part=index)]
-    if kind in _IMAGE_PARTS:
-        name, annotation = part.get("name"), part.get("annotation")
-        return [
-            ImageMarker(
-                ref=name if isinstance(name, str) else None,
-                annotation=annotation if isinstance(annotation, str) else None,
-                part=index,
-                structured=part,
-            )
-        ]
+    if kind in IMAGE_PARTS:
+        return [read_part(part, index)]
     raise place.error(
         f"part {index + 1} is neither text nor image",
         got=_shorten(part),
@@ -148,6 +142,32 @@ def _check_kinds(prompt: Prompt) -> None:
                     marker=segment,
                     remedy="number or name all of them, or none",
                 )
+
+
+_LABEL = re.compile(r"Image-(\d{1,9}): \Z")
+
+
+def _check_labels(prompt: Prompt) -> None:
+    """Refuse "Image-2: " before the first image: the model's images come in order whatever the label says."""
+    number = 0
+    for index, turn in enumerate(prompt.turns):
+        before = ""
+        for segment in turn.segments:
+            if isinstance(segment, Text):
+                before = segment.text[-20:]
+                continue
+            number += 1
+            label = _LABEL.search(before)
+            if label and int(label[1]) != number:
+                place = Place(source=prompt.source, line=prompt.line, raw=turn.raw, message=index)
+                raise place.error(
+                    "the label before the image has another number",
+                    marker=segment,
+                    expected=LABEL.format(number).strip(),
+                    got=label[0].strip(),
+                    remedy="number the labels in the order of the images",
+                )
+            before = ""
 
 
 def _shorten(value: object) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Literal
 
-__all__ = ["ImageMarker", "Prompt", "Segment", "Text", "Turn"]
+__all__ = ["ImageMarker", "Prompt", "Segment", "Text", "Turn", "join_texts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,3 +101,14 @@ class Prompt:
         0
         """
         return len(self.markers)
+
+
+def join_texts(segments: Iterable[Segment]) -> list[Segment]:
+    """Neighbouring texts as one, empty ones gone."""
+    joined: list[Segment] = []
+    for is_text, group in groupby(segments, key=lambda segment: isinstance(segment, Text)):
+        if not is_text:
+            joined += group
+        elif text := "".join(segment.text for segment in group if isinstance(segment, Text)):
+            joined.append(Text(text=text))
+    return joined
