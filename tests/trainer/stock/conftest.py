@@ -1,0 +1,123 @@
+"""Stock TRL trainers on the same rows, model and seed as Triptych's."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForImageTextToText
+from triptych_data import Example, load_image, read_examples
+from triptych_trainer.loading import freeze_vision_modules, load_processor
+from trl import GRPOConfig, GRPOTrainer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A trained trainer, the completions that it sampled and its parameters."""
+
+    trainer: GRPOTrainer
+    completions: list[list[list[int]]] = field(default_factory=list)
+    """Per call of the reward function, the ids of every row's completion."""
+
+    @property
+    def parameters(self) -> torch.Tensor:
+        """All parameters as one float64 vector, in the order of their names."""
+        named = sorted(self.trainer.model.named_parameters())
+        return torch.cat([values.detach().double().flatten() for _, values in named])
+
+    def logged(self, name: str) -> list[float]:
+        """What the trainer logged under ``name``, step by step."""
+        return [entry[name] for entry in self.trainer.state.log_history if name in entry]
+
+
+def recording(completions: list[list[list[int]]]) -> Callable[..., list[float]]:
+    """A reward with variance on random ids that also keeps them."""
+
+    def reward(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+        completions.append([list(ids) for ids in completion_ids])
+        return [float(sum(ids) % 13) for ids in completion_ids]
+
+    return reward
+
+
+def stock_dataset(examples: Sequence[Example]) -> Dataset:
+    """Rows as TRL wants them for prompts with images in the text: parts in the messages, images beside them."""
+
+    def rows(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        chosen = [examples[index] for index in batch["example"]]
+        columns: dict[str, list[Any]] = {"prompt": [example.prompt.messages() for example in chosen]}
+        if any(example.images for example in examples):
+            columns["images"] = [[load_image(source) for source in example.images] for example in chosen]
+        return columns
+
+    return Dataset.from_dict({"example": list(range(len(examples)))}).with_transform(rows)
+
+
+@pytest.fixture
+def options(model_dir: Path, tmp_path: Path) -> dict[str, Any]:
+    """GRPOConfig options that both trainers share: float32, and all vision ids banned, which stock TRL does not do."""
+    config = AutoModelForImageTextToText.from_pretrained(model_dir).config
+    banned = (config.image_token_id, config.video_token_id, config.vision_start_token_id, config.vision_end_token_id)
+    return {
+        "output_dir": str(tmp_path / "out"),
+        "use_cpu": True,
+        "bf16": False,
+        "max_steps": 5,
+        "num_generations": 4,
+        "per_device_train_batch_size": 8,
+        "max_completion_length": 8,
+        "generation_kwargs": {"suppress_tokens": list(banned)},
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "lr_scheduler_type": "constant",
+        "gradient_checkpointing": True,
+    }
+
+
+@pytest.fixture
+def train_stock(model_dir: Path, options: dict[str, Any]) -> Callable[..., Run]:
+    """Train with stock TRL on a data file."""
+
+    def train(data: Path, *, freeze_vision: bool = False, **changes: Any) -> Run:
+        model = AutoModelForImageTextToText.from_pretrained(model_dir)
+        if freeze_vision:
+            freeze_vision_modules(model)
+        run_completions: list[list[list[int]]] = []
+        trainer = GRPOTrainer(
+            model,
+            recording(run_completions),
+            args=GRPOConfig(**{**options, **changes}),
+            train_dataset=stock_dataset(list(read_examples(data))),
+            processing_class=load_processor(str(model_dir)),
+        )
+        trainer.train()
+        return Run(trainer=trainer, completions=run_completions)
+
+    return train
+
+
+@pytest.fixture
+def train_ours(make_trainer: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Run]:
+    """Train with Triptych on a data file."""
+
+    def train(data: Path, *, freeze_vision: bool = False, **changes: Any) -> Run:
+        run_completions: list[list[list[int]]] = []
+        trainer = make_trainer(
+            data, rewards=[recording(run_completions)], freeze_vision=freeze_vision, **{**options, **changes}
+        )
+        trainer.train()
+        return Run(trainer=trainer, completions=run_completions)
+
+    return train
+
+
+@pytest.fixture
+def initial(model_dir: Path) -> torch.Tensor:
+    """The parameters before training, as ``Run.parameters``."""
+    model = AutoModelForImageTextToText.from_pretrained(model_dir)
+    return torch.cat([values.detach().double().flatten() for _, values in sorted(model.named_parameters())])
