@@ -1,21 +1,29 @@
 """Multi-image records, safe images, budgets and order for vision-language training."""
 
+from triptych_data.budget import Budget
 from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example, ImageSource
 from triptych_data.header import probe_image
 from triptych_data.images import ImageLoader
+from triptych_data.loader import LoadedPrompt, Loader
 from triptych_data.pixels import load_image
 from triptych_data.policy import ImagePolicy
 from triptych_data.read import Examples, read_examples
+from triptych_data.vision import ImagePlan, VisionSpec
 
 __all__ = [
+    "Budget",
     "DataError",
     "Example",
     "Examples",
     "ImageError",
     "ImageLoader",
+    "ImagePlan",
     "ImagePolicy",
     "ImageSource",
+    "LoadedPrompt",
+    "Loader",
+    "VisionSpec",
     "load_image",
     "probe_image",
     "read_examples",

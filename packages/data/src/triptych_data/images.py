@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 from PIL import Image
 
-from triptych_data.errors import ImageError
+from triptych_data.budget import Budget, Size
+from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example, ImageSource
 from triptych_data.header import probe_image
 from triptych_data.pixels import Pixels, load_pixels
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.read import image_in_example
+from triptych_data.resize import letterbox, resize
+from triptych_data.vision import ImagePlan, VisionSpec
 
 _RETRY_SECONDS = (0.1, 0.5, 2.0)
+_MAX_HEADERS = 100_000
 
 
 class _Entry:
     """One image on its way: queued, then running, then done with pixels or an error."""
 
-    __slots__ = ("demanded", "done", "error", "pixels", "source", "started", "taken")
+    __slots__ = ("demanded", "done", "error", "key", "pixels", "size", "source", "started", "taken")
 
-    def __init__(self, source: ImageSource) -> None:
+    def __init__(self, source: ImageSource, size: Size | None, key: Hashable) -> None:
         self.source = source
+        self.size = size
+        self.key = key
         self.started = False
         self.demanded = False
         self.taken = False
@@ -41,6 +48,7 @@ class ImageLoader:
 
     Decoded pixels and decodes in flight together stay within `memory_bytes` (one image that is larger runs alone).
     What was prefetched and not yet taken is never dropped; of the rest the least recently used goes first.
+    With `vision` (and `budget`) images are resized to what the model sees, once, and kept at that size.
     `decodes` counts decodes. Use as a context manager, or call `close()`.
     """
 
@@ -50,11 +58,17 @@ class ImageLoader:
         threads: int = 2,
         memory_bytes: int = 4 << 30,
         policy: ImagePolicy = DEFAULT_POLICY,
+        vision: VisionSpec | None = None,
+        budget: Budget | None = None,
         retry_seconds: tuple[float, ...] = _RETRY_SECONDS,
     ) -> None:
         if threads < 1 or memory_bytes < 1:
             raise ValueError(f"expected threads and memory_bytes of at least 1, got {threads} and {memory_bytes}")
+        if budget is not None and vision is None:
+            raise ValueError("expected vision=VisionSpec.from_processor(...) with a budget, got none")
         self.policy = policy
+        self.vision = vision
+        self.budget = budget
         self.memory_bytes = memory_bytes
         self.decodes = 0
         self._retry_seconds = retry_seconds
@@ -62,6 +76,7 @@ class ImageLoader:
         self._threads: list[threading.Thread] = []
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._headers: dict[Hashable, Size] = {}
         self._held_bytes = 0  # decoded pixels in `_entries`
         self._reserved_bytes = 0  # decodes in flight
         self._changed = threading.Condition()
@@ -73,10 +88,11 @@ class ImageLoader:
         return self._held_bytes
 
     def prefetch(self, examples: Iterable[Example]) -> None:
-        """Start decoding the images of these examples, in order; returns at once."""
+        """Start decoding the images of these examples, in order; errors wait until the example is taken."""
         for example in examples:
-            for image in example.images:
-                self._request(image)
+            with contextlib.suppress(DataError):
+                for image, size in zip(example.images, self._sizes(example), strict=True):
+                    self._request(image, size)
 
     def get(self, example: Example) -> list[Image.Image]:
         """The images of an example, RGB, in record order; DataError names the row of one that cannot be decoded."""
@@ -84,7 +100,8 @@ class ImageLoader:
 
     def get_pixels(self, example: Example) -> list[Pixels]:
         """The same as read-only uint8 [height, width, 3], shared with the cache and not copied."""
-        entries = [self._request(image) for image in example.images]
+        sizes = self._sizes(example)
+        entries = [self._request(image, size) for image, size in zip(example.images, sizes, strict=True)]
         found = []
         for number, (image, entry) in enumerate(zip(example.images, entries, strict=True), start=1):
             try:
@@ -92,6 +109,24 @@ class ImageLoader:
             except ImageError as error:
                 raise image_in_example(error, example, image, number) from error
         return found
+
+    def plan(self, example: Example) -> ImagePlan:
+        """Sizes and token counts of an example's images, from their headers. DataError where they cannot be had."""
+        if self.vision is None:
+            raise ValueError("expected vision=VisionSpec.from_processor(...) for a plan, got none")
+        sizes = []
+        for number, image in enumerate(example.images, start=1):
+            try:
+                sizes.append(self._header_size(image))
+            except ImageError as error:
+                raise image_in_example(error, example, image, number) from error
+        try:
+            return self.vision.plan(sizes, images=example.images, budget=self.budget)
+        except ImageError as error:
+            name = None if example.id == example.source else example.id
+            raise DataError(
+                f"{error.image}: {error.reason}", source=example.source, id=name, remedy=error.remedy, kind=error.kind
+            ) from error
 
     def close(self) -> None:
         """Stop the threads and forget every image."""
@@ -115,15 +150,30 @@ class ImageLoader:
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("an ImageLoader holds threads and cannot be pickled; make one per process")
 
-    def _request(self, image: ImageSource) -> _Entry:
+    def _sizes(self, example: Example) -> Sequence[Size | None]:
+        if self.vision is None:
+            return (None,) * len(example.images)
+        return self.plan(example).sizes
+
+    def _header_size(self, image: ImageSource) -> Size:
+        size = self._headers.get(image.key)
+        if size is None:
+            size = self._retried(lambda: probe_image(image, policy=self.policy))
+            if len(self._headers) >= _MAX_HEADERS:
+                self._headers.clear()
+            self._headers[image.key] = size
+        return size
+
+    def _request(self, image: ImageSource, size: Size | None) -> _Entry:
+        key = (image.key, size)
         with self._changed:
             if self._closed:
                 raise RuntimeError("this ImageLoader is closed")
-            entry = self._entries.get(image.key)
+            entry = self._entries.get(key)
             if entry is not None and entry.error is None:
-                self._entries.move_to_end(image.key)
+                self._entries.move_to_end(key)
                 return entry
-            entry = self._entries[image.key] = _Entry(image)
+            entry = self._entries[key] = _Entry(image, size, key)
             if len(self._threads) < self._num_threads:
                 thread = threading.Thread(target=self._work, name=f"triptych-decode-{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
@@ -160,9 +210,10 @@ class ImageLoader:
     def _decode(self, entry: _Entry) -> None:
         reserved = 0
         try:
-            height, width = self._retried(lambda: probe_image(entry.source, policy=self.policy))
+            height, width = self._header_size(entry.source)
             reserved = self._reserve(entry, 3 * height * width)
             pixels = self._retried(lambda: load_pixels(entry.source, policy=self.policy))
+            pixels = self._resized(pixels, entry.size)
             pixels.flags.writeable = False
             entry.pixels = pixels
         except ImageError as error:
@@ -177,10 +228,17 @@ class ImageLoader:
                 if entry.pixels is not None:
                     self.decodes += 1
                     self._held_bytes += entry.pixels.nbytes
-                elif self._entries.get(entry.source.key) is entry:
-                    del self._entries[entry.source.key]
+                elif self._entries.get(entry.key) is entry:
+                    del self._entries[entry.key]
                 entry.done.set()
                 self._changed.notify_all()
+
+    def _resized(self, pixels: Pixels, size: Size | None) -> Pixels:
+        if size is None:
+            return pixels
+        if self.budget is not None and self.budget.uniform_size is not None and self.budget.fit == "letterbox":
+            return letterbox(pixels, size, background=self.policy.background)
+        return resize(pixels, size)
 
     def _reserve(self, entry: _Entry, size: int) -> int:
         with self._changed:

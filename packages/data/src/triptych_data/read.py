@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -42,6 +43,13 @@ class Examples(Sequence[Example]):
 
     def __iter__(self) -> Iterator[Example]:
         return (self._read(self.rows.row(row)) for row in self._kept)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the rows and of which of them are kept: equal for equal data wherever it lies."""
+        digest = hashlib.blake2b(self.rows.fingerprint().encode(), digest_size=16)
+        digest.update(array("q", self._kept).tobytes())
+        return digest.hexdigest()
 
 
 def read_examples(

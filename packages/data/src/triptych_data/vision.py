@@ -88,7 +88,7 @@ class VisionSpec:
 
     def _fitted(self, sizes: Sequence[Size], images: Sequence[ImageSource], budget: Budget) -> list[Size]:
         assert self.factor is not None
-        given = images or [None] * len(sizes)
+        given: Sequence[ImageSource | None] = images or [None] * len(sizes)
         limits = [self._limits(image, budget) for image in given]
         for (height, width), (low, high), image in zip(sizes, limits, given, strict=True):
             try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych_data.errors import DataError
-from triptych_data.rows.base import Row
+from triptych_data.rows.base import Row, file_fingerprint
 
 _BLOCK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -41,6 +41,10 @@ class JsonlRows:
 
     def __iter__(self) -> Iterator[Row]:
         return (self.row(index) for index in range(len(self)))
+
+    def fingerprint(self) -> str:
+        """A digest of the file."""
+        return file_fingerprint(self.path)
 
 
 def _index_lines(path: Path) -> tuple[array[int], array[int], int]:
@@ -145,6 +149,10 @@ class JsonArrayRows:
 
     def __iter__(self) -> Iterator[Row]:
         return (self.row(index) for index in range(len(self)))
+
+    def fingerprint(self) -> str:
+        """A digest of the file."""
+        return file_fingerprint(self.path)
 
     def _index(self) -> None:
         text, decoder = self._text, json.JSONDecoder()

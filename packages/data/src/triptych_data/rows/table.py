@@ -28,6 +28,7 @@ class TableRows:
             )
         self.file = file or str(dataset.info.dataset_name or "dataset")
         self.folder = folder or Path()
+        self._fingerprint = dataset._fingerprint
         self._dataset = dataset.with_format(None)
         features = undecoded(dataset.features, datasets)
         if features != dataset.features:
@@ -39,6 +40,10 @@ class TableRows:
     def row(self, index: int, /) -> Row:
         """Row `index` from 0."""
         return Row(values=self._dataset[index], file=self.file, line=index + 1)
+
+    def fingerprint(self) -> str:
+        """The dataset's own digest of its history."""
+        return str(self._fingerprint)
 
 
 def undecoded(feature: Any, datasets: Any) -> Any:

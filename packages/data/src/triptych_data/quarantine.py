@@ -1,0 +1,27 @@
+"""The list of refused rows, one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from triptych_data.errors import DataError
+
+
+def write_quarantined(path: Path, error: DataError) -> None:
+    """Append one refused row: source, id, kind, reason and remedy."""
+    entry = {
+        "source": error.source,
+        "id": error.id,
+        "kind": error.kind,
+        "reason": error.reason,
+        "remedy": error.remedy,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:  # one short write per line: ranks may share the file
+        stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def allowed(max_bad: float, total: int) -> float:
+    """How many rows may be refused: a share of all below 1, a number from 1 on."""
+    return max_bad if max_bad >= 1 else max_bad * total

@@ -1,0 +1,131 @@
+"""Budgets: transformers' own sizes where those keep their limits, and limits that are kept everywhere."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize as theirs
+from triptych_data import Budget, ImageError, ImageSource, VisionSpec
+from triptych_data.budget import common_cap, fit_sizes, smart_resize
+
+
+def sizes(seed: int, count: int):
+    generator = random.Random(seed)
+    for _ in range(count):
+        yield int(2 ** generator.uniform(0, 13.5)), int(2 ** generator.uniform(0, 13.5))
+
+
+@pytest.mark.parametrize("factor", [28, 32])
+@pytest.mark.parametrize("tokens", [(4, 1280), (4, 16), (256, 1280), (256, 256), (4, 16384)], ids=str)
+def test_sizes_equal_transformers_wherever_those_keep_the_limit(factor, tokens):
+    low, high = (count * factor**2 for count in tokens)
+    legal = 0
+    for height, width in sizes(factor, 20_000):
+        if max(height, width) / min(height, width) > 200:
+            with pytest.raises(ValueError, match="aspect ratio of at most 200"):
+                smart_resize(height, width, factor=factor, min_pixels=low, max_pixels=high)
+            continue
+        expected = theirs(height, width, factor, low, high)
+        got = smart_resize(height, width, factor=factor, min_pixels=low, max_pixels=high)
+        assert got[0] % factor == got[1] % factor == 0
+        assert got[0] >= factor
+        assert got[1] >= factor
+        assert got[0] * got[1] <= high
+        if 0 < expected[0] * expected[1] <= high:
+            assert got == expected
+            legal += 1
+            if low <= got[0] * got[1] and max(got) / min(got) <= 200:  # then a second pass changes nothing
+                assert theirs(*got, factor, low, high) == got
+    assert legal > 4000
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(30, 4000), st.integers(30, 4000)), min_size=1, max_size=8),
+    st.integers(0, 3000),
+)
+def test_a_prompt_keeps_its_cap_and_uses_it(images, extra):
+    factor, low, high = 28, 4 * 784, 1280 * 784
+    limits = [(low, high)] * len(images)
+    smallest = fit_sizes(images, factor=factor, limits=[(low, low)] * len(images))
+    floor = sum(h * w for h, w in smallest) // 784
+    limit = floor + extra
+    fitted = fit_sizes(images, factor=factor, limits=limits, max_tiles=limit)
+    tokens = sum(h * w for h, w in fitted) // 784
+    assert tokens <= limit
+    free = fit_sizes(images, factor=factor, limits=limits)
+    if tokens < sum(h * w for h, w in free) // 784:  # capped: one more step of the common cap must not fit
+        largest = max(h * w for h, w in fitted)
+        assert sum(h * w for h, w in fit_sizes(images, factor=factor, limits=[(low, largest + 64 * 784)] * len(images)))
+
+
+def test_the_common_cap_is_the_largest_that_fits():
+    for limit in range(60):
+        expected = max((cap for cap in range(1, 41) if cap // 3 + cap // 2 <= limit), default=None)
+        assert common_cap(lambda cap: cap // 3 + cap // 2, low=1, high=40, limit=limit) == expected
+
+
+def test_large_images_give_way_and_small_ones_stay():
+    images = [(1080, 1920), (112, 112), (2000, 3000)]
+    limits = [(4 * 784, 1280 * 784)] * 3
+    free = fit_sizes(images, factor=28, limits=limits)
+    capped = fit_sizes(images, factor=28, limits=limits, max_tiles=600)
+    assert capped[1] == free[1] == (112, 112)
+    assert sum(h * w for h, w in capped) // 784 <= 600
+    assert sum(h * w for h, w in capped) // 784 > 540
+
+
+def test_too_many_images_for_the_cap_are_an_error_with_both_numbers():
+    spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
+    with pytest.raises(ImageError, match="at most 10 image tokens in the prompt, got 16 for 4 images") as caught:
+        spec.plan([(500, 500)] * 4, budget=Budget(max_prompt_image_tokens=10))
+    assert caught.value.kind == "budget"
+
+
+def test_limits_go_image_then_run_then_processor():
+    spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
+    image = ImageSource(ref=b"x", max_pixels=20 * 784)
+    plan = spec.plan([(1000, 1000)] * 2, images=[image, ImageSource(ref=b"y")], budget=Budget(max_pixels=100 * 784))
+    assert plan.tokens == (16, 100)
+    assert spec.plan([(1000, 1000)]).sizes == (theirs(1000, 1000, 28, 56 * 56, 28 * 28 * 1280),)
+    low = spec.plan([(30, 30)], budget=Budget(min_pixels=100 * 784))
+    assert low.tokens == (100,)
+
+
+def test_uniform_size_counts_against_the_prompt():
+    spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
+    assert spec.plan([(50, 500), (9, 9)], budget=Budget(uniform_size=(280, 280))).tokens == (100, 100)
+    with pytest.raises(ImageError, match="at most 199 image tokens in the prompt, got 200"):
+        spec.plan([(50, 500)] * 2, budget=Budget(uniform_size=(280, 280), max_prompt_image_tokens=199))
+    with pytest.raises(ValueError, match="multiples of 28"):
+        spec.plan([(50, 500)], budget=Budget(uniform_size=(280, 281)))
+
+
+def test_a_thin_image_names_itself():
+    spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
+    with pytest.raises(ImageError, match=r"image thin.png: expected an aspect ratio of at most 200, got 603x3 = 201.0"):
+        spec.plan([(3, 603)], images=[ImageSource(ref="thin.png")])
+
+
+def test_planned_tokens_are_the_real_grid():
+    processor = Qwen2VLImageProcessorPil(patch_size=16, merge_size=2)
+    spec = VisionSpec.from_processor(processor)
+    assert spec.factor == 32
+    from PIL import Image
+
+    for width, height in ((640, 480), (31, 77), (1000, 90)):
+        grid = processor(images=[Image.new("RGB", (width, height))], return_tensors="pt")["image_grid_thw"]
+        assert spec.plan([(height, width)]).tokens == (grid.prod().item() // 4,)
+
+
+def test_a_processor_with_tiles_is_asked_for_its_counts():
+    from transformers import CLIPImageProcessorPil
+
+    spec = VisionSpec.from_processor(CLIPImageProcessorPil())
+    assert spec.factor is None
+    with pytest.raises(ValueError, match="expected a processor that resizes freely"):
+        spec.plan([(10, 10)], budget=Budget(max_pixels=100))
