@@ -31,6 +31,8 @@ def load_processor(
     Raises:
         UsageError: the folder holds no processor, or its image processor knows no pixel budget.
     """
+    if path.startswith((".", "/", "~")) and not Path(path).is_dir():  # a hub id is asked for over the network
+        raise UsageError(f"--model_name_or_path {path}: no such folder (looked from {Path.cwd()})")
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         processor = AutoProcessor.from_pretrained(path, padding_side="left", truncation_side="left", **options)
