@@ -1,0 +1,230 @@
+"""Build `report.html` from the rollouts of a run: one file, no network, safe to open while the run goes on."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from triptych_trainer.report.curves import Panel, Series, panel_html
+from triptych_trainer.report.payload import group_json, other_json
+from triptych_trainer.report.reading import Visit, read_groups, read_visits
+from triptych_trainer.report.summary import (
+    Curve,
+    choose,
+    flat_curves,
+    histories,
+    length_curves,
+    reward_curves,
+    total_curves,
+)
+from triptych_trainer.report.thumbnails import Thumbnails
+from triptych_trainer.report.writer import write_whole
+from triptych_trainer.rewards.boxes import Frame
+
+MAX_GROUPS = 2_000
+MAX_IMAGE_BYTES = 24 * 2**20
+
+
+def build_report(
+    run_dir: str | Path,
+    out: str | Path | None = None,
+    *,
+    compare: str | Path | None = None,
+    max_groups: int = MAX_GROUPS,
+    max_image_bytes: int = MAX_IMAGE_BYTES,
+    answer_frame: Frame = "seen",
+    completion_frame: Frame = "seen",
+) -> Path:
+    """Write the page and return its path.
+
+    Args:
+        run_dir: output folder of a run, with `rollouts` in it.
+        out: where to write; `run_dir/report.html` by default.
+        compare: a second run, drawn beside the first and matched by sample id.
+        max_groups: groups shown in full; curves always use all of them.
+        max_image_bytes: of embedded thumbnails.
+        answer_frame: coordinates of boxes in answers (see `triptych_trainer.rewards.to_seen`).
+        completion_frame: coordinates of boxes in completions.
+
+    Raises:
+        ReportError: a folder holds no rollouts, or a part cannot be read.
+    """
+    run_dir = Path(run_dir)
+    out = Path(out) if out is not None else run_dir / "report.html"
+    visits = read_visits(run_dir)
+    others = read_visits(compare) if compare is not None else []
+    names = run_names(run_dir, None if compare is None else Path(compare))
+    thumbnails = Thumbnails(max_bytes=max_image_bytes)
+    chosen = choose(visits, limit=max_groups)
+    known = histories(visits)
+    groups = [
+        group_json(
+            group,
+            visit,
+            history=known.get(visit.sample_id) if visit.mode == "train" else None,
+            thumbnails=thumbnails,
+            run_dir=run_dir,
+            answer_frame=answer_frame,
+            completion_frame=completion_frame,
+        )
+        for visit, group in zip(chosen, read_groups(chosen), strict=True)
+    ]
+    _add_others(groups, others, completion_frame=completion_frame)
+    charts = panels(visits, others, names=names)
+    payload = {
+        "run": names[0],
+        "other": names[1] if compare is not None else None,
+        "rewards": list(dict.fromkeys(name for visit in visits for name in visit.rewards)),
+        "curves": {panel.key: [_curve_json(series) for series in panel.series] for panel in charts},
+        "groups": groups,
+        "images": thumbnails.uris,
+    }
+    page = _page(
+        names=names,
+        payload=payload,
+        facts=facts(visits, shown=len(chosen), left_out=thumbnails.left_out),
+        panels=charts,
+        record=run_record(run_dir),
+    )
+    write_whole(out, page.encode("utf-8"))
+    return out
+
+
+def panels(visits: Sequence[Visit], others: Sequence[Visit], *, names: tuple[str, str | None]) -> list[Panel]:
+    """Return the four panels of curves, those of the compared run beside those of the run."""
+    kinds = [
+        ("total", "Total reward", "Mean over completions; the band is one standard deviation.", total_curves),
+        ("rewards", "Each reward", "Mean over completions, before weights.", reward_curves),
+        ("length", "Completion length", "Mean in tokens; the band is one standard deviation.", length_curves),
+        ("flat", "Groups without variance", "Share of prompts whose completions all scored the same.", flat_curves),
+    ]
+    return [
+        Panel(key=key, title=title, explanation=text, series=_series(curves(visits), curves(others), names=names))
+        for key, title, text, curves in kinds
+    ]
+
+
+def facts(visits: Sequence[Visit], *, shown: int, left_out: int) -> list[tuple[str, str]]:
+    """Return the run's numbers in words for the top of the page."""
+    train = [visit for visit in visits if visit.mode == "train"] or list(visits)
+    flat = sum(visit.is_flat for visit in train) / len(train)
+    found = [
+        ("steps", f"{train[0].step}\u2013{train[-1].step}"),
+        ("samples", str(len({visit.sample_id for visit in visits}))),
+        ("groups", str(len(visits)) if shown == len(visits) else f"{len(visits)}, {shown} shown below"),
+        ("completions", str(sum(len(visit.totals) for visit in visits))),
+        ("groups without variance", f"{flat:.0%}"),
+    ]
+    return [*found, ("images not embedded", str(left_out))] if left_out else found
+
+
+def run_names(run_dir: Path, compare: Path | None) -> tuple[str, str | None]:
+    """Return the shortest names that tell the runs apart."""
+    first = run_dir.resolve()
+    if compare is None:
+        return first.name, None
+    second = compare.resolve()
+    if first.name != second.name:
+        return first.name, second.name
+    return f"{first.parent.name}/{first.name}", f"{second.parent.name}/{second.name}"
+
+
+def run_record(run_dir: Path) -> Mapping[str, Any]:
+    """Return what `run.json` says about how the run was made; empty without one."""
+    try:
+        record = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a page without this part is still a page
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _series(own: Sequence[Curve], other: Sequence[Curve], *, names: tuple[str, str | None]) -> list[Series]:
+    colours = {name: k for k, name in enumerate(dict.fromkeys(curve.name for curve in [*own, *other]))}
+    several = len(colours) > 1
+    found = []
+    for run, curves in zip(names, (own, other), strict=True):
+        for curve in curves:
+            words = [curve.name if several else "", curve.mode if curve.mode != "train" else ""]
+            words.append(f"({run})" if other else "")
+            found.append(
+                Series(
+                    label=" ".join(word for word in words if word) or curve.mode,
+                    curve=curve,
+                    colour=(colours[curve.name] + (4 if curves is other and not several else 0)) % 8,
+                    style="other" if curves is other else "eval" if curve.mode == "eval" else "train",
+                )
+            )
+    return found
+
+
+def _curve_json(series: Series) -> dict[str, Any]:
+    values = [round(value, 5) for value in series.curve.values]
+    return {"label": series.label, "steps": list(series.curve.steps), "values": values}
+
+
+def _add_others(groups: Sequence[dict[str, Any]], others: Sequence[Visit], *, completion_frame: Frame) -> None:
+    """Give each group the compared run's last visit to the same sample, where there is one."""
+    last = {(visit.sample_id, visit.mode): visit for visit in others}
+    wanted = {key: last[key] for group in groups if (key := (group["id"], group["mode"])) in last}
+    found = {
+        key: other_json(group, visit, completion_frame=completion_frame)
+        for (key, visit), group in zip(wanted.items(), read_groups(wanted.values()), strict=True)
+    }
+    for group in groups:
+        group["other"] = found.get((group["id"], group["mode"]))
+
+
+def _page(
+    *,
+    names: tuple[str, str | None],
+    payload: Mapping[str, Any],
+    facts: Sequence[tuple[str, str]],
+    panels: Sequence[Panel],
+    record: Mapping[str, Any],
+) -> str:
+    assets = resources.files("triptych_trainer.report") / "assets"
+    style, script, template = (
+        (assets / name).read_text(encoding="utf-8") for name in ("report.css", "report.js", "report.html")
+    )
+    title = names[0] if names[1] is None else f"{names[0]} against {names[1]}"
+    made = "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(text)}</code></dd>" for term, text in _made(record))
+    parts = {
+        "TITLE": escape(title),
+        "STYLE_HASH": _hash(style),
+        "SCRIPT_HASH": _hash(script),
+        "STYLE": style,
+        "FACTS": "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(text)}</dd></div>" for term, text in facts),
+        "MADE": f"<details><summary>How this run was made</summary><dl>{made}</dl></details>" if made else "",
+        "PANELS": "".join(panel_html(panel) for panel in panels),
+        "DATA": safe_json(payload),
+        "SCRIPT": script,
+    }
+    pieces = template.split("%%")  # text, NAME, text, NAME, ..., so that what is filled in is never searched again
+    return "".join(parts[piece] if k % 2 else piece for k, piece in enumerate(pieces))
+
+
+def safe_json(value: Any) -> str:
+    """Return JSON that cannot end the script element that holds it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _made(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    command = record.get("command")
+    lines = [("command", " ".join(map(str, command)) if isinstance(command, list) else "")]
+    lines.append(("started", str(record.get("started") or "")))
+    versions = record.get("versions")
+    if isinstance(versions, dict):
+        lines.append(("versions", ", ".join(f"{name} {number}" for name, number in versions.items())))
+    git = record.get("git")
+    if isinstance(git, dict):
+        lines.append(("code", f"{git.get('commit')}{' with changes' if git.get('dirty') else ''}"))
+    return [(term, text) for term, text in lines if text]
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

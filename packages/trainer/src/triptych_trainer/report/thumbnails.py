@@ -1,0 +1,61 @@
+"""Small copies of a run's images as data URIs, each once, within a budget of bytes."""
+
+import base64
+import io
+from pathlib import Path
+
+from PIL import Image
+from triptych_data import ImageError, ImageSource, load_image
+
+from triptych_trainer.report.rollout import RolloutImage
+from triptych_trainer.report.writer import FOLDER
+
+SIDE_PIXELS = 360
+"""Longest side of a thumbnail."""
+SMALL_PIXELS = 128
+"""Images up to this side are kept as lossless PNG: they are drawings, icons, or the demo's."""
+
+
+class Thumbnails:
+    """Embeds images as they are asked for; what does not fit or cannot be read becomes a note."""
+
+    def __init__(self, *, max_bytes: int) -> None:
+        """Embed at most `max_bytes` of encoded images."""
+        self.max_bytes = max_bytes
+        self.used_bytes = 0
+        self.uris: list[str] = []
+        self.left_out = 0
+        self._known: dict[Path, int | str] = {}
+
+    def add(self, image: RolloutImage, *, run_dir: Path) -> int | str:
+        """Return the image's number in `uris`, or one sentence saying why it is not there."""
+        path = run_dir / FOLDER / image.thumbnail if image.thumbnail else Path(image.ref)
+        if path not in self._known:
+            self._known[path] = self._embed(path)
+        return self._known[path]
+
+    def _embed(self, path: Path) -> int | str:
+        if self.used_bytes >= self.max_bytes:
+            self.left_out += 1
+            return "not embedded: the page's image budget is used up"
+        try:
+            uri = data_uri(load_image(ImageSource(ref=path.name, root=path.parent)))
+        except ImageError as error:
+            return f"cannot be read: {error}"
+        self.used_bytes += len(uri)
+        self.uris.append(uri)
+        return len(self.uris) - 1
+
+
+def data_uri(picture: Image.Image) -> str:
+    """Return the picture, at most `SIDE_PIXELS` on its longest side, as a data URI."""
+    small = picture.copy()
+    small.thumbnail((SIDE_PIXELS, SIDE_PIXELS))
+    buffer = io.BytesIO()
+    if max(picture.size) <= SMALL_PIXELS:
+        small.save(buffer, format="PNG")
+        kind = "png"
+    else:
+        small.convert("RGB").save(buffer, format="JPEG", quality=80, optimize=True)
+        kind = "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
