@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
+from triptych_parser.backend import encode_texts
 from triptych_parser.bind import BoundPrompt
 from triptych_parser.chat import Placement
 from triptych_parser.errors import MarkerError
 from triptych_parser.spans import TokenizedPrompt
 from triptych_parser.truncate import Truncate, drop_images, drop_text, too_long
-from triptych_parser.vocabulary import encode_batch
 from triptych_parser.writer import Draft, Images, Settings, Writer
 
 __all__ = ["tokenize", "tokenize_batch"]
@@ -127,7 +127,8 @@ def _encode(writer: Writer, drafts: list[Draft]) -> list[list[int]]:
             index for index, draft in enumerate(drafts) if draft.chat.guard is None and draft.add_special_tokens is add
         ]
         texts = [drafts[index].text for index in plain]
-        encoded.update(zip(plain, encode_batch(writer.tokenizer, texts, add_special_tokens=add), strict=True))
+        if texts:
+            encoded.update(zip(plain, encode_texts(writer.tokenizer, texts, add_special_tokens=add), strict=True))
     return [encoded[index] if index in encoded else writer.encode(draft).ids for index, draft in enumerate(drafts)]
 
 

@@ -8,9 +8,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from triptych_parser.backend import encode_texts
 from triptych_parser.errors import MarkerError
 
-__all__ = ["Encoded", "Vocabulary", "encode", "encode_batch", "encode_guarded", "vocabulary_of"]
+__all__ = ["Encoded", "Vocabulary", "encode", "encode_guarded", "token_id", "vocabulary_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +78,9 @@ def token_id(tokenizer: Any, token: str) -> int:
 
 def encode(tokenizer: Any, text: str, *, add_special_tokens: bool, offsets: bool = False) -> Encoded:
     """Ids of a whole text; special tokens written in it become special."""
-    return _call(tokenizer, text, offsets, add_special_tokens=add_special_tokens)
-
-
-def encode_batch(tokenizer: Any, texts: list[str], *, add_special_tokens: bool) -> list[list[int]]:
-    """Ids of several texts in one call of the tokenizer, which may use several threads."""
-    if not texts:
-        return []
-    result: list[list[int]] = tokenizer(
-        texts, add_special_tokens=add_special_tokens, return_attention_mask=False, return_token_type_ids=False
-    )["input_ids"]
-    return result
+    if offsets:
+        return _call(tokenizer, text, offsets, add_special_tokens=add_special_tokens)
+    return Encoded(ids=encode_texts(tokenizer, [text], add_special_tokens=add_special_tokens)[0])
 
 
 def _call(tokenizer: Any, text: str, offsets: bool, **options: Any) -> Encoded:
@@ -124,12 +117,17 @@ def encode_guarded(
         if guard not in text[start:stop]:
             continue
         if start > begin:
-            _append(out, _call(tokenizer, text[begin:start], offsets, add_special_tokens=add_special_tokens), begin)
+            _append(
+                out,
+                encode(tokenizer, text[begin:start], add_special_tokens=add_special_tokens, offsets=offsets),
+                begin,
+            )
             add_special_tokens = False
         _append(out, _encode_plain(tokenizer, text[start:stop], guard, forbidden, offsets), start)
         begin = stop
     if begin < len(text):
-        _append(out, _call(tokenizer, text[begin:], offsets, add_special_tokens=add_special_tokens), begin)
+        rest = encode(tokenizer, text[begin:], add_special_tokens=add_special_tokens, offsets=offsets)
+        _append(out, rest, begin)
     return out
 
 
