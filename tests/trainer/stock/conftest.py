@@ -80,38 +80,58 @@ def options(model_dir: Path, tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def train_stock(model_dir: Path, options: dict[str, Any]) -> Callable[..., Run]:
-    """Train with stock TRL on a data file."""
+def build_stock(model_dir: Path, options: dict[str, Any]) -> Callable[..., Run]:
+    """Build stock TRL's trainer on a data file; keyword arguments are GRPOConfig options."""
 
-    def train(data: Path, *, freeze_vision: bool = False, **changes: Any) -> Run:
+    def build(data: Path, *, freeze_vision: bool = False, **changes: Any) -> Run:
         model = AutoModelForImageTextToText.from_pretrained(model_dir)
         if freeze_vision:
             freeze_vision_modules(model)
-        run_completions: list[list[list[int]]] = []
+        completions: list[list[list[int]]] = []
         trainer = GRPOTrainer(
             model,
-            recording(run_completions),
+            recording(completions),
             args=GRPOConfig(**{**options, **changes}),
             train_dataset=stock_dataset(list(read_examples(data))),
             processing_class=load_processor(str(model_dir)),
         )
-        trainer.train()
-        return Run(trainer=trainer, completions=run_completions)
+        return Run(trainer=trainer, completions=completions)
+
+    return build
+
+
+@pytest.fixture
+def build_ours(make_trainer: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Run]:
+    """Build Triptych's trainer on a data file; keyword arguments are GRPOConfig options."""
+
+    def build(data: Path, **changes: Any) -> Run:
+        completions: list[list[list[int]]] = []
+        trainer = make_trainer(data, rewards=[recording(completions)], **{**options, **changes})
+        return Run(trainer=trainer, completions=completions)
+
+    return build
+
+
+@pytest.fixture
+def train_stock(build_stock: Callable[..., Run]) -> Callable[..., Run]:
+    """Build and train with stock TRL."""
+
+    def train(data: Path, **changes: Any) -> Run:
+        run = build_stock(data, **changes)
+        run.trainer.train()
+        return run
 
     return train
 
 
 @pytest.fixture
-def train_ours(make_trainer: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Run]:
-    """Train with Triptych on a data file."""
+def train_ours(build_ours: Callable[..., Run]) -> Callable[..., Run]:
+    """Build and train with Triptych."""
 
-    def train(data: Path, *, freeze_vision: bool = False, **changes: Any) -> Run:
-        run_completions: list[list[list[int]]] = []
-        trainer = make_trainer(
-            data, rewards=[recording(run_completions)], freeze_vision=freeze_vision, **{**options, **changes}
-        )
-        trainer.train()
-        return Run(trainer=trainer, completions=run_completions)
+    def train(data: Path, **changes: Any) -> Run:
+        run = build_ours(data, **changes)
+        run.trainer.train()
+        return run
 
     return train
 
