@@ -37,14 +37,10 @@ def load_processor(
     try:
         processor = AutoProcessor.from_pretrained(path, padding_side="left", truncation_side="left", **options)
     except (ImportError, OSError, ValueError) as error:
-        if "video" not in str(error).lower() and "torchvision" not in str(error).lower():
+        try:
+            processor = _without_video(path, options)
+        except (ImportError, OSError, ValueError, KeyError):
             raise UsageError(f"--model_name_or_path {path}: no processor can be loaded: {_one_line(error)}") from error
-        processor = image_only_processor(
-            _processor_class_name(path, revision),
-            image_processor=AutoImageProcessor.from_pretrained(path, **options),
-            tokenizer=AutoTokenizer.from_pretrained(path, padding_side="left", truncation_side="left", **options),
-            chat_template=_chat_template(path, revision),
-        )
     if getattr(processor, "image_processor", None) is None:
         raise UsageError(f"--model_name_or_path {path}: {type(processor).__name__} takes no images")
     _set_pixels(processor.image_processor, min_pixels=min_pixels, max_pixels=max_pixels)
@@ -91,6 +87,15 @@ def freeze_vision_modules(model: torch.nn.Module) -> int:
             parameter.requires_grad_(False)
             frozen += parameter.numel()
     return frozen
+
+
+def _without_video(path: str, options: dict[str, Any]) -> Any:
+    return image_only_processor(
+        _processor_class_name(path, options["revision"]),
+        image_processor=AutoImageProcessor.from_pretrained(path, **options),
+        tokenizer=AutoTokenizer.from_pretrained(path, padding_side="left", truncation_side="left", **options),
+        chat_template=_chat_template(path, options["revision"]),
+    )
 
 
 def _processor_class_name(path: str, revision: str | None) -> str:
