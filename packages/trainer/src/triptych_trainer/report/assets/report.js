@@ -357,7 +357,7 @@
     fill(byId("count"), counts, (count) => (count === 1 ? "1 image" : count + " images"));
     const modes = [...new Set(data.groups.map((group) => group.mode))];
     fill(byId("mode"), modes, (mode) => (mode === "eval" ? "evaluation" : "training"));
-    byId("mode-label").hidden = modes.length < 2;
+    byId("mode-field").hidden = modes.length < 2;
     if (data.other) {
       fill(byId("order"), ["other"], () => "runs differ most");
       byId("order").value = "other";

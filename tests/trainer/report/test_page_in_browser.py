@@ -1,0 +1,243 @@
+"""The page in a real browser."""
+
+import shutil
+from itertools import pairwise
+
+import pytest
+from triptych_trainer.report import build_report
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: install it to test the page")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def pages(run_dir, other_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    return {
+        "one": build_report(run_dir, folder / "one.html"),
+        "two": build_report(run_dir, folder / "two.html", compare=other_dir),
+    }
+
+
+@pytest.fixture
+def opened(browser, pages):
+    """Open a page; afterwards nothing may have gone wrong or been asked for."""
+    contexts, troubles, requests = [], [], []
+
+    def open_page(name="one", **options):
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(8_000)
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(pages[name].as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert troubles == []
+    assert [url for url in requests if not url.startswith("data:") and "/pages" not in url] == []
+
+
+def shown(page):
+    return page.locator(".group").evaluate_all("cards => cards.map(card => card.dataset.sample)")
+
+
+def find(page, text):
+    page.get_by_label("Sample id or file:line").fill(text)
+
+
+def test_the_page_loads_with_curves_and_groups(opened):
+    page = opened()
+    assert page.title() == "gained · rollouts"
+    assert page.locator(".chart").count() == 4
+    assert page.locator(".group").count() == 8
+    assert page.get_by_role("status").inner_text() == "23 groups of 43"
+    for landmark in ("banner", "main", "contentinfo", "search"):
+        assert page.get_by_role(landmark).count() == 1, landmark
+    assert page.get_by_role("navigation", name="Pages of groups", exact=True).count() == 1
+
+
+def test_what_changed_most_comes_first(opened):
+    page = opened()
+    assert page.get_by_label("Order").input_value() == "change"
+    assert shown(page) == [f"which-{k:02d}" for k in range(1, 17, 2)]
+    assert page.locator(".group").first.locator(".badge.up").inner_text() == "+0.50 since first seen"
+
+
+def test_paging_by_clicking(opened):
+    page = opened()
+    first = shown(page)
+    assert page.locator("#page").inner_text() == "Page 1 of 3"
+    assert page.locator("#previous").is_disabled()
+    page.locator("#next").click()
+    assert page.locator("#page").inner_text() == "Page 2 of 3"
+    assert not set(first) & set(shown(page))
+    page.locator("#next-below").click()
+    assert page.locator("#next").is_disabled()
+    assert len(shown(page)) == 7
+    page.locator("#previous-below").click()
+    page.locator("#previous").click()
+    assert shown(page) == first
+
+
+def test_search_and_filters(opened):
+    page = opened()
+    find(page, "WHICH-1")
+    assert page.get_by_role("status").inner_text() == "10 groups of 43"
+    find(page, "screens.jsonl:1")
+    assert shown(page) == ["screen-1"]
+    find(page, "no such thing")
+    assert page.locator(".none").inner_text().startswith("No group fits")
+    find(page, "")
+    page.get_by_label("Images", exact=True).select_option("0")
+    assert shown(page) == ["text-only"]
+    page.get_by_label("Images", exact=True).select_option("")
+    page.get_by_label("Show").select_option("boxes")
+    assert shown(page) == ["screen-1"]
+    page.get_by_label("Show").select_option("flat")
+    assert page.get_by_role("status").inner_text() == "0 groups of 43"
+    page.get_by_label("Show").select_option("all")
+    page.get_by_label("Phase").select_option("eval")
+    assert shown(page) == ["which-00"]
+
+
+def test_all_visits_of_a_sample_can_be_seen(opened):
+    page = opened()
+    find(page, "which-01")
+    assert page.locator(".verdict.wrong").count() == 0
+    page.get_by_label("Visits of sample which-01").select_option("0")
+    assert page.locator(".verdict.wrong").count() == 1
+    page.get_by_label("Visits", exact=True).select_option("all")
+    assert shown(page) == ["which-01", "which-01"]
+
+
+def test_images_stand_where_the_markers_were(opened):
+    page = opened()
+    find(page, "which-02")
+    order = page.locator(".said").evaluate(
+        "said => [...said.childNodes].map(node => node.dataset.image ?? node.textContent.trim())"
+    )
+    assert order == ["See", "0", ",", "1", "and", "2", ". Which is red ?"]
+    sides = page.locator(".said").evaluate(
+        "said => [...said.childNodes].map(node => node.getBoundingClientRect()).map(box => [box.left, box.right])"
+    )
+    for (_, right), (left, _) in pairwise(sides):
+        assert right <= left + 1
+    colours = page.locator(".marker img").evaluate_all(
+        """images => images.map(image => {
+            const canvas = document.createElement("canvas");
+            canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+            canvas.getContext("2d").drawImage(image, 0, 0);
+            return [...canvas.getContext("2d").getImageData(28, 28, 1, 1).data].slice(0, 3).join();
+        })"""
+    )
+    assert colours == ["0,0,255", "255,0,0", "0,128,0"]
+    assert page.locator(".marker figcaption").first.inner_text() == "image 1 · 56 × 56 px"
+
+
+def test_hostile_text_stays_text(opened):
+    page = opened()
+    find(page, "screen-1")
+    text = page.locator(".completion").nth(3).locator(".text")
+    assert text.inner_text().startswith('<script>document.title = "owned"</script><img src=x onerror=alert(1)>')
+    assert text.locator("script, img").count() == 0
+    assert page.title() == "gained · rollouts"
+
+
+def test_boxes_lie_on_the_image_that_they_refer_to(opened):
+    page = opened()
+    find(page, "screen-1")
+    figures = page.locator(".marker")
+    owners = "all => all.map(one => one.dataset.completion)"
+    assert figures.nth(0).locator("rect").evaluate_all(owners) == ["1"]
+    assert figures.nth(1).locator("rect[data-completion]").evaluate_all(owners) == ["0"]
+    image = figures.nth(1).locator("img").bounding_box()
+    box = (
+        figures.nth(1)
+        .locator("rect.expected")
+        .evaluate(
+            "one => { const box = one.getBoundingClientRect(); return [box.left, box.top, box.right, box.bottom]; }"
+        )
+    )
+    scale = image["width"] / 160
+    expected = [image["x"] + 10 * scale, image["y"] + 20 * scale, image["x"] + 60 * scale, image["y"] + 50 * scale]
+    assert box == pytest.approx(expected, abs=4)
+    assert page.locator(".completion").nth(2).locator(".notes").inner_text().splitlines() == [
+        "cites an image that is not there",
+        "1 box is in no image of this prompt",
+    ]
+
+
+def test_choosing_a_completion_marks_its_image_and_its_box(opened):
+    page = opened()
+    find(page, "screen-1")
+    pick = page.locator(".pick").nth(1)
+    pick.focus()
+    page.keyboard.press("Enter")
+    assert pick.get_attribute("aria-pressed") == "true"
+    cited = page.locator(".marker").evaluate_all("all => all.map(one => one.classList.contains('cited'))")
+    assert cited == [True, False]
+    assert page.locator("rect.strong").count() == 1
+    assert page.locator("rect.dim").count() == 1
+    pick.click()
+    assert page.locator(".cited, rect.dim, rect.strong").count() == 0
+
+
+def test_an_image_can_be_enlarged(opened):
+    page = opened()
+    find(page, "screen-1")
+    button = page.get_by_role("button", name="Enlarge image 2, after")
+    before = button.bounding_box()["height"]
+    button.click()
+    assert button.bounding_box()["height"] > 1.5 * before
+    assert button.get_attribute("aria-pressed") == "true"
+
+
+def test_pointing_at_a_curve_reads_its_values(opened):
+    page = opened()
+    chart = page.locator("#panel-total .chart")
+    area = chart.bounding_box()
+    page.mouse.move(area["x"] + area["width"] - 15, area["y"] + 60)
+    assert page.locator("#panel-total .readout").inner_text().startswith("step 3: train ")
+
+
+def test_two_runs_side_by_side(opened):
+    page = opened("two")
+    assert page.title() == "gained against stayed · rollouts"
+    assert page.get_by_label("Order").input_value() == "other"
+    card = page.locator(".group").first
+    assert card.locator(".run-name").all_inner_texts() == ["gained, step 2", "stayed, step 2"]
+    assert card.locator(".badge.down").inner_text() == "−0.50 in stayed"
+    assert card.locator(".said-by").count() == 2
+
+
+def test_a_narrow_window_does_not_scroll_sideways(browser, pages):
+    context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme="dark")
+    page = context.new_page()
+    page.goto(pages["two"].as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
+def test_the_keyboard_reaches_the_groups_first(opened):
+    page = opened()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "groups"
