@@ -31,7 +31,9 @@ class RunArguments:
     data_format: str = field(default="auto", metadata={"help": "Name of the data format, or auto: told by content."})
     reward: list[str] = field(
         default_factory=lambda: ["accuracy", "format"],
-        metadata={"help": "Reward functions: names of triptych_trainer.rewards, module:function or file.py:function."},
+        metadata={
+            "help": "Rewards: names of triptych_trainer.rewards, module:function, file.py:function or model:<reward model>."
+        },
     )
     freeze_vision_modules: bool = field(
         default=False,
@@ -45,6 +47,10 @@ class RunArguments:
     )
     image_cache_gb: float = field(default=2.0, metadata={"help": "Host memory for decoded images, in GiB."})
     image_threads: int = field(default=2, metadata={"help": "Threads that decode images ahead of the step."})
+    rollouts: bool = field(
+        default=True,
+        metadata={"help": "Write every generation with rewards and advantages as parquet, and report.html over them."},
+    )
     placement: str = field(
         default="in_place",
         metadata={"help": "Demo only. in_place: images at their markers; first: all moved to the front, to compare."},

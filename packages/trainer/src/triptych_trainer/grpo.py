@@ -8,10 +8,10 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
 
-from triptych_trainer.arguments import UsageError
 from triptych_trainer.engine import GroupEngine
 from triptych_trainer.groups import RowGroups, check_groups_on_ranks, group_order, split_batch
 from triptych_trainer.prepare import PreparedPrompt, PromptPreparer
+from triptych_trainer.refusals import check_options, check_router_loss
 from triptych_trainer.rewards import ImageInfo
 from triptych_trainer.seams import check_seams
 from triptych_trainer.sharing import prepare
@@ -37,7 +37,7 @@ class MultiImageGRPOTrainer(GRPOTrainer):
         num_train: int,
         preparer: PromptPreparer,
         group_sharing: str = "auto",
-        on_rollouts: Callable[[dict[str, Any]], None] | None = None,
+        on_rollouts: Callable[[dict[str, Any]], object] | None = None,
         **kwargs: Any,
     ) -> None:
         """Train on the first ``num_train`` examples of ``table``; any later ones are for evaluation.
@@ -54,11 +54,7 @@ class MultiImageGRPOTrainer(GRPOTrainer):
             GroupSplitError: a prompt's completions would be spread over ranks.
         """
         check_seams()
-        if args.dataloader_num_workers:
-            raise UsageError(
-                f"--dataloader_num_workers {args.dataloader_num_workers}: rows hold no images, which are decoded "
-                "by threads ahead of the step; leave it at 0 and set --image_threads"
-            )
+        check_options(args, kwargs)
         self.table = table
         self.preparer = preparer
         self.on_rollouts = on_rollouts
@@ -74,6 +70,11 @@ class MultiImageGRPOTrainer(GRPOTrainer):
             eval_dataset=table.dataset(range(num_train, len(table))) if len(table) > num_train else None,
             processing_class=preparer.processor,
             **kwargs,
+        )
+        check_router_loss(
+            enabled=self.aux_loss_enabled,
+            coefficient=self.router_aux_loss_coef,
+            model_name=type(self.accelerator.unwrap_model(self.model)).__name__,
         )
         check_groups_on_ranks(
             per_device=args.per_device_train_batch_size,

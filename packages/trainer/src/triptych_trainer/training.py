@@ -1,0 +1,147 @@
+"""One GRPO training from model and examples to a saved model, its log and its report."""
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from triptych_data import Example, ImageLoader
+from trl import get_peft_config
+
+from triptych_trainer.arguments import RunConfig, UsageError
+from triptych_trainer.grpo import MultiImageGRPOTrainer
+from triptych_trainer.loading import freeze_vision_modules
+from triptych_trainer.prepare import PromptPreparer
+from triptych_trainer.progress import Reporter, StepProgress
+from triptych_trainer.report import ReportError, RolloutWriter, build_report
+from triptych_trainer.table import ExampleTable
+
+__all__ = ["FreshReport", "Training", "resume_folder", "train_model"]
+
+REPORT_EVERY_SECONDS = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """A finished training: the trainer with its model, and what it logged."""
+
+    trainer: MultiImageGRPOTrainer
+    logged: list[dict[str, float]]
+
+
+def train_model(
+    model: torch.nn.Module,
+    processor: Any,
+    *,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+    rewards: Sequence[Callable[..., Any]],
+    config: RunConfig,
+    reporter: Reporter,
+    stage: str = "GRPO",
+) -> Training:
+    """Run GRPO and save the final model, the processor and the trainer's state into the output folder."""
+    if config.run.freeze_vision_modules:
+        frozen = freeze_vision_modules(model)
+        reporter.say(f"{frozen / 1e6:.1f} M parameters outside the language model are frozen")
+    config.grpo.disable_tqdm = True
+    loader = ImageLoader(threads=config.run.image_threads, memory_bytes=int(config.run.image_cache_gb * 2**30))
+    try:
+        preparer = PromptPreparer(
+            processor,
+            loader=loader,
+            keep=2 * max(config.grpo.generation_batch_size, config.grpo.per_device_eval_batch_size),
+            chat_template_kwargs=config.grpo.chat_template_kwargs,
+        )
+        with reporter.stage(stage, config.grpo.max_steps if config.grpo.max_steps > 0 else None) as bar:
+            progress = StepProgress(bar)
+            table = ExampleTable([*examples, *held_out])
+            writer = rollout_writer(table.examples, rewards, config) if config.run.rollouts else None
+            trainer = MultiImageGRPOTrainer(
+                model,
+                rewards,
+                args=config.grpo,
+                table=table,
+                num_train=len(examples),
+                preparer=preparer,
+                group_sharing=config.run.group_sharing,
+                on_rollouts=writer.record if writer else None,
+                callbacks=[progress, *([FreshReport(Path(config.grpo.output_dir))] if writer else [])],
+                peft_config=get_peft_config(config.model),
+            )
+            trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
+            trainer.train(resume_from_checkpoint=resume_folder(config))
+        trainer.save_model(config.grpo.output_dir)
+        trainer.save_state()
+        return Training(trainer=trainer, logged=progress.logged)
+    finally:
+        loader.close()
+        gc.collect()
+
+
+def resume_folder(config: RunConfig) -> str | None:
+    """Return the checkpoint folder that ``--resume_from_checkpoint`` means; ``latest`` is the newest of the output.
+
+    Raises:
+        UsageError: it names no checkpoint.
+    """
+    asked = config.grpo.resume_from_checkpoint
+    if not asked or str(asked).lower() == "false":
+        return None
+    if str(asked).lower() not in ("latest", "true"):
+        if not Path(asked).is_dir():
+            raise UsageError(
+                f"--resume_from_checkpoint {asked}: no such folder; `latest` takes the newest of the output"
+            )
+        return str(asked)
+    output = Path(config.grpo.output_dir)
+    found = get_last_checkpoint(str(output)) if output.is_dir() else None
+    if found is None:
+        raise UsageError(f"--resume_from_checkpoint {asked}: {output} holds no checkpoint; start without the option")
+    return found
+
+
+def rollout_writer(
+    examples: Sequence[Example], rewards: Sequence[Callable[..., Any]], config: RunConfig
+) -> RolloutWriter:
+    """Record every generation of this rank below the output folder, with the weights of the rewards."""
+    weights = config.grpo.reward_weights or [1.0] * len(rewards)
+    names = [getattr(reward, "__name__", type(reward).__name__) for reward in rewards]
+    return RolloutWriter(
+        config.grpo.output_dir,
+        examples=examples,
+        rank=config.grpo.process_index,
+        weights=dict(zip(names, weights, strict=True)),
+    )
+
+
+class FreshReport(TrainerCallback):
+    """Keeps ``report.html`` fresh while the run goes on: rebuilt at most every two minutes, and at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.built = time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        """Rebuild the page when it is old."""
+        if state.is_world_process_zero and time.monotonic() - self.built > REPORT_EVERY_SECONDS:
+            self.build()
+
+    def on_train_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        """Build the final page."""
+        if state.is_world_process_zero:
+            self.build()
+
+    def build(self) -> None:
+        """Write the page; a run without rollouts has none."""
+        try:
+            build_report(self.folder)
+        except ReportError:
+            return
+        finally:
+            self.built = time.monotonic()
