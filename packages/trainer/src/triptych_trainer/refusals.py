@@ -1,0 +1,53 @@
+"""Options of TRL that this trainer replaces or cannot keep: refused in one sentence, never read and ignored."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from trl import GRPOConfig
+
+from triptych_trainer.arguments import UsageError
+
+__all__ = ["check_options", "check_router_loss"]
+
+
+def check_options(args: GRPOConfig, keywords: Mapping[str, Any]) -> None:
+    """Check the options of a run before anything is loaded.
+
+    Raises:
+        UsageError: names the option, why it cannot hold, and what to set instead.
+    """
+    if args.dataloader_num_workers:
+        raise UsageError(
+            f"--dataloader_num_workers {args.dataloader_num_workers}: rows hold no images, which are decoded "
+            "by threads ahead of the step; leave it at 0 and set --image_threads"
+        )
+    if args.use_transformers_continuous_batching:
+        raise UsageError(
+            "--use_transformers_continuous_batching: its engine takes token ids without images; leave it out "
+            "(prompts are prefilled once for all of their completions anyway) or use --use_vllm"
+        )
+    if args.cache_implementation is not None:
+        raise UsageError(
+            f"--cache_implementation {args.cache_implementation}: generation goes on from a prompt's own cache, "
+            "which is a dynamic one; leave it out"
+        )
+    for name in ("tools", "environment_factory", "rollout_func"):
+        if keywords.get(name):
+            raise UsageError(
+                f"{name}: conversations of several turns are not supported here, because images that arrive after "
+                "the prompt have no marker to stand at; train them with TRL's own GRPOTrainer"
+            )
+
+
+def check_router_loss(*, enabled: bool, coefficient: float, model_name: str) -> None:
+    """Refuse the load-balancing loss of a Mixture-of-Experts model, which counts tokens that are shared here.
+
+    Raises:
+        UsageError: says which option switches it off.
+    """
+    if enabled:
+        raise UsageError(
+            f"{model_name} asks for a load-balancing loss (router_aux_loss_coef {coefficient}), which counts how often "
+            "each expert is chosen over replicated prompts and is not computed by the shared pass; "
+            "set --router_aux_loss_coef 0"
+        )
