@@ -32,7 +32,7 @@ class RunArguments:
     reward: list[str] = field(
         default_factory=lambda: ["accuracy", "format"],
         metadata={
-            "help": "Rewards: names of triptych_trainer.rewards, module:function, file.py:function or model:<reward model>."
+            "help": "Names of triptych_trainer.rewards, module:function, file.py:function or model:<reward model>."
         },
     )
     freeze_vision_modules: bool = field(
