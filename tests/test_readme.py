@@ -1,0 +1,58 @@
+"""Commands and examples in the READMEs are real."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_readme_begins_with_the_two_commands():
+    first = blocks(README, "bash")[0]
+    assert [line.split("#")[0].strip() for line in first.splitlines()] == ["uv run train", "uv run pytest"]
+
+
+def test_ci_runs_the_two_commands():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "uv run train" in script
+    assert "uv run pytest" in script
+
+
+def test_the_example_row_is_read(tmp_path):
+    from PIL import Image
+    from triptych_data import read_examples
+
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (40, 40)).save(tmp_path / name)
+    row = json.loads(blocks(README, "json")[0])
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
+    example = read_examples(tmp_path / "train.jsonl", image_root=tmp_path)[0]
+    assert (example.prompt.image_order, example.answer) == ((0, 1), "the title")
+
+
+@pytest.mark.parametrize("name", ["parser", "kernels", "data", "trainer"])
+def test_the_examples_of_each_package_hold(name, tmp_path):
+    examples = blocks((ROOT / "packages" / name / "README.md").read_text(encoding="utf-8"), "python")
+    assert examples, f"packages/{name}/README.md opens with an example"
+    assert "assert" in examples[0]
+    script = tmp_path / "readme.py"
+    script.write_text("\n".join(examples))
+    run = subprocess.run(
+        [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_links_lead_somewhere():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
