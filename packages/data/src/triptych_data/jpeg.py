@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 _SOI_LENGTH = 2
+_WINDOW = 4096
+_MAX_STRAY = 65536
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END, _EXIF, _MULTI_PICTURE = 0xDA, 0xD9, 0xE1, 0xE2
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -28,29 +30,28 @@ class JpegHeader:
 
 def read_jpeg_header(stream: BinaryIO) -> JpegHeader:
     """Walk the segments up to the scan, seeking over what is not needed. Raises EOFError or ValueError."""
-    stream.seek(_SOI_LENGTH)
+    window = _Window(stream)
     position, exif, metadata = _SOI_LENGTH, b"", []
     frame: tuple[int, int, int] | None = None
     while True:
-        marker, position = _next_marker(stream, position)
+        marker, position = _next_marker(window, position)
         if marker in (_START_OF_SCAN, _END):
             break
         if marker in _STANDALONE:
             continue
-        (length,) = struct.unpack(">H", _exactly(stream, 2))
+        length = int.from_bytes(window.at(position, 2), "big")
         if length < 2:
             raise ValueError(f"segment 0x{marker:02x} has the impossible length {length}")
-        body_start, stop = position + 2, position + length
+        stop = position + length
         if marker in _START_OF_FRAME and frame is None:
-            _, height, width, components = struct.unpack(">BHHB", _exactly(stream, 6))
+            _, height, width, components = struct.unpack(">BHHB", window.at(position + 2, 6))
             frame = height, width, components
         elif marker in (_EXIF, _MULTI_PICTURE):
-            body = _exactly(stream, stop - body_start)
+            body = window.at(position + 2, length - 2)
             if marker == _EXIF or body.startswith(b"MPF\0"):
                 metadata.append((position - 2, stop))
             if marker == _EXIF and body.startswith(b"Exif\0\0") and not exif:
                 exif = body
-        stream.seek(stop)
         position = stop
     if frame is None:
         raise ValueError("no frame header before the scan")
@@ -67,26 +68,35 @@ def without_metadata(data: bytes, header: JpegHeader) -> bytes:
     return b"".join((*pieces, data[done:])) if pieces else data
 
 
-def _next_marker(stream: BinaryIO, position: int) -> tuple[int, int]:
+class _Window:
+    """A few kilobytes of a stream, moved along as positions are asked for."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._start = 0
+        stream.seek(0)
+        self._bytes = stream.read(_WINDOW)
+
+    def at(self, position: int, size: int) -> bytes:
+        """`size` bytes from `position`; EOFError where the stream ends before."""
+        offset = position - self._start
+        if offset < 0 or offset + size > len(self._bytes):
+            self._stream.seek(position)
+            self._bytes = self._stream.read(max(size, _WINDOW))
+            self._start, offset = position, 0
+        found = self._bytes[offset : offset + size]
+        if len(found) < size:
+            raise EOFError("the header is truncated")
+        return found
+
+
+def _next_marker(window: _Window, position: int) -> tuple[int, int]:
     """(marker, position after it); fill bytes and stray bytes before it are passed over, as libjpeg does."""
-    skipped = 0
-    byte = _exactly(stream, 1)
-    while True:
-        position += 1
-        if byte == b"\xff":
-            while byte == b"\xff":
-                byte = _exactly(stream, 1)
-                position += 1
-            if byte != b"\0":
-                return byte[0], position
-        skipped += 1
-        if skipped > 65536:
-            raise ValueError("no marker where one should stand")
-        byte = _exactly(stream, 1)
-
-
-def _exactly(stream: BinaryIO, size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) < size:
-        raise EOFError("the header is truncated")
-    return data
+    first = window.at(position, 2)
+    if first[0] == 0xFF and first[1] not in (0x00, 0xFF):
+        return first[1], position + 2
+    for skipped in range(_MAX_STRAY):
+        pair = window.at(position + skipped, 2)
+        if pair[0] == 0xFF and pair[1] not in (0x00, 0xFF):
+            return pair[1], position + skipped + 2
+    raise ValueError("no marker where one should stand")

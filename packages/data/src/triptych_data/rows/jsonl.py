@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import weakref
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ class JsonlRows:
         self.file = str(path)
         self.folder = path.parent
         self._offsets, self._lines, self._end = _index_lines(path)
+        self._opened: int | None = None
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -31,9 +34,7 @@ class JsonlRows:
         """Row `index` from 0; DataError names its line."""
         start = self._offsets[index]
         stop = self._offsets[index + 1] if index + 1 < len(self._offsets) else self._end
-        with self.path.open("rb") as stream:
-            stream.seek(start)
-            line = stream.read(stop - start)
+        line = os.pread(self._descriptor(), stop - start, start)
         number = self._lines[index]
         is_last = index + 1 == len(self._offsets) and not line.endswith(b"\n")
         values = parse_row(line, file=self.file, line=number, unfinished=is_last)
@@ -45,6 +46,16 @@ class JsonlRows:
     def fingerprint(self) -> str:
         """A digest of the file."""
         return file_fingerprint(self.path)
+
+    def _descriptor(self) -> int:
+        """The open file; reads name their offset, so threads and forks may share it."""
+        if self._opened is None:
+            self._opened = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            weakref.finalize(self, os.close, self._opened)
+        return self._opened
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
 
 
 def _index_lines(path: Path) -> tuple[array[int], array[int], int]:

@@ -1,0 +1,162 @@
+"""`triptych check`: look at dataset files before a run, from headers alone or with a full decode."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from triptych_data.budget import Budget
+from triptych_data.errors import DataError
+from triptych_data.formats import FORMATS
+from triptych_data.inspect_row import Inspection
+from triptych_data.policy import ImagePolicy
+from triptych_data.read import row_reader
+from triptych_data.rows import Rows, open_rows
+from triptych_data.scan import scan
+from triptych_data.show import show
+from triptych_data.tally import Tally
+from triptych_data.vision import VisionSpec
+
+_MAX_IMAGE_PIXELS = ImagePolicy().max_image_pixels
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command: 0 when every row passes, 1 when rows would be refused, 2 when it cannot run."""
+    arguments = _parser().parse_args(argv)
+    console = Console(stderr=False)
+    errors = Console(stderr=True, soft_wrap=True)
+    try:
+        tally = _run(arguments, console)
+    except (DataError, ValueError, OSError) as error:
+        errors.print(f"triptych check: {error}", markup=False, highlight=False)
+        return 2
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(tally.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return 1 if tally.refused else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="triptych check", description="Check dataset files before a run.")
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="JSONL, JSON, parquet or tar files, or saved datasets")
+    add("--image_root", type=Path, metavar="DIR", help="folder of the image paths (default: beside each file)")
+    add("--format", default="auto", choices=["auto", *FORMATS], help="row format (default: by its columns)")
+    add("--decode", action="store_true", help="decode every image, not only its header")
+    add("--model", metavar="DIR", help="count tokens with this model's processor (a folder or a hub name)")
+    add("--min_pixels", type=int, metavar="N", help="pixel limit per image (needs --model)")
+    add("--max_pixels", type=int, metavar="N", help="pixel limit per image (needs --model)")
+    add("--max_prompt_image_tokens", type=int, metavar="N", help="limit for all images of a prompt (needs --model)")
+    add("--max_prompt_tokens", type=int, metavar="N", help="refuse longer prompts (needs --model)")
+    add(
+        "--max_image_pixels", type=int, default=ImagePolicy().max_image_pixels, metavar="N", help="refuse larger images"
+    )
+    add("--animated", default="refuse", choices=["refuse", "first"], help="animations and pages")
+    add("--allow_outside", type=Path, nargs="+", default=[], metavar="DIR", help="further folders images may lie in")
+    add("--allow_remote", action="store_true", help="read images at addresses")
+    add(
+        "--workers", type=int, default=_default_workers(), metavar="N", help="processes (default: the cores, at most 8)"
+    )
+    add("--show", type=int, default=5, metavar="N", help="refused rows printed per kind")
+    add("--json", type=Path, metavar="OUT", help="write the whole report here")
+    add("--fix", type=Path, metavar="OUT", help="write the rows that pass here, as they stood (JSONL)")
+    return parser
+
+
+def _default_workers() -> int:
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> Tally:
+    processor = None if arguments.model is None else _load_processor(arguments.model)
+    limits = (
+        arguments.min_pixels,
+        arguments.max_pixels,
+        arguments.max_prompt_image_tokens,
+        arguments.max_prompt_tokens,
+    )
+    if processor is None and any(limit is not None for limit in limits):
+        raise ValueError("token and pixel limits need --model, whose processor does the counting")
+    total = Tally()
+    if arguments.fix is not None:
+        _refuse_overwriting(arguments.fix, arguments.files)
+        arguments.fix.write_text("")
+    for file in arguments.files:
+        start = time.perf_counter()
+        rows = open_rows(file)
+        tally, passed = _scan_file(rows, arguments, processor)
+        seconds = time.perf_counter() - start
+        console.print(f"[bold]{file}[/]  {len(rows):,} rows in {seconds:.1f} s", highlight=False)
+        if arguments.fix is not None:
+            _write_passed(rows, passed, arguments.fix)
+        total.add(tally)
+        total.repeated.extend(tally.repeated)
+    show(total, console=console, counted_for=arguments.model, shown=arguments.show)
+    if arguments.fix is not None:
+        console.print(f"{total.passed:,} rows written to {arguments.fix}", highlight=False)
+    return total
+
+
+def _scan_file(rows: Rows, arguments: argparse.Namespace, processor: Any) -> tuple[Tally, Sequence[int]]:
+    root = arguments.image_root if arguments.image_root is not None else rows.folder
+    inspection = Inspection(
+        read=row_reader(root=root, format=arguments.format),
+        policy=ImagePolicy(
+            allow_remote=arguments.allow_remote,
+            allow_outside=tuple(arguments.allow_outside),
+            max_image_pixels=arguments.max_image_pixels,
+            animated=arguments.animated,
+        ),
+        decode=arguments.decode,
+        processor=processor,
+        vision=None if processor is None else VisionSpec.from_processor(processor),
+        budget=Budget(
+            min_pixels=arguments.min_pixels,
+            max_pixels=arguments.max_pixels,
+            max_prompt_image_tokens=arguments.max_prompt_image_tokens,
+        ),
+        max_prompt_tokens=arguments.max_prompt_tokens,
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task("decoding" if arguments.decode else "checking headers", total=len(rows))
+
+    def progress(done: int) -> None:
+        bar.start()  # only now: a thread must not run while the workers are forked
+        bar.advance(task, done)
+
+    try:
+        return scan(rows, inspection=inspection, workers=arguments.workers, progress=progress)
+    finally:
+        bar.stop()
+
+
+def _load_processor(model: str) -> Any:
+    try:
+        from transformers import AutoProcessor
+    except ImportError as error:
+        raise ValueError("--model needs transformers: pip install transformers") from error
+    return AutoProcessor.from_pretrained(model)
+
+
+def _refuse_overwriting(target: Path, files: Sequence[str]) -> None:
+    if any(target.exists() and Path(file).exists() and target.samefile(file) for file in files):
+        raise ValueError(f"--fix would overwrite {target}, which is being checked: name another file")
+
+
+def _write_passed(rows: Rows, passed: Sequence[int], target: Path) -> None:
+    with target.open("a", encoding="utf-8") as stream:
+        for index in passed:
+            stream.write(json.dumps(rows.row(index).values, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

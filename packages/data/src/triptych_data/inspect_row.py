@@ -1,0 +1,121 @@
+"""One row looked at as a run would: parsed, bound, its images opened, its tokens counted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from triptych_parser import MarkerError, tokenize
+
+from triptych_data.budget import Budget, Size
+from triptych_data.errors import DataError, ImageError
+from triptych_data.example import Example, ImageSource
+from triptych_data.fetch import open_image
+from triptych_data.header import ImageHeader, parse_header, read_header
+from triptych_data.pixels import decode
+from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
+from triptych_data.read import image_in_example
+from triptych_data.rows import Row
+from triptych_data.tally import Tally
+from triptych_data.vision import VisionSpec
+
+_TINY_PIXELS = 28
+_THIN_RATIO = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What to look at, beyond what every run checks."""
+
+    read: Callable[[Row], Example]
+    policy: ImagePolicy = DEFAULT_POLICY
+    decode: bool = False
+    processor: Any = None
+    vision: VisionSpec | None = None
+    budget: Budget = field(default_factory=Budget)
+    max_prompt_tokens: int | None = None
+
+
+def inspect_row(row: Row, tally: Tally, *, inspection: Inspection) -> Example:
+    """Look at one row and count it; DataError where a run would refuse it."""
+    example = inspection.read(row)
+    headers = [
+        _look_at(image, number, example, tally, inspection) for number, image in enumerate(example.images, start=1)
+    ]
+    sizes = [(header.height, header.width) for header in headers]
+    tokens = _count_tokens(example, sizes, inspection)
+    for header in headers:
+        _count_image(header, tally)
+    tally.images_per_prompt[len(example.images)] += 1
+    if tokens is not None:
+        tally.image_tokens.append(tokens[0])
+        tally.prompt_tokens.append(tokens[1])
+    if example.answer is None:
+        tally.notes["rows without a reference answer"] += 1
+    return example
+
+
+def _look_at(image: ImageSource, number: int, example: Example, tally: Tally, inspection: Inspection) -> ImageHeader:
+    try:
+        if not isinstance(image.ref, (str, bytes)):
+            return read_header(image, policy=inspection.policy)
+        with open_image(image, policy=inspection.policy) as stream:
+            header = parse_header(stream, image=str(image), policy=inspection.policy)
+            tally.bytes += stream.seek(0, os.SEEK_END)
+            if inspection.decode:
+                stream.seek(0)
+                decode(stream.read(), image=str(image), policy=inspection.policy)
+        return header
+    except ImageError as error:
+        raise image_in_example(error, example, image, number) from error
+
+
+def _count_tokens(example: Example, sizes: list[Size], inspection: Inspection) -> tuple[int, int] | None:
+    """(image tokens, all tokens) of the prompt, from headers; None without a model."""
+    if inspection.vision is None:
+        return None
+    name = None if example.id == example.source else example.id
+    try:
+        plan = inspection.vision.plan(sizes, images=example.images, budget=inspection.budget)
+        seen = [size if final is None else final for size, final in zip(sizes, plan.sizes, strict=True)]
+        tokenized = tokenize(example.prompt, inspection.processor, image_sizes=seen)
+    except ImageError as error:
+        raise DataError(
+            f"{error.image}: {error.reason}", source=example.source, id=name, remedy=error.remedy, kind=error.kind
+        ) from error
+    except MarkerError as error:
+        raise DataError(
+            error.problem, source=example.source, id=name, remedy=error.remedy or "correct the prompt", kind="tokens"
+        ) from error
+    total, limit = len(tokenized.ids), inspection.max_prompt_tokens
+    images = sum(length for span in tokenized.spans for _, length in span.runs)
+    if limit is not None and total > limit:
+        raise DataError(
+            f"expected at most {limit} prompt tokens, got {total}, {images} of them for {len(sizes)} images",
+            source=example.source,
+            id=name,
+            remedy="raise the limit, lower max_pixels or drop the row",
+            kind="budget",
+        )
+    return images, total
+
+
+def _count_image(header: ImageHeader, tally: Tally) -> None:
+    tally.formats[header.format] += 1
+    long, short = max(header.height, header.width), min(header.height, header.width)
+    tally.long_sides.append(long)
+    tally.kilopixels.append(header.height * header.width // 1000)
+    notes = {
+        "turned by EXIF (are boxes in turned coordinates?)": header.orientation != 1,
+        "with transparency, composited on the background": header.alpha,
+        "16 bits per channel, shifted to 8": header.mode.startswith("I;16"),
+        "CMYK, converted": header.mode == "CMYK",
+        f"smaller than {_TINY_PIXELS} pixels on a side": short < _TINY_PIXELS,
+        f"thinner than 1:{_THIN_RATIO}": long > _THIN_RATIO * short,
+        "animations or pages, first frame only": header.animated,
+    }
+    for note, holds in notes.items():
+        if holds:
+            tally.notes[note] += 1

@@ -1,0 +1,173 @@
+"""`triptych check`: what it prints, writes and returns."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from triptych_data import read_examples
+from triptych_data.check import main
+from triptych_data.tally import percentiles
+
+SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "mllm_demo.json"
+
+
+def row(index: int, prompt: str, images: list[str], **more) -> dict:
+    turns = [{"from": "human", "value": prompt}, {"from": "gpt", "value": "yes"}]
+    return {"id": index, "image": images, "conversations": turns, **more}
+
+
+@pytest.fixture
+def mixed(write_jsonl, pictures, tmp_path) -> Path:
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "1.jpg").read_bytes()[:-200])
+    (tmp_path / "text.jpg").write_text("404 not found")
+    return write_jsonl(
+        [
+            row(1, "<image> and <image>", pictures[:2]),
+            row(2, "<image> <image>", pictures[:3]),
+            row(3, "<image>", ["gone.jpg"]),
+            "{not json",
+            row(5, "<image>", ["../../etc/passwd"]),
+            row(6, "<image>", ["text.jpg"]),
+            row(7, "<image>", ["cut.jpg"]),
+            row(8, "no image", []),
+            row(9, "<image> and <image>", pictures[:2]),
+            row(10, "<image>", ["https://example.invalid/1.jpg"]),
+        ]
+    )
+
+
+def test_a_mixed_file_reads_as_a_user_wants_it(mixed, capsys, tmp_path):
+    assert main([str(mixed), "--json", str(tmp_path / "report.json"), "--workers", "1"]) == 1
+    printed = capsys.readouterr().out
+    assert "10 rows, 4 pass, 6 would be refused" in printed
+    assert f"{mixed}:2 (id 2): image 3 has no marker (expected 3 markers, got 2); add <image>" in printed
+    assert f"{mixed}:3 (id 3): image 1 of 1, gone.jpg: no such file below" in printed
+    assert f"{mixed}:4: not valid JSON" in printed
+    assert f"{mixed}:5 (id 5): image 1 of 1, ../../etc/passwd: the path leads out of the image root" in printed
+    assert "got TEXT; the download failed: fetch the file again" in printed
+    assert "1 refused: markers and images do not fit" in printed
+    assert f"{mixed}:9 repeats {mixed}:1" in printed
+    assert "images per prompt  0: 1  1: 1  2: 2" in printed
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["refused_by_kind"] == {
+        "markers": 1,
+        "missing": 1,
+        "json": 1,
+        "escape": 1,
+        "format": 1,
+        "remote": 1,
+    }
+    assert [entry["source"].rpartition(":")[2] for entry in report["refused_rows"]] == ["2", "3", "4", "5", "6", "10"]
+    assert report["repeated_rows"] == [{"source": f"{mixed}:9", "first": f"{mixed}:1"}]
+
+
+def test_decode_finds_what_headers_cannot(mixed, capsys):
+    assert main([str(mixed), "--decode"]) == 1
+    printed = capsys.readouterr().out
+    assert "10 rows, 3 pass, 7 would be refused" in printed
+    assert "1 refused: images cut short" in printed
+    assert f"{mixed}:7 (id 7): image 1 of 1, cut.jpg: cannot be decoded" in printed
+
+
+def test_fix_writes_the_rows_that_pass_as_they_stood(mixed, tmp_path, capsys):
+    fixed = tmp_path / "fixed.jsonl"
+    assert main([str(mixed), "--decode", "--fix", str(fixed)]) == 1
+    wanted = [json.loads(line) for line in mixed.read_text().splitlines() if line.startswith('{"')]
+    assert [json.loads(line) for line in fixed.read_text().splitlines()] == [
+        row for row in wanted if row["id"] in (1, 8, 9)
+    ]
+    assert main([str(fixed), "--decode"]) == 0
+    assert len(read_examples(fixed)) == 3
+    assert main([str(fixed), "--fix", str(fixed)]) == 2
+    assert "--fix would overwrite" in capsys.readouterr().err
+    assert len(fixed.read_text().splitlines()) == 3
+
+
+def test_what_cannot_run_is_one_line_and_exit_code_2(tmp_path, capsys):
+    assert main([str(tmp_path / "gone.jsonl")]) == 2
+    assert capsys.readouterr().err == f"triptych check: {tmp_path / 'gone.jsonl'}: no such file; correct the path\n"
+    (tmp_path / "empty.jsonl").write_text("\n\n")
+    assert main([str(tmp_path / "empty.jsonl")]) == 2
+    assert "the file holds no rows" in capsys.readouterr().err
+    (tmp_path / "x.jsonl").write_text('{"prompt": "x"}\n')
+    assert main([str(tmp_path / "x.jsonl"), "--max_prompt_tokens", "5"]) == 2
+    assert "need --model" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not SAMPLE.exists(), reason="the sample data of another project is not here")
+def test_the_sample_of_another_project_passes(capsys):
+    assert main([str(SAMPLE), "--decode"]) == 0
+    printed = capsys.readouterr().out
+    assert "6 rows, 6 pass, 0 would be refused" in printed
+    assert "JPEG: 6" in printed
+
+
+def test_two_workers_say_what_one_says(write_jsonl, pictures, capsys, tmp_path):
+    rows = [row(index, "<image>" * (index % 4), pictures[: index % 3]) for index in range(1200)]
+    path = write_jsonl(rows)
+    reports = []
+    for workers in ("1", "2"):
+        assert main([str(path), "--workers", workers, "--json", str(tmp_path / "r.json")]) == 1
+        reports.append((tmp_path / "r.json").read_text())
+    assert reports[0] == reports[1]
+
+
+CHECK_LARGE = """
+import resource, sys
+from triptych_data.check import main
+
+code = main([sys.argv[1], "--json", sys.argv[2]])
+own, children = (resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print("peak", own, children)
+sys.exit(code)
+"""
+
+
+def large_file(folder: Path, pictures: list[str], count: int) -> Path:
+    path = folder / f"{count}.jsonl"
+    with path.open("w") as stream:
+        for index in range(count):
+            images = [pictures[(index + k) % 5] for k in range(index % 3)]
+            if index % 1000 == 999:
+                images.append("gone.jpg")
+            stream.write(json.dumps(row(index, f"question {index} " + "see <image> " * len(images), images)) + "\n")
+    return path
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_rows_in_flat_memory(pictures, tmp_path):
+    peaks = {}
+    for count in (10_000, 100_000):
+        path = large_file(tmp_path, pictures, count)
+        run = subprocess.run(
+            [sys.executable, "-c", CHECK_LARGE, str(path), str(tmp_path / "r.json")], capture_output=True, text=True
+        )
+        assert run.returncode == 1, run.stderr
+        assert f"{count:,} rows, {count - count // 1000:,} pass, {count // 1000:,} would be refused" in run.stdout
+        assert f"... and {count // 1000 - 5:,} more" in run.stdout
+        peaks[count] = max(int(value) for value in run.stdout.rpartition("peak ")[2].split())
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["rows"] == 100_000
+    assert report["refused_by_kind"] == {"missing": 100}
+    assert peaks[100_000] - peaks[10_000] < 60  # MB, for 90,000 rows more
+
+
+def test_percentiles_are_nearest_ranks():
+    assert percentiles(range(1, 101)) == {"p50": 50, "p95": 95, "p99": 99, "max": 100}
+    assert percentiles([7]) == {"p50": 7, "p95": 7, "p99": 7, "max": 7}
+    assert percentiles([]) is None
+
+
+def test_the_module_runs_as_a_command(mixed):
+    run = subprocess.run(
+        [sys.executable, "-m", "triptych_data", "check", str(mixed)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert "would be refused" in run.stdout
+    assert "Traceback" not in run.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
