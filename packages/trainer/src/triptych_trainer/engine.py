@@ -18,6 +18,7 @@ from triptych_trainer.sharing import (
     unwrap,
 )
 from triptych_trainer.sharing.encode import tower_is_trainable
+from triptych_trainer.sharing.sharded import is_sharded
 
 __all__ = ["GroupEngine"]
 
@@ -89,8 +90,13 @@ class GroupEngine:
         )
 
     def _features(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> ImageFeatures | None:
-        """Features of the batch's images: kept ones, or encoded now in one call for all that are missing."""
+        """Features of the batch's images: kept ones, or encoded now in one call for all that are missing.
+
+        None while the weights are sharded: every pass then encodes inside the model's own call.
+        """
         base = unwrap(model)
+        if is_sharded(base):
+            return None
         state = (id(base), _adapter_state(base))
         wanted: dict[tuple[Any, ...], int] = {}  # each image of each example, and where the batch holds it
         for key, indices in zip(keys, batch.image_indices, strict=True):

@@ -20,6 +20,7 @@ from triptych_trainer.sharing.attention import IMPLEMENTATION, register_attentio
 from triptych_trainer.sharing.encode import encode, touch_tower, tower_is_trainable
 from triptych_trainer.sharing.merge import build_plan, image_sources
 from triptych_trainer.sharing.passes import PASS_KWARG, SharedPass
+from triptych_trainer.sharing.sharded import is_sharded
 from triptych_trainer.sharing.unwrap import unwrap
 
 TESTED_TRANSFORMERS = "5.17 to 5.23"
@@ -108,9 +109,15 @@ def merge_images(
             )
             placement = Placement(source=source_BT.to(embeds_BTD.device))
             shared.family.before_language_model(kwargs, features=features, placement=placement)
-    elif torch.is_grad_enabled() and module.training and tower_is_trainable(shared.family, shared.vision_model):
+    elif features is None and _other_ranks_need_tower(module, shared):
         kwargs["inputs_embeds"] = touch_tower(shared.family, shared.vision_model, embeds_BTD)
     return args, kwargs
+
+
+def _other_ranks_need_tower(text: torch.nn.Module, shared: SharedPass) -> bool:
+    """Whether a rank without images has to run the tower too: for its gradients, or to gather its weights."""
+    learns = torch.is_grad_enabled() and text.training and tower_is_trainable(shared.family, shared.vision_model)
+    return learns or is_sharded(shared.vision_model)
 
 
 def _is_hooked(text: torch.nn.Module) -> bool:
