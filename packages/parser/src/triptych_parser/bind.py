@@ -238,7 +238,9 @@ def _check_unused(prompt: Prompt, names: tuple[str | None, ...], order: tuple[in
         f"{'have' if len(unused) > 1 else 'has'} no marker",
         expected="a marker for every image" if addressed else f"{len(names)} markers",
         got=f"{len(unused)} images without" if addressed else prompt.num_markers,
-        remedy="add <image> where it belongs, or take the image out of the record",
+        remedy="add <image> where it belongs, or take the image out of the record"
+        if prompt.num_markers
+        else "add <image> where each belongs, or pass no_markers='first' to put all images first",
     )
 
 

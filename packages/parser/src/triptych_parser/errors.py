@@ -51,8 +51,9 @@ class MarkerError(ValueError):
         'no such image; check the names'
         """
         text = f"{self._place()}{self.problem}"
-        if self.expected is not None or self.got is not None:
-            text += f" (expected {self.expected}, got {self.got})"
+        numbers = [f"expected {self.expected}"] if self.expected is not None else []
+        numbers += [f"got {self.got}"] if self.got is not None else []
+        text += f" ({', '.join(numbers)})" if numbers else ""
         return f"{text}; {self.remedy}" if self.remedy else text
 
     def _place(self) -> str:

@@ -186,7 +186,7 @@ def _write_text(segments: Sequence[Segment], dialect: Dialect, annotations: Anno
         pieces.append(segment)
     joined = join_texts(pieces)
     out: list[str] = []
-    for segment, after in zip(joined, [*joined[1:], None], strict=True):
+    for index, segment in enumerate(joined, start=1):
         if isinstance(segment, ImageMarker):
             _check_writable(segment, dialect, place)
             out.append(dialect.write(segment.ref, segment.annotation))
@@ -194,7 +194,7 @@ def _write_text(segments: Sequence[Segment], dialect: Dialect, annotations: Anno
             out.append(segment.text)
         else:
             out.append(
-                escape(segment.text, opener=dialect.opener, matcher=dialect.matcher, before_marker=after is not None)
+                escape(segment.text, opener=dialect.opener, matcher=dialect.matcher, before_marker=index < len(joined))
             )
     return "".join(out)
 
@@ -209,6 +209,11 @@ def _check_annotation(marker: ImageMarker, dialect: Dialect, annotations: Annota
 
 
 def _check_writable(marker: ImageMarker, dialect: Dialect, place: Place) -> None:
+    if dialect.opener is None:
+        raise place.error(
+            f"the dialect {dialect.name!r} has images as content parts, not in a string",
+            remedy="use convert(...) first",
+        )
     able = {int: dialect.numbers, str: dialect.names, type(None): dialect.orders}[type(marker.ref)]
     if not able:
         raise place.error(
