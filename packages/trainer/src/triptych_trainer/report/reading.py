@@ -1,5 +1,6 @@
 """Read the rollouts of a run: small columns of all groups first, whole groups only for those that are shown."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,44 @@ class Visit:
 
     @property
     def mean(self) -> float | None:
+        """The mean total reward; None when nothing was scored."""
+        return mean(self.totals)
+
+    @property
+    def spread(self) -> float:
+        """Largest minus smallest total; 0 is a group from which nothing is learned."""
+        scored = [total for total in self.totals if total is not None]
+        return max(scored) - min(scored) if scored else 0.0
+
+    @property
+    def is_flat(self) -> bool:
+        """No completion was better than another: the advantages are all zero."""
+        return self.spread < 1e-9
+
+
+def read_visits(run_dir: str | Path) -> list[Visit]:
+    """Return the numbers of every group in order of step; raises ReportError when there are none."""
+    folder = Path(run_dir) / FOLDER
+    parts = sorted(folder.glob("step-*.parquet"))
+    if not parts:
+        raise ReportError(
+            f"{run_dir}: no rollouts in {folder}; expected the output folder of a run that wrote at least one step"
+        )
+    visits = [visit for part in parts for visit in _visits_of(part)]
+    return sorted(visits, key=lambda visit: visit.step)
+
+
+def read_groups(visits: Iterable[Visit]) -> list[RolloutGroup]:
+    """Return the whole groups of some visits, in their order, opening each part once."""
+    wanted = list(visits)
+    rows: dict[Path, list[int]] = defaultdict(list)
+    for visit in wanted:
+        rows[visit.part].append(visit.row)
+    found = {part: iter(_read(part, None).take(numbers).to_pylist()) for part, numbers in rows.items()}
+    return [from_row(next(found[visit.part])) for visit in wanted]
+
+
+def mean(self) -> float | None:
         """The mean total reward; None when nothing was scored."""
         return mean(self.totals)
 
