@@ -4,17 +4,14 @@ from collections import Counter
 
 import pytest
 from PIL import ImageChops
-from triptych_trainer.demo import CHANCE, FAMILIES, draw_picture, make_sample, place_markers
+from triptych_trainer.demo import CHANCE, FAMILIES, bare, careful, draw_picture, hasty, make_sample, place_markers
 from triptych_trainer.demo.task import MARKER, ORDINALS
+from triptych_trainer.rewards import accuracy_reward, format_reward
 
 NUM_SAMPLES = 300
 GOLDEN = [
     ("After : <image> . Before : <image> . Which colour was it after ?", ("red", "purple"), "red"),
-    (
-        "Shelf C : <image> <image> <image> . Shelf B : . Shelf A : . Which shelf holds red ?",
-        ("yellow", "red", "green"),
-        "C",
-    ),
+    ("Shelf B : <image> . Shelf A : <image> . Shelf C : . Which shelf holds red ?", ("yellow", "red"), "A"),
     ("Look at <image> , <image> , <image> . Which one is blue ?", ("blue", "yellow", "red"), "first"),
 ]
 
@@ -101,8 +98,18 @@ def test_with_images_first_the_shelf_cannot_be_told():
         assert shares == pytest.approx([CHANCE["shelf"]] * 3, abs=0.06), (rank, count, shares)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_hasty_answer_is_right_at_chance(family):
+@pytest.mark.parametrize(("family", "share"), [("before", 1 / 2), ("shelf", 11 / 18), ("which", 1 / 3)])
+def test_a_hasty_completion_is_right_by_luck_alone(family, share):
     samples = samples_of(family, num_samples=3000)
-    share = sum(sample.hasty_answer == sample.answer for sample in samples) / len(samples)
-    assert share == pytest.approx(CHANCE[family], abs=0.04)
+    right = accuracy_reward()([hasty(sample) for sample in samples], answer=[sample.answer for sample in samples])
+    assert sum(right) / len(right) == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "accuracy", "layout"), [(careful, [1.0] * 3, [1.0] * 3), (bare, [0.0, 1.0, 0.0], [0.0] * 3)]
+)
+def test_rewards_of_the_behaviours(behaviour, accuracy, layout):
+    samples = [make_sample(index, seed=0, split="golden") for index in (1, 2, 5)]
+    completions = [behaviour(sample) for sample in samples]
+    assert accuracy_reward()(completions, answer=[sample.answer for sample in samples]) == accuracy
+    assert format_reward()(completions) == layout

@@ -16,8 +16,7 @@ PLACEMENTS: tuple[Placement, ...] = ("in_place", "first")
 ORDINALS = ("first", "second", "third")
 SHELVES = ("A", "B", "C")
 MARKER = "<image>"
-# Accuracy of the best guess that knows the prompt's words and sees the pictures but not where they stand
-# (before: which of the two shown colours; shelf: which of three shelves; which: which of three ordinals).
+# Share right when guessing evenly among the answers on offer: the two colours shown, the three shelves, three ordinals.
 CHANCE: dict[Family, float] = {"before": 1 / 2, "shelf": 1 / 3, "which": 1 / 3}
 
 
@@ -29,9 +28,15 @@ class Sample:
     family: Family
     question: str
     pictures: tuple[Picture, ...]
-    answer: str
-    thought: str
-    hasty_answer: str
+    facts: tuple[tuple[str, str], ...]
+    """Per picture, in order: what would be answered, and the key it is asked by, as in ("second", "green")."""
+    asked: str
+    """The key that the question asks for."""
+
+    @property
+    def answer(self) -> str:
+        """The right answer: the one whose key is asked."""
+        return next(value for value, key in self.facts if key == self.asked)
 
     @property
     def colours(self) -> tuple[str, ...]:
@@ -79,52 +84,35 @@ def _before(rng: random.Random, *, sample_id: str) -> Sample:
     pictures = _pictures(rng, count=2)
     asked = rng.choice(labels)
     question = " ".join(f"{label.capitalize()} : {MARKER} ." for label in labels) + f" Which colour was it {asked} ?"
-    return Sample(
-        id=sample_id,
-        family="before",
-        question=question,
-        pictures=pictures,
-        answer=pictures[labels.index(asked)].colour,
-        thought=" ".join(f"{picture.colour} {label}" for picture, label in zip(pictures, labels, strict=True)),
-        hasty_answer=pictures[0].colour,
-    )
+    facts = tuple((picture.colour, label) for picture, label in zip(pictures, labels, strict=True))
+    return Sample(id=sample_id, family="before", question=question, pictures=pictures, facts=facts, asked=asked)
 
 
 def _shelf(rng: random.Random, *, sample_id: str) -> Sample:
-    """Draw the asked picture's rank and its shelf independently, then fill the shelves around it; shelves may be empty.
+    """Draw the asked picture's rank and its shelf independently, then put the others around it; shelves may be empty.
 
     Rank and shelf are independent, so the order of the pictures alone says nothing about the answer: with all
-    images first no rule beats one in three.
+    images first no rule beats one in three. The others go to other shelves where they can, so that the fullest
+    shelf is no good guess either.
     """
-    count = rng.choice((3, 4))
+    count = rng.choice((2, 3))
     pictures = _pictures(rng, count=count)
     rank, place = rng.randrange(count), rng.randrange(len(SHELVES))
-    earlier = sorted(rng.randint(0, place) for _ in range(rank))
-    later = sorted(rng.randint(place, len(SHELVES) - 1) for _ in range(count - rank - 1))
+    last = len(SHELVES) - 1
+    earlier = sorted(rng.randint(0, max(place - 1, 0)) for _ in range(rank))
+    later = sorted(rng.randint(min(place + 1, last), last) for _ in range(count - rank - 1))
     places = [*earlier, place, *later]
     names = rng.sample(SHELVES, len(SHELVES))
     shelves = [" ".join([f"Shelf {name} :", *[MARKER] * places.count(k), "."]) for k, name in enumerate(names)]
-    return Sample(
-        id=sample_id,
-        family="shelf",
-        question=" ".join([*shelves, f"Which shelf holds {pictures[rank].colour} ?"]),
-        pictures=pictures,
-        answer=names[place],
-        thought=" ".join(f"{picture.colour} {names[k]}" for picture, k in zip(pictures, places, strict=True)),
-        hasty_answer=names[0],
-    )
+    asked = pictures[rank].colour
+    question = " ".join([*shelves, f"Which shelf holds {asked} ?"])
+    facts = tuple((names[k], picture.colour) for picture, k in zip(pictures, places, strict=True))
+    return Sample(id=sample_id, family="shelf", question=question, pictures=pictures, facts=facts, asked=asked)
 
 
 def _which(rng: random.Random, *, sample_id: str) -> Sample:
     pictures = _pictures(rng, count=len(ORDINALS))
-    rank = rng.randrange(len(ORDINALS))
-    shown = " , ".join([MARKER] * len(ORDINALS))
-    return Sample(
-        id=sample_id,
-        family="which",
-        question=f"Look at {shown} . Which one is {pictures[rank].colour} ?",
-        pictures=pictures,
-        answer=ORDINALS[rank],
-        thought=" ".join(f"{picture.colour} {ordinal}" for picture, ordinal in zip(pictures, ORDINALS, strict=True)),
-        hasty_answer=ORDINALS[0],
-    )
+    asked = rng.choice(pictures).colour
+    question = f"Look at {' , '.join([MARKER] * len(ORDINALS))} . Which one is {asked} ?"
+    facts = tuple((ordinal, picture.colour) for picture, ordinal in zip(pictures, ORDINALS, strict=True))
+    return Sample(id=sample_id, family="which", question=question, pictures=pictures, facts=facts, asked=asked)

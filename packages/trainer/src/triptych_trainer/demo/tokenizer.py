@@ -55,9 +55,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def _sentences() -> list[str]:
     """The words of the prompts and completions, often enough that each becomes one token."""
-    samples = [make_sample(index, seed=0, split="tokenizer") for index in range(600)]
     texts = ["user\n", "assistant\n", "system\n"] * 20
-    for sample in samples:
-        words = sample.question.replace("<image>", "")
-        texts += [words, f" {sample.thought}", sample.thought, sample.answer, f" {sample.answer}"]
+    for index in range(600):
+        sample = make_sample(index, seed=0, split="tokenizer")
+        texts += [sample.question.replace("<image>", ""), *sample.colours]
+        texts += [f" {word}" for fact in sample.facts for word in fact]
     return texts

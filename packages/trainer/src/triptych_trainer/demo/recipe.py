@@ -1,0 +1,33 @@
+"""The demo's GRPO settings, under TRL's own names."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GRPOOptions:
+    """What the demo sets in `GRPOConfig`: 16 prompts of 8 completions a step, no KL term, all else TRL's default."""
+
+    max_steps: int = 80
+    per_device_train_batch_size: int = 128
+    gradient_accumulation_steps: int = 1
+    num_generations: int = 8
+    max_completion_length: int = 16
+    learning_rate: float = 4e-4
+    lr_scheduler_type: str = "cosine_with_min_lr"
+    lr_scheduler_kwargs: dict[str, float] = field(default_factory=lambda: {"min_lr_rate": 0.1})
+    reward_weights: list[float] = field(default_factory=lambda: [1.0, 0.2])
+    """Of the rewards `accuracy` and `format`, in that order."""
+    temperature: float = 1.0
+    beta: float = 0.0
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    logging_steps: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GRPORecipe:
+    """How many samples the demo trains on and is judged on, and the options it trains with."""
+
+    num_train: int = 1280
+    num_heldout: int = 240
+    options: GRPOOptions = field(default_factory=GRPOOptions)

@@ -1,0 +1,161 @@
+"""The supervised warm-up that stands in for pretraining: words in place of pictures first, then the pictures."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from .batches import NOT_SCORED, supervised_batch
+from .behaviour import bare, careful, hasty
+from .task import Placement, Sample, make_sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmupRecipe:
+    """Everything that shapes the warm-up besides the seed and the placement."""
+
+    batch_size: int = 32
+    text_accuracy: float = 0.97
+    """The text stage ends when the running share of exactly right completions passes this."""
+    max_text_steps: int = 240
+    image_steps: int = 120
+    hasty_share: float = 0.6
+    """Share of image-stage completions that look at the first picture only."""
+    bare_share: float = 0.1
+    """Share of image-stage completions that answer without a thought and without tags."""
+    muon_learning_rate: float = 0.006
+    muon_momentum: float = 0.95
+    adamw_learning_rate: float = 3e-3
+    decay_share: float = 0.3
+    """Last part of the image stage, over which both learning rates fall linearly to zero."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmupStep:
+    """What one step reports: its number from 1, and how well its batch was predicted."""
+
+    step: int
+    loss: float
+    """Mean cross-entropy per completion token, in nats."""
+    accuracy: float
+    """Running share of completions whose every token was the most likely one."""
+
+
+def text_stage(
+    model: Any, *, processor: Any, seed: int, placement: Placement, recipe: WarmupRecipe
+) -> Iterator[WarmupStep]:
+    """Learn the format and to look things up, with colour words where the pictures will stand."""
+    model.train()
+    optimizers, accuracy = _optimizers(model, recipe=recipe), 0.0
+    for step in range(1, recipe.max_text_steps + 1):
+        samples = _samples(step, seed=seed, split="warmup-text", batch_size=recipe.batch_size)
+        batch = supervised_batch(
+            samples,
+            completions=[careful(sample) for sample in samples],
+            processor=processor,
+            placement=placement,
+            words_for_pictures=True,
+        )
+        loss, share_right = _train_step(model, batch, optimizers=optimizers)
+        accuracy += 0.1 * (share_right - accuracy)
+        yield WarmupStep(step=step, loss=loss, accuracy=accuracy)
+        if accuracy > recipe.text_accuracy:
+            return
+
+
+def image_stage(
+    model: Any, *, processor: Any, seed: int, placement: Placement, recipe: WarmupRecipe
+) -> Iterator[WarmupStep]:
+    """Learn to see, from completions most of which are hasty: what GRPO will have to unlearn."""
+    model.train()
+    optimizers, accuracy = _optimizers(model, recipe=recipe), 0.0
+    rng = random.Random(f"{seed}/warmup-behaviour")
+    for step in range(1, recipe.image_steps + 1):
+        _set_learning_rates(optimizers, step=step, recipe=recipe)
+        samples = _samples(step, seed=seed, split="warmup-image", batch_size=recipe.batch_size)
+        completions = [_mixed(sample, rng=rng, recipe=recipe) for sample in samples]
+        batch = supervised_batch(samples, completions=completions, processor=processor, placement=placement)
+        loss, share_right = _train_step(model, batch, optimizers=optimizers)
+        accuracy += 0.1 * (share_right - accuracy)
+        yield WarmupStep(step=step, loss=loss, accuracy=accuracy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage of the warm-up: `run` trains the model in place and yields after every step."""
+
+    name: str
+    num_steps: Callable[[WarmupRecipe], int]
+    """The most steps it may take."""
+    run: Callable[..., Iterator[WarmupStep]]
+
+
+STAGES = (
+    Stage(name="text", num_steps=lambda recipe: recipe.max_text_steps, run=text_stage),
+    Stage(name="image", num_steps=lambda recipe: recipe.image_steps, run=image_stage),
+)
+
+
+def warm_up(
+    model: Any,
+    *,
+    processor: Any,
+    seed: int,
+    placement: Placement = "in_place",
+    recipe: WarmupRecipe | None = None,
+) -> None:
+    """Train the model in place through both stages and leave it in eval mode."""
+    recipe = recipe or WarmupRecipe()
+    for stage in STAGES:
+        for _ in stage.run(model, processor=processor, seed=seed, placement=placement, recipe=recipe):
+            pass
+    model.eval()
+
+
+def _samples(step: int, *, seed: int, split: str, batch_size: int) -> list[Sample]:
+    return [make_sample(step * batch_size + row, seed=seed, split=split) for row in range(batch_size)]
+
+
+def _mixed(sample: Sample, *, rng: random.Random, recipe: WarmupRecipe) -> str:
+    draw = rng.random()
+    if draw < recipe.hasty_share:
+        return hasty(sample)
+    return bare(sample) if draw < recipe.hasty_share + recipe.bare_share else careful(sample)
+
+
+def _optimizers(model: Any, *, recipe: WarmupRecipe) -> list[torch.optim.Optimizer]:
+    """Muon for the hidden matrices, AdamW for embeddings, norms, biases and the patch projection."""
+    embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+    matrices = [weight for weight in model.parameters() if weight.ndim == 2 and id(weight) not in embeddings]
+    taken = {id(weight) for weight in matrices}
+    others = [weight for weight in model.parameters() if id(weight) not in taken]
+    return [
+        torch.optim.Muon(matrices, lr=recipe.muon_learning_rate, momentum=recipe.muon_momentum, weight_decay=0.0),
+        torch.optim.AdamW(others, lr=recipe.adamw_learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def _set_learning_rates(optimizers: list[torch.optim.Optimizer], *, step: int, recipe: WarmupRecipe) -> None:
+    decay_steps = max(1, round(recipe.decay_share * recipe.image_steps))
+    scale = min(1.0, (recipe.image_steps - step + 1) / decay_steps)
+    for optimizer, peak in zip(optimizers, (recipe.muon_learning_rate, recipe.adamw_learning_rate), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = peak * scale
+
+
+def _train_step(
+    model: Any, batch: tuple[dict[str, torch.Tensor], torch.Tensor], *, optimizers: list[torch.optim.Optimizer]
+) -> tuple[float, float]:
+    """Take one step; return the loss and the share of completions predicted right token for token."""
+    inputs, labels_BT = batch
+    logits_BTV, targets_BT = model(**inputs, use_cache=False).logits[:, :-1], labels_BT[:, 1:]
+    loss = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=NOT_SCORED)
+    loss.backward()
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    right_BT = (logits_BTV.argmax(-1) == targets_BT) | (targets_BT == NOT_SCORED)
+    return loss.item(), right_BT.all(dim=1).float().mean().item()
