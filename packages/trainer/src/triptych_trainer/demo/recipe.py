@@ -21,7 +21,6 @@ class GRPOOptions:
     beta: float = 0.0
     bf16: bool = False
     gradient_checkpointing: bool = False
-    logging_steps: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
