@@ -69,51 +69,6 @@ def read_groups(visits: Iterable[Visit]) -> list[RolloutGroup]:
     return [from_row(next(found[visit.part])) for visit in wanted]
 
 
-def mean(self) -> float | None:
-        """The mean total reward; None when nothing was scored."""
-        return mean(self.totals)
-
-    @property
-    def spread(self) -> float:
-        """Largest minus smallest total; 0 is a group from which nothing is learned."""
-        scored = [total for total in self.totals if total is not None]
-        return max(scored) - min(scored) if scored else 0.0
-
-    @property
-    def is_flat(self) -> bool:
-        """No completion was better than another: the advantages are all zero."""
-        return self.spread < 1e-9
-
-
-def read_visits(run_dir: str | Path) -> list[Visit]:
-    """Return the numbers of every group in order of step; raises ReportError when there are none."""
-    folder = Path(run_dir) / FOLDER
-    parts = sorted(folder.glob("step-*.parquet"))
-    if not parts:
-        raise ReportError(
-            f"{run_dir}: no rollouts in {folder}; expected the output folder of a run that wrote at least one step"
-        )
-    visits = [visit for part in parts for visit in _visits_of(part)]
-    return sorted(visits, key=lambda visit: visit.step)
-
-
-def read_groups(visits: Iterable[Visit]) -> list[RolloutGroup]:
-    """Return the whole groups of some visits, in their order, opening each part once."""
-    wanted = list(visits)
-    tables: dict[Path, list[dict[str, Any]]] = {}
-    for part in dict.fromkeys(visit.part for visit in wanted):
-        rows = [visit.row for visit in wanted if visit.part == part]
-        found = _read(part, None).take(rows).to_pylist()
-        tables[part] = found
-    position: dict[Path, int] = {}
-    groups = []
-    for visit in wanted:
-        k = position.get(visit.part, 0)
-        position[visit.part] = k + 1
-        groups.append(from_row(tables[visit.part][k]))
-    return groups
-
-
 def mean(values: Iterable[float | None]) -> float | None:
     """Return the mean of the values that are there, None when there are none."""
     scored = [value for value in values if value is not None]
