@@ -15,6 +15,8 @@ Recipe (all functions are free of TRL; `model` is the policy as the loop calls i
 - No-grad passes (old policy, reference) and frozen towers: `features = encode_images(model, batch.images)` once, then
   `shared_logps(..., features=features)` in every pass. A trainable tower: leave `features=None` in the policy pass;
   it then runs inside the wrapped model's forward, as DDP, FSDP and ZeRO need.
+- `checked = CheckedLogps()` once per trainer, then `checked(model, batch, ...)` instead of `shared_logps`: the first call
+  for a model compares both passes on a small sample (all ranks decide together) and falls back with one warning.
 - `plain_logps` takes the same arguments and replicates rows: the oracle and the fallback (`family.path == "plain"`).
 - `fused_lm_head=True` scores through TRL's `add_fused_lm_head` forward (worth it on CUDA: no logits in memory; on
   the CPU that forward projects every position, so leave it off). Temperature and outputs are fixed when it is added.
@@ -32,15 +34,20 @@ from triptych_trainer.sharing.passes import PASS_KWARG
 from triptych_trainer.sharing.seams import SeamError, is_prepared, prepare, restore
 from triptych_trainer.sharing.token_logps import token_logps
 from triptych_trainer.sharing.unwrap import unwrap
+from triptych_trainer.sharing.verify import Agreement, CheckedLogps, SharingMismatchWarning, compare
 
 __all__ = [
     "IMPLEMENTATION",
     "PASS_KWARG",
+    "Agreement",
     "BatchError",
+    "CheckedLogps",
     "GroupBatch",
     "ImageFeatures",
     "ImageInputs",
     "SeamError",
+    "SharingMismatchWarning",
+    "compare",
     "encode_images",
     "is_prepared",
     "plain_logps",

@@ -130,7 +130,7 @@ def _prefill(
     if cache.get_seq_length() == 0:
         raise RuntimeError(
             "the prompt's keys were not kept: gradient checkpointing drops caches in training mode; disable it while "
-            "generating (model.gradient_checkpointing_disable() or trl's unwrap_model_for_generation), or call model.eval()"
+            "generating (model.gradient_checkpointing_disable(), trl's unwrap_model_for_generation) or call model.eval()"
         )
     return cache
 
