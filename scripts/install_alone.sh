@@ -12,7 +12,7 @@ alone() { # package, packages it may import...
     shift
     uv venv --quiet "$env"
     uv pip install --quiet --python "$env/bin/python" --constraints "$constraints" "$@"
-    (cd "$work" && "$env/bin/python" -W error -c "import triptych_$name as package; print('triptych_$name alone:', len(package.__all__), 'names')")
+    (cd "$work" && "$env/bin/python" -c "import triptych_$name as package; print('triptych_$name alone:', len(package.__all__), 'names')")
 }
 alone parser ./packages/parser
 alone kernels ./packages/kernels
