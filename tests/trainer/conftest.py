@@ -72,6 +72,7 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
             held_out: Path | None = None,
             freeze_vision: bool = False,
             peft_config: Any = None,
+            vision_learning_rate: float | None = None,
             **options: Any,
         ) -> MultiImageGRPOTrainer:
             defaults = {
@@ -108,6 +109,7 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
                 group_sharing=group_sharing,
                 on_rollouts=on_rollouts,
                 peft_config=peft_config,
+                vision_learning_rate=vision_learning_rate,
             )
 
         yield make

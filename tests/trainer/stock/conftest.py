@@ -28,6 +28,12 @@ class Run:
         named = sorted(self.trainer.model.named_parameters())
         return torch.cat([values.detach().double().flatten() for _, values in named])
 
+    @property
+    def trained_adapters(self) -> torch.Tensor:
+        """The B matrices of all adapters, which start at zero, as one float64 vector."""
+        named = sorted(self.trainer.model.named_parameters())
+        return torch.cat([values.detach().double().flatten() for name, values in named if "lora_B" in name])
+
     def logged(self, name: str) -> list[float]:
         """What the trainer logged under ``name``, step by step."""
         return [entry[name] for entry in self.trainer.state.log_history if name in entry]
@@ -83,7 +89,7 @@ def options(model_dir: Path, tmp_path: Path) -> dict[str, Any]:
 def build_stock(model_dir: Path, options: dict[str, Any]) -> Callable[..., Run]:
     """Build stock TRL's trainer on a data file; keyword arguments are GRPOConfig options."""
 
-    def build(data: Path, *, freeze_vision: bool = False, **changes: Any) -> Run:
+    def build(data: Path, *, freeze_vision: bool = False, peft_config: Any = None, **changes: Any) -> Run:
         model = AutoModelForImageTextToText.from_pretrained(model_dir)
         if freeze_vision:
             freeze_vision_modules(model)
@@ -94,6 +100,7 @@ def build_stock(model_dir: Path, options: dict[str, Any]) -> Callable[..., Run]:
             args=GRPOConfig(**{**options, **changes}),
             train_dataset=stock_dataset(list(read_examples(data))),
             processing_class=load_processor(str(model_dir)),
+            peft_config=peft_config,
         )
         return Run(trainer=trainer, completions=completions)
 

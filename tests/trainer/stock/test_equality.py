@@ -4,6 +4,8 @@ Stock TRL crashes on a generation batch that mixes rows with and without images,
 """
 
 import pytest
+import torch
+from peft import LoraConfig
 
 IMAGES = [1, 2, 5, 3]
 TEXT = [0, 0, 0, 0]
@@ -45,6 +47,22 @@ def test_two_iterations_accumulation_and_a_frozen_tower(train_ours, train_stock,
     changes = {**SGD, "freeze_vision": True, "beta": 0.1, "num_iterations": 2, "gradient_accumulation_steps": 2}
     stock, ours = train_stock(data, **changes), train_ours(data, **changes)
     assert_equal_runs(ours, stock, initial, of_update=True)
+
+
+def test_adapters_with_a_reference_and_two_iterations(train_ours, train_stock, write_rows, model_dir):
+    data = write_rows(IMAGES)
+    runs = []
+    for train in (train_stock, train_ours):
+        torch.manual_seed(0)  # adapters are drawn before the trainers set their seed
+        lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+        runs.append(train(data, **SGD, peft_config=lora, beta=0.1, num_iterations=2))
+    stock, ours = runs
+    assert ours.completions == stock.completions
+    trained = [name for name, values in ours.trainer.model.named_parameters() if values.requires_grad]
+    assert any("visual" in name for name in trained)
+    moved = stock.trained_adapters.norm()
+    assert moved > 1e-3
+    assert (ours.trained_adapters - stock.trained_adapters).norm() < TOLERANCE * moved
 
 
 def test_the_same_numbers_are_logged(train_ours, train_stock, write_rows):

@@ -39,6 +39,10 @@ class RunArguments:
         default=False,
         metadata={"help": "Train the language model only; the tower then runs once per image for all passes."},
     )
+    vision_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Learning rate of everything outside the language model; default: --learning_rate."},
+    )
     min_pixels: int | None = field(default=None, metadata={"help": "Fewest pixels an image is resized to."})
     max_pixels: int | None = field(default=None, metadata={"help": "Most pixels an image is resized to."})
     group_sharing: str = field(

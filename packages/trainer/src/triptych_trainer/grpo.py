@@ -10,6 +10,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from triptych_trainer.engine import GroupEngine
 from triptych_trainer.groups import RowGroups, check_groups_on_ranks, group_order, split_batch
+from triptych_trainer.learning_rates import set_vision_learning_rate
 from triptych_trainer.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.refusals import check_options, check_router_loss
 from triptych_trainer.rewards import ImageInfo
@@ -37,6 +38,7 @@ class MultiImageGRPOTrainer(GRPOTrainer):
         num_train: int,
         preparer: PromptPreparer,
         group_sharing: str = "auto",
+        vision_learning_rate: float | None = None,
         on_rollouts: Callable[[dict[str, Any]], object] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -45,6 +47,7 @@ class MultiImageGRPOTrainer(GRPOTrainer):
         Args:
             preparer: turns examples into token ids, spans and image inputs.
             group_sharing: ``auto`` forwards each prompt once for its completions where that is exact; ``off`` never.
+            vision_learning_rate: learning rate of the parameters outside the language model; None: that of ``args``.
             on_rollouts: called once per generation with its rows, completions, rewards and advantages.
             kwargs: passed to ``GRPOTrainer``.
 
@@ -58,6 +61,7 @@ class MultiImageGRPOTrainer(GRPOTrainer):
         self.table = table
         self.preparer = preparer
         self.on_rollouts = on_rollouts
+        self.vision_learning_rate = vision_learning_rate
         self._rows: list[int] = []
         self._scored: dict[str, Any] = {}
         self._buffered_inputs: list[dict[str, Any]] | None = None
@@ -86,6 +90,14 @@ class MultiImageGRPOTrainer(GRPOTrainer):
         for part in (self.model, self.ref_model):
             if part is not None:
                 prepare(self.accelerator.unwrap_model(part))
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """As transformers', with groups of their own for the vision tower where it has its own learning rate."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if fresh and self.vision_learning_rate is not None:
+            set_vision_learning_rate(optimizer, self.model if model is None else model, self.vision_learning_rate)
+        return optimizer
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """As TRL's, but micro-batches hold whole groups: groups are shuffled as units."""

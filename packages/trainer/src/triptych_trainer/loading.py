@@ -9,7 +9,9 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextTo
 from transformers.utils import cached_file
 from trl import ModelConfig, get_quantization_config
 
+from triptych_trainer.adapters import check_quantization
 from triptych_trainer.arguments import UsageError
+from triptych_trainer.families import family_of
 from triptych_trainer.image_only import image_only_processor
 
 __all__ = ["freeze_vision_modules", "load_model", "load_processor"]
@@ -53,6 +55,7 @@ def load_model(path: str, config: ModelConfig, *, trust_remote_code: bool = Fals
     Raises:
         UsageError: nothing at ``path`` can be loaded.
     """
+    check_quantization(config)
     quantization = get_quantization_config(config)
     dtype = config.dtype if config.dtype in (None, "auto") else getattr(torch, config.dtype)
     try:
@@ -74,19 +77,16 @@ def freeze_vision_modules(model: torch.nn.Module) -> int:
     Raises:
         UsageError: the model does not say which part is its language model.
     """
-    base = model.model if hasattr(model, "model") else model
-    language = getattr(base, "language_model", None)
-    if language is None:
-        raise UsageError(f"--freeze_vision_modules: {type(model).__name__} has no language_model to tell apart")
-    kept = {id(parameter) for parameter in language.parameters()}
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    kept |= {id(parameter) for parameter in (head.parameters() if head is not None else ())}
-    frozen = 0
-    for parameter in model.parameters():
-        if id(parameter) not in kept:
-            parameter.requires_grad_(False)
-            frozen += parameter.numel()
-    return frozen
+    try:
+        family = family_of(model)
+        outside = family.vision_parameters(family.vision_language_model(model))
+    except AttributeError as error:
+        raise UsageError(
+            f"--freeze_vision_modules: {type(model).__name__} has no language model to tell apart"
+        ) from error
+    for parameter in outside:
+        parameter.requires_grad_(False)
+    return sum(parameter.numel() for parameter in outside)
 
 
 def _without_video(path: str, options: dict[str, Any]) -> Any:

@@ -11,8 +11,8 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from triptych_data import Example, ImageLoader
-from trl import get_peft_config
 
+from triptych_trainer.adapters import adapter_config
 from triptych_trainer.arguments import RunConfig, UsageError
 from triptych_trainer.grpo import MultiImageGRPOTrainer
 from triptych_trainer.loading import freeze_vision_modules
@@ -70,9 +70,10 @@ def train_model(
                 num_train=len(examples),
                 preparer=preparer,
                 group_sharing=config.run.group_sharing,
+                vision_learning_rate=config.run.vision_learning_rate,
                 on_rollouts=writer.record if writer else None,
                 callbacks=[progress, *([FreshReport(Path(config.grpo.output_dir))] if writer else [])],
-                peft_config=get_peft_config(config.model),
+                peft_config=adapter_config(config.model, model, freeze_vision=config.run.freeze_vision_modules),
             )
             trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
             trainer.train(resume_from_checkpoint=resume_folder(config))
