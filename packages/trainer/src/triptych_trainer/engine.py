@@ -8,13 +8,13 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import GenerationConfig
 
 from triptych_trainer.sharing import (
+    CheckedLogps,
     GroupBatch,
     ImageFeatures,
     encode_images,
     plain_logps,
     prepare,
     shared_generate,
-    shared_logps,
     unwrap,
 )
 from triptych_trainer.sharing.encode import tower_is_trainable
@@ -37,6 +37,7 @@ class GroupEngine:
         self.images_encoded = 0
         """Images that went through a vision tower outside a policy pass."""
         self._kept: dict[tuple[Any, ...], ImageFeatures | None] = {}
+        self._shared_logps = CheckedLogps()
 
     def forget(self) -> None:
         """Drop all features: the weights have moved, or other prompts are coming."""
@@ -80,9 +81,10 @@ class GroupEngine:
                 model, batch, temperature=self.temperature, features=features, compute_entropy=compute_entropy
             )
         fused = next(base.parameters()).device.type == "cuda"
-        return shared_logps(
+        return self._shared_logps(
             model,
             batch,
+            known_features=lambda: self._features(model, batch, keys=keys),
             temperature=self.temperature,
             features=features,
             compute_entropy=compute_entropy,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from triptych_trainer.families import ImageFeatures
 from triptych_trainer.sharing.batch import GroupBatch
 from triptych_trainer.sharing.logps import Result, plain_logps, shared_logps
 from triptych_trainer.sharing.unwrap import unwrap
@@ -51,11 +52,19 @@ class CheckedLogps:
     def __init__(self) -> None:
         self._paths: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
 
-    def __call__(self, model: torch.nn.Module, batch: GroupBatch, **arguments: Any) -> Result:
-        """As `shared_logps`."""
+    def __call__(
+        self,
+        model: torch.nn.Module,
+        batch: GroupBatch,
+        *,
+        known_features: Callable[[], ImageFeatures | None] | None = None,
+        **arguments: Any,
+    ) -> Result:
+        """As `shared_logps`; the comparison takes `known_features` and then encodes nothing."""
         base = unwrap(model)
         if base not in self._paths:
-            agreement = compare(model, batch, **arguments)
+            known = {"features": known_features()} if known_features is not None else {}
+            agreement = compare(model, batch, **{**arguments, **known})
             self._paths[base] = agreement.holds
             if not agreement.holds:
                 warnings.warn(_message(base, agreement), SharingMismatchWarning, stacklevel=2)
