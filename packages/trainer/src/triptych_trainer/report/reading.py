@@ -94,7 +94,8 @@ def _visits_of(part: Path) -> list[Visit]:
 
 def _read(part: Path, columns: list[str] | None) -> Any:
     try:
-        return pq.read_table(part, columns=columns)
+        with pq.ParquetFile(part) as file:
+            return file.read(columns=columns)
     except (OSError, ValueError) as error:
         raise ReportError(
             f"{part}: cannot be read ({type(error).__name__}: {error}); it is no rollout part, or damaged: move it away"
