@@ -6,9 +6,11 @@ from triptych_data.example import Example, ImageSource
 from triptych_data.header import probe_image
 from triptych_data.images import ImageLoader
 from triptych_data.loader import LoadedPrompt, Loader
+from triptych_data.mixture import Mixture
 from triptych_data.pixels import load_image
 from triptych_data.policy import ImagePolicy
 from triptych_data.read import Examples, read_examples
+from triptych_data.trl import as_trl_dataset
 from triptych_data.vision import ImagePlan, VisionSpec
 
 __all__ = [
@@ -23,7 +25,9 @@ __all__ = [
     "ImageSource",
     "LoadedPrompt",
     "Loader",
+    "Mixture",
     "VisionSpec",
+    "as_trl_dataset",
     "load_image",
     "probe_image",
     "read_examples",

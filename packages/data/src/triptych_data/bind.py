@@ -17,12 +17,12 @@ from triptych_data.formats import Record, RowError
 from triptych_data.rows import Row
 
 
-def to_example(record: Record, row: Row, *, root: Path, dialect: str = "image") -> Example:
+def to_example(record: Record, row: Row, *, root: Path | None = None, dialect: str = "image") -> Example:
     """The example of a record; DataError where its markers and images do not fit."""
     sample = row.values.get("id")
     name = row.source if sample is None else str(sample)
     try:
-        images = [to_source(value, root=root, row=row) for value in record.images]
+        images = [to_source(value, root=root or row.folder, row=row) for value in record.images]
     except RowError as error:
         raise _refused(error.reason, row, error.remedy) from error
     images = [replace_name(image, label) for image, label in zip(images, record.names, strict=True)]

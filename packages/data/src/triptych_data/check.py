@@ -106,9 +106,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> Tally:
 
 
 def _scan_file(rows: Rows, arguments: argparse.Namespace, processor: Any) -> tuple[Tally, Sequence[int]]:
-    root = arguments.image_root if arguments.image_root is not None else rows.folder
     inspection = Inspection(
-        read=row_reader(root=root, format=arguments.format),
+        read=row_reader(root=arguments.image_root, format=arguments.format),
         policy=ImagePolicy(
             allow_remote=arguments.allow_remote,
             allow_outside=tuple(arguments.allow_outside),

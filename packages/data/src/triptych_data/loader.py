@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any, Literal, Protocol
 from triptych_data.errors import DataError
 from triptych_data.example import Example
 from triptych_data.images import ImageLoader
+from triptych_data.mixture import Mixture
 from triptych_data.order import Order, mix
 from triptych_data.pixels import Pixels
 from triptych_data.quarantine import allowed, write_quarantined
@@ -75,7 +77,7 @@ class Loader:
         self.prompts_per_step = prompts_per_step
         self.rank, self.world = rank, world
         self.num_steps = None if epochs is None else math.ceil(epochs * len(examples) / prompts_per_step)
-        self.refused: dict[int, str] = {}  # row -> reason
+        self.refused: dict[str, str] = {}  # file:line -> reason
         self._order = Order(length=len(examples), seed=seed, shuffle=shuffle)
         self._on_bad = on_bad
         self._max_refused = allowed(max_bad, len(examples))
@@ -105,7 +107,7 @@ class Loader:
             "position": self._step * self.prompts_per_step,
             "epoch": self._step * self.prompts_per_step // len(self.examples),
             "fingerprint": self.fingerprint,
-            "refused": {str(row): reason for row, reason in self.refused.items()},
+            "refused": dict(self.refused),
         }
 
     def load_state_dict(self, state: dict[str, Any], *, force: bool = False) -> None:
@@ -125,7 +127,7 @@ class Loader:
                 f"expected prompts_per_step to divide position {state['position']}, got {self.prompts_per_step}"
             )
         self._step = state["position"] // self.prompts_per_step
-        self.refused = {int(row): reason for row, reason in state["refused"].items()}
+        self.refused = dict(state["refused"])
 
     @property
     def fingerprint(self) -> str:
@@ -144,37 +146,41 @@ class Loader:
         first = step * self.prompts_per_step + self.rank * share
         return range(first, first + share)
 
+    def _example(self, position: int, attempt: int = 0) -> Example:
+        row = self._order(position) if attempt == 0 else self._order.instead(position, attempt)
+        if isinstance(self.examples, Mixture):
+            return self.examples.in_epoch(row, epoch=position // len(self.examples))
+        return self.examples[row]
+
     def _prefetch(self, step: int) -> None:
         for position in self._positions(step):
-            row = self._order(position)
-            if row in self.refused:
-                continue
-            try:
-                example = self.examples[row]
-            except DataError:
-                continue  # it is met again, and judged, when its turn comes
-            self.images.prefetch([example])
+            with contextlib.suppress(DataError):  # it is met again, and judged, when its turn comes
+                example = self._example(position)
+                if example.source not in self.refused:
+                    self.images.prefetch([example])
 
     def _load(self, position: int) -> LoadedPrompt:
         for attempt in range(_MAX_ATTEMPTS):
-            row = self._order(position) if attempt == 0 else self._order.instead(position, attempt)
-            if row in self.refused:
-                continue
             try:
-                example = self.examples[row]
-                return LoadedPrompt(position=position, example=example, pixels=tuple(self.images.get_pixels(example)))
+                example = self._example(position, attempt)
+                if example.source in self.refused:
+                    continue
+                pixels = tuple(self.images.get_pixels(example))
+                return LoadedPrompt(position=position, example=example, pixels=pixels)
             except DataError as error:
-                self._refuse(row, error)
+                self._refuse(error)
         raise DataError(
             f"expected a usable row within {_MAX_ATTEMPTS} draws, got none",
             source=f"position {position}",
             remedy="run `triptych check --decode` on the dataset",
         )
 
-    def _refuse(self, row: int, error: DataError) -> None:
+    def _refuse(self, error: DataError) -> None:
         if self._on_bad == "stop" or error.kind == "io":
             raise error
-        self.refused[row] = error.reason
+        if error.source in self.refused:
+            return
+        self.refused[error.source] = error.reason
         if self._quarantine is not None:
             write_quarantined(self._quarantine, error)
         if len(self.refused) > self._max_refused:

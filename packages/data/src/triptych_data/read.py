@@ -12,7 +12,9 @@ from typing import Any, Literal, overload
 from triptych_data.bind import to_example
 from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example, ImageSource
-from triptych_data.formats import FORMATS, Record, RowError, detect
+from triptych_data.formats import FORMATS, Record, RowError, detect, sharegpt
+from triptych_data.formats.dataset_info import ColumnNames
+from triptych_data.formats.sharegpt import Columns
 from triptych_data.header import read_header
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.rows import Row, Rows, open_rows
@@ -64,17 +66,24 @@ def read_examples(
     dialect: str = "image",
     no_markers: Literal["error", "first"] | None = None,
     split: str = "train",
+    dataset_info: Path | None = None,
 ) -> Examples:
     """Read a JSONL, JSON, parquet or tar file, or a `datasets.Dataset`, and check every row.
 
-    Image paths are relative to `image_root`, by default the file's own folder. `check_images` opens each image and
-    reads its header. With `on_bad="skip"` refused rows are left out, up to the share `max_bad` of all rows (a number
-    of rows where it is 1 or more). `no_markers` overrides what zero markers with images mean in the format.
+    `path` may also be a list of such files. Image paths are relative to `image_root`, by default each file's folder.
+    `check_images` opens each image and reads its header. With `on_bad="skip"` refused rows are left out, up to the
+    share `max_bad` of all rows (a number of rows where it is 1 or more). `no_markers` overrides what zero markers with
+    images mean in the format. A LLaMA-Factory `dataset_info.json` is found beside the file, or named.
     Raises DataError, whose message names file:line, the id and the remedy.
     """
     rows = open_rows(path, split=split)
-    root = Path(image_root) if image_root is not None else rows.folder
-    reader = row_reader(root=root, format=format, dialect=dialect, no_markers=no_markers)
+    reader = row_reader(
+        root=None if image_root is None else Path(image_root),
+        format=format,
+        dialect=dialect,
+        no_markers=no_markers,
+        dataset_info=dataset_info,
+    )
     kept, bad = array("q"), []
     limit = max_bad if max_bad >= 1 else max_bad * len(rows)
     for index in range(len(rows)):
@@ -95,18 +104,22 @@ def read_examples(
 
 def row_reader(
     *,
-    root: Path,
+    root: Path | None = None,
     format: str = "auto",
     dialect: str = "image",
     no_markers: Literal["error", "first"] | None = None,
+    dataset_info: Path | None = None,
 ) -> Callable[[Row], Example]:
     """A function from a row to its example, for one format or, with "auto", each row by its columns."""
     if format != "auto" and format not in FORMATS:
         raise ValueError(f"expected format to be auto or one of {', '.join(FORMATS)}, got {format!r}")
 
+    columns_of = ColumnNames(dataset_info)
+
     def read(row: Row) -> Example:
         try:
-            record = read_record(row.values, format=format)
+            columns = columns_of(row) if format in ("auto", "sharegpt") else None
+            record = read_record(row.values, format=format, columns=columns)
         except RowError as error:
             sample = row.values.get("id")
             name = None if sample is None else str(sample)
@@ -118,8 +131,10 @@ def row_reader(
     return read
 
 
-def read_record(values: Mapping[str, Any], *, format: str = "auto") -> Record:
+def read_record(values: Mapping[str, Any], *, format: str = "auto", columns: Columns | None = None) -> Record:
     """A row's values as a record; RowError where they do not have the format's shape."""
+    if columns is not None:
+        return sharegpt.read(values, columns=columns)
     return FORMATS[detect(values) if format == "auto" else format](values)
 
 

@@ -13,11 +13,15 @@ from triptych_data.example import ArchiveMember
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row and where it stands; `members` are the images packed beside it (tar shards)."""
+    """One row and where it stands.
+
+    Relative image paths start in `folder` unless an image root is given; `members` are images packed beside the row.
+    """
 
     values: Mapping[str, Any]
     file: str
     line: int
+    folder: Path
     members: Mapping[str, ArchiveMember] | None = None
 
     @property
@@ -27,10 +31,7 @@ class Row:
 
 
 class Rows(Protocol):
-    """Numbered rows, read on demand; `folder` is where relative image paths start unless an image root is given."""
-
-    @property
-    def folder(self) -> Path: ...
+    """Numbered rows, read on demand."""
 
     @property
     def file(self) -> str: ...

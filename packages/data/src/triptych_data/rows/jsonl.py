@@ -23,7 +23,6 @@ class JsonlRows:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = str(path)
-        self.folder = path.parent
         self._offsets, self._lines, self._end = _index_lines(path)
         self._opened: int | None = None
 
@@ -38,7 +37,7 @@ class JsonlRows:
         number = self._lines[index]
         is_last = index + 1 == len(self._offsets) and not line.endswith(b"\n")
         values = parse_row(line, file=self.file, line=number, unfinished=is_last)
-        return Row(values=values, file=self.file, line=number)
+        return Row(values=values, file=self.file, line=number, folder=self.path.parent)
 
     def __iter__(self) -> Iterator[Row]:
         return (self.row(index) for index in range(len(self)))
@@ -135,7 +134,6 @@ class JsonArrayRows:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = str(path)
-        self.folder = path.parent
         try:
             self._text = path.read_bytes().removeprefix(_BOM).decode()
         except UnicodeDecodeError as error:
@@ -156,7 +154,7 @@ class JsonArrayRows:
         start, stop = self._spans[2 * index], self._spans[2 * index + 1]
         line = self._lines[index]
         values = parse_row(self._text[start:stop].encode(), file=self.file, line=line)
-        return Row(values=values, file=self.file, line=line)
+        return Row(values=values, file=self.file, line=line, folder=self.path.parent)
 
     def __iter__(self) -> Iterator[Row]:
         return (self.row(index) for index in range(len(self)))

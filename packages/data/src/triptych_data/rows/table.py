@@ -27,7 +27,7 @@ class TableRows:
                 remedy="load an iterable dataset with streaming=False, or pass the file's path",
             )
         self.file = file or str(dataset.info.dataset_name or "dataset")
-        self.folder = folder or Path()
+        self._folder = folder or Path()
         self._fingerprint = dataset._fingerprint
         self._dataset = dataset.with_format(None)
         features = undecoded(dataset.features, datasets)
@@ -39,7 +39,7 @@ class TableRows:
 
     def row(self, index: int, /) -> Row:
         """Row `index` from 0."""
-        return Row(values=self._dataset[index], file=self.file, line=index + 1)
+        return Row(values=self._dataset[index], file=self.file, line=index + 1, folder=self._folder)
 
     def fingerprint(self) -> str:
         """The dataset's own digest of its history."""
@@ -57,3 +57,31 @@ def undecoded(feature: Any, datasets: Any) -> Any:
     if isinstance(feature, datasets.List):
         return datasets.List(undecoded(feature.feature, datasets), length=feature.length)
     return feature
+
+
+def read_parquet(path: Path) -> TableRows:
+    """The rows of a parquet file, through the `datasets` cache."""
+    import datasets
+
+    try:
+        table = datasets.Dataset.from_parquet(str(path))
+    except Exception as error:  # pyarrow and datasets each have their own
+        reason = f"not a readable parquet file ({' '.join(str(error).split())})"
+        raise DataError(reason, source=str(path), remedy="write the file again", kind="corrupt") from error
+    return TableRows(table, file=str(path), folder=path.parent)
+
+
+def load_table(name: str, *, split: str) -> TableRows:
+    """A dataset saved with `save_to_disk`, a local dataset folder, or one on the hub."""
+    import datasets
+
+    folder = Path(name)
+    saved = (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+    try:
+        table = datasets.load_from_disk(name) if saved else datasets.load_dataset(name, split=split)
+        if isinstance(table, datasets.DatasetDict):
+            table = table[split]
+    except Exception as error:  # a missing folder, split, network or permission: each library has its own kind
+        reason = f"cannot be loaded as a dataset with split {split!r} ({' '.join(str(error).split())})"
+        raise DataError(reason, source=name, remedy="correct the path or the split", kind="missing") from error
+    return TableRows(table, file=name, folder=folder if folder.is_dir() else None)

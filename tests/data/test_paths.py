@@ -1,0 +1,137 @@
+"""Paths stay beneath their root, in the kernel's way and in the portable one, while links are swapped."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import triptych_data.paths as paths
+from triptych_data import ImageError
+from triptych_data.paths import has_openat2, open_beneath
+
+
+@pytest.fixture(params=["openat2", "portable"])
+def way(request, monkeypatch) -> str:
+    if request.param == "portable":
+        monkeypatch.setattr(paths, "has_openat2", lambda: False)
+    elif not has_openat2():
+        pytest.skip("this kernel has no openat2")
+    return request.param
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    (tmp_path / "root" / "sub").mkdir(parents=True)
+    (tmp_path / "root" / "sub" / "good").write_text("good")
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "good").write_text("secret")
+    return tmp_path
+
+
+def read(root: Path, path: str, **options) -> str:
+    with os.fdopen(open_beneath(root, path, **options)) as stream:
+        return stream.read()
+
+
+@pytest.mark.parametrize("path", ["sub/good", "./sub/../sub/good", "sub//good"])
+def test_what_lies_beneath_is_read(tree, way, path):
+    assert read(tree / "root", path) == "good"
+    assert read(tree / "root", str(tree / "root" / path)) == "good"
+
+
+def test_links_inside_are_followed_and_links_outside_are_not(tree, way):
+    (tree / "root" / "inner").symlink_to("sub/good")
+    (tree / "root" / "outer").symlink_to("../secret/good")
+    (tree / "root" / "absolute").symlink_to(tree / "secret" / "good")
+    (tree / "root" / "folder").symlink_to("../secret")
+    assert read(tree / "root", "inner") == "good"
+    for path in ("outer", "absolute", "folder/good", "../secret/good", "sub/../../secret/good", "/etc/passwd"):
+        with pytest.raises(ImageError, match="leads out of the image root") as caught:
+            read(tree / "root", path)
+        assert caught.value.kind == "escape"
+    for path in ("outer", "absolute", "folder/good", "../secret/good", str(tree / "secret" / "good")):
+        assert read(tree / "root", path, allow_outside=[tree / "secret"]) == "secret"
+
+
+def test_a_folder_with_a_similar_name_is_not_the_root(tree, way):
+    (tree / "root-2").mkdir()
+    (tree / "root-2" / "x").write_text("x")
+    with pytest.raises(ImageError, match="leads out"):
+        read(tree / "root", "../root-2/x")
+
+
+def test_the_root_itself_may_be_a_link(tree, way):
+    (tree / "alias").symlink_to("root")
+    assert read(tree / "alias", "sub/good") == "good"
+    assert read(tree / "alias", str(tree / "root" / "sub" / "good")) == "good"
+
+
+def test_a_hub_cache_reaches_its_blobs_and_nothing_else(tree, way):
+    repository = tree / "hub" / "datasets--a--b"
+    snapshot = repository / "snapshots" / "rev" / "images"
+    (repository / "blobs").mkdir(parents=True)
+    (repository / "blobs" / "abc").write_text("blob")
+    snapshot.mkdir(parents=True)
+    (snapshot / "x").symlink_to("../../../blobs/abc")
+    (snapshot / "bad").symlink_to(tree / "secret" / "good")
+    assert read(snapshot, "x") == "blob"
+    with pytest.raises(ImageError, match="leads out"):
+        read(snapshot, "bad")
+    with pytest.raises(ImageError, match="leads out"):
+        read(snapshot, "../../../../../secret/good")
+
+
+def test_too_large_and_unreadable_files_say_so(tree, way):
+    with pytest.raises(ImageError, match="expected at most 3 bytes, got 4"):
+        read(tree / "root", "sub/good", max_bytes=3)
+    with pytest.raises(ImageError, match="this is a folder"):
+        read(tree / "root", "sub")
+    with pytest.raises(ImageError, match="no such file below"):
+        read(tree / "root", "sub/good/deeper")
+
+
+@pytest.mark.parametrize("target", ["file", "folder"])
+def test_a_link_swapped_while_it_is_read_never_leads_out(tree, way, target):
+    """Another process flips a link between inside and outside; whatever is opened lies inside."""
+    link = tree / "root" / "link"
+    inside, outside = ("sub/good", "../secret/good") if target == "file" else ("sub", "../secret")
+    path = "link" if target == "file" else "link/good"
+    stop = threading.Event()
+
+    def flip() -> None:
+        while not stop.is_set():
+            for where in (inside, outside):
+                spare = tree / "spare"
+                spare.symlink_to(where)
+                os.replace(spare, link)
+
+    link.symlink_to(inside)
+    flipper = threading.Thread(target=flip)
+    flipper.start()
+    try:
+        seen = {"good": 0, "refused": 0}
+        for _ in range(3000):
+            try:
+                assert read(tree / "root", path) == "good"
+                seen["good"] += 1
+            except ImageError as error:
+                if error.kind not in ("escape", "missing"):
+                    raise
+                seen["refused"] += 1
+    finally:
+        stop.set()
+        flipper.join()
+    assert seen["good"] > 0
+    assert seen["refused"] > 0
+
+
+def test_no_descriptor_is_left_by_success_or_failure(tree, way):
+    before = len(os.listdir("/proc/self/fd"))
+    for path in ("sub/good", "gone", "sub", "../secret/good") * 5:
+        try:
+            read(tree / "root", path)
+        except ImageError:
+            continue
+    assert len(os.listdir("/proc/self/fd")) == before

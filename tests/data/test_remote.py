@@ -1,0 +1,58 @@
+"""Images at addresses: refused unless allowed, cached within a bound, errors told apart."""
+
+from __future__ import annotations
+
+import fsspec
+import pytest
+from triptych_data import DataError, ImageError, ImagePolicy, ImageSource, load_image, read_examples
+
+
+@pytest.fixture
+def store(draw, encode):
+    """An object store in memory with three pictures."""
+    files = fsspec.filesystem("memory")
+    for index in range(3):
+        with files.open(f"/bucket/{index}.png", "wb") as stream:
+            stream.write(encode(draw(40, 30, seed=index)))
+    yield files
+    files.rm("/bucket", recursive=True)
+
+
+def test_addresses_are_refused_by_default(store, write_jsonl):
+    path = write_jsonl([{"prompt": "<image>", "images": ["memory://bucket/0.png"]}])
+    with pytest.raises(DataError, match="addresses are not read; download the image, or allow it with allow_remote"):
+        read_examples(path)
+    examples = read_examples(path, policy=ImagePolicy(allow_remote=True))
+    assert load_image(examples[0].images[0], policy=ImagePolicy(allow_remote=True)).size == (40, 30)
+
+
+def test_what_was_read_is_served_from_the_cache_within_its_bound(store, tmp_path):
+    size = store.size("/bucket/0.png")
+    policy = ImagePolicy(allow_remote=True, cache_dir=tmp_path / "cache", cache_bytes=2 * size + size // 2)
+    sources = [ImageSource(ref=f"memory://bucket/{index}.png") for index in range(3)]
+    first = [load_image(source, policy=policy).tobytes() for source in sources]
+    held = list((tmp_path / "cache").glob("??/*"))
+    assert len(held) == 2
+    assert sum(path.stat().st_size for path in held) <= policy.cache_bytes
+    store.rm("/bucket/2.png")
+    assert load_image(sources[2], policy=policy).tobytes() == first[2]  # from the cache
+    store.rm("/bucket/0.png")
+    with pytest.raises(ImageError, match="no such object") as caught:
+        load_image(sources[0], policy=policy)
+    assert caught.value.kind == "missing"
+    with store.open("/bucket/0.png", "wb") as stream:  # for the fixture's clean-up
+        stream.write(b"x")
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_the_copy(store, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    policy = ImagePolicy(allow_remote=True, cache_dir=tmp_path / "file")
+    assert load_image(ImageSource(ref="memory://bucket/1.png"), policy=policy).size == (40, 30)
+
+
+def test_an_unknown_kind_of_address_and_a_large_object_say_so(store):
+    with pytest.raises(ImageError, match="cannot be opened .*install the fsspec file system") as caught:
+        load_image(ImageSource(ref="nosuch://bucket/1.png"), policy=ImagePolicy(allow_remote=True))
+    assert caught.value.kind == "remote"
+    with pytest.raises(ImageError, match="expected at most 10 bytes"):
+        load_image(ImageSource(ref="memory://bucket/1.png"), policy=ImagePolicy(allow_remote=True, max_file_bytes=10))
