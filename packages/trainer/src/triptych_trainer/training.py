@@ -60,20 +60,14 @@ def train_model(
         )
         with reporter.stage(stage, config.grpo.max_steps if config.grpo.max_steps > 0 else None) as bar:
             progress = StepProgress(bar)
-            table = ExampleTable([*examples, *held_out])
-            writer = rollout_writer(table.examples, rewards, config) if config.run.rollouts else None
-            trainer = MultiImageGRPOTrainer(
+            trainer = build_trainer(
                 model,
-                rewards,
-                args=config.grpo,
-                table=table,
+                preparer,
+                table=ExampleTable([*examples, *held_out]),
                 num_train=len(examples),
-                preparer=preparer,
-                group_sharing=config.run.group_sharing,
-                vision_learning_rate=config.run.vision_learning_rate,
-                on_rollouts=writer.record if writer else None,
-                callbacks=[progress, *([FreshReport(Path(config.grpo.output_dir))] if writer else [])],
-                peft_config=adapter_config(config.model, model, freeze_vision=config.run.freeze_vision_modules),
+                rewards=rewards,
+                config=config,
+                callbacks=[progress],
             )
             trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
             trainer.train(resume_from_checkpoint=resume_folder(config))
@@ -83,6 +77,43 @@ def train_model(
     finally:
         loader.close()
         gc.collect()
+
+
+def build_trainer(
+    model: torch.nn.Module,
+    preparer: PromptPreparer,
+    *,
+    table: ExampleTable,
+    num_train: int,
+    rewards: Sequence[Callable[..., Any]],
+    config: RunConfig,
+    callbacks: Sequence[TrainerCallback],
+) -> MultiImageGRPOTrainer:
+    """Build the trainer that a command line describes.
+
+    Raises:
+        UsageError: TRL or transformers refuses a combination of options, with their own explanation.
+    """
+    run, output = config.run, Path(config.grpo.output_dir)
+    writer = rollout_writer(table.examples, rewards, config) if run.rollouts else None
+    try:
+        return MultiImageGRPOTrainer(
+            model,
+            rewards,
+            args=config.grpo,
+            table=table,
+            num_train=num_train,
+            preparer=preparer,
+            group_sharing=run.group_sharing,
+            vision_learning_rate=run.vision_learning_rate,
+            on_rollouts=writer.record if writer else None,
+            callbacks=[*callbacks, *([FreshReport(output)] if writer else [])],
+            peft_config=adapter_config(config.model, model, freeze_vision=run.freeze_vision_modules),
+        )
+    except ValueError as error:
+        if type(error) is not ValueError:  # ours, and already a sentence for the user
+            raise
+        raise UsageError(" ".join(str(error).split())) from error
 
 
 def resume_folder(config: RunConfig) -> str | None:
@@ -117,7 +148,7 @@ def rollout_writer(
         config.grpo.output_dir,
         examples=examples,
         rank=config.grpo.process_index,
-        weights=dict(zip(names, weights, strict=True)),
+        weights=dict(zip(names, weights, strict=False)),  # TRL checks their number
     )
 
 
