@@ -14,8 +14,14 @@ from triptych_trainer.sharing import GroupBatch
 
 IMAGE, START, END = 90, 91, 92
 TEXT: dict[str, Any] = {
-    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 1024, "pad_token_id": 0,
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "pad_token_id": 0,
 }
 QWEN_SPECIAL = {
     "image_token_id": IMAGE,
@@ -25,8 +31,13 @@ QWEN_SPECIAL = {
 }
 MROPE = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
 VIT = {
-    "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "image_size": 16, "patch_size": 4, "num_channels": 3,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 16,
+    "patch_size": 4,
+    "num_channels": 3,
 }
 
 
@@ -63,18 +74,56 @@ def qwen3_vl_moe() -> torch.nn.Module:
 
 def _qwen3_vision() -> dict[str, Any]:
     return {
-        "depth": 3, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 32,
-        "patch_size": 2, "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 16,
+        "depth": 3,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+        "patch_size": 2,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "num_position_embeddings": 16,
         "deepstack_visual_indexes": [0, 1],
     }
+
+
+def qwen3_5() -> torch.nn.Module:
+    linear = {
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_conv_kernel_dim": 4,
+    }
+    config = hf.Qwen3_5Config(
+        text_config={
+            **TEXT,
+            **linear,
+            "num_hidden_layers": 3,
+            "head_dim": 8,
+            "rope_parameters": {**MROPE, "partial_rotary_factor": 1.0},
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+        },
+        vision_config={k: v for k, v in _qwen3_vision().items() if k != "deepstack_visual_indexes"},
+        tie_word_embeddings=False,
+        **QWEN_SPECIAL,
+    )
+    return hf.Qwen3_5ForConditionalGeneration(config)
 
 
 def glm4v() -> torch.nn.Module:
     config = hf.Glm4vConfig(
         text_config={**TEXT, "rope_parameters": {**MROPE, "partial_rotary_factor": 1.0}},
         vision_config={
-            "depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 32,
-            "patch_size": 2, "spatial_merge_size": 2, "temporal_patch_size": 2, "image_size": 16,
+            "depth": 2,
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "patch_size": 2,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "image_size": 16,
         },
         image_token_id=IMAGE,
         image_start_token_id=START,
@@ -185,6 +234,7 @@ def onevision_stock(inputs: dict[str, torch.Tensor], count: int) -> dict[str, to
 CASES: dict[str, Case] = {
     "qwen3_vl": Case(build=qwen3_vl, image=qwen_image),
     "qwen3_vl_moe": Case(build=qwen3_vl_moe, image=qwen_image),
+    "qwen3_5": Case(build=qwen3_5, image=qwen_image),
     "glm4v": Case(build=glm4v, image=qwen_image),
     "internvl": Case(build=internvl, image=internvl_image),
     "llava": Case(build=llava, image=one_tile(16)),

@@ -3,8 +3,17 @@
 `family_of(model)` picks one from the table; `docs/add-a-family.md` shows how to write one.
 """
 
-from triptych_trainer.families.family import Family
+from triptych_trainer.families.family import Family, SharingPath
 from triptych_trainer.families.features import ImageFeatures, ImageInputs, Placement
 from triptych_trainer.families.table import FAMILIES, UnknownFamilyError, family_of
 
-__all__ = ["FAMILIES", "Family", "ImageFeatures", "ImageInputs", "Placement", "UnknownFamilyError", "family_of"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "ImageFeatures",
+    "ImageInputs",
+    "Placement",
+    "SharingPath",
+    "UnknownFamilyError",
+    "family_of",
+]

@@ -8,6 +8,7 @@ from triptych_trainer.families.family import Family
 from triptych_trainer.families.gemma3 import Gemma3Family
 from triptych_trainer.families.glm4v import Glm4vFamily
 from triptych_trainer.families.llava import LlavaFamily
+from triptych_trainer.families.qwen3_5 import Qwen35Family
 from triptych_trainer.families.qwen3_vl import Qwen3VLFamily
 from triptych_trainer.families.qwen_vl import QwenVLFamily
 from triptych_trainer.families.tiles import InternVLFamily, LlavaOnevisionFamily, SmolVLMFamily
@@ -15,6 +16,7 @@ from triptych_trainer.families.tiles import InternVLFamily, LlavaOnevisionFamily
 FAMILIES: tuple[Family, ...] = (
     QwenVLFamily(),
     Qwen3VLFamily(),
+    Qwen35Family(),
     InternVLFamily(),
     Glm4vFamily(),
     LlavaFamily(),

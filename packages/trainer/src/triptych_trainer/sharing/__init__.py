@@ -15,11 +15,12 @@ Recipe (all functions are free of TRL; `model` is the policy as the loop calls i
 - No-grad passes (old policy, reference) and frozen towers: `features = encode_images(model, batch.images)` once, then
   `shared_logps(..., features=features)` in every pass. A trainable tower: leave `features=None` in the policy pass;
   it then runs inside the wrapped model's forward, as DDP, FSDP and ZeRO need.
-- `checked = CheckedLogps()` once per trainer, then `checked(model, batch, ...)` instead of `shared_logps`: the first call
+- `checked = CheckedLogps()` once per trainer, then `checked(model, batch, ...)` for `shared_logps`: the first call
   for a model compares both passes on a small sample (all ranks decide together) and falls back with one warning.
 - `plain_logps` takes the same arguments and replicates rows: the oracle and the fallback (`family.path == "plain"`).
 - `fused_lm_head=True` scores through TRL's `add_fused_lm_head` forward (worth it on CUDA: no logits in memory; on
   the CPU that forward projects every position, so leave it off). Temperature and outputs are fixed when it is added.
+- Completions that do not fit into memory at once: `two_phase_backward(model, batch, loss_of=..., rows_per_slice=8)`.
 - Gradient checkpointing (either mode), autocast, LoRA and `disable_adapter()` work as around any other forward.
 - Wrap for training only; `restore(model)` takes the seams out again.
 """
@@ -27,9 +28,10 @@ Recipe (all functions are free of TRL; `model` is the policy as the loop calls i
 from triptych_trainer.families import ImageFeatures, ImageInputs
 from triptych_trainer.sharing.attention import IMPLEMENTATION, register_attention
 from triptych_trainer.sharing.batch import BatchError, GroupBatch
+from triptych_trainer.sharing.cache_pass import cached_logps, two_phase_backward
 from triptych_trainer.sharing.encode import encode_images
 from triptych_trainer.sharing.generate import shared_generate
-from triptych_trainer.sharing.logps import plain_logps, shared_logps
+from triptych_trainer.sharing.logps import plain_logps, shared_logps, sharing_path
 from triptych_trainer.sharing.passes import PASS_KWARG
 from triptych_trainer.sharing.seams import SeamError, is_prepared, prepare, restore
 from triptych_trainer.sharing.token_logps import token_logps
@@ -47,6 +49,7 @@ __all__ = [
     "ImageInputs",
     "SeamError",
     "SharingMismatchWarning",
+    "cached_logps",
     "compare",
     "encode_images",
     "is_prepared",
@@ -56,6 +59,8 @@ __all__ = [
     "restore",
     "shared_generate",
     "shared_logps",
+    "sharing_path",
     "token_logps",
+    "two_phase_backward",
     "unwrap",
 ]

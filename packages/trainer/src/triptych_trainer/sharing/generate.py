@@ -15,8 +15,8 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessor, Logits
 from triptych_trainer.families import Family, ImageFeatures
 from triptych_trainer.sharing.batch import BatchError, GroupBatch
 from triptych_trainer.sharing.layout import PaddedLayout, padded_layout, padded_positions
-from triptych_trainer.sharing.logps import prompt_positions
 from triptych_trainer.sharing.passes import PASS_KWARG, SharedPass
+from triptych_trainer.sharing.positions import prompt_positions
 from triptych_trainer.sharing.seams import prepare
 from triptych_trainer.sharing.unwrap import unwrap
 
@@ -66,7 +66,7 @@ def shared_generate(
     positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following).to(device)
     cache = _prefill(model, family, batch=batch, layout=layout, positions_ABT=positions_ABT, features=features)
     if cache is not None:
-        cache.batch_repeat_interleave(num_generations)
+        cache.reorder_cache(torch.arange(len(batch.prompts), device=device).repeat_interleave(num_generations))
     ids_BT = layout.ids.repeat_interleave(num_generations, 0).to(device)
     deltas_P = torch.tensor([after - len(ids) for after, ids in zip(following, batch.prompts, strict=True)])
     extras = family.continue_generation(
@@ -129,8 +129,8 @@ def _prefill(
     )
     if cache.get_seq_length() == 0:
         raise RuntimeError(
-            "the prompt's keys were not kept: gradient checkpointing drops caches in training mode; disable it while "
-            "generating (model.gradient_checkpointing_disable(), trl's unwrap_model_for_generation) or call model.eval()"
+            "the prompt's keys were not kept: gradient checkpointing drops caches in training mode; disable it "
+            "while generating (gradient_checkpointing_disable(), or trl's unwrap_model_for_generation) or call eval()"
         )
     return cache
 

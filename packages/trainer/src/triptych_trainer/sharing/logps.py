@@ -6,10 +6,13 @@ from typing import Any
 
 import torch
 
-from triptych_trainer.families import Family, ImageFeatures
+from triptych_trainer.families import ImageFeatures, SharingPath, family_of
 from triptych_trainer.sharing.batch import BatchError, GroupBatch
+from triptych_trainer.sharing.cache_pass import cached_logps
 from triptych_trainer.sharing.layout import packed_layout, packed_positions, padded_layout, padded_positions
 from triptych_trainer.sharing.passes import PASS_KWARG, SharedPass
+from triptych_trainer.sharing.positions import prompt_positions
+from triptych_trainer.sharing.prefix_cache import uses_reentrant_checkpointing
 from triptych_trainer.sharing.seams import prepare
 from triptych_trainer.sharing.token_logps import token_logps
 from triptych_trainer.sharing.unwrap import unwrap
@@ -42,7 +45,11 @@ def shared_logps(
         same shape or None. Rows are prompt-major.
     """
     family = prepare(model)
-    if family.path != "packed":
+    path = sharing_path(model)
+    if path == "cache":
+        logps, entropies = cached_logps(model, batch, temperature=temperature, features=features, width=width)
+        return logps, entropies if compute_entropy else None
+    if path == "plain":
         return plain_logps(
             model,
             batch,
@@ -88,6 +95,14 @@ def shared_logps(
     if entropies_K is None:
         raise ValueError('no entropies: the fused head was added without outputs=("log_probs", "entropy")')
     return logps, entropies_K.new_zeros(shape).index_put(where, entropies_K)
+
+
+def sharing_path(model: torch.nn.Module) -> SharingPath:
+    """How `shared_logps` would score `model` now: its family's path, or plain where the settings rule that out."""
+    path = family_of(unwrap(model)).path
+    if path == "cache" and torch.is_grad_enabled() and uses_reentrant_checkpointing(model):
+        return "plain"
+    return path
 
 
 def plain_logps(
@@ -142,15 +157,6 @@ def plain_logps(
         return torch.nn.functional.pad(values.view(num_rows, columns).masked_fill(~mask, 0.0), (0, extra))
 
     return shape(logps), shape(entropies) if compute_entropy else None
-
-
-def prompt_positions(family: Family, inner: torch.nn.Module, batch: GroupBatch) -> tuple[list[torch.Tensor], list[int]]:
-    """Per prompt: position ids `[A, L_p]`, and the position of the first completion token."""
-    pairs = [
-        family.positions(inner, ids, spans=batch.spans[p], images=batch.images_of(p))
-        for p, ids in enumerate(batch.prompts)
-    ]
-    return [positions for positions, _ in pairs], [following for _, following in pairs]
 
 
 def _selected(

@@ -1,0 +1,105 @@
+"""The prompt-cache pass and the two-phase backward against the stock forward: values and all gradients."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from triptych_trainer.sharing import cached_logps, shared_logps, sharing_path, two_phase_backward
+
+TOLERANCE = 1e-5
+IMAGES = (2, 0, 1)
+LENGTHS = ((5, 3, 1), (1, 1), (2, 9))
+
+
+@pytest.fixture(scope="module", params=["qwen3_5", "gemma3", "qwen3_vl"])
+def case(request, lab, zoo):
+    """(family, stock model, batch, expected values, expected gradients, loss weights)."""
+    stock = zoo.build_model(request.param, lab).train()
+    batch = zoo.build_batch(request.param, images=IMAGES, lengths=LENGTHS)
+    expected = lab.stock_logps(stock, batch, inputs_of=partial(zoo.stock_image_inputs, request.param))
+    lab.weighted_loss(*expected).backward()
+    return stock, batch, [value.detach() for value in expected], lab.gradients(stock)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_cached_pass_equals_the_stock_forward(lab, case, checkpointing):
+    stock, batch, expected, gradients = case
+    model = copy.deepcopy(stock)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    got = cached_logps(model, batch)
+    lab.weighted_loss(*got).backward()
+    for value, reference in zip(got, expected, strict=True):
+        assert (value - reference).abs().max() < TOLERANCE
+    lab.assert_same_gradients(lab.gradients(model), gradients, tolerance=TOLERANCE)
+
+
+@pytest.mark.parametrize("rows_per_slice", [1, 3, 100])
+def test_two_phase_backward_accumulates_the_same_gradients(lab, case, rows_per_slice):
+    stock, batch, expected, gradients = case
+    model = copy.deepcopy(stock)
+    weights = [torch.linspace(-1.0, 2.0, expected[0].numel()).view_as(expected[0])]
+    weights.append(weights[0].flip(0) * 0.1)
+
+    def loss_of(rows, logps, entropies):
+        return (weights[0][rows] * logps).sum() + (weights[1][rows] * entropies).sum()
+
+    loss = two_phase_backward(model, batch, loss_of=loss_of, rows_per_slice=rows_per_slice)
+    assert abs(float(loss - lab.weighted_loss(*expected))) < 1e-3
+    lab.assert_same_gradients(lab.gradients(model), gradients, tolerance=TOLERANCE)
+
+
+def test_reentrant_checkpointing_is_refused_and_the_hybrid_falls_back_to_the_plain_pass(lab, zoo):
+    stock = zoo.build_model("qwen3_5", lab).train()
+    model = copy.deepcopy(stock)
+    batch = zoo.build_batch("qwen3_5", images=(1, 0), lengths=((3, 2), (4,)))
+    assert sharing_path(model) == "cache"
+    model.gradient_checkpointing_enable({"use_reentrant": True})
+    model.enable_input_require_grads()
+    assert sharing_path(model) == "plain"
+    with torch.no_grad():
+        assert sharing_path(model) == "cache"
+    with pytest.raises(ValueError, match="use_reentrant"):
+        cached_logps(model, batch)
+    expected = lab.stock_logps(stock, batch, inputs_of=partial(zoo.stock_image_inputs, "qwen3_5"))
+    lab.weighted_loss(*expected).backward()
+    got = shared_logps(model, batch, compute_entropy=True)
+    lab.weighted_loss(*got).backward()
+    assert (got[0] - expected[0]).abs().max() < TOLERANCE
+    lab.assert_same_gradients(lab.gradients(model), lab.gradients(stock), tolerance=TOLERANCE)
+
+
+def test_checkpointed_layers_are_left_as_they_were(lab, zoo):
+    model = zoo.build_model("qwen3_5", lab).train()
+    cached_logps(model, zoo.build_batch("qwen3_5", images=(1,), lengths=((3, 2),)))
+    assert not any("_can_checkpoint_with_cache" in vars(module) for module in model.modules())
+
+
+def test_two_phase_keeps_only_a_slice_of_activations(lab, zoo):
+    model = zoo.build_model("qwen3_vl", lab).train()
+    batch = zoo.build_batch("qwen3_vl", images=(1,), lengths=((30,) * 16,))
+    peaks = {}
+    for rows in (2, 16):
+        live, peak = [0], [0]
+
+        def pack(tensor, live=live, peak=peak):
+            live[0] += tensor.numel()
+            peak[0] = max(peak[0], live[0])
+            return _Counted(tensor, live)
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda counted: counted.tensor):
+            two_phase_backward(model, batch, loss_of=lambda rows, logps, _: logps.sum(), rows_per_slice=rows)
+        peaks[rows] = peak[0]
+    assert peaks[2] < peaks[16] / 3
+
+
+class _Counted:
+    """A saved tensor that leaves the count when autograd lets it go."""
+
+    def __init__(self, tensor, live):
+        self.tensor, self.live = tensor, live
+
+    def __del__(self):
+        self.live[0] -= self.tensor.numel()
