@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from triptych_trainer.report import RolloutGroup, RolloutImage, RolloutWriter, build_report, main
 from triptych_trainer.report.build import run_names, safe_json
-from triptych_trainer.report.payload import boxes_json, parts
+from triptych_trainer.report.payload import boxes_json, cites, parts
 from triptych_trainer.report.thumbnails import Thumbnails, data_uri
 from triptych_trainer.rewards import ImageInfo
 
@@ -162,6 +162,25 @@ def test_boxes_are_moved_into_the_pixels_that_the_model_saw():
     assert boxes_json("[20, 20, 40, 40]", [image], frame="source")[0]["corners"] == [10, 10, 20, 20]
     bare = ImageInfo(index=0, width=100, height=50)
     assert boxes_json("[20, 20, 40, 40]", [bare], frame="source")[0]["corners"] == [20, 20, 40, 40]
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("second", [1]),
+        ("image 2", [1]),
+        ("see images 1 and 9", [-1, 0]),
+        ("2", []),
+        ("2 pm", []),
+        ("red", []),
+        ('{"bbox_2d": [1, 2, 3, 4], "image": 2}', []),
+        ("", []),
+    ],
+)
+def test_what_counts_as_a_citation(answer, found):
+    images = [ImageInfo(index=k, width=8, height=8) for k in range(2)]
+    assert cites(answer, images) == found
+    assert cites(answer, []) == []
 
 
 def test_safe_json_cannot_end_a_script():

@@ -1,5 +1,6 @@
 """The groups of a run as the page's script wants them: plain JSON, with boxes and citations already read."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from triptych_trainer.rewards.completion import ANSWER_CLOSE, ANSWER_OPEN, THINK
 
 MOST_BOXES = 40
 LONGEST_TEXT = 20_000
+_IMAGE_WORD = re.compile(r"<image:|\b(?:images?|pictures?|photos?|figures?|screenshots?|pages?)\b", re.IGNORECASE)
 
 
 def group_json(
@@ -29,13 +31,15 @@ def group_json(
 ) -> dict[str, Any]:
     """Return one group as JSON values; coordinates of boxes are pixels of the image as the model saw it."""
     infos = image_infos(group)
+    expected = extract_answer(group.answer or "") or ""
     return {
         "step": group.step,
         "mode": group.mode,
         "id": group.sample_id,
         "source": group.source,
         "answer": group.answer,
-        "answerBoxes": boxes_json(group.answer or "", infos, frame=answer_frame),
+        "answerCites": cites(expected, infos),
+        "answerBoxes": boxes_json(expected, infos, frame=answer_frame),
         "prompt": [[role, list(pieces)] for role, pieces in group.prompt],
         "images": [
             {
@@ -73,7 +77,7 @@ def completion_json(
         "total": totals[k],
         "advantage": group.advantages[k],
         "boxes": boxes_json(answer, infos, frame=frame),
-        "cites": sorted(cited_images(answer, infos)) if mentions_images(answer) else [],
+        "cites": cites(answer, infos),
     }
 
 
@@ -107,9 +111,11 @@ def boxes_json(text: str, images: Sequence[ImageInfo], *, frame: Frame) -> list[
     return [_box_json(box, images, frame) for box in read_boxes(text, images=images).boxes[:MOST_BOXES]]
 
 
-def mentions_images(answer: str) -> bool:
-    """Say whether an answer speaks of images at all: a bare number or word is an answer, not a citation."""
-    return any(word in answer.lower() for word in ("image", "picture", "photo", "figure", "screenshot", "page"))
+def cites(answer: str, images: Sequence[ImageInfo]) -> list[int]:
+    """Return the images that an answer cites, -1 for one that is not there; a bare number is no citation."""
+    if not images or (any(char.isdigit() for char in answer) and not _IMAGE_WORD.search(answer)):
+        return []
+    return sorted(cited_images(answer, images))
 
 
 def image_infos(group: RolloutGroup) -> list[ImageInfo]:

@@ -50,6 +50,7 @@
     caption.append(element("b", "", "image " + (index + 1)));
     const words = [image.name, image.note, image.size[0] + " × " + image.size[1] + " px"].filter(Boolean);
     caption.append(" · " + words.join(" · "));
+    if (group.answerCites.includes(index)) caption.append(" ", element("span", "target", "expected"));
     caption.title = image.file;
     figure.append(caption);
     return figure;
