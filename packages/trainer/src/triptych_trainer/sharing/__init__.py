@@ -31,12 +31,13 @@ from triptych_trainer.sharing.batch import BatchError, GroupBatch
 from triptych_trainer.sharing.cache_pass import cached_logps, two_phase_backward
 from triptych_trainer.sharing.encode import encode_images
 from triptych_trainer.sharing.generate import shared_generate
-from triptych_trainer.sharing.logps import plain_logps, shared_logps, sharing_path
+from triptych_trainer.sharing.logps import plain_logps, shared_logps
 from triptych_trainer.sharing.passes import PASS_KWARG
+from triptych_trainer.sharing.paths import sharing_path, sharing_path_and_reason
 from triptych_trainer.sharing.seams import SeamError, is_prepared, prepare, restore
 from triptych_trainer.sharing.token_logps import token_logps
 from triptych_trainer.sharing.unwrap import unwrap
-from triptych_trainer.sharing.verify import Agreement, CheckedLogps, SharingMismatchWarning, compare
+from triptych_trainer.sharing.verify import Agreement, CheckedLogps, SharingWarning, compare
 
 __all__ = [
     "IMPLEMENTATION",
@@ -48,7 +49,7 @@ __all__ = [
     "ImageFeatures",
     "ImageInputs",
     "SeamError",
-    "SharingMismatchWarning",
+    "SharingWarning",
     "cached_logps",
     "compare",
     "encode_images",
@@ -60,6 +61,7 @@ __all__ = [
     "shared_generate",
     "shared_logps",
     "sharing_path",
+    "sharing_path_and_reason",
     "token_logps",
     "two_phase_backward",
     "unwrap",

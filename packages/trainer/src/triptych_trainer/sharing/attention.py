@@ -51,8 +51,9 @@ def group_shared_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    if kwargs.get("softcap") is not None:
-        raise ValueError("group-shared attention: this model caps its attention scores (softcap); use the plain pass")
+    for extra in ("softcap", "s_aux", "position_bias"):
+        if kwargs.get(extra) is not None:
+            raise ValueError(f"group-shared attention does not compute {extra!r}; use the plain pass for this model")
     window: int | None = kwargs.get("sliding_window")
     outputs: list[torch.Tensor] = []
     for index, group in enumerate(triptych_pass.layout.groups):

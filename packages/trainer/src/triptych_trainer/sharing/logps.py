@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from triptych_trainer.families import ImageFeatures, SharingPath, family_of
+from triptych_trainer.families import ImageFeatures
 from triptych_trainer.sharing.batch import BatchError, GroupBatch
 from triptych_trainer.sharing.cache_pass import cached_logps
 from triptych_trainer.sharing.layout import packed_layout, packed_positions, padded_layout, padded_positions
 from triptych_trainer.sharing.passes import PASS_KWARG, SharedPass
+from triptych_trainer.sharing.paths import sharing_path
 from triptych_trainer.sharing.positions import prompt_positions
-from triptych_trainer.sharing.prefix_cache import uses_reentrant_checkpointing
 from triptych_trainer.sharing.seams import prepare
 from triptych_trainer.sharing.token_logps import token_logps
 from triptych_trainer.sharing.unwrap import unwrap
@@ -95,14 +95,6 @@ def shared_logps(
     if entropies_K is None:
         raise ValueError('no entropies: the fused head was added without outputs=("log_probs", "entropy")')
     return logps, entropies_K.new_zeros(shape).index_put(where, entropies_K)
-
-
-def sharing_path(model: torch.nn.Module) -> SharingPath:
-    """How `shared_logps` would score `model` now: its family's path, or plain where the settings rule that out."""
-    path = family_of(unwrap(model)).path
-    if path == "cache" and torch.is_grad_enabled() and uses_reentrant_checkpointing(model):
-        return "plain"
-    return path
 
 
 def plain_logps(

@@ -20,6 +20,7 @@ from triptych_trainer.sharing.attention import IMPLEMENTATION, register_attentio
 from triptych_trainer.sharing.encode import encode, touch_tower, tower_is_trainable
 from triptych_trainer.sharing.merge import build_plan, image_sources
 from triptych_trainer.sharing.passes import PASS_KWARG, SharedPass
+from triptych_trainer.sharing.paths import sharing_path
 from triptych_trainer.sharing.sharded import is_sharded
 from triptych_trainer.sharing.unwrap import unwrap
 
@@ -40,7 +41,7 @@ def prepare(model: torch.nn.Module) -> Family:
     family = family_of(base)
     text = family.language_model(family.vision_language_model(base))
     check_seams(base, text=text)
-    if family.path == "packed" and text.config._attn_implementation != IMPLEMENTATION:
+    if sharing_path(base) == "packed" and text.config._attn_implementation != IMPLEMENTATION:
         register_attention()
         base.set_attn_implementation({"text_config": IMPLEMENTATION})
         if text.config._attn_implementation != IMPLEMENTATION:

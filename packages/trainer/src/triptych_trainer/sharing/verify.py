@@ -15,6 +15,7 @@ import torch.distributed as dist
 from triptych_trainer.families import ImageFeatures
 from triptych_trainer.sharing.batch import GroupBatch
 from triptych_trainer.sharing.logps import Result, plain_logps, shared_logps
+from triptych_trainer.sharing.paths import sharing_path_and_reason
 from triptych_trainer.sharing.unwrap import unwrap
 
 FLOAT32_TOLERANCE = 1e-3
@@ -24,8 +25,8 @@ HALF_TOLERANCE = 0.1
 _SAMPLE_TOKENS = 16
 
 
-class SharingMismatchWarning(UserWarning):
-    """The shared pass of a model disagrees with its plain pass; the plain pass is used from here on."""
+class SharingWarning(UserWarning):
+    """Prompts are not shared for this model: it cannot, or its shared pass disagreed with its plain pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,15 +64,21 @@ class CheckedLogps:
         """As `shared_logps`; the comparison takes `known_features` and then encodes nothing."""
         base = unwrap(model)
         if base not in self._paths:
-            known = {"features": known_features()} if known_features is not None else {}
-            agreement = compare(model, batch, **{**arguments, **known})
-            self._paths[base] = agreement.holds
-            if not agreement.holds:
-                warnings.warn(_message(base, agreement), SharingMismatchWarning, stacklevel=2)
+            self._paths[base] = self._check(model, base, batch, **arguments)
         if self._paths[base]:
             return shared_logps(model, batch, **arguments)
         arguments.pop("fused_lm_head", None)
         return plain_logps(model, batch, **arguments)
+
+    def _check(self, model: torch.nn.Module, base: torch.nn.Module, batch: GroupBatch, **arguments: Any) -> bool:
+        path, reason = sharing_path_and_reason(model)
+        if path == "plain":
+            warnings.warn(_no_sharing(base, str(reason)), SharingWarning, stacklevel=3)
+            return False
+        agreement = compare(model, batch, **arguments)
+        if not agreement.holds:
+            warnings.warn(_message(base, agreement), SharingWarning, stacklevel=3)
+        return agreement.holds
 
 
 @torch.no_grad()
@@ -125,6 +132,10 @@ def _tolerance(model: torch.nn.Module) -> float:
     half = torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu")
     half = half or any(p.dtype in (torch.bfloat16, torch.float16) for p in unwrap(model).parameters())
     return HALF_TOLERANCE if half else FLOAT32_TOLERANCE
+
+
+def _no_sharing(base: torch.nn.Module, reason: str) -> str:
+    return f"prompts of {type(base).__name__} are computed once per completion: {reason}; slower, and as right"
 
 
 def _message(base: torch.nn.Module, agreement: Agreement) -> str:
