@@ -4,16 +4,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
 
 from triptych_trainer.engine import GroupEngine
 from triptych_trainer.groups import RowGroups, check_groups_on_ranks, group_order, split_batch
+from triptych_trainer.infos import image_infos
 from triptych_trainer.learning_rates import set_vision_learning_rate
 from triptych_trainer.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.refusals import check_options, check_router_loss
-from triptych_trainer.rewards import ImageInfo
+from triptych_trainer.resumable import ResumableGRPOTrainer
 from triptych_trainer.seams import check_seams
 from triptych_trainer.sharing import prepare
 from triptych_trainer.table import ExampleTable
@@ -21,11 +22,11 @@ from triptych_trainer.table import ExampleTable
 __all__ = ["MultiImageGRPOTrainer"]
 
 
-class MultiImageGRPOTrainer(GRPOTrainer):
+class MultiImageGRPOTrainer(ResumableGRPOTrainer):
     """TRL's GRPO trainer in which every prompt, with its images, is paid for once for all of its completions.
 
     Rows carry the number of their example; the images are decoded ahead by the preparer's loader, preprocessed once,
-    encoded once per pass, and merged at their spans. Losses, rewards, logging and checkpoints are TRL's own.
+    encoded once per pass, and merged at their spans. Losses, rewards and logging are TRL's own.
     """
 
     def __init__(
@@ -113,12 +114,19 @@ class MultiImageGRPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._rows = [row["example"] for row in inputs]
+        self.generation_rows = self._rows if self.model.training else []
         self.engine.forget()
         output = super()._generate_and_score_completions(inputs)
         output["example"] = torch.tensor(self._rows)
         if self.on_rollouts is not None:
             self.on_rollouts({**self._scored, "advantages": output["advantages"].tolist(), "rows": inputs})
         return output
+
+    def on_cycle_restored(self) -> None:
+        """Encode the images of the cycle under way as its generation did, in one call: the same numbers, to the bit."""
+        groups = RowGroups.of(self.generation_rows)
+        batch = groups.batch(self._prepared(groups.keys))
+        self.engine.encode_ahead(self.model_wrapped, batch, keys=groups.keys)
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [prepared.ids for prepared in self._prepared(self._rows)], None, {}
@@ -159,7 +167,7 @@ class MultiImageGRPOTrainer(GRPOTrainer):
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list, completions: list, completion_ids_list: list[list[int]]
     ) -> torch.Tensor:
-        infos = {row: self._image_infos(self.preparer(self.table.examples[row])) for row in set(self._rows)}
+        infos = {row: image_infos(self.preparer(self.table.examples[row])) for row in set(self._rows)}
         inputs = [{**row, "images": infos[row["example"]]} for row in inputs]
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         start = self.accelerator.process_index * len(prompts)
@@ -217,23 +225,3 @@ class MultiImageGRPOTrainer(GRPOTrainer):
 
     def _prepared(self, rows: Sequence[int]) -> list[PreparedPrompt]:
         return [self.preparer(self.table.examples[row]) for row in rows]
-
-    def _image_infos(self, prompt: PreparedPrompt) -> list[ImageInfo]:
-        bound = prompt.example.prompt
-        notes: dict[int, str | None] = {}
-        for image, annotation in zip(bound.image_order, bound.annotations, strict=True):
-            notes[image] = notes.get(image) or annotation
-        return [
-            ImageInfo(
-                index=k,
-                name=source.name,
-                annotation=notes.get(k),
-                width=fed[1],
-                height=fed[0],
-                source_width=size[1],
-                source_height=size[0],
-            )
-            for k, (source, fed, size) in enumerate(
-                zip(prompt.example.images, prompt.fed_sizes, prompt.image_sizes, strict=True)
-            )
-        ]

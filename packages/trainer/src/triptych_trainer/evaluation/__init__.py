@@ -1,0 +1,6 @@
+"""``triptych eval``: how well a model answers held-out prompts, and on which of them it does not."""
+
+from triptych_trainer.evaluation.command import main
+from triptych_trainer.evaluation.scores import Mean, ScoredRow, breakdowns, mean_interval
+
+__all__ = ["Mean", "ScoredRow", "breakdowns", "main", "mean_interval"]

@@ -1,0 +1,199 @@
+"""The command line of ``triptych eval``."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from transformers import GenerationConfig
+from triptych_data import ImageLoader, read_examples
+from trl import ModelConfig
+
+from triptych_trainer.arguments import UsageError
+from triptych_trainer.evaluation.generate import score_examples
+from triptych_trainer.evaluation.page import evaluation_page
+from triptych_trainer.evaluation.scores import Mean, ScoredRow, breakdowns
+from triptych_trainer.loading import load_model, load_processor
+from triptych_trainer.prepare import PromptPreparer
+from triptych_trainer.progress import Reporter
+from triptych_trainer.table import ExampleTable
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``triptych eval``; return 0, or 2 after one line that says what is wrong."""
+    from triptych_trainer.run import REFUSALS, quiet_libraries
+
+    options = _parser().parse_args(argv)
+    reporter = Reporter(quiet=options.quiet)
+    quiet_libraries()
+    try:
+        scored = {"model": _evaluate(options.model, options, name="model", reporter=reporter)}
+        if options.base:
+            scored["base"] = _evaluate(options.base, options, name="base", reporter=reporter)
+    except REFUSALS as error:
+        print(f"triptych eval: error: {error}", file=sys.stderr)
+        return 2
+    by = options.by or _short_columns(scored["model"])
+    sliced = {
+        name: breakdowns(rows, by=[column for column in by if column != options.position], position=options.position)
+        for name, rows in scored.items()
+    }
+    reporter.console.print(_table(sliced, rewards=list(scored["model"][0].scores)))
+    if options.json:
+        _write_json(options.json, scored, sliced, options)
+    if options.html:
+        evaluation_page(options.html, scored, sliced, title=f"{options.model} on {options.data}")
+        reporter.conclude(f"page: {options.html}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="triptych eval",
+        description="Generate answers to held-out prompts, score them, and say where a model does well and where not.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", required=True, help="model folder or hub id")
+    add("--base", help="a second model to set beside it, such as the one training began from")
+    add("--data", required=True, help="held-out data file")
+    add("--image_root", help="folder that image paths are relative to")
+    add("--data_format", default="auto", help="name of the data format (default: told by content)")
+    add("--reward", nargs="+", default=["accuracy"], help="as for train (default: accuracy)")
+    add("--num_generations", type=int, default=1, help="completions per prompt (default: 1)")
+    add("--temperature", type=float, default=0.0, help="0 decodes greedily (default)")
+    add("--max_completion_length", type=int, default=256)
+    add("--batch_size", type=int, default=8, help="prompts at a time (default: 8)")
+    add("--limit", type=int, help="only the first rows")
+    add("--by", nargs="+", metavar="COLUMN", help="columns to slice by (default: those with few values)")
+    add("--position", metavar="COLUMN", help="column that says which image, from 1, the answer is about")
+    add("--min_pixels", type=int)
+    add("--max_pixels", type=int)
+    add("--dtype", default="auto")
+    add("--seed", type=int, default=0)
+    add("--trust_remote_code", action="store_true")
+    add("--json", type=Path, help="write every row and every mean here")
+    add("--html", type=Path, help="write a self-contained page here")
+    add("--quiet", action="store_true")
+    return parser
+
+
+def _evaluate(path: str, options: argparse.Namespace, *, name: str, reporter: Reporter) -> list[ScoredRow]:
+    from triptych_trainer.run import read_rewards
+
+    rewards = read_rewards(options.reward)
+    if not Path(options.data).exists() and "://" not in options.data:
+        raise UsageError(f"--data {options.data}: no such file (looked from {Path.cwd()})")
+    found = read_examples(options.data, image_root=options.image_root, format=options.data_format)
+    examples = found[: options.limit] if options.limit else list(found)
+    table = ExampleTable(examples)
+    for column in (*(options.by or ()), *([options.position] if options.position else ())):
+        if column not in table.extra_names:
+            known = ", ".join(table.extra_names) or "none"
+            raise UsageError(f"the data has no column {column!r} to slice by; its further columns are: {known}")
+    processor = load_processor(
+        path,
+        trust_remote_code=options.trust_remote_code,
+        min_pixels=options.min_pixels,
+        max_pixels=options.max_pixels,
+    )
+    model = load_model(path, ModelConfig(dtype=options.dtype), trust_remote_code=options.trust_remote_code)
+    if torch.accelerator.is_available():
+        model.to(torch.accelerator.current_accelerator())
+    model.eval()
+    torch.manual_seed(options.seed)
+    rows: list[ScoredRow] = []
+    with ImageLoader() as loader, reporter.stage(f"eval {name}", len(table)) as bar:
+        preparer = PromptPreparer(processor, loader=loader, keep=2 * options.batch_size)
+        for batch in score_examples(
+            model,
+            preparer,
+            table=table,
+            rewards=rewards,
+            generation=_generation(processor, model, options),
+            num_generations=options.num_generations,
+            batch_size=options.batch_size,
+        ):
+            rows += batch
+            bar.advance(len(batch), status=_status(rows))
+    return rows
+
+
+def _generation(processor: Any, model: Any, options: argparse.Namespace) -> GenerationConfig:
+    ends = model.generation_config.eos_token_id
+    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    ends += [processor.tokenizer.eos_token_id] * (processor.tokenizer.eos_token_id not in ends)
+    sampling: dict[str, Any] = {"do_sample": False}
+    if options.temperature > 0:
+        sampling = {"do_sample": True, "temperature": options.temperature, "top_k": 0, "top_p": 1.0}
+    pad = processor.tokenizer.pad_token_id
+    return GenerationConfig(
+        max_new_tokens=options.max_completion_length,
+        eos_token_id=ends,
+        pad_token_id=ends[0] if pad is None else pad,
+        **sampling,
+    )
+
+
+def _status(rows: Sequence[ScoredRow]) -> str:
+    parts = []
+    for name in rows[0].scores:
+        scored = [row.scores[name] or 0.0 for row in rows if row.scores[name] is not None]
+        parts.append(f"{name} {sum(scored) / len(scored):.3f}" if scored else f"{name} -")
+    return "  ".join(parts)
+
+
+def _short_columns(rows: Sequence[ScoredRow], *, at_most: int = 12) -> list[str]:
+    """Columns whose few text or number values make readable slices."""
+    chosen = []
+    for name in rows[0].columns if rows else ():
+        values = [row.columns[name] for row in rows]
+        plain = all(isinstance(value, (str, int)) or value is None for value in values)
+        if name != "answer" and plain and 1 < len(set(values)) <= at_most:
+            chosen.append(name)
+    return chosen
+
+
+def _table(sliced: dict[str, dict[str, dict[str, dict[str, Mean | None]]]], *, rewards: Sequence[str]) -> Table:
+    table = Table(title="mean and 95 % interval")
+    table.add_column("slice")
+    table.add_column("rows", justify="right")
+    names = [(run, reward) for reward in rewards for run in sliced]
+    for run, reward in names:
+        table.add_column(reward if len(sliced) == 1 else f"{reward}, {run}", justify="right")
+    first = sliced["model"]
+    for slicing, slices in first.items():
+        for key in slices:
+            cells = [sliced[run].get(slicing, {}).get(key, {}).get(reward) for run, reward in names]
+            size = max((cell.num_rows for cell in cells if cell), default=0)
+            shown = [f"{cell.mean:.3f} ({cell.low:.2f}-{cell.high:.2f})" if cell else "-" for cell in cells]
+            label = key if slicing == "all" else f"{slicing} = {key}"
+            table.add_row(label, str(size), *shown)
+        table.add_section()
+    return table
+
+
+def _write_json(path: Path, scored: Any, sliced: Any, options: argparse.Namespace) -> None:
+    content = {
+        "data": options.data,
+        "models": {name: getattr(options, name) for name in scored},
+        "slices": {
+            run: {
+                slicing: {
+                    key: {name: cell and dataclasses.asdict(cell) for name, cell in cells.items()}
+                    for key, cells in slices.items()
+                }
+                for slicing, slices in slicings.items()
+            }
+            for run, slicings in sliced.items()
+        },
+        "rows": {run: [dataclasses.asdict(row) for row in rows] for run, rows in scored.items()},
+    }
+    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")

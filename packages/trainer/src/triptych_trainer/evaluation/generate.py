@@ -1,0 +1,89 @@
+"""Completions of a model for held-out examples, scored; each prompt is prefilled once for all of its completions."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from triptych_trainer.engine import GroupEngine
+from triptych_trainer.evaluation.scores import ScoredRow
+from triptych_trainer.groups import RowGroups
+from triptych_trainer.infos import image_infos
+from triptych_trainer.prepare import PromptPreparer
+from triptych_trainer.table import ExampleTable
+
+__all__ = ["score_examples"]
+
+
+def score_examples(
+    model: torch.nn.Module,
+    preparer: PromptPreparer,
+    *,
+    table: ExampleTable,
+    rewards: Sequence[Callable[..., Any]],
+    generation: GenerationConfig,
+    num_generations: int,
+    batch_size: int,
+) -> Iterator[list[ScoredRow]]:
+    """Yield the scored rows of one batch of prompts after another, in the order of the table."""
+    engine = GroupEngine()
+    for start in range(0, len(table), batch_size):
+        indices = range(start, min(start + batch_size, len(table)))
+        for index in range(indices.stop, min(indices.stop + batch_size, len(table))):
+            preparer.prefetch(table.examples[index])
+        prompts = [preparer(table.examples[index]) for index in indices]
+        engine.forget()
+        groups = engine.generate(
+            model,
+            RowGroups.of(list(indices)).batch(prompts),
+            keys=list(indices),
+            group_sizes=[num_generations] * len(prompts),
+            generation_config=generation,
+        )
+        texts = [preparer.processor.tokenizer.batch_decode(group, skip_special_tokens=True) for group in groups]
+        columns = [{**table.row(index), "images": image_infos(p)} for index, p in zip(indices, prompts, strict=True)]
+        scores = _scores(rewards, columns=columns, texts=texts, ids=groups)
+        yield [
+            ScoredRow(
+                example_id=row["example_id"],
+                source=row["source"],
+                num_images=len(row["images"]),
+                columns={name: row[name] for name in (*table.extra_names, "answer")},
+                completions=tuple(group),
+                scores={name: _mean(values[k]) for name, values in scores.items()},
+            )
+            for k, (row, group) in enumerate(zip(columns, texts, strict=True))
+        ]
+
+
+def _scores(
+    rewards: Sequence[Callable[..., Any]],
+    *,
+    columns: Sequence[dict[str, Any]],
+    texts: Sequence[Sequence[str]],
+    ids: Sequence[Sequence[list[int]]],
+) -> dict[str, list[list[float | None]]]:
+    """Scores [rows][completions] by reward, from functions in TRL's convention."""
+    repeats = [len(group) for group in texts]
+    repeated = {
+        name: [row[name] for row, times in zip(columns, repeats, strict=True) for _ in range(times)]
+        for name in columns[0]
+        if name != "prompt"
+    }
+    prompts = [row["prompt"] for row, times in zip(columns, repeats, strict=True) for _ in range(times)]
+    completions = [[{"role": "assistant", "content": text}] for group in texts for text in group]
+    flat_ids = [list(entry) for group in ids for entry in group]
+    found = {}
+    for reward in rewards:
+        result = reward(prompts=prompts, completions=completions, completion_ids=flat_ids, **repeated)
+        values = iter(asyncio.run(result) if inspect.iscoroutine(result) else result)
+        found[reward.__name__] = [[next(values) for _ in range(times)] for times in repeats]
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    scored = [value for value in values if value is not None]
+    return sum(scored) / len(scored) if scored else None

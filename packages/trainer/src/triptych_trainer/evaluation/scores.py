@@ -1,0 +1,97 @@
+"""Means with confidence intervals, for all rows and for slices of them. Pure arithmetic."""
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Mean", "ScoredRow", "breakdowns", "mean_interval"]
+
+NORMAL_95 = 1.959963984540054
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mean:
+    """A mean over rows with its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredRow:
+    """One evaluated example: its columns, the completions, and each reward's mean over them (None: not scored)."""
+
+    example_id: str
+    source: str
+    num_images: int
+    columns: Mapping[str, Any]
+    completions: tuple[str, ...]
+    scores: Mapping[str, float | None]
+
+
+def mean_interval(values: Sequence[float]) -> Mean | None:
+    """Return the mean and its interval; None for no values.
+
+    Shares (every value 0 or 1) get Wilson's score interval, which stays within [0, 1] and says something at 0 and 1
+    (Wilson 1927); other values the normal interval of the mean.
+    """
+    n = len(values)
+    if not n:
+        return None
+    mean = math.fsum(values) / n
+    if all(value in (0.0, 1.0) for value in values):
+        z2 = NORMAL_95**2
+        centre = (mean + z2 / (2 * n)) / (1 + z2 / n)
+        half = NORMAL_95 / (1 + z2 / n) * math.sqrt(mean * (1 - mean) / n + z2 / (4 * n * n))
+        return Mean(mean=mean, low=max(0.0, centre - half), high=min(1.0, centre + half), num_rows=n)
+    variance = math.fsum((value - mean) ** 2 for value in values) / max(n - 1, 1)
+    half = NORMAL_95 * math.sqrt(variance / n)
+    return Mean(mean=mean, low=mean - half, high=mean + half, num_rows=n)
+
+
+def breakdowns(
+    rows: Sequence[ScoredRow], *, by: Sequence[str], position: str | None
+) -> dict[str, dict[str, dict[str, Mean | None]]]:
+    """Slice the rows and return ``{slicing: {slice: {reward: mean}}}``.
+
+    Slicings are ``all``, ``images`` (how many the prompt holds), every column of ``by``, and ``answer image`` where the
+    column ``position`` says which image, counted from 1, the answer is about.
+    """
+    slicings: dict[str, Callable[[ScoredRow], Hashable]] = {
+        "all": lambda row: "all",
+        "images": lambda row: row.num_images,
+        **{name: _column(name) for name in by},
+    }
+    if position is not None:
+        slicings["answer image"] = _column(position)
+    return {name: _means(rows, of) for name, of in slicings.items()}
+
+
+def _column(name: str) -> Callable[[ScoredRow], Hashable]:
+    def value(row: ScoredRow) -> Hashable:
+        found = row.columns.get(name)
+        return found if isinstance(found, (str, int)) else str(found) if found is not None else "(none)"
+
+    return value
+
+
+def _means(rows: Sequence[ScoredRow], of: Callable[[ScoredRow], Hashable]) -> dict[str, dict[str, Mean | None]]:
+    slices: dict[Hashable, list[ScoredRow]] = {}
+    for row in rows:
+        slices.setdefault(of(row), []).append(row)
+    names = list(rows[0].scores) if rows else []
+    return {
+        str(key): {
+            name: mean_interval([score for row in slices[key] if (score := row.scores[name]) is not None])
+            for name in names
+        }
+        for key in sorted(slices, key=_order)
+    }
+
+
+def _order(key: Hashable) -> tuple[int, float, str]:
+    text = str(key)
+    return (0, float(text), "") if text.lstrip("-").isdigit() else (1, 0.0, text)
