@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -93,22 +94,25 @@ def sentence_piece(specials: list[str], *, prefix: str, **names: Any) -> PreTrai
 
     "always" as in Llama (every stretch between special tokens), "first" as in its later form, "never" as in Gemma.
     """
-    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-    bytes_ = [f"<0x{number:02X}>" for number in range(256)]
+    trained = Tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(vocab_size=400, show_progress=False, max_token_length=12)
+    trained.train_from_iterator([line.replace(" ", "▁") for line in CORPUS[:2]], trainer)
+    learned = json.loads(trained.to_str())["model"]
+    first = ["<unk>", "<s>", "</s>", *(f"<0x{number:02X}>" for number in range(256))]
+    vocab = {token: number for number, token in enumerate([*first, *learned["vocab"]])}
+    merges = [tuple(merge) for merge in learned["merges"]]
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     if prefix == "always":
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-        tokenizer.pre_tokenizer = None
     elif prefix == "first":
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
     else:
         tokenizer.normalizer = normalizers.Replace(" ", "▁")
         tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    trainer = trainers.BpeTrainer(
-        vocab_size=900, special_tokens=["<unk>", "<s>", "</s>", *bytes_], show_progress=False, max_token_length=12
-    )
-    tokenizer.train_from_iterator([line.replace(" ", " ▁")[:40] for line in CORPUS], trainer)
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", **names)
+    named = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", **names}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
     fast.add_special_tokens({"additional_special_tokens": specials})
     return fast
 
@@ -223,7 +227,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
 _built: dict[str, Any] = {}
 
 
-def build(name: str) -> Any:
+def built(name: str) -> Any:
     """A family's processor, built once per session."""
     if name not in _built:
         _built[name] = FAMILIES[name]()
@@ -233,9 +237,15 @@ def build(name: str) -> Any:
 @pytest.fixture(params=list(FAMILIES))
 def family(request: pytest.FixtureRequest) -> SimpleNamespace:
     """Every family in turn: its name and its processor."""
-    return SimpleNamespace(name=request.param, processor=build(request.param))
+    return SimpleNamespace(name=request.param, processor=built(request.param))
 
 
 @pytest.fixture(scope="session")
 def qwen() -> Any:
-    return build("qwen2_5_vl")
+    return built("qwen2_5_vl")
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[[str], Any]:
+    """A family's processor by name."""
+    return built

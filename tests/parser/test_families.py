@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,12 +46,11 @@ def own_ids(processor: Any, bound: BoundPrompt, sizes: list[tuple[int, int]], **
     return list(result["input_ids"][0])
 
 
-def bound_prompt(text: str, sizes: list[tuple[int, int]] | None = None) -> BoundPrompt:
+def bound_prompt(text: str) -> BoundPrompt:
+    """Bind a prompt to as many images as it speaks of."""
     prompt = parse(text)
-    count = max([prompt.num_markers, *(m.ref for m in prompt.markers if isinstance(m.ref, int))], default=0)
-    if any(marker.ref for marker in prompt.markers):
-        count = max(int(marker.ref or 0) for marker in prompt.markers)
-    return bind(prompt, count)
+    numbers = [marker.ref for marker in prompt.markers if isinstance(marker.ref, int)]
+    return bind(prompt, max(numbers, default=prompt.num_markers))
 
 
 @pytest.mark.parametrize("name", PROMPTS)
@@ -59,3 +60,51 @@ def test_ids_equal_the_processors(family: SimpleNamespace, name: str) -> None:
     placement = "template" if family.name.startswith("llava") else "exact"
     result = tokenize(bound, family.processor, image_sizes=sizes, placement=placement)
     assert result.ids == own_ids(family.processor, bound, sizes)
+
+
+def test_ids_equal_for_any_size(family: SimpleNamespace) -> None:
+    draw = random.Random(7)
+    sizes = [(draw.randint(20, 160), draw.randint(20, 160)) for _ in range(24)]
+    sizes += [(28, 28), (29, 27), (160, 20), (20, 160), (56, 55), (112, 113)]
+    single = [(bound_prompt("a <image> b"), [size]) for size in sizes]
+    pairs = [(bound_prompt("a <image> b <image>"), [one, two]) for one, two in pairwise(sizes)]
+    for bound, given in single + pairs:
+        result = tokenize(bound, family.processor, image_sizes=given, placement="template")
+        assert result.ids == own_ids(family.processor, bound, given), given
+
+
+def test_turns_with_a_system_prompt_and_an_answer(family: SimpleNamespace) -> None:
+    messages = [
+        {"role": "system", "content": "Answer briefly.\n"},
+        {"role": "user", "content": "<image>What is it?"},
+        {"role": "assistant", "content": " A cat. "},
+        {"role": "user", "content": "And <image>, next to <image>?\n\n"},
+    ]
+    bound = bind(parse(messages), 3)
+    result = tokenize(bound, family.processor, image_sizes=SIZES, placement="template")
+    assert result.ids == own_ids(family.processor, bound, SIZES)
+
+
+def test_image_options_of_the_call_change_the_expansion(build: Any) -> None:
+    bound, sizes = bound_prompt("<image>"), [(60, 150)]
+    for name, options in {
+        "gemma3": {"do_pan_and_scan": True, "pan_and_scan_min_crop_size": 20},
+        "smolvlm": {"do_image_splitting": False},
+        "internvl": {"crop_to_patches": False},
+        "qwen2_5_vl": {"size": {"shortest_edge": 28 * 28 * 30, "longest_edge": 28 * 28 * 40}},
+        "glm4v": {"size": {"shortest_edge": 28 * 28 * 30, "longest_edge": 28 * 28 * 80}},
+    }.items():
+        plain = tokenize(bound, build(name), image_sizes=sizes)
+        changed = tokenize(bound, build(name), image_sizes=sizes, images_kwargs=options)
+        assert changed.ids == own_ids(build(name), bound, sizes, images_kwargs=options)
+        assert changed.ids != plain.ids
+
+
+def test_the_tokenizers_here_are_as_awkward_as_the_real_ones(build: Any) -> None:
+    """Space in front always, at the first piece only, or never; line breaks that merge with a neighbour's."""
+    cases = {"llava": (True, True), "llava_metaspace": (True, False), "gemma3": (False, False)}
+    for name, (at_start, after_special) in cases.items():
+        tokens = build(name).tokenizer.tokenize("see</s>see")
+        middle = tokens.index("</s>") + 1
+        assert (tokens[0].startswith("▁"), tokens[middle].startswith("▁")) == (at_start, after_special)
+    assert "\n\n\n" in build("gemma3").tokenizer.tokenize("<end_of_image>\n\n\nword")

@@ -1,65 +1,195 @@
-"""Ids and spans: equal to the family's own processor where that accepts the prompt."""
+"""What `tokenize` takes and gives beyond the ids: spans, counts, batches, placement, and what it refuses."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from PIL import Image
-from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from triptych_parser import MarkerError, bind, parse, tokenize
+from triptych_parser import BoundPrompt, MarkerError, bind, parse, tokenize, tokenize_batch
+
+SIZES = [(56, 84), (112, 56), (200, 40)]
 
 
-class ImagesOnly(Qwen2_5_VLProcessor):
-    """The stock processor without its video branch, which needs torchvision."""
-
-    def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
-        super().__init__(image_processor, tokenizer, chat_template=chat_template)
-
-    @classmethod
-    def get_attributes(cls) -> list[str]:
-        return ["image_processor", "tokenizer"]
+def three(text: str = "A <image> b <image><image> c", **options: Any) -> BoundPrompt:
+    return bind(parse(text, source="a.jsonl", line=7), 3, **options)
 
 
-@pytest.fixture(scope="session")
-def qwen(qwen_tokenizer: Any) -> ImagesOnly:
-    return ImagesOnly(Qwen2VLImageProcessorPil(), qwen_tokenizer, chat_template=qwen_tokenizer.chat_template)
+def placement(family: SimpleNamespace) -> str:
+    return "template" if family.name.startswith("llava") else "exact"
 
 
-def test_ids_equal_the_processor_and_spans_cover_the_placeholders(qwen: ImagesOnly) -> None:
-    sizes = [(56, 84), (112, 56)]
-    bound = bind(parse("Before: <image> After: <image>?"), 2)
-    result = tokenize(bound, qwen, image_sizes=sizes)
-    text = qwen.apply_chat_template(bound.messages(), tokenize=False, add_generation_prompt=True)
-    images = [Image.new("RGB", (width, height)) for height, width in sizes]
-    assert result.ids == qwen(text=[text], images=images)["input_ids"][0]
-    assert [span.image for span in result.spans] == [0, 1]
+def test_spans_hold_all_placeholders_and_what_is_around_them(family: SimpleNamespace) -> None:
+    processor = family.processor
+    result = tokenize(three(), processor, image_sizes=SIZES, placement=placement(family))
+    token = getattr(processor.tokenizer, "image_token", None) or processor.image_token
+    placeholder = processor.tokenizer.convert_tokens_to_ids(token)
+    inside = [at for span in result.spans for start, length in span.runs for at in range(start, start + length)]
+    assert inside == [at for at, number in enumerate(result.ids) if number == placeholder]
+    assert [span.image for span in result.spans] == [0, 1, 2]
+    end = 0
     for span in result.spans:
-        ((start, length),) = span.runs
-        assert set(result.ids[start : start + length]) == {qwen.image_token_id}
-        assert (start, length + 2) == (span.start + 1, span.length)
-    assert [span.num_features for span in result.spans] == [6, 8]
+        assert end <= span.start <= span.runs[0][0]
+        end = span.start + span.length
+        assert end >= sum(span.runs[-1])
 
 
-def test_counts_given_by_the_caller_need_no_sizes(qwen_tokenizer: Any) -> None:
-    bound = bind(parse("<image:2> then <image:1> then <image:2>"), 2)
-    result = tokenize(bound, qwen_tokenizer, image_token="<|image_pad|>", image_tokens=[3, 5])
-    assert [(span.image, span.num_features) for span in result.spans] == [(1, 5), (0, 3), (1, 5)]
-    assert result.ids.count(qwen_tokenizer.convert_tokens_to_ids("<|image_pad|>")) == 13
+@pytest.mark.parametrize(
+    ("name", "opening", "closing"),
+    [
+        ("qwen2_vl", "<|vision_start|>", "<|vision_end|>"),
+        ("qwen2_5_vl", "<|vision_start|>", "<|vision_end|>"),
+        ("qwen3_vl", "<|vision_start|>", "<|vision_end|>"),
+        ("glm4v", "<|begin_of_image|>", "<|end_of_image|>"),
+        ("internvl", "<img>", "</img>"),
+        ("gemma3", "<start_of_image>", "<end_of_image>"),
+        ("gemma3_pan_and_scan", "<start_of_image>", "<end_of_image>"),
+        ("smolvlm", "<fake_token_around_image>", "<fake_token_around_image>"),
+        ("smolvlm_rows_as_text", "<fake_token_around_image>", "<fake_token_around_image>"),
+    ],
+)
+def test_spans_begin_and_end_with_the_familys_own_tokens(build: Any, name: str, opening: str, closing: str) -> None:
+    tokenizer = build(name).tokenizer
+    result = tokenize(three(), build(name), image_sizes=SIZES)
+    for span in result.spans:
+        edges = (result.ids[span.start], result.ids[span.start + span.length - 1])
+        assert tokenizer.convert_ids_to_tokens(list(edges)) == [opening, closing]
 
 
-def test_a_special_token_in_user_text_stays_text(qwen: ImagesOnly) -> None:
-    text = "what is <|image_pad|> next to <image> <|im_end|>?"
-    result = tokenize(bind(parse(text), 1), qwen, image_sizes=[(56, 56)])
-    assert result.ids.count(qwen.image_token_id) == 4
-    assert text.replace("<image>", "<|vision_start|>" + "<|image_pad|>" * 4 + "<|vision_end|>") in (
-        qwen.tokenizer.decode(result.ids)
+def test_tiles_are_runs_of_their_own(build: Any) -> None:
+    one, tall = (
+        tokenize(bind(parse("<image>"), 1), build("smolvlm"), image_sizes=[size]).spans[0]
+        for size in [(28, 28), (112, 56)]
     )
-    with pytest.raises(MarkerError, match=r"column 9, <\|image_pad\|>: the text holds a special token"):
-        tokenize(bind(parse(text), 1), qwen, image_sizes=[(56, 56)], on_special="error")
+    assert len(tall.runs) == 4 * 2 + 1
+    assert len(one.runs) in (1, 4 * 4 + 1)
+    assert {length for _, length in tall.runs} == {3}
+    crops = tokenize(bind(parse("<image>"), 1), build("gemma3_pan_and_scan"), image_sizes=[(48, 100)]).spans[0]
+    assert len(crops.runs) == 3
 
 
-def test_sizes_that_do_not_fit_the_images_are_refused(qwen: ImagesOnly) -> None:
-    with pytest.raises(MarkerError, match=r"a\.jsonl:7: image_sizes .* \(expected 2, got 1\)"):
-        tokenize(bind(parse("<image><image>", source="a.jsonl", line=7), 2), qwen, image_sizes=[(56, 56)])
+def test_counts_from_the_caller_equal_counts_from_sizes(build: Any) -> None:
+    for name in ("qwen2_5_vl", "qwen3_vl", "glm4v", "llava_onevision"):
+        sized = tokenize(three(), build(name), image_sizes=SIZES)
+        counts = [span.num_features for span in sized.spans]
+        assert tokenize(three(), build(name), image_tokens=counts) == sized
+
+
+def test_a_bare_tokenizer_needs_only_the_image_token(qwen: Any) -> None:
+    bound = bind(parse("<image:2> then <image:1> then <image:2>"), 2)
+    result = tokenize(bound, qwen.tokenizer, image_token="<|image_pad|>", image_tokens=[3, 5])
+    assert [(span.image, span.num_features) for span in result.spans] == [(1, 5), (0, 3), (1, 5)]
+    assert result.ids == tokenize(bound, qwen, image_tokens=[3, 5]).ids
+    assert tokenize(bind(parse("hi"), 0), qwen.tokenizer).ids == tokenize(bind(parse("hi"), 0), qwen).ids
+
+
+def test_a_processor_of_no_known_family_counts_with_its_own_method(qwen: Any) -> None:
+    class Unknown:
+        image_token = "<|image_pad|>"
+        tokenizer = qwen.tokenizer
+        chat_template = qwen.chat_template
+
+        def apply_chat_template(self, *arguments: Any, **options: Any) -> str:
+            return str(qwen.apply_chat_template(*arguments, **options))
+
+        def _get_num_multimodal_tokens(self, image_sizes: Any) -> dict[str, list[int]]:
+            return qwen._get_num_multimodal_tokens(image_sizes=image_sizes)
+
+    assert tokenize(three(), Unknown(), image_sizes=SIZES).ids == tokenize(three(), qwen, image_sizes=SIZES).ids
+
+
+def test_a_batch_equals_a_loop(family: SimpleNamespace) -> None:
+    texts = ["no image", "A <image> b <image><image>", "<image> <|im_end|> <image>", "", "<image>🙂"]
+    bounds = [bind(parse(text), parse(text).num_markers) for text in texts]
+    sizes = [SIZES[: bound.num_images] for bound in bounds]
+    options: dict[str, Any] = {"placement": placement(family)}
+    batch = tokenize_batch(bounds, family.processor, image_sizes=sizes, **options)
+    loop = [
+        tokenize(bound, family.processor, image_sizes=size, **options)
+        for bound, size in zip(bounds, sizes, strict=True)
+    ]
+    assert batch == loop
+
+
+def test_a_batch_of_other_length_or_with_an_unknown_option_is_refused(qwen: Any) -> None:
+    with pytest.raises(MarkerError, match=r"image_sizes needs one list per prompt \(expected 1, got 2\)"):
+        tokenize_batch([three()], qwen, image_sizes=[SIZES, SIZES])
+    with pytest.raises(TypeError, match="on_specials"):
+        tokenize_batch([three()], qwen, image_sizes=[SIZES], on_specials="error")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_sizes": SIZES[:2]}, r"a\.jsonl:7: image_sizes needs one entry per image \(expected 3, got 2\)"),
+        ({}, r"image_sizes needs one entry per image \(expected 3, got 0\)"),
+        ({"image_tokens": [1]}, r"image_tokens needs one entry per image \(expected 3, got 1\)"),
+        ({"image_token": "<nowhere>", "image_tokens": [1, 1, 1]}, "does not write <nowhere> once for every image"),
+        (
+            {"image_sizes": SIZES, "chat_template": "{{ messages[0].role }}"},
+            r"once for every image \(expected 3, got 0\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(qwen: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(MarkerError, match=message):
+        tokenize(three(), qwen, **options)
+
+
+def test_a_tokenizer_without_an_image_token_cannot_take_images(qwen: Any) -> None:
+    with pytest.raises(MarkerError, match="no token stands for an image"):
+        tokenize(three(), qwen.tokenizer, image_tokens=[1, 1, 1])
+
+
+def test_a_family_of_tiles_needs_sizes(build: Any) -> None:
+    with pytest.raises(MarkerError, match="pass image_sizes instead of image_tokens"):
+        tokenize(three(), build("smolvlm"), image_tokens=[9, 9, 9])
+
+
+def test_a_template_that_moves_images_is_refused_overruled_or_accepted(build: Any) -> None:
+    llava = build("llava")
+    bound = bind(parse("Before: <image> after", source="a.jsonl", line=2), 1)
+    with pytest.raises(MarkerError, match="a.jsonl:2: the chat template moves images away"):
+        tokenize(bound, llava, image_sizes=[(28, 28)])
+    inline = tokenize(bound, llava, image_sizes=[(28, 28)], placement="inline")
+    moved = tokenize(bound, llava, image_sizes=[(28, 28)], placement="template")
+    text = llava.tokenizer.decode(inline.ids).replace(" ", "")
+    assert "Before:" + "<image>" * 4 + "after" in text
+    assert "<image>\nBefore:after" in llava.tokenizer.decode(moved.ids).replace(" ", "")
+    first = bind(parse("<image>what"), 1)
+    assert tokenize(first, llava, image_sizes=[(28, 28)]).num_tokens > 4
+
+
+def test_inline_equals_exact_where_the_template_moves_nothing(build: Any) -> None:
+    for name in ("qwen2_5_vl", "qwen3_vl", "glm4v", "gemma3", "smolvlm"):
+        text = "A <image> b <image><image> c"
+        exact, inline = (
+            tokenize(three(text), build(name), image_sizes=SIZES, placement=way) for way in ("exact", "inline")
+        )
+        if name in ("gemma3", "smolvlm"):  # these templates write blanks where a part begins or ends
+            assert [span.num_features for span in exact.spans] == [span.num_features for span in inline.spans]
+        else:
+            assert exact == inline
+
+
+def test_what_an_earlier_call_left_in_the_tokenizer_changes_nothing(qwen: Any) -> None:
+    expected = tokenize(three(), qwen, image_sizes=SIZES)
+    qwen.tokenizer(["a", "b b b b"], padding=True, truncation=True, max_length=3)
+    assert qwen.tokenizer.backend_tokenizer.truncation is not None
+    assert tokenize(three(), qwen, image_sizes=SIZES) == expected
+    qwen.tokenizer("<|im_end|>", split_special_tokens=True)
+    assert qwen.tokenizer.backend_tokenizer.encode_special_tokens
+    assert tokenize(three(), qwen, image_sizes=SIZES) == expected
+
+
+def test_template_options_reach_the_template(qwen: Any) -> None:
+    template = qwen.chat_template + "{{ ending }}"
+    result = tokenize(
+        three(),
+        qwen,
+        image_sizes=SIZES,
+        chat_template=template,
+        chat_template_kwargs={"ending": "red"},
+        add_generation_prompt=False,
+    )
+    assert qwen.tokenizer.decode(result.ids).endswith("c<|im_end|>\nred")

@@ -13,7 +13,7 @@ from triptych_parser.families import Family
 from triptych_parser.place import Place
 from triptych_parser.prompt import ImageMarker
 
-__all__ = ["Chat", "Messages", "Placement", "guard_messages", "probe", "render_chat"]
+__all__ = ["Chat", "Messages", "Placement", "guard_messages", "inline_edges", "probe", "render_chat"]
 
 Messages = list[dict[str, Any]]
 Placement = Literal["exact", "inline", "template"]
@@ -120,9 +120,8 @@ def guard_messages(
 
 def _inline(messages: Messages, family: Family) -> Messages:
     """Write the images into the text, for templates that would move them."""
-    token = family.template_token
-    if family.template_writes_edges:
-        token = f"{family.opening or ''}{token}{family.closing or ''}"
+    opening, closing = inline_edges(family)
+    token = f"{opening}{family.template_token}{closing}"
     inlined = []
     for message in messages:
         copy = dict(message)
@@ -131,6 +130,11 @@ def _inline(messages: Messages, family: Family) -> Messages:
             copy["content"] = [{"type": "text", "text": text}]
         inlined.append(copy)
     return inlined
+
+
+def inline_edges(family: Family) -> tuple[str, str]:
+    """What `placement="inline"` writes on either side of an image: what the chat template would."""
+    return (family.opening or "", family.closing or "") if family.template_writes_edges else ("", "")
 
 
 def _unused_character(texts: list[str]) -> str:

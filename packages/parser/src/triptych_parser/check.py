@@ -91,9 +91,11 @@ def _list(value: Any, source: str | None, line: int | None) -> list[Any]:
 
 
 def _message(item: Any) -> Any:
-    """A message of a ShareGPT file (`from`, `value`) as role and content; any other as it is."""
+    """A message of a ShareGPT file (`from`, `value`; answers may be numbers) as role and content; others as they are."""
     if isinstance(item, Mapping) and "from" in item and "value" in item:
-        return {"role": _ROLES.get(item["from"], str(item["from"])), "content": item["value"]}
+        value = item["value"]
+        content = str(value) if isinstance(value, (int, float)) else value
+        return {"role": _ROLES.get(item["from"], str(item["from"])), "content": content}
     return item
 
 

@@ -128,9 +128,12 @@ def _grid(opening: str, closing: str) -> Callable[[Any, Mapping[str, Any]], Fami
         token = _image_token(processor)
         images = processor.image_processor
         merge = int(options.get("merge_size") or images.merge_size)
+        limits = dict(options)
+        if "size" in options:  # the counting method of Qwen's image processor knows a size only under these names
+            limits |= {"min_pixels": options["size"]["shortest_edge"], "max_pixels": options["size"]["longest_edge"]}
 
         def count(height: int, width: int) -> Expansion:
-            patches = int(images.get_number_of_image_patches(height, width, dict(options)))
+            patches = int(images.get_number_of_image_patches(height, width, limits))
             return Expansion(text=token, runs=(patches // merge**2,))
 
         return Family(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from typing import Literal
 
 from triptych_parser.bind import BoundPrompt
-from triptych_parser.chat import probe
+from triptych_parser.chat import inline_edges, probe
 from triptych_parser.errors import MarkerError
 from triptych_parser.place import Place
 from triptych_parser.prompt import ImageMarker, Prompt
@@ -77,8 +78,7 @@ def drop_text(
     """Take tokens of the messages' own text from one side; what the template and the images wrote stays."""
     encoded = writer.encode(draft, offsets=True)
     assert encoded.offsets is not None
-    if encoded.ids != writer.encode(draft).ids:
-        raise AssertionError("offsets changed the ids")
+    assert encoded.ids == writer.encode(draft).ids, "asking for offsets changed the ids"
     ranges = text_ranges(writer, bound, draft)
     droppable = _inside(encoded.offsets, ranges)
     groups = _characters(encoded.offsets, droppable)
@@ -127,25 +127,43 @@ def text_ranges(writer: Writer, bound: BoundPrompt, draft: Draft) -> list[tuple[
     The template is rendered once more with stand-ins for the texts; what it writes between them is then found again
     around the real ones. A template may trim a text, and leaves out what it trims.
     """
-    family = writer.family
-    glue = probe(bound, draft.chat.messages, renderer=writer.renderer, family=family, options=writer.settings.options())
-    pieces = [part for message in draft.chat.messages for part in message.get("content", ())]
-    image_text = iter(expansion.text for expansion in draft.expansions)
+    family, messages = writer.family, draft.chat.messages
+    glue = probe(bound, messages, renderer=writer.renderer, family=family, options=writer.settings.options())
+    pieces = [part for message in messages for part in message.get("content", ())]
+    images = iter(expansion.text for expansion in draft.expansions)
+    opening, closing = inline_edges(family) if family else ("", "")
+    inline = f"{opening}{family.template_token}{closing}" if family and writer.settings.placement == "inline" else ""
     ranges: list[tuple[int, int]] = []
     cursor = 0
     for piece, before, after in zip(pieces, glue, glue[1:], strict=False):
         cursor = _skip(draft.text, before, cursor, bound)
         if piece["type"] != "text":
-            cursor = _skip(draft.text, next(image_text), cursor, bound)
+            cursor = _skip(draft.text, next(images), cursor, bound)
             continue
-        text = piece["text"]
-        variants = (text, text.rstrip(), text.lstrip(), text.strip())
-        end = next((cursor + len(v) for v in variants if draft.text.startswith(v + after, cursor)), None)
-        if end is None:
+        written = [f"{opening}{next(images)}{closing}" for _ in range(piece["text"].count(inline) if inline else 0)]
+        found = _find_piece(draft.text, cursor, piece["text"], after, inline, written)
+        if found is None:
             raise _lost(bound)
-        ranges.append((cursor, end))
-        cursor = end
+        ranges += found
+        cursor = found[-1][1]
     return ranges
+
+
+def _find_piece(
+    text: str, cursor: int, piece: str, after: str, inline: str, written: list[str]
+) -> list[tuple[int, int]] | None:
+    """Where a text stands that begins at `cursor`, perhaps trimmed: its ranges between the images written into it."""
+    for variant in (piece, piece.rstrip(), piece.lstrip(), piece.strip()):
+        stretches = variant.split(inline) if inline else [variant]
+        whole = "".join(chain.from_iterable(zip(stretches, [*written, ""], strict=True)))
+        if not text.startswith(whole + after, cursor):
+            continue
+        ranges = []
+        for stretch, image in zip(stretches, [*written, ""], strict=True):
+            ranges.append((cursor, cursor + len(stretch)))
+            cursor += len(stretch) + len(image)
+        return ranges
+    return None
 
 
 def _skip(text: str, expected: str, cursor: int, bound: BoundPrompt) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from triptych_parser.backend import encode_texts
 from triptych_parser.errors import MarkerError
 
-__all__ = ["Encoded", "Vocabulary", "encode", "encode_guarded", "token_id", "vocabulary_of"]
+__all__ = ["Encoded", "Vocabulary", "call", "encode", "token_id", "vocabulary_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +79,12 @@ def token_id(tokenizer: Any, token: str) -> int:
 def encode(tokenizer: Any, text: str, *, add_special_tokens: bool, offsets: bool = False) -> Encoded:
     """Ids of a whole text; special tokens written in it become special."""
     if offsets:
-        return _call(tokenizer, text, offsets, add_special_tokens=add_special_tokens)
+        return call(tokenizer, text, offsets=True, add_special_tokens=add_special_tokens)
     return Encoded(ids=encode_texts(tokenizer, [text], add_special_tokens=add_special_tokens)[0])
 
 
-def _call(tokenizer: Any, text: str, offsets: bool, **options: Any) -> Encoded:
+def call(tokenizer: Any, text: str, *, offsets: bool = False, **options: Any) -> Encoded:
+    """Ids of a text by the tokenizer's own call, with offsets where asked for."""
     if offsets and not getattr(tokenizer, "is_fast", False):
         raise MarkerError(
             f"{type(tokenizer).__name__} does not say which characters a token covers, so text cannot be cut",
@@ -92,91 +93,3 @@ def _call(tokenizer: Any, text: str, offsets: bool, **options: Any) -> Encoded:
     extra = {"return_offsets_mapping": True} if offsets else {}
     result = tokenizer(text, return_attention_mask=False, return_token_type_ids=False, **extra, **options)
     return Encoded(ids=result["input_ids"], offsets=result["offset_mapping"] if offsets else None)
-
-
-def encode_guarded(
-    tokenizer: Any,
-    text: str,
-    *,
-    guard: str,
-    pattern: re.Pattern[str],
-    forbidden: Collection[int],
-    add_special_tokens: bool,
-    offsets: bool = False,
-) -> Encoded:
-    """Ids of a text in which guarded look-alikes of special tokens stay plain text and real ones become special.
-
-    Text without look-alikes is encoded in the longest possible stretches, so that it gets the ids it has in the whole.
-    Offsets count in the guarded text.
-    """
-    out = Encoded(ids=[], offsets=[] if offsets else None)
-    begin = 0  # of the stretch that is not encoded yet
-    ends = [(found.start(), found.end()) for found in pattern.finditer(text)]
-    starts = [0, *(end for _, end in ends)]
-    for start, (stop, _) in zip(starts, [*ends, (len(text), len(text))], strict=True):
-        if guard not in text[start:stop]:
-            continue
-        if start > begin:
-            _append(
-                out,
-                encode(tokenizer, text[begin:start], add_special_tokens=add_special_tokens, offsets=offsets),
-                begin,
-            )
-            add_special_tokens = False
-        _append(out, _encode_plain(tokenizer, text[start:stop], guard, forbidden, offsets), start)
-        begin = stop
-    if begin < len(text):
-        rest = encode(tokenizer, text[begin:], add_special_tokens=add_special_tokens, offsets=offsets)
-        _append(out, rest, begin)
-    return out
-
-
-def _append(out: Encoded, more: Encoded, shift: int) -> None:
-    out.ids.extend(more.ids)
-    if out.offsets is not None and more.offsets is not None:
-        out.offsets.extend((first + shift, last + shift) for first, last in more.offsets)
-
-
-_ANCHOR = "\n"
-
-
-def _encode_plain(tokenizer: Any, guarded: str, guard: str, forbidden: Collection[int], offsets: bool) -> Encoded:
-    """Ids of a stretch in which nothing is special, with offsets in the guarded stretch.
-
-    Where the tokenizer makes a forbidden id even of plain text, the stretch is encoded in pieces, cut at the guards.
-    """
-    whole = _encode_inner(tokenizer, guarded.replace(guard, ""), offsets)
-    if not set(forbidden).intersection(whole.ids):
-        if whole.offsets is None:
-            return whole
-        kept = [index for index, char in enumerate(guarded) if char != guard] + [len(guarded)]
-        return Encoded(ids=whole.ids, offsets=[(kept[first], kept[last]) for first, last in whole.offsets])
-    out = Encoded(ids=[], offsets=[] if offsets else None)
-    begin = 0
-    for piece in guarded.split(guard):
-        _append(out, _encode_inner(tokenizer, piece, offsets), begin)
-        begin += len(piece) + len(guard)
-    if set(forbidden).intersection(out.ids):
-        raise MarkerError(
-            "the tokenizer turns plain text into a special token", remedy="take the special token out of the text"
-        )
-    return out
-
-
-def _encode_inner(tokenizer: Any, text: str, offsets: bool) -> Encoded:
-    """Ids of a stretch as they are in the middle of a text.
-
-    The stretch is encoded behind a line break that is taken off again: some tokenizers treat the first characters of a
-    text differently. Where that changes the break's own ids, the stretch is encoded as it is.
-    """
-    options = {"add_special_tokens": False, "split_special_tokens": True}
-    anchor = _call(tokenizer, _ANCHOR, False, **options).ids
-    anchored = _call(tokenizer, _ANCHOR + text, offsets, **options)
-    if anchored.ids[: len(anchor)] != anchor:
-        return _call(tokenizer, text, offsets, **options)
-    ids = anchored.ids[len(anchor) :]
-    if anchored.offsets is None:
-        return Encoded(ids=ids)
-    shift = len(_ANCHOR)
-    spans = [(max(first - shift, 0), max(last - shift, 0)) for first, last in anchored.offsets[len(anchor) :]]
-    return Encoded(ids=ids, offsets=spans)

@@ -11,9 +11,10 @@ from triptych_parser.bind import BoundPrompt
 from triptych_parser.chat import Chat, Placement, render_chat
 from triptych_parser.errors import MarkerError
 from triptych_parser.families import Expansion, Family, family_of, token_family
+from triptych_parser.guarded import encode_guarded
 from triptych_parser.place import Place
 from triptych_parser.spans import Edges, TokenizedPrompt, expand
-from triptych_parser.vocabulary import Encoded, Vocabulary, encode, encode_guarded, token_id, vocabulary_of
+from triptych_parser.vocabulary import Encoded, Vocabulary, encode, token_id, vocabulary_of
 
 __all__ = ["Draft", "Images", "Settings", "Writer"]
 
@@ -68,8 +69,7 @@ class Writer:
         own = settings.chat_template is not None or getattr(processor, "chat_template", None) is not None
         self.renderer = processor if own else self.tokenizer
         self.vocabulary: Vocabulary = vocabulary_of(self.tokenizer)
-        tokens = (self.family.template_token, self.family.placeholder) if self.family else ()
-        self.pattern: re.Pattern[str] = self.vocabulary.pattern(extra=tokens, allowed=settings.allow_special)
+        self.pattern: re.Pattern[str] = self.vocabulary.pattern(extra=self._tokens(), allowed=settings.allow_special)
 
     def draft(self, bound: BoundPrompt, images: Images) -> Draft:
         """Write a prompt as text; MarkerError when the images given do not fit it."""
@@ -100,7 +100,7 @@ class Writer:
             self.tokenizer,
             draft.text,
             guard=draft.chat.guard,
-            pattern=self.pattern,
+            pattern=self.vocabulary.pattern(extra=self._tokens(), allowed=()),
             forbidden=self._forbidden(),
             add_special_tokens=draft.add_special_tokens,
             offsets=offsets,
@@ -122,16 +122,17 @@ class Writer:
             inside=not family.template_writes_edges,
         )
 
+    def _tokens(self) -> tuple[str, ...]:
+        return (self.family.template_token, self.family.placeholder) if self.family else ()
+
     def _id(self, token: str) -> int:
         known = self.vocabulary.specials.get(token)
         return token_id(self.tokenizer, token) if known is None else known
 
     def _forbidden(self) -> set[int]:
-        """Ids that text written by a user never gets."""
-        ids = {number for token, number in self.vocabulary.specials.items() if token not in self.settings.allow_special}
-        if self.family is not None:
-            ids |= {self._id(self.family.template_token), self._id(self.family.placeholder)}
-        return ids
+        """Ids that plain text never gets: all special ones but that of unknown characters."""
+        ids = {*self.vocabulary.specials.values(), *map(self._id, self._tokens())}
+        return ids - {getattr(self.tokenizer, "unk_token_id", None)}
 
     def _family(self) -> Family | None:
         if self.settings.image_token is not None:
