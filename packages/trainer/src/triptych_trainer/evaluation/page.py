@@ -62,10 +62,9 @@ def _filled(heads: Sequence[str], lines: Sequence[str]) -> str:
 
 def _line(label: str, run: str, mean: Mean | None, *, several: bool) -> str:
     name = f"{label}, {run}" if several else label
+    head = f"<tr><th scope='row'>{escape(name)}</th>"
     if mean is None:
-        return (
-            f"<tr><th scope='row'>{escape(name)}</th><td class='number'>0</td><td class='number'>-</td><td></td></tr>"
-        )
+        return f"{head}<td class='number'>0</td><td class='number'>-</td><td></td></tr>"
     left, right = (100 * min(max(value, 0.0), 1.0) for value in (mean.low, mean.high))
     at = 100 * min(max(mean.mean, 0.0), 1.0)
     bar = f"<i style='left:{left:.2f}%;width:{right - left:.2f}%'></i><b style='left:calc({at:.2f}% - .1rem)'></b>"
@@ -86,9 +85,7 @@ def _rows(scored: Mapping[str, Sequence[ScoredRow]], rewards: Sequence[str]) -> 
         other = beside.get(row.source + row.example_id)
         said = escape("\n".join(row.completions))
         base = f"<td><pre>{escape(chr(10).join(other.completions))}</pre></td>" if other else ""
-        scores = " ".join(
-            f"{escape(name)} {'-' if value is None else f'{value:.2f}'}" for name, value in row.scores.items()
-        )
+        scores = " ".join(f"{escape(name)} {_number(value)}" for name, value in row.scores.items())
         lines.append(
             f"<tr><th scope='row'>{escape(row.example_id)}<br><small>{escape(row.source)}</small></th>"
             f"<td class='number'>{row.num_images}</td><td>{escape(str(row.columns.get('answer')))}</td>"
