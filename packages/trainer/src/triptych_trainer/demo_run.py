@@ -53,6 +53,9 @@ def run_demo(argv: Sequence[str]) -> int:
         config=config,
         reporter=reporter,
     )
+    if training.stopped_at is not None:
+        training.trainer.end()
+        return 0
     after = evaluate_both(model, processor, config=config, num_samples=recipe.num_heldout)
     result = {"seed": seed, "placement": placement, "before": _numbers(before), "after": _numbers(after)}
     (output / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -91,6 +91,13 @@ class GroupEngine:
             fused_lm_head=fused,
         )
 
+    def encode_ahead(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> None:
+        """Encode all images of a batch in one call where the policy passes will use the features: a frozen tower."""
+        base = unwrap(model)
+        family = prepare(base)
+        if not tower_is_trainable(family, family.vision_language_model(base)):
+            self._features(model, batch, keys=keys)
+
     def _features(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> ImageFeatures | None:
         """Features of the batch's images: kept ones, or encoded now in one call for all that are missing.
 

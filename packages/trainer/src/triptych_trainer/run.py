@@ -10,6 +10,7 @@ from triptych_data import DataError, Example, ImageError, read_examples
 from triptych_parser import MarkerError
 
 from triptych_trainer.arguments import RunConfig, UsageError, parse_run, wants_demo
+from triptych_trainer.checkpoint import CheckpointError
 from triptych_trainer.groups import GroupSplitError
 from triptych_trainer.loading import load_model, load_processor
 from triptych_trainer.prepare import PromptTooLongError
@@ -24,7 +25,7 @@ __all__ = ["REFUSALS", "main", "quiet_libraries", "read_data", "read_rewards", "
 
 REFUSALS = (
     *(UsageError, DataError, ImageError, MarkerError),
-    *(PromptTooLongError, GroupSplitError, SeamError, RewardError),
+    *(PromptTooLongError, GroupSplitError, SeamError, RewardError, CheckpointError),
 )
 """Errors whose text is meant for the user: printed as one line, exit code 2."""
 
@@ -68,6 +69,9 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     training = train_model(
         model, processor, examples=examples, held_out=held_out, rewards=rewards, config=config, reporter=reporter
     )
+    if training.stopped_at is not None:
+        training.trainer.end()
+        return 0
     reporter.conclude(f"model: {output}   log: {output / 'trainer_state.json'}")
     if config.run.rollouts:
         reporter.conclude(f"what it said: {output / 'report.html'}")

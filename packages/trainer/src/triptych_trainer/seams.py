@@ -22,6 +22,11 @@ SEAMS: dict[str, tuple[str, ...]] = {
     "_generate_and_score_completions": ("self", "inputs"),
     "_calculate_rewards": ("self", "inputs", "prompts", "completions", "completion_ids_list"),
     "_compute_loss": ("self", "model", "inputs"),
+    "_get_output_dir": ("self", "trial"),
+    "_get_train_sampler": ("self", "dataset"),
+    "_load_optimizer_and_scheduler": ("self", "checkpoint"),
+    "_push_from_checkpoint": ("self", "checkpoint_folder"),
+    "_save_checkpoint": ("self", "model", "trial"),
     "_get_per_token_logps_and_entropies": (
         *("self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"),
         *("compute_entropy", "compute_aux_loss"),

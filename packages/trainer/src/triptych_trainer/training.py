@@ -1,6 +1,7 @@
 """One GRPO training from model and examples to a saved model, its log and its report."""
 
 import gc
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PrinterCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from triptych_data import Example, ImageLoader
 
 from triptych_trainer.adapters import adapter_config
 from triptych_trainer.arguments import RunConfig, UsageError
+from triptych_trainer.checkpoint import CheckpointError, check_whole, latest_checkpoint, remove_unfinished
 from triptych_trainer.grpo import MultiImageGRPOTrainer
 from triptych_trainer.loading import freeze_vision_modules
 from triptych_trainer.prepare import PromptPreparer
 from triptych_trainer.progress import Reporter, StepProgress
 from triptych_trainer.report import ReportError, RolloutWriter, build_report
+from triptych_trainer.signals import StopOnRequest, sigterm_as_request
 from triptych_trainer.table import ExampleTable
 
 __all__ = ["FreshReport", "Training", "resume_folder", "train_model"]
@@ -32,6 +35,8 @@ class Training:
 
     trainer: MultiImageGRPOTrainer
     logged: list[dict[str, float]]
+    stopped_at: int | None = None
+    """The step after which SIGTERM ended it early; None for one that ran to its end."""
 
 
 def train_model(
@@ -58,25 +63,50 @@ def train_model(
             keep=2 * max(config.grpo.generation_batch_size, config.grpo.per_device_eval_batch_size),
             chat_template_kwargs=config.grpo.chat_template_kwargs,
         )
-        with reporter.stage(stage, config.grpo.max_steps if config.grpo.max_steps > 0 else None) as bar:
-            progress = StepProgress(bar)
-            trainer = build_trainer(
-                model,
-                preparer,
-                table=ExampleTable([*examples, *held_out]),
-                num_train=len(examples),
-                rewards=rewards,
-                config=config,
-                callbacks=[progress],
-            )
-            trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
-            trainer.train(resume_from_checkpoint=resume_folder(config))
-        trainer.save_model(config.grpo.output_dir)
-        trainer.save_state()
+        with sigterm_as_request() as request:
+            with reporter.stage(stage, config.grpo.max_steps if config.grpo.max_steps > 0 else None) as bar:
+                progress = StepProgress(bar)
+                trainer = build_trainer(
+                    model,
+                    preparer,
+                    table=ExampleTable([*examples, *held_out]),
+                    num_train=len(examples),
+                    rewards=rewards,
+                    config=config,
+                    callbacks=[progress, StopOnRequest(request)],
+                )
+                trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
+                trainer.train(resume_from_checkpoint=resume_folder(config, say=reporter.say))
+            if request.stopped_at is not None:
+                reporter.conclude(
+                    f"{stage}: stopped by SIGTERM after step {request.stopped_at}, which is saved; "
+                    "go on with --resume_from_checkpoint latest"
+                )
+                return Training(trainer=trainer, logged=progress.logged, stopped_at=request.stopped_at)
+            save_result(trainer)
         return Training(trainer=trainer, logged=progress.logged)
     finally:
         loader.close()
         gc.collect()
+
+
+def save_result(trainer: MultiImageGRPOTrainer) -> None:
+    """Save the final model, the processor and the trainer's state into the output folder.
+
+    Raises:
+        CheckpointError: they cannot be written; says that the checkpoints are left as they are.
+    """
+    output = Path(trainer.args.output_dir)
+    try:
+        trainer.save_model(str(output))
+        trainer.save_state()
+    except (OSError, SafetensorError) as error:
+        free = shutil.disk_usage(output).free / 2**20
+        raise CheckpointError(
+            f"the trained model cannot be written to {output}, which has {free:.0f} MiB free: "
+            f"{' '.join(str(error).split())}; the checkpoints are left as they are: make room, then "
+            "--resume_from_checkpoint latest writes it again"
+        ) from error
 
 
 def build_trainer(
@@ -116,11 +146,12 @@ def build_trainer(
         raise UsageError(" ".join(str(error).split())) from error
 
 
-def resume_folder(config: RunConfig) -> str | None:
-    """Return the checkpoint folder that ``--resume_from_checkpoint`` means; ``latest`` is the newest of the output.
+def resume_folder(config: RunConfig, *, say: Callable[[str], None] = print) -> str | None:
+    """Return the checkpoint folder that ``--resume_from_checkpoint`` means; ``latest`` is the newest whole one.
 
     Raises:
         UsageError: it names no checkpoint.
+        CheckpointError: the named one is not whole.
     """
     asked = config.grpo.resume_from_checkpoint
     if not asked or str(asked).lower() == "false":
@@ -130,12 +161,21 @@ def resume_folder(config: RunConfig) -> str | None:
             raise UsageError(
                 f"--resume_from_checkpoint {asked}: no such folder; `latest` takes the newest of the output"
             )
+        check_whole(Path(asked))
         return str(asked)
     output = Path(config.grpo.output_dir)
-    found = get_last_checkpoint(str(output)) if output.is_dir() else None
+    with config.grpo.main_process_first(local=False, desc="checkpoints"):
+        if config.grpo.process_index == 0:
+            remove_unfinished(output)
+    found, skipped = latest_checkpoint(output)
+    for sentence in skipped:
+        say(sentence)
     if found is None:
-        raise UsageError(f"--resume_from_checkpoint {asked}: {output} holds no checkpoint; start without the option")
-    return found
+        raise UsageError(
+            f"--resume_from_checkpoint {asked}: {output} holds no whole checkpoint; start without the option"
+        )
+    say(f"going on from {found}")
+    return str(found)
 
 
 def rollout_writer(
