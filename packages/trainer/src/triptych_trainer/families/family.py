@@ -54,6 +54,10 @@ class Family:
                 )
         return tuple({name: values[i : i + 1] for name, values in inputs.items()} for i in range(num_images))
 
+    def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
+        """Feature rows that the tower will make of an image, where its inputs tell; None where only the tower knows."""
+        return None
+
     def collate_images(self, images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
         """Join images for one call of the tower."""
         return {name: torch.cat([image[name] for image in images]) for name in images[0]}

@@ -27,6 +27,11 @@ class QwenVLFamily(Family):
         patches = inputs["pixel_values"].split(grid_I3.prod(-1).tolist())
         return tuple({"pixel_values": p, "image_grid_thw": grid_I3[i : i + 1]} for i, p in enumerate(patches))
 
+    def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
+        """One row per merge x merge patches."""
+        merge = vision_language_model.config.vision_config.spatial_merge_size
+        return int(image["image_grid_thw"].prod()) // merge**2
+
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
         """One image of the smallest even grid: merge x merge patches, doubled for window attention."""
         vision = vision_language_model.config.vision_config

@@ -34,8 +34,8 @@ from triptych_trainer.sharing.generate import shared_generate
 from triptych_trainer.sharing.logps import plain_logps, shared_logps
 from triptych_trainer.sharing.passes import PASS_KWARG
 from triptych_trainer.sharing.paths import sharing_path, sharing_path_and_reason
+from triptych_trainer.sharing.scoring import token_logps
 from triptych_trainer.sharing.seams import SeamError, is_prepared, prepare, restore
-from triptych_trainer.sharing.token_logps import token_logps
 from triptych_trainer.sharing.unwrap import unwrap
 from triptych_trainer.sharing.verify import Agreement, CheckedLogps, SharingWarning, compare
 

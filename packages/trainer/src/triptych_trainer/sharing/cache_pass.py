@@ -29,8 +29,8 @@ from triptych_trainer.sharing.prefix_cache import (
     recording_cache,
     uses_reentrant_checkpointing,
 )
+from triptych_trainer.sharing.scoring import token_logps
 from triptych_trainer.sharing.seams import prepare
-from triptych_trainer.sharing.token_logps import token_logps
 from triptych_trainer.sharing.unwrap import unwrap
 
 LossOfRows = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -13,8 +13,8 @@ from triptych_trainer.sharing.layout import packed_layout, packed_positions, pad
 from triptych_trainer.sharing.passes import PASS_KWARG, SharedPass
 from triptych_trainer.sharing.paths import sharing_path
 from triptych_trainer.sharing.positions import prompt_positions
+from triptych_trainer.sharing.scoring import token_logps
 from triptych_trainer.sharing.seams import prepare
-from triptych_trainer.sharing.token_logps import token_logps
 from triptych_trainer.sharing.unwrap import unwrap
 
 Result = tuple[torch.Tensor, torch.Tensor | None]

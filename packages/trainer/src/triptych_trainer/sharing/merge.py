@@ -23,6 +23,7 @@ def build_plan(
     `placements` holds `(prompt, row, offset)`: prompt's first token stands at `[row, offset]`. Rows that repeat a
     prompt share its feature rows. Raises `BatchError` when an image's rows and a span's placeholders differ in number.
     """
+    check_counts(batch, counts)
     first_rows = [0]
     for count in counts:
         first_rows.append(first_rows[-1] + count)
@@ -30,18 +31,28 @@ def build_plan(
     for prompt, row, offset in placements:
         for k, span in enumerate(batch.spans[prompt]):
             image = batch.image_indices[prompt][span.image]
-            expected = sum(length for _, length in span.runs)
-            if expected != counts[image]:
-                raise BatchError(
-                    f"prompt {prompt}, image marker {k + 1}: {expected} placeholder tokens but image {image} "
-                    f"of the batch has {counts[image]} feature rows; "
-                    "tokenize the prompt with the size the image was preprocessed to"
-                )
             feature = first_rows[image]
             for start, length in span.runs:
                 runs.append((row, offset + start, length, feature, f"prompt {prompt}, image marker {k + 1}"))
                 feature += length
     return MergePlan.from_spans(shape, runs, num_features=first_rows[-1]).to(device)
+
+
+def check_counts(batch: GroupBatch, counts: Sequence[int | None]) -> None:
+    """Compare every span's placeholders with the feature rows of its image (None: not known yet).
+
+    Raises:
+        BatchError: names prompt, marker, image and both numbers.
+    """
+    for prompt, spans in enumerate(batch.spans):
+        for k, span in enumerate(spans):
+            image = batch.image_indices[prompt][span.image]
+            expected, got = sum(length for _, length in span.runs), counts[image]
+            if got is not None and got != expected:
+                raise BatchError(
+                    f"prompt {prompt}, image marker {k + 1}: {expected} placeholder tokens but image {image} of the "
+                    f"batch has {got} feature rows; tokenize the prompt with the size the image was preprocessed to"
+                )
 
 
 def image_sources(

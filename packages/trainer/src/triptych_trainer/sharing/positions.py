@@ -6,12 +6,18 @@ import torch
 
 from triptych_trainer.families import Family
 from triptych_trainer.sharing.batch import GroupBatch
+from triptych_trainer.sharing.merge import check_counts
 
 
 def prompt_positions(
     family: Family, vision_language_model: torch.nn.Module, batch: GroupBatch
 ) -> tuple[list[torch.Tensor], list[int]]:
-    """Per prompt: position ids `[A, L_p]`, and the position of the first completion token."""
+    """Per prompt: position ids `[A, L_p]`, and the position of the first completion token.
+
+    Raises:
+        BatchError: an image that is known to give another number of rows than its span has placeholders.
+    """
+    check_counts(batch, [family.num_rows(vision_language_model, image) for image in batch.images])
     pairs = [
         family.positions(vision_language_model, ids, spans=batch.spans[p], images=batch.images_of(p))
         for p, ids in enumerate(batch.prompts)

@@ -1,8 +1,8 @@
 """Log-probability and entropy of labelled tokens from their logits, in slices, with their own backward pass.
 
-With z = logits / temperature and p = softmax(z):   logp = z_label - logsumexp(z)      H = logsumexp(z) - sum_v p_v z_v
+With z = logits / temperature and p = softmax(z):   logp = z_label - logsumexp(z)      H = -sum_v p_v log p_v
     d logp / d logit_v = (1[v = label] - p_v) / temperature
-    d H    / d logit_v = -p_v (z_v - logsumexp(z) + H) / temperature
+    d H    / d logit_v = -p_v (log p_v + H) / temperature
 Only the logits and two numbers per row are kept; the float32 copy exists for one slice of rows at a time.
 """
 
@@ -31,8 +31,9 @@ class _TokenLogps(torch.autograd.Function):
         for rows in _slices(logits_KV):
             scaled = logits_KV[rows].float() / temperature
             norm = scaled.logsumexp(-1)
-            logps.append(scaled.gather(-1, labels_K[rows, None]).squeeze(-1) - norm)
-            entropies.append(norm - (torch.exp(scaled - norm[:, None]) * scaled).sum(-1))
+            log_p = scaled - norm[:, None]
+            logps.append(log_p.gather(-1, labels_K[rows, None]).squeeze(-1))
+            entropies.append(-(log_p.exp() * log_p).sum(-1))
             norms.append(norm)
         entropies_K, norms_K = torch.cat(entropies), torch.cat(norms)
         ctx.save_for_backward(logits_KV, labels_K, norms_K, entropies_K)
