@@ -15,8 +15,8 @@ class GRPOOptions:
     learning_rate: float = 4e-4
     lr_scheduler_type: str = "cosine_with_min_lr"
     lr_scheduler_kwargs: dict[str, float] = field(default_factory=lambda: {"min_lr_rate": 0.1})
-    reward_weights: list[float] = field(default_factory=lambda: [1.0, 0.2])
-    """Of the rewards `accuracy` and `format`, in that order."""
+    reward_weights: list[float] = field(default_factory=lambda: [1.0, 0.25])
+    """Of the rewards `accuracy` and `format`, in that order; exact in binary, so that equal rewards have no spread."""
     temperature: float = 1.0
     beta: float = 0.0
     bf16: bool = False
