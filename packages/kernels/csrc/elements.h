@@ -8,7 +8,7 @@
 #ifdef __CUDACC__
 #define TRIPTYCH_HD __host__ __device__ __forceinline__
 #else
-#define TRIPTYCH_HD inline
+#define TRIPTYCH_HD inline __attribute__((always_inline))
 #endif
 
 namespace triptych {

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "elements.h"
 
@@ -25,7 +26,7 @@ struct Index {
   const std::int32_t* positions_S;
 };
 
-inline Index split_index(const std::int32_t* index, std::int64_t R, std::int64_t N) {
+TRIPTYCH_HD Index split_index(const std::int32_t* index, std::int64_t R, std::int64_t N) {
   return Index{index, index + R, index + R + N + 1};
 }
 
@@ -119,6 +120,45 @@ void features_grad(const FeaturesGradArgs& args, Launch launch);
 void text_grad(const TextGradArgs& args, Launch launch);
 
 }  // namespace cpu
+
+namespace emulator {
+
+struct Launch {
+  std::int64_t num_blocks;
+  int threads_per_block;
+};
+
+// Fills rows whose id lies outside the table with NaN, and returns -1.
+std::int64_t embed_and_merge(const EmbedAndMergeArgs& args, Launch launch);
+void merge(const MergeArgs& args, Launch launch);
+void merge_in_place(const MergeInPlaceArgs& args, Launch launch);
+void merge_add(const MergeAddArgs& args, Launch launch);
+void merge_add_in_place(const MergeAddInPlaceArgs& args, Launch launch);
+void features_grad(const FeaturesGradArgs& args, Launch launch);
+void text_grad(const TextGradArgs& args, Launch launch);
+
+}  // namespace emulator
+
+namespace cuda {  // present where TRIPTYCH_WITHOUT_CUDA is not defined; throws std::runtime_error where CUDA does
+
+struct Launch {
+  int device;
+  std::uintptr_t stream;
+};
+
+// Fills rows whose id lies outside the table with NaN, and returns -1 without waiting.
+std::int64_t embed_and_merge(const EmbedAndMergeArgs& args, Launch launch);
+void merge(const MergeArgs& args, Launch launch);
+void merge_in_place(const MergeInPlaceArgs& args, Launch launch);
+void merge_add(const MergeAddArgs& args, Launch launch);
+void merge_add_in_place(const MergeAddInPlaceArgs& args, Launch launch);
+void features_grad(const FeaturesGradArgs& args, Launch launch);
+void text_grad(const TextGradArgs& args, Launch launch);
+
+// Why no CUDA device can be used, or the empty string.
+std::string device_problem();
+
+}  // namespace cuda
 
 // Fills src_R of `index` from K runs of (first row, number of rows, first feature), all within bounds; returns the first
 // run that takes a row already taken, or -1.

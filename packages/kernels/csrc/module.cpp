@@ -100,8 +100,21 @@ PYBIND11_MODULE(_native, m) {
   py::module_ cpu_ops = m.def_submodule("cpu", "Last argument: number of threads.");
   bind_ops<cpu::Launch, int>(cpu_ops, {cpu::embed_and_merge, cpu::merge, cpu::merge_in_place, cpu::merge_add,
                                        cpu::merge_add_in_place, cpu::features_grad, cpu::text_grad});
+
+  py::module_ emulated = m.def_submodule("emulator", "Last arguments: number of blocks, threads per block.");
+  bind_ops<emulator::Launch, std::int64_t, int>(
+      emulated, {emulator::embed_and_merge, emulator::merge, emulator::merge_in_place, emulator::merge_add,
+                 emulator::merge_add_in_place, emulator::features_grad, emulator::text_grad});
+
 #ifdef TRIPTYCH_WITHOUT_CUDA
   m.attr("no_cuda_reason") = TRIPTYCH_WITHOUT_CUDA;
+#else
+  py::module_ cuda_ops = m.def_submodule("cuda", "Last arguments: device number, stream address.");
+  bind_ops<cuda::Launch, int, std::uintptr_t>(
+      cuda_ops, {cuda::embed_and_merge, cuda::merge, cuda::merge_in_place, cuda::merge_add, cuda::merge_add_in_place,
+                 cuda::features_grad, cuda::text_grad});
+  cuda_ops.def("device_problem", cuda::device_problem);
+  m.attr("cuda_architectures") = TRIPTYCH_CUDA_ARCHITECTURES;
 #endif
 }
 

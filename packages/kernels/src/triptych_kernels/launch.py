@@ -1,6 +1,7 @@
 """From tensors to raw addresses: the only place that calls the compiled kernels."""
 
 import warnings
+from functools import cache
 from typing import Any
 
 import torch
@@ -10,14 +11,15 @@ from triptych_kernels.availability import unavailable_reason
 
 
 def has_kernels(tensor: torch.Tensor) -> bool:
-    """Whether the kernels can run on the device of `tensor`; warns where it is a CUDA device and they cannot."""
-    if tensor.device.type == "cpu":
-        return True
-    if tensor.device.type != "cuda":
-        return False
-    reason = unavailable_reason()
+    """Whether the kernels run on the device of `tensor`; warns once where torch's own ops must stand in."""
+    return tensor.device.type == "cpu" or _device_has_kernels(tensor.device.type)
+
+
+@cache
+def _device_has_kernels(device_type: str) -> bool:
+    reason = unavailable_reason() if device_type == "cuda" else f"triptych-kernels has no kernels for {device_type}"
     if reason is not None:
-        warnings.warn(f"{reason}; using the torch reference on {tensor.device}", stacklevel=2)
+        warnings.warn(f"{reason}; the slower torch reference is used on {device_type}", stacklevel=3)
     return reason is None
 
 
@@ -30,7 +32,7 @@ def launch(op: str, tensor: torch.Tensor, *args: Any) -> Any:
         return getattr(_native.cpu, op)(*args, torch.get_num_threads())
     with torch.cuda.device(tensor.device):
         stream = torch.cuda.current_stream(tensor.device).cuda_stream
-        return getattr(_native.cuda, op)(*args, stream)
+        return getattr(_native.cuda, op)(*args, tensor.device.index, stream)
 
 
 def dense_rows(rows: torch.Tensor) -> torch.Tensor:
@@ -44,3 +46,8 @@ def row_stride_bytes(rows: torch.Tensor) -> int:
 
 def row_bytes(rows: torch.Tensor) -> int:
     return rows.shape[-1] * rows.element_size()
+
+
+def num_rows(rows: torch.Tensor) -> int:
+    """B * T of [B, T, D], T of [T, D]."""
+    return rows.shape[:-1].numel()

@@ -4,7 +4,7 @@ import torch
 
 from triptych_kernels import reference
 from triptych_kernels.checks import DTYPES
-from triptych_kernels.launch import has_kernels, launch, row_bytes
+from triptych_kernels.launch import has_kernels, launch, num_rows, row_bytes
 from triptych_kernels.plan import MergePlan
 
 
@@ -21,8 +21,7 @@ def features_grad(grad: torch.Tensor, index: torch.Tensor, num_features: int) ->
         return reference.features_grad(grad, plan_of(index, grad.shape[:-1], num_features))
     grad = grad.contiguous()
     out_ND = grad.new_empty(num_features, grad.shape[-1])
-    num_rows = grad.shape[:-1].numel()
-    args = (index.data_ptr(), num_rows, num_features, grad.shape[-1], DTYPES[grad.dtype])
+    args = (index.data_ptr(), num_rows(grad), num_features, grad.shape[-1], DTYPES[grad.dtype])
     launch("features_grad", grad, out_ND.data_ptr(), grad.data_ptr(), *args)
     return out_ND
 
@@ -36,12 +35,11 @@ def _(grad: torch.Tensor, index: torch.Tensor, num_features: int) -> torch.Tenso
 def text_grad(grad: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """grad [..., D] with zeros at image positions."""
     if not has_kernels(grad):
-        mask = index[: grad.shape[:-1].numel()].view(grad.shape[:-1]) >= 0
+        mask = index[: num_rows(grad)].view(grad.shape[:-1]) >= 0
         return grad.masked_fill(mask[..., None], 0)
     grad = grad.contiguous()
     out = torch.empty_like(grad)
-    num_rows = grad.shape[:-1].numel()
-    launch("text_grad", grad, out.data_ptr(), grad.data_ptr(), index.data_ptr(), num_rows, row_bytes(grad))
+    launch("text_grad", grad, out.data_ptr(), grad.data_ptr(), index.data_ptr(), num_rows(grad), row_bytes(grad))
     return out
 
 

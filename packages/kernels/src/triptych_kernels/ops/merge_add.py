@@ -6,13 +6,20 @@ import torch
 
 from triptych_kernels import reference
 from triptych_kernels.checks import DTYPES, check_inputs
-from triptych_kernels.launch import dense_rows, has_kernels, launch, row_stride_bytes
+from triptych_kernels.launch import dense_rows, has_kernels, launch, num_rows, row_stride_bytes
 from triptych_kernels.ops.gradients import features_grad, plan_of
+from triptych_kernels.ops.out_argument import write_to
 from triptych_kernels.plan import MergePlan
 
 
-def merge_add(hidden: torch.Tensor, features_ND: torch.Tensor, plan: MergePlan) -> torch.Tensor:
-    """`hidden + features_ND[src]` where the plan has a feature, `hidden` elsewhere; hidden [T, D] or [B, T, D]."""
+def merge_add(
+    hidden: torch.Tensor, features_ND: torch.Tensor, plan: MergePlan, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`hidden + features_ND[src]` where the plan has a feature, `hidden` elsewhere; hidden [T, D] or [B, T, D].
+
+    Sums are made in float32 and rounded once. `out=hidden` works in place and touches image positions only; another
+    `out` is a buffer kept from call to call, without gradients. Raises TypeError or ValueError as `merge` does.
+    """
     check_inputs(
         plan,
         rows_name="hidden",
@@ -21,23 +28,57 @@ def merge_add(hidden: torch.Tensor, features_ND: torch.Tensor, plan: MergePlan) 
         batch_name="hidden",
         batch_shape=hidden.shape[:-1],
     )
-    return _merge_add(hidden, features_ND, plan.index)
+    if out is None:
+        return _merge_add(hidden, features_ND, plan.index)
+    return write_to(
+        out,
+        rows_name="hidden",
+        rows=hidden,
+        features_ND=features_ND,
+        plan=plan,
+        op=_merge_add,
+        in_place=_merge_add_in_place,
+        into=_merge_add_into,
+        backward=_backward,
+    )
 
 
 @torch.library.custom_op("triptych_kernels::merge_add", mutates_args=())
 def _merge_add(hidden: torch.Tensor, features: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     if not has_kernels(hidden):
         return reference.merge_add(hidden, features, plan_of(index, hidden.shape[:-1], features.shape[0]))
-    hidden, features = hidden.contiguous(), dense_rows(features)
-    out = torch.empty_like(hidden)
-    rows = (features.data_ptr(), row_stride_bytes(features), index.data_ptr(), hidden.shape[:-1].numel())
-    launch("merge_add", hidden, out.data_ptr(), hidden.data_ptr(), *rows, hidden.shape[-1], DTYPES[hidden.dtype])
+    out = torch.empty_like(hidden, memory_format=torch.contiguous_format)
+    _run(out, hidden, features, index)
     return out
 
 
 @_merge_add.register_fake
 def _(hidden: torch.Tensor, features: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(hidden, memory_format=torch.contiguous_format)
+
+
+@torch.library.custom_op("triptych_kernels::merge_add_into", mutates_args=("out",))
+def _merge_add_into(out: torch.Tensor, hidden: torch.Tensor, features: torch.Tensor, index: torch.Tensor) -> None:
+    if not has_kernels(hidden):
+        out.copy_(reference.merge_add(hidden, features, plan_of(index, hidden.shape[:-1], features.shape[0])))
+        return
+    _run(out, hidden, features, index)
+
+
+@torch.library.custom_op("triptych_kernels::merge_add_in_place", mutates_args=("hidden",))
+def _merge_add_in_place(hidden: torch.Tensor, features: torch.Tensor, index: torch.Tensor) -> None:
+    if not has_kernels(hidden):
+        hidden.copy_(reference.merge_add(hidden, features, plan_of(index, hidden.shape[:-1], features.shape[0])))
+        return
+    features = dense_rows(features)
+    rows = (features.data_ptr(), row_stride_bytes(features), index.data_ptr(), num_rows(hidden), features.shape[0])
+    launch("merge_add_in_place", hidden, hidden.data_ptr(), *rows, hidden.shape[-1], DTYPES[hidden.dtype])
+
+
+def _run(out: torch.Tensor, hidden: torch.Tensor, features: torch.Tensor, index: torch.Tensor) -> None:
+    hidden, features = hidden.contiguous(), dense_rows(features)
+    rows = (features.data_ptr(), row_stride_bytes(features), index.data_ptr(), num_rows(hidden))
+    launch("merge_add", hidden, out.data_ptr(), hidden.data_ptr(), *rows, hidden.shape[-1], DTYPES[hidden.dtype])
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
