@@ -91,7 +91,7 @@ def _list(value: Any, source: str | None, line: int | None) -> list[Any]:
 
 
 def _message(item: Any) -> Any:
-    """A message of a ShareGPT file (`from`, `value`; answers may be numbers) as role and content; others as they are."""
+    """A message of a ShareGPT file (`from`, `value`; an answer may be a number) in the usual form."""
     if isinstance(item, Mapping) and "from" in item and "value" in item:
         value = item["value"]
         content = str(value) if isinstance(value, (int, float)) else value
