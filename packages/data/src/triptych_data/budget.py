@@ -45,12 +45,15 @@ def smart_resize(height: int, width: int, *, factor: int, min_pixels: int, max_p
     if high * wide > max_pixels:
         high, wide = _shrunk(height, width, factor, max_pixels)
     elif high * wide < min_pixels:
-        beta = math.sqrt(min_pixels / (height * width))
-        high = math.ceil(height * beta / factor) * factor
-        wide = math.ceil(width * beta / factor) * factor
+        high, wide = _grown(height, width, factor, min_pixels)
         if high * wide > max_pixels:
             high, wide = _shrunk(height, width, factor, max_pixels)
     return _clamped(high, wide, factor, max_pixels)
+
+
+def _grown(height: int, width: int, factor: int, min_pixels: int) -> Size:
+    beta = math.sqrt(min_pixels / (height * width))
+    return math.ceil(height * beta / factor) * factor, math.ceil(width * beta / factor) * factor
 
 
 def _shrunk(height: int, width: int, factor: int, max_pixels: int) -> Size:
@@ -88,6 +91,16 @@ def common_cap(count: Callable[[int], int], *, low: int, high: int, limit: int) 
     return low
 
 
+def _at_cap(height: int, width: int, cap: int, *, factor: int, min_pixels: int, max_pixels: int) -> Size:
+    """The size under a cap for the whole prompt, which yields to `min_pixels`: a processor would enlarge it again."""
+    low, high = min(min_pixels, cap), min(max_pixels, cap)
+    size = smart_resize(height, width, factor=factor, min_pixels=low, max_pixels=high)
+    if size[0] * size[1] >= min_pixels or cap >= max_pixels:
+        return size
+    grown = _grown(height, width, factor, min_pixels)
+    return grown if grown[0] * grown[1] <= max_pixels else size
+
+
 def fit_sizes(
     sizes: Sequence[Size],
     *,
@@ -102,7 +115,7 @@ def fit_sizes(
 
     def at(cap: int) -> list[Size]:
         return [
-            smart_resize(height, width, factor=factor, min_pixels=min(low, cap), max_pixels=min(high, cap))
+            _at_cap(height, width, cap, factor=factor, min_pixels=low, max_pixels=high)
             for (height, width), (low, high) in zip(sizes, limits, strict=True)
         ]
 

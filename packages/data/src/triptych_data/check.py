@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,13 +17,13 @@ from triptych_data.budget import Budget
 from triptych_data.errors import DataError
 from triptych_data.formats import FORMATS
 from triptych_data.inspect_row import Inspection
+from triptych_data.model_tokens import ModelTokens, load_model_tokens
 from triptych_data.policy import ImagePolicy
 from triptych_data.read import row_reader
 from triptych_data.rows import Rows, open_rows
 from triptych_data.scan import scan
 from triptych_data.show import show
 from triptych_data.tally import Tally
-from triptych_data.vision import VisionSpec
 
 _MAX_IMAGE_PIXELS = ImagePolicy().max_image_pixels
 
@@ -32,7 +31,7 @@ _MAX_IMAGE_PIXELS = ImagePolicy().max_image_pixels
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when every row passes, 1 when rows would be refused, 2 when it cannot run."""
     arguments = _parser().parse_args(argv)
-    console = Console(stderr=False)
+    console = Console(soft_wrap=True)
     errors = Console(stderr=True, soft_wrap=True)
     try:
         tally = _run(arguments, console)
@@ -76,14 +75,14 @@ def _default_workers() -> int:
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> Tally:
-    processor = None if arguments.model is None else _load_processor(arguments.model)
+    model = None if arguments.model is None else load_model_tokens(arguments.model)
     limits = (
         arguments.min_pixels,
         arguments.max_pixels,
         arguments.max_prompt_image_tokens,
         arguments.max_prompt_tokens,
     )
-    if processor is None and any(limit is not None for limit in limits):
+    if model is None and any(limit is not None for limit in limits):
         raise ValueError("token and pixel limits need --model, whose processor does the counting")
     total = Tally()
     if arguments.fix is not None:
@@ -92,7 +91,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Tally:
     for file in arguments.files:
         start = time.perf_counter()
         rows = open_rows(file)
-        tally, passed = _scan_file(rows, arguments, processor)
+        tally, passed = _scan_file(rows, arguments, model)
         seconds = time.perf_counter() - start
         console.print(f"[bold]{file}[/]  {len(rows):,} rows in {seconds:.1f} s", highlight=False)
         if arguments.fix is not None:
@@ -105,7 +104,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Tally:
     return total
 
 
-def _scan_file(rows: Rows, arguments: argparse.Namespace, processor: Any) -> tuple[Tally, Sequence[int]]:
+def _scan_file(rows: Rows, arguments: argparse.Namespace, model: ModelTokens | None) -> tuple[Tally, Sequence[int]]:
     inspection = Inspection(
         read=row_reader(root=arguments.image_root, format=arguments.format),
         policy=ImagePolicy(
@@ -115,8 +114,9 @@ def _scan_file(rows: Rows, arguments: argparse.Namespace, processor: Any) -> tup
             animated=arguments.animated,
         ),
         decode=arguments.decode,
-        processor=processor,
-        vision=None if processor is None else VisionSpec.from_processor(processor),
+        processor=None if model is None else model.processor,
+        image_token=None if model is None else model.image_token,
+        vision=None if model is None else model.vision,
         budget=Budget(
             min_pixels=arguments.min_pixels,
             max_pixels=arguments.max_pixels,
@@ -125,7 +125,8 @@ def _scan_file(rows: Rows, arguments: argparse.Namespace, processor: Any) -> tup
         max_prompt_tokens=arguments.max_prompt_tokens,
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    screen = Console(stderr=True)
+    bar = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
     task = bar.add_task("decoding" if arguments.decode else "checking headers", total=len(rows))
 
     def progress(done: int) -> None:
@@ -136,14 +137,6 @@ def _scan_file(rows: Rows, arguments: argparse.Namespace, processor: Any) -> tup
         return scan(rows, inspection=inspection, workers=arguments.workers, progress=progress)
     finally:
         bar.stop()
-
-
-def _load_processor(model: str) -> Any:
-    try:
-        from transformers import AutoProcessor
-    except ImportError as error:
-        raise ValueError("--model needs transformers: pip install transformers") from error
-    return AutoProcessor.from_pretrained(model)
 
 
 def _refuse_overwriting(target: Path, files: Sequence[str]) -> None:

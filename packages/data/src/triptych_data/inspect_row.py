@@ -33,6 +33,8 @@ class Inspection:
     policy: ImagePolicy = DEFAULT_POLICY
     decode: bool = False
     processor: Any = None
+    image_token: str | None = None
+    """Placeholder of one image token, where `processor` is a tokenizer alone."""
     vision: VisionSpec | None = None
     budget: Budget = field(default_factory=Budget)
     max_prompt_tokens: int | None = None
@@ -80,7 +82,10 @@ def _count_tokens(example: Example, sizes: list[Size], inspection: Inspection) -
     try:
         plan = inspection.vision.plan(sizes, images=example.images, budget=inspection.budget)
         seen = [size if final is None else final for size, final in zip(sizes, plan.sizes, strict=True)]
-        tokenized = tokenize(example.prompt, inspection.processor, image_sizes=seen)
+        known: dict[str, Any] = {"image_sizes": seen}
+        if inspection.image_token is not None:
+            known = {"image_token": inspection.image_token, "image_tokens": plan.tokens}
+        tokenized = tokenize(example.prompt, inspection.processor, **known)
     except ImageError as error:
         raise DataError(
             f"{error.image}: {error.reason}", source=example.source, id=name, remedy=error.remedy, kind=error.kind
