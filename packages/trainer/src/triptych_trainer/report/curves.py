@@ -81,7 +81,7 @@ def _svg(panel: Panel) -> str:
     return (
         f'<svg class="chart" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" aria-label="{label}" '
         f'data-left="{LEFT}" data-right="{WIDTH - RIGHT}">{grid}'
-        f'<text class="tick" x="{LEFT - 6}" y="{HEIGHT - 12}" text-anchor="end">step</text>{lines}</svg>'
+        f'<text class="tick" x="{LEFT - 14}" y="{HEIGHT - 12}" text-anchor="end">step</text>{lines}</svg>'
     )
 
 

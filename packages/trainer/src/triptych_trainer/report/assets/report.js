@@ -184,7 +184,11 @@
     const bar = element("div", "head");
     bar.append(element("h3", "", group.id), stepOf(group));
     if (group.flat) bar.append(element("span", "badge flat", "no variance"));
-    if (group.source) bar.append(element("span", "where", group.source));
+    if (group.source) {
+      const where = element("span", "where", group.source.split(/[\\/]/).pop());
+      where.title = group.source;
+      bar.append(where);
+    }
     const push = element("div", "push");
     if (group.history.length > 1) push.append(spark(group));
     push.append(element("span", "badge", "mean reward " + number(group.mean)));
