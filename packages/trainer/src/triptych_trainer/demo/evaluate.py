@@ -53,7 +53,8 @@ def evaluate(
         torch.manual_seed(seed)
         for start in range(0, len(samples), batch_size):
             rows = samples[start : start + batch_size]
-            completions += generate(model, processor=processor, samples=rows, placement=placement, sampled=sampled)
+            ids_BT = generate(model, processor=processor, samples=rows, placement=placement, sampled=sampled)
+            completions += processor.tokenizer.batch_decode(ids_BT, skip_special_tokens=True)
     model.train(was_training)
     return judge(samples, completions=completions)
 
@@ -61,8 +62,8 @@ def evaluate(
 @torch.no_grad()
 def generate(
     model: Any, *, processor: Any, samples: Sequence[Sample], placement: Placement, sampled: bool
-) -> list[str]:
-    """Return one completion per sample, generated as one batch."""
+) -> torch.Tensor:
+    """Return the ids of one completion per sample, padded on the right, generated as one batch."""
     batch = prompt_batch(samples, processor=processor, placement=placement)
     never = [processor.tokenizer.convert_tokens_to_ids(t) for t in (IMAGE_PAD, VIDEO_PAD, VISION_START, VISION_END)]
     choice = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {"do_sample": False}
@@ -72,9 +73,8 @@ def generate(
         suppress_tokens=never,
         **choice,
     )
-    new_BT = ids_BT[:, batch["input_ids"].shape[1] :]
-    texts: list[str] = processor.tokenizer.batch_decode(new_BT, skip_special_tokens=True)
-    return texts
+    completions_BT: torch.Tensor = ids_BT[:, batch["input_ids"].shape[1] :]
+    return completions_BT
 
 
 def judge(samples: Sequence[Sample], *, completions: Sequence[str]) -> Evaluation:
