@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import rotate_checkpoints
 from trl import GRPOTrainer
@@ -128,6 +128,23 @@ class ResumableGRPOTrainer(GRPOTrainer):
             "last_logged": self._globalstep_last_logged,
         }
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """As transformers', but for whole models, whose names on disk are not those of their parameters."""
+        if self._is_plain_model():
+            load_weights(self.model if model is None else model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if self._is_plain_model() and self.state.best_model_checkpoint is not None:
+            load_weights(self.model, Path(self.state.best_model_checkpoint))
+        else:
+            super()._load_best_model()
+
+    def _is_plain_model(self) -> bool:
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        return not sharded and isinstance(self.model, PreTrainedModel) and not self.model._hf_peft_config_loaded
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         self._resumed_from = None if checkpoint is None else Path(checkpoint)
@@ -165,6 +182,17 @@ class ResumableGRPOTrainer(GRPOTrainer):
 
     def on_cycle_restored(self) -> None:
         """Called when a resumed run goes on in the middle of a generation cycle."""
+
+
+def load_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Load what ``save_pretrained`` wrote, by the same rules of names, and miss nothing.
+
+    transformers 5.23 saves a vision-language model under the names of the hub (``visual.``, ``model.layers.``), but
+    its trainer looks for ``model.visual.`` and ``model.language_model.``, finds none, and goes on with the weights
+    it started from.
+    """
+    saved = type(model).from_pretrained(folder, dtype="auto")
+    model.load_state_dict(saved.state_dict())
 
 
 class _RestoreCycle(TrainerCallback):

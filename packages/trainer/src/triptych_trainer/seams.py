@@ -24,6 +24,8 @@ SEAMS: dict[str, tuple[str, ...]] = {
     "_compute_loss": ("self", "model", "inputs"),
     "_get_output_dir": ("self", "trial"),
     "_get_train_sampler": ("self", "dataset"),
+    "_load_best_model": ("self",),
+    "_load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),
     "_load_optimizer_and_scheduler": ("self", "checkpoint"),
     "_push_from_checkpoint": ("self", "checkpoint_folder"),
     "_save_checkpoint": ("self", "model", "trial"),
