@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 import time
@@ -81,6 +82,7 @@ class ImageLoader:
         self._reserved_bytes = 0  # decodes in flight
         self._changed = threading.Condition()
         self._closed = False
+        self._process = os.getpid()
 
     @property
     def held_bytes(self) -> int:
@@ -107,6 +109,8 @@ class ImageLoader:
             try:
                 found.append(self._take(entry))
             except ImageError as error:
+                for unused in entries:
+                    unused.taken = True  # nobody will come for them: they must not hold memory
                 raise image_in_example(error, example, image, number) from error
         return found
 
@@ -169,9 +173,12 @@ class ImageLoader:
         with self._changed:
             if self._closed:
                 raise RuntimeError("this ImageLoader is closed")
+            if os.getpid() != self._process:
+                raise RuntimeError("this ImageLoader was made in another process, where its threads are: make one here")
             entry = self._entries.get(key)
             if entry is not None and entry.error is None:
                 self._entries.move_to_end(key)
+                entry.taken = False  # wanted once more
                 return entry
             entry = self._entries[key] = _Entry(image, size, key)
             if len(self._threads) < self._num_threads:
