@@ -41,6 +41,18 @@ VIT = {
 }
 
 
+PIXTRAL = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 64,
+    "patch_size": 4,
+    "num_channels": 3,
+    "head_dim": 8,
+}
+
+
 @dataclass(frozen=True)
 class Case:
     """A family under test: how to build the model, and `(inputs, feature rows)` of the i-th image."""
@@ -154,6 +166,28 @@ def llava() -> torch.nn.Module:
     return hf.LlavaForConditionalGeneration(config)
 
 
+def llava_pixtral() -> torch.nn.Module:
+    config = hf.LlavaConfig(
+        text_config={**TEXT, "model_type": "llama"},
+        vision_config={**PIXTRAL, "model_type": "pixtral"},
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+        image_token_index=IMAGE,
+    )
+    return hf.LlavaForConditionalGeneration(config)
+
+
+def mistral3() -> torch.nn.Module:
+    config = hf.Mistral3Config(
+        text_config={**TEXT, "model_type": "mistral", "head_dim": 8, "sliding_window": None},
+        vision_config={**PIXTRAL, "model_type": "pixtral"},
+        image_token_index=IMAGE,
+        spatial_merge_size=2,
+        tie_word_embeddings=False,
+    )
+    return hf.Mistral3ForConditionalGeneration(config)
+
+
 def llava_onevision() -> torch.nn.Module:
     config = hf.LlavaOnevisionConfig(
         text_config={**TEXT, "model_type": "qwen2"},
@@ -202,6 +236,28 @@ def one_tile(rows: int) -> Callable[[torch.Generator, int], tuple[dict[str, torc
     return image
 
 
+def pixtral_image(merge: int) -> Callable[[torch.Generator, int], tuple[dict[str, torch.Tensor], int]]:
+    """Images of different sizes: 4 pixels a patch, `merge` x `merge` patches a row."""
+
+    def image(generator: torch.Generator, i: int) -> tuple[dict[str, torch.Tensor], int]:
+        height, width = ((16, 8), (8, 24), (16, 16))[i % 3]
+        pixels = torch.randn(1, 3, height, width, generator=generator)
+        rows = (height // (4 * merge)) * (width // (4 * merge))
+        return {"pixel_values": pixels, "image_sizes": torch.tensor([[height, width]])}, rows
+
+    return image
+
+
+def pixtral_stock(images: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The processor pads the images of a prompt to the largest."""
+    sizes = torch.cat([image["image_sizes"] for image in images])
+    height, width = sizes.amax(0).tolist()
+    padded = torch.zeros(len(images), 3, height, width)
+    for i, image in enumerate(images):
+        padded[i, :, : sizes[i, 0], : sizes[i, 1]] = image["pixel_values"][0]
+    return {"pixel_values": padded, "image_sizes": sizes}
+
+
 def internvl_image(generator: torch.Generator, i: int) -> tuple[dict[str, torch.Tensor], int]:
     tiles = 1 + i % 3
     return {"pixel_values": torch.randn(tiles, 3, 16, 16, generator=generator)}, 4 * tiles
@@ -238,6 +294,8 @@ CASES: dict[str, Case] = {
     "glm4v": Case(build=glm4v, image=qwen_image),
     "internvl": Case(build=internvl, image=internvl_image),
     "llava": Case(build=llava, image=one_tile(16)),
+    "llava_pixtral": Case(build=llava_pixtral, image=pixtral_image(1)),
+    "mistral3": Case(build=mistral3, image=pixtral_image(2)),
     "llava_onevision": Case(build=llava_onevision, image=onevision_image, alone=onevision_stock),
     "gemma3": Case(build=gemma3, image=one_tile(4)),
     "smolvlm": Case(build=smolvlm, image=smolvlm_image),
@@ -281,5 +339,7 @@ def stock_image_inputs(name: str, batch: GroupBatch, prompt: int) -> dict[str, t
     if name == "smolvlm":
         tiles = torch.cat([image["pixel_values"] for image in images], dim=1)
         return {"pixel_values": tiles}
+    if name in ("llava_pixtral", "mistral3"):
+        return pixtral_stock(images)
     stacked = {key: torch.cat([image[key] for image in images]) for key in images[0]}
     return CASES[name].alone(stacked, len(images))

@@ -9,7 +9,19 @@ from triptych_trainer.families import family_of
 from triptych_trainer.sharing import plain_logps, shared_generate, shared_logps
 
 TOLERANCE = 1e-5
-FAMILIES = ("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "glm4v", "internvl", "llava", "llava_onevision", "gemma3", "smolvlm")
+FAMILIES = (
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen3_5",
+    "glm4v",
+    "internvl",
+    "llava",
+    "llava_pixtral",
+    "mistral3",
+    "llava_onevision",
+    "gemma3",
+    "smolvlm",
+)
 IMAGES = (2, 0, 1, 3)
 LENGTHS = ((5, 3), (4, 1), (2, 9), (3, 6, 2))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,6 +46,13 @@ class Family:
         text = {id(p) for p in self.language_model(vision_language_model).parameters()}
         return [p for p in vision_language_model.parameters() if id(p) not in text]
 
+    def preprocess(self, image_processor: Any, images: Sequence[Any]) -> tuple[ImageInputs, ...]:
+        """Run the model's image processor over all images of ONE prompt; one mapping per image.
+
+        A family that treats an image differently among several overrides this; here each image stands for itself.
+        """
+        return tuple(tensors(image_processor(images=[image], return_tensors="pt")) for image in images)
+
     def split_images(self, inputs: Mapping[str, torch.Tensor], *, num_images: int) -> tuple[ImageInputs, ...]:
         """Cut the image processor's output for several images into one mapping per image."""
         for name, values in inputs.items():
@@ -62,9 +70,16 @@ class Family:
         """Join images for one call of the tower."""
         return {name: torch.cat([image[name] for image in images]) for name in images[0]}
 
+    def tower_inputs(
+        self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]
+    ) -> dict[str, torch.Tensor]:
+        """The collated inputs that `get_image_features` names; processors return some that only they need."""
+        accepted = inspect.signature(vision_language_model.get_image_features).parameters
+        return {name: values for name, values in self.collate_images(images).items() if name in accepted}
+
     def encode(self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]) -> ImageFeatures:
         """Run tower and projector once over all images."""
-        inputs = self.collate_images(images)
+        inputs = self.tower_inputs(vision_language_model, images)
         output = vision_language_model.get_image_features(**inputs, return_dict=True)
         return self.read_features(output, images=images)
 
@@ -132,3 +147,8 @@ class Family:
         )
         found = (getattr(config, name, None) for name in names)
         return tuple(sorted({token for token in found if isinstance(token, int) and token >= 0}))
+
+
+def tensors(inputs: Mapping[str, Any]) -> ImageInputs:
+    """The tensors among a processor's outputs."""
+    return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}

@@ -8,6 +8,7 @@ from triptych_trainer.families.family import Family
 from triptych_trainer.families.gemma3 import Gemma3Family
 from triptych_trainer.families.glm4v import Glm4vFamily
 from triptych_trainer.families.llava import LlavaFamily
+from triptych_trainer.families.mistral3 import Mistral3Family
 from triptych_trainer.families.qwen3_5 import Qwen35Family
 from triptych_trainer.families.qwen3_vl import Qwen3VLFamily
 from triptych_trainer.families.qwen_vl import QwenVLFamily
@@ -20,6 +21,7 @@ FAMILIES: tuple[Family, ...] = (
     InternVLFamily(),
     Glm4vFamily(),
     LlavaFamily(),
+    Mistral3Family(),
     LlavaOnevisionFamily(),
     Gemma3Family(),
     SmolVLMFamily(),

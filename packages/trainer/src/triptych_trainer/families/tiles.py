@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
-from triptych_trainer.families.family import Family
+from triptych_trainer.families.family import Family, tensors
 from triptych_trainer.families.features import ImageFeatures, ImageInputs
 
 
@@ -29,7 +30,7 @@ class InternVLFamily(Family):
 class SmolVLMFamily(Family):
     """`pixel_values` `[1, tiles, C, H, W]` and `pixel_attention_mask` `[1, tiles, H, W]` per image.
 
-    Preprocess with every image as a sample of its own (`images=[[a], [b]]`). The model drops all-zero tiles.
+    Every image is a sample of its own to the processor. The model drops all-zero tiles.
     """
 
     model_types = ("smolvlm", "idefics3")
@@ -53,6 +54,14 @@ class LlavaOnevisionFamily(Family):
 
     model_types = ("llava_onevision",)
 
+    def preprocess(self, image_processor: Any, images: Sequence[Any]) -> tuple[ImageInputs, ...]:
+        """All images of the prompt together: the processor cuts a lone image into tiles and keeps several whole."""
+        if not images:
+            return ()
+        return self.split_images(
+            tensors(image_processor(images=[list(images)], return_tensors="pt")), num_images=len(images)
+        )
+
     def split_images(self, inputs: Mapping[str, torch.Tensor], *, num_images: int) -> tuple[ImageInputs, ...]:
         """One entry per image, with `single` from `batch_num_images` (default: every image alone)."""
         per_prompt = torch.as_tensor(inputs.get("batch_num_images", [1] * num_images)).tolist()
@@ -71,9 +80,8 @@ class LlavaOnevisionFamily(Family):
     def collate_images(self, images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
         """Pad every image to the same number of tiles."""
         joined = {name: pad_and_cat([image[name] for image in images]) for name in ("pixel_values", "image_sizes")}
-        joined["batch_num_images"] = torch.tensor(
-            [max(2, len(images))] if not images[0]["single"] else [1] * len(images)
-        )
+        alone = bool(images[0]["single"])
+        joined["batch_num_images"] = torch.tensor([1] * len(images) if alone else [max(2, len(images))])
         return joined
 
     def encode(self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]) -> ImageFeatures:
