@@ -193,3 +193,8 @@ def test_template_options_reach_the_template(qwen: Any) -> None:
         add_generation_prompt=False,
     )
     assert qwen.tokenizer.decode(result.ids).endswith("c<|im_end|>\nred")
+
+
+def test_half_a_surrogate_pair_is_refused(qwen: Any) -> None:
+    with pytest.raises(MarkerError, match=r"a\.jsonl:7: the text holds half of a character .*got '\\ud83d'"):
+        tokenize(three("cut \ud83d <image><image><image>"), qwen, image_sizes=SIZES)

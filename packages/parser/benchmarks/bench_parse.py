@@ -11,7 +11,7 @@ from triptych_parser import parse
 SENTENCE = "Which of the screens shows the menu before the tap, and what stands in it? "
 TEXTS = {
     "1 MB, one marker per kilobyte": (SENTENCE * 13 + "<image>") * 1_000,
-    "1 MB, markers only": "<image>" * 140_000,
+    "100 kB, markers only": "<image>" * 14_000,
     "1 MB, no marker": SENTENCE * 13_000,
 }
 

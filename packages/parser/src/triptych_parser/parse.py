@@ -124,24 +124,27 @@ def _check_ref(marker: ImageMarker, place: Place) -> None:
 def _check_kinds(prompt: Prompt) -> None:
     """Refuse prompts in which it is unclear which image a marker means."""
     first: ImageMarker | None = None
-    for turn_index, turn in enumerate(prompt.turns):
+    for index, turn in enumerate(prompt.turns):
         for segment in turn.segments:
-            if not isinstance(segment, ImageMarker):
+            if isinstance(segment, Text):
                 continue
             first = first or segment
-            place = Place(source=prompt.source, line=prompt.line, raw=turn.raw, message=turn_index)
             if (first.structured is None) != (segment.structured is None):
-                raise place.error(
+                raise _place(prompt, index).error(
                     "image parts and markers in text are mixed in one prompt",
                     marker=segment,
                     remedy="pass dialect='parts' to read the text as it stands, or escape the marker with a backslash",
                 )
             if (first.ref is None) != (segment.ref is None):
-                raise place.error(
+                raise _place(prompt, index).error(
                     "markers in order and markers by number or name are mixed in one prompt",
                     marker=segment,
                     remedy="number or name all of them, or none",
                 )
+
+
+def _place(prompt: Prompt, index: int) -> Place:
+    return Place(source=prompt.source, line=prompt.line, raw=prompt.turns[index].raw, message=index)
 
 
 _LABEL = re.compile(r"Image-(\d{1,9}): \Z")
@@ -159,8 +162,7 @@ def _check_labels(prompt: Prompt) -> None:
             number += 1
             label = _LABEL.search(before)
             if label and int(label[1]) != number:
-                place = Place(source=prompt.source, line=prompt.line, raw=turn.raw, message=index)
-                raise place.error(
+                raise _place(prompt, index).error(
                     "the label before the image has another number",
                     marker=segment,
                     expected=LABEL.format(number).strip(),

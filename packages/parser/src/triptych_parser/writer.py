@@ -87,6 +87,7 @@ class Writer:
         for expansion, part in zip(expansions, chat.parts[1:], strict=True):
             pieces += (expansion.text, part)
         text = "".join(pieces)
+        _check_characters(bound, text)
         bos = getattr(self.tokenizer, "bos_token", None)
         # A processor adds special tokens unless the template wrote the first one; a tokenizer's template writes all.
         add = self.processor is not self.tokenizer and not (bos is not None and text.startswith(bos))
@@ -168,3 +169,14 @@ def _check_number(bound: BoundPrompt, images: Images) -> None:
             got=count,
             remedy="pass (height, width) for each image of the sample, in their order",
         )
+
+
+def _check_characters(bound: BoundPrompt, text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Place(source=bound.prompt.source, line=bound.prompt.line).error(
+            "the text holds half of a character that JSON writes as two",
+            got=repr(text[error.start : error.end]),
+            remedy="repair the text where its emoji or rare characters were cut",
+        ) from error
