@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from triptych_trainer.demo import (
+    FAMILIES,
     STAGES,
     GRPORecipe,
     WarmupRecipe,
@@ -19,7 +20,7 @@ from triptych_trainer.demo import (
 )
 from triptych_trainer.demo.batches import NOT_SCORED, prompt_batch, supervised_batch
 from triptych_trainer.demo.evaluate import generate, judge
-from triptych_trainer.demo.warmup import image_stage, text_stage
+from triptych_trainer.demo.warmup import _worst_family, image_stage, text_stage
 from triptych_trainer.loading import load_processor
 
 SHORT = WarmupRecipe(batch_size=9, max_text_steps=6, image_steps=6)
@@ -87,6 +88,18 @@ def test_the_text_stage_ends_once_it_is_right(processor):
     easy = replace(SHORT, text_accuracy=-1.0)
     steps = list(text_stage(build_model(0), processor=processor, seed=0, placement="in_place", recipe=easy))
     assert len(steps) == 1
+
+
+def test_a_stage_reports_its_worst_family():
+    samples, shares = [make_sample(index, seed=0, split="any") for index in range(6)], dict.fromkeys(FAMILIES, 0.5)
+    right_B = torch.tensor([True, True, True, True, True, False])
+    assert _worst_family(shares, samples=samples, right_B=right_B) == pytest.approx(0.5)
+    assert shares == pytest.approx({"before": 0.55, "shelf": 0.55, "which": 0.5})
+
+
+def test_a_batch_without_every_family_is_refused():
+    with pytest.raises(ValueError, match="expected at least 3, one sample of each family, got 2"):
+        WarmupRecipe(batch_size=2)
 
 
 def test_the_warm_up_is_the_same_every_time(processor):

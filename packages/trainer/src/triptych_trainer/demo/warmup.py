@@ -1,7 +1,7 @@
 """The supervised warm-up that stands in for pretraining: words in place of pictures first, then the pictures."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from .batches import NOT_SCORED, supervised_batch
 from .behaviour import bare, careful, hasty
-from .task import Placement, Sample, make_sample
+from .task import FAMILIES, Family, Placement, Sample, make_sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class WarmupRecipe:
 
     batch_size: int = 32
     text_accuracy: float = 0.97
-    """The text stage ends when the running share of exactly right completions passes this."""
+    """The text stage ends when the running share of exactly right completions passes this in every family."""
     max_text_steps: int = 240
     image_steps: int = 120
     hasty_share: float = 0.6
@@ -32,6 +32,13 @@ class WarmupRecipe:
     decay_share: float = 0.3
     """Last part of the image stage, over which both learning rates fall linearly to zero."""
 
+    def __post_init__(self) -> None:
+        """Refuse batches that would leave a family out."""
+        if self.batch_size < len(FAMILIES):
+            raise ValueError(
+                f"batch_size: expected at least {len(FAMILIES)}, one sample of each family, got {self.batch_size}"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmupStep:
@@ -41,7 +48,7 @@ class WarmupStep:
     loss: float
     """Mean cross-entropy per completion token, in nats."""
     accuracy: float
-    """Running share of completions whose every token was the most likely one."""
+    """Running share of completions whose every token was the most likely one, in the worst of the families."""
 
 
 def text_stage(
@@ -49,7 +56,7 @@ def text_stage(
 ) -> Iterator[WarmupStep]:
     """Learn the format and to look things up, with colour words where the pictures will stand."""
     model.train()
-    optimizers, accuracy = _optimizers(model, recipe=recipe), 0.0
+    optimizers, shares = _optimizers(model, recipe=recipe), dict.fromkeys(FAMILIES, 0.0)
     for step in range(1, recipe.max_text_steps + 1):
         samples = _samples(step, seed=seed, split="warmup-text", batch_size=recipe.batch_size)
         batch = supervised_batch(
@@ -59,8 +66,8 @@ def text_stage(
             placement=placement,
             words_for_pictures=True,
         )
-        loss, share_right = _train_step(model, batch, optimizers=optimizers)
-        accuracy += 0.1 * (share_right - accuracy)
+        loss, right_B = _train_step(model, batch, optimizers=optimizers)
+        accuracy = _worst_family(shares, samples=samples, right_B=right_B)
         yield WarmupStep(step=step, loss=loss, accuracy=accuracy)
         if accuracy > recipe.text_accuracy:
             return
@@ -71,15 +78,15 @@ def image_stage(
 ) -> Iterator[WarmupStep]:
     """Learn to see, from completions most of which are hasty: what GRPO will have to unlearn."""
     model.train()
-    optimizers, accuracy = _optimizers(model, recipe=recipe), 0.0
+    optimizers, shares = _optimizers(model, recipe=recipe), dict.fromkeys(FAMILIES, 0.0)
     rng = random.Random(f"{seed}/warmup-behaviour")
     for step in range(1, recipe.image_steps + 1):
         _set_learning_rates(optimizers, step=step, recipe=recipe)
         samples = _samples(step, seed=seed, split="warmup-image", batch_size=recipe.batch_size)
         completions = [_mixed(sample, rng=rng, recipe=recipe) for sample in samples]
         batch = supervised_batch(samples, completions=completions, processor=processor, placement=placement)
-        loss, share_right = _train_step(model, batch, optimizers=optimizers)
-        accuracy += 0.1 * (share_right - accuracy)
+        loss, right_B = _train_step(model, batch, optimizers=optimizers)
+        accuracy = _worst_family(shares, samples=samples, right_B=right_B)
         yield WarmupStep(step=step, loss=loss, accuracy=accuracy)
 
 
@@ -148,8 +155,8 @@ def _set_learning_rates(optimizers: list[torch.optim.Optimizer], *, step: int, r
 
 def _train_step(
     model: Any, batch: tuple[dict[str, torch.Tensor], torch.Tensor], *, optimizers: list[torch.optim.Optimizer]
-) -> tuple[float, float]:
-    """Take one step; return the loss and the share of completions predicted right token for token."""
+) -> tuple[float, torch.Tensor]:
+    """Take one step; return the loss and, per completion, whether it was predicted right token for token."""
     inputs, labels_BT = batch
     logits_BTV, targets_BT = model(**inputs, use_cache=False).logits[:, :-1], labels_BT[:, 1:]
     loss = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=NOT_SCORED)
@@ -158,4 +165,12 @@ def _train_step(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     right_BT = (logits_BTV.argmax(-1) == targets_BT) | (targets_BT == NOT_SCORED)
-    return loss.item(), right_BT.all(dim=1).float().mean().item()
+    return loss.item(), right_BT.all(dim=1)
+
+
+def _worst_family(shares: dict[Family, float], *, samples: Sequence[Sample], right_B: torch.Tensor) -> float:
+    """Move each family's running share by a tenth towards the batch's share; return the lowest."""
+    for family in shares:
+        scores = [float(right) for sample, right in zip(samples, right_B, strict=True) if sample.family == family]
+        shares[family] += 0.1 * (sum(scores) / len(scores) - shares[family])
+    return min(shares.values())
