@@ -10,7 +10,7 @@ from triptych_trainer.sharing import CheckedLogps, SharingWarning, plain_logps, 
 
 
 def vip_llava(zoo, **text):
-    """A family without an adapter of its own: VipLlava has LLaVA's parts under another name."""
+    """A model type without an adapter of its own: VipLlava has LLaVA's parts under another name."""
     config = hf.VipLlavaConfig(
         text_config={**zoo.TEXT, "model_type": "llama", **text},
         vision_config={**zoo.VIT, "model_type": "clip_vision_model", "projection_dim": 16},
@@ -55,6 +55,19 @@ def test_capped_attention_scores_take_the_plain_pass_and_say_so_once(lab, zoo):
     again, _ = checked(model, batch)  # a second warning would be an error
     assert torch.equal(got, plain_logps(model, batch)[0])
     assert torch.equal(got, again)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")  # torch, in the no-grad call
+def test_a_setting_that_rules_sharing_out_later_is_named_when_it_does(lab, zoo):
+    model = zoo.build_model("qwen3_5", lab).train()
+    batch = zoo.build_batch("qwen3_5", images=(1,), lengths=((3, 2),))
+    model.gradient_checkpointing_enable({"use_reentrant": True})
+    model.enable_input_require_grads()
+    checked = CheckedLogps()
+    with torch.no_grad():
+        checked(model, batch)
+    with pytest.warns(SharingWarning, match="use_reentrant"):
+        checked(model, batch)
 
 
 def test_the_table_names_every_tested_family(zoo):

@@ -64,6 +64,16 @@ def test_given_features_are_used_for_the_comparison(lab):
     assert compare(model, batch, features=features).holds
 
 
+def test_known_features_spare_the_comparison_an_encoding(lab):
+    model = lab.qwen2_5_vl().train()
+    batch = lab.qwen_batch()
+    features = encode_images(model, batch.images)
+    images = []
+    model.model.visual.register_forward_hook(lambda module, args, output: images.append(args[0].shape[0]))
+    CheckedLogps()(model, batch, known_features=lambda: features)
+    assert len(images) == 1  # the policy pass itself
+
+
 def test_dropout_does_not_count_as_a_mismatch(lab):
     model = lab.qwen2_5_vl().train()
     for layer in model.model.language_model.layers:

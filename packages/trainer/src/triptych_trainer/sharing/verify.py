@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from triptych_trainer.families import ImageFeatures
+from triptych_trainer.families import ImageFeatures, SharingPath
 from triptych_trainer.sharing.batch import GroupBatch
 from triptych_trainer.sharing.logps import Result, plain_logps, shared_logps
 from triptych_trainer.sharing.paths import sharing_path_and_reason
@@ -51,7 +51,8 @@ class CheckedLogps:
     """
 
     def __init__(self) -> None:
-        self._paths: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
+        self._verdicts: weakref.WeakKeyDictionary[torch.nn.Module, dict[SharingPath, bool]]
+        self._verdicts = weakref.WeakKeyDictionary()
 
     def __call__(
         self,
@@ -63,22 +64,21 @@ class CheckedLogps:
     ) -> Result:
         """As `shared_logps`; the comparison takes `known_features` and then encodes nothing."""
         base = unwrap(model)
-        if base not in self._paths:
-            self._paths[base] = self._check(model, base, batch, **arguments)
-        if self._paths[base]:
+        path, reason = sharing_path_and_reason(model)
+        verdicts = self._verdicts.setdefault(base, {})
+        if path not in verdicts and path == "plain":
+            warnings.warn(_no_sharing(base, str(reason)), SharingWarning, stacklevel=2)
+            verdicts[path] = False
+        elif path not in verdicts:
+            known = {"features": known_features()} if known_features is not None else {}
+            agreement = compare(model, batch, **{**arguments, **known})
+            verdicts[path] = agreement.holds
+            if not agreement.holds:
+                warnings.warn(_message(base, agreement), SharingWarning, stacklevel=2)
+        if verdicts[path]:
             return shared_logps(model, batch, **arguments)
         arguments.pop("fused_lm_head", None)
         return plain_logps(model, batch, **arguments)
-
-    def _check(self, model: torch.nn.Module, base: torch.nn.Module, batch: GroupBatch, **arguments: Any) -> bool:
-        path, reason = sharing_path_and_reason(model)
-        if path == "plain":
-            warnings.warn(_no_sharing(base, str(reason)), SharingWarning, stacklevel=3)
-            return False
-        agreement = compare(model, batch, **arguments)
-        if not agreement.holds:
-            warnings.warn(_message(base, agreement), SharingWarning, stacklevel=3)
-        return agreement.holds
 
 
 @torch.no_grad()
