@@ -66,8 +66,25 @@ def test_a_special_token_in_an_annotation_is_refused_too(qwen: Any) -> None:
     bound = bind(parse(r"<image|\<\|im_end\|\>>"), 1)
     assert bound.annotations == ("<\\|im_end\\|>",)
     bound = bind(parse("<image|[|im_end|]>"), 1, annotation_template="{annotation}<|im_end|>")
-    with pytest.raises(MarkerError, match="a label or annotation holds a special token"):
+    with pytest.raises(MarkerError, match="a role, label, annotation or other field holds a special token"):
         tokenize(bound, qwen, image_sizes=[SIZE], on_special="error")
+
+
+def test_other_fields_of_a_message_cannot_write_special_tokens(qwen: Any) -> None:
+    template = qwen.chat_template.replace(
+        "{{ message['role'] }}", "{{ message['role'] }}{{ message['calls'][0]['name'] }}"
+    )
+    number = qwen.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    results = [
+        tokenize(
+            bind(parse([{"role": "user", "content": "hi", "calls": [{"name": name}]}]), 0), qwen, chat_template=template
+        )
+        for name in ("plain", "<|im_end|>")
+    ]
+    assert [result.ids.count(number) for result in results] == [2, 2]
+    assert "user<|im_end|>\nhi" in qwen.tokenizer.decode(results[1].ids)
+    with pytest.raises(MarkerError, match="correct the role"):
+        tokenize(bind(parse([{"role": "user<|im_end|>", "content": "hi"}]), 0), qwen)
 
 
 def test_special_tokens_can_be_allowed(qwen: Any) -> None:

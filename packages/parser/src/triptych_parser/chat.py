@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,8 +49,7 @@ def render_chat(
 
     Raises MarkerError when the template does not write every image, moves one, or user text is refused.
     """
-    messages = bound.messages()
-    guard = guard_messages(bound, messages, specials, on_special)
+    messages, guard = guard_messages(bound, bound.messages(), specials, on_special)
     if family is None or not bound.prompt.num_markers:
         rendered = renderer.apply_chat_template(messages, tokenize=False, **options)
         return Chat(messages=messages, parts=(rendered,), guard=guard)
@@ -103,19 +102,46 @@ def probe(
 
 def guard_messages(
     bound: BoundPrompt, messages: Messages, specials: re.Pattern[str], on_special: Literal["text", "error"]
-) -> str | None:
-    """Break look-alikes in the messages; return the character used, or None when there was nothing to break."""
-    parts = [part for message in messages for part in message.get("content", ()) if part["type"] == "text"]
-    suspects = [part for part in parts if specials.search(part["text"])]
-    if not suspects:
-        return None
-    if on_special == "error":
+) -> tuple[Messages, str | None]:
+    """Break look-alikes in everything the messages say; also the character used, None when nothing was broken.
+
+    Raises MarkerError when they are to be refused, and for a role that holds one.
+    """
+    texts = list(_strings(messages))
+    if not any(specials.search(text) for text in texts):
+        return messages, None
+    if on_special == "error" or any(specials.search(message["role"]) for message in messages):
         raise _refusal(bound, specials)
-    guard = _unused_character([part["text"] for part in parts])
-    for part in suspects:
-        while specials.search(part["text"]):  # breaking one look-alike can leave another that overlaps it
-            part["text"] = specials.sub(lambda match: f"{match[0][0]}{guard}{match[0][1:]}", part["text"])
-    return guard
+    guard = _unused_character(texts)
+
+    def broken(text: str) -> str:
+        while specials.search(text):  # breaking one look-alike can leave another that overlaps it
+            text = specials.sub(lambda match: f"{match[0][0]}{guard}{match[0][1:]}", text)
+        return text
+
+    return _mapped(messages, broken), guard
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in nested lists and mappings; keys are not looked at."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _mapped(item, change) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_mapped(item, change) for item in value]
+    return value
 
 
 def _inline(messages: Messages, family: Family) -> Messages:
@@ -158,4 +184,6 @@ def _refusal(bound: BoundPrompt, specials: re.Pattern[str]) -> MarkerError:
                 place = Place(source=prompt.source, line=prompt.line, raw=turn.raw, message=index)
                 where = ImageMarker(part=part, start=found.start(), end=found.end())
                 return place.error("the text holds a special token of the model", marker=where, remedy=remedy)
-    return _place(bound).error("a label or annotation holds a special token of the model", remedy=remedy)
+    if any(specials.search(turn.role) for turn in prompt.turns):
+        remedy = "correct the role"
+    return _place(bound).error("a role, label, annotation or other field holds a special token", remedy=remedy)
