@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ class RunConfig:
     grpo: GRPOConfig
     model: ModelConfig
     command: tuple[str, ...]
+    options: Mapping[str, Any]
+    """The options that differ from their defaults, as they were given: a ``--config`` that repeats the run."""
 
 
 def wants_demo(argv: Sequence[str]) -> bool:
@@ -121,7 +124,30 @@ def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None)
         run, grpo, model = parser.parse_args_and_config(args=list(argv))
     except ValueError as error:
         raise UsageError(" ".join(str(error).split())) from error
-    return RunConfig(run=_checked(run), grpo=grpo, model=model, command=(Path(sys.argv[0]).name, *argv))
+    command = (Path(sys.argv[0]).name, *argv)
+    return RunConfig(run=_checked(run), grpo=grpo, model=model, command=command, options=_given(parser, argv))
+
+
+def _given(parser: TrlParser, argv: Sequence[str]) -> dict[str, Any]:
+    """The parsed options before any dataclass derives others from them, without those left at their defaults."""
+    values = vars(parser.parse_known_args(_without_config(argv))[0])
+    given = {}
+    for part in (RunArguments, GRPOConfig, ModelConfig):
+        for option in fields(part):
+            value = values.get(option.name)
+            default = option.default_factory() if option.default_factory is not MISSING else option.default
+            value, default = (item.value if isinstance(item, Enum) else item for item in (value, default))
+            if option.name in values and value != default:
+                given[option.name] = value
+    return given
+
+
+def _without_config(argv: Sequence[str]) -> list[str]:
+    kept = list(argv)
+    if "--config" in kept:
+        position = kept.index("--config")
+        del kept[position : position + 2]
+    return kept
 
 
 def _checked(run: RunArguments) -> RunArguments:

@@ -23,7 +23,7 @@ PACKAGES = (
 
 
 def write_record(folder: Path, config: RunConfig, *, data: Sequence[Path]) -> None:
-    """Write ``run.json`` (command, versions, data fingerprints, git state) and ``config.yaml`` (changed options)."""
+    """Write ``run.json`` (command, versions, data fingerprints, git state) and ``config.yaml`` to repeat it."""
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -35,8 +35,7 @@ def write_record(folder: Path, config: RunConfig, *, data: Sequence[Path]) -> No
         "git": _git_state(),
     }
     (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    options = {**_changed(config.run), **_changed(config.model), **_changed(config.grpo)}
-    (folder / "config.yaml").write_text(yaml.safe_dump(options, sort_keys=True), encoding="utf-8")
+    (folder / "config.yaml").write_text(yaml.safe_dump(dict(config.options), sort_keys=True), encoding="utf-8")
 
 
 def _version(name: str) -> str | None:
@@ -66,14 +65,3 @@ def _git_state() -> Mapping[str, Any] | None:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _changed(options: Any) -> dict[str, Any]:
-    """The options of a dataclass that differ from its defaults and can be written in YAML."""
-    changed = {}
-    for name, item in type(options).__dataclass_fields__.items():
-        value = getattr(options, name)
-        default = item.default_factory() if callable(item.default_factory) else item.default
-        if item.init and value != default and isinstance(value, (str, int, float, bool, list, dict)):
-            changed[name] = value
-    return changed
