@@ -7,6 +7,7 @@ As tests these run once on small pictures. `pytest --benchmark-enable` times the
 from __future__ import annotations
 
 import argparse
+import functools
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,6 +36,7 @@ SIZES = {
 SMALL = {"JPEG": (320, 240), "PNG": (240, 320)}
 
 
+@functools.cache
 def image_processor() -> Any:
     """Qwen2-VL's default processor: torchvision's where that is installed, Pillow's otherwise."""
     try:
