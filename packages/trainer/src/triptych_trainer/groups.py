@@ -38,6 +38,11 @@ class RowGroups:
         """Row of the batch that each prompt-major result belongs to."""
         return [row for members in self.members for row in members]
 
+    def list_to_rows(self, results: Sequence[Any]) -> list[Any]:
+        """Reorder prompt-major results into the batch's row order."""
+        by_row = dict(zip(self.row_of_result, results, strict=True))
+        return [by_row[row] for row in range(len(by_row))]
+
     def batch(
         self, prompts: Sequence[PreparedPrompt], completions: Sequence[Sequence[int]] | None = None
     ) -> GroupBatch:

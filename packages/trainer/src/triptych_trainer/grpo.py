@@ -9,6 +9,7 @@ from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
 
 from triptych_trainer.engine import GroupEngine
+from triptych_trainer.families import family_of
 from triptych_trainer.groups import RowGroups, check_groups_on_ranks, group_order, split_batch
 from triptych_trainer.infos import image_infos
 from triptych_trainer.learning_rates import set_vision_learning_rate
@@ -16,8 +17,9 @@ from triptych_trainer.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.refusals import check_options, check_router_loss
 from triptych_trainer.resumable import ResumableGRPOTrainer
 from triptych_trainer.seams import check_seams
-from triptych_trainer.sharing import prepare
+from triptych_trainer.sharing import prepare, unwrap
 from triptych_trainer.table import ExampleTable
+from triptych_trainer.vllm import request, vllm_rollouts
 
 __all__ = ["MultiImageGRPOTrainer"]
 
@@ -138,8 +140,10 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         multimodal_fields: Any,
         num_generations: int,
         has_tool_images: bool = False,
-    ) -> tuple[list[list[int]], None]:
+    ) -> tuple[list[list[int]], list[list[float | None]] | None]:
         groups = RowGroups.of(self._rows)
+        if self.use_vllm:
+            return self._generate_by_vllm(groups)
         batch = groups.batch(self._prepared(groups.keys))
         with (
             profiling_context(self, "transformers.generate"),
@@ -160,9 +164,22 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
                 group_sizes=[len(members) for members in groups.members],
                 generation_config=self.generation_config,
             )
-        flat = [ids for group in completions for ids in group]
-        by_row = dict(zip(groups.row_of_result, flat, strict=True))
-        return [by_row[row] for row in range(len(self._rows))], None
+        return groups.list_to_rows([ids for group in completions for ids in group]), None
+
+    def _generate_by_vllm(self, groups: RowGroups) -> tuple[list[list[int]], list[list[float | None]]]:
+        if self.state.global_step != self._last_loaded_step:
+            with profiling_context(self, "sync_weights"):
+                self.vllm_generation.sync_weights()
+            self._last_loaded_step = self.state.global_step
+        pairs = zip(self._prepared(groups.keys), groups.members, strict=True)
+        base = unwrap(self.model)
+        completions, logprobs = vllm_rollouts(
+            self.vllm_generation,
+            [request(prompt, self.preparer, num_completions=len(members)) for prompt, members in pairs],
+            banned_ids=family_of(base).image_token_ids(base.config),
+            profiler=profiling_context(self, "vLLM.generate"),
+        )
+        return groups.list_to_rows(completions), groups.list_to_rows(logprobs)
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list, completions: list, completion_ids_list: list[list[int]]

@@ -1,0 +1,125 @@
+"""An engine and a client that record what they are asked and answer as vLLM does, token by token."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+END = 2
+"""The demo tokenizer's end of turn."""
+
+
+@dataclass
+class FakeVLLM:
+    """What TRL's ``VLLMGeneration`` is to the trainer, with the engine or the server's client inside."""
+
+    options: dict[str, Any]
+    counts: list[int] = field(default_factory=list)
+    """Placeholders that the engine makes of each image, in the order of its calls; empty: as the stock processor."""
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    syncs: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("mode", "accelerator", "temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
+            setattr(self, name, self.options[name])
+        self.max_completion_length = self.options["max_completion_length"]
+        self.logprobs = self.options["logprobs"]
+        self.structured_outputs_regex = self.options["structured_outputs_regex"]
+        self.tensor_parallel_size = self.options["tensor_parallel_size"]
+        self.enable_sleep_mode = self.options["enable_sleep_mode"]
+        self.generation_kwargs = self.options["generation_kwargs"] or {}
+        self._llm_weights_sleeping = self.enable_sleep_mode
+        self.slept: list[Any] = []
+        self.image_token_id = self.options["model"].config.image_token_id
+        self.processor = self.options["processing_class"]
+        self.llm = SimpleNamespace(generate=self.engine_generate, wake_up=self.wake_up, sleep=self.sleep)
+        self.vllm_client = SimpleNamespace(
+            image_features=self.image_features,
+            generate=self.server_generate,
+            get_server_info=lambda: {"model_config": {"logprobs_mode": "processed_logprobs"}},
+        )
+
+    def sync_weights(self) -> None:
+        self.syncs += 1
+        self._llm_weights_sleeping = False
+
+    def wake_up(self, tags: list[str]) -> None:
+        self.slept.append(tags)
+
+    def sleep(self, level: int) -> None:
+        self.slept.append(level)
+
+    def _count(self, image: Any) -> int:
+        if self.counts:
+            return self.counts.pop(0)
+        grid = self.processor.image_processor(images=[image], return_tensors="pt")["image_grid_thw"][0]
+        return int(grid.prod()) // 4
+
+    def _expand(self, ids: list[int], images: list[Any]) -> list[int]:
+        """As vLLM's processor: every placeholder of the prompt becomes those of the next image."""
+        left = list(images)
+        expanded = []
+        for token in ids:
+            expanded += [token] * (self._count(left.pop(0)) if token == self.image_token_id else 1)
+        assert not left, "more images than placeholders"
+        return expanded
+
+    def _completion(self, seed: int) -> list[int]:
+        return [20 + (7 * seed + k) % 300 for k in range(1 + seed % self.max_completion_length)]
+
+    def engine_generate(self, prompts: list[dict], *, sampling_params: list[Any], use_tqdm: bool) -> list[Any]:
+        self.calls.append({"prompts": prompts, "sampling": sampling_params})
+        outputs = []
+        for number, (prompt, params) in enumerate(zip(prompts, sampling_params, strict=True)):
+            images = prompt.get("multi_modal_data", {}).get("image", [])
+            rows = []
+            for index in range(params["n"]):
+                ids = self._completion(number * 31 + index)
+                places = [{token: SimpleNamespace(logprob=-0.5 - k, rank=1)} for k, token in enumerate(ids)]
+                rows.append(SimpleNamespace(index=index, token_ids=ids, logprobs=places))
+            expanded = self._expand(prompt["prompt_token_ids"], images)
+            outputs.append(SimpleNamespace(prompt_token_ids=expanded, outputs=rows[::-1]))
+        return outputs
+
+    def image_features(self, images: list[list[Any] | None]) -> list[dict | None]:
+        self.calls.append({"images": images})
+        found: list[dict | None] = []
+        for row in images:
+            if row is None:
+                found.append(None)
+                continue
+            places, offset = [], 3
+            for image in row:
+                places.append({"offset": offset, "length": self._count(image)})
+                offset += places[-1]["length"] + 2
+            hashes = [str(hash(image.tobytes())) for image in row]
+            found.append({"mm_hashes": {"image": hashes}, "mm_placeholders": {"image": places}})
+        return found
+
+    def server_generate(self, **request: Any) -> dict[str, Any]:
+        self.calls.append(request)
+        number = len(request["prompts"]) * request["n"]
+        ids = [self._completion(seed) for seed in range(number)]
+        return {
+            "prompt_ids": request["prompts"],
+            "completion_ids": ids,
+            "logprobs": [[[-0.5 - k] for k in range(len(row))] for row in ids],
+        }
+
+
+@pytest.fixture
+def vllm_trainer(make_trainer, monkeypatch):
+    """Build a trainer that rolls out through ``FakeVLLM``, which is found at ``trainer.vllm_generation``."""
+    import sys
+
+    import trl.trainer.grpo_trainer as module
+
+    monkeypatch.setattr(module, "VLLMGeneration", lambda **options: FakeVLLM(options))
+    fake = SimpleNamespace(SamplingParams=lambda **options: options)
+    monkeypatch.setitem(sys.modules, "vllm", fake)
+
+    def build(data, *, mode, **options):
+        return make_trainer(data, use_vllm=True, vllm_mode=mode, **options)
+
+    return build

@@ -1,0 +1,123 @@
+"""Rollouts through vLLM: what its engine and its server are sent, and what comes back to the loss.
+
+vLLM needs a GPU: a recording stand-in expands prompts and answers in its place.
+"""
+
+import pytest
+import torch
+from triptych_trainer.vllm import RolloutMismatchError
+
+MODES = ["colocate", "server"]
+
+
+def sample(trainer, *examples):
+    rows = [trainer.table.row(example) for example in examples for _ in range(trainer.num_generations)]
+    return trainer._generate_and_score_completions(rows)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_trains_on_mixed_rows(vllm_trainer, write_rows, mode):
+    trainer = vllm_trainer(write_rows([0, 1, 2, 5]), mode=mode, max_steps=2, num_iterations=1)
+    before = trainer.model.state_dict()["lm_head.weight"].clone()
+    trainer.train()
+    assert not torch.equal(before, trainer.model.state_dict()["lm_head.weight"])
+    assert trainer.vllm_generation.syncs == 2, "weights are pushed before every generation"
+    logged = trainer.state.log_history[0]
+    assert logged["sampling/importance_sampling_ratio/mean"] > 0
+
+
+def test_the_engine_gets_each_prompt_once_with_one_placeholder_per_image(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([0, 1, 2, 5]), mode="colocate", num_generations=4)
+    batch = sample(trainer, 2, 0, 3)
+    (call,) = trainer.vllm_generation.calls
+    image_token = trainer.model.config.image_token_id
+    assert [prompt["prompt_token_ids"].count(image_token) for prompt in call["prompts"]] == [2, 0, 5]
+    assert [len(prompt.get("multi_modal_data", {}).get("image", [])) for prompt in call["prompts"]] == [2, 0, 5]
+    assert "multi_modal_data" not in call["prompts"][1]
+    assert [params["n"] for params in call["sampling"]] == [4, 4, 4]
+    trained_on = batch["prompt_ids"][0][batch["prompt_mask"][0].bool()]
+    assert (trained_on == image_token).sum() > 2, "what is trained on is expanded"
+
+
+def test_the_server_gets_expanded_ids_and_features_at_the_spans(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([0, 1, 2, 5]), mode="server", num_generations=4)
+    sample(trainer, 2, 0, 3)
+    images, request = trainer.vllm_generation.calls
+    assert [len(row or []) for row in images["images"]] == [2, 0, 5], "every image is processed once per prompt"
+    assert request["n"] == 4
+    for example, ids, features in zip((2, 0, 3), request["prompts"], request["features"], strict=True):
+        prepared = trainer.preparer(trainer.table.examples[example])
+        assert ids == prepared.ids
+        expected = [{"offset": span.runs[0][0], "length": span.runs[0][1]} for span in prepared.spans]
+        assert (features["mm_placeholders"]["image"] if features else []) == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_image_tokens_are_banned(vllm_trainer, write_rows, mode):
+    trainer = vllm_trainer(write_rows([1, 2]), mode=mode, generation_kwargs={"logit_bias": {7: 1.5}, "seed": 3})
+    sample(trainer, 0, 1)
+    call = trainer.vllm_generation.calls[-1]
+    options = call["sampling"][0] if mode == "colocate" else call["generation_kwargs"]
+    assert options["logit_bias"][trainer.model.config.image_token_id] == -100
+    assert options["logit_bias"][trainer.model.config.vision_start_token_id] == -100
+    assert (options["logit_bias"][7], options["seed"]) == (1.5, 3), "the user's own options stay"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_completions_and_their_log_probabilities_reach_their_rows(vllm_trainer, write_rows, mode):
+    trainer = vllm_trainer(write_rows([1, 2, 0]), mode=mode, num_generations=3, per_device_train_batch_size=9)
+    batch = sample(trainer, 1, 0, 2)
+    lengths = batch["completion_mask"].sum(1).tolist()
+    ids = [row[:length] for row, length in zip(batch["completion_ids"].tolist(), lengths, strict=True)]
+    engine = trainer.vllm_generation
+    seeds = [31 * p + k for p in range(3) for k in range(3)] if mode == "colocate" else range(9)
+    assert ids == [engine._completion(seed) for seed in seeds]
+    for length, row in zip(lengths, batch["sampling_per_token_logps"].tolist(), strict=True):
+        assert row[:length] == [-0.5 - k for k in range(length)]
+
+
+def test_images_are_sent_as_the_tower_sees_them_in_marker_order(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([2]), mode="colocate", per_device_train_batch_size=2)
+    trainer.preparer.processor.image_processor.size = {"shortest_edge": 784, "longest_edge": 28 * 28 * 2}
+    sample(trainer, 0)
+    sent = trainer.vllm_generation.calls[0]["prompts"][0]["multi_modal_data"]["image"]
+    prepared = trainer.preparer(trainer.table.examples[0])
+    assert [(image.height, image.width) for image in sent] == list(prepared.fed_sizes)
+    assert prepared.fed_sizes != prepared.image_sizes
+    again = trainer.preparer.processor.image_processor(images=[sent[1]], return_tensors="pt")
+    torch.testing.assert_close(again["pixel_values"], prepared.image_inputs[1]["pixel_values"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("colocate", r"rows.jsonl:1: example row-0: vLLM's prompt has \d+ tokens and differs from token \d+ on"),
+        ("server", r"rows.jsonl:1: example row-0: image 2 takes 5 tokens on the vLLM server and \d here"),
+    ],
+)
+def test_another_number_of_image_tokens_is_an_error(vllm_trainer, write_rows, mode, message):
+    trainer = vllm_trainer(write_rows([2]), mode=mode, per_device_train_batch_size=2)
+    first = trainer.preparer(trainer.table.examples[0]).spans[0].num_features
+    trainer.vllm_generation.counts = [first, 5]
+    with pytest.raises(RolloutMismatchError, match=message):
+        sample(trainer, 0)
+
+
+def test_sleep_mode_wakes_and_sleeps_around_generation(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([1]), mode="colocate", per_device_train_batch_size=2, vllm_enable_sleep_mode=True)
+    sample(trainer, 0)
+    assert trainer.vllm_generation.slept == [["kv_cache"], 2]
+    assert trainer.vllm_generation._llm_weights_sleeping
+
+
+def test_evaluation_asks_for_its_own_number_of_completions(vllm_trainer, write_rows):
+    trainer = vllm_trainer(
+        write_rows([1, 2]),
+        mode="colocate",
+        held_out=write_rows([0, 3], name="held_out.jsonl"),
+        num_generations=4,
+        num_generations_eval=2,
+        per_device_eval_batch_size=4,
+    )
+    trainer.evaluate()
+    assert [params["n"] for params in trainer.vllm_generation.calls[0]["sampling"]] == [2, 2]
