@@ -1,4 +1,6 @@
-"""Two gloo ranks run the shared pass on different batches; prints the largest gradient error against one process.
+"""Two gloo ranks run the shared pass on different batches: without gradient, checked, and with gradient.
+
+Prints the largest gradient error against one process.
 
 python ranks.py <helpers.py> <mode>...     modes: ddp, ddp-checkpointing, fsdp2, fsdp2-checkpointing
 """
@@ -17,7 +19,7 @@ import torch.multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
-from triptych_trainer.sharing import prepare, shared_logps
+from triptych_trainer.sharing import CheckedLogps, prepare, shared_logps
 
 WORLD = 2
 
@@ -66,7 +68,12 @@ def run(rank: int, port: int, path: str, modes: list[str]) -> None:
         model = copy.deepcopy(lab.qwen2_5_vl()).train()
         prepare(model)
         wrapped = wrap(model, mode)
-        lab.weighted_loss(*shared_logps(wrapped, batch_of(lab, rank), compute_entropy=True)).backward()
+        with torch.no_grad():
+            old, _ = shared_logps(wrapped, batch_of(lab, rank))
+        policy = CheckedLogps()
+        logps, entropies = policy(wrapped, batch_of(lab, rank), compute_entropy=True)
+        assert torch.equal(old, logps.detach())
+        lab.weighted_loss(logps, entropies).backward()
         errors = {}
         for name, parameter in model.named_parameters():
             grad = parameter.grad

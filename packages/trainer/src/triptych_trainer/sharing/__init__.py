@@ -2,9 +2,9 @@
 
 Recipe (all functions are free of TRL; `model` is the policy as the loop calls it, wrappers included):
 
-    batch = GroupBatch.build(prompt_ids, spans=spans, images=images, completions=completions)   # ragged lists
     family = prepare(model)                             # once, after PEFT, before DDP/FSDP wrapping; patches reversibly
-    images = family.split_images(processor_output, num_images=I)       # one mapping per unique image
+    images = family.preprocess(processor.image_processor, pictures)     # per prompt: one mapping per image
+    batch = GroupBatch.build(prompt_ids, spans=spans, images=all_images, completions=completions)   # ragged lists
 
     groups = shared_generate(model, batch, num_generations=G, generation_config=config)   # [P][G] lists of ids
     logps, entropies = shared_logps(model, batch.with_completions(groups), temperature=T, compute_entropy=True)
@@ -22,7 +22,8 @@ Recipe (all functions are free of TRL; `model` is the policy as the loop calls i
   the CPU that forward projects every position, so leave it off). Temperature and outputs are fixed when it is added.
 - Completions that do not fit into memory at once: `two_phase_backward(model, batch, loss_of=..., rows_per_slice=8)`.
 - Gradient checkpointing (either mode), autocast, LoRA and `disable_adapter()` work as around any other forward.
-- Wrap for training only; `restore(model)` takes the seams out again.
+- A trainable or sharded tower also runs (on a dummy image) in passes without any image, so that ranks stay in step.
+- `restore(model)` takes the seams out again.
 """
 
 from triptych_trainer.families import ImageFeatures, ImageInputs

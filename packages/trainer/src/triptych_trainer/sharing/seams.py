@@ -121,6 +121,15 @@ def _other_ranks_need_tower(text: torch.nn.Module, shared: SharedPass) -> bool:
     return learns or is_sharded(shared.vision_model)
 
 
+def _needs_touch(shared: SharedPass, *, training: bool) -> bool:
+    """Whether a pass without images runs the tower all the same: for its gradient, or for the other ranks."""
+    if shared.features is not None:
+        return False
+    if torch.is_grad_enabled() and training and tower_is_trainable(shared.family, shared.vision_model):
+        return True
+    return is_sharded(shared.vision_model)
+
+
 def _is_hooked(text: torch.nn.Module) -> bool:
     return any(hook is merge_images for hook in text._forward_pre_hooks.values())
 
