@@ -34,6 +34,8 @@ UNITS = {
     "escaped": "\\\\\\<image> ",
     "unclosed": "<image:",
     "unclosed escaped": "<image:\\<image|\\>",
+    "chained": "\\<image:",
+    "chained annotations": "\\<image|",
     "almost": "<image|x\n",
     "angles": "<<<>>>",
     "half phi": "<|image_1",
