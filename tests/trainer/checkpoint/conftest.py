@@ -1,10 +1,10 @@
 """Real `train` processes on a tiny model, with rewards that can kill, signal, limit or break them at a given step."""
 
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
+import runpy
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,42 +35,58 @@ def variety(completions, example_id, **_):
             os.kill(os.getpid(), signal.SIGKILL)
         if deed == "term":
             os.kill(os.getpid(), signal.SIGTERM)
-        if deed == "raise":
-            raise ZeroDivisionError("no such word")
         if deed == "full":
             resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    if deed == "raise" and calls >= int(at) and "row-3" in example_id:
+        raise ZeroDivisionError("no such word")
     return [float(len(set(text))) for text in texts]
 '''
 
 
+@dataclass(frozen=True)
+class Finished:
+    """How a process ended; a negative code is the signal that killed it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def processes() -> Any:
+    """New processes forked from a server that has the imports, which take longer than a run."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["triptych_trainer.run", "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"])
+    return context
+
+
 @pytest.fixture
-def train(model_dir: Path, write_rows: Callable[..., Path], tmp_path: Path) -> Callable[..., Any]:
-    """Run `train` on four prompts of 0, 1, 2 and 5 images in a process of its own."""
+def train(processes: Any, model_dir: Path, write_rows: Callable[..., Path], tmp_path: Path) -> Callable[..., Finished]:
+    """Run `train` on six prompts of 0 to 5 images in a process of its own; ``program`` runs before it."""
     data = write_rows([0, 1, 2, 5, 1, 0])
     reward = tmp_path / "variety.py"
     reward.write_text(REWARD)
 
-    def run(name: str, *options: str, deed: str = "none:0", program: Path | None = None) -> subprocess.CompletedProcess:
-        start = (
-            [str(program)]
-            if program
-            else ["-c", "import sys; from triptych_trainer.cli import train; sys.exit(train())"]
-        )
-        scored = tmp_path / f"{name}.scored.jsonl"
-        environment = {"DEED": deed, "SCORED": str(scored), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
-        return subprocess.run(
-            [
-                *(sys.executable, *start, "--model_name_or_path", str(model_dir), "--data", str(data)),
+    def run(name: str, *options: str, deed: str = "none:0", program: str = "") -> Finished:
+        out, err = tmp_path / f"{name}.out", tmp_path / f"{name}.err"
+        given = {
+            "ARGUMENTS": [
+                *("--model_name_or_path", str(model_dir), "--data", str(data)),
                 *("--reward", f"{reward}:variety", "--output_dir", str(tmp_path / name), "--seed", "7"),
                 *("--num_generations", "2", "--per_device_train_batch_size", "4", "--max_completion_length", "6"),
                 *("--learning_rate", "1e-3", "--rollouts", "false", *options),
             ],
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=150,
-            check=False,
-        )
+            "ENVIRONMENT": {"DEED": deed, "SCORED": str(tmp_path / f"{name}.scored.jsonl")},
+            "STDOUT": str(out),
+            "STDERR": str(err),
+            "PROGRAM": program,
+        }
+        script = str(Path(__file__).parent / "child.py")
+        child = processes.Process(target=runpy.run_path, args=(script, given, "__main__"))
+        child.start()
+        child.join(timeout=150)
+        assert child.exitcode is not None, "it hangs"
+        return Finished(returncode=child.exitcode, stdout=out.read_text(), stderr=err.read_text())
 
     return run
 

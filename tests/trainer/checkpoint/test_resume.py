@@ -42,7 +42,10 @@ def run(make_trainer, write_rows, tmp_path):
             rows,
             rewards=[reward],
             peft_config=adapter,
-            **{"output_dir": str(tmp_path / name), "learning_rate": 1e-3, "save_strategy": "steps", "save_steps": 1},
+            output_dir=str(tmp_path / name),
+            learning_rate=1e-3,
+            save_strategy="steps",
+            save_steps=1,
             **{**sizes, **options},
         )
         trainer.train(resume_from_checkpoint=resume)
