@@ -71,6 +71,19 @@ def test_features_equal_the_stock_pipelines(lab, zoo, name, count):
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
+def test_the_processors_own_output_for_one_image_is_taken_as_it_is(lab, zoo, name):
+    model = zoo.build_model(name, lab).eval()
+    class_name, arguments = PROCESSORS[name]
+    processor = getattr(hf, class_name)(**arguments)
+    raw = [dict(processor(images=[picture], return_tensors="pt")) for picture in pictures(3)]
+    with torch.no_grad():
+        features = encode_images(model, raw)
+        alone = [stock_rows(model, processor, [picture]) for picture in pictures(3)]
+    assert features.counts == tuple(len(rows) for rows in alone)
+    torch.testing.assert_close(features.rows, torch.cat(alone), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
 def test_the_dummy_image_goes_through_the_tower(lab, zoo, name):
     model = zoo.build_model(name, lab)
     family = family_of(model)

@@ -80,14 +80,13 @@ class LlavaOnevisionFamily(Family):
     def collate_images(self, images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
         """Pad every image to the same number of tiles."""
         joined = {name: pad_and_cat([image[name] for image in images]) for name in ("pixel_values", "image_sizes")}
-        alone = bool(images[0]["single"])
-        joined["batch_num_images"] = torch.tensor([1] * len(images) if alone else [max(2, len(images))])
+        joined["batch_num_images"] = torch.tensor([1] * len(images) if _alone(images[0]) else [max(2, len(images))])
         return joined
 
     def encode(self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]) -> ImageFeatures:
         """Lone images and images of several-image prompts take one tower call each; rows return in image order."""
-        order = sorted(range(len(images)), key=lambda i: not images[i]["single"])
-        cut = sum(bool(image["single"]) for image in images)
+        order = sorted(range(len(images)), key=lambda i: not _alone(images[i]))
+        cut = sum(_alone(image) for image in images)
         halves = [[images[i] for i in part] for part in (order[:cut], order[cut:]) if part]
         encoded = [super(LlavaOnevisionFamily, self).encode(vision_language_model, half) for half in halves]
         joined = ImageFeatures(
@@ -100,6 +99,14 @@ class LlavaOnevisionFamily(Family):
         pixels = super().dummy_image(vision_language_model)["pixel_values"]
         size = torch.tensor([pixels.shape[-2:]])
         return {"pixel_values": pixels.unsqueeze(1), "image_sizes": size, "single": torch.tensor([False])}
+
+
+def _alone(image: ImageInputs) -> bool:
+    """Whether an image was preprocessed as the only one of its prompt: by its flag, or as the processor returned it."""
+    flag = image.get("single")
+    if flag is None:
+        return int(image["batch_num_images"]) == 1 if "batch_num_images" in image else True
+    return bool(flag)
 
 
 def pad_and_cat(parts: Sequence[torch.Tensor]) -> torch.Tensor:
