@@ -167,7 +167,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         return groups.list_to_rows([ids for group in completions for ids in group]), None
 
     def _generate_by_vllm(self, groups: RowGroups) -> tuple[list[list[int]], list[list[float | None]]]:
-        if self.state.global_step != self._last_loaded_step:
+        if self.state.global_step != self._last_loaded_step:  # type: ignore[has-type]
             with profiling_context(self, "sync_weights"):
                 self.vllm_generation.sync_weights()
             self._last_loaded_step = self.state.global_step

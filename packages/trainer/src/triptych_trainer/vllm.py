@@ -7,6 +7,7 @@ order of their markers and in the size that the trainer's own processor feeds, s
 repeated to vLLM.
 """
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def vllm_rollouts(
     if backend.mode == "server":
         return _from_server(backend, requests, options=options, profiler=profiler or nullcontext())
     if sampling_params is None:
-        from vllm import SamplingParams as sampling_params  # noqa: N813
+        sampling_params = importlib.import_module("vllm").SamplingParams
     return _from_engine(
         backend, requests, options=options, profiler=profiler or nullcontext(), sampling_params=sampling_params
     )
@@ -224,9 +225,8 @@ def _structured(backend: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     given = given or options.get("structured_outputs")
     if not isinstance(given, dict):
         return dict(options)
-    from vllm.sampling_params import StructuredOutputsParams
-
-    return {**options, "structured_outputs": StructuredOutputsParams(**given)}
+    outputs = importlib.import_module("vllm.sampling_params").StructuredOutputsParams
+    return {**options, "structured_outputs": outputs(**given)}
 
 
 def _engine_prompt(one: Request) -> dict[str, Any]:
