@@ -6,10 +6,16 @@ from typing import Any
 
 import torch
 
-from triptych_trainer.families import ImageFeatures
+from triptych_trainer.families import ImageFeatures, family_of
 from triptych_trainer.sharing.batch import BatchError, GroupBatch
 from triptych_trainer.sharing.cache_pass import cached_logps
-from triptych_trainer.sharing.layout import packed_layout, packed_positions, padded_layout, padded_positions
+from triptych_trainer.sharing.layout import (
+    PackedLayout,
+    packed_layout,
+    packed_positions,
+    padded_layout,
+    padded_positions,
+)
 from triptych_trainer.sharing.passes import PASS_KWARG, SharedPass
 from triptych_trainer.sharing.paths import sharing_path
 from triptych_trainer.sharing.positions import prompt_positions
@@ -44,7 +50,7 @@ def shared_logps(
         `[num_completions, width]` float32 log-probabilities, zero behind each completion's end, and entropies of the
         same shape or None. Rows are prompt-major.
     """
-    family = prepare(model)
+    prepare(model)
     path = sharing_path(model)
     if path == "cache":
         logps, entropies = cached_logps(model, batch, temperature=temperature, features=features, width=width)
@@ -59,30 +65,10 @@ def shared_logps(
             width=width,
             pad_id=pad_id,
         )
-    base = unwrap(model)
-    inner = family.vision_language_model(base)
-    device = next(inner.parameters()).device
     layout = packed_layout(batch)
-    positions, following = prompt_positions(family, inner, batch)
-    positions_AT = packed_positions(layout, prompt_positions=positions, next_positions=following)
-    shared = SharedPass(
-        family=family,
-        vision_model=inner,
-        batch=batch,
-        layout=layout,
-        shape=(1, len(layout.ids)),
-        placements=[(p, 0, group.start) for p, group in enumerate(layout.groups)],
-        features=features,
-    )
-    labels_K = layout.labels.to(device)
-    keep_K = layout.label_positions.to(device)
-    call: dict[str, Any] = {
-        "input_ids": layout.ids.unsqueeze(0).to(device),
-        "position_ids": family.position_ids(positions_AT.unsqueeze(1).to(device)),
-        # A 4-D mask is passed through by transformers' mask factory; the attention function does not read it.
-        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
-        PASS_KWARG: shared,
-    }
+    call = _packed_call(model, batch, layout=layout, features=features)
+    device = call["input_ids"].device
+    labels_K, keep_K = layout.labels.to(device), layout.label_positions.to(device)
     if fused_lm_head:
         logps_K, entropies_K = _fused(model, call, keep_K=keep_K, labels_K=labels_K)
     else:
@@ -149,6 +135,34 @@ def plain_logps(
         return torch.nn.functional.pad(values.view(num_rows, columns).masked_fill(~mask, 0.0), (0, extra))
 
     return shape(logps), shape(entropies) if compute_entropy else None
+
+
+def _packed_call(
+    model: torch.nn.Module, batch: GroupBatch, *, layout: PackedLayout, features: ImageFeatures | None
+) -> dict[str, Any]:
+    """Keyword arguments of the one model call over the packed row."""
+    base = unwrap(model)
+    family = family_of(base)
+    inner = family.vision_language_model(base)
+    device = next(inner.parameters()).device
+    positions, following = prompt_positions(family, inner, batch)
+    positions_AT = packed_positions(layout, prompt_positions=positions, next_positions=following)
+    shared = SharedPass(
+        family=family,
+        vision_model=inner,
+        batch=batch,
+        layout=layout,
+        shape=(1, len(layout.ids)),
+        placements=[(p, 0, group.start) for p, group in enumerate(layout.groups)],
+        features=features,
+    )
+    return {
+        "input_ids": layout.ids.unsqueeze(0).to(device),
+        "position_ids": family.position_ids(positions_AT.unsqueeze(1).to(device)),
+        # A 4-D mask is passed through by transformers' mask factory; the attention function does not read it.
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
+        PASS_KWARG: shared,
+    }
 
 
 def _selected(
