@@ -105,3 +105,16 @@ def test_group_of_one_and_a_prompt_of_one_token(lab):
                 logits_processor=[_Ban([lab.IMAGE, lab.START, lab.END, 93])],
             )[0, len(prompt) :].tolist()
             assert row == stock
+
+
+def test_rows_end_where_the_models_own_generation_config_says(lab):
+    model = lab.qwen2_5_vl().eval()
+    batch = lab.qwen_batch(lab.Recipe(images=(1, 0), completions=((), ())))
+    greedy = {"do_sample": False, "max_new_tokens": 8, "pad_token_id": lab.PAD}
+    free = shared_generate(
+        model, batch, num_generations=1, generation_config=GenerationConfig(**greedy, eos_token_id=94)
+    )
+    end = free[0][0][2]
+    model.generation_config.eos_token_id = end
+    (row,), _ = shared_generate(model, batch, num_generations=1, generation_config=GenerationConfig(**greedy))
+    assert row == free[0][0][: free[0][0].index(end) + 1]

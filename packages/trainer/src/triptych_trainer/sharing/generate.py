@@ -85,7 +85,9 @@ def shared_generate(
         **extras,
         **generate_kwargs,
     )
-    sampled = _until_end(output_BT[:, ids_BT.shape[1] :], ends=generation_config.eos_token_id)
+    ends = generation_config.eos_token_id  # as `generate` does: what the caller left open comes from the model
+    ends = base.generation_config.eos_token_id if ends is None else ends
+    sampled = _until_end(output_BT[:, ids_BT.shape[1] :], ends=ends)
     return [sampled[p : p + num_generations] for p in range(0, len(sampled), num_generations)]
 
 
