@@ -1,10 +1,12 @@
 """``train``: read and check the data, load the model, run GRPO, save what transformers loads back."""
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from transformers.utils import logging as transformers_logging
 from triptych_data import DataError, Example, ImageError, read_examples
 from triptych_parser import MarkerError
@@ -21,7 +23,7 @@ from triptych_trainer.rewards import RewardError, guarded, load_reward
 from triptych_trainer.seams import SeamError
 from triptych_trainer.training import train_model
 
-__all__ = ["REFUSALS", "main", "quiet_libraries", "read_data", "read_rewards", "run"]
+__all__ = ["REFUSALS", "main", "quiet_libraries", "read_data", "read_rewards", "reporter_of", "run"]
 
 REFUSALS = (
     *(UsageError, DataError, ImageError, MarkerError),
@@ -38,10 +40,17 @@ def main(argv: Sequence[str]) -> int:
 
             return run_demo(argv)
         config = parse_run(argv)
-        return run(config, reporter=Reporter(quiet=config.run.quiet))
+        return run(config, reporter=reporter_of(config))
     except REFUSALS as error:
         print(f"train: error: {error}", file=sys.stderr)
         return 2
+
+
+def reporter_of(config: RunConfig) -> Reporter:
+    """What a rank says: the first one speaks for all."""
+    if config.grpo.process_index > 0:
+        return Reporter(quiet=True, console=Console(quiet=True))
+    return Reporter(quiet=config.run.quiet)
 
 
 def run(config: RunConfig, *, reporter: Reporter) -> int:
@@ -65,7 +74,8 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
         max_pixels=config.run.max_pixels,
     )
     model = load_model(path, config.model, trust_remote_code=trust)
-    write_record(output, config, data=[Path(file) for file in (*config.run.data, *(config.run.eval_data or ()))])
+    if config.grpo.process_index == 0:
+        write_record(output, config, data=[Path(file) for file in (*config.run.data, *(config.run.eval_data or ()))])
     training = train_model(
         model, processor, examples=examples, held_out=held_out, rewards=rewards, config=config, reporter=reporter
     )
@@ -110,3 +120,5 @@ def quiet_libraries() -> None:
     """Leave the terminal to this run's own lines: warnings of the libraries stay, their progress bars go."""
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    # Where DeepSpeed is installed, others import it, and it warns that it found no GPU: on a CPU that is no news.
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
