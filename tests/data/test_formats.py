@@ -167,6 +167,10 @@ def test_images_as_bytes_base64_and_limits_of_their_own(write_jsonl, tmp_path, p
     example = read_examples(write_jsonl([{"prompt": "<image><image>", "images": [encoded, entry]}]))[0]
     assert probe_image(example.images[0]) == (30, 40)
     assert example.images[1].max_pixels == 5000
+    row = {"prompt": "<image><image>", "images": [pictures[0], entry], "max_pixels": 9000, "min_pixels": 784}
+    first, second = read_examples(write_jsonl([row]))[0].images
+    assert (first.min_pixels, first.max_pixels) == (784, 9000)
+    assert (second.min_pixels, second.max_pixels) == (784, 5000)
     with pytest.raises(DataError, match="expected max_pixels to be a number of pixels, got 'many'"):
         read_examples(write_jsonl([{"prompt": "<image>", "images": [{"path": "x", "max_pixels": "many"}]}]))
 
@@ -258,6 +262,9 @@ def test_parquet_and_saved_datasets(tmp_path, pictures, draw, hf_cache):
         assert last.source == f"{source}:{count}"
         assert last.answer == "2"
         assert np.array_equal(np.asarray(load_image(last.images[0])), np.asarray(draw(40, 30, seed=2)))
+    (tmp_path / "plain").mkdir()
+    table.to_parquet(tmp_path / "plain" / "train.parquet")
+    assert [example.answer for example in read_examples(tmp_path / "plain")] == ["0", "1", "2"]
     with pytest.raises(DataError, match="split 'validation'"):
         read_examples(tmp_path / "splits", split="validation")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import datasets
@@ -120,7 +121,9 @@ def test_skip_leaves_bad_rows_out_and_stops_above_max_bad(write_jsonl, pictures)
     rows[3] = vlm_r1("<image>", "gone.png")
     rows[5] = "{"
     path = write_jsonl(rows)
-    examples = read_examples(path, on_bad="skip", max_bad=2)
+    listing = path.parent / "quarantine.jsonl"
+    examples = read_examples(path, on_bad="skip", max_bad=2, quarantine=listing)
+    assert [json.loads(line)["kind"] for line in listing.read_text().splitlines()] == ["missing", "json"]
     assert [example.source.rpartition(":")[2] for example in examples] == ["1", "2", "3", "5", "7", "8"]
     assert [error.source.rpartition(":")[2] for error in examples.bad] == ["4", "6"]
     with pytest.raises(DataError, match="expected at most 1 refused rows of 8, got 2"):

@@ -93,10 +93,13 @@ def replace_name(image: ImageSource, name: str | None) -> ImageSource:
 
 
 def to_source(value: Any, *, root: Path, row: Row) -> ImageSource:
-    """One entry of an image column: path, address, bytes, PIL image, or a mapping of bytes, path and pixel limits."""
-    low = high = None
+    """One entry of an image column: path, address, bytes, PIL image, or a mapping of bytes, path and pixel limits.
+
+    Limits of the whole row (columns `min_pixels`, `max_pixels`) hold where an image has none of its own.
+    """
+    low, high = _pixels(row.values, "min_pixels"), _pixels(row.values, "max_pixels")
     if isinstance(value, Mapping):
-        low, high = _pixels(value, "min_pixels"), _pixels(value, "max_pixels")
+        low, high = _pixels(value, "min_pixels") or low, _pixels(value, "max_pixels") or high
         value = next((value[name] for name in ("bytes", "path", "image", "url") if value.get(name) is not None), None)
     if isinstance(value, (bytearray, memoryview)):
         value = bytes(value)

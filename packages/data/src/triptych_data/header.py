@@ -24,6 +24,7 @@ from triptych_data.example import ImageSource
 from triptych_data.fetch import open_image
 from triptych_data.jpeg import JpegHeader, read_jpeg_header
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
+from triptych_data.sniff import refused_format, sniff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,7 @@ def _allowed_format(stream: BinaryIO, image: str, policy: ImagePolicy) -> str:
     stream.seek(0)
     format_name = sniff(start)
     if format_name not in policy.formats:
-        raise _refused_format(start, format_name, image, policy)
+        raise refused_format(start, format_name, image, policy)
     return format_name
 
 
@@ -141,47 +142,6 @@ _PLUGINS: dict[str, Callable[[BinaryIO, None], ImageFile.ImageFile]] = {
     "AVIF": AvifImagePlugin.AvifImageFile,
     "GIF": GifImagePlugin.GifImageFile,
 }
-
-
-def sniff(start: bytes) -> str:
-    """The format that the first 32 bytes announce, or a word for what they are instead."""
-    brand = start[8:12]
-    if start[4:8] == b"ftyp":
-        if brand in (b"avif", b"avis"):
-            return "AVIF"
-        return "HEIC" if brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1") else "MP4"
-    if start[:4] == b"RIFF" and brand == b"WEBP":
-        return "WEBP"
-    for magic, name in _MAGIC:
-        if start.startswith(magic):
-            return name
-    if not start:
-        return "EMPTY"
-    return "TEXT" if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start) else "UNKNOWN"
-
-
-_MAGIC = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"BM", "BMP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-    (b"%PDF", "PDF"),
-    (b"%!PS", "EPS"),
-    (b"\xc5\xd0\xd3\xc6", "EPS"),
-    (b"<svg", "SVG"),
-    (b"<?xml", "SVG or XML"),
-    (b"<!DOCTYPE", "HTML"),
-    (b"<!doctype", "HTML"),
-    (b"<html", "HTML"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"\0\0\x01\0", "ICO"),
-    (b"version https://git-lfs", "a Git LFS pointer"),
-)
 
 
 def unreadable(error: Exception, image: str) -> ImageError:
@@ -198,27 +158,6 @@ def unreadable(error: Exception, image: str) -> ImageError:
         kind="truncated" if truncated else "memory" if isinstance(error, MemoryError) else "corrupt",
         remedy="replace the file" if not truncated else "copy the file again, it is cut short",
     )
-
-
-def _refused_format(start: bytes, format_name: str, image: str, policy: ImagePolicy) -> ImageError:
-    if format_name == "EMPTY":
-        return ImageError("the file is empty", image=image, kind="truncated", remedy="copy the file again")
-    remedy = "convert it to PNG or JPEG"
-    if format_name == "HEIC":
-        remedy = "convert it to JPEG (for example with pillow-heif)"
-    if format_name in policy_formats():
-        remedy = f"convert it, or add {format_name!r} to formats"
-    if format_name in ("HTML", "TEXT"):
-        remedy = "the download failed: fetch the file again"
-    shown = f"unknown bytes {start[:8].hex(' ')}" if format_name == "UNKNOWN" else format_name
-    return ImageError(
-        f"expected an image ({', '.join(policy.formats)}), got {shown}", image=image, kind="format", remedy=remedy
-    )
-
-
-def policy_formats() -> frozenset[str]:
-    """Every format that a policy can allow."""
-    return frozenset(_PLUGINS)
 
 
 def _checked(header: ImageHeader, image: str, policy: ImagePolicy) -> ImageHeader:

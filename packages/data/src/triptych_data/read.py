@@ -17,6 +17,7 @@ from triptych_data.formats.dataset_info import ColumnNames
 from triptych_data.formats.sharegpt import Columns
 from triptych_data.header import read_header
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
+from triptych_data.quarantine import allowed, write_quarantined
 from triptych_data.rows import Row, Rows, open_rows
 
 OnBad = Literal["stop", "skip"]
@@ -67,13 +68,15 @@ def read_examples(
     no_markers: Literal["error", "first"] | None = None,
     split: str = "train",
     dataset_info: Path | None = None,
+    quarantine: Path | None = None,
 ) -> Examples:
     """Read a JSONL, JSON, parquet or tar file, or a `datasets.Dataset`, and check every row.
 
     `path` may also be a list of such files. Image paths are relative to `image_root`, by default each file's folder.
     `check_images` opens each image and reads its header. With `on_bad="skip"` refused rows are left out, up to the
-    share `max_bad` of all rows (a number of rows where it is 1 or more). `no_markers` overrides what zero markers with
-    images mean in the format. A LLaMA-Factory `dataset_info.json` is found beside the file, or named.
+    share `max_bad` of all rows (a number of rows where it is 1 or more), and listed in the file `quarantine`.
+    `no_markers` overrides what zero markers with images mean in the format. A LLaMA-Factory `dataset_info.json` is
+    found beside the file, or named.
     Raises DataError, whose message names file:line, the id and the remedy.
     """
     rows = open_rows(path, split=split)
@@ -85,7 +88,7 @@ def read_examples(
         dataset_info=dataset_info,
     )
     kept, bad = array("q"), []
-    limit = max_bad if max_bad >= 1 else max_bad * len(rows)
+    limit = allowed(max_bad, len(rows))
     for index in range(len(rows)):
         try:
             example = reader(rows.row(index))
@@ -95,6 +98,8 @@ def read_examples(
             if on_bad == "stop" or error.kind == "io":
                 raise
             bad.append(error)
+            if quarantine is not None:
+                write_quarantined(quarantine, error)
             if len(bad) > limit:
                 raise _too_many(bad, len(rows), limit) from error
         else:

@@ -13,14 +13,18 @@ from triptych_data.pixels import Pixels
 
 
 def resize(pixels_HWC: Pixels, size: Size) -> Pixels:
-    """Bicubic with antialiasing, uint8 [height, width, 3] to uint8 [size[0], size[1], 3]."""
+    """Bicubic with antialiasing, uint8 [height, width, 3] to uint8 [size[0], size[1], 3].
+
+    The result is a view of planes, as the kernel leaves them and as patches are cut from them; interleaving them would
+    cost as much as the resize.
+    """
     if pixels_HWC.shape[:2] == size:
         return pixels_HWC
     import torch
 
     source = torch.from_numpy(np.require(pixels_HWC, requirements=["C", "W"])).permute(2, 0, 1)[None]
     resized = torch.nn.functional.interpolate(source, size=size, mode="bicubic", antialias=True)
-    result: Pixels = np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+    result: Pixels = resized[0].permute(1, 2, 0).numpy()
     return result
 
 
