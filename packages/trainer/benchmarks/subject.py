@@ -168,12 +168,18 @@ def stock_trainer(data: Path, args: GRPOConfig, *, size: Size, freeze_vision: bo
 
 
 def triptych_trainer(
-    data: Path, args: GRPOConfig, *, size: Size, loader: ImageLoader, freeze_vision: bool = False
+    data: Path,
+    args: GRPOConfig,
+    *,
+    size: Size,
+    loader: ImageLoader,
+    freeze_vision: bool = False,
+    model: torch.nn.Module | None = None,
 ) -> MultiImageGRPOTrainer:
-    """Triptych's trainer on the same rows and weights."""
+    """Triptych's trainer on the same rows and weights, or on a given model."""
     examples = list(read_examples(data))
     return MultiImageGRPOTrainer(
-        _model(size, freeze_vision, Path(args.output_dir)),
+        _model(size, freeze_vision, Path(args.output_dir)) if model is None else model,
         [reward],
         args=args,
         table=ExampleTable(examples),

@@ -29,6 +29,7 @@ from subject import (
 from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 from triptych_data import ImageLoader
+from triptych_trainer.grpo import MultiImageGRPOTrainer
 from triptych_trainer.sharing import encode_images, plain_logps, prepare, shared_logps
 
 ROWS = 4
@@ -73,7 +74,7 @@ def steps(folder: Path, options: argparse.Namespace) -> None:
             return timed_cycle(trainer, calls=calls, name="trl", warm_up=0)
 
         def ours(args: Any = args, frozen: bool = frozen, calls: dict[str, ImageCalls] = calls) -> float:
-            return triptych_cycle(data, args, frozen=frozen, calls=calls)
+            return triptych_cycle(data, args, frozen=frozen, calls=calls)[0]
 
         seconds = alternate({"trl": stock, "triptych": ours}, rounds=options.rounds)
         ratio = seconds["trl"] / seconds["triptych"]
@@ -82,11 +83,26 @@ def steps(folder: Path, options: argparse.Namespace) -> None:
         print(f"| {cells} |", flush=True)
 
 
-def triptych_cycle(data: Path, args: Any, *, frozen: bool = False, calls: dict[str, ImageCalls] | None = None) -> float:
-    """CPU seconds of Triptych's second generation cycle; the first one also checks the shared pass, once per run."""
+def triptych_cycle(
+    data: Path,
+    args: Any,
+    *,
+    frozen: bool = False,
+    calls: dict[str, ImageCalls] | None = None,
+    after: MultiImageGRPOTrainer | None = None,
+) -> tuple[float, MultiImageGRPOTrainer]:
+    """CPU seconds of one generation cycle, and the trainer.
+
+    The first cycle of a run also checks the shared pass against the plain one: it is left out. ``after`` a trainer
+    whose model has been checked there is no first cycle to leave out.
+    """
     with ImageLoader(threads=1) as loader:
-        trainer = triptych_trainer(data, args, size=STEP, loader=loader, freeze_vision=frozen)
-        return timed_cycle(trainer, calls={} if calls is None else calls, name="triptych", warm_up=1)
+        model = None if after is None else after.model
+        trainer = triptych_trainer(data, args, size=STEP, loader=loader, freeze_vision=frozen, model=model)
+        if after is not None:
+            trainer.engine = after.engine
+        counted = {} if calls is None else calls
+        return timed_cycle(trainer, calls=counted, name="triptych", warm_up=int(after is None)), trainer
 
 
 def timed_cycle(trainer: Any, *, calls: dict[str, ImageCalls], name: str, warm_up: int) -> float:
@@ -186,6 +202,7 @@ def grid(folder: Path, options: argparse.Namespace) -> None:
     print("Whole step of Triptych by images of 256 tokens, completions G and their length C\n")
     print("| images | P | G | C | s | tokens/s | peak MB |")
     print("|---|---|---|---|---|---|---|")
+    trainer = None
     for num_images in (1, 2, 4, 8):
         inner = folder / str(num_images)
         inner.mkdir()
@@ -195,7 +212,7 @@ def grid(folder: Path, options: argparse.Namespace) -> None:
             for completion_tokens in options.completion_tokens:
                 args = config(inner, group=group, completion_tokens=completion_tokens)
                 peak = PeakMemory()
-                seconds = triptych_cycle(data, args)
+                seconds, trainer = triptych_cycle(data, args, after=trainer)
                 tokens = group * (prompt_tokens + completion_tokens)
                 row = (num_images, prompt_tokens, group, completion_tokens, f"{seconds:.2f}", f"{tokens / seconds:.0f}")
                 print(f"| {' | '.join(map(str, row))} | {peak.bytes() / 1e6:.0f} |", flush=True)
