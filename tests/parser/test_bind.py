@@ -88,3 +88,14 @@ def test_a_repeated_image_keeps_its_label() -> None:
 def test_an_annotation_with_braces_is_not_a_template() -> None:
     bound = bind(parse("<image|{image} {0}>"), 1)
     assert bound.pieces() == [["{image} {0}: ", 0]]
+
+
+@pytest.mark.parametrize("option", ["no_markers", "unused_images"])
+def test_an_unknown_word_for_an_option_is_refused(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be one of .*, got 'maybe'"):
+        bind(parse("x"), 0, **{option: "maybe"})
+
+
+def test_one_string_is_no_list_of_names() -> None:
+    with pytest.raises(TypeError, match="got the string 'ab'"):
+        bind(parse("<image:a> <image:b>"), "ab")

@@ -198,3 +198,19 @@ def test_template_options_reach_the_template(qwen: Any) -> None:
 def test_half_a_surrogate_pair_is_refused(qwen: Any) -> None:
     with pytest.raises(MarkerError, match=r"a\.jsonl:7: the text holds half of a character .*got '\\ud83d'"):
         tokenize(three("cut \ud83d <image><image><image>"), qwen, image_sizes=SIZES)
+
+
+@pytest.mark.parametrize("option", ["on_special", "placement"])
+def test_an_unknown_word_for_an_option_is_refused(qwen: Any, option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be one of .*, got 'maybe'"):
+        tokenize(three(), qwen, image_sizes=SIZES, **{option: "maybe"})
+
+
+def test_a_placeholder_the_tokenizer_breaks_up_is_refused(qwen: Any) -> None:
+    class Swallowing(type(qwen.tokenizer)):  # type: ignore[misc]
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            return {"input_ids": [1, 2, 3]}
+
+    tokenizer = Swallowing(tokenizer_object=qwen.tokenizer.backend_tokenizer, chat_template=qwen.chat_template)
+    with pytest.raises(MarkerError, match=r"a\.jsonl:7: the tokenizer did not keep every .*expected 3, got 0"):
+        tokenize(three(), tokenizer, image_token="<|image_pad|>", image_tokens=[1, 1, 1])

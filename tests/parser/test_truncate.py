@@ -114,9 +114,9 @@ def test_dropping_images_can_take_all_and_then_gives_up(qwen: Any) -> None:
     assert caught.value.got == whole.num_tokens
 
 
-def test_an_unknown_policy_is_refused(qwen: Any) -> None:
-    with pytest.raises(ValueError, match="truncate"):
-        run(qwen, max_prompt_tokens=1, truncate="middle")
+def test_an_unknown_policy_is_refused_even_when_nothing_is_cut(qwen: Any) -> None:
+    with pytest.raises(ValueError, match="truncate must be one of 'error', 'text_left', .*, got 'middle'"):
+        run(qwen, truncate="middle")
 
 
 def test_a_prompt_without_images_is_cut_too(qwen: Any) -> None:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
 
+from triptych_parser.choices import check_choice
 from triptych_parser.errors import MarkerError
 from triptych_parser.place import Place
 from triptych_parser.prompt import ImageMarker, Prompt, Text, Turn
 
 __all__ = ["BoundPrompt", "bind"]
 
+NoMarkers = Literal["error", "first"]
+UnusedImages = Literal["error", "allow"]
 ANNOTATION_TEMPLATE = "{annotation}: "
 
 
@@ -110,8 +113,8 @@ def bind(
     prompt: Prompt,
     images: int | Sequence[str | None],
     *,
-    no_markers: Literal["error", "first"] = "error",
-    unused_images: Literal["error", "allow"] = "error",
+    no_markers: NoMarkers = "error",
+    unused_images: UnusedImages = "error",
     annotation_template: str | None = ANNOTATION_TEMPLATE,
     label_images: bool = False,
 ) -> BoundPrompt:
@@ -134,6 +137,8 @@ def bind(
     ...
     triptych_parser.errors.MarkerError: line 1: column 24, <image:c>: no image has this name (expected one of 'a', ...
     """
+    check_choice("no_markers", no_markers, NoMarkers)
+    check_choice("unused_images", unused_images, UnusedImages)
     names = _names(images, prompt)
     if not prompt.num_markers and names and no_markers == "first":
         prompt = _images_first(prompt, len(names))
@@ -150,6 +155,8 @@ def bind(
 
 
 def _names(images: int | Sequence[str | None], prompt: Prompt) -> tuple[str | None, ...]:
+    if isinstance(images, str):
+        raise TypeError(f"images is their number or one name for each, got the string {images!r}")
     names = (None,) * images if isinstance(images, int) else tuple(images)
     seen: dict[str, int] = {}
     for index, name in enumerate(names):

@@ -13,9 +13,10 @@ from triptych_parser.families import Family
 from triptych_parser.place import Place
 from triptych_parser.prompt import ImageMarker
 
-__all__ = ["Chat", "Messages", "Placement", "guard_messages", "inline_edges", "probe", "render_chat"]
+__all__ = ["Chat", "Messages", "OnSpecial", "Placement", "guard_messages", "inline_edges", "probe", "render_chat"]
 
 Messages = list[dict[str, Any]]
+OnSpecial = Literal["text", "error"]
 Placement = Literal["exact", "inline", "template"]
 _PRIVATE_USE = range(0xE002, 0xF900)
 _PROBE_OPEN, _PROBE_CLOSE = "\ue000", "\ue001"
@@ -41,7 +42,7 @@ def render_chat(
     renderer: Any,
     family: Family | None,
     specials: re.Pattern[str],
-    on_special: Literal["text", "error"],
+    on_special: OnSpecial,
     placement: Placement,
     options: Mapping[str, Any],
 ) -> Chat:
@@ -101,7 +102,7 @@ def probe(
 
 
 def guard_messages(
-    bound: BoundPrompt, messages: Messages, specials: re.Pattern[str], on_special: Literal["text", "error"]
+    bound: BoundPrompt, messages: Messages, specials: re.Pattern[str], on_special: OnSpecial
 ) -> tuple[Messages, str | None]:
     """Break look-alikes in everything the messages say; also the character used, None when nothing was broken.
 

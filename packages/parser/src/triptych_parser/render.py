@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from triptych_parser.bind import BoundPrompt
+from triptych_parser.choices import check_choice
 from triptych_parser.dialects import LABEL, Dialect, get_dialect
 from triptych_parser.parts import translate_part, write_part
 from triptych_parser.place import Place
@@ -46,6 +47,7 @@ def render(prompt: Prompt, *, annotations: Annotations = "aside") -> str | list[
     >>> render(parse(r"See <image:cat|a cat> and \\<image>"))
     'See <image:cat|a cat> and \\\\<image>'
     """
+    check_choice("annotations", annotations, Annotations)
     dialect = get_dialect(prompt.dialect)
     contents = [
         _content(turn, dialect, annotations, Place(source=prompt.source, line=prompt.line, message=index))

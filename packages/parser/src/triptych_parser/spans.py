@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from triptych_parser.errors import MarkerError
 from triptych_parser.families import Expansion
+from triptych_parser.place import Place
 
 __all__ = ["Edges", "ImageSpan", "TokenizedPrompt", "expand"]
 
@@ -73,7 +73,9 @@ class Edges:
     inside: bool
 
 
-def expand(ids: list[int], *, expansions: Sequence[Expansion], images: Sequence[int], edges: Edges) -> TokenizedPrompt:
+def expand(
+    ids: list[int], *, expansions: Sequence[Expansion], images: Sequence[int], edges: Edges, place: Place
+) -> TokenizedPrompt:
     """Repeat every placeholder as often as its run says, and note where each image came to stand.
 
     Raises MarkerError when `ids` does not hold one placeholder per run.
@@ -81,7 +83,7 @@ def expand(ids: list[int], *, expansions: Sequence[Expansion], images: Sequence[
     written = sum(len(expansion.runs) for expansion in expansions)
     found = ids.count(edges.placeholder)
     if found != written:
-        raise MarkerError(
+        raise place.error(
             "the tokenizer did not keep every image placeholder",
             expected=written,
             got=found,

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from triptych_parser.backend import encode_texts
 from triptych_parser.bind import BoundPrompt
-from triptych_parser.chat import Placement
+from triptych_parser.chat import OnSpecial, Placement
+from triptych_parser.choices import check_choice
 from triptych_parser.errors import MarkerError
 from triptych_parser.spans import TokenizedPrompt
 from triptych_parser.truncate import Truncate, drop_images, drop_text, too_long
@@ -24,7 +25,7 @@ def tokenize(
     image_tokens: Sequence[int] | None = None,
     image_token: str | None = None,
     images_kwargs: Mapping[str, Any] | None = None,
-    on_special: Literal["text", "error"] = "text",
+    on_special: OnSpecial = "text",
     allow_special: Collection[str] = (),
     placement: Placement = "exact",
     chat_template: str | None = None,
@@ -141,6 +142,7 @@ def _finish(
     limit: int | None,
     truncate: Truncate,
 ) -> TokenizedPrompt:
+    check_choice("truncate", truncate, Truncate)
     result = writer.finish(bound, draft, ids)
     if limit is None or result.num_tokens <= limit:
         return result

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from triptych_parser.bind import BoundPrompt
-from triptych_parser.chat import Chat, Placement, render_chat
-from triptych_parser.errors import MarkerError
+from triptych_parser.chat import Chat, OnSpecial, Placement, render_chat
+from triptych_parser.choices import check_choice
 from triptych_parser.families import Expansion, Family, family_of, token_family
 from triptych_parser.guarded import encode_guarded
 from triptych_parser.place import Place
@@ -25,12 +25,16 @@ class Settings:
 
     image_token: str | None = None
     images_kwargs: Mapping[str, Any] | None = None
-    on_special: Literal["text", "error"] = "text"
+    on_special: OnSpecial = "text"
     allow_special: Collection[str] = ()
     placement: Placement = "exact"
     chat_template: str | None = None
     add_generation_prompt: bool = True
     chat_template_kwargs: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("on_special", self.on_special, OnSpecial)
+        check_choice("placement", self.placement, Placement)
 
     def options(self) -> dict[str, Any]:
         """Arguments of `apply_chat_template`."""
@@ -111,7 +115,13 @@ class Writer:
         """Expand the placeholders of a draft's ids."""
         if self.family is None or not draft.expansions:
             return TokenizedPrompt(ids=ids, spans=())
-        return expand(ids, expansions=draft.expansions, images=bound.image_order, edges=self.edges(self.family))
+        return expand(
+            ids,
+            expansions=draft.expansions,
+            images=bound.image_order,
+            edges=self.edges(self.family),
+            place=_place(bound),
+        )
 
     def edges(self, family: Family) -> Edges:
         """Ids of the tokens that stand for an image and around it."""
@@ -147,23 +157,27 @@ class Writer:
         if not bound.image_order:
             return []
         if self.family is None:
-            raise MarkerError("no token stands for an image", remedy="pass a processor, or image_token='<...>'")
+            raise _place(bound).error("no token stands for an image", remedy="pass a processor, or image_token='<...>'")
         if images.tokens is None:
             assert images.sizes is not None
             return self.family.expand([images.sizes[image] for image in bound.image_order])
         if not self.family.template_writes_edges:
-            raise MarkerError(
+            raise _place(bound).error(
                 f"{type(self.processor).__name__} writes more than placeholders for an image",
                 remedy="pass image_sizes instead of image_tokens",
             )
         return [Expansion(text=self.family.placeholder, runs=(images.tokens[image],)) for image in bound.image_order]
 
 
+def _place(bound: BoundPrompt) -> Place:
+    return Place(source=bound.prompt.source, line=bound.prompt.line)
+
+
 def _check_number(bound: BoundPrompt, images: Images) -> None:
     given = images.tokens if images.tokens is not None else images.sizes
     count = 0 if given is None else len(given)
     if count != bound.num_images:
-        raise Place(source=bound.prompt.source, line=bound.prompt.line).error(
+        raise _place(bound).error(
             f"{'image_tokens' if images.tokens is not None else 'image_sizes'} needs one entry per image",
             expected=bound.num_images,
             got=count,
@@ -175,7 +189,7 @@ def _check_characters(bound: BoundPrompt, text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise Place(source=bound.prompt.source, line=bound.prompt.line).error(
+        raise _place(bound).error(
             "the text holds half of a character that JSON writes as two",
             got=repr(text[error.start : error.end]),
             remedy="repair the text where its emoji or rare characters were cut",
