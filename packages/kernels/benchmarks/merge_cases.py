@@ -44,16 +44,14 @@ class Batch:
     features: torch.Tensor
     grad: torch.Tensor
     mask: torch.Tensor
+    scratch: torch.Tensor
+    """[T, D] rows that have been written before, for a copy into kept memory."""
     slots: torch.Tensor
     """Flat position of every slot in ascending order, int64: what index_copy is given."""
 
     @property
     def row_bytes(self) -> int:
         return self.case.hidden * self.features.element_size()
-
-    def repeated_features(self) -> torch.Tensor:
-        """The features once per row of the group, [S, D], as ops without shared rows need them."""
-        return self.features.repeat(self.case.group, 1) if self.case.group > 1 else self.features
 
 
 def image_runs(case: Case) -> list[tuple[int, int, int, int]]:
@@ -104,6 +102,7 @@ def make_batch(case: Case) -> Batch:
         embeds=torch.nn.functional.embedding(ids, weight),
         features=randn(num_features, case.hidden),
         grad=randn(*shape, case.hidden),
+        scratch=torch.ones(case.tokens, case.hidden, dtype=case.dtype, device=case.device),
         mask=mask.to(case.device),
         slots=mask.flatten().nonzero().flatten().to(case.device),
     )
