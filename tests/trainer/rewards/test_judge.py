@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import json
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -197,11 +196,13 @@ def test_failures_may_be_skipped_with_a_warning(server):
 
 
 def test_questions_run_side_by_side_up_to_the_limit(server):
-    def wait_a_little(number, prompt):
-        time.sleep(0.1)
+    three = threading.Barrier(3)  # passes only when three questions are under way at once
+
+    def wait_for_two_more(number, prompt):
+        three.wait(timeout=30)
         return 200, reply("1"), {}
 
-    server.plan = wait_a_little
+    server.plan = wait_for_two_more
     assert judge(server, concurrency=3).score([row(text=f"answer {k}") for k in range(9)]) == [1.0] * 9
     assert server.most_busy == 3
 

@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,8 +125,17 @@ def test_auto_accepts_the_same_text_first():
     assert not matching.same_any("second", "first")
 
 
+@pytest.fixture
+def no_gc():
+    """An alarm that goes off inside a garbage-collection callback (hypothesis has one) is lost."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.mark.skipif(not matching.math_verify_installed(), reason="math-verify is not installed")
-def test_math():
+def test_math(monkeypatch, no_gc):
+    monkeypatch.setattr(matching, "MATH_SECONDS", 120)  # a busy machine is no reason to fail
     assert matching.same_math(r"\frac{1}{2}", "0.5")
     assert matching.same_math(r"$x^2 + 2x + 1$", r"$(x+1)^2$")
     assert not matching.same_math(r"\frac{1}{3}", "0.5")
@@ -134,7 +145,7 @@ def test_math():
 
 @pytest.mark.skipif(not matching.math_verify_installed(), reason="math-verify is not installed")
 @pytest.mark.parametrize("answer", ["9^{9^{9^{9}}}", "(" * 1_500, "100000000!", "1+" * 2_000 + "1"])
-def test_math_that_would_never_end_is_wrong(answer, monkeypatch):
+def test_math_that_would_never_end_is_wrong(answer, monkeypatch, no_gc):
     monkeypatch.setattr(matching, "MATH_SECONDS", 1)
     assert not matching.same_math(answer, "3")
 

@@ -3,6 +3,7 @@
 An answer that names two different candidates ("A or B", "3 or 4") is wrong in every mode: hedging must not pay.
 """
 
+import functools
 import importlib.util
 import logging
 import math
@@ -11,10 +12,11 @@ import signal
 import threading
 import unicodedata
 from collections.abc import Callable
+from typing import Any
 
 Matcher = Callable[[str, str], bool]
 LONGEST_MATH = 2_000
-MATH_SECONDS = 2
+MATH_SECONDS = 5
 
 _NUMBER = re.compile(
     r"(?<![\w.])[-+\u2212]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
@@ -63,15 +65,11 @@ def same_math(answer: str, expected: str) -> bool:
     """
     if not math_verify_installed():
         raise ValueError("the mode 'math' needs the package math-verify: run `pip install math-verify`")
-    from math_verify import parse, verify  # type: ignore[import-not-found,import-untyped,unused-ignore]
-
-    for name in ("math_verify.parser", "math_verify.grader"):  # they print every answer that they cannot read in time
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     if len(answer) > LONGEST_MATH:
         return False
-    limit = (
-        MATH_SECONDS if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGALRM") else None
-    )
+    parse, verify = _math_verify()
+    can_be_interrupted = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGALRM")
+    limit = MATH_SECONDS if can_be_interrupted else None
     gold, got = (parse(_as_latex(text), parsing_timeout=limit) for text in (expected, answer))
     return bool(verify(gold, got, timeout_seconds=limit))
 
@@ -122,6 +120,17 @@ def yes_or_no(text: str) -> str | None:
 def math_verify_installed() -> bool:
     """Say whether math-verify can be imported."""
     return importlib.util.find_spec("math_verify") is not None
+
+
+@functools.cache
+def _math_verify() -> tuple[Callable[..., Any], Callable[..., bool]]:
+    """Import math-verify and read one expression, so that no answer's time limit pays for building its grammar."""
+    from math_verify import parse, verify  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+    for name in ("math_verify.parser", "math_verify.grader"):  # they print every answer that they cannot read in time
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    verify(parse("$x+1$", parsing_timeout=None), parse("$1+x$", parsing_timeout=None), timeout_seconds=None)
+    return parse, verify
 
 
 def _plain(text: str) -> str:
