@@ -1,6 +1,7 @@
 """Every kind of reward that TRL takes: plain and async functions, reward models, weights, rows left unscored."""
 
 import asyncio
+import json
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from triptych_trainer.arguments import UsageError
 from triptych_trainer.demo import build_tokenizer
 from triptych_trainer.grpo import MultiImageGRPOTrainer
 from triptych_trainer.rewards import guarded
-from triptych_trainer.run import read_rewards
+from triptych_trainer.run import main, read_rewards
 
 
 def rows(trainer: MultiImageGRPOTrainer, *examples: int) -> list[dict]:
@@ -104,6 +105,20 @@ def test_a_reward_model_is_named_on_the_command_line(reward_model_dir, tmp_path)
     assert function.__name__ == "format"
     with pytest.raises(UsageError, match=r"--reward model:.*nowhere: no reward model can be loaded"):
         read_rewards([f"model:{tmp_path / 'nowhere'}"])
+
+
+def test_a_run_with_a_reward_model(reward_model_dir, model_dir, write_rows, tmp_path, capsys):
+    code = main(
+        [
+            *("--model_name_or_path", str(model_dir), "--data", str(write_rows([1, 2])), "--max_steps", "1"),
+            *("--output_dir", str(tmp_path / "out"), "--reward", f"model:{reward_model_dir}", "format"),
+            *("--reward_weights", "2", "1", "--max_completion_length", "4", "--num_generations", "2"),
+            *("--per_device_train_batch_size", "4"),
+        ]
+    )
+    assert code == 0, capsys.readouterr().err
+    log = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"][0]
+    assert log["reward"] == pytest.approx(2 * log["rewards/tiny-judge/mean"] + log["rewards/format/mean"])
 
 
 def test_rewards_in_the_evaluation_loop(make_trainer, write_rows):

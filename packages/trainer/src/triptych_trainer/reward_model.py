@@ -1,10 +1,12 @@
 """A sequence classifier as reward: TRL scores the text of prompt and completion with it."""
 
+from typing import Any
+
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from triptych_trainer.arguments import UsageError
 
-__all__ = ["PREFIX", "load_reward_model"]
+__all__ = ["PREFIX", "load_reward_model", "reward_name"]
 
 PREFIX = "model:"
 
@@ -26,3 +28,10 @@ def load_reward_model(spec: str) -> PreTrainedModel:
             "is trained with num_labels=1"
         )
     return model.eval()
+
+
+def reward_name(reward: Any) -> str:
+    """The name under which TRL logs a reward: a function's own, or the last part of a model's path."""
+    if isinstance(reward, PreTrainedModel):
+        return str(reward.config._name_or_path).split("/")[-1]
+    return getattr(reward, "__name__", type(reward).__name__)

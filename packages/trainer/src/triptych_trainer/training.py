@@ -21,6 +21,7 @@ from triptych_trainer.loading import freeze_vision_modules
 from triptych_trainer.prepare import PromptPreparer
 from triptych_trainer.progress import Reporter, StepProgress
 from triptych_trainer.report import ReportError, RolloutWriter, build_report
+from triptych_trainer.reward_model import reward_name
 from triptych_trainer.signals import StopOnRequest, sigterm_as_request
 from triptych_trainer.table import ExampleTable
 
@@ -183,7 +184,7 @@ def rollout_writer(
 ) -> RolloutWriter:
     """Record every generation of this rank below the output folder, with the weights of the rewards."""
     weights = config.grpo.reward_weights or [1.0] * len(rewards)
-    names = [getattr(reward, "__name__", type(reward).__name__) for reward in rewards]
+    names = [reward_name(reward) for reward in rewards]
     return RolloutWriter(
         config.grpo.output_dir,
         examples=examples,
