@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--rounds", type=int, default=1, help="times around; the smallest number counts")
     parser.add_argument("--completion-tokens", type=int, nargs="+", default=[32, 128], help="of --passes and --grid")
+    parser.add_argument("--images", type=int, default=4, help="of --passes: images of 256 tokens in the prompt")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
@@ -141,12 +142,12 @@ class StepClock(TrainerCallback):
 
 def passes(folder: Path, options: argparse.Namespace) -> None:
     """Forward and backward of the policy pass alone, tower trained and tower left out."""
-    prompt = prepare_prompt(write_prompts(folder, num_images=4, side_pixels=448))
+    prompt = prepare_prompt(write_prompts(folder, num_images=options.images, side_pixels=448))
     stock, model = build_model(PASS), build_model(PASS)
     prepare(model)
     features = encode_images(model, prompt.image_inputs)
     features = features.detach() if features is not None else None
-    print(f"Forward + backward, P = {len(prompt.ids)} tokens, 4 images; replicated rows measured on {ROWS}\n")
+    print(f"Forward + backward, P = {len(prompt.ids)} tokens, {options.images} images; replicated rows: {ROWS}\n")
     print("| C | G | full: plain s | shared s | ratio | token ratio | LM alone: plain s | shared s | ratio | 0.7 x |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for completion_tokens in options.completion_tokens:
