@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
@@ -25,7 +26,9 @@ __all__ = ["run_demo"]
 def run_demo(argv: Sequence[str]) -> int:
     """Warm up a small Qwen2.5-VL, train it by GRPO on several pictures per question, and say what it learned."""
     recipe = demo.GRPORecipe()
-    config = parse_run(argv, defaults={**asdict(recipe.options), "output_dir": "outputs/demo", "use_cpu": True})
+    defaults = {**asdict(recipe.options), "output_dir": "outputs/demo", "use_cpu": True, "seed": 0}
+    config = parse_run(argv, defaults=defaults)
+    torch.set_num_threads(1)  # matrices this small gain nothing from a second one, and lose tenfold on a busy machine
     reporter = Reporter(quiet=config.run.quiet)
     quiet_libraries()
     output, seed, placement = Path(config.grpo.output_dir), config.grpo.seed, _placement(config)
