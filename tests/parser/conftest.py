@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.gemma3.processing_gemma3 import Gemma3Processor
@@ -95,18 +95,31 @@ def byte_level(specials: list[str], **names: Any) -> PreTrainedTokenizerFast:
     return fast
 
 
-def sentence_piece(specials: list[str], *, prefix: str, **names: Any) -> PreTrainedTokenizerFast:
-    """A small BPE with "▁" for spaces and bytes as fallback; `prefix` says where a space is put in front.
-
-    "always" as in Llama (every stretch between special tokens), "first" as in its later form, "never" as in Gemma.
-    """
+def pieces() -> tuple[dict[str, int], list[tuple[str, ...]]]:
+    """Vocabulary and merges of a small BPE in the manner of SentencePiece: "▁" for spaces, bytes as fallback."""
     trained = Tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(vocab_size=400, show_progress=False, max_token_length=12)
     trained.train_from_iterator([line.replace(" ", "▁") for line in CORPUS[:2]], trainer)
     learned = json.loads(trained.to_str())["model"]
     first = ["<unk>", "<s>", "</s>", *(f"<0x{number:02X}>" for number in range(256))]
     vocab = {token: number for number, token in enumerate([*first, *learned["vocab"]])}
-    merges = [tuple(merge) for merge in learned["merges"]]
+    return vocab, [tuple(merge) for merge in learned["merges"]]
+
+
+def llama(specials: list[str]) -> PreTrainedTokenizerFast:
+    """The stock class, in its older form, which puts a space in front of every stretch."""
+    vocab, merges = pieces()
+    tokenizer = LlamaTokenizer(vocab=vocab, merges=merges, legacy=True)
+    tokenizer.add_special_tokens({"additional_special_tokens": specials})
+    return tokenizer
+
+
+def sentence_piece(specials: list[str], *, prefix: str, **names: Any) -> PreTrainedTokenizerFast:
+    """A small BPE with "▁" for spaces and bytes as fallback; `prefix` says where a space is put in front.
+
+    "always" as in Llama (every stretch between special tokens), "first" as in its later form, "never" as in Gemma.
+    """
+    vocab, merges = pieces()
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     if prefix == "always":
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
@@ -167,8 +180,7 @@ def _internvl() -> Any:
     return images_only(InternVLProcessor)(images, tokenizer, image_seq_length=4, chat_template=template)
 
 
-def _llava(prefix: str) -> Any:
-    tokenizer = sentence_piece(["<image>"], prefix=prefix)
+def _llava(tokenizer: Any) -> Any:
     images = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
     return LlavaProcessor(
         images,
@@ -221,8 +233,9 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "qwen3_vl": lambda: _qwen(Qwen3VLProcessor, patch=16),
     "glm4v": _glm4v,
     "internvl": _internvl,
-    "llava": lambda: _llava("always"),
-    "llava_metaspace": lambda: _llava("first"),
+    "llava": lambda: _llava(sentence_piece(["<image>"], prefix="always")),
+    "llava_metaspace": lambda: _llava(sentence_piece(["<image>"], prefix="first")),
+    "llava_llama_tokenizer": lambda: _llava(llama(["<image>"])),
     "llava_onevision": _llava_onevision,
     "gemma3": lambda: _gemma3(False),
     "gemma3_pan_and_scan": lambda: _gemma3(True),

@@ -102,7 +102,12 @@ def test_image_options_of_the_call_change_the_expansion(build: Any) -> None:
 
 def test_the_tokenizers_here_are_as_awkward_as_the_real_ones(build: Any) -> None:
     """Space in front always, at the first piece only, or never; line breaks that merge with a neighbour's."""
-    cases = {"llava": (True, True), "llava_metaspace": (True, False), "gemma3": (False, False)}
+    cases = {
+        "llava": (True, True),
+        "llava_llama_tokenizer": (True, True),
+        "llava_metaspace": (True, False),
+        "gemma3": (False, False),
+    }
     for name, (at_start, after_special) in cases.items():
         tokens = build(name).tokenizer.tokenize("see</s>see")
         middle = tokens.index("</s>") + 1
