@@ -1,8 +1,11 @@
 """A two-layer Qwen2.5-VL on disk, data files drawn in memory, and trainers over them."""
 
 import json
+import multiprocessing
+import runpy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +116,62 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
             )
 
         yield make
+
+
+@dataclass(kw_only=True)
+class Forked:
+    """A process under way, and how it ended."""
+
+    process: Any
+    files: tuple[Path, Path]
+    returncode: int | None = None
+    """Exit code; a negative one is the signal that killed it."""
+    stdout: str = ""
+    stderr: str = ""
+
+    def wait(self, *, timeout_seconds: float = 150) -> "Forked":
+        """Wait for the end and read what it wrote; one that does not end is killed."""
+        self.process.join(timeout=timeout_seconds)
+        self.returncode = self.process.exitcode
+        if self.returncode is None:
+            self.process.kill()
+            self.process.join()
+        self.stdout, self.stderr = (path.read_text() for path in self.files)
+        assert self.returncode is not None, f"still running after {timeout_seconds} s\n{self.stderr[-3000:]}"
+        return self
+
+
+@pytest.fixture(scope="session")
+def fork(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Forked]:
+    """Start `train`, or a script, in a process of its own, forked from a server that has the imports.
+
+    They take longer than a whole run of the tiny model. ``before`` is code that the process runs first.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["triptych_trainer.run", "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl", "deepspeed"]
+    )
+    folder = tmp_path_factory.mktemp("processes")
+
+    def start(*arguments: str, environment: dict[str, str], script: Path | None = None, before: str = "") -> Forked:
+        number = len(list(folder.iterdir()))
+        files = (folder / f"{number}.out", folder / f"{number}.err")
+        given = {
+            "ARGUMENTS": arguments,
+            "ENVIRONMENT": {"DS_ACCELERATOR": "cpu", **environment},
+            "STDOUT": str(files[0]),
+            "STDERR": str(files[1]),
+            "SCRIPT": str(script or ""),
+            "BEFORE": before,
+        }
+        child = str(Path(__file__).parent / "forked.py")
+        process = context.Process(target=runpy.run_path, args=(child, given, "__main__"))
+        for file in files:
+            file.touch()
+        process.start()
+        return Forked(process=process, files=files)
+
+    return start
 
 
 def character_reward(completions: Sequence[Any], **_: Any) -> list[float]:

@@ -1,10 +1,7 @@
 """Real `train` processes on a tiny model, with rewards that can kill, signal, limit or break them at a given step."""
 
 import json
-import multiprocessing
-import runpy
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,50 +40,24 @@ def variety(completions, example_id, **_):
 '''
 
 
-@dataclass(frozen=True)
-class Finished:
-    """How a process ended; a negative code is the signal that killed it."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture(scope="session")
-def processes() -> Any:
-    """New processes forked from a server that has the imports, which take longer than a run."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["triptych_trainer.run", "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"])
-    return context
-
-
 @pytest.fixture
-def train(processes: Any, model_dir: Path, write_rows: Callable[..., Path], tmp_path: Path) -> Callable[..., Finished]:
-    """Run `train` on six prompts of 0 to 5 images in a process of its own; ``program`` runs before it."""
+def train(
+    fork: Callable[..., Any], model_dir: Path, write_rows: Callable[..., Path], tmp_path: Path
+) -> Callable[..., Any]:
+    """Run `train` on six prompts of 0 to 5 images in a process of its own; ``before`` is code that it runs first."""
     data = write_rows([0, 1, 2, 5, 1, 0])
     reward = tmp_path / "variety.py"
     reward.write_text(REWARD)
 
-    def run(name: str, *options: str, deed: str = "none:0", program: str = "") -> Finished:
-        out, err = tmp_path / f"{name}.out", tmp_path / f"{name}.err"
-        given = {
-            "ARGUMENTS": [
-                *("--model_name_or_path", str(model_dir), "--data", str(data)),
-                *("--reward", f"{reward}:variety", "--output_dir", str(tmp_path / name), "--seed", "7"),
-                *("--num_generations", "2", "--per_device_train_batch_size", "4", "--max_completion_length", "6"),
-                *("--learning_rate", "1e-3", "--rollouts", "false", *options),
-            ],
-            "ENVIRONMENT": {"DEED": deed, "SCORED": str(tmp_path / f"{name}.scored.jsonl")},
-            "STDOUT": str(out),
-            "STDERR": str(err),
-            "PROGRAM": program,
-        }
-        script = str(Path(__file__).parent / "child.py")
-        child = processes.Process(target=runpy.run_path, args=(script, given, "__main__"))
-        child.start()
-        child.join(timeout=150)
-        assert child.exitcode is not None, "it hangs"
-        return Finished(returncode=child.exitcode, stdout=out.read_text(), stderr=err.read_text())
+    def run(name: str, *options: str, deed: str = "none:0", before: str = "") -> Any:
+        return fork(
+            *("--model_name_or_path", str(model_dir), "--data", str(data)),
+            *("--reward", f"{reward}:variety", "--output_dir", str(tmp_path / name), "--seed", "7"),
+            *("--num_generations", "2", "--per_device_train_batch_size", "4", "--max_completion_length", "6"),
+            *("--learning_rate", "1e-3", "--rollouts", "false", *options),
+            environment={"DEED": deed, "SCORED": str(tmp_path / f"{name}.scored.jsonl")},
+            before=before,
+        ).wait()
 
     return run
 

@@ -80,7 +80,7 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays_whole(train, tmp_
 
 def test_kill_9_while_saving_leaves_the_checkpoint_before_it(train, tmp_path):
     options = ("--max_steps", "3", "--save_steps", "1")
-    assert train("out", *options, program=KILLED_WHILE_SAVING).returncode == -9
+    assert train("out", *options, before=KILLED_WHILE_SAVING).returncode == -9
     left = names(tmp_path / "out")
     assert left[-1] == "checkpoint-1"
     assert [name for name in left if name.startswith(".unfinished-2-")] == left[:-1] != []

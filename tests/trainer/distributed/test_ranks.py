@@ -1,0 +1,134 @@
+"""Two gloo processes train what one process trains, in every way of spreading a model over ranks."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
+from transformers import AutoModelForImageTextToText
+
+WORKER = Path(__file__).parent / "worker.py"
+FSDP2 = Path(__file__).parents[3] / "examples" / "accelerate" / "fsdp2.yaml"
+# Two ranks take two prompts each: in the first generation the second rank has no image, in the second the first.
+IMAGES = [2, 1, 0, 0, 0, 0, 1, 5]
+# A reference model and old log-probabilities, so that every kind of pass runs on every backend.
+OPTIONS = {"max_steps": 4, "learning_rate": 0.01, "beta": 0.04, "num_iterations": 2}
+# Features of a frozen tower are reused where weights are whole, and encoded in every pass where they are not.
+FROZEN = {"max_steps": 2, "learning_rate": 0.01, "beta": 0.04, "freeze_vision": True, "gradient_accumulation_steps": 2}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+def launcher_environment(backend: str) -> dict[str, str]:
+    """What `accelerate launch` tells its processes for a backend: for FSDP2 by the example file that users take."""
+    if backend != "fsdp2":
+        return {}
+    parser = launch_command_parser()
+    args = parser.parse_args(["--config_file", str(FSDP2), "--mixed_precision", "no", "worker.py"])
+    args, _, _ = _validate_launch_command(args)
+    before = dict(os.environ)
+    return {name: value for name, value in prepare_multi_gpu_env(args).items() if before.get(name) != value}
+
+
+@pytest.fixture(scope="module")
+def train(fork: Any, model_dir: Path, rows: Path) -> Any:
+    """Run the worker on one or two ranks and return what rank 0 wrote."""
+
+    def run(backend: str, result: Path, *, ranks: int, options: dict[str, Any]) -> Any:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        arguments = (str(model_dir), str(rows), backend, json.dumps(options), str(result))
+        started = []
+        for rank in range(ranks):
+            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            place |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+            environment = {**launcher_environment(backend), **place} if ranks > 1 else {}
+            started.append(fork(*arguments, script=WORKER, environment=environment))
+        for process in started:
+            done = process.wait()
+            assert done.returncode == 0, done.stderr[-3000:]
+        return torch.load(result, weights_only=True)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("rows")
+    for k in range(6):
+        Image.new("RGB", (56 + 28 * (k % 3), 56), (40 * k, 30, 200 - 30 * k)).save(folder / f"{k}.png")
+    lines = [
+        {
+            "id": f"row-{k}",
+            "image": [f"{(k + j) % 6}.png" for j in range(count)],
+            "conversations": [
+                {"from": "human", "value": "".join(f"Part {j + 1} <image> . " for j in range(count)) + "Which ?"},
+                {"from": "gpt", "value": "red"},
+            ],
+        }
+        for k, count in enumerate(IMAGES)
+    ]
+    path = folder / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(train: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One process that takes the whole global batch, once per set of options."""
+    folder = tmp_path_factory.mktemp("alone")
+    kept: dict[str, Any] = {}
+
+    def run(name: str, options: dict[str, Any], *, per_device: int) -> Any:
+        if name not in kept:
+            given = {**options, "per_device_train_batch_size": per_device}
+            kept[name] = train("ddp", folder / f"{name}.pt", ranks=1, options=given)
+        return kept[name]
+
+    return run
+
+
+def difference(start: dict[str, torch.Tensor], expected: Any, got: Any) -> float:
+    """Relative difference of two updates over all parameters."""
+    apart = sum(float((got["parameters"][name] - value).square().sum()) for name, value in expected.items())
+    moved = sum(float((start[name] - value).square().sum()) for name, value in expected.items())
+    assert moved > 0, "nothing was trained"
+    return (apart / moved) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind"), [("ddp", "MULTI_CPU"), ("fsdp2", "FSDP"), ("zero2", "DEEPSPEED"), ("zero3", "DEEPSPEED")]
+)
+def test_two_ranks_train_what_one_process_trains(model_dir, train, alone, tmp_path, backend, kind):
+    if backend.startswith("zero"):
+        pytest.importorskip("deepspeed")
+    expected = alone("all passes", OPTIONS, per_device=8)
+    options = {**OPTIONS, "per_device_train_batch_size": 4, "ddp_backend": "gloo"}
+    got = train(backend, tmp_path / "result.pt", ranks=2, options=options)
+    assert got["distributed_type"] == kind
+    start = AutoModelForImageTextToText.from_pretrained(model_dir).state_dict()
+    assert difference(start, expected["parameters"], got) < 1e-4
+    assert got["losses"] == pytest.approx(expected["losses"], abs=1e-6)
+    assert max(map(abs, got["losses"])) > 1e-3
+
+
+@pytest.mark.parametrize("backend", ["ddp", "fsdp2", "zero3"])
+def test_a_frozen_tower_with_accumulation(model_dir, train, alone, tmp_path, backend):
+    if backend.startswith("zero"):
+        pytest.importorskip("deepspeed")
+    expected = alone("frozen", FROZEN, per_device=4)
+    options = {**FROZEN, "per_device_train_batch_size": 2, "ddp_backend": "gloo"}
+    got = train(backend, tmp_path / "result.pt", ranks=2, options=options)
+    start = AutoModelForImageTextToText.from_pretrained(model_dir).state_dict()
+    assert difference(start, expected["parameters"], got) < 1e-4
+    towers = [name for name in start if ".visual." in name]
+    assert towers
+    assert all(torch.equal(got["parameters"][name], start[name]) for name in towers)

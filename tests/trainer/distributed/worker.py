@@ -1,0 +1,116 @@
+"""One rank of a small run: python worker.py <model folder> <rows.jsonl> <backend> <options as JSON> <result.pt>
+
+Backends: ddp (also a single process), fsdp2, zero2, zero3. Rank 0 writes the trained parameters and the losses.
+"""
+
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+from transformers import AutoModelForImageTextToText
+from transformers.utils import logging
+from triptych_data import ImageLoader, read_examples
+from triptych_trainer.grpo import MultiImageGRPOTrainer
+from triptych_trainer.loading import freeze_vision_modules, load_processor
+from triptych_trainer.prepare import PromptPreparer
+from triptych_trainer.table import ExampleTable
+from trl import GRPOConfig
+
+
+def character_reward(completions: Sequence[Any], **_: Any) -> list[float]:
+    return [float(len(set(completion[0]["content"]))) for completion in completions]
+
+
+def deepspeed_config(stage: int) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "zero_optimization": {
+            "stage": stage,
+            "stage3_param_persistence_threshold": 0,
+            "stage3_gather_16bit_weights_on_model_save": True,
+        },
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+
+
+def config(backend: str, options: dict[str, Any]) -> GRPOConfig:
+    if backend.startswith("zero"):
+        options["deepspeed"] = deepspeed_config(int(backend[-1]))
+    args = GRPOConfig(
+        use_cpu=True,
+        bf16=False,
+        num_generations=2,
+        max_completion_length=6,
+        optim="sgd",  # Adam would turn rounding errors of tiny gradients into whole steps
+        lr_scheduler_type="constant",
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        logging_steps=1,
+        shuffle_dataset=False,
+        **options,
+    )
+    if backend == "fsdp2":  # accelerate shards on accelerators only; torch itself does it on the CPU as well
+        assert args.device.type == "cpu"
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    return args
+
+
+def sample_by_prompt(trainer: MultiImageGRPOTrainer) -> None:
+    """Seed each prompt's sampling by step and example, so that it does not depend on how prompts lie on ranks."""
+    generate = trainer.engine.generate
+
+    def seeded(model, batch, *, keys, group_sizes, generation_config):
+        completions = []
+        for p, key in enumerate(keys):
+            torch.manual_seed(1000 * trainer.state.global_step + key)
+            part, _ = batch.select([p])
+            completions += generate(
+                model, part, keys=[key], group_sizes=[group_sizes[p]], generation_config=generation_config
+            )
+        return completions
+
+    trainer.engine.generate = seeded
+
+
+def main(model_dir: str, data: str, backend: str, options: str, result: str) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.set_verbosity_error()
+    chosen = json.loads(options)
+    freeze = chosen.pop("freeze_vision", False)
+    args = config(backend, {"output_dir": str(Path(result).parent / f"out-{backend}"), **chosen})
+    model = AutoModelForImageTextToText.from_pretrained(model_dir)
+    if freeze:
+        freeze_vision_modules(model)
+    examples = list(read_examples(data))
+    with ImageLoader(threads=1) as loader:
+        trainer = MultiImageGRPOTrainer(
+            model,
+            [character_reward],
+            args=args,
+            table=ExampleTable(examples),
+            num_train=len(examples),
+            preparer=PromptPreparer(load_processor(model_dir), loader=loader),
+        )
+        sample_by_prompt(trainer)
+        trainer.train()
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.accelerator.is_main_process:
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        kind = str(trainer.accelerator.distributed_type.value)
+        torch.save({"parameters": dict(state), "losses": losses, "distributed_type": kind}, result)
+    trainer.accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
