@@ -169,12 +169,12 @@ class ImageLoader:
         return size
 
     def _request(self, image: ImageSource, size: Size | None) -> _Entry:
+        if os.getpid() != self._process:  # before the lock: a thread may have held it when this process was forked
+            raise RuntimeError("this ImageLoader was made in another process, where its threads are: make one here")
         key = (image.key, size)
         with self._changed:
             if self._closed:
                 raise RuntimeError("this ImageLoader is closed")
-            if os.getpid() != self._process:
-                raise RuntimeError("this ImageLoader was made in another process, where its threads are: make one here")
             entry = self._entries.get(key)
             if entry is not None and entry.error is None:
                 self._entries.move_to_end(key)
