@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from triptych_trainer.report import RolloutGroup, RolloutImage, RolloutWriter, build_report, main
@@ -137,6 +137,7 @@ def test_thumbnails_are_bounded_and_small_ones_exact():
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "a", "\n"]), max_size=12))
 def test_the_parts_of_a_completion_join_to_its_text(pieces):
     text = "".join(pieces)

@@ -2,7 +2,7 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from triptych_trainer.report.curves import Panel, Series, panel_html, ticks
 from triptych_trainer.report.summary import Curve
@@ -26,6 +26,7 @@ def points(figure):
     return [tuple(float(part) for part in pair.split(",")) for pair in line.attrib["points"].split()]
 
 
+@settings(deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
 def test_ticks_cover_the_range_in_equal_round_steps(low, width):
     found = ticks(low, low + width)

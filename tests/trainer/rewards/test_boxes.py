@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from triptych_trainer.rewards import Box, ImageInfo, iou, read_boxes, scale_box, to_seen
 from triptych_trainer.rewards.boxes import matched_ious
@@ -27,6 +27,7 @@ def counted_iou(a, b):
     return len(cells[0] & cells[1]) / union if union else 0.0
 
 
+@settings(deadline=None)
 @given(boxes, boxes)
 def test_iou_equals_counting_squares(a, b):
     assert iou(a, b) == pytest.approx(counted_iou(a, b))
@@ -113,6 +114,7 @@ def test_the_number_of_boxes_is_bounded():
     assert len(read_boxes("[1,2,3,4] " * 1_000).boxes) == 500
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='[]{}(),:"0123456789. imagebox_2d<>', max_size=60))
 def test_any_text_is_read(text):
     assert read_boxes(text, images=IMAGES).problem in (None, "no box [x1, y1, x2, y2] in the text")

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from triptych_trainer.rewards import completion_text, extract_answer, read_completion
 
@@ -71,6 +71,7 @@ def test_each_broken_layout_is_named(text, problem):
     assert read_completion(text).problem == problem
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "x", " ", "\n"]), max_size=12))
 def test_any_mixture_of_tags_is_read_without_an_exception(parts):
     reading = read_completion("".join(parts))

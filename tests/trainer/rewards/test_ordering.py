@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from triptych_trainer.rewards import ImageInfo, load_reward
 
@@ -60,6 +60,7 @@ def test_a_broken_expected_order_names_the_sample():
         load_reward("ordering(score='best')")
 
 
+@settings(deadline=None)
 @given(st.permutations(["1", "2", "3"]))
 def test_partial_scores_are_between_zero_and_one_and_one_only_for_the_right_order(order):
     for kind in ("pairs", "positions"):
