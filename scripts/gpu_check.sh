@@ -26,10 +26,11 @@ TRIPTYCH_CUDA=on "${pip[@]}" --no-build-isolation --upgrade ./packages/kernels
 "$python" -c 'import triptych_kernels as tk; reason = tk.unavailable_reason(); assert reason is None, reason; print(tk.__file__)'
 
 step "tests"
-"$python" -m pytest tests/kernels -m gpu -q -p no:cacheprovider --override-ini addopts="--strict-markers --import-mode=importlib"
+"$python" -m pytest tests/kernels -m gpu -q -p no:cacheprovider --confcutdir tests/kernels --override-ini addopts="--strict-markers --import-mode=importlib"
 
 step "table"
-"$python" packages/kernels/benchmarks/table.py --device cuda --rounds 25 --sizes 4096x2048 16384x2048 32768x3584
+"$python" packages/kernels/benchmarks/table.py --device cuda --rounds 15 --sizes 4096x2048 16384x2048 32768x3584 \
+    --groups forward-fused merge-in-place feature-backward forward+backward
 echo
 echo "targets at 16384x2048 and above: copy >= 0.85, transformers_masked_scatter >= 6 (forward-fused) and >= 10 (feature-backward)"
 step "done"

@@ -40,9 +40,8 @@ def all_ops(weight_VD: torch.Tensor, ids: torch.Tensor, features_ND: torch.Tenso
 
 
 @pytest.fixture
-def no_waiting() -> Iterator[None]:
-    """Any wait of the host for the device is an error."""
-    torch.cuda.set_sync_debug_mode("error")
+def sync_debug_mode() -> Iterator[None]:
+    """Puts the mode back, also after a failure."""
     yield
     torch.cuda.set_sync_debug_mode("default")
 
@@ -74,12 +73,13 @@ def test_every_op_equals_the_cpu(plan: MergePlan, dtype: torch.dtype, num_column
 
 
 def test_weight_gradient_is_bit_equal_to_torchs(plan: MergePlan, dtype: torch.dtype, randn: Randn) -> None:
-    ids = (torch.arange(plan.src.numel()).view(plan.shape) % 5).cuda()
+    """torch's lookup of a placeholder id that stands nowhere else, whose rows are then overwritten."""
+    ids = (torch.arange(plan.src.numel()).view(plan.shape) % 4).masked_fill(plan.src >= 0, 4).cuda()
     weight_VD, features_ND = randn(5, 64, dtype=dtype).cuda(), randn(plan.num_features, 64, dtype=dtype).cuda()
     grad, plan = randn(*plan.shape, 64, dtype=dtype).cuda(), plan.to("cuda")
     ours, theirs = weight_VD.clone().requires_grad_(), weight_VD.clone().requires_grad_()
     embed_and_merge(ours, ids, features_ND, plan).backward(grad)
-    reference.embed_and_merge(theirs, ids, features_ND, plan).backward(grad)
+    reference.merge(torch.nn.functional.embedding(ids, theirs), features_ND, plan).backward(grad)
     assert torch.equal(ours.grad, theirs.grad)
 
 
@@ -99,8 +99,7 @@ def large(randn: Randn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Merge
     return randn(100, 2048, dtype=torch.bfloat16).cuda(), ids, randn(450, 2048, dtype=torch.bfloat16).cuda(), plan
 
 
-def test_the_host_never_waits(randn: Randn, no_waiting: None) -> None:
-    torch.cuda.set_sync_debug_mode("default")
+def test_the_host_never_waits(randn: Randn, sync_debug_mode: None) -> None:
     weight_VD, ids, features_ND, plan = large(randn)
     features_ND.requires_grad_()
     torch.cuda.synchronize()

@@ -80,29 +80,30 @@ def image_runs(case: Case) -> list[tuple[int, int, int, int]]:
 
 def make_batch(case: Case) -> Batch:
     """Tensors of a case, the same on every call."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator(case.device).manual_seed(1)
     shape = (case.group, case.tokens // case.group)
 
     def randn(*size: int) -> torch.Tensor:
-        return torch.randn(*size, generator=generator).to(device=case.device, dtype=case.dtype)
+        return torch.randn(*size, generator=generator, device=case.device).to(case.dtype)
 
     runs = image_runs(case)
     num_features = sum(length for row, _, length, _ in runs if row == 0)
     host_plan = MergePlan.from_spans(shape, runs, num_features=num_features)
-    mask = host_plan.src >= 0
-    ids = torch.randint(0, PLACEHOLDER, shape, generator=generator).masked_fill(mask, PLACEHOLDER)
+    plan = host_plan.to(case.device)
+    mask = plan.src >= 0
+    text_ids = torch.randint(0, PLACEHOLDER, shape, generator=generator, device=case.device)
+    ids = text_ids.masked_fill(mask, PLACEHOLDER)
     weight = randn(VOCABULARY, case.hidden)
-    ids = ids.to(case.device)
     return Batch(
         case=case,
         runs=runs,
-        plan=host_plan.to(case.device),
+        plan=plan,
         weight=weight,
         ids=ids,
         embeds=torch.nn.functional.embedding(ids, weight),
         features=randn(num_features, case.hidden),
         grad=randn(*shape, case.hidden),
         scratch=torch.ones(case.tokens, case.hidden, dtype=case.dtype, device=case.device),
-        mask=mask.to(case.device),
-        slots=mask.flatten().nonzero().flatten().to(case.device),
+        mask=mask,
+        slots=mask.flatten().nonzero().flatten(),
     )
