@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=1, help="times around; the smallest number counts")
     parser.add_argument("--completion-tokens", type=int, nargs="+", default=[32, 128], help="of --passes and --grid")
     parser.add_argument("--images", type=int, default=4, help="of --passes: images of 256 tokens in the prompt")
+    parser.add_argument("--grid-images", type=int, nargs="+", default=[1, 2, 4, 8], help="of --grid")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
@@ -204,7 +205,7 @@ def grid(folder: Path, options: argparse.Namespace) -> None:
     print("| images | P | G | C | s | tokens/s | peak MB |")
     print("|---|---|---|---|---|---|---|")
     trainer = None
-    for num_images in (1, 2, 4, 8):
+    for num_images in options.grid_images:
         inner = folder / str(num_images)
         inner.mkdir()
         data = write_prompts(inner, num_images=num_images, side_pixels=448, num_prompts=2)
