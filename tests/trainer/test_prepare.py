@@ -3,6 +3,7 @@
 import pytest
 import torch
 from triptych_data import ImageLoader, load_image, read_examples
+from triptych_parser import MarkerError
 from triptych_trainer.arguments import UsageError
 from triptych_trainer.loading import freeze_vision_modules, load_model, load_processor
 from triptych_trainer.prepare import PromptPreparer, PromptTooLongError
@@ -88,3 +89,22 @@ def test_freezing_leaves_the_language_model_trainable(model_dir):
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(UsageError, match="no processor can be loaded"):
         load_processor(str(tmp_path))
+
+
+def test_a_chat_template_that_moves_images_is_refused_or_written_around(model_dir, write_rows):
+    processor = load_processor(str(model_dir))
+    processor.chat_template = (
+        "{% for message in messages %}{% for part in message['content'] if part['type'] == 'image' %}"
+        "<|vision_start|><|image_pad|><|vision_end|>{% endfor %}"
+        "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{% endfor %}"
+    )
+    example = read_examples(write_rows([2]))[0]
+    first = {}
+    with ImageLoader(threads=1) as loader:
+        with pytest.raises(MarkerError, match="inline"):
+            PromptPreparer(processor, loader=loader)(example)
+        for choice in ("inline", "template"):
+            preparer = PromptPreparer(processor, loader=loader, chat_template_images=choice)
+            first[choice] = preparer(example).spans[0].start
+    assert first["template"] == 0, "where the template puts it"
+    assert first["inline"] > 0, "after the text before its marker"

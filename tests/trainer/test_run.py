@@ -116,7 +116,7 @@ def test_bad_data_stops_before_training_with_one_line(options, tmp_path, capsys,
         (["--data", "DATA", "--group_sharing", "yes"], "--group_sharing expects one of auto, off"),
         (["--data", "DATA", "--num_generations", "3"], "must be divisible by num_generations"),
         (["--data", "DATA", "--dataloader_num_workers", "2"], "--image_threads"),
-        (["--data", "DATA", "--resume_from_checkpoint", "latest"], "holds no checkpoint"),
+        (["--data", "DATA", "--resume_from_checkpoint", "latest"], "holds no whole checkpoint"),
         (["--data", "DATA", "--image_root", "a", "b"], "got 2"),
     ],
 )

@@ -56,6 +56,13 @@ class RunArguments:
         default=True,
         metadata={"help": "Write every generation with rewards and advantages as parquet, and report.html over them."},
     )
+    chat_template_images: str = field(
+        default="exact",
+        metadata={
+            "help": "If the chat template moves images, as LLaVA's does. exact: refuse; inline: write them at their "
+            "markers; template: leave them where it puts them."
+        },
+    )
     placement: str = field(
         default="in_place",
         metadata={"help": "Demo only. in_place: images at their markers; first: all moved to the front, to compare."},
@@ -154,6 +161,7 @@ def _checked(run: RunArguments) -> RunArguments:
     for name, value, allowed in (
         ("group_sharing", run.group_sharing, ("auto", "off")),
         ("placement", run.placement, ("in_place", "first")),
+        ("chat_template_images", run.chat_template_images, ("exact", "inline", "template")),
     ):
         if value not in allowed:
             raise UsageError(f"--{name} expects one of {', '.join(allowed)}, got {value!r}")

@@ -2,11 +2,12 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from triptych_data import Example, ImageLoader
 from triptych_parser import ImageSpan, tokenize
+
+from triptych_trainer.families import Family, ImageInputs
 
 __all__ = ["PreparedPrompt", "PromptPreparer", "PromptTooLongError"]
 
@@ -24,7 +25,7 @@ class PreparedPrompt:
     """Token ids with every image expanded to its placeholders."""
     spans: tuple[ImageSpan, ...]
     """One span per marker, in order; ``span.image`` counts the images of this prompt from 0."""
-    image_inputs: tuple[dict[str, torch.Tensor], ...]
+    image_inputs: tuple[ImageInputs, ...]
     """The image processor's output for each image of this prompt, each once."""
     image_sizes: tuple[tuple[int, int], ...]
     """(height, width) in pixels of each image as decoded, before the model's own resize."""
@@ -40,16 +41,24 @@ class PromptPreparer:
         processor: Any,
         *,
         loader: ImageLoader,
+        family: Family | None = None,
         keep: int = 64,
         max_prompt_tokens: int | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
+        chat_template_images: Literal["exact", "inline", "template"] = "exact",
     ) -> None:
-        """Prepare with ``processor``'s tokenizer, chat template and image processor; keep the ``keep`` last prompts."""
+        """Prepare with ``processor``'s tokenizer, chat template and image processor; keep the ``keep`` last prompts.
+
+        ``family`` is the adapter of the model that the prompts are for: some process an image differently among many.
+        ``chat_template_images`` is what to do with a chat template that moves images (``tokenize``'s ``placement``).
+        """
         self.processor = processor
         self.loader = loader
+        self.family = family or Family()
         self.keep = keep
         self.max_prompt_tokens = max_prompt_tokens
         self.chat_template_kwargs = chat_template_kwargs or {}
+        self.chat_template_images = chat_template_images
         self.preprocessed = 0
         """Images that went through the image processor so far."""
         self._kept: OrderedDict[str, PreparedPrompt] = OrderedDict()
@@ -81,7 +90,11 @@ class PromptPreparer:
         images = self.loader.get(example) if example.images else []
         sizes = tuple((image.height, image.width) for image in images)
         tokenized = tokenize(
-            example.prompt, self.processor, image_sizes=sizes, chat_template_kwargs=self.chat_template_kwargs
+            example.prompt,
+            self.processor,
+            image_sizes=sizes,
+            chat_template_kwargs=self.chat_template_kwargs,
+            placement=self.chat_template_images,
         )
         ids = list(tokenized.ids)
         if self.max_prompt_tokens is not None and len(ids) > self.max_prompt_tokens:
@@ -91,7 +104,8 @@ class PromptPreparer:
                 f"{len(tokenized.spans)} images), at most {self.max_prompt_tokens} are allowed; raise "
                 "--max_prompt_length, lower --max_pixels, or drop the row"
             )
-        inputs = tuple(self._process(image) for image in images)
+        inputs = self.family.preprocess(self.processor.image_processor, images) if images else ()
+        self.preprocessed += len(images)
         return PreparedPrompt(
             example=example,
             ids=ids,
@@ -101,12 +115,7 @@ class PromptPreparer:
             fed_sizes=tuple(self._fed_size(entry, size) for entry, size in zip(inputs, sizes, strict=True)),
         )
 
-    def _process(self, image: Any) -> dict[str, torch.Tensor]:
-        self.preprocessed += 1
-        inputs = self.processor.image_processor(images=[image], return_tensors="pt")
-        return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
-
-    def _fed_size(self, inputs: dict[str, torch.Tensor], decoded: tuple[int, int]) -> tuple[int, int]:
+    def _fed_size(self, inputs: ImageInputs, decoded: tuple[int, int]) -> tuple[int, int]:
         """Pixels after the model's resize: from the patch grid, the single frame, or as decoded where tiled."""
         if "image_grid_thw" in inputs:
             _, rows, columns = inputs["image_grid_thw"][0].tolist()

@@ -16,6 +16,7 @@ from triptych_data import Example, ImageLoader
 from triptych_trainer.adapters import adapter_config
 from triptych_trainer.arguments import RunConfig, UsageError
 from triptych_trainer.checkpoint import CheckpointError, check_whole, latest_checkpoint, remove_unfinished
+from triptych_trainer.families import family_of
 from triptych_trainer.grpo import MultiImageGRPOTrainer
 from triptych_trainer.loading import freeze_vision_modules
 from triptych_trainer.prepare import PromptPreparer
@@ -61,8 +62,10 @@ def train_model(
         preparer = PromptPreparer(
             processor,
             loader=loader,
+            family=family_of(model),
             keep=2 * max(config.grpo.generation_batch_size, config.grpo.per_device_eval_batch_size),
             chat_template_kwargs=config.grpo.chat_template_kwargs,
+            chat_template_images=config.run.chat_template_images,  # type: ignore[arg-type]
         )
         with sigterm_as_request() as request:
             with reporter.stage(stage, config.grpo.max_steps if config.grpo.max_steps > 0 else None) as bar:
@@ -194,15 +197,15 @@ def rollout_writer(
 
 
 class FreshReport(TrainerCallback):
-    """Keeps ``report.html`` fresh while the run goes on: rebuilt at most every two minutes, and at the end."""
+    """Keeps ``report.html`` fresh while the run goes on: every two minutes or more, a twentieth of the time at most."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.built = time.monotonic()
+        self.next_build = time.monotonic() + REPORT_EVERY_SECONDS
 
     def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
         """Rebuild the page when it is old."""
-        if state.is_world_process_zero and time.monotonic() - self.built > REPORT_EVERY_SECONDS:
+        if state.is_world_process_zero and time.monotonic() > self.next_build:
             self.build()
 
     def on_train_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
@@ -212,9 +215,11 @@ class FreshReport(TrainerCallback):
 
     def build(self) -> None:
         """Write the page; a run without rollouts has none."""
+        started = time.monotonic()
         try:
             build_report(self.folder)
         except ReportError:
             return
         finally:
-            self.built = time.monotonic()
+            ended = time.monotonic()
+            self.next_build = ended + max(REPORT_EVERY_SECONDS, 20 * (ended - started))

@@ -18,6 +18,7 @@ from triptych_trainer.arguments import UsageError
 from triptych_trainer.evaluation.generate import score_examples
 from triptych_trainer.evaluation.page import evaluation_page
 from triptych_trainer.evaluation.scores import Mean, ScoredRow, breakdowns
+from triptych_trainer.families import family_of
 from triptych_trainer.loading import load_model, load_processor
 from triptych_trainer.prepare import PromptPreparer
 from triptych_trainer.progress import Reporter
@@ -111,7 +112,7 @@ def _evaluate(path: str, options: argparse.Namespace, *, name: str, reporter: Re
     torch.manual_seed(options.seed)
     rows: list[ScoredRow] = []
     with ImageLoader() as loader, reporter.stage(f"eval {name}", len(table)) as bar:
-        preparer = PromptPreparer(processor, loader=loader, keep=2 * options.batch_size)
+        preparer = PromptPreparer(processor, loader=loader, family=family_of(model), keep=2 * options.batch_size)
         for batch in score_examples(
             model,
             preparer,
