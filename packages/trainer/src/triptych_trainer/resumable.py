@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, send_to_device
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
@@ -161,7 +161,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
         file = folder / f"cycle_{self.args.process_index}.pt"
         if not file.is_file():
             return
-        cycle = torch.load(file, map_location=self.args.device, weights_only=True)
+        cycle = torch.load(file, map_location="cpu", weights_only=True)
         self._step = cycle["step"]
         for mode, values in cycle["metrics"].items():
             self._metrics[mode].update(values)
@@ -176,7 +176,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
                 stacklevel=2,
             )
             return
-        self._buffered_inputs = cycle["batches"]
+        self._buffered_inputs = send_to_device(cycle["batches"], self.args.device)
         self.generation_rows = cycle["rows"]
         self.on_cycle_restored()
 
