@@ -141,9 +141,12 @@ def test_a_forked_process_is_told_to_make_its_own_loader(examples):
         loader.get(examples[0])
         process = context.Process(target=child, args=(loader, examples[0], send))
         process.start()
-        assert receive.poll(20)
-        assert "was made in another process" in receive.recv()
-        process.join()
-        process.close()
-    receive.close()
-    send.close()
+        try:
+            assert receive.poll(60)
+            assert "was made in another process" in receive.recv()
+        finally:
+            process.kill()
+            process.join()
+            process.close()
+            receive.close()
+            send.close()
