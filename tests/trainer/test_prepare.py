@@ -1,8 +1,10 @@
 """A prompt is prepared once: ids, spans and pixels agree with the stock processor's own call."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from triptych_data import ImageLoader, load_image, read_examples
+from triptych_data import Budget, ImageLoader, load_image, read_examples
 from triptych_parser import MarkerError
 from triptych_trainer.arguments import UsageError
 from triptych_trainer.loading import freeze_vision_modules, load_model, load_processor
@@ -108,3 +110,31 @@ def test_a_chat_template_that_moves_images_is_refused_or_written_around(model_di
             first[choice] = preparer(example).spans[0].start
     assert first["template"] == 0, "where the template puts it"
     assert first["inline"] > 0, "after the text before its marker"
+
+
+def image_tokens(prepared):
+    return [sum(length for _, length in span.runs) for span in prepared.spans]
+
+
+def test_the_images_of_a_prompt_share_a_budget(model_dir, write_rows):
+    processor = load_processor(str(model_dir))
+    example = read_examples(write_rows([5]))[0]
+    with ImageLoader(threads=1) as loader:
+        free = PromptPreparer(processor, loader=loader)(example)
+        capped = PromptPreparer(processor, loader=loader, budget=Budget(max_prompt_image_tokens=16))(example)
+        assert sum(image_tokens(free)) > 16 >= sum(image_tokens(capped))
+        for prepared in (free, capped):
+            rows = [int(inputs["image_grid_thw"].prod()) // 4 for inputs in prepared.image_inputs]
+            assert rows == image_tokens(prepared), "what is tokenized is what is encoded"
+        with pytest.raises(PromptTooLongError, match=r"rows\.jsonl:1: example row-0: .*4"):
+            PromptPreparer(processor, loader=loader, budget=Budget(max_prompt_image_tokens=4))(example)
+
+
+def test_a_rows_own_limit_holds_for_its_image(model_dir, write_rows):
+    example = read_examples(write_rows([2]))[0]
+    small = replace(example.images[1], max_pixels=28 * 28)
+    example = replace(example, images=(example.images[0], small))
+    with ImageLoader(threads=1) as loader:
+        prepared = PromptPreparer(load_processor(str(model_dir)), loader=loader)(example)
+    assert image_tokens(prepared) == [4, 1]
+    assert prepared.fed_sizes[1] == (28, 28)

@@ -138,7 +138,10 @@ class VisionSpec:
         count = getattr(image_processor, "get_number_of_image_patches", None)
         if self.factor is None or count is None or self.max_pixels < self.factor**2:
             return False
-        return all(count(height, width) == self._patches(height, width) for height, width in _TRIALS)
+        theirs = {size: count(*size) for size in _TRIALS}
+        # transformers exceeds max_pixels for thin images at small limits; there the two differ on purpose
+        within = [size for size in _TRIALS if theirs[size] * self.patch_size**2 <= self.max_pixels]
+        return all(theirs[size] == self._patches(*size) for size in within) and len(within) >= len(_TRIALS) // 2
 
     def _patches(self, height: int, width: int) -> int:
         assert self.factor is not None

@@ -46,6 +46,10 @@ class RunArguments:
     )
     min_pixels: int | None = field(default=None, metadata={"help": "Fewest pixels an image is resized to."})
     max_pixels: int | None = field(default=None, metadata={"help": "Most pixels an image is resized to."})
+    max_prompt_image_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Most tokens that all images of a prompt take together; larger ones give way first."},
+    )
     group_sharing: str = field(
         default="auto",
         metadata={"help": "auto: each prompt is forwarded once for its completions; off: the plain replicated pass."},

@@ -1,13 +1,20 @@
 """One prompt made ready once: images decoded, preprocessed and counted, text tokenized with every image in its span."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-from triptych_data import Example, ImageLoader
+import numpy as np
+from PIL import Image
+from triptych_data import Budget, Example, ImageLoader, VisionSpec
+from triptych_data.resize import resize
 from triptych_parser import ImageSpan, tokenize
 
 from triptych_trainer.families import Family, ImageInputs
+
+Size = tuple[int, int]  # (height, width) in pixels
 
 __all__ = ["PreparedPrompt", "PromptPreparer", "PromptTooLongError"]
 
@@ -42,6 +49,7 @@ class PromptPreparer:
         *,
         loader: ImageLoader,
         family: Family | None = None,
+        budget: Budget | None = None,
         keep: int = 64,
         max_prompt_tokens: int | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
@@ -51,10 +59,13 @@ class PromptPreparer:
 
         ``family`` is the adapter of the model that the prompts are for: some process an image differently among many.
         ``chat_template_images`` is what to do with a chat template that moves images (``tokenize``'s ``placement``).
+        ``budget`` limits the images of a prompt besides the processor's own rule; a row's own limits count as well.
         """
         self.processor = processor
         self.loader = loader
         self.family = family or Family()
+        self.budget = budget or Budget()
+        self._vision: VisionSpec | None = None
         self.keep = keep
         self.max_prompt_tokens = max_prompt_tokens
         self.chat_template_kwargs = chat_template_kwargs or {}
@@ -89,10 +100,15 @@ class PromptPreparer:
     def _prepare(self, example: Example) -> PreparedPrompt:
         images = self.loader.get(example) if example.images else []
         sizes = tuple((image.height, image.width) for image in images)
+        process = self.processor.image_processor
+        planned = self._planned(example, sizes)
+        if planned is not None:
+            images = [_resized(image, size) for image, size in zip(images, planned, strict=True)]
+            process = partial(process, do_resize=False)
         tokenized = tokenize(
             example.prompt,
             self.processor,
-            image_sizes=sizes,
+            image_sizes=planned or sizes,
             chat_template_kwargs=self.chat_template_kwargs,
             placement=self.chat_template_images,
         )
@@ -104,7 +120,7 @@ class PromptPreparer:
                 f"{len(tokenized.spans)} images), at most {self.max_prompt_tokens} are allowed; raise "
                 "--max_prompt_length, lower --max_pixels, or drop the row"
             )
-        inputs = self.family.preprocess(self.processor.image_processor, images) if images else ()
+        inputs = self.family.preprocess(process, images) if images else ()
         self.preprocessed += len(images)
         return PreparedPrompt(
             example=example,
@@ -114,6 +130,20 @@ class PromptPreparer:
             image_sizes=sizes,
             fed_sizes=tuple(self._fed_size(entry, size) for entry, size in zip(inputs, sizes, strict=True)),
         )
+
+    def _planned(self, example: Example, sizes: Sequence[Size]) -> tuple[Size, ...] | None:
+        """Sizes under the run's budget and the row's own limits; None where the processor's own rule decides alone."""
+        own = any(image.min_pixels or image.max_pixels for image in example.images)
+        if not example.images or not (own or self.budget != Budget()):
+            return None
+        if self._vision is None:
+            self._vision = VisionSpec.from_processor(self.processor)
+        try:
+            plan = self._vision.plan(sizes, images=example.images, budget=self.budget)
+        except ValueError as error:
+            raise PromptTooLongError(f"{example.source}: example {example.id}: {error}") from error
+        planned = tuple(size for size in plan.sizes if size is not None)
+        return planned if len(planned) == len(sizes) else None
 
     def _fed_size(self, inputs: ImageInputs, decoded: tuple[int, int]) -> tuple[int, int]:
         """Pixels after the model's resize: from the patch grid, the single frame, or as decoded where tiled."""
@@ -125,3 +155,7 @@ class PromptPreparer:
         if frames.ndim == 4 and frames.shape[0] == 1:
             return frames.shape[-2], frames.shape[-1]
         return decoded
+
+
+def _resized(image: Image.Image, size: Size) -> Image.Image:
+    return image if (image.height, image.width) == size else Image.fromarray(resize(np.asarray(image), size))

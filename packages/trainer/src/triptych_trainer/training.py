@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import PrinterCallback, TrainerCallback
-from triptych_data import Example, ImageLoader
+from triptych_data import Budget, Example, ImageLoader
 
 from triptych_trainer.adapters import adapter_config
 from triptych_trainer.arguments import RunConfig, UsageError
@@ -63,6 +63,7 @@ def train_model(
             processor,
             loader=loader,
             family=family_of(model),
+            budget=Budget(max_prompt_image_tokens=config.run.max_prompt_image_tokens),
             keep=2 * max(config.grpo.generation_batch_size, config.grpo.per_device_eval_batch_size),
             chat_template_kwargs=config.grpo.chat_template_kwargs,
             chat_template_images=config.run.chat_template_images,  # type: ignore[arg-type]
