@@ -11,6 +11,7 @@ import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
 from transformers import AutoModelForImageTextToText
+from triptych_trainer.checkpoint import defect
 
 WORKER = Path(__file__).parent / "worker.py"
 FSDP2 = Path(__file__).parents[3] / "examples" / "accelerate" / "fsdp2.yaml"
@@ -132,3 +133,18 @@ def test_a_frozen_tower_with_accumulation(model_dir, train, alone, tmp_path, bac
     towers = [name for name in start if ".visual." in name]
     assert towers
     assert all(torch.equal(got["parameters"][name], start[name]) for name in towers)
+
+
+@pytest.mark.parametrize("backend", ["fsdp2", "zero2", "zero3"])
+def test_a_sharded_run_goes_on_from_the_middle_of_a_cycle(train, tmp_path, backend):
+    if backend.startswith("zero"):
+        pytest.importorskip("deepspeed")
+    options = {**OPTIONS, "per_device_train_batch_size": 4, "ddp_backend": "gloo", "save_steps": 3}
+    options["optim"] = "adamw_torch"  # its state has to come back too
+    whole = train(backend, tmp_path / "whole.pt", ranks=2, options=options)
+    checkpoint = tmp_path / f"out-{backend}" / "checkpoint-3"
+    assert defect(checkpoint) is None
+    resumed = train(backend, tmp_path / "resumed.pt", ranks=2, options={**options, "resume_from_step": 3})
+    assert resumed["losses"] == whole["losses"]
+    for name, value in whole["parameters"].items():
+        assert torch.equal(resumed["parameters"][name], value), name

@@ -50,14 +50,14 @@ def config(backend: str, options: dict[str, Any]) -> GRPOConfig:
         bf16=False,
         num_generations=2,
         max_completion_length=6,
-        optim="sgd",  # Adam would turn rounding errors of tiny gradients into whole steps
         lr_scheduler_type="constant",
         report_to="none",
-        save_strategy="no",
+        save_strategy="steps" if "save_steps" in options else "no",
         disable_tqdm=True,
         logging_steps=1,
         shuffle_dataset=False,
-        **options,
+        # Adam would turn rounding errors of tiny gradients into whole steps.
+        **{"optim": "sgd", **options},
     )
     if backend == "fsdp2":  # accelerate shards on accelerators only; torch itself does it on the CPU as well
         assert args.device.type == "cpu"
@@ -88,7 +88,9 @@ def main(model_dir: str, data: str, backend: str, options: str, result: str) -> 
     logging.set_verbosity_error()
     chosen = json.loads(options)
     freeze = chosen.pop("freeze_vision", False)
-    args = config(backend, {"output_dir": str(Path(result).parent / f"out-{backend}"), **chosen})
+    resume = chosen.pop("resume_from_step", None)
+    output = Path(result).parent / f"out-{backend}"
+    args = config(backend, {"output_dir": str(output), **chosen})
     model = AutoModelForImageTextToText.from_pretrained(model_dir)
     if freeze:
         freeze_vision_modules(model)
@@ -103,7 +105,7 @@ def main(model_dir: str, data: str, backend: str, options: str, result: str) -> 
             preparer=PromptPreparer(load_processor(model_dir), loader=loader),
         )
         sample_by_prompt(trainer)
-        trainer.train()
+        trainer.train(resume_from_checkpoint=str(output / f"checkpoint-{resume}") if resume else None)
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.accelerator.is_main_process:
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
