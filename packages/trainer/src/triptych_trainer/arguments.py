@@ -54,6 +54,13 @@ class RunArguments:
         default="auto",
         metadata={"help": "auto: each prompt is forwarded once for its completions; off: the plain replicated pass."},
     )
+    completions_per_slice: int | None = field(
+        default=None,
+        metadata={
+            "help": "For groups larger than memory: score and back-propagate at most so many completions at a time. "
+            "Exact; costs one more forward pass; one process only."
+        },
+    )
     image_cache_gb: float = field(default=2.0, metadata={"help": "Host memory for decoded images, in GiB."})
     image_threads: int = field(default=2, metadata={"help": "Threads that decode images ahead of the step."})
     rollouts: bool = field(

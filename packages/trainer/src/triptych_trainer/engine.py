@@ -1,6 +1,7 @@
 """The passes of a GRPO step over prompt groups, with image features kept for as long as they are valid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from triptych_trainer.sharing import (
     plain_logps,
     prepare,
     shared_generate,
+    sliced_logps,
     unwrap,
 )
 from triptych_trainer.sharing.encode import tower_is_trainable
@@ -30,10 +32,23 @@ class GroupEngine:
     the passes without gradient until the weights move otherwise. Keys say which example a prompt of a batch is.
     """
 
-    def __init__(self, *, temperature: float = 1.0, share_prompts: bool = True) -> None:
-        """Score at ``temperature``; without ``share_prompts`` rows are replicated as other trainers do."""
+    def __init__(
+        self,
+        *,
+        temperature: float = 1.0,
+        share_prompts: bool = True,
+        completions_per_slice: int | None = None,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        """Score at ``temperature``; without ``share_prompts`` rows are replicated as other trainers do.
+
+        With ``completions_per_slice`` a batch of more completions is scored, and back-propagated under ``autocast``, so
+        many at a time.
+        """
         self.temperature = temperature
         self.share_prompts = share_prompts
+        self.completions_per_slice = completions_per_slice
+        self.autocast = autocast
         self.images_encoded = 0
         """Images that went through a vision tower outside a policy pass."""
         self._kept: dict[tuple[Any, ...], ImageFeatures | None] = {}
@@ -79,6 +94,15 @@ class GroupEngine:
         if not self.share_prompts:
             return plain_logps(
                 model, batch, temperature=self.temperature, features=features, compute_entropy=compute_entropy
+            )
+        if self.completions_per_slice is not None and batch.num_completions > self.completions_per_slice:
+            return sliced_logps(
+                model,
+                batch,
+                rows_per_slice=self.completions_per_slice,
+                temperature=self.temperature,
+                features=features,
+                autocast=self.autocast,
             )
         fused = next(base.parameters()).device.type == "cuda"
         return self._shared_logps(

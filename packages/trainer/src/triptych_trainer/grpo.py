@@ -14,7 +14,7 @@ from triptych_trainer.groups import RowGroups, check_groups_on_ranks, group_orde
 from triptych_trainer.infos import image_infos
 from triptych_trainer.learning_rates import set_vision_learning_rate
 from triptych_trainer.prepare import PreparedPrompt, PromptPreparer
-from triptych_trainer.refusals import check_options, check_router_loss
+from triptych_trainer.refusals import check_options, check_router_loss, check_slices
 from triptych_trainer.resumable import ResumableGRPOTrainer
 from triptych_trainer.seams import check_seams
 from triptych_trainer.sharing import prepare, unwrap
@@ -41,6 +41,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         num_train: int,
         preparer: PromptPreparer,
         group_sharing: str = "auto",
+        completions_per_slice: int | None = None,
         vision_learning_rate: float | None = None,
         on_rollouts: Callable[[dict[str, Any]], object] | None = None,
         **kwargs: Any,
@@ -50,6 +51,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         Args:
             preparer: turns examples into token ids, spans and image inputs.
             group_sharing: ``auto`` forwards each prompt once for its completions where that is exact; ``off`` never.
+            completions_per_slice: score and back-propagate at most so many completions at a time; one process only.
             vision_learning_rate: learning rate of the parameters outside the language model; None: that of ``args``.
             on_rollouts: called once per generation with its rows, completions, rewards and advantages.
             kwargs: passed to ``GRPOTrainer``.
@@ -61,6 +63,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         """
         check_seams()
         check_options(args, kwargs)
+        check_slices(args, completions_per_slice, shared=group_sharing != "off")
         self.table = table
         self.preparer = preparer
         self.on_rollouts = on_rollouts
@@ -89,7 +92,12 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             num_generations=args.num_generations,
             num_ranks=args.world_size,
         )
-        self.engine = GroupEngine(temperature=args.temperature, share_prompts=group_sharing != "off")
+        self.engine = GroupEngine(
+            temperature=args.temperature,
+            share_prompts=group_sharing != "off",
+            completions_per_slice=completions_per_slice,
+            autocast=self.accelerator.autocast,
+        )
         for part in (self.model, self.ref_model):
             if part is not None:
                 prepare(self.accelerator.unwrap_model(part))

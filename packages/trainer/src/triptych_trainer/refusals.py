@@ -7,7 +7,7 @@ from trl import GRPOConfig
 
 from triptych_trainer.arguments import UsageError
 
-__all__ = ["check_options", "check_router_loss"]
+__all__ = ["check_options", "check_router_loss", "check_slices"]
 
 
 def check_options(args: GRPOConfig, keywords: Mapping[str, Any]) -> None:
@@ -51,3 +51,25 @@ def check_router_loss(*, enabled: bool, coefficient: float, model_name: str) -> 
             "each expert is chosen over replicated prompts and is not computed by the shared pass; "
             "set --router_aux_loss_coef 0"
         )
+
+
+def check_slices(args: GRPOConfig, completions_per_slice: int | None, *, shared: bool) -> None:
+    """Check that completions can be scored in slices.
+
+    Raises:
+        UsageError: several processes, no prompt sharing, reentrant checkpointing, or fewer than one completion a slice.
+    """
+    if completions_per_slice is None:
+        return
+    reentrant = bool((args.gradient_checkpointing_kwargs or {}).get("use_reentrant"))
+    for wrong, why in (
+        (completions_per_slice < 1, "expects 1 or more"),
+        (
+            args.world_size > 1,
+            f"works in one process, there are {args.world_size}: nothing would average its gradients",
+        ),
+        (not shared, "slices shared prompts; leave out --group_sharing off"),
+        (args.gradient_checkpointing and reentrant, "needs checkpointing without use_reentrant"),
+    ):
+        if wrong:
+            raise UsageError(f"--completions_per_slice {completions_per_slice} {why}")

@@ -140,6 +140,7 @@ def build_trainer(
             num_train=num_train,
             preparer=preparer,
             group_sharing=run.group_sharing,
+            completions_per_slice=run.completions_per_slice,
             vision_learning_rate=run.vision_learning_rate,
             on_rollouts=writer.record if writer else None,
             callbacks=[*callbacks, *([FreshReport(output)] if writer else [])],

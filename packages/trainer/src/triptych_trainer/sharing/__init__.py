@@ -20,7 +20,8 @@ Recipe (all functions are free of TRL; `model` is the policy as the loop calls i
 - `plain_logps` takes the same arguments and replicates rows: the oracle and the fallback (`family.path == "plain"`).
 - `fused_lm_head=True` scores through TRL's `add_fused_lm_head` forward (worth it on CUDA: no logits in memory; on
   the CPU that forward projects every position, so leave it off). Temperature and outputs are fixed when it is added.
-- Completions that do not fit into memory at once: `two_phase_backward(model, batch, loss_of=..., rows_per_slice=8)`.
+- Completions that do not fit into memory at once: `two_phase_backward(model, batch, loss_of=..., rows_per_slice=8)`,
+  or `sliced_logps(model, batch, rows_per_slice=8)` where the loss needs all of them at once.
 - Gradient checkpointing (either mode), autocast, LoRA and `disable_adapter()` work as around any other forward.
 - A trainable or sharded tower also runs (on a dummy image) in passes without any image, so that ranks stay in step.
 - `restore(model)` takes the seams out again.
@@ -37,6 +38,7 @@ from triptych_trainer.sharing.passes import PASS_KWARG
 from triptych_trainer.sharing.paths import sharing_path, sharing_path_and_reason
 from triptych_trainer.sharing.scoring import token_logps
 from triptych_trainer.sharing.seams import SeamError, is_prepared, prepare, restore
+from triptych_trainer.sharing.sliced import sliced_logps
 from triptych_trainer.sharing.unwrap import unwrap
 from triptych_trainer.sharing.verify import Agreement, CheckedLogps, SharingWarning, compare
 
@@ -63,6 +65,7 @@ __all__ = [
     "shared_logps",
     "sharing_path",
     "sharing_path_and_reason",
+    "sliced_logps",
     "token_logps",
     "two_phase_backward",
     "unwrap",
