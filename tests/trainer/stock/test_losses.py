@@ -79,7 +79,7 @@ def test_options_of_the_loss(build_ours, build_stock, write_rows, changes):
 
 def test_truncated_completions_beside_finished_ones(build_ours, build_stock, write_rows, options):
     data = write_rows([2, 1])
-    options["generation_kwargs"]["exponential_decay_length_penalty"] = (0, 1.6)  # ends some of the random texts
+    options["generation_kwargs"]["exponential_decay_length_penalty"] = (0, 1.3)  # ends some of the random texts
     ours, stock = (
         build(data, mask_truncated_completions=True, num_iterations=2) for build in (build_ours, build_stock)
     )
