@@ -19,13 +19,23 @@ def as_trl_dataset(examples: Sequence[Example], *, images: ImageLoader) -> Any:
     import datasets
 
     rows = datasets.Dataset.from_dict({"row": list(range(len(examples)))})
+    return rows.with_transform(_Rows(examples, images))
 
-    def read(batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
-        found = [_row(examples[index], images) for index in batch["row"]]
+
+class _Rows:
+    """Makes the rows of a batch from the numbers of their examples."""
+
+    def __init__(self, examples: Sequence[Example], images: ImageLoader) -> None:
+        self.examples, self.images = examples, images
+
+    def __call__(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
+        found = [_row(self.examples[index], self.images) for index in batch["row"]]
         columns = dict.fromkeys(name for row in found for name in row)
         return {name: [row.get(name) for row in found] for name in columns}
 
-    return rows.with_transform(read)
+    def __getstate__(self) -> dict[str, Any]:
+        """Only what tells one from another: `datasets` hashes the transform that it is given."""
+        return {"rows": len(self.examples), "first": [(e.source, e.id) for e in self.examples[:64]]}
 
 
 def _row(example: Example, images: ImageLoader) -> dict[str, Any]:

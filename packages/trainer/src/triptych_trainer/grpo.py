@@ -14,7 +14,7 @@ from triptych_trainer.groups import RowGroups, check_groups_on_ranks, group_orde
 from triptych_trainer.infos import image_infos
 from triptych_trainer.learning_rates import set_vision_learning_rate
 from triptych_trainer.prepare import PreparedPrompt, PromptPreparer
-from triptych_trainer.refusals import check_options, check_router_loss, check_slices
+from triptych_trainer.refusals import check_num_prompts, check_options, check_router_loss, check_slices
 from triptych_trainer.resumable import ResumableGRPOTrainer
 from triptych_trainer.seams import check_seams
 from triptych_trainer.sharing import prepare, unwrap
@@ -101,6 +101,11 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         for part in (self.model, self.ref_model):
             if part is not None:
                 prepare(self.accelerator.unwrap_model(part))
+
+    def get_train_dataloader(self) -> Any:
+        """As TRL's; data that does not fill one generation is refused instead of training no step."""
+        check_num_prompts(len(self.train_dataset), self.args)
+        return super().get_train_dataloader()
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """As transformers', with groups of their own for the vision tower where it has its own learning rate."""

@@ -7,7 +7,7 @@ from trl import GRPOConfig
 
 from triptych_trainer.arguments import UsageError
 
-__all__ = ["check_options", "check_router_loss", "check_slices"]
+__all__ = ["check_num_prompts", "check_options", "check_router_loss", "check_slices"]
 
 
 def check_options(args: GRPOConfig, keywords: Mapping[str, Any]) -> None:
@@ -73,3 +73,18 @@ def check_slices(args: GRPOConfig, completions_per_slice: int | None, *, shared:
     ):
         if wrong:
             raise UsageError(f"--completions_per_slice {completions_per_slice} {why}")
+
+
+def check_num_prompts(num_train: int, args: GRPOConfig) -> None:
+    """Check that the data fills one generation: the sampler drops what does not, and would train no step at all.
+
+    Raises:
+        UsageError: with the arithmetic.
+    """
+    needed = args.generation_batch_size // args.num_generations
+    if num_train < needed:
+        raise UsageError(
+            f"the data has {num_train} training prompts, but one generation takes {needed} (generation_batch_size "
+            f"{args.generation_batch_size} / num_generations {args.num_generations}), so no step would be trained; "
+            "add rows, or lower --per_device_train_batch_size or --gradient_accumulation_steps"
+        )
