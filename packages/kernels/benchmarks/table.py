@@ -164,7 +164,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--keep-heap", action="store_true", help="keep freed memory in the process, so that no page faults are timed"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.rounds < 2:
+        parser.error(f"--rounds expects 2 or more, for the spread between rounds; got {options.rounds}")
+    return options
 
 
 def main() -> None:
