@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
 from merge_cases import Batch, Case, make_batch
@@ -78,9 +79,12 @@ def measure(rows: dict[str, Row], batch: Batch, rounds: int, timer: Timer) -> di
 
 
 def rows_for(group: str, case: Case, *, compiled: bool) -> dict[str, Row]:
-    """The rows that make sense for a case; a compiled row costs seconds per shape, so odd cases go without."""
+    """The rows that can be had and make sense; a compiled row costs seconds per shape, so odd cases go without."""
     plain = case.share == 0.8 and case.dtype == torch.bfloat16 and not case.scattered
-    rows = {name: row for name, row in GROUPS[group].items() if not name.startswith("compiled") or (compiled and plain)}
+    left_out = [] if compiled and plain else ["compiled"]
+    if find_spec("transformers") is None:
+        left_out.append("transformers")
+    rows = {name: row for name, row in GROUPS[group].items() if not name.startswith(tuple(left_out))}
     if case.device == "cuda" and group == "forward-fused":
         from merge_triton import triton_row
 
@@ -122,6 +126,8 @@ def print_tables(options: argparse.Namespace, timer: Timer) -> None:
             rows = rows_for(group, case, compiled=not options.no_compile)
             check(group, rows, batch)
             print(line(group, batch, measure(rows, batch, options.rounds, timer), columns), flush=True)
+    if find_spec("transformers") is None:
+        print("\ntransformers is not installed: its masked_scatter rows are left out")
     print_tiny_calls(options)
 
 
@@ -130,7 +136,8 @@ def print_tiny_calls(options: argparse.Namespace) -> None:
     print("\n### tiny-call (4 tokens of 64, microseconds of one thread)", flush=True)
     batch, repeat = make_batch(TINY), 200
     for group in ("forward-fused", "forward+backward"):
-        rows = {name: row for name, row in GROUPS[group].items() if not name.startswith(("compiled", "copy"))}
+        rows = rows_for(group, TINY, compiled=False)
+        rows.pop("copy_limit", None)
 
         def repeated(row: Row, batch: Batch) -> float:
             start = time.process_time_ns()
