@@ -5,10 +5,9 @@ from typing import Any
 import torch
 
 from triptych_kernels import reference
-from triptych_kernels.checks import check_inputs
 from triptych_kernels.launch import dense_rows, has_kernels, launch, num_rows, row_bytes, row_stride_bytes
 from triptych_kernels.ops.gradients import features_grad, plan_of, text_grad
-from triptych_kernels.ops.out_argument import write_to
+from triptych_kernels.ops.out_argument import RowsOp, run
 from triptych_kernels.plan import MergePlan
 
 
@@ -20,27 +19,7 @@ def merge(
     `out=embeds` works in place and touches image positions only; another `out` is a buffer kept from call to call,
     without gradients. Raises TypeError or ValueError where tensors do not fit one another or the plan.
     """
-    check_inputs(
-        plan,
-        rows_name="embeds",
-        rows=embeds,
-        features_ND=features_ND,
-        batch_name="embeds",
-        batch_shape=embeds.shape[:-1],
-    )
-    if out is None:
-        return _merge(embeds, features_ND, plan.index)
-    return write_to(
-        out,
-        rows_name="embeds",
-        rows=embeds,
-        features_ND=features_ND,
-        plan=plan,
-        op=_merge,
-        in_place=_merge_in_place,
-        into=_merge_into,
-        backward=_backward,
-    )
+    return run(_OP, embeds, features_ND, plan, rows_name="embeds", out=out)
 
 
 @torch.library.custom_op("triptych_kernels::merge", mutates_args=())
@@ -95,3 +74,5 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple:
 
 
 _merge.register_autograd(_backward, setup_context=_setup_context)
+
+_OP = RowsOp(new=_merge, in_place=_merge_in_place, into=_merge_into, backward=_backward)

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 
 from triptych_kernels import reference
-from triptych_kernels.checks import DTYPES, check_inputs
+from triptych_kernels.checks import DTYPES
 from triptych_kernels.launch import dense_rows, has_kernels, launch, num_rows, row_stride_bytes
 from triptych_kernels.ops.gradients import features_grad, plan_of
-from triptych_kernels.ops.out_argument import write_to
+from triptych_kernels.ops.out_argument import RowsOp, run
 from triptych_kernels.plan import MergePlan
 
 
@@ -20,27 +20,7 @@ def merge_add(
     Sums are made in float32 and rounded once. `out=hidden` works in place and touches image positions only; another
     `out` is a buffer kept from call to call, without gradients. Raises TypeError or ValueError as `merge` does.
     """
-    check_inputs(
-        plan,
-        rows_name="hidden",
-        rows=hidden,
-        features_ND=features_ND,
-        batch_name="hidden",
-        batch_shape=hidden.shape[:-1],
-    )
-    if out is None:
-        return _merge_add(hidden, features_ND, plan.index)
-    return write_to(
-        out,
-        rows_name="hidden",
-        rows=hidden,
-        features_ND=features_ND,
-        plan=plan,
-        op=_merge_add,
-        in_place=_merge_add_in_place,
-        into=_merge_add_into,
-        backward=_backward,
-    )
+    return run(_OP, hidden, features_ND, plan, rows_name="hidden", out=out)
 
 
 @torch.library.custom_op("triptych_kernels::merge_add", mutates_args=())
@@ -94,3 +74,5 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple:
 
 
 _merge_add.register_autograd(_backward, setup_context=_setup_context)
+
+_OP = RowsOp(new=_merge_add, in_place=_merge_add_in_place, into=_merge_add_into, backward=_backward)

@@ -1,10 +1,12 @@
-"""The `out=` of merge and merge_add: in place, or into a buffer that is kept from call to call."""
+"""What merge and merge_add share: their checks, and `out=`, in place or a buffer that is kept from call to call."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from triptych_kernels.checks import check_inputs
 from triptych_kernels.plan import MergePlan
 
 Op = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -13,23 +15,42 @@ IntoOp = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], None
 Backward = Callable[[Any, torch.Tensor], tuple]
 
 
-def write_to(
-    out: torch.Tensor,
-    *,
-    rows_name: str,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsOp:
+    """The forms of one op on rows, features and a plan's index."""
+
+    new: Op
+    """Into a tensor of its own."""
+    in_place: InPlaceOp
+    into: IntoOp
+    backward: Backward
+
+
+def run(
+    op: RowsOp,
     rows: torch.Tensor,
     features_ND: torch.Tensor,
     plan: MergePlan,
-    op: Op,
-    in_place: InPlaceOp,
-    into: IntoOp,
-    backward: Backward,
+    *,
+    rows_name: str,
+    out: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Fill `out` and return it; `out` is `rows` itself (then only image positions are written) or another buffer.
+    """Check the inputs and call the form that `out` asks for: none, `rows` itself, or another buffer.
 
-    Gradients flow through the in-place form. Raises ValueError for a buffer that does not fit, that shares memory with
-    an input, or that would have to carry a gradient.
+    Gradients flow through the in-place form, which writes image positions only. Raises TypeError or ValueError for
+    inputs that do not fit one another or the plan, and ValueError for a buffer that does not fit, that shares memory
+    with an input, or that would have to carry a gradient.
     """
+    check_inputs(
+        plan,
+        rows_name=rows_name,
+        rows=rows,
+        features_ND=features_ND,
+        batch_name=rows_name,
+        batch_shape=rows.shape[:-1],
+    )
+    if out is None:
+        return op.new(rows, features_ND, plan.index)
     _check_buffer(out, rows_name, rows, features_ND)
     needs_grad = torch.is_grad_enabled() and (rows.requires_grad or features_ND.requires_grad)
     same = out is rows or (out.data_ptr() == rows.data_ptr() and out.stride() == rows.stride())
@@ -40,13 +61,13 @@ def write_to(
             )
         if _overlap(out, rows):
             raise ValueError(f"out shares memory with {rows_name} but is not the same tensor; use another buffer")
-        into(out, rows, features_ND, plan.index)
+        op.into(out, rows, features_ND, plan.index)
     elif not needs_grad:
-        in_place(rows, features_ND, plan.index)
+        op.in_place(rows, features_ND, plan.index)
     elif torch.compiler.is_compiling():
-        rows.copy_(op(rows, features_ND, plan.index))  # the compiler writes in place on its own
+        rows.copy_(op.new(rows, features_ND, plan.index))  # the compiler writes in place on its own
     else:
-        _InPlace.apply(rows, features_ND, plan.index, in_place, backward)
+        _InPlace.apply(rows, features_ND, plan.index, op.in_place, op.backward)
     return out
 
 
