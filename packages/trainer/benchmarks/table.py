@@ -175,11 +175,6 @@ def passes(folder: Path, options: argparse.Namespace) -> None:
             print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def backward_seconds(forward: Callable[[], torch.Tensor]) -> float:
-    """CPU seconds of ``forward`` and the backward pass of its sum."""
-    return cpu_seconds(lambda: forward().sum().backward())
-
-
 def saved(folder: Path, options: argparse.Namespace) -> None:
     """Memory that autograd keeps between forward and backward."""
     prompt = prepare_prompt(write_prompts(folder, num_images=4, side_pixels=448))
