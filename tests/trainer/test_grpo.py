@@ -69,6 +69,7 @@ def test_every_image_is_decoded_preprocessed_and_encoded_once(make_trainer, writ
     trainer.train()
     assert trainer.preparer.loader.decodes == len({image.key for e in trainer.table.examples for image in e.images})
     assert trainer.preparer.preprocessed == 0 + 1 + 2 + 5
+    assert trainer.images_seen == 0 + 1 + 2 + 5
     assert encoded == [8, 8], "once in generation, once in the policy pass"
 
 

@@ -1,6 +1,7 @@
 """The ``train`` command on a user's own model and files."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,18 @@ def test_trains_and_saves_a_model_that_transformers_loads(options, write_rows, o
     assert record["data"][0]["sha256"]
     assert record["versions"]["trl"]
     assert yaml.safe_load((out / "config.yaml").read_text())["max_steps"] == 2
-    assert f"model: {out}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"model: {out}" in said
+    assert "GRPO, 2 steps" in said
+    assert re.search(
+        r"reward [\d.]+  length [\d.]+  dead groups \d+%  [\d,]+ tokens/s  [\d.]+ images/s  [\d.]+ GiB", said
+    )
+
+
+def test_quiet_says_only_where_things_are(options, write_rows, tmp_path, capsys):
+    assert main([*options, "--data", str(write_rows([1, 1])), "--reward", "format", "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["model", "what it said"]
 
 
 def test_options_come_from_yaml_and_the_command_line_wins(options, write_rows, tmp_path):

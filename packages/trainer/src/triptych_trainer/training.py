@@ -19,6 +19,7 @@ from triptych_trainer.checkpoint import CheckpointError, check_whole, latest_che
 from triptych_trainer.families import family_of
 from triptych_trainer.grpo import MultiImageGRPOTrainer
 from triptych_trainer.loading import freeze_vision_modules
+from triptych_trainer.pace import closing_table
 from triptych_trainer.prepare import PromptPreparer
 from triptych_trainer.progress import Reporter, StepProgress
 from triptych_trainer.report import ReportError, RolloutWriter, build_report
@@ -80,6 +81,7 @@ def train_model(
                     config=config,
                     callbacks=[progress, StopOnRequest(request)],
                 )
+                progress.images_seen = lambda: trainer.images_seen
                 trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
                 trainer.train(resume_from_checkpoint=resume_folder(config, say=reporter.say))
             if request.stopped_at is not None:
@@ -89,6 +91,9 @@ def train_model(
                 )
                 return Training(trainer=trainer, logged=progress.logged, stopped_at=request.stopped_at)
             save_result(trainer)
+        if progress.logged and not reporter.quiet:
+            title = f"{stage}, {trainer.state.global_step} steps"
+            reporter.console.print(closing_table(progress.logged, progress.stopwatch.whole(), title=title))
         return Training(trainer=trainer, logged=progress.logged)
     finally:
         loader.close()

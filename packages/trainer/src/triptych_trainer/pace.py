@@ -1,0 +1,92 @@
+"""How fast a run goes, and what it came to: tokens and images per second, peak memory, first logs against last."""
+
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from rich.table import Table
+
+__all__ = ["Pace", "Stopwatch", "closing_table", "peak_bytes"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """What was done in a stretch of wall time, checkpoints and evaluation included."""
+
+    seconds: float
+    tokens: float
+    """Prompt and completion tokens of all rows, on all ranks, as TRL's ``num_tokens`` counts."""
+    images: float
+    """Unique images of all prompts, on all ranks."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.tokens / self.seconds:,.0f} tokens/s"]
+        if self.images:
+            parts.append(f"{self.images / self.seconds:,.1f} images/s")
+        return "  ".join(parts)
+
+
+class Stopwatch:
+    """Cuts a run into paces from counters that only grow."""
+
+    def __init__(self) -> None:
+        self.started = self.last = time.monotonic()
+        self.first_counts = self.counts = (0.0, 0.0)
+
+    def start(self, *, tokens: float, images: float) -> None:
+        """Begin here: a resumed run does not claim what was counted before it."""
+        self.started = self.last = time.monotonic()
+        self.first_counts = self.counts = (tokens, images)
+
+    def cut(self, *, tokens: float, images: float) -> Pace:
+        """The pace since the last cut."""
+        now, before = time.monotonic(), self.counts
+        pace = Pace(seconds=max(now - self.last, 1e-9), tokens=tokens - before[0], images=images - before[1])
+        self.last, self.counts = now, (tokens, images)
+        return pace
+
+    def whole(self) -> Pace:
+        """The pace from the start to the last cut."""
+        tokens, images = (now - first for now, first in zip(self.counts, self.first_counts, strict=True))
+        return Pace(seconds=max(self.last - self.started, 1e-9), tokens=tokens, images=images)
+
+
+def peak_bytes() -> int:
+    """Most memory so far: allocated on the accelerator where there is one, else resident in this process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def closing_table(logged: Sequence[Mapping[str, float]], whole: Pace, *, title: str) -> Table:
+    """The means of the first and the last tenth of a run's logs, its pace and its peak memory."""
+    tenth = max(1, len(logged) // 10)
+    head, tail = logged[:tenth], logged[-tenth:]
+    table = Table(title=title, caption=f"{whole}  peak memory {peak_bytes() / 2**30:.2f} GiB  {whole.seconds:,.0f} s")
+    for heading in ("", _steps(head, "first"), _steps(tail, "last")):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, label in _rows(logged):
+        table.add_row(label, *(_mean([entry.get(name) for entry in part]) for part in (head, tail)))
+    return table
+
+
+def _rows(logged: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
+    names = list(dict.fromkeys(name for entry in logged for name in entry))
+    rewards = [name for name in names if name.startswith("rewards/") and name.endswith("/mean")]
+    rows = [("reward", "reward"), *((name, f"  {name.split('/')[1]}") for name in rewards)]
+    rows += [("completions/mean_length", "completion tokens"), ("completions/clipped_ratio", "cut at the limit")]
+    rows += [("frac_reward_zero_std", "groups of equal reward"), ("entropy", "entropy"), ("kl", "KL divergence")]
+    return [(name, label) for name, label in rows if name in names]
+
+
+def _steps(part: Sequence[Mapping[str, float]], which: str) -> str:
+    return f"{which} log" if len(part) == 1 else f"{which} {len(part)} logs"
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):,.3f}" if known else "-"
