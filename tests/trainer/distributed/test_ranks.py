@@ -140,8 +140,7 @@ def test_a_sharded_run_goes_on_from_the_middle_of_a_cycle(train, tmp_path, backe
     if backend.startswith("zero"):
         pytest.importorskip("deepspeed")
     options = {**OPTIONS, "per_device_train_batch_size": 4, "ddp_backend": "gloo", "save_steps": 3}
-    if backend == "fsdp2":
-        options["optim"] = "adamw_torch"  # its state comes back too; without any, torch refuses to load it
+    options["optim"] = "adamw_torch"
     whole = train(backend, tmp_path / "whole.pt", ranks=2, options=options)
     checkpoint = tmp_path / f"out-{backend}" / "checkpoint-3"
     assert defect(checkpoint) is None
