@@ -21,6 +21,8 @@ IMAGES = [2, 1, 0, 0, 0, 0, 1, 5]
 OPTIONS = {"max_steps": 4, "learning_rate": 0.01, "beta": 0.04, "num_iterations": 2}
 # Features of a frozen tower are reused where weights are whole, and encoded in every pass where they are not.
 FROZEN = {"max_steps": 2, "learning_rate": 0.01, "beta": 0.04, "freeze_vision": True, "gradient_accumulation_steps": 2}
+# Four completions of a micro-batch in slices of three; gradients are averaged once in two micro-batches.
+SLICED = {"max_steps": 2, "learning_rate": 0.01, "beta": 0.04, "num_iterations": 2, "gradient_accumulation_steps": 2}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -40,7 +42,7 @@ def launcher_environment(backend: str) -> dict[str, str]:
 def train(fork: Any, model_dir: Path, rows: Path) -> Any:
     """Run the worker on one or two ranks and return what rank 0 wrote."""
 
-    def run(backend: str, result: Path, *, ranks: int, options: dict[str, Any]) -> Any:
+    def run(backend: str, result: Path, *, ranks: int, options: dict[str, Any], refused: str | None = None) -> Any:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
@@ -53,7 +55,12 @@ def train(fork: Any, model_dir: Path, rows: Path) -> Any:
             started.append(fork(*arguments, script=WORKER, environment=environment))
         for process in started:
             done = process.wait()
+            if refused is not None:
+                assert refused in done.stderr
+                continue
             assert done.returncode == 0, done.stderr[-3000:]
+        if refused is not None:
+            return None
         return torch.load(result, weights_only=True)
 
     return run
@@ -133,6 +140,27 @@ def test_a_frozen_tower_with_accumulation(model_dir, train, alone, tmp_path, bac
     towers = [name for name in start if ".visual." in name]
     assert towers
     assert all(torch.equal(got["parameters"][name], start[name]) for name in towers)
+
+
+@pytest.mark.parametrize("backend", ["ddp", "zero2"])
+def test_completions_in_slices(model_dir, train, alone, tmp_path, backend):
+    if backend.startswith("zero"):
+        pytest.importorskip("deepspeed")
+    expected = alone("unsliced", SLICED, per_device=8)
+    options = {**SLICED, "per_device_train_batch_size": 4, "ddp_backend": "gloo", "completions_per_slice": 3}
+    got = train(backend, tmp_path / "result.pt", ranks=2, options=options)
+    start = AutoModelForImageTextToText.from_pretrained(model_dir).state_dict()
+    assert difference(start, expected["parameters"], got) < 1e-4
+    assert got["losses"] == pytest.approx(expected["losses"], abs=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["fsdp2", "zero3"])
+def test_slices_of_sharded_weights_are_refused(train, tmp_path, backend):
+    if backend.startswith("zero"):
+        pytest.importorskip("deepspeed")
+    options = {**SLICED, "per_device_train_batch_size": 4, "ddp_backend": "gloo", "completions_per_slice": 3}
+    reason = "FSDP and ZeRO-3 do not gather the weights"
+    train(backend, tmp_path / "result.pt", ranks=2, options=options, refused=reason)
 
 
 @pytest.mark.parametrize("backend", ["fsdp2", "zero2", "zero3"])

@@ -89,6 +89,7 @@ def main(model_dir: str, data: str, backend: str, options: str, result: str) -> 
     chosen = json.loads(options)
     freeze = chosen.pop("freeze_vision", False)
     resume = chosen.pop("resume_from_step", None)
+    slices = chosen.pop("completions_per_slice", None)
     output = Path(result).parent / f"out-{backend}"
     args = config(backend, {"output_dir": str(output), **chosen})
     model = AutoModelForImageTextToText.from_pretrained(model_dir)
@@ -103,6 +104,7 @@ def main(model_dir: str, data: str, backend: str, options: str, result: str) -> 
             table=ExampleTable(examples),
             num_train=len(examples),
             preparer=PromptPreparer(load_processor(model_dir), loader=loader),
+            completions_per_slice=slices,
         )
         sample_by_prompt(trainer)
         trainer.train(resume_from_checkpoint=str(output / f"checkpoint-{resume}") if resume else None)

@@ -58,7 +58,7 @@ class RunArguments:
         default=None,
         metadata={
             "help": "For groups larger than memory: score and back-propagate at most so many completions at a time. "
-            "Exact; costs one more forward pass; one process only."
+            "Exact; costs one more forward pass; not with FSDP or ZeRO-3."
         },
     )
     image_cache_gb: float = field(default=2.0, metadata={"help": "Host memory for decoded images, in GiB."})

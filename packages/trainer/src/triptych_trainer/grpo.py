@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOConfig
 from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
@@ -51,7 +52,8 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         Args:
             preparer: turns examples into token ids, spans and image inputs.
             group_sharing: ``auto`` forwards each prompt once for its completions where that is exact; ``off`` never.
-            completions_per_slice: score and back-propagate at most so many completions at a time; one process only.
+            completions_per_slice: score and back-propagate at most so many completions at a time; not with sharded
+                weights.
             vision_learning_rate: learning rate of the parameters outside the language model; None: that of ``args``.
             on_rollouts: called once per generation with its rows, completions, rewards and advantages.
             kwargs: passed to ``GRPOTrainer``.
@@ -63,7 +65,6 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         """
         check_seams()
         check_options(args, kwargs)
-        check_slices(args, completions_per_slice, shared=group_sharing != "off")
         self.table = table
         self.preparer = preparer
         self.on_rollouts = on_rollouts
@@ -94,6 +95,8 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             num_generations=args.num_generations,
             num_ranks=args.world_size,
         )
+        sharded = self.is_fsdp_enabled or (self.is_deepspeed_enabled and is_deepspeed_zero3_enabled())
+        check_slices(args, completions_per_slice, shared=group_sharing != "off", sharded=sharded)
         self.engine = GroupEngine(
             temperature=args.temperature,
             share_prompts=group_sharing != "off",

@@ -53,11 +53,11 @@ def check_router_loss(*, enabled: bool, coefficient: float, model_name: str) -> 
         )
 
 
-def check_slices(args: GRPOConfig, completions_per_slice: int | None, *, shared: bool) -> None:
+def check_slices(args: GRPOConfig, completions_per_slice: int | None, *, shared: bool, sharded: bool) -> None:
     """Check that completions can be scored in slices.
 
     Raises:
-        UsageError: several processes, no prompt sharing, reentrant checkpointing, or fewer than one completion a slice.
+        UsageError: sharded weights, no prompt sharing, reentrant checkpointing, or fewer than one completion a slice.
     """
     if completions_per_slice is None:
         return
@@ -65,8 +65,9 @@ def check_slices(args: GRPOConfig, completions_per_slice: int | None, *, shared:
     for wrong, why in (
         (completions_per_slice < 1, "expects 1 or more"),
         (
-            args.world_size > 1,
-            f"works in one process, there are {args.world_size}: nothing would average its gradients",
+            sharded,
+            "runs the model several times within one backward pass, for which FSDP and ZeRO-3 do not gather the "
+            "weights; use DDP or ZeRO-2, or leave it out and lower --per_device_train_batch_size",
         ),
         (not shared, "slices shared prompts; leave out --group_sharing off"),
         (args.gradient_checkpointing and reentrant, "needs checkpointing without use_reentrant"),

@@ -10,8 +10,8 @@ One more forward pass buys activations of one slice instead of all; gradients ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +44,8 @@ def sliced_logps(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As `cached_logps`, holding the activations of `rows_per_slice` completions at a time.
 
-    The backward pass adds to the parameters' gradients directly, as reentrant checkpointing does, so nothing averages
-    them over ranks: for one process, on the unwrapped model.
+    To whatever wraps the model this is one call whose graph is one node over all trainable parameters: DDP and ZeRO-2
+    see every gradient once. The weights have to be whole: FSDP and ZeRO-3 gather them inside calls of the model only.
     """
     call = _Call(
         model=unwrap(model),
@@ -57,9 +57,32 @@ def sliced_logps(
     )
     if not torch.is_grad_enabled():
         return _forward(call)
-    anchor = torch.zeros((), requires_grad=True)  # ties the result to the graph; its own gradient is nothing
-    logps, entropies = _Sliced.apply(anchor, call)
-    return logps, entropies
+    trainable = [parameter for parameter in call.model.parameters() if parameter.requires_grad]
+    return _inside_call(model, lambda: _Sliced.apply(call, *trainable))
+
+
+def _inside_call(model: torch.nn.Module, function: Callable[[], Any]) -> Any:
+    """Call `model` with `function` in the place of what it wraps, for what DDP and DeepSpeed do around a call."""
+    inner = getattr(model, "module", None)
+    if not isinstance(inner, torch.nn.Module):
+        return function()
+    replaced = inner.__dict__.get("forward")
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        put_back()
+        return function()
+
+    def put_back() -> None:
+        if replaced is None:
+            inner.__dict__.pop("forward", None)
+        else:
+            inner.__dict__["forward"] = replaced
+
+    inner.__dict__["forward"] = forward
+    try:
+        return model()
+    finally:
+        put_back()
 
 
 def _forward(call: _Call) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,12 +97,12 @@ def _forward(call: _Call) -> tuple[torch.Tensor, torch.Tensor]:
 
 class _Sliced(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, anchor: torch.Tensor, call: _Call) -> tuple[torch.Tensor, torch.Tensor]:
-        ctx.call = call
+    def forward(ctx: Any, call: _Call, *trainable: torch.nn.Parameter) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.call, ctx.trainable = call, trainable
         return _forward(call)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_logps_BC, grad_entropies_BC = grads
         call: _Call = ctx.call
 
@@ -87,7 +110,7 @@ class _Sliced(torch.autograd.Function):
             rows = rows.to(logps.device)
             return (logps * grad_logps_BC[rows]).sum() + (entropies * grad_entropies_BC[rows]).sum()
 
-        with torch.enable_grad(), call.autocast():
+        with _own_gradients(call.model, ctx.trainable) as aliases, torch.enable_grad(), call.autocast():
             two_phase_backward(
                 call.model,
                 call.batch,
@@ -96,4 +119,25 @@ class _Sliced(torch.autograd.Function):
                 temperature=call.temperature,
                 features=call.features,
             )
-        return torch.zeros(()), None
+        return None, *(alias.grad for alias in aliases)
+
+
+@contextmanager
+def _own_gradients(
+    model: torch.nn.Module, trainable: tuple[torch.nn.Parameter, ...]
+) -> Iterator[list[torch.nn.Parameter]]:
+    """Put aliases of the parameters into the model, which share their memory but neither gradients nor hooks."""
+    aliases = {id(parameter): torch.nn.Parameter(parameter.detach()) for parameter in trainable}
+    places = [
+        (module._parameters, name, parameter)
+        for module in model.modules()
+        for name, parameter in module._parameters.items()
+        if parameter is not None and id(parameter) in aliases
+    ]
+    try:
+        for parameters, name, parameter in places:
+            parameters[name] = aliases[id(parameter)]
+        yield list(aliases.values())
+    finally:
+        for parameters, name, parameter in places:
+            parameters[name] = parameter
