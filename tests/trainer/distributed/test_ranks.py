@@ -23,6 +23,22 @@ OPTIONS = {"max_steps": 4, "learning_rate": 0.01, "beta": 0.04, "num_iterations"
 FROZEN = {"max_steps": 2, "learning_rate": 0.01, "beta": 0.04, "freeze_vision": True, "gradient_accumulation_steps": 2}
 # Four completions of a micro-batch in slices of three; gradients are averaged once in two micro-batches.
 SLICED = {"max_steps": 2, "learning_rate": 0.01, "beta": 0.04, "num_iterations": 2, "gradient_accumulation_steps": 2}
+# Five held-out prompts for three ranks: groups of 6 in batches of 8 lie on two ranks (6 + 2, 4 + 4, 2 + 6), the last
+# batch is filled up, some ranks have no image, and ranks finish their completions after different numbers of steps.
+RAGGED = {
+    "max_steps": 1,
+    "learning_rate": 0.01,
+    "per_device_train_batch_size": 2,
+    "held_out": 5,
+    "eval_strategy": "steps",
+    "eval_steps": 1,
+    "num_generations_eval": 6,
+    "per_device_eval_batch_size": 8,
+    "max_completion_length": 24,
+    "end_bias": 5.0,
+    "ddp_backend": "gloo",
+}
+NOT_COMPARED = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -176,3 +192,24 @@ def test_a_sharded_run_goes_on_from_the_middle_of_a_cycle(train, tmp_path, backe
     assert resumed["losses"] == whole["losses"]
     for name, value in whole["parameters"].items():
         assert torch.equal(resumed["parameters"][name], value), name
+
+
+@pytest.fixture(scope="module")
+def evaluated(train: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What three ranks with whole weights log for a ragged evaluation."""
+    return train("ddp", tmp_path_factory.mktemp("evaluated") / "ddp.pt", ranks=3, options=RAGGED)["evaluations"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "options"),
+    [("fsdp2", {}), ("zero3", {}), ("zero3", {"ds3_gather_for_generation": False})],
+    ids=["fsdp2", "zero3", "zero3, weights not gathered ahead"],
+)
+def test_a_ragged_evaluation_ends_on_sharded_ranks(train, evaluated, tmp_path, backend, options):
+    if backend.startswith("zero"):
+        pytest.importorskip("deepspeed")
+    got = train(backend, tmp_path / "result.pt", ranks=3, options={**RAGGED, **options})["evaluations"]
+    assert len(got) == len(evaluated) == 1
+    expected = {name: value for name, value in evaluated[0].items() if name not in NOT_COMPARED}
+    assert expected["eval_completions/min_length"] < expected["eval_completions/max_length"]
+    assert {name: got[0][name] for name in expected} == pytest.approx(expected, abs=1e-5, nan_ok=True)

@@ -49,7 +49,6 @@ def config(backend: str, options: dict[str, Any]) -> GRPOConfig:
         use_cpu=True,
         bf16=False,
         num_generations=2,
-        max_completion_length=6,
         lr_scheduler_type="constant",
         report_to="none",
         save_strategy="steps" if "save_steps" in options else "no",
@@ -57,7 +56,7 @@ def config(backend: str, options: dict[str, Any]) -> GRPOConfig:
         logging_steps=1,
         shuffle_dataset=False,
         # Adam would turn rounding errors of tiny gradients into whole steps.
-        **{"optim": "sgd", **options},
+        **{"optim": "sgd", "max_completion_length": 6, **options},
     )
     if backend == "fsdp2":  # accelerate shards on accelerators only; torch itself does it on the CPU as well
         assert args.device.type == "cpu"
@@ -90,6 +89,11 @@ def main(model_dir: str, data: str, backend: str, options: str, result: str) -> 
     freeze = chosen.pop("freeze_vision", False)
     resume = chosen.pop("resume_from_step", None)
     slices = chosen.pop("completions_per_slice", None)
+    held_out = chosen.pop("held_out", 0)
+    processor = load_processor(model_dir)
+    if "end_bias" in chosen:  # completions of many lengths
+        end = processor.tokenizer.eos_token_id
+        chosen["generation_kwargs"] = {"sequence_bias": [[[end], chosen.pop("end_bias")]]}
     output = Path(result).parent / f"out-{backend}"
     args = config(backend, {"output_dir": str(output), **chosen})
     model = AutoModelForImageTextToText.from_pretrained(model_dir)
@@ -102,17 +106,21 @@ def main(model_dir: str, data: str, backend: str, options: str, result: str) -> 
             [character_reward],
             args=args,
             table=ExampleTable(examples),
-            num_train=len(examples),
-            preparer=PromptPreparer(load_processor(model_dir), loader=loader),
+            num_train=len(examples) - held_out,
+            preparer=PromptPreparer(processor, loader=loader),
             completions_per_slice=slices,
         )
-        sample_by_prompt(trainer)
+        if not held_out:
+            sample_by_prompt(trainer)
         trainer.train(resume_from_checkpoint=str(output / f"checkpoint-{resume}") if resume else None)
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.accelerator.is_main_process:
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         kind = str(trainer.accelerator.distributed_type.value)
-        torch.save({"parameters": dict(state), "losses": losses, "distributed_type": kind}, result)
+        evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+        torch.save(
+            {"parameters": dict(state), "losses": losses, "distributed_type": kind, "evaluations": evaluations}, result
+        )
     trainer.accelerator.end_training()
 
 

@@ -69,6 +69,15 @@ def test_samples_the_same_tokens_as_generate_on_replicated_rows(lab, name, do_sa
         assert len({tuple(row) for group in got for row in group}) > len(images)
 
 
+def test_each_prompt_may_have_its_own_number_of_completions(lab):
+    model = lab.qwen2_5_vl().eval()
+    batch = lab.qwen_batch(lab.Recipe(images=(2, 0, 1), completions=((), (), ())))
+    config = GenerationConfig(do_sample=False, max_new_tokens=8, pad_token_id=lab.PAD, eos_token_id=EOS)
+    once = shared_generate(model, batch, num_generations=1, generation_config=config)
+    got = shared_generate(model, batch, num_generations=[1, 3, 2], generation_config=config)
+    assert got == [group * size for group, size in zip(once, [1, 3, 2], strict=True)]
+
+
 def test_never_samples_an_image_token(lab):
     model = lab.qwen2_5_vl().eval()
     with torch.no_grad():

@@ -68,20 +68,13 @@ class GroupEngine:
         generation_config: GenerationConfig,
     ) -> list[list[list[int]]]:
         """Sample ``group_sizes[p]`` completions for prompt p; returns [P][G_p] lists of token ids."""
-        completions: list[list[list[int]]] = [[] for _ in group_sizes]
-        for size in sorted(set(group_sizes)):
-            prompts = [p for p, group_size in enumerate(group_sizes) if group_size == size]
-            part, _ = batch.select(prompts)
-            groups = shared_generate(
-                model,
-                part,
-                num_generations=size,
-                generation_config=generation_config,
-                features=self._features(model, part, keys=[keys[p] for p in prompts]),
-            )
-            for p, group in zip(prompts, groups, strict=True):
-                completions[p] = group
-        return completions
+        return shared_generate(
+            model,
+            batch,
+            num_generations=group_sizes,
+            generation_config=generation_config,
+            features=self._features(model, batch, keys=keys),
+        )
 
     def logps(
         self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int], compute_entropy: bool

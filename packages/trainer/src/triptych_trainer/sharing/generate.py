@@ -7,9 +7,12 @@ random numbers are those of `generate` on the replicated prompts, and so are the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from triptych_trainer.families import Family, ImageFeatures
@@ -18,6 +21,7 @@ from triptych_trainer.sharing.layout import PaddedLayout, padded_layout, padded_
 from triptych_trainer.sharing.passes import PASS_KWARG, SharedPass
 from triptych_trainer.sharing.positions import prompt_positions
 from triptych_trainer.sharing.seams import prepare
+from triptych_trainer.sharing.sharded import is_sharded
 from triptych_trainer.sharing.unwrap import unwrap
 
 
@@ -39,7 +43,7 @@ def shared_generate(
     model: torch.nn.Module,
     batch: GroupBatch,
     *,
-    num_generations: int,
+    num_generations: int | Sequence[int],
     generation_config: GenerationConfig,
     features: ImageFeatures | None = None,
     suppress_ids: tuple[int, ...] | None = None,
@@ -47,11 +51,15 @@ def shared_generate(
 ) -> list[list[list[int]]]:
     """Generate `num_generations` completions for each prompt of `batch` (its completions are ignored).
 
+    Ranks that share weights call this together: one prefill and one `generate` on each, whatever their prompts, and
+    none leaves the sampling loop before all are done.
+
     Args:
         model: the unwrapped policy (inside `unwrap_model_for_generation` for sharded ones).
+        num_generations: one number for all prompts, or one for each.
         features: features of `batch.images`, if they exist already; otherwise each image is encoded once here.
         suppress_ids: ids never to sample; default: every image and video id of the model's configuration.
-        generate_kwargs: passed to `generate` (stopping criteria, synced_gpus, ...).
+        generate_kwargs: passed to `generate` (stopping criteria, ...).
 
     Returns:
         Per prompt, per completion, the sampled ids up to and including the first end-of-sequence id.
@@ -64,31 +72,34 @@ def shared_generate(
     layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=pad_id)
     positions, following = prompt_positions(family, inner, batch)
     positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following).to(device)
+    sizes = [num_generations] * len(batch.prompts) if isinstance(num_generations, int) else list(num_generations)
+    prompt_of_row = torch.arange(len(batch.prompts)).repeat_interleave(torch.tensor(sizes))
     cache = _prefill(model, family, batch=batch, layout=layout, positions_ABT=positions_ABT, features=features)
     if cache is not None:
-        cache.reorder_cache(torch.arange(len(batch.prompts), device=device).repeat_interleave(num_generations))
-    ids_BT = layout.ids.repeat_interleave(num_generations, 0).to(device)
+        cache.reorder_cache(prompt_of_row.to(device))
+    ids_BT = layout.ids[prompt_of_row].to(device)
     deltas_P = torch.tensor([after - len(ids) for after, ids in zip(following, batch.prompts, strict=True)])
-    extras = family.continue_generation(
-        inner, next_minus_length_B=deltas_P.repeat_interleave(num_generations).to(device)
-    )
+    extras = family.continue_generation(inner, next_minus_length_B=deltas_P[prompt_of_row].to(device))
     banned = family.image_token_ids(base.config) if suppress_ids is None else suppress_ids
     processors = LogitsProcessorList(generate_kwargs.pop("logits_processor", None) or [])
     if banned:
         processors.append(SuppressIds(banned))
     output_BT = model.generate(
         input_ids=ids_BT,
-        attention_mask=layout.mask.repeat_interleave(num_generations, 0).to(device),
+        attention_mask=layout.mask[prompt_of_row].to(device),
         past_key_values=cache,
         generation_config=generation_config,
         logits_processor=processors,
+        # `generate` itself does not see that accelerate's FSDP2 shards a model.
+        synced_gpus=is_sharded(base) and dist.is_initialized() and dist.get_world_size() > 1,
         **extras,
         **generate_kwargs,
     )
     ends = generation_config.eos_token_id  # as `generate` does: what the caller left open comes from the model
     ends = base.generation_config.eos_token_id if ends is None else ends
     sampled = _until_end(output_BT[:, ids_BT.shape[1] :], ends=ends)
-    return [sampled[p : p + num_generations] for p in range(0, len(sampled), num_generations)]
+    rows = iter(sampled)
+    return [list(islice(rows, size)) for size in sizes]
 
 
 def _prefill(
