@@ -6,10 +6,12 @@ import json
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 from triptych_trainer.adapters import adapter_config, check_quantization
 from triptych_trainer.arguments import UsageError
 from triptych_trainer.demo import build_model
+from triptych_trainer.loading import load_model
 from triptych_trainer.run import main
 from trl import ModelConfig
 
@@ -108,7 +110,47 @@ def test_quantized_weights_want_adapters():
     check_quantization(ModelConfig(use_peft=True))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_quantization_without_bitsandbytes_is_one_sentence(command, capsys):
+def test_quantization_without_bitsandbytes_is_one_sentence(command, capsys, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "bitsandbytes" else found(name, *a)
+    )
     assert main([*command, "--use_peft", "--load_in_4bit"]) == 2
     assert "needs bitsandbytes, which is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bits", ["load_in_4bit", "load_in_8bit"])
+def test_only_the_language_model_is_quantized(model_dir, bits):
+    pytest.importorskip("bitsandbytes")
+    model = load_model(str(model_dir), ModelConfig(use_peft=True, **{bits: True}))
+    linear = {name: type(m).__name__ for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    inside = {kind for name, kind in linear.items() if name.startswith("model.language_model.")}
+    outside = {kind for name, kind in linear.items() if not name.startswith("model.language_model.")}
+    assert (inside, outside) == ({"Linear4bit" if bits == "load_in_4bit" else "Linear8bitLt"}, {"Linear"})
+    full = AutoModelForImageTextToText.from_pretrained(model_dir).state_dict()
+    for name, values in model.model.visual.named_parameters(prefix="model.visual"):
+        assert torch.equal(values, full[name]), name
+
+
+def adapters_of(folder):
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def test_a_qlora_run_goes_on_where_it_stopped(command, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    command += ["--use_peft", "--load_in_4bit", "--lora_r", "4", "--max_steps", "4", "--beta", "0.1"]
+    command += ["--num_iterations", "2", "--gradient_checkpointing", "true", "--save_steps", "3"]
+    assert main(command) == 0
+    whole = adapters_of(tmp_path / "out")
+    trained = [name for name, values in whole.items() if "lora_B" in name and values.abs().max() > 0]
+    assert len(trained) == 2 * 7, "seven linear layers in each of two language layers"
+    log = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
+    command += ["--resume_from_checkpoint", str(tmp_path / "out" / "checkpoint-3")]
+    (tmp_path / "out" / "adapter_model.safetensors").unlink()
+    assert main(command) == 0
+    resumed = adapters_of(tmp_path / "out")
+    assert all(torch.equal(values, resumed[name]) for name, values in whole.items())
+    again = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
+    losses = [[entry["loss"] for entry in entries if "loss" in entry] for entries in (log, again)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 4

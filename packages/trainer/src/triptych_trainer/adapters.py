@@ -10,7 +10,7 @@ from trl import ModelConfig, get_peft_config
 from triptych_trainer.arguments import UsageError
 from triptych_trainer.families import family_of
 
-__all__ = ["adapter_config", "check_quantization", "language_model_name"]
+__all__ = ["adapter_config", "check_quantization", "language_model_name", "outside_language_model"]
 
 
 def adapter_config(config: ModelConfig, model: torch.nn.Module, *, freeze_vision: bool = False) -> LoraConfig | None:
@@ -39,6 +39,15 @@ def language_model_name(model: torch.nn.Module) -> str:
     family = family_of(model)
     text = family.language_model(family.vision_language_model(model))
     return next(name for name, module in model.named_modules() if module is text)
+
+
+def outside_language_model(model: torch.nn.Module) -> list[str]:
+    """Names of the modules around the language model, such as ``model.visual`` and ``lm_head``."""
+    names, module, path = [], model, ""
+    for step in language_model_name(model).split("."):
+        names += [path + name for name, _ in module.named_children() if name != step]
+        module, path = module.get_submodule(step), f"{path}{step}."
+    return names
 
 
 def _linear_layers(language_model: torch.nn.Module, *, text: str) -> str:

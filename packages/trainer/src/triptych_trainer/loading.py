@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextTo
 from transformers.utils import cached_file
 from trl import ModelConfig, get_quantization_config
 
-from triptych_trainer.adapters import check_quantization
+from triptych_trainer.adapters import check_quantization, outside_language_model
 from triptych_trainer.arguments import UsageError
 from triptych_trainer.families import family_of
 from triptych_trainer.image_only import image_only_processor
@@ -50,7 +50,7 @@ def load_processor(
 
 
 def load_model(path: str, config: ModelConfig, *, trust_remote_code: bool = False) -> torch.nn.Module:
-    """Load an image-text-to-text model in the configured dtype, attention and quantization.
+    """Load an image-text-to-text model in the configured dtype and attention, its language model quantized if asked.
 
     Raises:
         UsageError: nothing at ``path`` can be loaded.
@@ -59,6 +59,8 @@ def load_model(path: str, config: ModelConfig, *, trust_remote_code: bool = Fals
     quantization = get_quantization_config(config)
     dtype = config.dtype if config.dtype in (None, "auto") else getattr(torch, config.dtype)
     try:
+        if quantization:
+            quantization.llm_int8_skip_modules = _not_quantized(path, config, trust_remote_code=trust_remote_code)
         return AutoModelForImageTextToText.from_pretrained(
             path,
             revision=config.model_revision,
@@ -69,6 +71,14 @@ def load_model(path: str, config: ModelConfig, *, trust_remote_code: bool = Fals
         )
     except (OSError, ValueError) as error:
         raise UsageError(f"--model_name_or_path {path}: no model can be loaded: {_one_line(error)}") from error
+
+
+def _not_quantized(path: str, config: ModelConfig, *, trust_remote_code: bool) -> list[str]:
+    """Names of what stays in full precision: all but the language model's layers, told from a model without weights."""
+    described = AutoConfig.from_pretrained(path, revision=config.model_revision, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(described, trust_remote_code=trust_remote_code)
+    return outside_language_model(model)
 
 
 def freeze_vision_modules(model: torch.nn.Module) -> int:

@@ -2,7 +2,8 @@
 
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +134,15 @@ class ResumableGRPOTrainer(GRPOTrainer):
         if self._is_plain_model():
             load_weights(self.model if model is None else model, Path(resume_from_checkpoint))
         else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            with dtypes_kept(self.model if model is None else model):
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
         if self._is_plain_model() and self.state.best_model_checkpoint is not None:
             load_weights(self.model, Path(self.state.best_model_checkpoint))
         else:
-            super()._load_best_model()
+            with dtypes_kept(self.model):
+                super()._load_best_model()
 
     def _is_plain_model(self) -> bool:
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
@@ -193,6 +196,16 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
     """
     saved = type(model).from_pretrained(folder, dtype="auto")
     model.load_state_dict(saved.state_dict())
+
+
+@contextmanager
+def dtypes_kept(model: torch.nn.Module) -> Iterator[None]:
+    """Give trained parameters their dtype back: PEFT reads bfloat16 adapters, which QLoRA trains, as float32."""
+    before = {name: parameter.dtype for name, parameter in model.named_parameters() if parameter.requires_grad}
+    yield
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != before.get(name, parameter.dtype):
+            parameter.data = parameter.data.to(before[name])
 
 
 class _RestoreCycle(TrainerCallback):
