@@ -5,7 +5,8 @@ vLLM needs a GPU: a recording stand-in expands prompts and answers in its place.
 
 import pytest
 import torch
-from triptych_trainer.vllm import RolloutMismatchError
+from triptych_parser import ImageSpan
+from triptych_trainer.vllm import Request, RolloutMismatchError, place_features
 
 MODES = ["colocate", "server"]
 
@@ -101,6 +102,24 @@ def test_another_number_of_image_tokens_is_an_error(vllm_trainer, write_rows, mo
     trainer.vllm_generation.counts = [first, 5]
     with pytest.raises(RolloutMismatchError, match=message):
         sample(trainer, 0)
+
+
+def framed_image(**place):
+    """What the server says of an image whose four placeholders stand between two other tokens, as InternVL's do."""
+    span = ImageSpan(start=2, length=6, image=0, runs=((3, 4),))
+    one = Request(name="row", ids=[0] * 10, short_ids=[0] * 7, spans=(span,), images=[None], num_completions=1)
+    found = place_features({"mm_placeholders": {"image": [{"offset": 9, **place}]}}, one)
+    return found["mm_placeholders"]["image"]
+
+
+def test_places_of_an_image_between_other_tokens():
+    assert framed_image(length=4) == [{"offset": 3, "length": 4}]
+    marked = [False, True, True, True, True, False]
+    assert framed_image(length=6, is_embed=marked) == [{"offset": 2, "length": 6, "is_embed": marked}]
+    with pytest.raises(
+        RolloutMismatchError, match=r"4 feature rows among 6 tokens.* marks 6 .*take --vllm_mode colocate"
+    ):
+        framed_image(length=6)
 
 
 def test_sleep_mode_wakes_and_sleeps_around_generation(vllm_trainer, write_rows):

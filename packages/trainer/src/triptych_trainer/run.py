@@ -22,12 +22,13 @@ from triptych_trainer.reward_model import PREFIX, load_reward_model
 from triptych_trainer.rewards import RewardError, guarded, load_reward
 from triptych_trainer.seams import SeamError
 from triptych_trainer.training import train_model
+from triptych_trainer.vllm import RolloutMismatchError
 
 __all__ = ["REFUSALS", "main", "quiet_libraries", "read_data", "read_rewards", "reporter_of", "run"]
 
 REFUSALS = (
     *(UsageError, DataError, ImageError, MarkerError),
-    *(PromptTooLongError, GroupSplitError, SeamError, RewardError, CheckpointError),
+    *(PromptTooLongError, GroupSplitError, SeamError, RewardError, CheckpointError, RolloutMismatchError),
 )
 """Errors whose text is meant for the user: printed as one line, exit code 2."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object, is_peft_model
 from PIL import Image
 from triptych_parser import ImageSpan, tokenize
 from triptych_parser.families import family_of
@@ -165,9 +165,11 @@ def place_features(features: dict[str, Any] | None, one: Request) -> dict[str, A
     """Put the server's processed images at the spans of the prompt that is trained on.
 
     The server counts an image either with the tokens around it, or its placeholders alone; both are told by length.
+    Which of the counted tokens get a feature row is said by ``is_embed``, or all of them do.
 
     Raises:
-        RolloutMismatchError: an image has another number of tokens there than here.
+        RolloutMismatchError: an image has another number of tokens there than here, or the server does not say which of
+            them get a feature row.
     """
     if features is None:
         return None
@@ -182,6 +184,14 @@ def place_features(features: dict[str, Any] | None, one: Request) -> dict[str, A
             raise RolloutMismatchError(
                 f"{one.name}: image {k + 1} takes {place['length']} tokens on the vLLM server and {span.num_features} "
                 "here; start the server with the same model revision and without own pixel limits"
+            )
+        marked = place.get("is_embed")
+        num_rows = place["length"] if marked is None else sum(marked)
+        if num_rows != span.num_features:
+            raise RolloutMismatchError(
+                f"{one.name}: image {k + 1} has {span.num_features} feature rows among {place['length']} tokens, and "
+                f"the vLLM server marks {num_rows} of these (it leaves out is_embed: vllm-project/vllm#54548); "
+                "take --vllm_mode colocate for this model"
             )
         placed.append({**place, "offset": starts[place["length"]]})
     return {**features, "mm_placeholders": {**features["mm_placeholders"], "image": placed}}
@@ -207,6 +217,9 @@ def _from_engine(
             backend.sync_weights()  # sleeping discards them
         backend.llm.wake_up(tags=["kv_cache"])
     common = {**_common(backend), **_structured(backend, options)}
+    if backend.tensor_parallel_size > 1 and is_peft_model(backend.model):
+        # As TRL does: the short all-reduce of adapters can still be under way, and vLLM's collectives hang (TRL #3671).
+        torch.distributed.barrier(device_ids=[backend.accelerator.local_process_index])
     with profiler:
         outputs = backend.llm.generate(
             [_engine_prompt(one) for one in everyone],
