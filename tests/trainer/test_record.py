@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 from triptych_trainer.arguments import parse_run
 from triptych_trainer.record import write_record
@@ -20,3 +21,15 @@ def test_the_written_config_gives_the_same_options(tmp_path):
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["command"][1:] == argv
     assert record["data"][0]["sha256"] == hashlib.sha256(b"{}\n").hexdigest()
+
+
+def test_tokens_are_not_written(tmp_path):
+    argv = ["--hub_token", "hf_one", "--push_to_hub_token=hf_two", "--output_dir", str(tmp_path)]
+    config = replace(parse_run(argv[:2]), command=("train", *argv))
+    write_record(tmp_path, config, data=[])
+    assert json.loads((tmp_path / "run.json").read_text())["command"][1:4] == [
+        "--hub_token",
+        "***",
+        "--push_to_hub_token=***",
+    ]
+    assert "hf_" not in (tmp_path / "config.yaml").read_text()

@@ -21,13 +21,18 @@ PACKAGES = (
     *("torch", "transformers", "trl", "accelerate", "peft", "datasets", "pillow", "vllm", "deepspeed"),
 )
 
+TOKEN = "_token"
+
 
 def write_record(folder: Path, config: RunConfig, *, data: Sequence[Path]) -> None:
-    """Write ``run.json`` (command, versions, data fingerprints, git state) and ``config.yaml`` to repeat it."""
+    """Write ``run.json`` (command, versions, data fingerprints, git state) and ``config.yaml`` to repeat it.
+
+    Tokens are left out: both files are uploaded with the model by ``--push_to_hub``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(config.command),
+        "command": _without_tokens(config.command),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
@@ -35,7 +40,19 @@ def write_record(folder: Path, config: RunConfig, *, data: Sequence[Path]) -> No
         "git": _git_state(),
     }
     (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (folder / "config.yaml").write_text(yaml.safe_dump(dict(config.options), sort_keys=True), encoding="utf-8")
+    options = {name: value for name, value in config.options.items() if not name.endswith(TOKEN)}
+    (folder / "config.yaml").write_text(yaml.safe_dump(options, sort_keys=True), encoding="utf-8")
+
+
+def _without_tokens(command: Sequence[str]) -> list[str]:
+    """The words of a command line, the values of ``--hub_token`` and its like replaced."""
+    words, hide = [], False
+    for word in command:
+        name, equals, _ = word.partition("=")
+        secret = name.startswith("--") and name.replace("-", "_").endswith(TOKEN)
+        words.append("***" if hide else f"{name}=***" if secret and equals else word)
+        hide = secret and not equals
+    return words
 
 
 def _version(name: str) -> str | None:

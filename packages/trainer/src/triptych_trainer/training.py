@@ -1,6 +1,7 @@
 """One GRPO training from model and examples to a saved model, its log and its report."""
 
 import gc
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import PrinterCallback, TrainerCallback
 from triptych_data import Budget, Example, ImageLoader
+from trl import GRPOConfig
 
 from triptych_trainer.adapters import adapter_config
 from triptych_trainer.arguments import RunConfig, UsageError
@@ -58,6 +60,7 @@ def train_model(
         frozen = freeze_vision_modules(model)
         reporter.say(f"{frozen / 1e6:.1f} M parameters outside the language model are frozen")
     config.grpo.disable_tqdm = True
+    keep_token_out_of_files(config.grpo)
     loader = ImageLoader(threads=config.run.image_threads, memory_bytes=int(config.run.image_cache_gb * 2**30))
     try:
         preparer = PromptPreparer(
@@ -98,6 +101,13 @@ def train_model(
     finally:
         loader.close()
         gc.collect()
+
+
+def keep_token_out_of_files(args: GRPOConfig) -> None:
+    """Leave the hub's token to the environment: the arguments are pickled into every checkpoint, and uploaded."""
+    if args.hub_token:
+        os.environ["HF_TOKEN"] = args.hub_token
+        args.hub_token = None
 
 
 def save_result(trainer: MultiImageGRPOTrainer) -> None:
@@ -155,6 +165,10 @@ def build_trainer(
         if type(error) is not ValueError:  # ours, and already a sentence for the user
             raise
         raise UsageError(" ".join(str(error).split())) from error
+    except RuntimeError as error:
+        if "to be installed" not in str(error):
+            raise
+        raise UsageError(f"--report_to {' '.join(config.grpo.report_to)}: {error}") from error  # of its callback
 
 
 def resume_folder(config: RunConfig, *, say: Callable[[str], None] = print) -> str | None:
