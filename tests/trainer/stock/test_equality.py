@@ -42,6 +42,17 @@ def test_five_steps_with_a_reference_model_and_two_iterations(train_ours, train_
     assert ours.logged("kl")[-1] == pytest.approx(stock.logged("kl")[-1], rel=1e-3)
 
 
+def test_a_reference_model_that_follows_the_policy(train_ours, train_stock, write_rows, initial):
+    data = write_rows(IMAGES)
+    changes = {**SGD, "freeze_vision": True, "beta": 0.1, "num_iterations": 2}
+    changes |= {"sync_ref_model": True, "ref_model_sync_steps": 1, "ref_model_mixup_alpha": 0.5}
+    stock, ours = train_stock(data, **changes), train_ours(data, **changes)
+    assert_equal_runs(ours, stock, initial, of_update=True)
+    references = [dict(run.trainer.ref_model.named_parameters()) for run in (ours, stock)]
+    for name, expected in references[1].items():
+        torch.testing.assert_close(references[0][name], expected, atol=1e-6, rtol=1e-5)
+
+
 def test_two_iterations_accumulation_and_a_frozen_tower(train_ours, train_stock, write_rows, initial):
     data = write_rows(IMAGES)
     changes = {**SGD, "freeze_vision": True, "beta": 0.1, "num_iterations": 2, "gradient_accumulation_steps": 2}

@@ -68,6 +68,7 @@ def test_loss_types(build_ours, build_stock, write_rows, loss_type, level):
         {"beta": 0.1, "use_bias_correction_kl": False, "scale_rewards": "batch"},
         {"temperature": 0.7, "top_p": 0.9, "top_k": 50, "repetition_penalty": 1.1},
         {"pad_to_multiple_of": 8, "disable_dropout": True},
+        {"multi_objective_aggregation": "normalize_then_sum"},
     ],
     ids=lambda changes: "-".join(changes),
 )

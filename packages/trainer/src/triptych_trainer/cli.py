@@ -1,6 +1,7 @@
 """The two commands: ``train``, and ``triptych`` with its subcommands."""
 
 import importlib
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(module: str, arguments: Sequence[str], *, name: str) -> int:
     # TRL uses names that transformers has renamed; both are pinned, and a user can do nothing about it.
     warnings.filterwarnings("ignore", message=".*deprecated and will be removed in v6", category=FutureWarning)
+    # Where bitsandbytes is installed, PEFT imports it, and it may warn of a CPU kernel for 4-bit weights.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     command: Callable[[Sequence[str]], int] = importlib.import_module(module).main
     try:
         return command(arguments)

@@ -15,7 +15,13 @@ from triptych_trainer.groups import RowGroups, check_groups_on_ranks, group_orde
 from triptych_trainer.infos import image_infos
 from triptych_trainer.learning_rates import set_vision_learning_rate
 from triptych_trainer.prepare import PreparedPrompt, PromptPreparer
-from triptych_trainer.refusals import check_num_prompts, check_options, check_router_loss, check_slices
+from triptych_trainer.refusals import (
+    check_head_dtype,
+    check_num_prompts,
+    check_options,
+    check_router_loss,
+    check_slices,
+)
 from triptych_trainer.resumable import ResumableGRPOTrainer
 from triptych_trainer.seams import check_seams
 from triptych_trainer.sharing import prepare, unwrap
@@ -65,6 +71,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         """
         check_seams()
         check_options(args, kwargs)
+        check_head_dtype(args, model)
         self.table = table
         self.preparer = preparer
         self.on_rollouts = on_rollouts

@@ -7,7 +7,7 @@ from trl import GRPOConfig
 
 from triptych_trainer.arguments import UsageError
 
-__all__ = ["check_num_prompts", "check_options", "check_router_loss", "check_slices"]
+__all__ = ["check_head_dtype", "check_num_prompts", "check_options", "check_router_loss", "check_slices"]
 
 
 def check_options(args: GRPOConfig, keywords: Mapping[str, Any]) -> None:
@@ -37,6 +37,19 @@ def check_options(args: GRPOConfig, keywords: Mapping[str, Any]) -> None:
                 f"{name}: conversations of several turns are not supported here, because images that arrive after "
                 "the prompt have no marker to stand at; train them with TRL's own GRPOTrainer"
             )
+
+
+def check_head_dtype(args: GRPOConfig, model: Any) -> None:
+    """Check that TRL can cast the head of a vision-language model: it looks for tied embeddings where they are not.
+
+    Raises:
+        UsageError: the head is tied to the embeddings.
+    """
+    if args.cast_lm_head_to_fp32 and getattr(model.config, "tie_word_embeddings", False):
+        raise UsageError(
+            f"--cast_lm_head_to_fp32: the head of this {type(model).__name__} is tied to its token embeddings, which "
+            "TRL 1.16 does not find in a vision-language model; leave it out"
+        )
 
 
 def check_router_loss(*, enabled: bool, coefficient: float, model_name: str) -> None:
