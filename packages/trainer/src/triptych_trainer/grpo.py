@@ -1,6 +1,7 @@
 """GRPO on prompts that hold several images: TRL's trainer with the seams that images change."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,8 +25,10 @@ from triptych_trainer.refusals import (
 )
 from triptych_trainer.resumable import ResumableGRPOTrainer
 from triptych_trainer.seams import check_seams
+from triptych_trainer.seen_images import SeenImages
 from triptych_trainer.sharing import prepare, unwrap
 from triptych_trainer.table import ExampleTable
+from triptych_trainer.trackers import ImageLog, number_images, wants_images
 from triptych_trainer.vllm import request, vllm_rollouts
 
 __all__ = ["MultiImageGRPOTrainer"]
@@ -113,6 +116,20 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         for part in (self.model, self.ref_model):
             if part is not None:
                 prepare(self.accelerator.unwrap_model(part))
+        self._show_images()
+
+    def _show_images(self) -> None:
+        """Where completions are logged to a tracker, let it have the images as well."""
+        self.seen_images: SeenImages | None = None
+        if not wants_images(self.args):
+            return
+        self.seen_images = SeenImages(
+            Path(self.args.output_dir) / "completions" / "images",
+            loader=self.preparer.loader,
+            rank=self.accelerator.process_index,
+            keep=self.args.generation_batch_size,
+        )
+        self.add_callback(ImageLog(self._logs, self.seen_images.rows, callbacks=self.callback_handler.callbacks))
 
     def get_train_dataloader(self) -> Any:
         """As TRL's; data that does not fill one generation is refused instead of training no step."""
@@ -148,6 +165,12 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         self.images_seen += int(total)
         output = super()._generate_and_score_completions(inputs)
         output["example"] = torch.tensor(self._rows)
+        if self.log_completions:
+            number_images(self._logs, num_rows=len(self._rows) * self.accelerator.num_processes)
+        if self.seen_images is not None:
+            images = self.seen_images.gather(self._prepared(self._rows))
+            if "trackio" in self.args.report_to:  # TRL's table shows several images in a cell there
+                self._logs["images"].extend(images)
         if self.on_rollouts is not None:
             self.on_rollouts({**self._scored, "advantages": output["advantages"].tolist(), "rows": inputs})
         return output
