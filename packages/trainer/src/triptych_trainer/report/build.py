@@ -1,7 +1,5 @@
 """Build `report.html` from the rollouts of a run: one file, no network, safe to open while the run goes on."""
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -9,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from triptych_trainer.page import filled_page, safe_json
 from triptych_trainer.report.curves import Panel, Series, panel_html
 from triptych_trainer.report.payload import group_json, other_json
 from triptych_trainer.report.reading import Visit, read_groups, read_visits
@@ -186,31 +185,16 @@ def _page(
     panels: Sequence[Panel],
     record: Mapping[str, Any],
 ) -> str:
-    assets = resources.files("triptych_trainer.report") / "assets"
-    style, script, template = (
-        (assets / name).read_text(encoding="utf-8") for name in ("report.css", "report.js", "report.html")
-    )
     title = names[0] if names[1] is None else f"{names[0]} against {names[1]}"
     made = "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(text)}</code></dd>" for term, text in _made(record))
     parts = {
         "TITLE": escape(title),
-        "STYLE_HASH": _hash(style),
-        "SCRIPT_HASH": _hash(script),
-        "STYLE": style,
         "FACTS": "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(text)}</dd></div>" for term, text in facts),
         "MADE": f"<details><summary>How this run was made</summary><dl>{made}</dl></details>" if made else "",
         "PANELS": "".join(panel_html(panel) for panel in panels),
         "DATA": safe_json(payload),
-        "SCRIPT": script,
     }
-    pieces = template.split("%%")  # text, NAME, text, NAME, ..., so that what is filled in is never searched again
-    return "".join(parts[piece] if k % 2 else piece for k, piece in enumerate(pieces))
-
-
-def safe_json(value: Any) -> str:
-    """Return JSON that cannot end the script element that holds it."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return "".join(filled_page(resources.files("triptych_trainer.report") / "assets", "report", parts=parts))
 
 
 def _made(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -224,7 +208,3 @@ def _made(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if isinstance(git, dict):
         lines.append(("code", f"{git.get('commit')}{' with changes' if git.get('dirty') else ''}"))
     return [(term, text) for term, text in lines if text]
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

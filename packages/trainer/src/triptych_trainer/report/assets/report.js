@@ -1,28 +1,11 @@
-"use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const PAGE_SIZE = 8;
-  const SVG = "http://www.w3.org/2000/svg";
-  const byId = (id) => document.getElementById(id);
+  const { byId, drawn, element, fill, number, reachable, signed } = page;
   const state = { page: 0 };
   const sampleKey = (group) => group.mode + "\n" + group.id;
   const visitsOf = Map.groupBy ? Map.groupBy(data.groups, sampleKey) : data.groups.reduce(
     (map, group) => map.set(sampleKey(group), [...(map.get(sampleKey(group)) || []), group]), new Map());
-
-  // Everything from the data becomes text nodes and attributes; no markup is ever parsed from it.
-  function element(name, className, text) {
-    const node = document.createElement(name);
-    if (className) node.className = className;
-    if (text !== undefined && text !== null) node.textContent = String(text);
-    return node;
-  }
-  function drawn(name, attributes) {
-    const node = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    return node;
-  }
-  const number = (value, digits = 2) => (value === null || value === undefined ? "–" : Number(value).toFixed(digits));
-  const signed = (value, digits = 2) => (value === null ? "–" : (value >= 0 ? "+" : "−") + Math.abs(value).toFixed(digits));
 
   function imageTitle(group, index) {
     const image = group.images[index];
@@ -312,24 +295,11 @@
     reachable();
   }
 
-  // What scrolls can be reached with the keyboard.
-  function reachable() {
-    for (const text of document.querySelectorAll(".text")) if (text.scrollHeight > text.clientHeight) text.tabIndex = 0;
-  }
-
   function turn(by) {
     state.page += by;
     render();
     byId("groups").scrollIntoView();
     byId("groups").focus({ preventScroll: true });
-  }
-
-  function fill(select, values, words) {
-    for (const value of values) {
-      const option = element("option", "", words(value));
-      option.value = value;
-      select.append(option);
-    }
   }
 
   // A line at the step under the pointer, and the values there in words.
