@@ -3,19 +3,24 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
 
-def filled_page(assets: Traversable, name: str, *, parts: Mapping[str, str | Iterable[str]]) -> Iterator[str]:
+def filled_page(
+    assets: Traversable, name: str, *, parts: Mapping[str, str | Iterable[str]], scripts: Sequence[str] = ()
+) -> Iterator[str]:
     """Yield the page `assets/<name>.html` piece by piece, with `%%PART%%` filled in; an iterable part is read lazily.
 
-    Style and script are those of all pages, then `<name>.css` and `<name>.js`.
+    Style and script are those of all pages, then `<name>.css` and `<name>.js`, with further `scripts` of the pages'
+    own folder or the common one before it.
     """
     common = resources.files("triptych_trainer.page") / "assets"
-    style, script = (_joined(common / f"common.{kind}", assets / f"{name}.{kind}") for kind in ("css", "js"))
+    found = [next(path for place in (assets, common) if (path := place / f"{more}.js").is_file()) for more in scripts]
+    style = _joined(common / "common.css", assets / f"{name}.css")
+    script = _joined(common / "common.js", *found, assets / f"{name}.js")
     parts = {**parts, "STYLE": style, "STYLE_HASH": _hash(style), "SCRIPT": script, "SCRIPT_HASH": _hash(script)}
     pieces = (assets / f"{name}.html").read_text(encoding="utf-8").split("%%")
     for k, piece in enumerate(pieces):  # text, NAME, text, NAME, ..., so that what is filled in is never searched again

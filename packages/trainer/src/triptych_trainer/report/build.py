@@ -194,7 +194,8 @@ def _page(
         "PANELS": "".join(panel_html(panel) for panel in panels),
         "DATA": safe_json(payload),
     }
-    return "".join(filled_page(resources.files("triptych_trainer.report") / "assets", "report", parts=parts))
+    assets = resources.files("triptych_trainer.report") / "assets"
+    return "".join(filled_page(assets, "report", parts=parts, scripts=["cards"]))
 
 
 def _made(record: Mapping[str, Any]) -> list[tuple[str, str]]:
