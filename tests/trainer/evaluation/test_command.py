@@ -21,10 +21,14 @@ def test_scores_every_row_and_writes_json_and_html(options, tmp_path, capsys, mo
     assert content["slices"]["model"]["images"].keys() == {"0", "1", "2", "5"}
     assert content["slices"]["model"]["kind"].keys() == {f"{k} images" for k in (0, 1, 2, 5)}
     assert content["rows"]["model"] == content["rows"]["base"], "the same model, greedily, says the same"
+    change = content["model_minus_base"]["all"]["all"]["accuracy"]
+    assert (change["mean"], change["improved"], change["regressed"], change["num_rows"]) == (0, 0, 0, 4)
     page = (tmp_path / "e.html").read_text()
-    assert "images = 5, base" in page
-    assert "http" not in page
-    assert "accuracy" in capsys.readouterr().out
+    assert "images = 5" in page
+    assert page.count("data:image/png;base64,") == 6, "every image once"
+    assert "src=" not in page
+    printed = capsys.readouterr().out
+    assert "accuracy: no clear difference from the base, +0.000 (95 % interval -0.3" in printed
 
 
 def test_greedy_completions_do_not_depend_on_the_batch(options, tmp_path):
@@ -52,24 +56,17 @@ def test_bad_options_are_one_line(options, capsys, arguments, expected):
     assert expected in error
 
 
-def test_text_from_data_stays_text(tmp_path):
-    from triptych_trainer.evaluation import ScoredRow, breakdowns
-    from triptych_trainer.evaluation.page import evaluation_page
-
-    rows = [
-        ScoredRow(
-            example_id="<b>id</b>",
-            source="f:1",
-            num_images=1,
-            columns={"answer": "<script>alert(1)</script>"},
-            completions=("<script>alert(2)</script>",),
-            scores={"accuracy": 1.0},
-        )
-    ]
-    evaluation_page(
-        tmp_path / "e.html", {"model": rows}, {"model": breakdowns(rows, by=[], position=None)}, title="<i>"
-    )
-    page = (tmp_path / "e.html").read_text()
-    assert "<script" not in page
-    assert "&lt;script&gt;alert(2)" in page
-    assert "<b>id" not in page
+def test_answers_that_name_an_image_are_sliced_by_it(model_dir, write_rows, tmp_path, capsys):
+    data = write_rows([4, 4, 4, 2])
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    for row, answer in zip(rows, ("image 4", "second", "red", '{"bbox_2d": [1, 2, 3, 4], "image": 1}'), strict=True):
+        row["conversations"][1]["value"] = answer
+    data.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    path = tmp_path / "e.json"
+    given = ["--model", str(model_dir), "--data", str(data), "--max_completion_length", "2", "--json", str(path)]
+    assert main(given) == 0
+    content = json.loads(path.read_text())
+    assert [row["answer_image"] for row in content["rows"]["model"]] == [4, 2, None, 1]
+    assert list(content["slices"]["model"]["answer image"]) == ["1", "2", "4", "(not named)"]
+    assert content["model_minus_base"] is None
+    assert "answer image = 4" in capsys.readouterr().out

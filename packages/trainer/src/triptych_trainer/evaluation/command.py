@@ -1,27 +1,29 @@
 """The command line of ``triptych eval``."""
 
 import argparse
-import dataclasses
-import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 from transformers import GenerationConfig
 from triptych_data import ImageLoader, read_examples
 from trl import ModelConfig
 
 from triptych_trainer.arguments import UsageError
 from triptych_trainer.evaluation.generate import score_examples
+from triptych_trainer.evaluation.output import print_means, short_columns, write_json
 from triptych_trainer.evaluation.page import evaluation_page
-from triptych_trainer.evaluation.scores import Mean, ScoredRow, breakdowns
+from triptych_trainer.evaluation.paired import differences
+from triptych_trainer.evaluation.scores import ScoredRow, breakdowns
 from triptych_trainer.families import family_of
 from triptych_trainer.loading import load_model, load_processor
 from triptych_trainer.prepare import PromptPreparer
 from triptych_trainer.progress import Reporter
+from triptych_trainer.report import RolloutWriter
+from triptych_trainer.rewards.boxes import FRAMES
 from triptych_trainer.table import ExampleTable
 
 __all__ = ["main"]
@@ -34,24 +36,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     reporter = Reporter(quiet=options.quiet)
     quiet_libraries()
-    try:
-        scored = {"model": _evaluate(options.model, options, name="model", reporter=reporter)}
-        if options.base:
-            scored["base"] = _evaluate(options.base, options, name="base", reporter=reporter)
-    except REFUSALS as error:
-        print(f"triptych eval: error: {error}", file=sys.stderr)
-        return 2
-    by = options.by or _short_columns(scored["model"])
-    sliced = {
-        name: breakdowns(rows, by=[column for column in by if column != options.position], position=options.position)
-        for name, rows in scored.items()
-    }
-    reporter.console.print(_table(sliced, rewards=list(scored["model"][0].scores)))
-    if options.json:
-        _write_json(options.json, scored, sliced, options)
-    if options.html:
-        evaluation_page(options.html, scored, sliced, title=f"{options.model} on {options.data}")
-        reporter.conclude(f"page: {options.html}")
+    names = {"model": options.model, **({"base": options.base} if options.base else {})}
+    with tempfile.TemporaryDirectory(prefix="triptych-eval-") as folder:
+        rollouts = {run: Path(folder) / run for run in names}
+        try:
+            scored = {
+                run: _evaluate(path, options, name=run, rollouts=rollouts[run], reporter=reporter)
+                for run, path in names.items()
+            }
+        except REFUSALS as error:
+            print(f"triptych eval: error: {error}", file=sys.stderr)
+            return 2
+        by = [column for column in options.by or short_columns(scored["model"]) if column != options.position]
+        sliced = {run: breakdowns(rows, by=by, position=options.position) for run, rows in scored.items()}
+        paired = None
+        if "base" in scored:
+            paired = differences(scored["model"], scored["base"], by=by, position=options.position)
+        print_means(reporter.console, sliced, paired, rewards=list(scored["model"][0].scores))
+        if options.json:
+            write_json(options.json, scored, sliced, paired, names=names, data=options.data)
+        if options.html:
+            evaluation_page(
+                options.html,
+                scored,
+                rollouts=rollouts,
+                sliced=sliced,
+                paired=paired,
+                by=by,
+                position=options.position,
+                names=names,
+                data=options.data,
+                answer_frame=options.answer_frame,
+                completion_frame=options.completion_frame,
+            )
+            reporter.conclude(f"page: {options.html}")
     return 0
 
 
@@ -74,7 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch_size", type=int, default=8, help="prompts at a time (default: 8)")
     add("--limit", type=int, help="only the first rows")
     add("--by", nargs="+", metavar="COLUMN", help="columns to slice by (default: those with few values)")
-    add("--position", metavar="COLUMN", help="column that says which image, from 1, the answer is about")
+    add(
+        "--position",
+        metavar="COLUMN",
+        help="column that says which image, from 1, the answer is about (default: told by answers that name an image)",
+    )
     add("--min_pixels", type=int)
     add("--max_pixels", type=int)
     add("--dtype", default="auto")
@@ -82,11 +104,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--trust_remote_code", action="store_true")
     add("--json", type=Path, help="write every row and every mean here")
     add("--html", type=Path, help="write a self-contained page here")
+    for side, what in (("answer", "answers"), ("completion", "completions")):
+        add(f"--{side}_frame", choices=FRAMES, default="seen", help=f"coordinates of boxes in {what} (default: seen)")
     add("--quiet", action="store_true")
     return parser
 
 
-def _evaluate(path: str, options: argparse.Namespace, *, name: str, reporter: Reporter) -> list[ScoredRow]:
+def _evaluate(
+    path: str, options: argparse.Namespace, *, name: str, rollouts: Path, reporter: Reporter
+) -> list[ScoredRow]:
     from triptych_trainer.run import read_rewards
 
     rewards = read_rewards(options.reward)
@@ -121,6 +147,7 @@ def _evaluate(path: str, options: argparse.Namespace, *, name: str, reporter: Re
             generation=_generation(processor, model, options),
             num_generations=options.num_generations,
             batch_size=options.batch_size,
+            on_rollouts=RolloutWriter(rollouts, examples=examples).record if options.html else None,
         ):
             rows += batch
             bar.advance(len(batch), status=_status(rows))
@@ -149,52 +176,3 @@ def _status(rows: Sequence[ScoredRow]) -> str:
         scored = [row.scores[name] or 0.0 for row in rows if row.scores[name] is not None]
         parts.append(f"{name} {sum(scored) / len(scored):.3f}" if scored else f"{name} -")
     return "  ".join(parts)
-
-
-def _short_columns(rows: Sequence[ScoredRow], *, at_most: int = 12) -> list[str]:
-    """Columns whose few text or number values make readable slices."""
-    chosen = []
-    for name in rows[0].columns if rows else ():
-        values = [row.columns[name] for row in rows]
-        plain = all(isinstance(value, (str, int)) or value is None for value in values)
-        if name != "answer" and plain and 1 < len(set(values)) <= at_most:
-            chosen.append(name)
-    return chosen
-
-
-def _table(sliced: dict[str, dict[str, dict[str, dict[str, Mean | None]]]], *, rewards: Sequence[str]) -> Table:
-    table = Table(title="mean and 95 % interval")
-    table.add_column("slice")
-    table.add_column("rows", justify="right")
-    names = [(run, reward) for reward in rewards for run in sliced]
-    for run, reward in names:
-        table.add_column(reward if len(sliced) == 1 else f"{reward}, {run}", justify="right")
-    first = sliced["model"]
-    for slicing, slices in first.items():
-        for key in slices:
-            cells = [sliced[run].get(slicing, {}).get(key, {}).get(reward) for run, reward in names]
-            size = max((cell.num_rows for cell in cells if cell), default=0)
-            shown = [f"{cell.mean:.3f} ({cell.low:.2f}-{cell.high:.2f})" if cell else "-" for cell in cells]
-            label = key if slicing == "all" else f"{slicing} = {key}"
-            table.add_row(label, str(size), *shown)
-        table.add_section()
-    return table
-
-
-def _write_json(path: Path, scored: Any, sliced: Any, options: argparse.Namespace) -> None:
-    content = {
-        "data": options.data,
-        "models": {name: getattr(options, name) for name in scored},
-        "slices": {
-            run: {
-                slicing: {
-                    key: {name: cell and dataclasses.asdict(cell) for name, cell in cells.items()}
-                    for key, cells in slices.items()
-                }
-                for slicing, slices in slicings.items()
-            }
-            for run, slicings in sliced.items()
-        },
-        "rows": {run: [dataclasses.asdict(row) for row in rows] for run, rows in scored.items()},
-    }
-    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")

@@ -13,6 +13,8 @@ from triptych_trainer.evaluation.scores import ScoredRow
 from triptych_trainer.groups import RowGroups
 from triptych_trainer.infos import image_infos
 from triptych_trainer.prepare import PromptPreparer
+from triptych_trainer.report.payload import boxes_json, cites
+from triptych_trainer.rewards import ImageInfo, extract_answer
 from triptych_trainer.table import ExampleTable
 
 __all__ = ["score_examples"]
@@ -27,8 +29,12 @@ def score_examples(
     generation: GenerationConfig,
     num_generations: int,
     batch_size: int,
+    on_rollouts: Callable[[dict[str, Any]], object] | None = None,
 ) -> Iterator[list[ScoredRow]]:
-    """Yield the scored rows of one batch of prompts after another, in the order of the table."""
+    """Yield the scored rows of one batch of prompts after another, in the order of the table.
+
+    ``on_rollouts`` is called once per batch with what a trainer's ``on_rollouts`` gets, without advantages.
+    """
     engine = GroupEngine()
     for start in range(0, len(table), batch_size):
         indices = range(start, min(start + batch_size, len(table)))
@@ -46,6 +52,8 @@ def score_examples(
         texts = [preparer.processor.tokenizer.batch_decode(group, skip_special_tokens=True) for group in groups]
         columns = [{**table.row(index), "images": image_infos(p)} for index, p in zip(indices, prompts, strict=True)]
         scores = _scores(rewards, columns=columns, texts=texts, ids=groups)
+        if on_rollouts is not None:
+            on_rollouts(_rollouts(columns, texts=texts, ids=groups, scores=scores))
         yield [
             ScoredRow(
                 example_id=row["example_id"],
@@ -54,6 +62,7 @@ def score_examples(
                 columns={name: row[name] for name in (*table.extra_names, "answer")},
                 completions=tuple(group),
                 scores={name: _mean(values[k]) for name, values in scores.items()},
+                answer_image=_answer_image(row["answer"], row["images"]),
             )
             for k, (row, group) in enumerate(zip(columns, texts, strict=True))
         ]
@@ -82,6 +91,35 @@ def _scores(
         values = iter(asyncio.run(result) if inspect.iscoroutine(result) else result)
         found[reward.__name__] = [[next(values) for _ in range(times)] for times in repeats]
     return found
+
+
+def _rollouts(
+    columns: Sequence[dict[str, Any]],
+    *,
+    texts: Sequence[Sequence[str]],
+    ids: Sequence[Sequence[list[int]]],
+    scores: dict[str, list[list[float | None]]],
+) -> dict[str, Any]:
+    """One batch in the form that ``RolloutWriter.record`` takes."""
+    rows = [row for row, group in zip(columns, texts, strict=True) for _ in group]
+    return {
+        "step": 0,
+        "mode": "eval",
+        "rows": rows,
+        "images": [row["images"] for row in rows],
+        "completions": [text for group in texts for text in group],
+        "num_tokens": [len(entry) for group in ids for entry in group],
+        "rewards": {name: [score for group in values for score in group] for name, values in scores.items()},
+        "advantages": [None] * len(rows),
+    }
+
+
+def _answer_image(answer: str | None, images: Sequence[ImageInfo]) -> int | None:
+    """The one image, from 1, that an expected answer names or has all its boxes in."""
+    expected = extract_answer(answer or "") or answer or ""
+    found = set(cites(expected, images)) | {box["image"] for box in boxes_json(expected, images, frame="seen")}
+    known = {index for index in found if index is not None and index >= 0}
+    return known.pop() + 1 if len(known) == 1 and len(images) > 1 else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

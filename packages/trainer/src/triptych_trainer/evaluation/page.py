@@ -1,100 +1,136 @@
-"""The page of ``triptych eval``: every mean with its interval as a bar, and the rows behind it; no scripts."""
+"""The page of ``triptych eval``: means with intervals, and the rows behind them with their images in place."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from triptych_trainer.evaluation.scores import Mean, ScoredRow
+from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words, table_html
+from triptych_trainer.evaluation.paired import row_key
+from triptych_trainer.evaluation.scores import ScoredRow, slicings
+from triptych_trainer.page import filled_page, safe_json
+from triptych_trainer.report.build import MAX_GROUPS, MAX_IMAGE_BYTES
+from triptych_trainer.report.payload import group_json, other_json
+from triptych_trainer.report.reading import Visit, read_groups, read_visits
+from triptych_trainer.report.rollout import RolloutGroup
+from triptych_trainer.report.thumbnails import Thumbnails
+from triptych_trainer.report.writer import write_whole
+from triptych_trainer.rewards.boxes import Frame
 
 __all__ = ["evaluation_page"]
 
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8882; --bar: #2b7a78; --bar2: #c06c2b; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.scale { position: relative; height: .9rem; background: var(--soft); border-radius: .2rem; min-width: 12rem; }
-.scale i { position: absolute; top: .3rem; height: .3rem; background: var(--bar); opacity: .45; border-radius: .2rem; }
-.scale b { position: absolute; top: 0; width: .2rem; height: .9rem; background: var(--bar); }
-.base i, .base b { background: var(--bar2); }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font: 13px/1.45 ui-monospace, monospace; }
-details { margin-top: 1rem; }
-"""
-SHOWN_ROWS = 500
+Found = Mapping[tuple[str, str], tuple[Visit, RolloutGroup]]
 
 
 def evaluation_page(
     path: Path,
     scored: Mapping[str, Sequence[ScoredRow]],
-    sliced: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Mean | None]]]],
     *,
-    title: str,
+    rollouts: Mapping[str, Path],
+    sliced: Mapping[str, Slices],
+    paired: Differences | None,
+    by: Sequence[str],
+    position: str | None,
+    names: Mapping[str, str],
+    data: str,
+    max_rows: int = MAX_GROUPS,
+    max_image_bytes: int = MAX_IMAGE_BYTES,
+    answer_frame: Frame = "seen",
+    completion_frame: Frame = "seen",
 ) -> None:
-    """Write one self-contained page; rows whose answer the model got wrong come first."""
-    rewards = list(scored["model"][0].scores) if scored["model"] else []
-    sections = [_slices(reward, sliced) for reward in rewards]
-    page = (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>Triptych evaluation</title><style>{STYLE}</style></head><body><main>"
-        f"<h1>{escape(title)}</h1>{''.join(sections)}{_rows(scored, rewards)}</main></body></html>\n"
-    )
-    path.write_text(page, encoding="utf-8")
+    """Write one self-contained page; where there are more than ``max_rows``, those that went wrong are shown.
 
-
-def _slices(reward: str, sliced: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Mean | None]]]]) -> str:
-    lines = []
-    for slicing, slices in sliced["model"].items():
-        for key in slices:
-            label = "all rows" if slicing == "all" else f"{slicing} = {key}"
-            for run, slicings in sliced.items():
-                mean = slicings.get(slicing, {}).get(key, {}).get(reward)
-                lines.append(_line(label, run, mean, several=len(sliced) > 1))
-    return f"<section><h2>{escape(reward)}</h2>{_filled(('slice', 'rows', 'mean', '95 % interval'), lines)}</section>"
-
-
-def _filled(heads: Sequence[str], lines: Sequence[str]) -> str:
-    head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in heads)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-
-
-def _line(label: str, run: str, mean: Mean | None, *, several: bool) -> str:
-    name = f"{label}, {run}" if several else label
-    head = f"<tr><th scope='row'>{escape(name)}</th>"
-    if mean is None:
-        return f"{head}<td class='number'>0</td><td class='number'>-</td><td></td></tr>"
-    left, right = (100 * min(max(value, 0.0), 1.0) for value in (mean.low, mean.high))
-    at = 100 * min(max(mean.mean, 0.0), 1.0)
-    bar = f"<i style='left:{left:.2f}%;width:{right - left:.2f}%'></i><b style='left:calc({at:.2f}% - .1rem)'></b>"
-    interval = f"{mean.low:.3f} to {mean.high:.3f}"
-    return (
-        f"{head}<td class='number'>{mean.num_rows}</td><td class='number'>{mean.mean:.3f}</td><td>"
-        f"<div class='scale {escape(run)}' role='img' aria-label='{interval}' title='{interval}'>{bar}</div></td></tr>"
-    )
-
-
-def _rows(scored: Mapping[str, Sequence[ScoredRow]], rewards: Sequence[str]) -> str:
-    if not rewards:
-        return ""
-    beside = {row.source + row.example_id: row for row in scored.get("base", ())}
-    ordered = sorted(scored["model"], key=lambda row: row.scores[rewards[0]] or 0.0)[:SHOWN_ROWS]
-    lines = []
-    for row in ordered:
-        other = beside.get(row.source + row.example_id)
-        said = escape("\n".join(row.completions))
-        base = f"<td><pre>{escape(chr(10).join(other.completions))}</pre></td>" if other else ""
-        scores = " ".join(f"{escape(name)} {_number(value)}" for name, value in row.scores.items())
-        lines.append(
-            f"<tr><th scope='row'>{escape(row.example_id)}<br><small>{escape(row.source)}</small></th>"
-            f"<td class='number'>{row.num_images}</td><td>{escape(str(row.columns.get('answer')))}</td>"
-            f"<td><pre>{said}</pre></td>{base}<td>{scores}</td></tr>"
+    Args:
+        rollouts: for each model, ``model`` and perhaps ``base``, the folder that ``RolloutWriter`` recorded into.
+        names: the model folders or hub ids of the same keys.
+    """
+    rewards = list(scored["model"][0].scores)
+    thumbnails = Thumbnails(max_bytes=max_image_bytes)
+    chosen = _worst_first(scored, rewards[0])[:max_rows]
+    places = _places(scored["model"], by=by, position=position)
+    found = {run: _found(folder, chosen) for run, folder in rollouts.items()}
+    groups = []
+    for row in chosen:
+        visit, group = found["model"][row_key(row)]
+        shown = group_json(
+            group,
+            visit,
+            history=None,
+            thumbnails=thumbnails,
+            run_dir=rollouts["model"],
+            answer_frame=answer_frame,
+            completion_frame=completion_frame,
         )
-    heads = ["row", "images", "answer", "model said", *(["base said"] if beside else []), "scores"]
-    count = f"{len(ordered)} of {len(scored['model'])}"
-    return f"<section><h2>Rows, lowest {escape(rewards[0])} first ({count})</h2>{_filled(heads, lines)}</section>"
+        beside = found.get("base", {}).get(row_key(row))
+        if beside is not None:
+            shown["other"] = other_json(beside[1], beside[0], completion_frame=completion_frame)
+        groups.append({**shown, "score": row.scores[rewards[0]], "slices": places[row_key(row)]})
+    base = {row_key(row): row.scores[rewards[0]] for row in scored.get("base", ())}
+    for row, shown in zip(chosen, groups, strict=True):
+        shown["baseScore"] = base.get(row_key(row))
+    payload = {"names": names, "rewards": rewards, "groups": groups, "images": thumbnails.uris}
+    tables = "".join(table_html(name, sliced, paired, num_rows=len(scored["model"])) for name in rewards)
+    parts = {
+        "TITLE": escape(Path(names["model"]).name or names["model"]),
+        "FACTS": _facts(scored, names=names, data=data, shown=len(chosen), left_out=thumbnails.left_out),
+        "VERDICT": _verdict(paired, rewards[0]),
+        "TABLES": tables,
+        "DATA": safe_json(payload),
+    }
+    assets = resources.files("triptych_trainer.evaluation") / "assets"
+    write_whole(path, "".join(filled_page(assets, "evaluation", parts=parts, scripts=["cards"])).encode("utf-8"))
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _worst_first(scored: Mapping[str, Sequence[ScoredRow]], reward: str) -> list[ScoredRow]:
+    """Rows that became worse than the base's, then wrong ones, then those that became better, then the rest."""
+    base = {row_key(row): row.scores[reward] for row in scored.get("base", ())}
+
+    def rank(row: ScoredRow) -> tuple[float, float]:
+        score, before = row.scores[reward], base.get(row_key(row))
+        if score is None:
+            return 3.0, 0.0
+        if before is not None and score != before:
+            return (0.0, score - before) if score < before else (2.0 if score > 0 else 1.0, before - score)
+        return (1.0, score) if score < 0.5 else (3.0, score)
+
+    return sorted(scored["model"], key=rank)
+
+
+def _found(folder: Path, rows: Sequence[ScoredRow]) -> Found:
+    wanted = {row_key(row) for row in rows}
+    ids = {example_id for _, example_id in wanted}
+    visits = [visit for visit in read_visits(folder) if visit.sample_id in ids]
+    pairs = zip(visits, read_groups(visits), strict=True)
+    return {key: (visit, group) for visit, group in pairs if (key := (group.source, group.sample_id)) in wanted}
+
+
+def _places(
+    rows: Sequence[ScoredRow], *, by: Sequence[str], position: str | None
+) -> dict[tuple[str, str], dict[str, str]]:
+    """For each row, its slice of every slicing."""
+    found: dict[tuple[str, str], dict[str, str]] = {row_key(row): {} for row in rows}
+    for slicing, slices in slicings(rows, by=by, position=position).items():
+        for key, members in slices.items():
+            for row in members:
+                found[row_key(row)][slicing] = key
+    return found
+
+
+def _facts(
+    scored: Mapping[str, Sequence[ScoredRow]], *, names: Mapping[str, str], data: str, shown: int, left_out: int
+) -> str:
+    total = len(scored["model"])
+    facts: list[tuple[str, Any]] = [("data", Path(data).name), *((run, name) for run, name in names.items())]
+    facts.append(("rows", total if shown == total else f"{total}, {shown} shown below"))
+    facts.append(("completions of each row", len(scored["model"][0].completions)))
+    facts += [("images not embedded", left_out)] if left_out else []
+    return "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(str(text))}</dd></div>" for term, text in facts)
+
+
+def _verdict(paired: Differences | None, reward: str) -> str:
+    change = paired["all"]["all"][reward] if paired is not None else None
+    if change is None:
+        return ""
+    kind = "unclear" if not change.is_clear else "up" if change.mean > 0 else "down"
+    return f'<p class="said-in-words {kind}"><b>{escape(reward)}</b>: {change_in_words(change)}.</p>'

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Mean", "ScoredRow", "breakdowns", "mean_interval"]
+__all__ = ["Mean", "ScoredRow", "breakdowns", "mean_interval", "slicings"]
 
 NORMAL_95 = 1.959963984540054
 
@@ -30,6 +30,8 @@ class ScoredRow:
     columns: Mapping[str, Any]
     completions: tuple[str, ...]
     scores: Mapping[str, float | None]
+    answer_image: int | None = None
+    """Which image, from 1, the expected answer names; None where it names none or several."""
 
 
 def mean_interval(values: Sequence[float]) -> Mean | None:
@@ -52,22 +54,34 @@ def mean_interval(values: Sequence[float]) -> Mean | None:
     return Mean(mean=mean, low=mean - half, high=mean + half, num_rows=n)
 
 
-def breakdowns(
+def slicings(
     rows: Sequence[ScoredRow], *, by: Sequence[str], position: str | None
-) -> dict[str, dict[str, dict[str, Mean | None]]]:
-    """Slice the rows and return ``{slicing: {slice: {reward: mean}}}``.
+) -> dict[str, dict[str, list[ScoredRow]]]:
+    """Slice the rows and return ``{slicing: {slice: rows}}``, the slices of each slicing in order.
 
-    Slicings are ``all``, ``images`` (how many the prompt holds), every column of ``by``, and ``answer image`` where the
-    column ``position`` says which image, counted from 1, the answer is about.
+    Slicings are ``all``, ``images`` (how many the prompt holds), every column of ``by``, and ``answer image``: which
+    image, counted from 1, the answer is about, as the column ``position`` says or else as the answers themselves do.
     """
-    slicings: dict[str, Callable[[ScoredRow], Hashable]] = {
+    functions: dict[str, Callable[[ScoredRow], Hashable]] = {
         "all": lambda row: "all",
         "images": lambda row: row.num_images,
         **{name: _column(name) for name in by},
     }
     if position is not None:
-        slicings["answer image"] = _column(position)
-    return {name: _means(rows, of) for name, of in slicings.items()}
+        functions["answer image"] = _column(position)
+    elif any(row.answer_image is not None for row in rows):
+        functions["answer image"] = lambda row: row.answer_image or "(not named)"
+    return {name: _sliced(rows, of) for name, of in functions.items()}
+
+
+def breakdowns(
+    rows: Sequence[ScoredRow], *, by: Sequence[str], position: str | None
+) -> dict[str, dict[str, dict[str, Mean | None]]]:
+    """Return ``{slicing: {slice: {reward: mean}}}``."""
+    return {
+        slicing: {key: _means(members) for key, members in slices.items()}
+        for slicing, slices in slicings(rows, by=by, position=position).items()
+    }
 
 
 def _column(name: str) -> Callable[[ScoredRow], Hashable]:
@@ -78,18 +92,16 @@ def _column(name: str) -> Callable[[ScoredRow], Hashable]:
     return value
 
 
-def _means(rows: Sequence[ScoredRow], of: Callable[[ScoredRow], Hashable]) -> dict[str, dict[str, Mean | None]]:
+def _sliced(rows: Sequence[ScoredRow], of: Callable[[ScoredRow], Hashable]) -> dict[str, list[ScoredRow]]:
     slices: dict[Hashable, list[ScoredRow]] = {}
     for row in rows:
         slices.setdefault(of(row), []).append(row)
+    return {str(key): slices[key] for key in sorted(slices, key=_order)}
+
+
+def _means(rows: Sequence[ScoredRow]) -> dict[str, Mean | None]:
     names = list(rows[0].scores) if rows else []
-    return {
-        str(key): {
-            name: mean_interval([score for row in slices[key] if (score := row.scores[name]) is not None])
-            for name in names
-        }
-        for key in sorted(slices, key=_order)
-    }
+    return {name: mean_interval([score for row in rows if (score := row.scores[name]) is not None]) for name in names}
 
 
 def _order(key: Hashable) -> tuple[int, float, str]:

@@ -1,6 +1,7 @@
 // A prompt with its images in place and its completions, for every page that shows what a model said.
 const cards = (data) => {
   const { drawn, element, number, signed } = page;
+  const known = (value) => value !== null && value !== undefined;
 
   function imageTitle(group, index) {
     const image = group.images[index];
@@ -10,7 +11,7 @@ const cards = (data) => {
   // Right or wrong is what the reward called accuracy says; without one there is no verdict.
   function isRight(completion) {
     const score = completion.rewards.accuracy;
-    return score === null || score === undefined ? null : score >= 0.5;
+    return known(score) ? score >= 0.5 : null;
   }
 
   // ---- one image at its marker
@@ -99,7 +100,7 @@ const cards = (data) => {
     if (right !== null) pick.append(element("span", "verdict " + (right ? "right" : "wrong"), right ? "✓ right" : "✗ wrong"));
     pick.append(element("span", "", "reward " + number(completion.total)));
     const advantage = completion.advantage;
-    pick.append(element("span", "advantage " + (advantage > 0 ? "up" : advantage < 0 ? "down" : ""), "adv " + signed(advantage)));
+    if (known(advantage)) pick.append(element("span", "advantage " + (advantage > 0 ? "up" : advantage < 0 ? "down" : ""), "adv " + signed(advantage)));
     if (choose) pick.addEventListener("click", () => choose(k));
     const text = element("div", "text");
     text.setAttribute("aria-label", "Completion " + (k + 1));

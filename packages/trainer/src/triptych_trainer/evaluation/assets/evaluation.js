@@ -1,0 +1,113 @@
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const PAGE_SIZE = 8;
+  const { byId, element, fill, number, reachable, signed } = page;
+  const { completionCard, prompt, select } = cards(data);
+  const state = { page: 0 };
+  const twoModels = "base" in data.names;
+
+  function rowCard(group) {
+    const card = element("article", "group");
+    card.setAttribute("aria-label", "Sample " + group.id);
+    card.dataset.sample = group.id;
+    card.append(head(group), prompt(group));
+    if (group.answer !== null) {
+      const answer = element("div", "answer");
+      answer.append(element("span", "", "expected"), document.createTextNode(group.answer));
+      card.append(answer);
+    }
+    const sides = element("div", "sides");
+    sides.append(side("model", said(group, group.completions, (k) => select(card, group, k))));
+    if (group.other) sides.append(side("base", said(group, group.other.completions, null)));
+    card.append(sides);
+    return card;
+  }
+
+  function side(run, completions) {
+    const block = element("div", run);
+    if (twoModels) block.append(element("p", "run-name", run + ": " + data.names[run]));
+    block.append(completions);
+    return block;
+  }
+
+  function said(group, completions, choose) {
+    const list = element("div", "said-by");
+    completions.forEach((completion, k) => list.append(completionCard(group, completion, k, choose)));
+    return list;
+  }
+
+  function head(group) {
+    const bar = element("div", "head");
+    bar.append(element("h3", "", group.id), element("span", "where", group.source.split(/[\\/]/).pop()));
+    const push = element("div", "push");
+    push.append(element("span", "badge", data.rewards[0] + " " + number(group.score)));
+    const change = between(group);
+    if (change !== null && change !== 0) {
+      push.append(element("span", "badge " + (change > 0 ? "up" : "down"), (change > 0 ? "improved " : "regressed ") + signed(change)));
+    }
+    bar.append(push);
+    return bar;
+  }
+
+  const known = (value) => value !== null && value !== undefined;
+  const between = (group) => (known(group.score) && known(group.baseScore) ? group.score - group.baseScore : null);
+  const shows = {
+    all: () => true,
+    wrong: (group) => known(group.score) && group.score < 0.5,
+    regressed: (group) => between(group) < 0,
+    improved: (group) => between(group) > 0,
+    both: (group) => known(group.score) && known(group.baseScore) && group.score < 0.5 && group.baseScore < 0.5,
+  };
+  const textOf = (group) => [group.id, group.source, group.answer, ...group.prompt.flatMap((turn) => turn[1].filter((piece) => typeof piece !== "number").map(String)),
+    ...group.completions.flatMap((completion) => completion.parts.map((part) => part[1]))].join("\n").toLowerCase();
+
+  function found() {
+    const query = byId("query").value.trim().toLowerCase();
+    const [slicing, slice] = byId("slice").value ? JSON.parse(byId("slice").value) : [];
+    return data.groups.filter((group) => shows[byId("show").value](group) &&
+      (slicing === undefined || group.slices[slicing] === slice) && (!query || textOf(group).includes(query)));
+  }
+
+  function render() {
+    const groups = found(), pages = Math.max(1, Math.ceil(groups.length / PAGE_SIZE));
+    state.page = Math.min(Math.max(state.page, 0), pages - 1);
+    const shown = groups.slice(state.page * PAGE_SIZE, (state.page + 1) * PAGE_SIZE);
+    byId("status").textContent = groups.length + (groups.length === 1 ? " row" : " rows") +
+      (groups.length === data.groups.length ? "" : " of " + data.groups.length);
+    byId("page").textContent = "Page " + (state.page + 1) + " of " + pages;
+    byId("previous").disabled = state.page === 0;
+    byId("next").disabled = state.page === pages - 1;
+    byId("list").replaceChildren(...(shown.length ? shown.map(rowCard) : [element("p", "none", "No row fits. Clear the search or choose all rows.")]));
+    reachable();
+  }
+
+  function turn(by) {
+    state.page += by;
+    render();
+    byId("rows").scrollIntoView();
+    byId("rows").focus({ preventScroll: true });
+  }
+
+  function start() {
+    if (twoModels) {
+      const words = { regressed: "regressed: worse than the base", improved: "improved on the base", both: "wrong in both" };
+      fill(byId("show"), Object.keys(words), (key) => words[key]);
+    }
+    const slices = [...document.querySelectorAll(".slice")].map((button) => [button.dataset.slicing, button.dataset.slice]);
+    const unique = [...new Set(slices.filter(([slicing]) => slicing !== "all").map((pair) => JSON.stringify(pair)))];
+    fill(byId("slice"), unique, (text) => JSON.parse(text).join(" = "));
+    for (const id of ["query", "show", "slice"]) byId(id).addEventListener("input", () => { state.page = 0; render(); });
+    for (const button of document.querySelectorAll(".slice")) {
+      button.addEventListener("click", () => {
+        byId("slice").value = button.dataset.slicing === "all" ? "" : JSON.stringify([button.dataset.slicing, button.dataset.slice]);
+        state.page = 0;
+        turn(0);
+      });
+    }
+    byId("controls").addEventListener("submit", (event) => event.preventDefault());
+    byId("previous").addEventListener("click", () => turn(-1));
+    byId("next").addEventListener("click", () => turn(1));
+    render();
+  }
+  start();
+})();
