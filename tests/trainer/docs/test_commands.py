@@ -1,0 +1,166 @@
+"""Every command of every document is run on small stand-ins, or read by the real parser where it cannot be run here.
+
+A command that no rule covers fails: write the rule, or correct the document.
+"""
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import triptych_parser.__main__ as parser_command
+import yaml
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from triptych_trainer.arguments import parse_run
+from triptych_trainer.cli import COMMANDS as SUBCOMMANDS
+from triptych_trainer.cli import main as triptych
+from triptych_trainer.groups import check_groups_on_ranks
+from triptych_trainer.run import main as train
+
+from .commands import COMMANDS, DOCUMENTS, ROOT, Command
+
+HUB_NAME = re.compile(r"[A-Z]\w+/[\w.\-]+")
+SMALL = [
+    *("--max_steps", "1", "--num_generations", "2", "--per_device_train_batch_size", "4", "--save_strategy", "no"),
+    *("--gradient_accumulation_steps", "1", "--max_completion_length", "4", "--use_cpu", "True", "--bf16", "False"),
+]
+RUN_BY_CI = {("train",), ("pytest",)}
+"""What .ci/run itself runs, before and around this test."""
+NOT_HERE = {
+    ("uv", "sync"): "made the environment that this runs in",
+    ("vllm", "serve"): "the sampling server, which needs a GPU",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_command(command: Command, request: pytest.FixtureRequest) -> None:
+    rule = rule_for(command)
+    assert rule is not None, f"{command.document} shows a command that no rule covers: {' '.join(command.words)}"
+    rule(command, request)
+
+
+def rule_for(command: Command) -> Callable[[Command, pytest.FixtureRequest], None] | None:
+    words = command.words
+    if words in RUN_BY_CI:
+        return is_run_by_ci
+    if words[:2] in NOT_HERE:
+        return cannot_run_here
+    if words[:2] == ("accelerate", "launch"):
+        return read_launch
+    if words[0] == "train":
+        return read_recipe if any(word.startswith("examples/recipes/") for word in words) else run_train
+    return {"triptych": run_triptych, "triptych_parser": run_parser, "make": plan_make}.get(words[0])
+
+
+def run_train(command: Command, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue("stand_in")(command.words)
+    arguments = local(command, request) + SMALL
+    assert train(arguments) == 0, request.getfixturevalue("capsys").readouterr().err
+    output = folder / (arguments[arguments.index("--output_dir") + 1] if "--output_dir" in arguments else "out")
+    assert any(output.glob("*.safetensors")) or "--output_dir" not in arguments
+
+
+def run_triptych(command: Command, request: pytest.FixtureRequest) -> None:
+    name, *_ = command.words[1:]
+    assert name in SUBCOMMANDS
+    folder = request.getfixturevalue("stand_in")(command.words)
+    if name == "report":
+        train_small(folder / command.words[2], request)
+    arguments = local(command, request)
+    arguments += ["--max_completion_length", "4"] if name == "eval" else []
+    assert triptych([name, *arguments[1:]]) == 0, request.getfixturevalue("capsys").readouterr().err
+    written = {"--json", "--html", "--fix", "-o", "--out"}
+    for option, value in zip(command.words, command.words[1:], strict=False):
+        assert option not in written or (folder / value).stat().st_size > 0
+
+
+def run_parser(command: Command, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue("stand_in")(command.words)
+    assert parser_command.main(command.words[1:]) == 0
+
+
+def read_launch(command: Command, request: pytest.FixtureRequest) -> None:
+    """Several processes are not started: accelerate's parser and ours read the line, and the groups fit the ranks."""
+    request.getfixturevalue("stand_in")(command.words)
+    words = [str(ROOT / word) if word.startswith("examples/") else word for word in command.words]
+    args, _, _ = _validate_launch_command(launch_command_parser().parse_args(words[2:]))
+    assert (args.module, args.training_script) == (True, "triptych_trainer")
+    check_run(args.training_script_args, num_ranks=args.num_processes)
+
+
+def read_recipe(command: Command, request: pytest.FixtureRequest) -> None:
+    """The recipes themselves start in tests/trainer/examples."""
+    words = [str(ROOT / word) if word.startswith("examples/") else word for word in command.words]
+    config = Path(words[words.index("--config") + 1])
+    assert {"model_name_or_path", "data", "reward"} <= set(yaml.safe_load(config.read_text()))
+    check_run(words[1:], num_ranks=1)
+
+
+def check_run(arguments: list[str], *, num_ranks: int) -> None:
+    config = parse_run([*arguments, "--bf16", "False"])
+    assert config.run.data
+    assert HUB_NAME.fullmatch(config.model.model_name_or_path)
+    check_groups_on_ranks(
+        per_device=config.grpo.per_device_train_batch_size,
+        steps_per_generation=config.grpo.steps_per_generation,
+        num_generations=config.grpo.num_generations,
+        num_ranks=num_ranks,
+    )
+
+
+def plan_make(command: Command, request: pytest.FixtureRequest) -> None:
+    run = subprocess.run(["make", "--dry-run", *command.words[1:]], cwd=ROOT, capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def is_run_by_ci(command: Command, request: pytest.FixtureRequest) -> None:
+    assert f"uv run {' '.join(command.words)}" in (ROOT / ".ci" / "run").read_text()
+
+
+def cannot_run_here(command: Command, request: pytest.FixtureRequest) -> None:
+    assert NOT_HERE[command.words[:2]]
+
+
+def local(command: Command, request: pytest.FixtureRequest) -> list[str]:
+    """The words after the command's own, with the model and the judge's address replaced by stand-ins."""
+    model, words = str(request.getfixturevalue("model_dir")), list(command.words[1:])
+    for k, word in enumerate(words):
+        if HUB_NAME.fullmatch(word) or words[k - 1] == "--model":
+            words[k] = model
+        if "127.0.0.1:8000" in word:
+            words[k] = word.replace("127.0.0.1:8000", request.getfixturevalue("judge"))
+    return words
+
+
+def train_small(folder: Path, request: pytest.FixtureRequest) -> None:
+    """A run to report on."""
+    request.getfixturevalue("stand_in")(["rows.jsonl"])
+    places = ["--model_name_or_path", str(request.getfixturevalue("model_dir")), "--data", "rows.jsonl"]
+    assert train([*places, "--output_dir", str(folder), *SMALL]) == 0
+
+
+def test_commands_are_found_in_all_the_documents_that_have_some() -> None:
+    counted = {command.document for command in COMMANDS}
+    shown = {str(path.relative_to(ROOT)) for path in DOCUMENTS if "```bash" in path.read_text(encoding="utf-8")}
+    assert counted == shown
+    assert {"README.md", "packages/trainer/README.md", "examples/accelerate/README.md"} <= counted
+
+
+def test_an_unknown_command_has_no_rule() -> None:
+    assert rule_for(Command(document="x.md", words=("triptrych", "check"))) is None
+
+
+def test_every_python_block_is_run_by_some_test() -> None:
+    """Packages' READMEs by tests/test_readme.py, the others by the test that is named here."""
+    run = {
+        "docs/add-a-family.md": "trainer/families/test_docs.py",
+        "docs/formats.md": "data/test_readme.py",
+        "docs/markers.md": "parser/test_readme.py",
+        "docs/rewards.md": "trainer/rewards/test_docs.py",
+    }
+    shown = {str(path.relative_to(ROOT)) for path in DOCUMENTS if "```python" in path.read_text(encoding="utf-8")}
+    assert {name for name in shown if not name.startswith("packages/")} == set(run)
+    for name, test in run.items():
+        assert Path(name).name in (ROOT / "tests" / test).read_text(encoding="utf-8")
