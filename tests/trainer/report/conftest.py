@@ -52,7 +52,15 @@ def make_examples(folder: Path) -> list[Example]:
     text = Example(
         id="text-only", prompt=bind(parse("2 + 2 ?"), 0), images=(), answer="4", extras={}, source="text.jsonl:1"
     )
-    return [*which, screen, text]
+    label = Example(
+        id="label-1",
+        prompt=bind(parse("After : <image> . Before : <image> . Which colour was it before ?"), 2),
+        images=tuple(ImageSource(ref=drawn(colour)) for colour in ("green", "red")),
+        answer="red",
+        extras={},
+        source="labels.jsonl:1",
+    )
+    return [*which, label, screen, text]
 
 
 def rollouts(examples, chosen, *, step, mode="train", texts):
@@ -113,6 +121,7 @@ def make_run(run: Path, examples: list[Example], *, gain: bool) -> Path:
         (HOSTILE, 0.0),
     ]
     writer.record(rollouts(examples, [screen, text], step=3, texts=[boxes, [right("4"), right("4")]]))
+    writer.record(rollouts(examples, [screen - 1], step=3, texts=[[right("red"), wrong("green")]]))
     writer.record(rollouts(examples, [0], step=3, mode="eval", texts=[[right("first"), wrong()]]))
     (run / "run.json").write_text(json.dumps({"command": ["train", "--data", "x.jsonl"], "versions": {"torch": "2"}}))
     return run

@@ -52,7 +52,7 @@ def test_hostile_text_cannot_leave_the_data_block(page):
 
 def test_every_group_is_there_with_its_scores(page):
     data = payload(page)
-    assert len(data["groups"]) == 43
+    assert len(data["groups"]) == 44
     assert data["rewards"] == ["accuracy", "format"]
     (text,) = [group for group in data["groups"] if group["id"] == "text-only"]
     assert text["flat"] is False  # the rewards that applied differ
@@ -102,7 +102,7 @@ def test_limits_are_kept_and_said(run_dir, tmp_path):
     data = payload(page)
     assert len(data["groups"]) == 5
     assert len(data["images"]) == 1
-    assert "43, 5 shown below" in page
+    assert "44, 5 shown below" in page
     assert "images not embedded" in page
 
 

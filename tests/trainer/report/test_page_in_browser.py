@@ -67,7 +67,7 @@ def test_the_page_loads_with_curves_and_groups(opened):
     assert page.title() == "gained · rollouts"
     assert page.locator(".chart").count() == 4
     assert page.locator(".group").count() == 8
-    assert page.get_by_role("status").inner_text() == "23 groups of 43"
+    assert page.get_by_role("status").inner_text() == "24 groups of 44"
     for landmark in ("banner", "main", "contentinfo", "search"):
         assert page.get_by_role(landmark).count() == 1, landmark
     assert page.get_by_role("navigation", name="Pages of groups", exact=True).count() == 1
@@ -90,7 +90,7 @@ def test_paging_by_clicking(opened):
     assert not set(first) & set(shown(page))
     page.locator("#next-below").click()
     assert page.locator("#next").is_disabled()
-    assert len(shown(page)) == 7
+    assert len(shown(page)) == 8
     page.locator("#previous-below").click()
     page.locator("#previous").click()
     assert shown(page) == first
@@ -99,7 +99,7 @@ def test_paging_by_clicking(opened):
 def test_search_and_filters(opened):
     page = opened()
     find(page, "WHICH-1")
-    assert page.get_by_role("status").inner_text() == "10 groups of 43"
+    assert page.get_by_role("status").inner_text() == "10 groups of 44"
     find(page, "screens.jsonl:1")
     assert shown(page) == ["screen-1"]
     find(page, "no such thing")
@@ -111,7 +111,7 @@ def test_search_and_filters(opened):
     page.get_by_label("Show").select_option("boxes")
     assert shown(page) == ["screen-1"]
     page.get_by_label("Show").select_option("flat")
-    assert page.get_by_role("status").inner_text() == "0 groups of 43"
+    assert page.get_by_role("status").inner_text() == "0 groups of 44"
     page.get_by_label("Show").select_option("all")
     page.get_by_label("Phase").select_option("eval")
     assert shown(page) == ["which-00"]
@@ -242,3 +242,48 @@ def test_the_keyboard_reaches_the_groups_first(opened):
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "groups"
+
+
+def test_under_each_image_stands_who_misread_it(opened):
+    page = opened()
+    page.get_by_label("Phase").select_option("eval")
+    lines = page.locator(".misread").all_inner_texts()
+    assert [line.split() for line in lines] == [[], ["misread", "by", "2"], []]
+    assert page.locator(".completion").nth(1).locator(".notes .bad").inner_text() == (
+        "answers with image 2; expected image 1"
+    )
+    page.get_by_label("Phase").select_option("")
+    find(page, "screen-1")
+    lines = page.locator(".misread").all_inner_texts()
+    assert [line.split() for line in lines] == [["misread", "by", "2"], ["misread", "by", "4"]]
+    notes = page.locator(".completion").nth(1).locator(".notes .bad")
+    assert notes.inner_text() == "answers with image 1, before; expected image 2, after"
+
+
+def test_pointing_at_a_word_or_focusing_it_marks_its_image(opened):
+    page = opened()
+    find(page, "screen-1")
+    pointed = "all => all.map(one => one.classList.contains('pointed'))"
+    word = page.locator(".completion").nth(1).locator(".mention")
+    assert word.inner_text() == "image 1"
+    word.hover()
+    assert page.locator(".marker").evaluate_all(pointed) == [True, False]
+    page.locator("h1").hover()
+    assert page.locator(".marker").evaluate_all(pointed) == [False, False]
+    word.focus()
+    assert page.locator(".marker").evaluate_all(pointed) == [True, False]
+    page.keyboard.press("Tab")
+    assert page.locator(".marker").evaluate_all(pointed) == [False, False]
+    nowhere = page.locator(".completion").nth(2).locator(".mention")
+    assert (nowhere.inner_text(), nowhere.get_attribute("title")) == ("image 7", "there is no such image")
+
+
+def test_a_question_about_one_image_puts_a_wrong_answer_down_to_it(opened):
+    page = opened()
+    find(page, "label-1")
+    assert page.locator(".marker").nth(1).locator(".target").inner_text() == "asked about"
+    assert [line.split() for line in page.locator(".misread").all_inner_texts()] == [[], ["misread", "by", "2"]]
+    note = page.locator(".completion").nth(1).locator(".notes .bad")
+    assert note.inner_text() == "says “green” about image 2; expected “red”"
+    page.locator(".said .mention").hover()
+    assert page.locator(".marker").nth(1).evaluate("one => one.classList.contains('pointed')")

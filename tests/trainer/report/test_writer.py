@@ -92,7 +92,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 
 def test_the_trainers_rows_become_groups(run_dir, examples):
     visits = read_visits(run_dir)
-    assert len(visits) == 43
+    assert len(visits) == 44
     found = {(visit.sample_id, visit.step): group for visit, group in zip(visits, read_groups(visits), strict=True)}
     screen = found["screen-1", 3]
     assert screen.source == "screens.jsonl:1"

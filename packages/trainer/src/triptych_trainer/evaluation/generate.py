@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig
+from triptych_data import Example
 
 from triptych_trainer.engine import GroupEngine
 from triptych_trainer.evaluation.scores import ScoredRow
 from triptych_trainer.groups import RowGroups
 from triptych_trainer.infos import image_infos
 from triptych_trainer.prepare import PromptPreparer
+from triptych_trainer.report.mentions import labels_of
 from triptych_trainer.report.payload import boxes_json, cites
 from triptych_trainer.rewards import ImageInfo, extract_answer
 from triptych_trainer.table import ExampleTable
@@ -62,7 +64,7 @@ def score_examples(
                 columns={name: row[name] for name in (*table.extra_names, "answer")},
                 completions=tuple(group),
                 scores={name: _mean(values[k]) for name, values in scores.items()},
-                answer_image=_answer_image(row["answer"], row["images"]),
+                answer_image=_answer_image(row["answer"], row["images"], table.examples[row["example"]]),
             )
             for k, (row, group) in enumerate(zip(columns, texts, strict=True))
         ]
@@ -114,10 +116,13 @@ def _rollouts(
     }
 
 
-def _answer_image(answer: str | None, images: Sequence[ImageInfo]) -> int | None:
+def _answer_image(answer: str | None, images: Sequence[ImageInfo], example: Example) -> int | None:
     """The one image, from 1, that an expected answer names or has all its boxes in."""
     expected = extract_answer(answer or "") or answer or ""
-    found = set(cites(expected, images)) | {box["image"] for box in boxes_json(expected, images, frame="seen")}
+    turns = zip((turn.role for turn in example.prompt.prompt.turns), example.prompt.pieces(), strict=True)
+    found = set(cites(expected, images, labels_of(list(turns)))) | {
+        box["image"] for box in boxes_json(expected, images, frame="seen")
+    }
     known = {index for index in found if index is not None and index >= 0}
     return known.pop() + 1 if len(known) == 1 and len(images) > 1 else None
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from triptych_trainer.report.mentions import Labels, bare_reference, labels_of, mentions
 from triptych_trainer.report.reading import Visit
 from triptych_trainer.report.rollout import RolloutGroup
 from triptych_trainer.report.summary import History
 from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards import Box, ImageInfo, extract_answer, read_boxes
 from triptych_trainer.rewards.boxes import Frame, to_seen
-from triptych_trainer.rewards.citation import cited_images
+from triptych_trainer.rewards.citation import cited_images, image_index
 from triptych_trainer.rewards.completion import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 
 MOST_BOXES = 40
@@ -30,17 +31,20 @@ def group_json(
     completion_frame: Frame = "seen",
 ) -> dict[str, Any]:
     """Return one group as JSON values; coordinates of boxes are pixels of the image as the model saw it."""
-    infos = image_infos(group)
+    infos, labels = image_infos(group), labels_of(group.prompt)
     expected = extract_answer(group.answer or "") or ""
+    answer_boxes = boxes_json(expected, infos, frame=answer_frame)
+    cited = cites(expected, infos, labels)
     return {
         "step": group.step,
         "mode": group.mode,
         "id": group.sample_id,
         "source": group.source,
         "answer": group.answer,
-        "answerCites": cites(expected, infos),
-        "answerBoxes": boxes_json(expected, infos, frame=answer_frame),
-        "prompt": [[role, list(pieces)] for role, pieces in group.prompt],
+        "answerCites": cited,
+        "answerBoxes": answer_boxes,
+        "asked": [] if cited or answer_boxes else asked(group.prompt, infos, labels),
+        "prompt": [[role, [_marked(piece, infos, labels) for piece in pieces]] for role, pieces in group.prompt],
         "images": [
             {
                 "name": image.name,
@@ -53,7 +57,8 @@ def group_json(
             for image in group.images
         ],
         "completions": [
-            completion_json(group, k, infos=infos, frame=completion_frame) for k in range(len(group.completions))
+            completion_json(group, k, infos=infos, labels=labels, frame=completion_frame)
+            for k in range(len(group.completions))
         ],
         "mean": visit.mean,
         "spread": visit.spread,
@@ -64,20 +69,25 @@ def group_json(
 
 
 def completion_json(
-    group: RolloutGroup, k: int, *, infos: Sequence[ImageInfo], frame: Frame = "seen"
+    group: RolloutGroup, k: int, *, infos: Sequence[ImageInfo], labels: Labels, frame: Frame = "seen"
 ) -> dict[str, Any]:
     """Return one completion: its text in parts, scores, boxes and the images that its answer cites."""
     text = group.completions[k]
     answer = extract_answer(text) or ""
+    expected = (extract_answer(group.answer or "") or "").strip()
+    ordinals = not expected.isdigit() and image_index(expected, infos) is not None
     totals = group.totals or [None] * len(group.completions)
     return {
-        "parts": parts(text),
+        "parts": [
+            found for part in parts(text) for found in _split(part, infos=infos, labels=labels, ordinals=ordinals)
+        ],
+        "answered": extract_answer(text),
         "tokens": group.num_tokens[k],
         "rewards": {name: scores[k] for name, scores in group.rewards.items()},
         "total": totals[k],
         "advantage": group.advantages[k],
         "boxes": boxes_json(answer, infos, frame=frame),
-        "cites": cites(answer, infos),
+        "cites": cites(answer, infos, labels),
     }
 
 
@@ -111,11 +121,47 @@ def boxes_json(text: str, images: Sequence[ImageInfo], *, frame: Frame) -> list[
     return [_box_json(box, images, frame) for box in read_boxes(text, images=images).boxes[:MOST_BOXES]]
 
 
-def cites(answer: str, images: Sequence[ImageInfo]) -> list[int]:
-    """Return the images that an answer cites, -1 for one that is not there; a bare number is no citation."""
+def cites(answer: str, images: Sequence[ImageInfo], labels: Labels | None = None) -> list[int]:
+    """Return the images that an answer cites, -1 for one that is not there; a bare number is no citation.
+
+    An answer that is nothing but a label of the prompt, such as `B` after `Shelf B :`, cites the images under it.
+    """
+    if labels is not None and (labelled := bare_reference(answer, images, labels)):
+        return sorted(labelled)
     if not images or (any(char.isdigit() for char in answer) and not _IMAGE_WORD.search(answer)):
         return []
     return sorted(cited_images(answer, images))
+
+
+def asked(prompt: Sequence[tuple[str, Sequence[Any]]], images: Sequence[ImageInfo], labels: Labels) -> list[int]:
+    """Return the images that the question is about: those that the prompt speaks of after its last image."""
+    pieces = [piece for _, turn in prompt for piece in turn]
+    last = max((k for k, piece in enumerate(pieces) if isinstance(piece, int)), default=len(pieces))
+    question = " ".join(piece for piece in pieces[last + 1 :] if isinstance(piece, str))
+    found = {index for mention in mentions(question, images, labels) for index in mention.images}
+    return sorted(found - {-1}) if len(found) < len(images) else []
+
+
+def _marked(piece: Any, images: Sequence[ImageInfo], labels: Labels) -> Any:
+    """A stretch of prompt as it is, or as parts where it speaks of images."""
+    if not isinstance(piece, str):
+        return piece
+    split = _split(["text", piece], infos=images, labels=labels, ordinals=False)
+    return split if len(split) > 1 or (split and len(split[0]) > 2) else piece
+
+
+def _split(part: list[str], *, infos: Sequence[ImageInfo], labels: Labels, ordinals: bool) -> list[list[Any]]:
+    """A part as [kind, text] where it speaks of no image, and [kind, text, images] where it does."""
+    kind, text = part
+    if kind in ("tag", "cut") or not infos:
+        return [[kind, text]]
+    found: list[list[Any]] = []
+    done = 0
+    for mention in mentions(text, infos, labels, ordinals=ordinals):
+        found += [[kind, text[done : mention.start]]] if mention.start > done else []
+        found.append([kind, text[mention.start : mention.end], list(mention.images)])
+        done = mention.end
+    return found + ([[kind, text[done:]]] if done < len(text) else [])
 
 
 def image_infos(group: RolloutGroup) -> list[ImageInfo]:
@@ -136,12 +182,13 @@ def image_infos(group: RolloutGroup) -> list[ImageInfo]:
 
 def other_json(group: RolloutGroup, visit: Visit, *, completion_frame: Frame = "seen") -> Mapping[str, Any]:
     """Return what the compared run said to the same sample: scores and completions, not the prompt again."""
-    infos = image_infos(group)
+    infos, labels = image_infos(group), labels_of(group.prompt)
     return {
         "step": group.step,
         "mean": visit.mean,
         "completions": [
-            completion_json(group, k, infos=infos, frame=completion_frame) for k in range(len(group.completions))
+            completion_json(group, k, infos=infos, labels=labels, frame=completion_frame)
+            for k in range(len(group.completions))
         ],
     }
 

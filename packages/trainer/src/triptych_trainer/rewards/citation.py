@@ -1,7 +1,7 @@
 """Which image does a text mean? Numbers from 1, names, ordinals; and the reward `image_reference`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from triptych_trainer.rewards.completion import extract_answer
 from triptych_trainer.rewards.row import ImageInfo, Reward, Row, expected_value, row_reward
@@ -57,9 +57,18 @@ def cited_images(text: str, images: Sequence[ImageInfo]) -> frozenset[int]:
 
 def mentioned_images(text: str, images: Sequence[ImageInfo]) -> frozenset[int]:
     """Return the indices of the images that running text mentions; bare numbers and names do not count."""
-    found = {_from_number(int(number), images) for number in _numbers(text)}
-    found |= {_from_ordinal(word.lower(), images) for word in _ORDINAL.findall(text)}
-    return frozenset(found | {image.index for image in images if image.name and _names(text, image.name)})
+    return frozenset(index for _, _, index in located_images(text, images))
+
+
+def located_images(text: str, images: Sequence[ImageInfo]) -> list[tuple[int, int, int]]:
+    """Return the mentions of `mentioned_images` as (start, end, index)."""
+    found = [(start, end, _from_number(number, images)) for start, end, number in _numbers(text)]
+    for match in _ORDINAL.finditer(text):
+        found.append((match.start(), match.end(), _from_ordinal(match.group(1).lower(), images)))
+    for image in images:
+        if image.name:
+            found += [(match.start(), match.end(), image.index) for match in _names(text, image.name)]
+    return found
 
 
 def image_index(text: str, images: Sequence[ImageInfo]) -> int | None:
@@ -87,26 +96,24 @@ def items(text: str) -> list[str]:
     return [part for part in parts if part]
 
 
-def _numbers(text: str) -> list[str]:
-    """Return the numbers after `image`, with those that follow in `images 1, 2 and 3`."""
+def _numbers(text: str) -> list[tuple[int, int, int]]:
+    """Return the numbers after `image` as (start, end, number), with those that follow in `images 1, 2 and 3`."""
     numbers = []
     for match in _NUMBERED.finditer(text):
-        numbers.append(match.group(1) or match.group(2))
+        numbers.append((match.start(), match.end(), int(match.group(1) or match.group(2))))
         more = _MORE.match(text, match.end())
         while more:
-            numbers.append(more.group(1))
+            numbers.append((more.start(1), more.end(), int(more.group(1))))
             more = _MORE.match(text, more.end())
     return numbers
 
 
-def _names(text: str, name: str) -> bool:
+def _names(text: str, name: str) -> Iterator[re.Match[str]]:
     word = re.escape(name)
-    return bool(
-        re.search(
-            rf"<image:{word}[>|]|\b{_NOUN}[\s:]{{1,2}}[\"'`]?{word}(?!\w)|[\"'`]{word}[\"'`]|\bthe {word} {_NOUN}\b",
-            text,
-            re.IGNORECASE,
-        )
+    return re.finditer(
+        rf"<image:{word}[>|]|\b{_NOUN}[\s:]{{1,2}}[\"'`]?{word}(?!\w)|[\"'`]{word}[\"'`]|\bthe {word} {_NOUN}\b",
+        text,
+        re.IGNORECASE,
     )
 
 

@@ -58,8 +58,8 @@
     improved: (group) => between(group) > 0,
     both: (group) => known(group.score) && known(group.baseScore) && group.score < 0.5 && group.baseScore < 0.5,
   };
-  const textOf = (group) => [group.id, group.source, group.answer, ...group.prompt.flatMap((turn) => turn[1].filter((piece) => typeof piece !== "number").map(String)),
-    ...group.completions.flatMap((completion) => completion.parts.map((part) => part[1]))].join("\n").toLowerCase();
+  const textOf = (group) => [group.id, group.source, group.answer, ...group.prompt.map((turn) => turn[1].map((piece) => (typeof piece === "string" ? piece : typeof piece === "number" ? " " : piece.map((part) => part[1]).join(""))).join("")),
+    ...group.completions.map((completion) => completion.parts.map((part) => part[1]).join(""))].join("\n").toLowerCase();
 
   function found() {
     const query = byId("query").value.trim().toLowerCase();

@@ -29,10 +29,50 @@ const cards = (data) => {
     caption.append(element("b", "", "image " + (index + 1)));
     const words = [image.name, image.note, image.size[0] + " × " + image.size[1] + " px"].filter(Boolean);
     caption.append(" · " + words.join(" · "));
-    if (group.answerCites.includes(index)) caption.append(" ", element("span", "target", "expected"));
+    if (expectedImages(group).includes(index)) caption.append(" ", element("span", "target", "expected"));
+    if (group.asked.includes(index)) caption.append(" ", element("span", "target asked", "asked about"));
     caption.title = image.file;
     figure.append(caption);
+    if (group.completions.some((completion) => blamed(group, completion).length)) figure.append(misreaders(group, index));
     return figure;
+  }
+
+  // Empty where nobody misread this image, so that the images of a prompt keep one height.
+  function misreaders(group, index) {
+    const wrong = group.completions.map((completion, k) => (blamed(group, completion).includes(index) ? k : -1)).filter((k) => k >= 0);
+    const line = element("div", "misread", wrong.length ? "misread by " : "\u00a0");
+    for (const k of wrong) line.append(element("span", "number n" + (k % 8), k + 1), " ");
+    return line;
+  }
+
+  const boxed = (boxes) => boxes.map((box) => box.image).filter((index) => known(index) && index >= 0);
+  const expectedImages = (group) => [...new Set([...group.answerCites, ...boxed(group.answerBoxes)])].filter((index) => index >= 0);
+  const meant = (completion) => [...new Set([...completion.cites, ...boxed(completion.boxes)])];
+
+  // The images that a wrong answer is put down to: those it names instead of the expected ones, or else those asked about.
+  function blamed(group, completion) {
+    if (isRight(completion) !== false || completion.answered === null) return [];
+    const expected = expectedImages(group);
+    const taken = meant(completion).filter((index) => index >= 0 && !expected.includes(index));
+    if (taken.length || completion.cites.includes(-1)) return taken;
+    return expected.length ? expected : group.asked;
+  }
+
+  // A stretch of text; where it speaks of an image, pointing at it or focusing it marks that image.
+  function stretch(kind, text, images) {
+    if (!images) return element("span", kind, text);
+    const there = images.filter((index) => index >= 0);
+    const node = element("button", "mention " + kind + (there.length ? "" : " nowhere"), text);
+    node.type = "button";
+    node.title = there.length ? there.map((index) => "image " + (index + 1)).join(", ") : "there is no such image";
+    const mark = (on) => {
+      const card = node.closest(".group");
+      if (card) for (const index of there) for (const figure of card.querySelectorAll('.marker[data-image="' + index + '"]')) figure.classList.toggle("pointed", on);
+    };
+    for (const [on, names] of [[true, ["pointerenter", "focus"]], [false, ["pointerleave", "blur"]]]) {
+      for (const name of names) node.addEventListener(name, () => mark(on));
+    }
+    return node;
   }
 
   function picture(group, image, index) {
@@ -81,7 +121,11 @@ const cards = (data) => {
     for (const [role, pieces] of group.prompt) {
       const turn = element("div", "turn");
       const said = element("div", "said");
-      for (const piece of pieces) said.append(typeof piece === "number" ? marker(group, piece) : element("span", "", piece));
+      for (const piece of pieces) {
+        if (typeof piece === "number") said.append(marker(group, piece));
+        else if (typeof piece === "string") said.append(element("span", "", piece));
+        else said.append(...piece.map(([, text, images]) => stretch("", text, images)));
+      }
       turn.append(element("div", "role", role), said);
       block.append(turn);
     }
@@ -106,7 +150,7 @@ const cards = (data) => {
     text.setAttribute("aria-label", "Completion " + (k + 1));
     text.setAttribute("role", "group");
     const kinds = { thought: "thought", answer: "answered", tag: "tag", cut: "cut", text: "" };
-    for (const [kind, part] of completion.parts) text.append(element("span", kinds[kind], part));
+    for (const [kind, part, images] of completion.parts) text.append(stretch(kinds[kind], part, images));
     if (!completion.parts.length) text.append(element("span", "empty", "nothing"));
     const scores = element("div", "scores");
     for (const name of data.rewards) {
@@ -123,14 +167,22 @@ const cards = (data) => {
 
   function completionNotes(group, completion) {
     const notes = element("div", "notes");
-    if (completion.cites.length) {
-      const known = completion.cites.filter((index) => index >= 0).map((index) => imageTitle(group, index));
-      if (known.length) notes.append(element("div", "", "cites " + known.join(" and ")));
-      if (completion.cites.includes(-1)) notes.append(element("div", "bad", "cites an image that is not there"));
-    }
+    const titles = (indices) => indices.filter((index) => index >= 0).map((index) => imageTitle(group, index)).join(" and ");
+    const wrong = blamed(group, completion), named = meant(completion);
+    if (wrong.length) notes.append(element("div", "bad", verdict(group, completion, titles)));
+    else if (titles(named)) notes.append(element("div", "", "cites " + titles(named)));
+    if (named.includes(-1)) notes.append(element("div", "bad", "cites an image that is not there"));
     const lost = completion.boxes.filter((box) => box.image === null || box.image < 0).length;
     if (lost) notes.append(element("div", "bad", lost + (lost === 1 ? " box is" : " boxes are") + " in no image of this prompt"));
     return notes;
+  }
+
+  function verdict(group, completion, titles) {
+    const named = titles(meant(completion)), expected = titles(expectedImages(group));
+    const quote = (text) => "“" + (text.length > 60 ? text.slice(0, 60) + "…" : text) + "”";
+    if (expected) return "answers with " + (named || quote(completion.answered)) + "; expected " + expected;
+    const said = named ? "answers with " + named : "says " + quote(completion.answered);
+    return said + " about " + titles(group.asked) + "; expected " + quote(group.answer || "");
   }
 
   // Choosing a completion dims the other boxes and marks the images it cites or draws in; choosing it again frees all.
@@ -149,8 +201,8 @@ const cards = (data) => {
       if (mine) shape.parentNode.append(shape); // drawn last, on top of the others
     }
     const completion = group.completions[k];
-    const meant = new Set([...completion.cites, ...completion.boxes.map((box) => box.image)]);
-    for (const figure of card.querySelectorAll(".marker")) figure.classList.toggle("cited", on && meant.has(Number(figure.dataset.image)));
+    const marked = [...meant(completion), ...blamed(group, completion)];
+    for (const figure of card.querySelectorAll(".marker")) figure.classList.toggle("cited", on && marked.includes(Number(figure.dataset.image)));
   }
 
   return { completionCard, imageTitle, isRight, prompt, select };
