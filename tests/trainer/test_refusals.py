@@ -9,6 +9,7 @@ from triptych_trainer.grpo import MultiImageGRPOTrainer
 from triptych_trainer.loading import load_processor
 from triptych_trainer.prepare import PromptPreparer
 from triptych_trainer.refusals import check_router_loss
+from triptych_trainer.run import main
 from triptych_trainer.table import ExampleTable
 from trl import GRPOConfig
 
@@ -76,3 +77,13 @@ def test_the_load_balancing_loss_is_refused():
     check_router_loss(enabled=False, coefficient=0.0, model_name="Dense")
     with pytest.raises(UsageError, match=r"Experts asks for .* 0\.001.*set --router_aux_loss_coef 0"):
         check_router_loss(enabled=True, coefficient=0.001, model_name="Experts")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--model_name_or_path", "m", "--data", "d.jsonl"]], ids=["demo", "data"])
+def test_a_tracker_that_is_not_installed_is_said_before_anything_is_loaded(arguments, tmp_path, capsys):
+    code = main([*arguments, "--report_to", "comet_ml", "--output_dir", str(tmp_path / "out"), "--bf16", "False"])
+    assert code == 2
+    assert capsys.readouterr().err == (
+        "train: error: --report_to comet_ml: comet-ml is not installed; pip install comet-ml, or leave it out\n"
+    )
+    assert not (tmp_path / "out").exists()

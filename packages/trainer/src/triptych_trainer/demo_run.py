@@ -17,6 +17,7 @@ from triptych_trainer import demo
 from triptych_trainer.arguments import RunConfig, parse_run
 from triptych_trainer.progress import Reporter
 from triptych_trainer.record import write_record
+from triptych_trainer.refusals import check_trackers
 from triptych_trainer.run import quiet_libraries, read_rewards
 from triptych_trainer.training import train_model
 
@@ -31,6 +32,7 @@ def run_demo(argv: Sequence[str]) -> int:
     torch.set_num_threads(1)  # matrices this small gain nothing from a second one, and lose tenfold on a busy machine
     reporter = Reporter(quiet=config.run.quiet)
     quiet_libraries()
+    check_trackers(config.grpo)
     output, seed, placement = Path(config.grpo.output_dir), config.grpo.seed, _placement(config)
     reporter.say(
         "Triptych demo: questions about several pictures, answered right only by who keeps each picture in its place.\n"

@@ -3,11 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
+from transformers.integrations import get_available_reporting_integrations
 from trl import GRPOConfig
 
 from triptych_trainer.arguments import UsageError
 
-__all__ = ["check_head_dtype", "check_num_prompts", "check_options", "check_router_loss", "check_slices"]
+__all__ = [
+    "check_head_dtype",
+    "check_num_prompts",
+    "check_options",
+    "check_router_loss",
+    "check_slices",
+    "check_trackers",
+]
 
 
 def check_options(args: GRPOConfig, keywords: Mapping[str, Any]) -> None:
@@ -102,3 +110,16 @@ def check_num_prompts(num_train: int, args: GRPOConfig) -> None:
             f"{args.generation_batch_size} / num_generations {args.num_generations}), so no step would be trained; "
             "add rows, or lower --per_device_train_batch_size or --gradient_accumulation_steps"
         )
+
+
+def check_trackers(args: GRPOConfig) -> None:
+    """Check that the trackers of ``--report_to`` are installed, before anything is loaded.
+
+    Raises:
+        UsageError: names the one that is not.
+    """
+    installed = {*get_available_reporting_integrations(), "flyte"}  # transformers does not list that one
+    for name in args.report_to:
+        if name not in installed:
+            package = name.replace("_", "-")
+            raise UsageError(f"--report_to {name}: {package} is not installed; pip install {package}, or leave it out")

@@ -18,6 +18,7 @@ from triptych_trainer.loading import load_model, load_processor
 from triptych_trainer.prepare import PromptTooLongError
 from triptych_trainer.progress import Reporter
 from triptych_trainer.record import write_record
+from triptych_trainer.refusals import check_trackers
 from triptych_trainer.reward_model import PREFIX, load_reward_model
 from triptych_trainer.rewards import RewardError, guarded, load_reward
 from triptych_trainer.seams import SeamError
@@ -60,6 +61,7 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
         missing = "--model_name_or_path" if config.run.data else "--data"
         raise UsageError(f"{missing} is missing: give a model and data, or neither for the built-in demo")
     quiet_libraries()
+    check_trackers(config.grpo)
     output = Path(config.grpo.output_dir)
     rewards = read_rewards(config.run.reward)
     examples = read_data(config.run.data, config)
