@@ -2,7 +2,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const PAGE_SIZE = 8;
   const { byId, element, fill, number, reachable, signed } = page;
-  const { completionCard, prompt, select } = cards(data);
+  const { completionCard, prompt, select, titles } = cards(data);
   const state = { page: 0 };
   const twoModels = "base" in data.names;
 
@@ -38,7 +38,7 @@
 
   function head(group) {
     const bar = element("div", "head");
-    bar.append(element("h3", "", group.id), element("span", "where", group.source.split(/[\\/]/).pop()));
+    bar.append(...titles(group));
     const push = element("div", "push");
     push.append(element("span", "badge", data.rewards[0] + " " + number(group.score)));
     const change = between(group);

@@ -14,6 +14,13 @@ const cards = (data) => {
     return known(score) ? score >= 0.5 : null;
   }
 
+  // The sample's id and its line; one of the two where the data gives no ids.
+  function titles(group) {
+    const line = element("span", "where", group.source.split(/[\\/]/).pop());
+    line.title = group.source;
+    return group.id === group.source ? [element("h3", "", line.textContent)] : [element("h3", "", group.id), ...(group.source ? [line] : [])];
+  }
+
   // ---- one image at its marker
   function marker(group, index) {
     const image = group.images[index];
@@ -167,22 +174,23 @@ const cards = (data) => {
 
   function completionNotes(group, completion) {
     const notes = element("div", "notes");
-    const titles = (indices) => indices.filter((index) => index >= 0).map((index) => imageTitle(group, index)).join(" and ");
     const wrong = blamed(group, completion), named = meant(completion);
-    if (wrong.length) notes.append(element("div", "bad", verdict(group, completion, titles)));
-    else if (titles(named)) notes.append(element("div", "", "cites " + titles(named)));
+    if (wrong.length) notes.append(element("div", "bad", verdict(group, completion)));
+    else if (listed(group, named)) notes.append(element("div", "", "cites " + listed(group, named)));
     if (named.includes(-1)) notes.append(element("div", "bad", "cites an image that is not there"));
     const lost = completion.boxes.filter((box) => box.image === null || box.image < 0).length;
     if (lost) notes.append(element("div", "bad", lost + (lost === 1 ? " box is" : " boxes are") + " in no image of this prompt"));
     return notes;
   }
 
-  function verdict(group, completion, titles) {
-    const named = titles(meant(completion)), expected = titles(expectedImages(group));
+  const listed = (group, indices) => indices.filter((index) => index >= 0).map((index) => imageTitle(group, index)).join(" and ");
+
+  function verdict(group, completion) {
+    const named = listed(group, meant(completion)), expected = listed(group, expectedImages(group));
     const quote = (text) => "“" + (text.length > 60 ? text.slice(0, 60) + "…" : text) + "”";
     if (expected) return "answers with " + (named || quote(completion.answered)) + "; expected " + expected;
     const said = named ? "answers with " + named : "says " + quote(completion.answered);
-    return said + " about " + titles(group.asked) + "; expected " + quote(group.answer || "");
+    return said + " about " + listed(group, group.asked) + "; expected " + quote(group.answer || "");
   }
 
   // Choosing a completion dims the other boxes and marks the images it cites or draws in; choosing it again frees all.
@@ -205,5 +213,5 @@ const cards = (data) => {
     for (const figure of card.querySelectorAll(".marker")) figure.classList.toggle("cited", on && marked.includes(Number(figure.dataset.image)));
   }
 
-  return { completionCard, imageTitle, isRight, prompt, select };
+  return { completionCard, imageTitle, isRight, prompt, select, titles };
 };

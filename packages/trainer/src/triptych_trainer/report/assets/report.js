@@ -2,7 +2,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const PAGE_SIZE = 8;
   const { byId, drawn, element, fill, number, reachable, signed } = page;
-  const { completionCard, isRight, prompt, select } = cards(data);
+  const { completionCard, isRight, prompt, select, titles } = cards(data);
   const state = { page: 0 };
   const sampleKey = (group) => group.mode + "\n" + group.id;
   const visitsOf = Map.groupBy ? Map.groupBy(data.groups, sampleKey) : data.groups.reduce(
@@ -36,13 +36,10 @@
 
   function head(group) {
     const bar = element("div", "head");
-    bar.append(element("h3", "", group.id), stepOf(group));
+    const [title, ...where] = titles(group);
+    bar.append(title, stepOf(group));
     if (group.flat) bar.append(element("span", "badge flat", "no variance"));
-    if (group.source) {
-      const where = element("span", "where", group.source.split(/[\\/]/).pop());
-      where.title = group.source;
-      bar.append(where);
-    }
+    bar.append(...where);
     const push = element("div", "push");
     if (group.history.length > 1) push.append(spark(group));
     push.append(element("span", "badge", "mean reward " + number(group.mean)));
