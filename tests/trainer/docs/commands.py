@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def command(document: Path, line: str) -> Command:
     if words[0] in ("python", "python3") and words[1] == "-m":
         words = words[2:]
     return Command(document=str(document.relative_to(ROOT)), words=tuple(words), environment=tuple(environment))
+
+
+def values_of(words: Sequence[str], option: str) -> list[str]:
+    """The words after an option, up to the next option."""
+    if option not in words:
+        return []
+    rest = list(words[words.index(option) + 1 :])
+    end = next((k for k, word in enumerate(rest) if word.startswith("-")), len(rest))
+    return rest[:end]
 
 
 COMMANDS = [found for document in DOCUMENTS for found in commands_of(document)]

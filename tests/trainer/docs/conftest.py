@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from .commands import values_of
+
 PICTURES = ("a.png", "b.png")
 REWARD = "def {name}(completions, **columns):\n    return [float(len(str(text)) % 3) for text in completions]\n"
 QUESTIONS = ("Before <image> After <image> what changed ?", "Is <image> or <image> red ?")
@@ -97,12 +99,3 @@ def judge() -> Iterator[str]:
     yield f"127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
-
-
-def values_of(words: Sequence[str], option: str) -> list[str]:
-    """The words after an option, up to the next option."""
-    if option not in words:
-        return []
-    rest = list(words[words.index(option) + 1 :])
-    end = next((k for k, word in enumerate(rest) if word.startswith("-")), len(rest))
-    return rest[:end]

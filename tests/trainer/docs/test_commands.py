@@ -18,7 +18,7 @@ from triptych_trainer.cli import main as triptych
 from triptych_trainer.groups import check_groups_on_ranks
 from triptych_trainer.run import main as train
 
-from .commands import COMMANDS, DOCUMENTS, ROOT, Command
+from .commands import COMMANDS, DOCUMENTS, ROOT, Command, values_of
 
 HUB_NAME = re.compile(r"[A-Z]\w+/[\w.\-]+")
 SMALL = [
@@ -66,8 +66,8 @@ def run_triptych(command: Command, request: pytest.FixtureRequest) -> None:
     name, *_ = command.words[1:]
     assert name in SUBCOMMANDS
     folder = request.getfixturevalue("stand_in")(command.words)
-    if name == "report":
-        train_small(folder / command.words[2], request)
+    for run in [command.words[2], *values_of(command.words, "--compare")] if name == "report" else ():
+        train_small(folder / run, request)
     arguments = local(command, request)
     arguments += ["--max_completion_length", "4"] if name == "eval" else []
     assert triptych([name, *arguments[1:]]) == 0, request.getfixturevalue("capsys").readouterr().err
