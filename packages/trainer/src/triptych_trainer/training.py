@@ -165,10 +165,6 @@ def build_trainer(
         if type(error) is not ValueError:  # ours, and already a sentence for the user
             raise
         raise UsageError(" ".join(str(error).split())) from error
-    except RuntimeError as error:
-        if "to be installed" not in str(error):
-            raise
-        raise UsageError(f"--report_to {' '.join(config.grpo.report_to)}: {error}") from error  # of its callback
 
 
 def resume_folder(config: RunConfig, *, say: Callable[[str], None] = print) -> str | None:
