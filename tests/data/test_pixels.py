@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from triptych_data import ImageSource, VisionSpec, load_image
+from triptych_data import ImageError, ImageSource, VisionSpec, load_image, load_thumbnail
 from triptych_data.patches import expand, to_patches
 from triptych_data.pixels import fast_decoder, load_pixels
 from triptych_data.resize import letterbox, letterbox_place, resize
@@ -133,3 +133,22 @@ def test_the_fast_decoder_gives_pillows_pixels(size, mode, options, draw, encode
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     assert np.array_equal(load_pixels(ImageSource(ref=data)), expected)
     assert np.array_equal(np.asarray(load_image(ImageSource(ref=data))), expected)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_a_thumbnail_is_the_image_made_small(draw, encode, format):
+    picture = draw(640, 960, seed=1)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter
+    source = ImageSource(ref=encode(picture, format, exif=exif))
+    small, whole = load_thumbnail(source, side_pixels=120), load_image(source)
+    assert (whole.size, small.size) == ((960, 640), (120, 80))
+    difference = np.abs(np.asarray(small, int) - np.asarray(whole.resize((120, 80), Image.Resampling.BICUBIC), int))
+    assert difference.mean() < 3
+    assert load_thumbnail(source, side_pixels=2000).size == whole.size
+
+
+def test_a_cut_jpeg_has_no_thumbnail(draw, encode):
+    data = encode(draw(640, 960), "JPEG")
+    with pytest.raises(ImageError, match="truncated"):
+        load_thumbnail(ImageSource(ref=data[: len(data) // 2]), side_pixels=100)

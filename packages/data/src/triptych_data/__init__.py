@@ -7,7 +7,7 @@ from triptych_data.header import probe_image
 from triptych_data.images import ImageLoader
 from triptych_data.loader import LoadedPrompt, Loader
 from triptych_data.mixture import Mixture
-from triptych_data.pixels import load_image
+from triptych_data.pixels import load_image, load_thumbnail
 from triptych_data.policy import ImagePolicy
 from triptych_data.read import Examples, read_examples
 from triptych_data.trl import as_trl_dataset
@@ -29,6 +29,7 @@ __all__ = [
     "VisionSpec",
     "as_trl_dataset",
     "load_image",
+    "load_thumbnail",
     "probe_image",
     "read_examples",
 ]

@@ -21,6 +21,7 @@ from triptych_data.rows import Row
 from triptych_data.tally import Tally
 from triptych_data.vision import VisionSpec
 
+NO_ANSWER = "rows without a reference answer"
 _TINY_PIXELS = 28
 _THIN_RATIO = 20
 
@@ -55,7 +56,7 @@ def inspect_row(row: Row, tally: Tally, *, inspection: Inspection) -> Example:
         tally.image_tokens.append(tokens[0])
         tally.prompt_tokens.append(tokens[1])
     if example.answer is None:
-        tally.notes["rows without a reference answer"] += 1
+        tally.notes[NO_ANSWER] += 1
     return example
 
 
@@ -78,7 +79,6 @@ def _count_tokens(example: Example, sizes: list[Size], inspection: Inspection) -
     """(image tokens, all tokens) of the prompt, from headers; None without a model."""
     if inspection.vision is None:
         return None
-    name = None if example.id == example.source else example.id
     try:
         plan = inspection.vision.plan(sizes, images=example.images, budget=inspection.budget)
         seen = [size if final is None else final for size, final in zip(sizes, plan.sizes, strict=True)]
@@ -86,32 +86,48 @@ def _count_tokens(example: Example, sizes: list[Size], inspection: Inspection) -
         if inspection.image_token is not None:
             known = {"image_token": inspection.image_token, "image_tokens": plan.tokens}
         tokenized = tokenize(example.prompt, inspection.processor, **known)
-    except ImageError as error:
-        raise DataError(
-            f"{error.image}: {error.reason}", source=example.source, id=name, remedy=error.remedy, kind=error.kind
-        ) from error
-    except MarkerError as error:
-        raise DataError(
-            error.problem, source=example.source, id=name, remedy=error.remedy or "correct the prompt", kind="tokens"
-        ) from error
-    total, limit = len(tokenized.ids), inspection.max_prompt_tokens
-    images = sum(length for span in tokenized.spans for _, length in span.runs)
+    except (ImageError, MarkerError) as error:
+        raise uncounted(error, example) from error
+    total, limit = tokenized.num_tokens, inspection.max_prompt_tokens
+    images = sum(span.num_features for span in tokenized.spans)
     if limit is not None and total > limit:
-        raise DataError(
-            f"expected at most {limit} prompt tokens, got {total}, {images} of them for {len(sizes)} images",
-            source=example.source,
-            id=name,
-            remedy="raise the limit, lower max_pixels or drop the row",
-            kind="budget",
-        )
+        raise too_long(example, tokens=total, image_tokens=images, limit=limit)
     return images, total
+
+
+def uncounted(error: ImageError | MarkerError, example: Example) -> DataError:
+    """The refusal of a row whose images cannot be planned or whose prompt cannot be tokenized."""
+    name = None if example.id == example.source else example.id
+    if isinstance(error, ImageError):
+        reason, remedy, kind = f"{error.image}: {error.reason}", error.remedy, error.kind
+    else:
+        reason, remedy, kind = error.problem, error.remedy or "correct the prompt", "tokens"
+    return DataError(reason, source=example.source, id=name, remedy=remedy, kind=kind)
+
+
+def too_long(example: Example, *, tokens: int, image_tokens: int, limit: int) -> DataError:
+    """The refusal of a row with more prompt tokens than allowed."""
+    num_images = len(example.images)
+    return DataError(
+        f"expected at most {limit} prompt tokens, got {tokens}, {image_tokens} of them for {num_images} images",
+        source=example.source,
+        id=None if example.id == example.source else example.id,
+        remedy="raise the limit, lower max_pixels or drop the row",
+        kind="budget",
+    )
 
 
 def _count_image(header: ImageHeader, tally: Tally) -> None:
     tally.formats[header.format] += 1
-    long, short = max(header.height, header.width), min(header.height, header.width)
-    tally.long_sides.append(long)
+    tally.long_sides.append(max(header.height, header.width))
     tally.kilopixels.append(header.height * header.width // 1000)
+    for note in image_notes(header):
+        tally.notes[note] += 1
+
+
+def image_notes(header: ImageHeader) -> list[str]:
+    """What is odd about an image that a run reads all the same."""
+    long, short = max(header.height, header.width), min(header.height, header.width)
     notes = {
         "turned by EXIF (are boxes in turned coordinates?)": header.orientation != 1,
         "with transparency, composited on the background": header.alpha,
@@ -121,6 +137,4 @@ def _count_image(header: ImageHeader, tally: Tally) -> None:
         f"thinner than 1:{_THIN_RATIO}": long > _THIN_RATIO * short,
         "animations or pages, first frame only": header.animated,
     }
-    for note, holds in notes.items():
-        if holds:
-            tally.notes[note] += 1
+    return [note for note, holds in notes.items() if holds]

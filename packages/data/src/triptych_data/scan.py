@@ -87,13 +87,13 @@ def _scan_part(part: range, rows: Rows, inspection: Inspection) -> tuple[Tally, 
             tally.refused.append(error)
             continue
         tally.passed += 1
-        tally.digests.append(_digest(example))
+        tally.digests.append(row_digest(example))
         tally.lines.append(row.line)
         passed.append(index)
     return tally, passed, len(part)
 
 
-def _digest(example: Example) -> int:
+def row_digest(example: Example) -> int:
     """64 bits of what the model would see and be rewarded for: equal for repeated rows."""
     content = [example.prompt.pieces(), [str(image.key) for image in example.images], example.answer]
     text = json.dumps(content, ensure_ascii=True)

@@ -14,7 +14,7 @@ from triptych_data.tally import Tally, percentiles
 
 _SHOWN_PER_KIND = 5
 
-_KINDS = {
+KINDS = {
     "json": "lines that are not JSON objects",
     "record": "rows of no known shape",
     "markers": "markers and images do not fit",
@@ -48,7 +48,7 @@ def show(tally: Tally, *, console: Console, counted_for: str | None, shown: int 
     for error in tally.refused:
         by_kind.setdefault(error.kind, []).append(error)
     for kind, count in Counter(error.kind for error in tally.refused).most_common():
-        console.print(f"\n[bold red]{count:,} refused: {_KINDS.get(kind, kind)}[/]", highlight=False)
+        console.print(f"\n[bold red]{count:,} refused: {KINDS.get(kind, kind)}[/]", highlight=False)
         for error in by_kind[kind][:shown]:
             console.print(f"  {escape(str(error))}", highlight=False, soft_wrap=True)
         if count > shown:
