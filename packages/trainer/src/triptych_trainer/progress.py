@@ -1,7 +1,7 @@
 """Progress of a run: a rich bar on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,11 +15,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from transformers import TrainerCallback
 
-from triptych_trainer.pace import Stopwatch, peak_bytes
-
-__all__ = ["Reporter", "StepProgress"]
+__all__ = ["Reporter", "Stage"]
 
 PLAIN_EVERY_SECONDS = 10.0
 
@@ -92,37 +89,3 @@ class Stage:
         if not self.total or not self.done or self.done >= self.total:
             return ""
         return f" ({(now - self.started) / self.done * (self.total - self.done):.0f} s left)"
-
-
-class StepProgress(TrainerCallback):
-    """Feeds a stage from the trainer's steps and logs: rewards, length, groups without variance, pace, memory."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.logged: list[dict[str, float]] = []
-        self.status = ""
-        self.stopwatch = Stopwatch()
-        self.images_seen: Callable[[], int] = lambda: 0
-        """How many images the trainer has prepared so far; set once the trainer is there."""
-
-    def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-        """Start at the step a resumed run continues from."""
-        self.stage.move_to(state.global_step, total=state.max_steps)
-        self.stopwatch.start(tokens=state.num_input_tokens_seen, images=self.images_seen())
-
-    def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-        """Move the stage on."""
-        self.stage.move_to(state.global_step, status=self.status)
-
-    def on_log(self, args, state, control, logs=None, **kwargs):  # type: ignore[no-untyped-def]
-        """Keep the logged numbers and show the main ones."""
-        if not logs or "reward" not in logs:
-            return
-        self.logged.append(dict(logs))
-        pace = self.stopwatch.cut(tokens=state.num_input_tokens_seen, images=self.images_seen())
-        parts = [f"reward {logs['reward']:.3f}"]
-        if (accuracy := logs.get("rewards/accuracy/mean")) is not None:
-            parts.append(f"accuracy {accuracy:.3f}")
-        parts.append(f"length {logs.get('completions/mean_length') or 0.0:.0f}")
-        parts.append(f"dead groups {logs.get('frac_reward_zero_std') or 0.0:.0%}")
-        self.status = "  ".join([*parts, str(pace), f"{peak_bytes() / 2**30:.1f} GiB"])

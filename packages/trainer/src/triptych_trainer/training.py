@@ -23,10 +23,11 @@ from triptych_trainer.grpo import MultiImageGRPOTrainer
 from triptych_trainer.loading import freeze_vision_modules
 from triptych_trainer.pace import closing_table
 from triptych_trainer.prepare import PromptPreparer
-from triptych_trainer.progress import Reporter, StepProgress
+from triptych_trainer.progress import Reporter
 from triptych_trainer.report import ReportError, RolloutWriter, build_report
 from triptych_trainer.reward_model import reward_name
 from triptych_trainer.signals import StopOnRequest, sigterm_as_request
+from triptych_trainer.step_progress import StepProgress
 from triptych_trainer.table import ExampleTable
 
 __all__ = ["FreshReport", "Training", "resume_folder", "train_model"]
