@@ -85,6 +85,15 @@ def test_counts_from_headers_equal_the_decoded_and_tokenized_ones(rows, model, t
     assert "image tokens per prompt" in capsys.readouterr().out
 
 
+def test_a_folder_whose_processor_lacks_its_video_branch_is_counted_by_its_parts(rows, model, capsys):
+    images = model[0] / "preprocessor_config.json"  # as `save_pretrained` of a whole processor writes it: inside
+    config = {"processor_class": "Qwen2_5_VLProcessor", "image_processor": json.loads(images.read_text())}
+    (model[0] / "processor_config.json").write_text(json.dumps(config))
+    images.unlink()
+    assert main([str(rows[0]), "--model", str(model[0])]) == 0
+    assert "image tokens per prompt" in capsys.readouterr().out
+
+
 def test_rows_over_the_budget_are_refused_with_both_numbers(rows, model, capsys):
     path, _ = rows
     model_folder, _ = model

@@ -20,25 +20,26 @@ class ModelTokens:
 def load_model_tokens(model: str) -> ModelTokens:
     """Load them from a folder or a hub name. ValueError says what is missing.
 
-    Processors with a video branch need torchvision to be built as a whole; for counting, their parts suffice.
+    Processors with a video branch need torchvision and a video configuration to be built as a whole; for counting,
+    their parts suffice.
     """
     try:
         from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
     except ImportError as error:
         raise ValueError("--model needs transformers: pip install transformers") from error
+    whole: Exception | None = None
     try:
         processor = AutoProcessor.from_pretrained(model)
         if hasattr(processor, "image_processor"):
             return ModelTokens(processor=processor, vision=VisionSpec.from_processor(processor))
-    except ImportError:
-        pass  # torchvision is not installed
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--model {model}: no processor can be loaded ({' '.join(str(error).split())})") from error
+    except (ImportError, OSError, ValueError) as error:
+        whole = error  # no torchvision, or a folder without the video branch: its parts may be there
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
         vision = VisionSpec.from_processor(AutoImageProcessor.from_pretrained(model))
     except (OSError, ValueError, ImportError) as error:
-        raise ValueError(f"--model {model}: no processor can be loaded ({' '.join(str(error).split())})") from error
+        reason = " ".join(str(whole or error).split())
+        raise ValueError(f"--model {model}: no processor can be loaded ({reason})") from error
     if vision.factor is None:
         raise ValueError(f"--model {model}: its processor has tiles or a video branch, install torchvision to count")
     return ModelTokens(processor=tokenizer, vision=vision, image_token=_image_token(tokenizer, model))
