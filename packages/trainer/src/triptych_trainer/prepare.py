@@ -1,7 +1,7 @@
 """One prompt made ready once: images decoded, preprocessed and counted, text tokenized with every image in its span."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from triptych_trainer.families import Family, ImageInputs
 
 Size = tuple[int, int]  # (height, width) in pixels
 
-__all__ = ["PreparedPrompt", "PromptPreparer", "PromptTooLongError"]
+__all__ = ["PreparedPrompt", "PromptPreparer", "PromptTooLongError", "planned_sizes"]
 
 
 class PromptTooLongError(ValueError):
@@ -133,17 +133,15 @@ class PromptPreparer:
 
     def _planned(self, example: Example, sizes: Sequence[Size]) -> tuple[Size, ...] | None:
         """Sizes under the run's budget and the row's own limits; None where the processor's own rule decides alone."""
-        own = any(image.min_pixels or image.max_pixels for image in example.images)
-        if not example.images or not (own or self.budget != Budget()):
-            return None
-        if self._vision is None:
-            self._vision = VisionSpec.from_processor(self.processor)
         try:
-            plan = self._vision.plan(sizes, images=example.images, budget=self.budget)
+            return planned_sizes(example, sizes, vision=self._rule, budget=self.budget)
         except ValueError as error:
             raise PromptTooLongError(f"{example.source}: example {example.id}: {error}") from error
-        planned = tuple(size for size in plan.sizes if size is not None)
-        return planned if len(planned) == len(sizes) else None
+
+    def _rule(self) -> VisionSpec:
+        if self._vision is None:
+            self._vision = VisionSpec.from_processor(self.processor)
+        return self._vision
 
     def _fed_size(self, inputs: ImageInputs, decoded: tuple[int, int]) -> tuple[int, int]:
         """Pixels after the model's resize: from the patch grid, the single frame, or as decoded where tiled."""
@@ -155,6 +153,21 @@ class PromptPreparer:
         if frames.ndim == 4 and frames.shape[0] == 1:
             return frames.shape[-2], frames.shape[-1]
         return decoded
+
+
+def planned_sizes(
+    example: Example, sizes: Sequence[Size], *, vision: Callable[[], VisionSpec], budget: Budget
+) -> tuple[Size, ...] | None:
+    """Sizes that a run resizes an example's images to before the processor; None where its own rule decides alone.
+
+    That is the case without limits of the run or of the row, and for processors that tile. Raises ImageError.
+    """
+    own = any(image.min_pixels or image.max_pixels for image in example.images)
+    if not example.images or not (own or budget != Budget()):
+        return None
+    plan = vision().plan(sizes, images=example.images, budget=budget)
+    planned = tuple(size for size in plan.sizes if size is not None)
+    return planned if len(planned) == len(sizes) else None
 
 
 def _resized(image: Image.Image, size: Size) -> Image.Image:
