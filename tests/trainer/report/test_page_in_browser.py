@@ -1,25 +1,9 @@
 """The page in a real browser."""
 
-import shutil
 from itertools import pairwise
 
 import pytest
 from triptych_trainer.report import build_report
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: install it to test the page")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -32,26 +16,8 @@ def pages(run_dir, other_dir, tmp_path_factory):
 
 
 @pytest.fixture
-def opened(browser, pages):
-    """Open a page; afterwards nothing may have gone wrong or been asked for."""
-    contexts, troubles, requests = [], [], []
-
-    def open_page(name="one", **options):
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: troubles.append(message.text))
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(pages[name].as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert troubles == []
-    assert [url for url in requests if not url.startswith("data:") and "/pages" not in url] == []
+def opened(open_page, pages):
+    return lambda name="one", **options: open_page(pages[name], **options)
 
 
 def shown(page):

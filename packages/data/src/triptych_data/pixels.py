@@ -64,7 +64,7 @@ def decode(data: bytes, *, image: str, policy: ImagePolicy = DEFAULT_POLICY, at_
         data = without_metadata(data, read_jpeg_header(io.BytesIO(data)))
     picture = open_picture(io.BytesIO(data), image=image, policy=policy)
     try:
-        if reduced and header.format == "JPEG":
+        if reduced and at_least is not None and header.format == "JPEG":
             picture.draft(picture.mode, (at_least, at_least))  # the decoder skips detail: two to four times faster
         picture.load()
         return _normalised(picture, header, image, policy)

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 from PIL import Image
-from triptych_data import ImageError, ImageSource, load_image
+from triptych_data import ImageError, ImageSource, load_thumbnail
 
 from triptych_trainer.report.rollout import RolloutImage
 from triptych_trainer.report.writer import FOLDER
@@ -39,7 +39,7 @@ class Thumbnails:
             self.left_out += 1
             return "not embedded: the page's image budget is used up"
         try:
-            uri = data_uri(load_image(ImageSource(ref=path.name, root=path.parent)))
+            uri = data_uri(load_thumbnail(ImageSource(ref=path.name, root=path.parent), side_pixels=SIDE_PIXELS))
         except ImageError as error:
             return f"cannot be read: {error}"
         self.used_bytes += len(uri)
@@ -49,13 +49,18 @@ class Thumbnails:
 
 def data_uri(picture: Image.Image) -> str:
     """Return the picture, at most `SIDE_PIXELS` on its longest side, as a data URI."""
-    small = picture.copy()
-    small.thumbnail((SIDE_PIXELS, SIDE_PIXELS))
+    if max(picture.size) > SIDE_PIXELS:
+        picture = picture.copy()
+        picture.thumbnail((SIDE_PIXELS, SIDE_PIXELS))
+    return encoded(picture, lossless=max(picture.size) <= SMALL_PIXELS)
+
+
+def encoded(picture: Image.Image, *, lossless: bool) -> str:
+    """Return an RGB picture as it is as a data URI: PNG where `lossless`, JPEG otherwise."""
     buffer = io.BytesIO()
-    if max(picture.size) <= SMALL_PIXELS:
-        small.save(buffer, format="PNG")
-        kind = "png"
+    if lossless:
+        picture.save(buffer, format="PNG")
     else:
-        small.convert("RGB").save(buffer, format="JPEG", quality=80, optimize=True)
-        kind = "jpeg"
+        picture.convert("RGB").save(buffer, format="JPEG", quality=80, optimize=True)
+    kind = "png" if lossless else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

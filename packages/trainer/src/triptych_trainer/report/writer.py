@@ -10,7 +10,7 @@
 import hashlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +153,13 @@ def image_ref(source: ImageSource) -> str:
     return str((Path(source.root or ".") / source.ref).absolute())
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file so that readers see all of it or none: through a temporary name in the same folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as stream:
+            stream.writelines([content] if isinstance(content, bytes) else content)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
