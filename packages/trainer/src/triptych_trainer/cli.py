@@ -11,6 +11,7 @@ __all__ = ["main", "train"]
 COMMANDS = {
     "train": ("triptych_trainer.run", "train on a dataset, or the built-in demo without arguments"),
     "check": ("triptych_data.check", "check dataset files before a run"),
+    "preview": ("triptych_trainer.preview", "show a dataset's prompts as a model gets them, as one page"),
     "eval": ("triptych_trainer.evaluation", "score a model on held-out data, by slices, with intervals"),
     "report": ("triptych_trainer.report", "rebuild the page of a run's rollouts"),
 }

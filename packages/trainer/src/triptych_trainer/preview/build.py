@@ -1,0 +1,128 @@
+"""Build the page: rows are read, their pictures embedded and their JSON written window by window, then let go."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from itertools import chain
+from pathlib import Path
+
+from triptych_trainer.page import filled_page, safe_json
+from triptych_trainer.preview.collecting import Source, collect, with_decode_errors
+from triptych_trainer.preview.counting import TokenCounter
+from triptych_trainer.preview.embedding import Pictures, Started, side_for, windows
+from triptych_trainer.preview.panels import panels_html
+from triptych_trainer.preview.payload import Payload, index_json
+from triptych_trainer.preview.row import PreviewRow
+from triptych_trainer.preview.summary import Summary
+from triptych_trainer.progress import Reporter
+from triptych_trainer.report.writer import write_whole
+
+WINDOW_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """A page that was written, and what it shows."""
+
+    page: Path
+    summary: Summary
+    total: int
+    """Rows in the files."""
+    pictures_left_out: int
+
+
+def build_preview(
+    sources: Sequence[Source],
+    out: Path,
+    *,
+    counter: TokenCounter | None = None,
+    made: Sequence[tuple[str, str]] = (),
+    title: str = "",
+    limit: int = 0,
+    max_bytes: int = 64 << 20,
+    threads: int = 2,
+    reporter: Reporter | None = None,
+) -> Preview:
+    """Write the page.
+
+    Args:
+        sources: of the rows, in order.
+        out: where to write.
+        counter: counts tokens with a model's processor; without one only source sizes are shown.
+        made: how the page was made, as pairs of term and text.
+        title: of the page.
+        limit: look at so many rows; 0 for all.
+        max_bytes: of embedded pictures.
+        threads: that decode pictures.
+        reporter: is told how far it is.
+
+    Raises:
+        DataError: a file fails while it is read; refused rows are shown and do not raise.
+        OSError: the page cannot be written.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    total = sum(len(source.rows) for source in sources)
+    num_rows = min(limit, total) if limit else total
+    found = windows(collect(sources, counter=counter, limit=limit), WINDOW_ROWS)
+    first = next(found, [])
+    summary, payload = Summary(), Payload()
+    sizes = [size for row in first for image in row.images if (size := image.fed or image.size)]
+    side = side_for(sizes, num_images=len(sizes) * num_rows // max(len(first), 1), max_bytes=max_bytes)
+    with (
+        Pictures(max_bytes=max_bytes, side_pixels=side, threads=threads) as pictures,
+        reporter.stage("preview", num_rows) as bar,
+    ):
+        for window in _pictured(chain([first], found), pictures):
+            for row in window:
+                summary.add(row)
+                payload.add(row, pictures)
+            bar.advance(len(window), status=f"{summary.images:,} images, {summary.refused:,} refused")
+        limits = (
+            (None, None) if counter is None else (counter.max_prompt_length, counter.budget.max_prompt_image_tokens)
+        )
+        page = _page(summary, payload, pictures, limits=limits, made=made, title=title, total=total)
+        write_whole(out, page)
+    return Preview(page=out, summary=summary, total=total, pictures_left_out=pictures.left_out)
+
+
+def _pictured(found: Iterable[list[PreviewRow]], pictures: Pictures) -> Iterator[list[PreviewRow]]:
+    """The rows with their pictures embedded; while those of a window are made, the next rows are read."""
+    waiting: tuple[list[PreviewRow], list[Started]] = ([], [])
+    for window in chain(found, [[]]):
+        begun = pictures.start(image for row in window for image in row.images)
+        rows, started = waiting
+        pictures.settle(started)
+        if rows:
+            yield [with_decode_errors(row, pictures.errors) for row in rows]
+        waiting = window, begun
+
+
+def _page(
+    summary: Summary,
+    payload: Payload,
+    pictures: Pictures,
+    *,
+    limits: tuple[int | None, int | None],
+    made: Sequence[tuple[str, str]],
+    title: str,
+    total: int,
+) -> Iterator[bytes]:
+    rows, images = payload.finish(), pictures.finish()
+    facts = summary.facts(total=total, pictures_left_out=pictures.left_out)
+    parts = {
+        "TITLE": escape(title),
+        "FACTS": "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(text)}</dd></div>" for term, text in facts),
+        "MADE": "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(text)}</code></dd>" for term, text in made),
+        "PANELS": panels_html(summary, limits=limits),
+        "INDEX": safe_json(index_json(payload, pictures, limits=limits)),
+        "BLOCKS": chain(_blocks("rows", rows), _blocks("pictures", images)),
+    }
+    assets = resources.files("triptych_trainer.preview") / "assets"
+    # Half of a character that JSON writes as two cannot be encoded: it becomes a question mark.
+    return (piece.encode("utf-8", "replace") for piece in filled_page(assets, "preview", parts=parts, scripts=["card"]))
+
+
+def _blocks(name: str, blocks: Sequence[str]) -> Iterator[str]:
+    for k, block in enumerate(blocks):
+        yield f'<script type="application/json" id="{name}-{k}">{block}</script>\n'

@@ -1,0 +1,150 @@
+"""Every row of the files looked at as a run would; a row that it would refuse is kept with its error."""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from triptych_data import DataError, Example, ImageError
+from triptych_data.header import read_header
+from triptych_data.inspect_row import image_notes
+from triptych_data.read import image_in_example, row_reader
+from triptych_data.rows import Row, Rows, open_rows
+from triptych_data.scan import row_digest
+from triptych_data.show import KINDS
+
+from triptych_trainer.preview.counting import Count, PreviewError, TokenCounter
+from triptych_trainer.preview.row import PreviewImage, PreviewRow
+
+SHRUNK, ENLARGED = "image shrunk", "image enlarged"
+CAPPED = "images gave way to the prompt's cap"
+PUT_FIRST = "no marker, images put first"
+AGAIN = "image stands at several markers"
+REPEATED = "row repeats an earlier one"
+NO_ANSWER = "no reference answer"
+REFUSED = "refused: "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """An opened file and how its rows are read."""
+
+    rows: Rows
+    read: Callable[[Row], Example]
+
+
+def open_sources(files: Sequence[str], *, image_roots: Sequence[Path] = (), data_format: str = "auto") -> list[Source]:
+    """Open the files; `image_roots` has one folder for all of them, one for each, or none.
+
+    Raises:
+        PreviewError: another number of folders, or an unknown format.
+        DataError: a file that cannot be read as rows.
+    """
+    if len(image_roots) not in (0, 1, len(files)):
+        raise PreviewError(
+            f"--image_root expects one folder, or one for each of the {len(files)} files; got {len(image_roots)}"
+        )
+    for root in image_roots:
+        if not root.is_dir():
+            raise PreviewError(f"--image_root {root}: no such folder (looked from {Path.cwd()})")
+    roots: Sequence[Path | None] = list(image_roots) or [None]
+    roots = roots if len(roots) == len(files) else [roots[0]] * len(files)
+    return [
+        Source(rows=open_rows(file), read=row_reader(root=root, format=data_format))
+        for file, root in zip(files, roots, strict=True)
+    ]
+
+
+def collect(sources: Sequence[Source], *, counter: TokenCounter | None = None, limit: int = 0) -> Iterator[PreviewRow]:
+    """Yield the rows of all sources in order, at most `limit` of them (0: all)."""
+    first: dict[int, str] = {}
+    places = ((source, index) for source in sources for index in range(len(source.rows)))
+    for number, (source, index) in enumerate(places):
+        if limit and number >= limit:
+            return
+        try:
+            row = source.rows.row(index)
+        except DataError as error:
+            yield PreviewRow(source=error.source, id=error.id or "", refused=error)
+            continue
+        yield _looked_at(row, source.read, counter, first)
+
+
+def _looked_at(
+    row: Row, read: Callable[[Row], Example], counter: TokenCounter | None, first: dict[int, str]
+) -> PreviewRow:
+    try:
+        example = read(row)
+    except DataError as error:
+        return PreviewRow(source=row.source, id=error.id or "", values=row.values, refused=error)
+    images, refused = _images(example)
+    count = None
+    if counter is not None and refused is None:
+        try:
+            count = counter(example, [image.size for image in images if image.size])
+            images = [_counted(image, k, count, counter) for k, image in enumerate(images)]
+            refused = count.refused
+        except DataError as error:
+            refused = error
+    earlier = first.setdefault(row_digest(example), example.source)
+    repeated = earlier != example.source
+    return PreviewRow(
+        source=example.source,
+        id="" if example.id == example.source else example.id,
+        example=example,
+        images=tuple(images),
+        tokens=None if count is None else (count.image_tokens, count.tokens),
+        refused=refused,
+        notes=(*_notes(example, count), *([REPEATED] if repeated else [])),
+        repeats=earlier if repeated else None,
+    )
+
+
+def _images(example: Example) -> tuple[list[PreviewImage], DataError | None]:
+    """The images by their headers, and the error of the first that cannot be used."""
+    images: list[PreviewImage] = []
+    refused: DataError | None = None
+    for number, source in enumerate(example.images, start=1):
+        try:
+            header = read_header(source)
+            images.append(PreviewImage(source=source, header=header, notes=tuple(image_notes(header))))
+        except ImageError as error:
+            images.append(PreviewImage(source=source, error=error))
+            refused = refused or image_in_example(error, example, source, number)
+    return images, refused
+
+
+def _counted(image: PreviewImage, k: int, count: Count, counter: TokenCounter) -> PreviewImage:
+    assert image.size is not None
+    change = {"shrunk": (SHRUNK,), "enlarged": (ENLARGED,), None: ()}[counter.change(image.size, count.fed[k])]
+    return replace(image, fed=count.fed[k], tokens=count.per_image[k], notes=(*change, *image.notes))
+
+
+def _notes(example: Example, count: Count | None) -> Iterator[str]:
+    if count is not None and count.capped:
+        yield CAPPED
+    markers = example.prompt.prompt.markers
+    # A marker that stands in no text and is no part was put there because the prompt had none.
+    if markers and all(marker.structured is None and marker.end == 0 for marker in markers):
+        yield PUT_FIRST
+    if len(markers) > len(example.images):
+        yield AGAIN
+    if example.answer is None:
+        yield NO_ANSWER
+
+
+def with_decode_errors(row: PreviewRow, errors: Mapping[Hashable, ImageError]) -> PreviewRow:
+    """The row with the images marked that do not decode, refused for the first of them as `check --decode` does."""
+    if row.example is None or not any(image.source.key in errors for image in row.images):
+        return row
+    images = tuple(replace(image, error=image.error or errors.get(image.source.key)) for image in row.images)
+    number, broken = next((k, image) for k, image in enumerate(images, start=1) if image.error)
+    assert broken.error is not None
+    refused = row.refused or image_in_example(broken.error, row.example, broken.source, number)
+    return replace(row, images=images, refused=refused)
+
+
+def problems_of(row: PreviewRow) -> list[str]:
+    """Every problem of a row by its name, each once; that of a refused row first."""
+    found = [REFUSED + KINDS.get(row.refused.kind, row.refused.kind)] if row.refused else []
+    found += [note for image in row.images for note in image.notes]
+    return list(dict.fromkeys([*found, *row.notes]))

@@ -1,0 +1,114 @@
+"""Rows as a run sees them: refusals in the words of `triptych check`, tokens and sizes those of the preparer."""
+
+import json
+
+import pytest
+from triptych_data import Budget, ImageLoader, read_examples
+from triptych_data.check import main as check
+from triptych_trainer.loading import load_processor
+from triptych_trainer.prepare import PromptPreparer
+from triptych_trainer.preview.collecting import collect, open_sources, problems_of
+from triptych_trainer.preview.counting import PreviewError, load_counter
+
+GOOD = ("screens", "first", "twice", "hostile", "large", "screens-again", "open", "tiny")
+LIMITS = [{}, {"max_pixels": 28 * 28 * 4}, {"min_pixels": 56 * 56}, {"max_prompt_image_tokens": 10}]
+
+
+def rows_of(path, *, model=None, **limits):
+    counter = None if model is None else load_counter(str(model), **limits)
+    return {row.id or row.source: row for row in collect(open_sources([str(path)]), counter=counter)}
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=str)
+def test_tokens_and_sizes_are_those_of_a_run(data, model_dir, limits):
+    rows = rows_of(data, model=model_dir, **limits)
+    pixels = {name: value for name, value in limits.items() if name.endswith("_pixels")}
+    cap = Budget(max_prompt_image_tokens=limits.get("max_prompt_image_tokens"))
+    examples = read_examples(data, on_bad="skip", max_bad=100)
+    processor = load_processor(str(model_dir), **pixels)
+    compared = []
+    with ImageLoader(threads=1) as loader:
+        prepare = PromptPreparer(processor, loader=loader, budget=cap)
+        for example in examples:
+            if example.id not in GOOD:
+                continue
+            prepared, row = prepare(example), rows[example.id]
+            image_tokens = [sum(length for _, length in span.runs) for span in prepared.spans]
+            assert row.tokens == (sum(image_tokens), len(prepared.ids)), example.id
+            assert tuple(image.fed for image in row.images) == prepared.fed_sizes
+            for span, tokens in zip(prepared.spans, image_tokens, strict=True):
+                assert row.images[span.image].tokens == tokens
+            compared.append(example.id)
+    assert sorted(compared) == sorted(GOOD)
+
+
+def test_refused_rows_have_the_words_of_check(data, model_dir, tmp_path, previewed):
+    rows = rows_of(data, model=model_dir, max_prompt_length=60)
+    report = tmp_path / "check.json"
+    assert check([str(data), "--model", str(model_dir), "--max_prompt_tokens", "60", "--json", str(report)]) == 1
+    expected = [
+        f"{entry['source']}{'' if entry['id'] is None else ' (id ' + entry['id'] + ')'}: "
+        f"{entry['reason']}; {entry['remedy']}"
+        for entry in json.loads(report.read_text())["refused_rows"]
+    ]
+    assert [str(row.refused) for row in rows.values() if row.refused] == expected
+    kinds = {row.id: row.refused.kind for row in rows.values() if row.refused}
+    assert kinds["missing"] == "missing"
+    assert kinds["count"] == "markers"
+    assert kinds["escape"] == "escape"
+    assert kinds["large"] == "budget"
+
+
+def test_a_refused_row_keeps_what_could_be_read(data, model_dir):
+    rows = rows_of(data, model=model_dir, max_prompt_length=60)
+    assert rows["missing"].example.prompt.pieces() == [["One ", 0, " two ", 1, " ."]]
+    assert [image.size for image in rows["missing"].images] == [(56, 112), None]
+    assert rows["missing"].images[1].error.kind == "missing"
+    assert rows["missing"].tokens is None
+    assert rows["large"].tokens[1] > 60, "over the limit, and counted"
+    assert rows["shape"].values["text"] == "no known columns"
+    broken = rows[f"{data}:6"]
+    assert (broken.values, broken.example, broken.refused.kind) == (None, None, "json")
+
+
+def test_problems_by_name(data, model_dir):
+    found = {name: problems_of(row) for name, row in rows_of(data, model=model_dir, min_pixels=56 * 56).items()}
+    small = "smaller than 28 pixels on a side"
+    assert found["screens"] == []
+    assert found["first"] == ["no marker, images put first"]
+    assert found["twice"] == ["image stands at several markers"]
+    assert found["missing"] == ["refused: missing images"]
+    assert found["large"] == ["image shrunk"]
+    assert found["tiny"] == ["image enlarged", small]
+    assert found["screens-again"] == ["row repeats an earlier one"]
+    assert found["open"] == ["no reference answer"]
+    capped = rows_of(data, model=model_dir, max_prompt_image_tokens=10)
+    assert problems_of(capped["screens"]) == ["image shrunk", "images gave way to the prompt's cap"]
+
+
+def test_a_repeated_row_names_the_first(data):
+    assert rows_of(data)["screens-again"].repeats == f"{data}:1"
+
+
+def test_without_a_model_there_are_source_sizes_and_no_tokens(data):
+    rows = rows_of(data)
+    assert [image.size for image in rows["screens"].images] == [(56, 112), (112, 56)]
+    assert all(row.tokens is None for row in rows.values())
+    assert all(image.fed is None and image.tokens is None for row in rows.values() for image in row.images)
+    assert not {"image shrunk", "image enlarged"} & {name for row in rows.values() for name in problems_of(row)}
+
+
+def test_several_files_and_a_limit(data, tmp_path):
+    more = tmp_path / "more.jsonl"
+    more.write_text(data.read_text().splitlines()[1] + "\n")
+    sources = open_sources([str(more), str(data)], image_roots=[data.parent])
+    rows = list(collect(sources, limit=3))
+    assert [row.source for row in rows] == [f"{more}:1", f"{data}:1", f"{data}:2"]
+    assert rows[2].repeats == f"{more}:1"
+
+
+def test_folders_and_files_must_agree_in_number(data, tmp_path):
+    with pytest.raises(PreviewError, match="one for each of the 3 files; got 2"):
+        open_sources([str(data)] * 3, image_roots=[tmp_path] * 2)
+    with pytest.raises(PreviewError, match="no such folder"):
+        open_sources([str(data)], image_roots=[tmp_path / "nowhere"])
