@@ -3,12 +3,15 @@
 import json
 
 import pytest
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.llava.processing_llava import LlavaProcessor
 from triptych_data import Budget, ImageLoader, read_examples
 from triptych_data.check import main as check
+from triptych_trainer.demo import build_tokenizer
 from triptych_trainer.loading import load_processor
 from triptych_trainer.prepare import PromptPreparer
 from triptych_trainer.preview.collecting import collect, open_sources, problems_of
-from triptych_trainer.preview.counting import PreviewError, load_counter
+from triptych_trainer.preview.counting import PreviewError, TokenCounter, load_counter
 
 GOOD = ("screens", "first", "twice", "hostile", "large", "screens-again", "open", "tiny")
 LIMITS = [{}, {"max_pixels": 28 * 28 * 4}, {"min_pixels": 56 * 56}, {"max_prompt_image_tokens": 10}]
@@ -40,6 +43,24 @@ def test_tokens_and_sizes_are_those_of_a_run(data, model_dir, limits):
                 assert row.images[span.image].tokens == tokens
             compared.append(example.id)
     assert sorted(compared) == sorted(GOOD)
+
+
+def test_a_processor_with_a_rule_of_its_own_is_asked_for_tokens_and_claims_no_sizes(data):
+    images = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    processor = LlavaProcessor(
+        images,
+        build_tokenizer(),
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<|image_pad|>",
+    )
+    rows = {row.id: row for row in collect(open_sources([str(data)]), counter=TokenCounter(processor))}
+    with ImageLoader(threads=1) as loader:
+        prepared = PromptPreparer(processor, loader=loader)(rows["twice"].example)
+    assert rows["twice"].tokens == (8, len(prepared.ids))
+    assert [(image.fed, image.tokens) for image in rows["screens"].images] == [(None, 4), (None, 4)]
+    assert problems_of(rows["large"]) == []
 
 
 def test_refused_rows_have_the_words_of_check(data, model_dir, tmp_path, previewed):

@@ -26,7 +26,7 @@ class Count:
     """Over all markers: an image that stands twice counts twice."""
     per_image: tuple[int, ...]
     fed: tuple[Size | None, ...]
-    """(height, width) in pixels; None where the processor tiles or crops, which headers do not tell."""
+    """(height, width) in pixels; None where the processor resizes or tiles by a rule of its own."""
     capped: bool = False
     """Whether the cap for all images of the prompt made some of them smaller."""
     refused: DataError | None = None
@@ -60,7 +60,7 @@ class TokenCounter:
 
         try:
             planned = planned_sizes(example, sizes, vision=lambda: self.vision, budget=self.budget)
-            free = self.vision.plan(sizes, images=example.images)
+            free = None if self.vision.factor is None else self.vision.plan(sizes, images=example.images)
             tokenized = tokenize(
                 example.prompt,
                 self.processor,
@@ -70,14 +70,16 @@ class TokenCounter:
         except (ImageError, MarkerError) as error:
             raise uncounted(error, example) from error
         per_image = _per_image(tokenized, len(sizes))
-        fed: Sequence[Size | None] = free.sizes if free.tokens == per_image else [None] * len(sizes)
+        fed: Sequence[Size | None] = planned or [None] * len(sizes)
+        if planned is None and free is not None and free.tokens == per_image:
+            fed = free.sizes
         image_tokens = sum(span.num_features for span in tokenized.spans)
         return Count(
             tokens=tokenized.num_tokens,
             image_tokens=image_tokens,
             per_image=per_image,
-            fed=tuple(planned or fed),
-            capped=planned is not None and planned != free.sizes,
+            fed=tuple(fed),
+            capped=planned is not None and free is not None and planned != free.sizes,
             refused=self._too_long(example, tokenized.num_tokens, image_tokens),
         )
 

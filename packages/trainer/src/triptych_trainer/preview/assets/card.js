@@ -35,7 +35,7 @@ const card = (() => {
     }
     if (annotation) caption.append(element("span", "line", "“" + annotation + "”"));
     if (image.fed && image.size && image.fed.join() !== image.size.join()) caption.append(element("span", "line", "from " + times(image.size)));
-    else if (!image.fed && image.tokens !== undefined) caption.append(element("span", "line", "as decoded; the processor tiles or crops it"));
+    else if (!image.fed && image.tokens !== undefined) caption.append(element("span", "line", "as decoded; the processor has a rule of its own"));
     for (const note of image.notes || []) caption.append(element("span", "line note", note));
     caption.title = image.file;
     figure.append(caption);
