@@ -98,6 +98,20 @@ def test_a_processor_of_no_known_family_counts_with_its_own_method(qwen: Any) ->
     assert tokenize(three(), Unknown(), image_sizes=SIZES).ids == tokenize(three(), qwen, image_sizes=SIZES).ids
 
 
+def test_what_the_template_refuses_is_a_refused_row(qwen: Any) -> None:
+    template = (
+        "{% if messages[0]['role'] != 'user' %}{{ raise_exception('Roles must\\nalternate') }}{% endif %}<|image_pad|>"
+    )
+    messages = [{"role": "assistant", "content": "<image>"}]
+    bound = bind(parse(messages, source="a.jsonl", line=7), 1)
+    with pytest.raises(MarkerError) as caught:
+        tokenize(bound, qwen, image_sizes=SIZES[:1], chat_template=template)
+    assert caught.value.summary == (
+        "a.jsonl:7: the chat template refuses the messages, Roles must alternate; "
+        "correct the roles and their order, or pass a chat_template that takes them"
+    )
+
+
 def test_a_batch_equals_a_loop(family: SimpleNamespace) -> None:
     texts = ["no image", "A <image> b <image><image>", "<image> <|im_end|> <image>", "", "<image>🙂"]
     bounds = [bind(parse(text), parse(text).num_markers) for text in texts]

@@ -80,6 +80,19 @@ def test_refused_rows_have_the_words_of_check(data, model_dir, tmp_path, preview
     assert kinds["large"] == "budget"
 
 
+def test_a_row_that_the_chat_template_refuses_is_one_refused_row(data, model_dir):
+    counter = load_counter(str(model_dir))
+    counter.processor.chat_template = (
+        "{% if 'and again' in messages | string %}{{ raise_exception('not again') }}{% endif %}"
+        + counter.processor.tokenizer.chat_template
+    )
+    rows = {row.id: row for row in collect(open_sources([str(data)]), counter=counter)}
+    assert str(rows["twice"].refused).startswith(
+        f"{data}:3 (id twice): the chat template refuses the messages, not again; correct the roles"
+    )
+    assert rows["screens"].tokens
+
+
 def test_a_refused_row_keeps_what_could_be_read(data, model_dir):
     rows = rows_of(data, model=model_dir, max_prompt_length=60)
     assert rows["missing"].example.prompt.pieces() == [["One ", 0, " two ", 1, " ."]]

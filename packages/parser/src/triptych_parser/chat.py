@@ -48,15 +48,16 @@ def render_chat(
 ) -> Chat:
     """Write the messages through `renderer.apply_chat_template` and cut the result at the image tokens.
 
-    Raises MarkerError when the template does not write every image, moves one, or user text is refused.
+    Raises MarkerError when the template refuses the messages, does not write every image or moves one, or user text
+    is refused.
     """
     messages, guard = guard_messages(bound, bound.messages(), specials, on_special)
     if family is None or not bound.prompt.num_markers:
-        rendered = renderer.apply_chat_template(messages, tokenize=False, **options)
+        rendered = _rendered(bound, messages, renderer=renderer, options=options)
         return Chat(messages=messages, parts=(rendered,), guard=guard)
     if placement == "inline":
         messages = _inline(messages, family)
-    parts = tuple(renderer.apply_chat_template(messages, tokenize=False, **options).split(family.template_token))
+    parts = tuple(_rendered(bound, messages, renderer=renderer, options=options).split(family.template_token))
     if len(parts) - 1 != bound.prompt.num_markers:
         raise _place(bound).error(
             f"the chat template does not write {family.template_token} once for every image",
@@ -67,6 +68,19 @@ def render_chat(
     if placement == "exact":
         probe(bound, messages, renderer=renderer, family=family, options=options)
     return Chat(messages=messages, parts=parts, guard=guard)
+
+
+def _rendered(bound: BoundPrompt, messages: Messages, *, renderer: Any, options: Mapping[str, Any]) -> str:
+    try:
+        text: str = renderer.apply_chat_template(messages, tokenize=False, **options)
+    except Exception as error:
+        if not type(error).__module__.startswith("jinja2"):  # a template's own `raise_exception` is one of Jinja's
+            raise
+        raise _place(bound).error(
+            f"the chat template refuses the messages, {' '.join(str(error).split())}",
+            remedy="correct the roles and their order, or pass a chat_template that takes them",
+        ) from error
+    return text
 
 
 def probe(
@@ -90,7 +104,7 @@ def probe(
                 if part["type"] == "text":
                     expected[-1] = part["text"] = f"{_PROBE_OPEN}{len(expected)}{_PROBE_CLOSE}"
         numbered.append(copy)
-    rendered = renderer.apply_chat_template(numbered, tokenize=False, **options)
+    rendered = _rendered(bound, numbered, renderer=renderer, options=options)
     pattern = f"({_PROBE_OPEN}\\d+{_PROBE_CLOSE}|{re.escape(image)})"
     split = re.split(pattern, rendered)
     if split[1::2] != expected:
