@@ -50,11 +50,12 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
     """Open a page from the disk; afterwards nothing may have gone wrong or been asked for."""
     contexts, troubles, requests, opened = [], [], [], []
 
-    def open_one(path: Path, *, fragment: str = "", **options: Any) -> Any:
+    def open_one(path: Path, *, fragment: str = "", before: str = "", **options: Any) -> Any:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
+        page.add_init_script(before)
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))

@@ -45,6 +45,16 @@ def test_tokens_and_sizes_are_those_of_a_run(data, model_dir, limits):
     assert sorted(compared) == sorted(GOOD)
 
 
+def test_a_prompt_is_written_as_its_tokens_read(data, model_dir):
+    counter = load_counter(str(model_dir))
+    example = next(collect(open_sources([str(data)]))).example
+    text = counter.written(example, [(56, 112), (112, 56)])
+    image = "<|vision_start|><|image_pad|> (x 8)<|vision_end|>"
+    said = f"Before: {image}\nAfter: after the tap: {image}\nWhat changed?"
+    messages = [{"role": "user", "content": [{"type": "text", "text": said}]}]
+    assert text == counter.processor.apply_chat_template(messages, add_generation_prompt=True)
+
+
 def test_a_processor_with_a_rule_of_its_own_is_asked_for_tokens_and_claims_no_sizes(data):
     images = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
     processor = LlavaProcessor(

@@ -254,6 +254,16 @@ def test_without_a_model_no_tokens_are_claimed(open_page, previewed, data):
     assert "token" not in page.locator("main").inner_text().replace("most tokens", "")
 
 
+def test_it_searches_where_browsers_have_no_idle_callback(open_page, many):
+    page = open_page(many, before="delete window.requestIdleCallback")
+    find(page, "answer r17")
+    assert shown(page) == ["r17"]
+    find(page, "")
+    page.wait_for_timeout(100)
+    find(page, "answer r39")
+    assert shown(page) == ["r39"]
+
+
 def test_a_narrow_window_does_not_scroll_sideways(opened):
     page = opened(viewport={"width": 390, "height": 800}, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -78,9 +78,10 @@ def build_preview(
                 summary.add(row)
                 payload.add(row, pictures)
             bar.advance(len(window), status=f"{summary.images:,} images, {summary.refused:,} refused")
-        limits = (
-            (None, None) if counter is None else (counter.max_prompt_length, counter.budget.max_prompt_image_tokens)
-        )
+        limits: tuple[int | None, int | None] = (None, None)
+        if counter is not None:
+            limits = counter.max_prompt_length, counter.budget.max_prompt_image_tokens
+            made = [*made, *_written(first, counter)]
         page = _page(summary, payload, pictures, limits=limits, made=made, title=title, total=total)
         write_whole(out, page)
     return Preview(page=out, summary=summary, total=total, pictures_left_out=pictures.left_out)
@@ -96,6 +97,15 @@ def _pictured(found: Iterable[list[PreviewRow]], pictures: Pictures) -> Iterator
         if rows:
             yield [with_decode_errors(row, pictures.errors) for row in rows]
         waiting = window, begun
+
+
+def _written(rows: Iterable[PreviewRow], counter: TokenCounter) -> Iterator[tuple[str, str]]:
+    """The first prompt that could be counted, as its tokens read, with what the chat template puts around it."""
+    for row in rows:
+        if row.example is not None and row.tokens is not None:
+            sizes = [size for image in row.images if (size := image.fed or image.size)]
+            yield f"tokens of {row.source.rpartition('/')[2]}", counter.written(row.example, sizes)
+            return
 
 
 def _page(

@@ -20,7 +20,7 @@ NEED_MODEL = ("min_pixels", "max_pixels", "max_prompt_image_tokens", "max_prompt
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when every row passes, 1 when a run would refuse some, 2 without a page and one line why."""
-    options = _parser().parse_args(argv)
+    options = options_parser().parse_args(argv)
     reporter = Reporter(quiet=options.quiet)
     try:
         preview = _build(options, reporter)
@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if preview.summary.refused else 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def options_parser() -> argparse.ArgumentParser:
+    """What the command takes."""
     parser = argparse.ArgumentParser(
         prog="triptych preview",
         description="Write one self-contained page that shows a dataset's prompts as a model gets them.",

@@ -61,12 +61,7 @@ class TokenCounter:
         try:
             planned = planned_sizes(example, sizes, vision=lambda: self.vision, budget=self.budget)
             free = None if self.vision.factor is None else self.vision.plan(sizes, images=example.images)
-            tokenized = tokenize(
-                example.prompt,
-                self.processor,
-                image_sizes=planned or sizes,
-                placement=self.chat_template_images,
-            )
+            tokenized = self._tokenized(example, planned or sizes)
         except (ImageError, MarkerError) as error:
             raise uncounted(error, example) from error
         per_image = _per_image(tokenized, len(sizes))
@@ -82,6 +77,22 @@ class TokenCounter:
             capped=planned is not None and free is not None and planned != free.sizes,
             refused=self._too_long(example, tokenized.num_tokens, image_tokens),
         )
+
+    def written(self, example: Example, sizes: Sequence[Size]) -> str:
+        """The whole prompt as its tokens read, chat template included, with the tokens of each image counted.
+
+        `sizes` are those that the images are fed at, or as decoded where that is not known.
+        """
+        tokenized, tokenizer = self._tokenized(example, sizes), self.processor.tokenizer
+        pieces, done = [], 0
+        for start, length in (run for span in tokenized.spans for run in span.runs):
+            pieces += [tokenizer.decode(tokenized.ids[done:start]), tokenizer.decode(tokenized.ids[start : start + 1])]
+            pieces.append(f" (x {length})" if length > 1 else "")
+            done = start + length
+        return "".join([*pieces, tokenizer.decode(tokenized.ids[done:])])
+
+    def _tokenized(self, example: Example, sizes: Sequence[Size]) -> TokenizedPrompt:
+        return tokenize(example.prompt, self.processor, image_sizes=sizes, placement=self.chat_template_images)
 
     def _too_long(self, example: Example, tokens: int, image_tokens: int) -> DataError | None:
         limit = self.max_prompt_length

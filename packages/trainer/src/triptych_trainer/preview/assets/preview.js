@@ -40,12 +40,17 @@
     const further = row.turns ? [plain(row.answer)] : row.values.map((pair) => plain(pair[1]));
     return [row.id, row.source, ...said, ...further].join("\n").toLowerCase();
   }
+  // Safari has no requestIdleCallback: there one block is read at a time.
+  const whenIdle = window.requestIdleCallback || ((work) => {
+    let turns = 1;
+    setTimeout(() => work({ timeRemaining: () => (turns-- > 0 ? 8 : 0) }), 20);
+  });
   function readTexts(deadline) {
     while (textBlocks < index.rowStarts.length && (!deadline || deadline.timeRemaining() > 4)) {
       for (const row of block("rows", textBlocks)) texts.push(searchable(row));
       textBlocks += 1;
     }
-    if (deadline && textBlocks < index.rowStarts.length) requestIdleCallback(readTexts);
+    if (deadline && textBlocks < index.rowStarts.length) whenIdle(readTexts);
   }
 
   // ---- filter and order
@@ -228,7 +233,7 @@
     document.addEventListener("keydown", pressed);
     addEventListener("hashchange", read);
     read();
-    requestIdleCallback(readTexts);
+    whenIdle(readTexts);
   }
   start();
 })();
