@@ -45,7 +45,6 @@ ROWS: list[Any] = [
     row("tiny", "Read <image> .", ["tiny.png"]),
     row("escape", "Read <image> .", ["../secret.png"]),
 ]
-GOOD = ("screens", "first", "twice", "hostile", "large", "screens-again", "open", "tiny")
 
 
 @pytest.fixture(scope="session")

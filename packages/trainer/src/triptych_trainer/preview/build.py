@@ -10,7 +10,7 @@ from pathlib import Path
 from triptych_trainer.page import filled_page, safe_json
 from triptych_trainer.preview.collecting import Source, collect, with_decode_errors
 from triptych_trainer.preview.counting import TokenCounter
-from triptych_trainer.preview.embedding import Pictures, Started, side_for, windows
+from triptych_trainer.preview.embedding import Pictures, Started, side_for
 from triptych_trainer.preview.panels import panels_html
 from triptych_trainer.preview.payload import Payload, index_json
 from triptych_trainer.preview.row import PreviewRow
@@ -64,7 +64,7 @@ def build_preview(
     reporter = reporter or Reporter(quiet=True)
     total = sum(len(source.rows) for source in sources)
     num_rows = min(limit, total) if limit else total
-    found = windows(collect(sources, counter=counter, limit=limit), WINDOW_ROWS)
+    found = _windows(collect(sources, counter=counter, limit=limit))
     first = next(found, [])
     summary, payload = Summary(), Payload()
     sizes = [size for row in first for image in row.images if (size := image.fed or image.size)]
@@ -85,6 +85,17 @@ def build_preview(
         page = _page(summary, payload, pictures, limits=limits, made=made, title=title, total=total)
         write_whole(out, page)
     return Preview(page=out, summary=summary, total=total, pictures_left_out=pictures.left_out)
+
+
+def _windows(rows: Iterable[PreviewRow]) -> Iterator[list[PreviewRow]]:
+    window: list[PreviewRow] = []
+    for row in rows:
+        window.append(row)
+        if len(window) == WINDOW_ROWS:
+            yield window
+            window = []
+    if window:
+        yield window
 
 
 def _pictured(found: Iterable[list[PreviewRow]], pictures: Pictures) -> Iterator[list[PreviewRow]]:

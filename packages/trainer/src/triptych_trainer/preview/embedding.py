@@ -1,8 +1,7 @@
 """The pictures of the page: decoded in threads, each once, no larger than shown, within a budget of bytes."""
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 from triptych_data import ImageError, load_thumbnail
 
@@ -111,15 +110,3 @@ def _guessed_bytes(size: Size, side: int) -> float:
     scale = min(1.0, side / max(size))
     height, width = size[0] * scale, size[1] * scale
     return height * width * (0.25 + 20 / max(height, width))
-
-
-def windows(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """The items in lists of `size`, the last one shorter."""
-    window: list[Any] = []
-    for item in items:
-        window.append(item)
-        if len(window) == size:
-            yield window
-            window = []
-    if window:
-        yield window
