@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize as theirs
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 from triptych_data import Budget, ImageError, ImageSource, VisionSpec
 from triptych_data.budget import common_cap, fit_sizes, smart_resize
 
@@ -137,3 +138,22 @@ def test_a_processor_with_tiles_is_asked_for_its_counts():
     assert spec.factor is None
     with pytest.raises(ValueError, match="expected a processor that resizes freely"):
         spec.plan([(10, 10)], budget=Budget(max_pixels=100))
+
+
+def test_rows_of_tiles_count_against_a_prompts_limit():
+    """SmolVLM's processor has no method that says how many tokens an image takes; the parser knows its tiles."""
+    images = SmolVLMImageProcessorPil(size={"longest_edge": 112}, max_image_size={"longest_edge": 28})
+    parts = {
+        "image_token": "<image>",
+        "fake_image_token": "<fake>",
+        "global_image_token": "<global>",
+        "image_seq_len": 3,
+    }
+    smolvlm = type("SmolVLMProcessor", (), {**parts, "image_processor": images})()
+    vision = VisionSpec.from_processor(smolvlm)
+    plan = vision.plan([(112, 56), (28, 28)], budget=Budget(max_prompt_image_tokens=200))
+    assert plan.tokens[0] == 3 * (4 * 2 + 1)
+    assert plan.sizes == (None, None)
+    total = sum(plan.tokens)
+    with pytest.raises(ImageError, match=f"at most {total - 1} image tokens in the prompt, got {total}"):
+        vision.plan([(112, 56), (28, 28)], budget=Budget(max_prompt_image_tokens=total - 1))
