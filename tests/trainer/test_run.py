@@ -122,6 +122,7 @@ def test_bad_data_stops_before_training_with_one_line(options, tmp_path, capsys,
     ("arguments", "expected"),
     [
         (["--data", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
+        (["--data", "DATA", "--max_prompt_tokens", "5"], "at most 5 are allowed; raise --max_prompt_tokens"),
         (["--data", "DATA", "--reward", "acuracy"], "did you mean 'accuracy'"),
         (["--data", "DATA", "--model_name_or_path", "./nowhere"], "--model_name_or_path ./nowhere: no such folder"),
         (["--data", "DATA", "--config", "nowhere.yaml"], "nowhere.yaml: no such file"),

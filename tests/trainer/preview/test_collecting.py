@@ -74,7 +74,7 @@ def test_a_processor_with_a_rule_of_its_own_is_asked_for_tokens_and_claims_no_si
 
 
 def test_refused_rows_have_the_words_of_check(data, model_dir, tmp_path, previewed):
-    rows = rows_of(data, model=model_dir, max_prompt_length=60)
+    rows = rows_of(data, model=model_dir, max_prompt_tokens=60)
     report = tmp_path / "check.json"
     assert check([str(data), "--model", str(model_dir), "--max_prompt_tokens", "60", "--json", str(report)]) == 1
     expected = [
@@ -104,7 +104,7 @@ def test_a_row_that_the_chat_template_refuses_is_one_refused_row(data, model_dir
 
 
 def test_a_refused_row_keeps_what_could_be_read(data, model_dir):
-    rows = rows_of(data, model=model_dir, max_prompt_length=60)
+    rows = rows_of(data, model=model_dir, max_prompt_tokens=60)
     assert rows["missing"].example.prompt.pieces() == [["One ", 0, " two ", 1, " ."]]
     assert [image.size for image in rows["missing"].images] == [(56, 112), None]
     assert rows["missing"].images[1].error.kind == "missing"

@@ -32,7 +32,7 @@ def colour(pictures, number):
 
 @pytest.fixture(scope="module")
 def page(data, previewed):
-    return previewed(data, max_prompt_length=60).read_text(encoding="utf-8")
+    return previewed(data, max_prompt_tokens=60).read_text(encoding="utf-8")
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(page):

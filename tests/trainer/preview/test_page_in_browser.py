@@ -9,7 +9,7 @@ from PIL import Image
 
 @pytest.fixture(scope="module")
 def page_path(data, previewed):
-    return previewed(data, max_prompt_length=60)
+    return previewed(data, max_prompt_tokens=60)
 
 
 @pytest.fixture(scope="module")

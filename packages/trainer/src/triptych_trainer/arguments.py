@@ -50,6 +50,10 @@ class RunArguments:
         default=None,
         metadata={"help": "Most tokens that all images of a prompt take together; larger ones give way first."},
     )
+    max_prompt_tokens: int | None = field(
+        default=None,
+        metadata={"help": "A prompt of more tokens, images included, is an error that names its row; none is cut."},
+    )
     group_sharing: str = field(
         default="auto",
         metadata={"help": "auto: each prompt is forwarded once for its completions; off: the plain replicated pass."},

@@ -118,7 +118,7 @@ class PromptPreparer:
             raise PromptTooLongError(
                 f"{example.source}: example {example.id} needs {len(ids)} tokens ({image_tokens} of them for its "
                 f"{len(tokenized.spans)} images), at most {self.max_prompt_tokens} are allowed; raise "
-                "--max_prompt_length, lower --max_pixels, or drop the row"
+                "--max_prompt_tokens, lower --max_pixels, or drop the row (triptych check --max_prompt_tokens --fix)"
             )
         inputs = self.family.preprocess(process, images) if images else ()
         self.preprocessed += len(images)

@@ -70,6 +70,7 @@ def train_model(
             family=family_of(model),
             budget=Budget(max_prompt_image_tokens=config.run.max_prompt_image_tokens),
             keep=2 * max(config.grpo.generation_batch_size, config.grpo.per_device_eval_batch_size),
+            max_prompt_tokens=config.run.max_prompt_tokens,
             chat_template_kwargs=config.grpo.chat_template_kwargs,
             chat_template_images=config.run.chat_template_images,  # type: ignore[arg-type]
         )

@@ -80,7 +80,7 @@ def build_preview(
             bar.advance(len(window), status=f"{summary.images:,} images, {summary.refused:,} refused")
         limits: tuple[int | None, int | None] = (None, None)
         if counter is not None:
-            limits = counter.max_prompt_length, counter.budget.max_prompt_image_tokens
+            limits = counter.max_prompt_tokens, counter.budget.max_prompt_image_tokens
             made = [*made, *_written(first, counter)]
         page = _page(summary, payload, pictures, limits=limits, made=made, title=title, total=total)
         write_whole(out, page)

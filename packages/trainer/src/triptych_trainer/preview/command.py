@@ -15,7 +15,7 @@ from triptych_trainer.preview.collecting import open_sources
 from triptych_trainer.preview.counting import PreviewError, TokenCounter, load_counter
 from triptych_trainer.progress import Reporter
 
-NEED_MODEL = ("min_pixels", "max_pixels", "max_prompt_image_tokens", "max_prompt_length")
+NEED_MODEL = ("min_pixels", "max_pixels", "max_prompt_image_tokens", "max_prompt_tokens")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +53,7 @@ def options_parser() -> argparse.ArgumentParser:
     add("--min_pixels", type=int, metavar="N", help="fewest pixels an image is resized to (needs --model)")
     add("--max_pixels", type=int, metavar="N", help="most pixels an image is resized to (needs --model)")
     add("--max_prompt_image_tokens", type=int, metavar="N", help="for all images of a prompt together (needs --model)")
-    add("--max_prompt_length", type=int, metavar="N", help="refuse prompts of more tokens (needs --model)")
+    add("--max_prompt_tokens", type=int, metavar="N", help="refuse prompts of more tokens (needs --model)")
     add(
         "--chat_template_images",
         default="exact",

@@ -41,13 +41,13 @@ class TokenCounter:
         processor: Any,
         *,
         max_prompt_image_tokens: int | None = None,
-        max_prompt_length: int | None = None,
+        max_prompt_tokens: int | None = None,
         chat_template_images: Placement = "exact",
     ) -> None:
         self.processor = processor
         self.vision = VisionSpec.from_processor(processor)
         self.budget = Budget(max_prompt_image_tokens=max_prompt_image_tokens)
-        self.max_prompt_length = max_prompt_length
+        self.max_prompt_tokens = max_prompt_tokens
         self.chat_template_images = chat_template_images
 
     def __call__(self, example: Example, sizes: Sequence[Size]) -> Count:
@@ -95,7 +95,7 @@ class TokenCounter:
         return tokenize(example.prompt, self.processor, image_sizes=sizes, placement=self.chat_template_images)
 
     def _too_long(self, example: Example, tokens: int, image_tokens: int) -> DataError | None:
-        limit = self.max_prompt_length
+        limit = self.max_prompt_tokens
         if limit is None or tokens <= limit:
             return None
         return too_long(example, tokens=tokens, image_tokens=image_tokens, limit=limit)
