@@ -163,3 +163,27 @@ def test_two_steps_on_the_llama_factory_sample(options, capsys):
     budget = ["--min_pixels", "784", "--max_pixels", "12544"]
     code = main([*options, "--data", str(LLAMA_FACTORY_SAMPLE), "--reward", "format", "repetition", *budget])
     assert code == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "allowed", "refused"),
+    [
+        ("{folder}/a.png", ["--allow_outside", "{folder}"], "the path leads out of the image root"),
+        ("file://{folder}/a.png", ["--allow_remote"], "addresses are not read"),
+    ],
+    ids=["outside", "address"],
+)
+def test_images_elsewhere_are_read_where_that_is_allowed(options, tmp_path, capsys, place, allowed, refused):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    Image.new("RGB", (56, 56), "red").save(folder / "a.png")
+    turns = [{"from": "human", "value": "<image> ?"}, {"from": "gpt", "value": "red"}]
+    row = {"image": [place.format(folder=folder)], "conversations": turns}
+    (tmp_path / "data").mkdir()
+    data = tmp_path / "data" / "rows.jsonl"
+    data.write_text(json.dumps(row) + "\n" + json.dumps(row) + "\n")
+    command = [*options, "--data", str(data), "--image_root", str(data.parent)]
+    assert main(command) == 2
+    assert refused in capsys.readouterr().err
+    assert main([*command, *(word.format(folder=folder) for word in allowed)]) == 0, capsys.readouterr().err
+    assert "data:image/png;base64" in (tmp_path / "out" / "report.html").read_text()

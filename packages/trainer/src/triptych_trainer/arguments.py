@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import yaml
+from triptych_data import ImagePolicy
 from trl import GRPOConfig, ModelConfig, TrlParser
 
 __all__ = ["RunArguments", "RunConfig", "UsageError", "parse_run", "wants_demo"]
@@ -29,6 +30,10 @@ class RunArguments:
     image_root: list[str] | None = field(
         default=None, metadata={"help": "Folder that image paths are relative to; one for all files, or one per file."}
     )
+    allow_outside: list[str] | None = field(
+        default=None, metadata={"help": "Further folders that images may lie in, besides the image root."}
+    )
+    allow_remote: bool = field(default=False, metadata={"help": "Read images at addresses, such as https://."})
     data_format: str = field(default="auto", metadata={"help": "Name of the data format, or auto: told by content."})
     reward: list[str] = field(
         default_factory=lambda: ["accuracy", "format"],
@@ -95,6 +100,13 @@ class RunConfig:
     command: tuple[str, ...]
     options: Mapping[str, Any]
     """The options that differ from their defaults, as they were given: a ``--config`` that repeats the run."""
+
+
+def image_policy(options: Any) -> ImagePolicy:
+    """What ``--allow_outside`` and ``--allow_remote`` of a command let it read."""
+    return ImagePolicy(
+        allow_outside=tuple(Path(folder) for folder in options.allow_outside or ()), allow_remote=options.allow_remote
+    )
 
 
 def wants_demo(argv: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from transformers.utils import logging as transformers_logging
 from triptych_data import DataError, Example, ImageError, read_examples
 from triptych_parser import MarkerError
 
-from triptych_trainer.arguments import RunConfig, UsageError, parse_run, wants_demo
+from triptych_trainer.arguments import RunConfig, UsageError, image_policy, parse_run, wants_demo
 from triptych_trainer.checkpoint import CheckpointError
 from triptych_trainer.groups import GroupSplitError
 from triptych_trainer.loading import load_model, load_processor
@@ -115,7 +115,9 @@ def read_data(files: Sequence[str], config: RunConfig) -> list[Example]:
     return [
         example
         for file, root in zip(files, roots, strict=False)
-        for example in read_examples(file, image_root=root, format=config.run.data_format)
+        for example in read_examples(
+            file, image_root=root, format=config.run.data_format, policy=image_policy(config.run)
+        )
     ]
 
 

@@ -16,7 +16,7 @@ from triptych_data import Budget, Example, ImageLoader
 from trl import GRPOConfig
 
 from triptych_trainer.adapters import adapter_config
-from triptych_trainer.arguments import RunConfig, UsageError
+from triptych_trainer.arguments import RunConfig, UsageError, image_policy
 from triptych_trainer.checkpoint import CheckpointError, check_whole, latest_checkpoint, remove_unfinished
 from triptych_trainer.families import family_of
 from triptych_trainer.grpo import MultiImageGRPOTrainer
@@ -62,7 +62,11 @@ def train_model(
         reporter.say(f"{frozen / 1e6:.1f} M parameters outside the language model are frozen")
     config.grpo.disable_tqdm = True
     keep_token_out_of_files(config.grpo)
-    loader = ImageLoader(threads=config.run.image_threads, memory_bytes=int(config.run.image_cache_gb * 2**30))
+    loader = ImageLoader(
+        threads=config.run.image_threads,
+        memory_bytes=int(config.run.image_cache_gb * 2**30),
+        policy=image_policy(config.run),
+    )
     try:
         preparer = PromptPreparer(
             processor,
@@ -212,6 +216,7 @@ def rollout_writer(
         examples=examples,
         rank=config.grpo.process_index,
         weights=dict(zip(names, weights, strict=False)),  # TRL checks their number
+        policy=image_policy(config.run),
     )
 
 

@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 from triptych_data import ImageLoader, read_examples
 from trl import ModelConfig
 
-from triptych_trainer.arguments import UsageError
+from triptych_trainer.arguments import UsageError, image_policy
 from triptych_trainer.evaluation.generate import score_examples
 from triptych_trainer.evaluation.output import print_means, short_columns, write_json
 from triptych_trainer.evaluation.page import evaluation_page
@@ -84,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--base", help="a second model to set beside it, such as the one training began from")
     add("--data", required=True, help="held-out data file")
     add("--image_root", help="folder that image paths are relative to")
+    add("--allow_outside", nargs="+", metavar="DIR", help="further folders that images may lie in")
+    add("--allow_remote", action="store_true", help="read images at addresses")
     add("--data_format", default="auto", help="name of the data format (default: told by content)")
     add("--reward", nargs="+", default=["accuracy"], help="as for train (default: accuracy)")
     add("--num_generations", type=int, default=1, help="completions per prompt (default: 1)")
@@ -118,7 +120,8 @@ def _evaluate(
     rewards = read_rewards(options.reward)
     if not Path(options.data).exists() and "://" not in options.data:
         raise UsageError(f"--data {options.data}: no such file (looked from {Path.cwd()})")
-    found = read_examples(options.data, image_root=options.image_root, format=options.data_format)
+    policy = image_policy(options)
+    found = read_examples(options.data, image_root=options.image_root, format=options.data_format, policy=policy)
     examples = found[: options.limit] if options.limit else list(found)
     table = ExampleTable(examples)
     for column in (*(options.by or ()), *([options.position] if options.position else ())):
@@ -137,7 +140,7 @@ def _evaluate(
     model.eval()
     torch.manual_seed(options.seed)
     rows: list[ScoredRow] = []
-    with ImageLoader() as loader, reporter.stage(f"eval {name}", len(table)) as bar:
+    with ImageLoader(policy=policy) as loader, reporter.stage(f"eval {name}", len(table)) as bar:
         preparer = PromptPreparer(processor, loader=loader, family=family_of(model), keep=2 * options.batch_size)
         for batch in score_examples(
             model,
@@ -147,7 +150,7 @@ def _evaluate(
             generation=_generation(processor, model, options),
             num_generations=options.num_generations,
             batch_size=options.batch_size,
-            on_rollouts=RolloutWriter(rollouts, examples=examples).record if options.html else None,
+            on_rollouts=RolloutWriter(rollouts, examples=examples, policy=policy).record if options.html else None,
         ):
             rows += batch
             bar.advance(len(batch), status=_status(rows))

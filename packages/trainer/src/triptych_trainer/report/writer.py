@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
-from triptych_data import Example, ImageSource, load_image
+from triptych_data import Example, ImagePolicy, ImageSource, load_image
 
 from triptych_trainer.report.rollout import SCHEMA, RolloutGroup, RolloutImage, to_row
 from triptych_trainer.rewards import ImageInfo, completion_text
@@ -36,6 +36,7 @@ class RolloutWriter:
         examples: Sequence[Example] = (),
         rank: int = 0,
         weights: Mapping[str, float] | None = None,
+        policy: ImagePolicy | None = None,
     ) -> None:
         """Write below `run_dir`.
 
@@ -43,11 +44,13 @@ class RolloutWriter:
             examples: what the number in a row's column `example` counts (`record` only).
             rank: of this process; every rank writes its own parts.
             weights: of the rewards by name, for the totals; 1.0 for those not named.
+            policy: what may be read, for the copies of images that are no files.
         """
         self.folder = Path(run_dir) / FOLDER
         self.examples = examples
         self.rank = rank
         self.weights = dict(weights or {})
+        self.policy = policy or ImagePolicy()
         self._number = 0
         self._last: tuple[int, str] | None = None
         self._copies: dict[Any, str] = {}
@@ -129,7 +132,7 @@ class RolloutWriter:
     def _copy(self, source: ImageSource) -> str:
         """Keep a small PNG of an image that is no file, once per run, and return its path below the folder."""
         if source.key not in self._copies:
-            picture = load_image(source)
+            picture = load_image(source, policy=self.policy)
             picture.thumbnail((COPY_PIXELS, COPY_PIXELS))
             buffer = io.BytesIO()
             picture.save(buffer, format="PNG")
