@@ -14,13 +14,15 @@ def filled_page(
 ) -> Iterator[str]:
     """Yield the page `assets/<name>.html` piece by piece, with `%%PART%%` filled in; an iterable part is read lazily.
 
-    Style and script are those of all pages, then `<name>.css` and `<name>.js`, with further `scripts` of the pages'
-    own folder or the common one before it.
+    Style and script are those of all pages, then `<name>.css` and `<name>.js`, with further `scripts` before it: each
+    from the page's own folder or else the common one, and with its style where it has one.
     """
     common = resources.files("triptych_trainer.page") / "assets"
-    found = [next(path for place in (assets, common) if (path := place / f"{more}.js").is_file()) for more in scripts]
-    style = _joined(common / "common.css", assets / f"{name}.css")
-    script = _joined(common / "common.js", *found, assets / f"{name}.js")
+    more = {kind: [_found(f"{stem}.{kind}", assets, common) for stem in scripts] for kind in ("css", "js")}
+    style, script = (
+        _joined(common / f"common.{kind}", *filter(None, more[kind]), assets / f"{name}.{kind}")
+        for kind in ("css", "js")
+    )
     parts = {**parts, "STYLE": style, "STYLE_HASH": _hash(style), "SCRIPT": script, "SCRIPT_HASH": _hash(script)}
     pieces = (assets / f"{name}.html").read_text(encoding="utf-8").split("%%")
     for k, piece in enumerate(pieces):  # text, NAME, text, NAME, ..., so that what is filled in is never searched again
@@ -35,6 +37,10 @@ def safe_json(value: Any) -> str:
     """Return JSON that cannot end the script element that holds it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _found(name: str, *places: Traversable) -> Traversable | None:
+    return next((place / name for place in places if (place / name).is_file()), None)
 
 
 def _joined(*files: Traversable) -> str:
