@@ -18,11 +18,11 @@ def filled_page(
     from the page's own folder or else the common one, and with its style where it has one.
     """
     common = resources.files("triptych_trainer.page") / "assets"
-    more = {kind: [_found(f"{stem}.{kind}", assets, common) for stem in scripts] for kind in ("css", "js")}
-    style, script = (
-        _joined(common / f"common.{kind}", *filter(None, more[kind]), assets / f"{name}.{kind}")
-        for kind in ("css", "js")
-    )
+    places = (assets, common)
+    scripted = [next(path for place in places if (path := place / f"{more}.js").is_file()) for more in scripts]
+    styled = [path for more in scripts for place in places if (path := place / f"{more}.css").is_file()]
+    style = _joined(common / "common.css", *styled, assets / f"{name}.css")
+    script = _joined(common / "common.js", *scripted, assets / f"{name}.js")
     parts = {**parts, "STYLE": style, "STYLE_HASH": _hash(style), "SCRIPT": script, "SCRIPT_HASH": _hash(script)}
     pieces = (assets / f"{name}.html").read_text(encoding="utf-8").split("%%")
     for k, piece in enumerate(pieces):  # text, NAME, text, NAME, ..., so that what is filled in is never searched again
@@ -37,10 +37,6 @@ def safe_json(value: Any) -> str:
     """Return JSON that cannot end the script element that holds it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _found(name: str, *places: Traversable) -> Traversable | None:
-    return next((place / name for place in places if (place / name).is_file()), None)
 
 
 def _joined(*files: Traversable) -> str:
