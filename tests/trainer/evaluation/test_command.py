@@ -1,6 +1,7 @@
 """``triptych eval`` on a small model and file."""
 
 import json
+import re
 
 import pytest
 from triptych_trainer.evaluation import main
@@ -28,6 +29,12 @@ def test_scores_every_row_and_writes_json_and_html(options, tmp_path, capsys, mo
     assert page.count("data:image/png;base64,") == 6, "every image once"
     assert "src=" not in page
     printed = capsys.readouterr().out
+    assert re.search(
+        r"eval base: 4/4 .*accuracy [\d.]+  format [\d.]+  [\d,]+ tokens/s  [\d.,]+ images/s  [\d.]+ GiB", printed
+    )
+    tokens = [row["num_tokens"] for row in content["rows"]["model"]]
+    assert tokens == sorted(tokens), "more images, more tokens"
+    assert tokens[0] > 2 * 4
     assert "accuracy: no clear difference from the base, +0.000 (95 % interval -0.3" in printed
 
 

@@ -20,6 +20,7 @@ from triptych_trainer.evaluation.paired import differences
 from triptych_trainer.evaluation.scores import ScoredRow, breakdowns
 from triptych_trainer.families import family_of
 from triptych_trainer.loading import load_model, load_processor
+from triptych_trainer.pace import Stopwatch, peak_bytes
 from triptych_trainer.prepare import PromptPreparer
 from triptych_trainer.progress import Reporter
 from triptych_trainer.report import RolloutWriter
@@ -140,6 +141,7 @@ def _evaluate(
     model.eval()
     torch.manual_seed(options.seed)
     rows: list[ScoredRow] = []
+    stopwatch = Stopwatch()
     with ImageLoader(policy=policy) as loader, reporter.stage(f"eval {name}", len(table)) as bar:
         preparer = PromptPreparer(processor, loader=loader, family=family_of(model), keep=2 * options.batch_size)
         for batch in score_examples(
@@ -153,7 +155,8 @@ def _evaluate(
             on_rollouts=RolloutWriter(rollouts, examples=examples, policy=policy).record if options.html else None,
         ):
             rows += batch
-            bar.advance(len(batch), status=_status(rows))
+            stopwatch.cut(tokens=sum(row.num_tokens for row in rows), images=sum(row.num_images for row in rows))
+            bar.advance(len(batch), status=f"{_status(rows)}  {stopwatch.whole()}  {peak_bytes() / 2**30:.1f} GiB")
     return rows
 
 

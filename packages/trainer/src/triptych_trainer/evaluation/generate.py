@@ -63,6 +63,7 @@ def score_examples(
                 num_images=len(row["images"]),
                 columns={name: row[name] for name in (*table.extra_names, "answer")},
                 completions=tuple(group),
+                num_tokens=sum(len(prompts[k].ids) + len(ids) for ids in groups[k]),
                 scores={name: _mean(values[k]) for name, values in scores.items()},
                 answer_image=_answer_image(row["answer"], row["images"], table.examples[row["example"]]),
             )

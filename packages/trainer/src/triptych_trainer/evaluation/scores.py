@@ -30,6 +30,8 @@ class ScoredRow:
     columns: Mapping[str, Any]
     completions: tuple[str, ...]
     scores: Mapping[str, float | None]
+    num_tokens: int = 0
+    """Prompt and completion tokens of all its completions, the prompt counted once for each."""
     answer_image: int | None = None
     """Which image, from 1, the expected answer names; None where it names none or several."""
 
