@@ -3,9 +3,10 @@
 import pytest
 import torch
 from triptych_trainer.families import Family
-from triptych_trainer.sharing import GroupBatch
-from triptych_trainer.sharing.attention import branch_chunks, group_shared_attention
+from triptych_trainer.sharing import GroupBatch, attention
+from triptych_trainer.sharing.attention import branch_chunks, fits_merge, group_shared_attention
 from triptych_trainer.sharing.layout import Group, packed_layout
+from triptych_trainer.sharing.merged_attention import merged_attention
 from triptych_trainer.sharing.passes import SharedPass
 
 
@@ -36,9 +37,12 @@ BATCHES = {
 }
 
 
+@pytest.mark.parametrize("masked", [False, True], ids=["cpu", "other devices"])
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("name", BATCHES)
-def test_equals_dense_attention_over_the_visible_keys(name, window):
+def test_equals_dense_attention_over_the_visible_keys(monkeypatch, name, window, masked):
+    if masked:
+        monkeypatch.setattr(attention, "can_merge", lambda *states, dropout: False)
     batch = BATCHES[name]
     layout = packed_layout(batch)
     shared = SharedPass(
@@ -60,6 +64,50 @@ def test_equals_dense_attention_over_the_visible_keys(name, window):
     torch.testing.assert_close(
         got, dense(query, key, value, layout.groups, scaling=0.3, window=window), rtol=0, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("branches", [(4, 4, 4), (5, 0, 1, 1, 9), (300,)])
+@pytest.mark.parametrize("heads", [4, 2])
+def test_gradients_without_masks_are_those_of_masked_attention(branches, heads):
+    group = Group(start=0, prefix=70, branches=branches)
+    generator = torch.Generator().manual_seed(0)
+    total = group.prefix + sum(branches)
+    query = torch.randn(1, 4, sum(branches), 8, generator=generator, dtype=torch.float64)
+    key, value = torch.randn(2, 1, heads, total, 8, generator=generator, dtype=torch.float64)
+    ends = torch.tensor(branches).cumsum(0).tolist()
+    mask = torch.zeros(sum(branches), total, dtype=torch.bool)
+    mask[:, : group.prefix] = True
+    for length, end in zip(branches, ends, strict=True):
+        own = slice(end - length, end)
+        mask[own, group.prefix + end - length : group.prefix + end] = torch.ones(
+            length, length, dtype=torch.bool
+        ).tril()
+    upstream = torch.randn(query.shape, generator=generator, dtype=torch.float64)
+    results = []
+    for attend in (
+        lambda q, k, v: merged_attention(q, k, v, prefix=group.prefix, branches=branches, scaling=0.3),
+        lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(
+            q, k.repeat_interleave(4 // heads, 1), v.repeat_interleave(4 // heads, 1), attn_mask=mask, scale=0.3
+        ),
+    ):
+        leaves = [tensor.clone().requires_grad_() for tensor in (query, key, value)]
+        out = attend(*leaves)
+        out.backward(upstream)
+        results.append([out.detach(), *(leaf.grad for leaf in leaves)])
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+
+
+def test_dropout_a_short_window_and_no_prefix_keep_the_masks():
+    group = Group(start=0, prefix=5, branches=(3, 2))
+    states = torch.zeros(1, 2, 10, 4)
+    fits = {"group": group, "window": None, "dropout": 0.0}
+    assert fits_merge(states, states, **fits)
+    assert fits_merge(states, states, **{**fits, "window": 8})
+    assert not fits_merge(states, states, **{**fits, "window": 7})
+    assert not fits_merge(states, states, **{**fits, "dropout": 0.1})
+    assert not fits_merge(states, states[..., :2], **fits)
+    assert not fits_merge(states, states, **{**fits, "group": Group(start=0, prefix=0, branches=(3, 2))})
 
 
 @pytest.mark.parametrize("extra", ["softcap", "s_aux", "position_bias"])

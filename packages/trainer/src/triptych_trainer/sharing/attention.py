@@ -3,8 +3,10 @@
 For branch j of a group with prefix keys K_P and its own keys K_j (logical position = index in prompt + completion):
 
     out[prefix] = softmax(Q_P K_P^T, causal) V_P                        one causal rectangle
-    out[branch] = softmax([Q_j K_P^T | Q_j K_j^T, causal]) [V_P | V_j]  masked rectangle, several branches at a time
+    out[branch] = softmax([Q_j K_P^T | Q_j K_j^T, causal]) [V_P | V_j]  see below
 
+On the CPU the branches are attended without a mask (`merged_attention`). With dropout, with a window that cuts them,
+and on other devices they are masked rectangles, several branches at a time.
 Prompt and branches of a group are neighbours in the row, so the keys of a group are a view, not a copy.
 Without a packed pass in the keyword arguments the function is transformers' own SDPA attention: generation, plain
 passes and other models of the process are untouched.
@@ -22,6 +24,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from triptych_trainer.sharing.layout import Group
+from triptych_trainer.sharing.merged_attention import can_merge, merged_attention
 from triptych_trainer.sharing.passes import SharedPass
 
 IMPLEMENTATION = "group_shared"
@@ -62,11 +65,23 @@ def group_shared_attention(
             mask = triptych_pass.prefix_mask(index, window=window, device=query.device)
             q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
             outputs.append(_attend(q, k, v, mask=mask, is_causal=mask is None, dropout=dropout, scaling=scaling))
+        if sum(group.branches) and fits_merge(query, value, group=group, window=window, dropout=dropout):
+            start = group.start + group.prefix
+            own, whole = slice(start, start + sum(group.branches)), slice(group.start, start + sum(group.branches))
+            q, k, v = query[:, :, own], key[:, :, whole], value[:, :, whole]
+            outputs.append(merged_attention(q, k, v, prefix=group.prefix, branches=group.branches, scaling=scaling))
+            continue
         for first, last in branch_chunks(group):
             q, k, v = _chunk(query, key, value, group=group, first=first, last=last)
             mask = triptych_pass.branch_mask(index, first=first, last=last, window=window, device=query.device)
             outputs.append(_attend(q, k, v, mask=mask, is_causal=False, dropout=dropout, scaling=scaling))
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def fits_merge(query: torch.Tensor, value: torch.Tensor, *, group: Group, window: int | None, dropout: float) -> bool:
+    """Whether the branches need no mask, and the kernels compute what is asked."""
+    reaches = window is None or group.prefix + max(group.branches) <= window
+    return bool(group.prefix) and reaches and can_merge(query, value, dropout=dropout)
 
 
 def branch_chunks(group: Group) -> Iterator[tuple[int, int]]:
