@@ -1,5 +1,6 @@
 """The page in a real browser."""
 
+import shutil
 from itertools import pairwise
 
 import pytest
@@ -210,18 +211,18 @@ def test_the_keyboard_reaches_the_groups_first(opened):
     assert page.evaluate("document.activeElement.id") == "groups"
 
 
-def test_under_each_image_stands_who_misread_it(opened):
+def test_under_each_image_stands_which_wrong_answers_have_to_do_with_it(opened):
     page = opened()
     page.get_by_label("Phase").select_option("eval")
-    lines = page.locator(".misread").all_inner_texts()
-    assert [line.split() for line in lines] == [[], ["misread", "by", "2"], []]
+    lines = page.locator(".faults").all_inner_texts()
+    assert [line.split() for line in lines] == [[], ["wrongly", "chosen", "by", "2"], []]
     assert page.locator(".completion").nth(1).locator(".notes .bad").inner_text() == (
         "answers with image 2; expected image 1"
     )
     page.get_by_label("Phase").select_option("")
     find(page, "screen-1")
-    lines = page.locator(".misread").all_inner_texts()
-    assert [line.split() for line in lines] == [["misread", "by", "2"], ["misread", "by", "4"]]
+    lines = page.locator(".faults").all_inner_texts()
+    assert [line.split() for line in lines] == [["wrongly", "chosen", "by", "2"], ["answered", "wrongly", "by", "4"]]
     notes = page.locator(".completion").nth(1).locator(".notes .bad")
     assert notes.inner_text() == "answers with image 1, before; expected image 2, after"
 
@@ -248,8 +249,36 @@ def test_a_question_about_one_image_puts_a_wrong_answer_down_to_it(opened):
     page = opened()
     find(page, "label-1")
     assert page.locator(".marker").nth(1).locator(".target").inner_text() == "asked about"
-    assert [line.split() for line in page.locator(".misread").all_inner_texts()] == [[], ["misread", "by", "2"]]
+    assert [line.split() for line in page.locator(".faults").all_inner_texts()] == [[], ["answered", "wrongly", "by", "2"]]
     note = page.locator(".completion").nth(1).locator(".notes .bad")
     assert note.inner_text() == "says “green” about image 2; expected “red”"
     page.locator(".said .mention").hover()
     assert page.locator(".marker").nth(1).evaluate("one => one.classList.contains('pointed')")
+
+
+def test_under_each_image_stands_what_was_said_of_it(opened):
+    page = opened()
+    find(page, "screen-1")
+    first, second = (page.locator(".marker").nth(k) for k in (0, 1))
+    assert first.get_by_role("list", name="Said of image 1, before").inner_text().split() == [
+        *("“In", "image", "1:", "[5,", "5,", "40,", "30]”"),
+        "2",
+    ]
+    assert second.locator(".quotes").is_hidden()
+
+
+def test_what_a_run_has_nothing_for_is_not_offered(opened, open_page, run_dir, tmp_path):
+    page = opened()
+    assert page.locator('#order option[value="change"]').get_attribute("disabled") is None
+    assert page.locator("#visits-field").is_visible()
+    assert page.locator('#show option[value="boxes"]').count() == 1
+    (tmp_path / "rollouts").mkdir()
+    for part in (run_dir / "rollouts").glob("step-00000001-train-*.parquet"):
+        shutil.copy(part, tmp_path / "rollouts")
+    once = open_page(build_report(tmp_path))
+    order = once.locator('#order option[value="change"]')
+    assert order.get_attribute("disabled") is not None
+    assert order.inner_text() == "changed most (all seen once)"
+    assert once.locator("#visits-field").is_hidden()
+    assert once.locator('#show option[value="boxes"]').count() == 0
+    assert once.locator("#about-boxes").is_hidden()

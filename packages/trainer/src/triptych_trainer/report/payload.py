@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from triptych_trainer.report.claims import claims
 from triptych_trainer.report.mentions import Labels, bare_reference, labels_of, mentions
 from triptych_trainer.report.reading import Visit
 from triptych_trainer.report.rollout import RolloutGroup
@@ -71,16 +72,16 @@ def group_json(
 def completion_json(
     group: RolloutGroup, k: int, *, infos: Sequence[ImageInfo], labels: Labels, frame: Frame = "seen"
 ) -> dict[str, Any]:
-    """Return one completion: its text in parts, scores, boxes and the images that its answer cites."""
+    """Return one completion: its text in parts, what it says of which image, scores, boxes, the images it cites."""
     text = group.completions[k]
     answer = extract_answer(text) or ""
     expected = (extract_answer(group.answer or "") or "").strip()
     ordinals = not expected.isdigit() and image_index(expected, infos) is not None
     totals = group.totals or [None] * len(group.completions)
+    split = completion_parts(text, infos=infos, labels=labels, ordinals=ordinals)
     return {
-        "parts": [
-            found for part in parts(text) for found in _split(part, infos=infos, labels=labels, ordinals=ordinals)
-        ],
+        "parts": split,
+        "says": claims(split),
         "answered": extract_answer(text),
         "tokens": group.num_tokens[k],
         "rewards": {name: scores[k] for name, scores in group.rewards.items()},
@@ -89,6 +90,11 @@ def completion_json(
         "boxes": boxes_json(answer, infos, frame=frame),
         "cites": cites(answer, infos, labels),
     }
+
+
+def completion_parts(text: str, *, infos: Sequence[ImageInfo], labels: Labels, ordinals: bool) -> list[list[Any]]:
+    """Split a completion as `parts` does, and where it speaks of images: [kind, text, images]."""
+    return [found for part in parts(text) for found in _split(part, infos=infos, labels=labels, ordinals=ordinals)]
 
 
 def parts(text: str) -> list[list[str]]:

@@ -40,16 +40,41 @@ const cards = (data) => {
     if (group.asked.includes(index)) caption.append(" ", element("span", "target asked", "asked about"));
     caption.title = image.file;
     figure.append(caption);
-    if (group.completions.some((completion) => blamed(group, completion).length)) figure.append(misreaders(group, index));
+    if (group.completions.some((completion) => blamed(group, completion).length)) figure.append(faults(group, index));
+    figure.append(quotes(group, index));
     return figure;
   }
 
-  // Empty where nobody misread this image, so that the images of a prompt keep one height.
-  function misreaders(group, index) {
-    const wrong = group.completions.map((completion, k) => (blamed(group, completion).includes(index) ? k : -1)).filter((k) => k >= 0);
-    const line = element("div", "misread", wrong.length ? "misread by " : "\u00a0");
-    for (const k of wrong) line.append(element("span", "number n" + (k % 8), k + 1), " ");
+  const numbers = (ks) => ks.flatMap((k) => [element("span", "number n" + (k % 8), k + 1), " "]);
+
+  // Empty where no wrong answer has to do with this image, so that the images of a prompt keep one height.
+  function faults(group, index) {
+    const wrong = group.completions.map((_, k) => k).filter((k) => blamed(group, group.completions[k]).includes(index));
+    const [chosen, missed] = [true, false].map((way) => wrong.filter((k) => meant(group.completions[k]).includes(index) === way));
+    const line = element("div", "faults", wrong.length ? "" : "\u00a0");
+    if (chosen.length) line.append("wrongly chosen by ", ...numbers(chosen));
+    if (missed.length) line.append("answered wrongly by ", ...numbers(missed));
     return line;
+  }
+
+  // What the completions say of this image, each wording once, for the reader's eyes to judge.
+  function quotes(group, index) {
+    const found = new Map();
+    group.completions.forEach((completion, k) => {
+      for (const [image, quote] of completion.says) {
+        const key = quote.toLowerCase();
+        if (image === index) found.set(key, [quote, [...(found.get(key) || [null, []])[1], k]]);
+      }
+    });
+    const list = element("ul", "quotes");
+    list.setAttribute("aria-label", "Said of " + imageTitle(group, index));
+    for (const [quote, ks] of found.values()) {
+      const item = element("li", "", "\u201c" + quote + "\u201d ");
+      item.append(...numbers([...new Set(ks)]));
+      list.append(item);
+    }
+    if (!list.childNodes.length) list.hidden = true;
+    return list;
   }
 
   const boxed = (boxes) => boxes.map((box) => box.image).filter((index) => known(index) && index >= 0);
@@ -175,6 +200,7 @@ const cards = (data) => {
   function completionNotes(group, completion) {
     const notes = element("div", "notes");
     const wrong = blamed(group, completion), named = meant(completion);
+    if (isRight(completion) === false && completion.answered === null) notes.append(element("div", "bad", "gives no answer"));
     if (wrong.length) notes.append(element("div", "bad", verdict(group, completion)));
     else if (listed(group, named)) notes.append(element("div", "", "cites " + listed(group, named)));
     if (named.includes(-1)) notes.append(element("div", "bad", "cites an image that is not there"));
@@ -189,8 +215,9 @@ const cards = (data) => {
     const named = listed(group, meant(completion)), expected = listed(group, expectedImages(group));
     const quote = (text) => "“" + (text.length > 60 ? text.slice(0, 60) + "…" : text) + "”";
     if (expected) return "answers with " + (named || quote(completion.answered)) + "; expected " + expected;
-    const said = named ? "answers with " + named : "says " + quote(completion.answered);
-    return said + " about " + listed(group, group.asked) + "; expected " + quote(group.answer || "");
+    const about = listed(group, group.asked);
+    const said = named && named !== about ? "answers with " + named : "says " + quote(completion.answered);
+    return said + " about " + about + "; expected " + quote(group.answer || "");
   }
 
   // Choosing a completion dims the other boxes and marks the images it cites or draws in; choosing it again frees all.

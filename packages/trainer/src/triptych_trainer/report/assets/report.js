@@ -174,6 +174,21 @@
     chart.addEventListener("pointerleave", () => { line.setAttribute("visibility", "hidden"); readout.textContent = ""; });
   }
 
+  // Choices that this run has nothing for: said, or left out.
+  function withoutIdle() {
+    const visited = [...visitsOf.values()].some((visits) => visits.length > 1) || data.groups.some((group) => group.history.length > 1);
+    for (const option of byId("order").options) {
+      if (["change", "rise", "fall"].includes(option.value) && !visited) {
+        option.disabled = true;
+        option.textContent += " (all seen once)";
+      }
+    }
+    byId("visits-field").hidden = !visited;
+    const boxes = data.groups.some(shows.boxes);
+    if (!boxes) byId("show").querySelector('[value="boxes"]').remove();
+    byId("about-boxes").hidden = !boxes;
+  }
+
   function start() {
     for (const [key, curves] of Object.entries(data.curves)) readable(byId("panel-" + key), curves);
     const counts = [...new Set(data.groups.map((group) => group.images.length))].sort((a, b) => a - b);
@@ -181,6 +196,7 @@
     const modes = [...new Set(data.groups.map((group) => group.mode))];
     fill(byId("mode"), modes, (mode) => (mode === "eval" ? "evaluation" : "training"));
     byId("mode-field").hidden = modes.length < 2;
+    withoutIdle();
     if (data.other) {
       fill(byId("order"), ["other"], () => "runs differ most");
       byId("order").value = "other";
