@@ -16,6 +16,7 @@ from triptych_trainer.sharing import (
     plain_logps,
     prepare,
     shared_generate,
+    shared_logps,
     sliced_logps,
     unwrap,
 )
@@ -39,16 +40,21 @@ class GroupEngine:
         share_prompts: bool = True,
         completions_per_slice: int | None = None,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        verify: bool = True,
+        fused_lm_head: bool | None = None,
     ) -> None:
         """Score at ``temperature``; without ``share_prompts`` rows are replicated as other trainers do.
 
         With ``completions_per_slice`` a batch of more completions is scored, and back-propagated under ``autocast``, so
-        many at a time.
+        many at a time. ``verify=False`` leaves out the comparison at first use, for forecasts that compute no numbers.
+        ``fused_lm_head`` is by default on where the model is on CUDA.
         """
         self.temperature = temperature
         self.share_prompts = share_prompts
         self.completions_per_slice = completions_per_slice
         self.autocast = autocast
+        self.verify = verify
+        self.fused_lm_head = fused_lm_head
         self.images_encoded = 0
         """Images that went through a vision tower outside a policy pass."""
         self._kept: dict[tuple[Any, ...], ImageFeatures | None] = {}
@@ -73,7 +79,7 @@ class GroupEngine:
             batch,
             num_generations=group_sizes,
             generation_config=generation_config,
-            features=self._features(model, batch, keys=keys),
+            features=self.features(model, batch, keys=keys),
         )
 
     def logps(
@@ -83,7 +89,7 @@ class GroupEngine:
         base = unwrap(model)
         family = prepare(base)
         trainable = torch.is_grad_enabled() and tower_is_trainable(family, family.vision_language_model(base))
-        features = None if trainable else self._features(model, batch, keys=keys)
+        features = None if trainable else self.features(model, batch, keys=keys)
         if not self.share_prompts:
             return plain_logps(
                 model, batch, temperature=self.temperature, features=features, compute_entropy=compute_entropy
@@ -97,11 +103,22 @@ class GroupEngine:
                 features=features,
                 autocast=self.autocast,
             )
-        fused = next(base.parameters()).device.type == "cuda"
+        fused = self.fused_lm_head
+        if fused is None:
+            fused = next(base.parameters()).device.type == "cuda"
+        if not self.verify:
+            return shared_logps(
+                model,
+                batch,
+                temperature=self.temperature,
+                features=features,
+                compute_entropy=compute_entropy,
+                fused_lm_head=fused,
+            )
         return self._shared_logps(
             model,
             batch,
-            known_features=lambda: self._features(model, batch, keys=keys),
+            known_features=lambda: self.features(model, batch, keys=keys),
             temperature=self.temperature,
             features=features,
             compute_entropy=compute_entropy,
@@ -113,9 +130,13 @@ class GroupEngine:
         base = unwrap(model)
         family = prepare(base)
         if not tower_is_trainable(family, family.vision_language_model(base)):
-            self._features(model, batch, keys=keys)
+            self.features(model, batch, keys=keys)
 
-    def _features(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> ImageFeatures | None:
+    def kept_tensors(self) -> list[torch.Tensor]:
+        """The features that are kept now."""
+        return [rows for kept in self._kept.values() if kept is not None for rows in (kept.rows, *kept.deepstack)]
+
+    def features(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> ImageFeatures | None:
         """Features of the batch's images: kept ones, or encoded now in one call for all that are missing.
 
         None while the weights are sharded: every pass then encodes inside the model's own call.

@@ -74,7 +74,7 @@ def shared_generate(
     positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following).to(device)
     sizes = [num_generations] * len(batch.prompts) if isinstance(num_generations, int) else list(num_generations)
     prompt_of_row = torch.arange(len(batch.prompts)).repeat_interleave(torch.tensor(sizes))
-    cache = _prefill(model, family, batch=batch, layout=layout, positions_ABT=positions_ABT, features=features)
+    cache = prefill(model, family, batch=batch, layout=layout, positions_ABT=positions_ABT, features=features)
     if cache is not None:
         cache.reorder_cache(prompt_of_row.to(device))
     ids_BT = layout.ids[prompt_of_row].to(device)
@@ -102,7 +102,7 @@ def shared_generate(
     return [list(islice(rows, size)) for size in sizes]
 
 
-def _prefill(
+def prefill(
     model: torch.nn.Module,
     family: Family,
     *,

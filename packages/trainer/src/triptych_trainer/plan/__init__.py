@@ -1,0 +1,1 @@
+"""Memory, steps and hours of a run, before anything is loaded on a GPU."""
