@@ -14,7 +14,7 @@ from triptych_trainer.arguments import UsageError
 from triptych_trainer.families import family_of
 from triptych_trainer.image_only import image_only_processor
 
-__all__ = ["freeze_vision_modules", "load_model", "load_processor"]
+__all__ = ["freeze_vision_modules", "load_model", "load_processor", "set_pixels"]
 
 
 def load_processor(
@@ -45,7 +45,7 @@ def load_processor(
             raise UsageError(f"--model_name_or_path {path}: no processor can be loaded: {_one_line(error)}") from error
     if getattr(processor, "image_processor", None) is None:
         raise UsageError(f"--model_name_or_path {path}: {type(processor).__name__} takes no images")
-    _set_pixels(processor.image_processor, min_pixels=min_pixels, max_pixels=max_pixels)
+    set_pixels(processor.image_processor, min_pixels=min_pixels, max_pixels=max_pixels)
     return processor
 
 
@@ -126,7 +126,12 @@ def _chat_template(path: str, revision: str | None) -> str | None:
     return None
 
 
-def _set_pixels(image_processor: Any, *, min_pixels: int | None, max_pixels: int | None) -> None:
+def set_pixels(image_processor: Any, *, min_pixels: int | None, max_pixels: int | None) -> None:
+    """Set the pixel budget of an image processor; what is None stays.
+
+    Raises:
+        UsageError: it knows no pixel budget, or the two limits contradict each other.
+    """
     if min_pixels is None and max_pixels is None:
         return
     size = dict(image_processor.size or {})
