@@ -69,7 +69,8 @@ def run_triptych(command: Command, request: pytest.FixtureRequest) -> None:
     for run in [command.words[2], *values_of(command.words, "--compare")] if name == "report" else ():
         train_small(folder / run, request)
     arguments = local(command, request)
-    arguments += ["--max_completion_length", "4"] if name == "eval" else []
+    arguments += ["--max_completion_length", "4"] if name in ("eval", "plan") else []
+    arguments += ["--no_knobs"] if name == "plan" else []  # its own tests run them
     assert triptych([name, *arguments[1:]]) == 0, request.getfixturevalue("capsys").readouterr().err
     written = {"--json", "--html", "--fix", "-o", "--out"}
     for option, value in zip(command.words, command.words[1:], strict=False):

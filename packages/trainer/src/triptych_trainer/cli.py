@@ -12,6 +12,7 @@ COMMANDS = {
     "train": ("triptych_trainer.run", "train on a dataset, or the built-in demo without arguments"),
     "check": ("triptych_data.check", "check dataset files before a run"),
     "preview": ("triptych_trainer.preview", "show a dataset's prompts as a model gets them, as one page"),
+    "plan": ("triptych_trainer.plan", "forecast memory, steps and hours of a run before it begins"),
     "eval": ("triptych_trainer.evaluation", "score a model on held-out data, by slices, with intervals"),
     "report": ("triptych_trainer.report", "rebuild the page of a run's rollouts"),
 }
