@@ -76,6 +76,10 @@ class RunArguments:
         default=True,
         metadata={"help": "Write every generation with rewards and advantages as parquet, and report.html over them."},
     )
+    memory_forecast: bool = field(
+        default=True,
+        metadata={"help": "Say at the start what memory the run will need, and after two steps what it took."},
+    )
     chat_template_images: str = field(
         default="exact",
         metadata={

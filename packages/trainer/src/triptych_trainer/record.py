@@ -14,7 +14,7 @@ import yaml
 
 from triptych_trainer.arguments import RunConfig
 
-__all__ = ["write_record"]
+__all__ = ["add_to_record", "write_record"]
 
 PACKAGES = (
     *("triptych-parser", "triptych-kernels", "triptych-data", "triptych-trainer"),
@@ -53,6 +53,14 @@ def _without_tokens(command: Sequence[str]) -> list[str]:
         words.append("***" if hide else f"{name}=***" if secret and equals else word)
         hide = secret and not equals
     return words
+
+
+def add_to_record(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
+    """Add what became known during the run to ``run.json``; a folder without one gets none."""
+    path = folder / "run.json"
+    if path.is_file():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**record, name: dict(entry)}, indent=2) + "\n", encoding="utf-8")
 
 
 def _version(name: str) -> str | None:

@@ -22,6 +22,7 @@ from triptych_trainer.families import family_of
 from triptych_trainer.grpo import MultiImageGRPOTrainer
 from triptych_trainer.loading import freeze_vision_modules
 from triptych_trainer.pace import closing_table
+from triptych_trainer.plan.watch import MemoryWatch, forecast_run
 from triptych_trainer.prepare import PromptPreparer
 from triptych_trainer.progress import Reporter
 from triptych_trainer.report import ReportError, RolloutWriter, build_report
@@ -61,6 +62,7 @@ def train_model(
         frozen = freeze_vision_modules(model)
         reporter.say(f"{frozen / 1e6:.1f} M parameters outside the language model are frozen")
     config.grpo.disable_tqdm = True
+    watches = memory_watches(model, processor, examples=examples, config=config, reporter=reporter)
     keep_token_out_of_files(config.grpo)
     loader = ImageLoader(
         threads=config.run.image_threads,
@@ -88,7 +90,7 @@ def train_model(
                     num_train=len(examples),
                     rewards=rewards,
                     config=config,
-                    callbacks=[progress, StopOnRequest(request)],
+                    callbacks=[progress, StopOnRequest(request), *watches],
                 )
                 progress.images_seen = lambda: trainer.images_seen
                 trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
@@ -114,6 +116,16 @@ def keep_token_out_of_files(args: GRPOConfig) -> None:
     if args.hub_token:
         os.environ["HF_TOKEN"] = args.hub_token
         args.hub_token = None
+
+
+def memory_watches(
+    model: torch.nn.Module, processor: Any, *, examples: Sequence[Example], config: RunConfig, reporter: Reporter
+) -> list[TrainerCallback]:
+    """Forecast the run's memory on the first rank, and return what will measure it."""
+    if not config.run.memory_forecast or config.grpo.process_index > 0 or not examples:
+        return []
+    found = forecast_run(model, processor, examples=examples, config=config, say=reporter.say)
+    return [] if found is None else [MemoryWatch(found, folder=Path(config.grpo.output_dir), say=reporter.say)]
 
 
 def save_result(trainer: MultiImageGRPOTrainer) -> None:
