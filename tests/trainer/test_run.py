@@ -142,6 +142,24 @@ def test_bad_options_are_one_line(options, write_rows, capsys, arguments, expect
     assert expected in error
 
 
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (["--max_prompt_tokens", "60"], r"rows\.jsonl:3: example row-2 needs \d+ tokens .* at most 60 are allowed"),
+        (["--max_prompt_image_tokens", "4"], r"rows\.jsonl:3: example row-2: .*at most 4 image tokens .* got \d+"),
+    ],
+)
+def test_a_prompt_over_the_limit_ends_the_run_before_the_model_is_loaded(
+    options, write_rows, tmp_path, capsys, limit, expected
+):
+    data = write_rows([1, 0, 5])
+    assert main([*options, "--data", str(data), "--reward", "format", *limit]) == 2
+    output = capsys.readouterr()
+    assert re.search(expected, output.err), output.err
+    assert "steps" not in output.out
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_steps_on_a_sharegpt_file(options, tmp_path, capsys):
     Image.new("RGB", (70, 60), (10, 120, 200)).save(tmp_path / "a.jpg")
     record = {

@@ -249,7 +249,10 @@ def test_a_question_about_one_image_puts_a_wrong_answer_down_to_it(opened):
     page = opened()
     find(page, "label-1")
     assert page.locator(".marker").nth(1).locator(".target").inner_text() == "asked about"
-    assert [line.split() for line in page.locator(".faults").all_inner_texts()] == [[], ["answered", "wrongly", "by", "2"]]
+    assert [line.split() for line in page.locator(".faults").all_inner_texts()] == [
+        [],
+        ["answered", "wrongly", "by", "2"],
+    ]
     note = page.locator(".completion").nth(1).locator(".notes .bad")
     assert note.inner_text() == "says “green” about image 2; expected “red”"
     page.locator(".said .mention").hover()

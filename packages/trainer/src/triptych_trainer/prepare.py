@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 from triptych_data import Budget, Example, ImageLoader, VisionSpec
 from triptych_data.resize import resize
-from triptych_parser import ImageSpan, tokenize
+from triptych_parser import ImageSpan, TokenizedPrompt, tokenize
 
 from triptych_trainer.families import Family, ImageInputs
 
 Size = tuple[int, int]  # (height, width) in pixels
 
-__all__ = ["PreparedPrompt", "PromptPreparer", "PromptTooLongError", "planned_sizes"]
+__all__ = ["PreparedPrompt", "PromptPreparer", "PromptTooLongError", "check_length", "planned_sizes"]
 
 
 class PromptTooLongError(ValueError):
@@ -113,13 +113,7 @@ class PromptPreparer:
             placement=self.chat_template_images,
         )
         ids = list(tokenized.ids)
-        if self.max_prompt_tokens is not None and len(ids) > self.max_prompt_tokens:
-            image_tokens = sum(span.length for span in tokenized.spans)
-            raise PromptTooLongError(
-                f"{example.source}: example {example.id} needs {len(ids)} tokens ({image_tokens} of them for its "
-                f"{len(tokenized.spans)} images), at most {self.max_prompt_tokens} are allowed; raise "
-                "--max_prompt_tokens, lower --max_pixels, or drop the row (triptych check --max_prompt_tokens --fix)"
-            )
+        check_length(example, tokenized, limit=self.max_prompt_tokens)
         inputs = self.family.preprocess(process, images) if images else ()
         self.preprocessed += len(images)
         return PreparedPrompt(
@@ -172,3 +166,18 @@ def planned_sizes(
 
 def _resized(image: Image.Image, size: Size) -> Image.Image:
     return image if (image.height, image.width) == size else Image.fromarray(resize(np.asarray(image), size))
+
+
+def check_length(example: Example, tokenized: TokenizedPrompt, *, limit: int | None) -> None:
+    """Refuse a prompt of more tokens than the run allows.
+
+    Raises:
+        PromptTooLongError: with the tokens, how many of them are its images', and the limit.
+    """
+    if limit is not None and len(tokenized.ids) > limit:
+        image_tokens = sum(span.length for span in tokenized.spans)
+        raise PromptTooLongError(
+            f"{example.source}: example {example.id} needs {len(tokenized.ids)} tokens ({image_tokens} of them for its "
+            f"{len(tokenized.spans)} images), at most {limit} are allowed; raise --max_prompt_tokens, lower "
+            "--max_pixels, or drop the row (triptych check --max_prompt_tokens --fix)"
+        )

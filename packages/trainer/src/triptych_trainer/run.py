@@ -15,6 +15,7 @@ from triptych_trainer.arguments import RunConfig, UsageError, image_policy, pars
 from triptych_trainer.checkpoint import CheckpointError
 from triptych_trainer.groups import GroupSplitError
 from triptych_trainer.loading import load_model, load_processor
+from triptych_trainer.plan.rows import Rows
 from triptych_trainer.prepare import PromptTooLongError
 from triptych_trainer.progress import Reporter
 from triptych_trainer.record import write_record
@@ -76,6 +77,8 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
         min_pixels=config.run.min_pixels,
         max_pixels=config.run.max_pixels,
     )
+    if config.grpo.process_index == 0:
+        check_prompt_limits([*examples, *held_out], processor, config, reporter=reporter)
     model = load_model(path, config.model, trust_remote_code=trust)
     if config.grpo.process_index == 0:
         write_record(output, config, data=[Path(file) for file in (*config.run.data, *(config.run.eval_data or ()))])
@@ -90,6 +93,18 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
         reporter.conclude(f"what it said: {output / 'report.html'}")
     training.trainer.end()
     return 0
+
+
+def check_prompt_limits(examples: Sequence[Example], processor: Any, config: RunConfig, *, reporter: Reporter) -> None:
+    """Count the tokens of every prompt where the run limits them, so that none ends it later; nothing without a limit.
+
+    Raises:
+        PromptTooLongError: the first row that does not fit.
+    """
+    if config.run.max_prompt_tokens is None and config.run.max_prompt_image_tokens is None:
+        return
+    with reporter.stage("tokens", len(examples)) as bar:
+        Rows(processor, config).count(examples, progress=bar.move_to)
 
 
 def read_rewards(specs: Sequence[str]) -> list[Callable[..., Any]]:

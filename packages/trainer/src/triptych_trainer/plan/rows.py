@@ -17,7 +17,7 @@ from triptych_parser import ImageSpan, tokenize
 from triptych_trainer.arguments import RunConfig, image_policy
 from triptych_trainer.families import Family
 from triptych_trainer.loading import set_pixels
-from triptych_trainer.prepare import PromptTooLongError, planned_sizes
+from triptych_trainer.prepare import PromptTooLongError, check_length, planned_sizes
 from triptych_trainer.sharing import GroupBatch
 
 __all__ = ["PlannedRow", "Rows", "group_batch", "heaviest", "typical"]
@@ -82,12 +82,7 @@ class Rows:
             chat_template_kwargs=self.template,
             placement=self.placement,
         )
-        limit = self.max_prompt_tokens
-        if limit is not None and len(tokenized.ids) > limit:
-            raise PromptTooLongError(
-                f"{example.source}: example {example.id} needs {len(tokenized.ids)} tokens, at most {limit} are "
-                "allowed; raise --max_prompt_tokens, lower --max_pixels, or drop the row"
-            )
+        check_length(example, tokenized, limit=self.max_prompt_tokens)
         return PlannedRow(
             example=example,
             num_tokens=len(tokenized.ids),
