@@ -38,6 +38,18 @@ def test_scores_every_row_and_writes_json_and_html(options, tmp_path, capsys, mo
     assert "accuracy: no clear difference from the base, +0.000 (95 % interval -0.3" in printed
 
 
+def test_values_of_the_data_are_no_markup_of_the_terminal(model_dir, write_rows, tmp_path, capsys):
+    data = write_rows([1, 2])
+    data.write_text(data.read_text().replace("1 images", "[/end] 1").replace("2 images", "[b] 2"))
+    path = tmp_path / "new folder" / "e.json"
+    given = ["--model", str(model_dir), "--data", str(data), "--max_completion_length", "2", "--json", str(path)]
+    assert main(given) == 0
+    printed = capsys.readouterr().out
+    assert "kind = [/end] 1" in printed
+    assert "kind = [b] 2" in printed
+    assert len(json.loads(path.read_text())["rows"]["model"]) == 2
+
+
 def test_greedy_completions_do_not_depend_on_the_batch(options, tmp_path):
     found = []
     for size in ("1", "4"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.markup import escape
 from transformers import GenerationConfig
 from triptych_data import ImageLoader, read_examples
 from trl import ModelConfig
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 answer_frame=options.answer_frame,
                 completion_frame=options.completion_frame,
             )
-            reporter.conclude(f"page: {options.html}")
+            reporter.conclude(f"page: {escape(str(options.html))}")
     return 0
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words
 from triptych_trainer.evaluation.paired import Difference
 from triptych_trainer.evaluation.scores import Mean, ScoredRow
+from triptych_trainer.report.writer import write_whole
 
 __all__ = ["print_means", "short_columns", "write_json"]
 
@@ -47,7 +49,7 @@ def write_json(
         "model_minus_base": None if paired is None else _plain(paired),
         "rows": {run: [dataclasses.asdict(row) for row in rows] for run, rows in scored.items()},
     }
-    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    write_whole(path, (json.dumps(content, indent=1, default=str) + "\n").encode("utf-8"))
 
 
 def short_columns(rows: Sequence[ScoredRow], *, at_most: int = 12) -> list[str]:
@@ -72,7 +74,7 @@ def _table(reward: str, sliced: Mapping[str, Slices], paired: Differences | None
             cells = [_mean(mean) for mean in found]
             cells += [_change(paired.get(slicing, {}).get(key, {}).get(reward))] if paired is not None else []
             size = max((mean.num_rows for mean in found if mean), default=0)
-            table.add_row("all" if slicing == "all" else f"{slicing} = {key}", str(size), *cells)
+            table.add_row("all" if slicing == "all" else escape(f"{slicing} = {key}"), str(size), *cells)
         table.add_section()
     return table
 
