@@ -133,3 +133,4 @@ def test_evaluation_runs_on_held_out_rows(make_trainer, write_rows):
     )
     trainer.train()
     assert any("eval_reward" in entry for entry in trainer.state.log_history)
+    assert trainer.images_seen == 1 + 2, "the pace counts what is trained on, tokens as images"

@@ -80,7 +80,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         self.on_rollouts = on_rollouts
         self.vision_learning_rate = vision_learning_rate
         self.images_seen = 0
-        """Unique images of the prompts generated for so far, on all ranks."""
+        """Unique images of the prompts trained on so far, on all ranks."""
         self._rows: list[int] = []
         self._scored: dict[str, Any] = {}
         self._buffered_inputs: list[dict[str, Any]] | None = None
@@ -160,9 +160,10 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         self._rows = [row["example"] for row in inputs]
         self.generation_rows = self._rows if self.model.training else []
         self.engine.forget()
-        num_images = sum(len(self.table.examples[row].images) for row in set(self._rows))
-        total = self.accelerator.reduce(torch.tensor(num_images, device=self.accelerator.device), "sum")
-        self.images_seen += int(total)
+        if self.model.training:  # as TRL counts tokens
+            num_images = sum(len(self.table.examples[row].images) for row in set(self._rows))
+            total = self.accelerator.reduce(torch.tensor(num_images, device=self.accelerator.device), "sum")
+            self.images_seen += int(total)
         output = super()._generate_and_score_completions(inputs)
         output["example"] = torch.tensor(self._rows)
         if self.log_completions:

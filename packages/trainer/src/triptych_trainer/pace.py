@@ -14,7 +14,7 @@ __all__ = ["Pace", "Stopwatch", "closing_table", "peak_bytes"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """What was done in a stretch of wall time, checkpoints and evaluation included."""
+    """What was done in a stretch of wall time; that of a training has its checkpoints and evaluations in it."""
 
     seconds: float
     tokens: float
@@ -33,8 +33,7 @@ class Stopwatch:
     """Cuts a run into paces from counters that only grow."""
 
     def __init__(self) -> None:
-        self.started = self.last = time.monotonic()
-        self.first_counts = self.counts = (0.0, 0.0)
+        self.start(tokens=0.0, images=0.0)
 
     def start(self, *, tokens: float, images: float) -> None:
         """Begin here: a resumed run does not claim what was counted before it."""

@@ -19,7 +19,7 @@ class StepProgress(TrainerCallback):
         self.status = ""
         self.stopwatch = Stopwatch()
         self.images_seen: Callable[[], int] = lambda: 0
-        """How many images the trainer has prepared so far; set once the trainer is there."""
+        """How many images the trainer has trained on so far; set once the trainer is there."""
 
     def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
         """Start at the step a resumed run continues from."""
