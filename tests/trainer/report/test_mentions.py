@@ -23,6 +23,11 @@ def test_a_label_stands_for_the_images_that_follow_it():
     assert words("a red one, ABBA", infos(3), SHELVES) == []
 
 
+@pytest.mark.parametrize(("label", "said"), [("I", "\u0130"), ("\u017fhelf", "Shelf"), ("\u00b5m", "\u03bcm")])
+def test_letters_that_match_without_regard_to_case_and_have_other_small_ones_are_no_error(label, said):
+    assert words(f"on {said} red", infos(1), [("user", [f"{label} : ", 0, " . Which ?"])]) == []
+
+
 @pytest.mark.parametrize(
     "pieces",
     [

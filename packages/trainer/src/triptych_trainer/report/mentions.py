@@ -32,12 +32,10 @@ class Labels:
 
     images: dict[str, tuple[int, ...]]
     """Every label in lower case, in full and, where that tells it from the others, by its last word."""
-    exact: frozenset[str] = frozenset()
-    """Single letters among them: these count only as capitals."""
 
     @property
     def pattern(self) -> re.Pattern[str] | None:
-        """Finds labels in running text, but not where one labels what follows it."""
+        """Finds labels in running text, but not where one labels what follows it. A single letter needs a capital."""
         if not self.images:
             return None
         words = "|".join(re.escape(word) for word in sorted(self.images, key=len, reverse=True))
@@ -61,18 +59,17 @@ def labels_of(turns: Sequence[tuple[str, Sequence[Piece]]]) -> Labels:
     images = {label: tuple(members) for label, members in found.items()}
     last = [label.split()[-1] for label in images]
     short = {word: images[label] for label, word in zip(images, last, strict=True) if last.count(word) == 1}
-    known = {**short, **images}
-    return Labels(images=known, exact=frozenset(word for word in known if len(word) == 1))
+    return Labels(images={**short, **images})
 
 
 def mentions(text: str, images: Sequence[ImageInfo], labels: Labels, *, ordinals: bool = False) -> list[Mention]:
     """Return the mentions of a text in order, none overlapping; `ordinals` also takes `second` without a noun."""
     found = [Mention(start=start, end=end, images=(index,)) for start, end, index in located_images(text, images)]
-    if labels.pattern is not None:
-        for match in labels.pattern.finditer(text):
-            word = match[0].lower()
-            if word not in labels.exact or match[0].isupper():
-                found.append(Mention(start=match.start(), end=match.end(), images=labels.images[word]))
+    if (pattern := labels.pattern) is not None:
+        for match in pattern.finditer(text):
+            meant = labels.images.get(match[0].lower())  # none for a few letters, such as the Turkish dotted I
+            if meant is not None and (len(match[0]) > 1 or match[0].isupper()):
+                found.append(Mention(start=match.start(), end=match.end(), images=meant))
     for match in _ORDINAL.finditer(text) if ordinals else ():
         index = image_index(match[0], images)
         if index is not None:
