@@ -41,6 +41,11 @@ def test_which_images_a_text_cites(text, indices):
     assert cited_images(text, IMAGES) == indices
 
 
+def test_letters_that_only_look_like_those_of_an_ordinal_are_no_error():
+    assert cited_images("the fir\u017ft image or the s\u0131xth image of two", IMAGES) == frozenset()
+    assert cited_images("the FIRST image of two", IMAGES) == {0}
+
+
 def test_names_with_pattern_characters_are_literal():
     images = (ImageInfo(index=0, name="a.b(c", width=1, height=1),)
     assert cited_images('see "a.b(c" there', images) == {0}

@@ -10,7 +10,9 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", 
 _NOUN = r"(?:images?|pictures?|photos?|figures?|screenshots?|pages?|img|fig)"
 _NUMBERED = re.compile(rf"<image:(\d{{1,4}})>|\b{_NOUN}[\s_.#:\-]{{0,3}}(\d{{1,4}})\b", re.IGNORECASE)
 _MORE = re.compile(r"\s{0,3}(?:,|and|&|or)\s{0,3}(\d{1,4})\b(?!\s{0,3}[.:,]?\d)", re.IGNORECASE)
-_ORDINAL = re.compile(rf"\b({'|'.join(_ORDINALS)}|last|\d{{1,4}}(?:st|nd|rd|th))\s{{1,3}}{_NOUN}\b", re.IGNORECASE)
+# `a`: case counts for nothing among ASCII letters only, so that what is found is a word of the list.
+_WORDS = rf"(?a:{'|'.join(_ORDINALS)}|last)"
+_ORDINAL = re.compile(rf"\b({_WORDS}|\d{{1,4}}(?:st|nd|rd|th))\s{{1,3}}{_NOUN}\b", re.IGNORECASE)
 _SEPARATOR = re.compile(r"\s*(?:->|=>|[,;>\n\u2192]|\bthen\b|\band\b)\s*", re.IGNORECASE)
 
 
