@@ -12,7 +12,7 @@ from triptych_trainer.page import safe_json
 from triptych_trainer.report import RolloutGroup, RolloutImage, RolloutWriter, build_report, main
 from triptych_trainer.report.build import run_names
 from triptych_trainer.report.payload import boxes_json, cites, parts
-from triptych_trainer.report.thumbnails import Thumbnails, data_uri
+from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards import ImageInfo
 
 
@@ -126,10 +126,12 @@ def test_an_image_that_is_gone_becomes_a_note(tmp_path):
     assert group["images"][0]["thumb"].startswith("cannot be read: ")
 
 
-def test_thumbnails_are_bounded_and_small_ones_exact():
-    large, small = Image.new("RGB", (2000, 1000), "red"), Image.new("RGB", (56, 28), "red")
-    for picture, kind, size in ((large, "jpeg", (360, 180)), (small, "png", (56, 28))):
-        head, content = data_uri(picture).split(",")
+def test_thumbnails_are_bounded_and_small_ones_exact(tmp_path):
+    thumbnails = Thumbnails(max_bytes=1 << 20)
+    for source, kind, size in (((2000, 1000), "jpeg", (360, 180)), ((56, 28), "png", (56, 28))):
+        Image.new("RGB", source, "red").save(tmp_path / f"{kind}.png")
+        image = RolloutImage(ref=str(tmp_path / f"{kind}.png"), width=56, height=28)
+        head, content = thumbnails.uris[thumbnails.add(image, run_dir=tmp_path)].split(",")
         assert head == f"data:image/{kind};base64"
         with Image.open(io.BytesIO(base64.b64decode(content))) as shown:
             assert shown.size == size

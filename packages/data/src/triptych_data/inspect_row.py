@@ -21,7 +21,6 @@ from triptych_data.rows import Row
 from triptych_data.tally import Tally
 from triptych_data.vision import VisionSpec
 
-NO_ANSWER = "rows without a reference answer"
 _TINY_PIXELS = 28
 _THIN_RATIO = 20
 
@@ -56,7 +55,7 @@ def inspect_row(row: Row, tally: Tally, *, inspection: Inspection) -> Example:
         tally.image_tokens.append(tokens[0])
         tally.prompt_tokens.append(tokens[1])
     if example.answer is None:
-        tally.notes[NO_ANSWER] += 1
+        tally.notes["rows without a reference answer"] += 1
     return example
 
 

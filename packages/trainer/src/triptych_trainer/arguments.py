@@ -12,7 +12,7 @@ import yaml
 from triptych_data import ImagePolicy
 from trl import GRPOConfig, ModelConfig, TrlParser
 
-__all__ = ["RunArguments", "RunConfig", "UsageError", "parse_run", "wants_demo"]
+__all__ = ["RunArguments", "RunConfig", "UsageError", "image_policy", "parse_run", "wants_demo"]
 
 
 class UsageError(ValueError):

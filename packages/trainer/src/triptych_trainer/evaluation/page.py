@@ -50,6 +50,7 @@ def evaluation_page(
     chosen = _worst_first(scored, rewards[0])[:max_rows]
     places = _places(scored["model"], by=by, position=position)
     found = {run: _found(folder, chosen) for run, folder in rollouts.items()}
+    base = _base_scores(scored, rewards[0])
     groups = []
     for row in chosen:
         visit, group = found["model"][row_key(row)]
@@ -65,10 +66,8 @@ def evaluation_page(
         beside = found.get("base", {}).get(row_key(row))
         if beside is not None:
             shown["other"] = other_json(beside[1], beside[0], completion_frame=completion_frame)
-        groups.append({**shown, "score": row.scores[rewards[0]], "slices": places[row_key(row)]})
-    base = {row_key(row): row.scores[rewards[0]] for row in scored.get("base", ())}
-    for row, shown in zip(chosen, groups, strict=True):
-        shown["baseScore"] = base.get(row_key(row))
+        scores = {"score": row.scores[rewards[0]], "baseScore": base.get(row_key(row))}
+        groups.append({**shown, **scores, "slices": places[row_key(row)]})
     payload = {"names": names, "rewards": rewards, "groups": groups, "images": thumbnails.uris}
     tables = "".join(table_html(name, sliced, paired, num_rows=len(scored["model"])) for name in rewards)
     parts = {
@@ -84,7 +83,7 @@ def evaluation_page(
 
 def _worst_first(scored: Mapping[str, Sequence[ScoredRow]], reward: str) -> list[ScoredRow]:
     """Rows that became worse than the base's, then wrong ones, then those that became better, then the rest."""
-    base = {row_key(row): row.scores[reward] for row in scored.get("base", ())}
+    base = _base_scores(scored, reward)
 
     def rank(row: ScoredRow) -> tuple[float, float]:
         score, before = row.scores[reward], base.get(row_key(row))
@@ -95,6 +94,10 @@ def _worst_first(scored: Mapping[str, Sequence[ScoredRow]], reward: str) -> list
         return (1.0, score) if score < 0.5 else (3.0, score)
 
     return sorted(scored["model"], key=rank)
+
+
+def _base_scores(scored: Mapping[str, Sequence[ScoredRow]], reward: str) -> dict[tuple[str, str], float | None]:
+    return {row_key(row): row.scores[reward] for row in scored.get("base", ())}
 
 
 def _found(folder: Path, rows: Sequence[ScoredRow]) -> Found:

@@ -39,20 +39,13 @@ class Thumbnails:
             self.left_out += 1
             return "not embedded: the page's image budget is used up"
         try:
-            uri = data_uri(load_thumbnail(ImageSource(ref=path.name, root=path.parent), side_pixels=SIDE_PIXELS))
+            picture = load_thumbnail(ImageSource(ref=path.name, root=path.parent), side_pixels=SIDE_PIXELS)
         except ImageError as error:
             return f"cannot be read: {error}"
+        uri = encoded(picture, lossless=max(picture.size) <= SMALL_PIXELS)
         self.used_bytes += len(uri)
         self.uris.append(uri)
         return len(self.uris) - 1
-
-
-def data_uri(picture: Image.Image) -> str:
-    """Return the picture, at most `SIDE_PIXELS` on its longest side, as a data URI."""
-    if max(picture.size) > SIDE_PIXELS:
-        picture = picture.copy()
-        picture.thumbnail((SIDE_PIXELS, SIDE_PIXELS))
-    return encoded(picture, lossless=max(picture.size) <= SMALL_PIXELS)
 
 
 def encoded(picture: Image.Image, *, lossless: bool) -> str:
