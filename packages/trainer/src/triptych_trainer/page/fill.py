@@ -14,6 +14,7 @@ def filled_page(
 ) -> Iterator[str]:
     """Yield the page `assets/<name>.html` piece by piece, with `%%PART%%` filled in; an iterable part is read lazily.
 
+    It goes on from `<title>`: what stands before that, the policy too, is that of all pages.
     Style and script are those of all pages, then `<name>.css` and `<name>.js`, with further `scripts` before it: each
     from the page's own folder or else the common one, and with its style where it has one.
     """
@@ -24,7 +25,7 @@ def filled_page(
     style = _joined(common / "common.css", *styled, assets / f"{name}.css")
     script = _joined(common / "common.js", *scripted, assets / f"{name}.js")
     parts = {**parts, "STYLE": style, "STYLE_HASH": _hash(style), "SCRIPT": script, "SCRIPT_HASH": _hash(script)}
-    pieces = (assets / f"{name}.html").read_text(encoding="utf-8").split("%%")
+    pieces = _joined(common / "head.html", assets / f"{name}.html").split("%%")
     for k, piece in enumerate(pieces):  # text, NAME, text, NAME, ..., so that what is filled in is never searched again
         part = parts[piece] if k % 2 else piece
         if isinstance(part, str):
