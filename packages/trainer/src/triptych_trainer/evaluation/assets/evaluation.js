@@ -1,10 +1,10 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const PAGE_SIZE = 8;
-  const { byId, element, fill, number, reachable, signed } = page;
+  const { byId, element, fill, goTo, known, listen, number, showPage, signed } = page;
   const { completionCard, prompt, select, titles } = cards(data);
-  const state = { page: 0 };
   const twoModels = "base" in data.names;
+  let at = 0;
 
   function rowCard(group) {
     const card = element("article", "group");
@@ -49,7 +49,6 @@
     return bar;
   }
 
-  const known = (value) => value !== null && value !== undefined;
   const between = (group) => (known(group.score) && known(group.baseScore) ? group.score - group.baseScore : null);
   const shows = {
     all: () => true,
@@ -69,23 +68,13 @@
   }
 
   function render() {
-    const groups = found(), pages = Math.max(1, Math.ceil(groups.length / PAGE_SIZE));
-    state.page = Math.min(Math.max(state.page, 0), pages - 1);
-    const shown = groups.slice(state.page * PAGE_SIZE, (state.page + 1) * PAGE_SIZE);
-    byId("status").textContent = groups.length + (groups.length === 1 ? " row" : " rows") +
-      (groups.length === data.groups.length ? "" : " of " + data.groups.length);
-    byId("page").textContent = "Page " + (state.page + 1) + " of " + pages;
-    byId("previous").disabled = state.page === 0;
-    byId("next").disabled = state.page === pages - 1;
-    byId("list").replaceChildren(...(shown.length ? shown.map(rowCard) : [element("p", "none", "No row fits. Clear the search or choose all rows.")]));
-    reachable();
+    at = showPage(found(), at, { size: PAGE_SIZE, total: data.groups.length, name: "row", draw: rowCard });
   }
 
   function turn(by) {
-    state.page += by;
+    at += by;
     render();
-    byId("rows").scrollIntoView();
-    byId("rows").focus({ preventScroll: true });
+    goTo(byId("rows"));
   }
 
   function start() {
@@ -96,17 +85,14 @@
     const slices = [...document.querySelectorAll(".slice")].map((button) => [button.dataset.slicing, button.dataset.slice]);
     const unique = [...new Set(slices.filter(([slicing]) => slicing !== "all").map((pair) => JSON.stringify(pair)))];
     fill(byId("slice"), unique, (text) => JSON.parse(text).join(" = "));
-    for (const id of ["query", "show", "slice"]) byId(id).addEventListener("input", () => { state.page = 0; render(); });
+    listen(["query", "show", "slice"], { turn, changed: () => { at = 0; render(); } });
     for (const button of document.querySelectorAll(".slice")) {
       button.addEventListener("click", () => {
         byId("slice").value = button.dataset.slicing === "all" ? "" : JSON.stringify([button.dataset.slicing, button.dataset.slice]);
-        state.page = 0;
+        at = 0;
         turn(0);
       });
     }
-    byId("controls").addEventListener("submit", (event) => event.preventDefault());
-    byId("previous").addEventListener("click", () => turn(-1));
-    byId("next").addEventListener("click", () => turn(1));
     render();
   }
   start();

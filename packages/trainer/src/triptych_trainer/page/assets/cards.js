@@ -1,7 +1,6 @@
 // A prompt with its images in place and its completions, for every page that shows what a model said.
 const cards = (data) => {
-  const { drawn, element, number, signed } = page;
-  const known = (value) => value !== null && value !== undefined;
+  const { drawn, element, known, number, signed } = page;
 
   function imageTitle(group, index) {
     const image = group.images[index];

@@ -16,7 +16,8 @@ const page = (() => {
     for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
     return node;
   }
-  const number = (value, digits = 2) => (value === null || value === undefined ? "–" : Number(value).toFixed(digits));
+  const known = (value) => value !== null && value !== undefined;
+  const number = (value, digits = 2) => (known(value) ? Number(value).toFixed(digits) : "–");
   const signed = (value, digits = 2) => (value === null ? "–" : (value >= 0 ? "+" : "−") + Math.abs(value).toFixed(digits));
 
   function fill(select, values, words) {
@@ -32,5 +33,40 @@ const page = (() => {
     for (const text of document.querySelectorAll(".text")) if (text.scrollHeight > text.clientHeight) text.tabIndex = 0;
   }
 
-  return { byId, drawn, element, fill, number, reachable, signed };
+  // ---- a list in pages, with buttons that turn them above it and on some pages below it
+  const SUFFIXES = ["", "-below"].filter((suffix) => byId("next" + suffix));
+
+  // Show page `at` of what was found, or the nearest that there is, and return its number.
+  function showPage(found, at, { size, total, name, draw }) {
+    const words = (value) => value.toLocaleString("en");
+    const pages = Math.max(1, Math.ceil(found.length / size));
+    const now = Math.min(Math.max(at, 0), pages - 1);
+    byId("status").textContent = words(found.length) + " " + name + (found.length === 1 ? "" : "s") + (found.length === total ? "" : " of " + words(total));
+    for (const suffix of SUFFIXES) {
+      byId("page" + suffix).textContent = "Page " + words(now + 1) + " of " + words(pages);
+      byId("previous" + suffix).disabled = now === 0;
+      byId("next" + suffix).disabled = now === pages - 1;
+    }
+    const cards = found.slice(now * size, (now + 1) * size).map(draw);
+    byId("list").replaceChildren(...(cards.length ? cards : [element("p", "none", "No " + name + " fits. Clear the search or choose all " + name + "s.")]));
+    reachable();
+    return now;
+  }
+
+  // Call `turn` with -1 or 1 for the buttons, and `changed` when a field of the form has another value.
+  function listen(fields, { turn, changed }) {
+    for (const suffix of SUFFIXES) {
+      byId("previous" + suffix).addEventListener("click", () => turn(-1));
+      byId("next" + suffix).addEventListener("click", () => turn(1));
+    }
+    for (const id of fields) byId(id).addEventListener("input", changed);
+    byId("controls").addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  function goTo(part) {
+    part.scrollIntoView();
+    part.focus({ preventScroll: true });
+  }
+
+  return { byId, drawn, element, fill, goTo, known, listen, number, showPage, signed };
 })();

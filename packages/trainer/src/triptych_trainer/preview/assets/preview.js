@@ -1,6 +1,6 @@
 // Filters, order, pages, keyboard and address; only the rows of one page are ever in the document.
 (() => {
-  const { byId, fill, element, reachable } = page;
+  const { byId, fill, goTo, listen, showPage } = page;
   const PAGE_SIZE = 10, KEPT_BLOCKS = 12;
   const index = JSON.parse(byId("index").textContent);
   const total = index.images.length;
@@ -83,25 +83,13 @@
 
   // ---- one page of rows
   function show() {
-    const pages = Math.max(1, Math.ceil(matches.length / PAGE_SIZE));
-    state.page = Math.min(Math.max(state.page, 0), pages - 1);
-    const shown = matches.slice(state.page * PAGE_SIZE, (state.page + 1) * PAGE_SIZE);
-    byId("status").textContent = card.words(matches.length) + (matches.length === 1 ? " row" : " rows") +
-      (matches.length === total ? "" : " of " + card.words(total));
-    for (const suffix of ["", "-below"]) {
-      byId("page" + suffix).textContent = "Page " + card.words(state.page + 1) + " of " + card.words(pages);
-      byId("previous" + suffix).disabled = state.page === 0;
-      byId("next" + suffix).disabled = state.page === pages - 1;
-    }
-    const list = byId("list");
-    list.className = byId("draw").value;
+    byId("list").className = byId("draw").value;
     const tools = (n) => ({ picture: pictureAt, open: openViewer, link: address({ row: n + 1 }) });
-    const cards = shown.map((n) => card.draw(rowAt(n), n, index, tools(n)));
-    list.replaceChildren(...(cards.length ? cards : [element("p", "none", "No row fits. Clear the search or choose all rows.")]));
+    const draw = (n) => card.draw(rowAt(n), n, index, tools(n));
+    state.page = showPage(matches, state.page, { size: PAGE_SIZE, total, name: "row", draw });
     for (const bar of document.querySelectorAll(".bar")) {
       bar.setAttribute("aria-pressed", String(byId(bar.dataset.filter).value === bar.dataset.value));
     }
-    reachable();
   }
 
   function turn(by) {
@@ -111,8 +99,7 @@
     show();
     if (state.page === before) return;
     write();
-    byId("rows").scrollIntoView();
-    byId("rows").focus({ preventScroll: true });
+    goTo(byId("rows"));
   }
 
   // ---- the address keeps the state
@@ -203,12 +190,7 @@
     const order = [...document.querySelectorAll("#panel-problems .bar")].map((bar) => bar.dataset.value);
     fill(byId("problem"), order, (name) => name);
     if (!index.longest) for (const value of ["most", "fewest", "most-image"]) byId("order").querySelector('[value="' + value + '"]').remove();
-    for (const id of fields) byId(id).addEventListener("input", changed);
-    byId("controls").addEventListener("submit", (event) => event.preventDefault());
-    for (const suffix of ["", "-below"]) {
-      byId("previous" + suffix).addEventListener("click", () => turn(-1));
-      byId("next" + suffix).addEventListener("click", () => turn(1));
-    }
+    listen(fields, { turn, changed });
     for (const bar of document.querySelectorAll(".bar")) {
       bar.addEventListener("click", () => {
         const select = byId(bar.dataset.filter);
@@ -221,9 +203,7 @@
     for (const link of document.querySelectorAll(".skip, header nav a")) {
       link.addEventListener("click", (event) => {
         event.preventDefault();
-        const part = document.querySelector(link.getAttribute("href"));
-        part.scrollIntoView();
-        part.focus({ preventScroll: true });
+        goTo(document.querySelector(link.getAttribute("href")));
       });
     }
     byId("viewer-close").addEventListener("click", () => viewer.close());

@@ -1,9 +1,9 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const PAGE_SIZE = 8;
-  const { byId, drawn, element, fill, number, reachable, signed } = page;
+  const { byId, drawn, element, fill, goTo, known, listen, number, showPage, signed } = page;
   const { completionCard, isRight, prompt, select, titles } = cards(data);
-  const state = { page: 0 };
+  let at = 0;
   const sampleKey = (group) => group.mode + "\n" + group.id;
   const visitsOf = Map.groupBy ? Map.groupBy(data.groups, sampleKey) : data.groups.reduce(
     (map, group) => map.set(sampleKey(group), [...(map.get(sampleKey(group)) || []), group]), new Map());
@@ -92,7 +92,7 @@
   }
 
   // ---- filter, order, page
-  const last = (value) => (value === null || value === undefined ? -Infinity : value);
+  const last = (value) => (known(value) ? value : -Infinity);
   const orders = {
     change: (group) => last(group.change === null ? null : Math.abs(group.change)),
     rise: (group) => last(group.change),
@@ -128,26 +128,13 @@
   }
 
   function render() {
-    const groups = found();
-    const pages = Math.max(1, Math.ceil(groups.length / PAGE_SIZE));
-    state.page = Math.min(Math.max(state.page, 0), pages - 1);
-    const shown = groups.slice(state.page * PAGE_SIZE, (state.page + 1) * PAGE_SIZE);
-    byId("status").textContent = groups.length + (groups.length === 1 ? " group" : " groups") +
-      (groups.length === data.groups.length ? "" : " of " + data.groups.length);
-    for (const suffix of ["", "-below"]) {
-      byId("page" + suffix).textContent = "Page " + (state.page + 1) + " of " + pages;
-      byId("previous" + suffix).disabled = state.page === 0;
-      byId("next" + suffix).disabled = state.page === pages - 1;
-    }
-    byId("list").replaceChildren(...(shown.length ? shown.map(groupCard) : [element("p", "none", "No group fits. Clear the search or choose all groups.")]));
-    reachable();
+    at = showPage(found(), at, { size: PAGE_SIZE, total: data.groups.length, name: "group", draw: groupCard });
   }
 
   function turn(by) {
-    state.page += by;
+    at += by;
     render();
-    byId("groups").scrollIntoView();
-    byId("groups").focus({ preventScroll: true });
+    goTo(byId("groups"));
   }
 
   // A line at the step under the pointer, and the values there in words.
@@ -201,14 +188,7 @@
       fill(byId("order"), ["other"], () => "runs differ most");
       byId("order").value = "other";
     } else if (!data.groups.some((group) => group.change !== null && group.change !== 0)) byId("order").value = "newest";
-    for (const id of ["query", "show", "visits", "count", "mode", "order"]) {
-      byId(id).addEventListener("input", () => { state.page = 0; render(); });
-    }
-    byId("controls").addEventListener("submit", (event) => event.preventDefault());
-    for (const suffix of ["", "-below"]) {
-      byId("previous" + suffix).addEventListener("click", () => turn(-1));
-      byId("next" + suffix).addEventListener("click", () => turn(1));
-    }
+    listen(["query", "show", "visits", "count", "mode", "order"], { turn, changed: () => { at = 0; render(); } });
     render();
   }
   start();
