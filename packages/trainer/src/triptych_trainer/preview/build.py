@@ -129,7 +129,7 @@ def _page(
     title: str,
     total: int,
 ) -> Iterator[bytes]:
-    rows, images = payload.finish(), pictures.finish()
+    rows, images = payload.rows.finish(), pictures.kept.finish()
     facts = summary.facts(total=total, pictures_left_out=pictures.left_out)
     parts = {
         "TITLE": escape(title),

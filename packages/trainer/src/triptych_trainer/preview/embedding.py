@@ -5,13 +5,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from triptych_data import ImageError, load_thumbnail
 
-from triptych_trainer.page import safe_json
+from triptych_trainer.preview.blocks import Blocks
 from triptych_trainer.preview.row import PreviewImage, Size
 from triptych_trainer.report.thumbnails import SMALL_PIXELS, encoded
 
 LEAST_SIDE, MOST_SIDE = 96, 1280
 LARGEST_PNG = 6_000
-BLOCK_BYTES = 1 << 20
+BLOCK_CHARS = 1 << 20
 Started = tuple[Hashable, "Future[str | ImageError]"]
 
 
@@ -26,13 +26,8 @@ class Pictures:
         self.left_out = 0
         self.errors: dict[Hashable, ImageError] = {}
         """Of the images that do not decode, by their key."""
-        self.starts: list[int] = []
-        """Number of the first picture of each block."""
-        self.blocks: list[str] = []
+        self.kept = Blocks(max_chars=BLOCK_CHARS)
         self._known: dict[Hashable, int | None] = {}
-        self._open: list[str] = []
-        self._open_bytes = 0
-        self._count = 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="triptych-preview")
 
     def __enter__(self) -> "Pictures":
@@ -60,28 +55,12 @@ class Pictures:
             elif self.used_bytes + len(made) > self.max_bytes:
                 self.left_out += 1
             else:
-                self._keep(key, made)
+                self.used_bytes += len(made)
+                self._known[key] = self.kept.add(made)
 
     def number(self, image: PreviewImage) -> int | None:
         """The picture's number; None for one that is not on the page."""
         return self._known.get(image.source.key)
-
-    def finish(self) -> list[str]:
-        """Close the last block and return all of them as JSON."""
-        if self._open:
-            self.starts.append(self._count - len(self._open))
-            self.blocks.append(safe_json(self._open))
-            self._open, self._open_bytes = [], 0
-        return self.blocks
-
-    def _keep(self, key: Hashable, uri: str) -> None:
-        if self._open_bytes + len(uri) > BLOCK_BYTES:
-            self.finish()
-        self._open.append(uri)
-        self._open_bytes += len(uri)
-        self.used_bytes += len(uri)
-        self._known[key] = self._count
-        self._count += 1
 
     def _made(self, image: PreviewImage) -> str | ImageError:
         size = image.fed or image.size

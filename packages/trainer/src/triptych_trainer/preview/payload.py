@@ -6,38 +6,30 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from triptych_trainer.page import safe_json
+from triptych_trainer.preview.blocks import Blocks
 from triptych_trainer.preview.collecting import problems_of
 from triptych_trainer.preview.embedding import Pictures
 from triptych_trainer.preview.row import PreviewImage, PreviewRow
 
 LONGEST_TEXT, LONGEST_VALUE = 20_000, 2_000
-BLOCK_BYTES = 1 << 18
+BLOCK_CHARS = 1 << 18
 
 
 @dataclass(slots=True, kw_only=True)
 class Payload:
-    """Blocks of rows, and one entry per row in every list of the index."""
+    """The rows in blocks, and one entry per row in every list of the index."""
 
+    rows: Blocks = field(default_factory=lambda: Blocks(max_chars=BLOCK_CHARS))
     problems: list[str] = field(default_factory=list)
     """Names of problems by their number in `row_problems`."""
     num_images: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     image_tokens: list[int] = field(default_factory=list)
     row_problems: list[list[int]] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)
-    """Number of the first row of each block."""
-    blocks: list[str] = field(default_factory=list)
-    _open: list[str] = field(default_factory=list)
-    _open_bytes: int = 0
 
     def add(self, row: PreviewRow, pictures: Pictures) -> None:
         """Take in the next row, whose pictures are embedded."""
-        text = safe_json(row_json(row, pictures))
-        if self._open_bytes + len(text) > BLOCK_BYTES:
-            self.finish()
-        self._open.append(text)
-        self._open_bytes += len(text)
+        self.rows.add(row_json(row, pictures))
         found = problems_of(row)
         self.problems += [name for name in found if name not in self.problems]
         self.row_problems.append([self.problems.index(name) for name in found])
@@ -45,14 +37,6 @@ class Payload:
         image_tokens, tokens = row.tokens or (0, 0)
         self.tokens.append(tokens)
         self.image_tokens.append(image_tokens)
-
-    def finish(self) -> list[str]:
-        """Close the last block and return all of them as JSON."""
-        if self._open:
-            self.starts.append(len(self.num_images) - len(self._open))
-            self.blocks.append(f"[{','.join(self._open)}]")
-            self._open, self._open_bytes = [], 0
-        return self.blocks
 
 
 def row_json(row: PreviewRow, pictures: Pictures) -> dict[str, Any]:
@@ -129,8 +113,8 @@ def index_json(payload: Payload, pictures: Pictures, *, limits: Sequence[int | N
         "images": payload.num_images,
         "tokens": payload.tokens,
         "imageTokens": payload.image_tokens,
-        "rowStarts": payload.starts,
-        "pictureStarts": pictures.starts,
+        "rowStarts": payload.rows.starts,
+        "pictureStarts": pictures.kept.starts,
         "limits": list(limits),
         "longest": max(payload.tokens, default=0),
     }
