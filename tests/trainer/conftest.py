@@ -71,6 +71,18 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
+def colours_of() -> Callable[[Any], list[str]]:
+    """Read `red,green,blue` at one place of every image that a locator finds, as the browser decoded it."""
+    script = """images => images.map(image => {
+        const canvas = document.createElement("canvas");
+        canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+        canvas.getContext("2d").drawImage(image, 0, 0);
+        return [...canvas.getContext("2d").getImageData(28, 28, 1, 1).data].slice(0, 3).join();
+    })"""
+    return lambda images: images.evaluate_all(script)
+
+
+@pytest.fixture
 def write_rows(tmp_path: Path) -> Callable[..., Path]:
     """Write a VLM-R1 JSONL with one row per given number of images, and the images beside it."""
 

@@ -1,40 +1,11 @@
 """The page of ``triptych eval`` in a real browser."""
 
-import shutil
-
 import pytest
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: install it to test the page")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
-        yield running
-        running.close()
 
 
 @pytest.fixture
-def page(browser, evaluated):
-    """The opened page; afterwards nothing may have gone wrong or been asked for."""
-    troubles, requests = [], []
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(20_000)
-    page.on("console", lambda message: troubles.append(message.text))
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(evaluated.page.as_uri())
-    yield page
-    context.close()
-    assert troubles == []
-    assert [url for url in requests if not url.startswith(("data:", evaluated.page.as_uri()))] == []
+def page(open_page, evaluated):
+    return open_page(evaluated.page)
 
 
 def shown(page):
@@ -87,7 +58,7 @@ def test_filters_by_clicking(page):
     assert page.locator(".none").inner_text().startswith("No row fits")
 
 
-def test_images_stand_at_their_markers(page):
+def test_images_stand_at_their_markers(page, colours_of):
     find(page, "swapped")
     order = page.locator(".said").evaluate(
         "said => [...said.childNodes].map(node => node.dataset.image ?? node.textContent.trim())"
@@ -95,15 +66,7 @@ def test_images_stand_at_their_markers(page):
     assert order == ["After", "1", "before", "0", ". Where ?"]
     left = [page.locator(f'.marker[data-image="{k}"]').bounding_box()["x"] for k in (1, 0)]
     assert left == sorted(left)
-    colours = page.locator(".marker img").evaluate_all(
-        """images => images.map(image => {
-            const canvas = document.createElement("canvas");
-            canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
-            canvas.getContext("2d").drawImage(image, 0, 0);
-            return [...canvas.getContext("2d").getImageData(28, 28, 1, 1).data].slice(0, 3).join();
-        })"""
-    )
-    assert colours == ["0,0,255", "255,0,0"]
+    assert colours_of(page.locator(".marker img")) == ["0,0,255", "255,0,0"]
 
 
 def test_the_expected_box_lies_on_its_image(page):
@@ -154,9 +117,6 @@ def test_paging_and_the_keyboard(page):
     assert page.evaluate("document.activeElement.id") == "rows"
 
 
-def test_a_narrow_window_does_not_scroll_sideways(browser, evaluated):
-    context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme="dark")
-    page = context.new_page()
-    page.goto(evaluated.page.as_uri())
+def test_a_narrow_window_does_not_scroll_sideways(open_page, evaluated):
+    page = open_page(evaluated.page, viewport={"width": 390, "height": 800}, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    context.close()

@@ -62,7 +62,7 @@ def test_the_page_loads_with_summary_rows_and_landmarks(opened):
         assert page.get_by_role("region", name=panel, exact=True).count() == 1, panel
 
 
-def test_images_stand_where_the_markers_were_at_the_size_they_are_fed(opened):
+def test_images_stand_where_the_markers_were_at_the_size_they_are_fed(opened, colours_of):
     page = opened()
     find(page, "and again")
     assert shown(page) == ["twice"]
@@ -79,15 +79,7 @@ def test_images_stand_where_the_markers_were_at_the_size_they_are_fed(opened):
     assert card.locator(".said").inner_text().split("\n")[0].startswith("Before:")
     boxes = [image.bounding_box() for image in card.locator(".marker img").all()]
     assert [(box["width"], box["height"]) for box in boxes] == [(112, 56), (56, 112)]
-    colours = card.locator(".marker img").evaluate_all(
-        """images => images.map(image => {
-            const canvas = document.createElement("canvas");
-            canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
-            canvas.getContext("2d").drawImage(image, 0, 0);
-            return [...canvas.getContext("2d").getImageData(28, 28, 1, 1).data].slice(0, 3).join();
-        })"""
-    )
-    assert colours == ["200,30,30", "30,160,60"]
+    assert colours_of(card.locator(".marker img")) == ["200,30,30", "30,160,60"]
     find(page, "what no row has")
     assert page.locator(".none").inner_text().startswith("No row fits")
 
