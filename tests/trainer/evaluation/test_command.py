@@ -66,6 +66,8 @@ def test_greedy_completions_do_not_depend_on_the_batch(options, tmp_path):
         (["--by", "familiy"], "no column 'familiy' to slice by; its further columns are: kind"),
         (["--reward", "acuracy"], "did you mean 'accuracy'"),
         (["--model", "./nowhere"], "./nowhere: no such folder"),
+        (["--limit", "-1"], "--limit expects 0 or more, got -1"),
+        (["--batch_size", "0"], "--batch_size expects 1 or more, got 0"),
     ],
 )
 def test_bad_options_are_one_line(options, capsys, arguments, expected):

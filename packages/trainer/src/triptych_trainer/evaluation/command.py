@@ -119,6 +119,10 @@ def _evaluate(
 ) -> list[ScoredRow]:
     from triptych_trainer.run import read_rewards
 
+    for option, least in (("limit", 0), ("batch_size", 1), ("num_generations", 1), ("max_completion_length", 1)):
+        value = getattr(options, option)
+        if value is not None and value < least:
+            raise UsageError(f"--{option} expects {least} or more, got {value}")
     rewards = read_rewards(options.reward)
     if not Path(options.data).exists() and "://" not in options.data:
         raise UsageError(f"--data {options.data}: no such file (looked from {Path.cwd()})")
