@@ -4,7 +4,7 @@ import io
 
 import psutil
 from rich.console import Console
-from triptych_trainer import pace
+from triptych_trainer import pace, progress
 from triptych_trainer.pace import Pace, Stopwatch, closing_table
 
 
@@ -61,3 +61,14 @@ def test_a_reward_that_was_never_scored_shows_a_dash():
 def test_peak_memory_is_at_least_what_is_resident_now():
     assert pace.peak_bytes() >= 0.9 * psutil.Process().memory_info().rss
     assert pace.peak_bytes() < psutil.virtual_memory().total
+
+
+def test_the_time_left_of_a_resumed_run_counts_its_own_steps(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    said = []
+    stage = progress.Stage(name="GRPO", total=None, say=said.append)
+    stage.start_at(900, total=1000)
+    now[0] += 20.0
+    stage.move_to(910)
+    assert said == ["GRPO: 900/1000", "GRPO: 910/1000  (180 s left)"]

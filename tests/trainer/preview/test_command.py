@@ -76,3 +76,19 @@ def test_every_format_is_read(tmp_path):
     for name, row in formats.items():
         path.write_text(json.dumps(row) + "\n")
         assert main([str(path), "--data_format", name, "-o", str(tmp_path / "p.html"), "--quiet"]) == 0
+
+
+def test_images_elsewhere_are_shown_where_that_is_allowed(tmp_path, capsys):
+    elsewhere, data = tmp_path / "elsewhere", tmp_path / "data"
+    for folder in (elsewhere, data):
+        folder.mkdir()
+    Image.new("RGB", (56, 56), "red").save(elsewhere / "a.png")
+    turns = [{"from": "human", "value": "<image> ?"}, {"from": "gpt", "value": "red"}]
+    rows = data / "rows.jsonl"
+    rows.write_text(json.dumps({"image": [str(elsewhere / "a.png")], "conversations": turns}) + "\n")
+    page = tmp_path / "p.html"
+    command = [str(rows), "--image_root", str(data), "-o", str(page), "--quiet"]
+    assert main(command) == 1
+    assert "leads out of the image root" in page.read_text()
+    assert main([*command, "--allow_outside", str(elsewhere)]) == 0
+    assert "data:image/png;base64" in page.read_text()

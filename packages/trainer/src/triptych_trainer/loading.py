@@ -24,8 +24,9 @@ def load_processor(
     trust_remote_code: bool = False,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    option: str = "--model_name_or_path",
 ) -> Any:
-    """Load the processor of a model and set its pixel budget.
+    """Load the processor of a model and set its pixel budget; ``option`` is what errors call the path.
 
     Where the stock class cannot be built because its video branch needs torchvision, the same processor is built
     without that branch: token ids and pixels of images are the same.
@@ -34,7 +35,7 @@ def load_processor(
         UsageError: the folder holds no processor, or its image processor knows no pixel budget.
     """
     if path.startswith((".", "/", "~")) and not Path(path).is_dir():  # a hub id is asked for over the network
-        raise UsageError(f"--model_name_or_path {path}: no such folder (looked from {Path.cwd()})")
+        raise UsageError(f"{option} {path}: no such folder (looked from {Path.cwd()})")
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         processor = AutoProcessor.from_pretrained(path, padding_side="left", truncation_side="left", **options)
@@ -42,14 +43,16 @@ def load_processor(
         try:
             processor = _without_video(path, options)
         except (ImportError, OSError, ValueError, KeyError):
-            raise UsageError(f"--model_name_or_path {path}: no processor can be loaded: {_one_line(error)}") from error
+            raise UsageError(f"{option} {path}: no processor can be loaded: {_one_line(error)}") from error
     if getattr(processor, "image_processor", None) is None:
-        raise UsageError(f"--model_name_or_path {path}: {type(processor).__name__} takes no images")
+        raise UsageError(f"{option} {path}: {type(processor).__name__} takes no images")
     set_pixels(processor.image_processor, min_pixels=min_pixels, max_pixels=max_pixels)
     return processor
 
 
-def load_model(path: str, config: ModelConfig, *, trust_remote_code: bool = False) -> torch.nn.Module:
+def load_model(
+    path: str, config: ModelConfig, *, trust_remote_code: bool = False, option: str = "--model_name_or_path"
+) -> torch.nn.Module:
     """Load an image-text-to-text model in the configured dtype and attention, its language model quantized if asked.
 
     Raises:
@@ -70,7 +73,7 @@ def load_model(path: str, config: ModelConfig, *, trust_remote_code: bool = Fals
             **({"quantization_config": quantization} if quantization else {}),
         )
     except (OSError, ValueError) as error:
-        raise UsageError(f"--model_name_or_path {path}: no model can be loaded: {_one_line(error)}") from error
+        raise UsageError(f"{option} {path}: no model can be loaded: {_one_line(error)}") from error
 
 
 def _not_quantized(path: str, config: ModelConfig, *, trust_remote_code: bool) -> list[str]:

@@ -63,9 +63,14 @@ class Stage:
 
     def __init__(self, *, name: str, total: int | None, say: Any, bar: tuple[Progress, TaskID] | None = None) -> None:
         self.name, self.total, self.say, self.bar = name, total, say, bar
-        self.done = 0
+        self.first = self.done = 0
         self.started = time.monotonic()
         self.spoke = 0.0
+
+    def start_at(self, first: int, *, total: int) -> None:
+        """Begin now at step ``first`` of ``total``: what a resumed run did before says nothing about its speed."""
+        self.first, self.started = first, time.monotonic()
+        self.move_to(first, total=total)
 
     def advance(self, steps: int = 1, *, status: str = "") -> None:
         """Move on by ``steps`` and show ``status``; without a terminal, one line in ten seconds and the last."""
@@ -86,6 +91,7 @@ class Stage:
             self.say(f"{self.name}: {done}/{self.total or '?'} {status}{self._left(now)}".rstrip())
 
     def _left(self, now: float) -> str:
-        if not self.total or not self.done or self.done >= self.total:
+        moved = self.done - self.first
+        if not self.total or moved <= 0 or self.done >= self.total:
             return ""
-        return f" ({(now - self.started) / self.done * (self.total - self.done):.0f} s left)"
+        return f" ({(now - self.started) / moved * (self.total - self.done):.0f} s left)"

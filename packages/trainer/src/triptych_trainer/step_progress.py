@@ -23,7 +23,7 @@ class StepProgress(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
         """Start at the step a resumed run continues from."""
-        self.stage.move_to(state.global_step, total=state.max_steps)
+        self.stage.start_at(state.global_step, total=state.max_steps)
         self.stopwatch.start(tokens=state.num_input_tokens_seen, images=self.images_seen())
 
     def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]

@@ -139,8 +139,10 @@ def _evaluate(
         trust_remote_code=options.trust_remote_code,
         min_pixels=options.min_pixels,
         max_pixels=options.max_pixels,
+        option=f"--{name}",
     )
-    model = load_model(path, ModelConfig(dtype=options.dtype), trust_remote_code=options.trust_remote_code)
+    trust = options.trust_remote_code
+    model = load_model(path, ModelConfig(dtype=options.dtype), trust_remote_code=trust, option=f"--{name}")
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
     model.eval()

@@ -7,6 +7,9 @@ from importlib import resources
 from itertools import chain
 from pathlib import Path
 
+from triptych_data import ImagePolicy
+from triptych_data.policy import DEFAULT_POLICY
+
 from triptych_trainer.page import filled_page, safe_json
 from triptych_trainer.preview.collecting import Source, collect, with_decode_errors
 from triptych_trainer.preview.counting import TokenCounter
@@ -42,6 +45,7 @@ def build_preview(
     limit: int = 0,
     max_bytes: int = 64 << 20,
     threads: int = 2,
+    policy: ImagePolicy = DEFAULT_POLICY,
     reporter: Reporter | None = None,
 ) -> Preview:
     """Write the page.
@@ -55,6 +59,7 @@ def build_preview(
         limit: look at so many rows; 0 for all.
         max_bytes: of embedded pictures.
         threads: that decode pictures.
+        policy: what images may be read.
         reporter: is told how far it is.
 
     Raises:
@@ -64,13 +69,13 @@ def build_preview(
     reporter = reporter or Reporter(quiet=True)
     total = sum(len(source.rows) for source in sources)
     num_rows = min(limit, total) if limit else total
-    found = _windows(collect(sources, counter=counter, limit=limit))
+    found = _windows(collect(sources, counter=counter, limit=limit, policy=policy))
     first = next(found, [])
     summary, payload = Summary(), Payload()
     sizes = [size for row in first for image in row.images if (size := image.fed or image.size)]
     side = side_for(sizes, num_images=len(sizes) * num_rows // max(len(first), 1), max_bytes=max_bytes)
     with (
-        Pictures(max_bytes=max_bytes, side_pixels=side, threads=threads) as pictures,
+        Pictures(max_bytes=max_bytes, side_pixels=side, threads=threads, policy=policy) as pictures,
         reporter.stage("preview", num_rows) as bar,
     ):
         for window in _pictured(chain([first], found), pictures):

@@ -4,9 +4,10 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from triptych_data import DataError, Example, ImageError
+from triptych_data import DataError, Example, ImageError, ImagePolicy
 from triptych_data.header import read_header
 from triptych_data.inspect_row import image_notes
+from triptych_data.policy import DEFAULT_POLICY
 from triptych_data.read import image_in_example, row_reader
 from triptych_data.rows import Row, Rows, open_rows
 from triptych_data.scan import row_digest
@@ -54,8 +55,14 @@ def open_sources(files: Sequence[str], *, image_roots: Sequence[Path] = (), data
     ]
 
 
-def collect(sources: Sequence[Source], *, counter: TokenCounter | None = None, limit: int = 0) -> Iterator[PreviewRow]:
-    """Yield the rows of all sources in order, at most `limit` of them (0: all)."""
+def collect(
+    sources: Sequence[Source],
+    *,
+    counter: TokenCounter | None = None,
+    limit: int = 0,
+    policy: ImagePolicy = DEFAULT_POLICY,
+) -> Iterator[PreviewRow]:
+    """Yield the rows of all sources in order, at most `limit` of them (0: all), read under `policy`."""
     first: dict[int, str] = {}
     places = ((source, index) for source in sources for index in range(len(source.rows)))
     for number, (source, index) in enumerate(places):
@@ -66,17 +73,17 @@ def collect(sources: Sequence[Source], *, counter: TokenCounter | None = None, l
         except DataError as error:
             yield PreviewRow(source=error.source, id=error.id or "", refused=error)
             continue
-        yield _looked_at(row, source.read, counter, first)
+        yield _looked_at(row, source.read, counter, first, policy)
 
 
 def _looked_at(
-    row: Row, read: Callable[[Row], Example], counter: TokenCounter | None, first: dict[int, str]
+    row: Row, read: Callable[[Row], Example], counter: TokenCounter | None, first: dict[int, str], policy: ImagePolicy
 ) -> PreviewRow:
     try:
         example = read(row)
     except DataError as error:
         return PreviewRow(source=row.source, id=error.id or "", values=row.values, refused=error)
-    images, refused = _images(example)
+    images, refused = _images(example, policy)
     count = None
     if counter is not None and refused is None:
         try:
@@ -99,13 +106,13 @@ def _looked_at(
     )
 
 
-def _images(example: Example) -> tuple[list[PreviewImage], DataError | None]:
+def _images(example: Example, policy: ImagePolicy) -> tuple[list[PreviewImage], DataError | None]:
     """The images by their headers, and the error of the first that cannot be used."""
     images: list[PreviewImage] = []
     refused: DataError | None = None
     for number, source in enumerate(example.images, start=1):
         try:
-            header = read_header(source)
+            header = read_header(source, policy=policy)
             images.append(PreviewImage(source=source, header=header, notes=tuple(image_notes(header))))
         except ImageError as error:
             images.append(PreviewImage(source=source, error=error))

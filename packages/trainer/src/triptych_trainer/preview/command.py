@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.markup import escape
-from triptych_data import DataError
+from triptych_data import DataError, ImagePolicy
 from triptych_data.formats import FORMATS
 
 from triptych_trainer.preview.build import Preview, build_preview
@@ -49,6 +49,8 @@ def options_parser() -> argparse.ArgumentParser:
         help="folder of the image paths, one or one per file",
     )
     add("--data_format", default="auto", choices=["auto", *FORMATS], help="row format (default: by its columns)")
+    add("--allow_outside", type=Path, nargs="+", default=[], metavar="DIR", help="further folders images may lie in")
+    add("--allow_remote", action="store_true", help="read images at addresses")
     add("--model", metavar="DIR", help="count with this model's processor and chat template (a folder or a hub name)")
     add("--min_pixels", type=int, metavar="N", help="fewest pixels an image is resized to (needs --model)")
     add("--max_pixels", type=int, metavar="N", help="most pixels an image is resized to (needs --model)")
@@ -82,12 +84,14 @@ def _build(options: argparse.Namespace, reporter: Reporter) -> Preview:
     for name, least in (("limit", 0), ("max_megabytes", 0), ("threads", 1)):
         if getattr(options, name) < least:
             raise PreviewError(f"--{name} expects {least} or more, got {getattr(options, name)}")
+    policy = ImagePolicy(allow_outside=tuple(options.allow_outside), allow_remote=options.allow_remote)
     sources = open_sources(options.files, image_roots=options.image_root, data_format=options.data_format)
     names = [Path(file).name for file in options.files]
     return build_preview(
         sources,
         options.out,
         counter=_counter(options),
+        policy=policy,
         made=_made(options),
         title=names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more",
         limit=options.limit,

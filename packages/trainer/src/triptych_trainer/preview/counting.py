@@ -129,9 +129,9 @@ def load_counter(
 
     quiet_libraries()
     try:
-        processor = load_processor(model, min_pixels=min_pixels, max_pixels=max_pixels)
+        processor = load_processor(model, min_pixels=min_pixels, max_pixels=max_pixels, option="--model")
     except UsageError as error:
-        raise PreviewError(str(error).replace("--model_name_or_path", "--model")) from error
+        raise PreviewError(str(error)) from error
     return TokenCounter(processor, **options)
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from triptych_data import ImageError, load_thumbnail
+from triptych_data import ImageError, ImagePolicy, load_thumbnail
+from triptych_data.policy import DEFAULT_POLICY
 
 from triptych_trainer.preview.blocks import Blocks
 from triptych_trainer.preview.row import PreviewImage, Size
@@ -18,10 +19,11 @@ Started = tuple[Hashable, "Future[str | ImageError]"]
 class Pictures:
     """Data URIs in blocks, as the page's script reads them: block by block, when a picture of it is shown."""
 
-    def __init__(self, *, max_bytes: int, side_pixels: int, threads: int) -> None:
+    def __init__(self, *, max_bytes: int, side_pixels: int, threads: int, policy: ImagePolicy = DEFAULT_POLICY) -> None:
         """Keep at most `max_bytes` of pictures with at most `side_pixels` on their longest side."""
         self.max_bytes = max_bytes
         self.side_pixels = side_pixels
+        self.policy = policy
         self.used_bytes = 0
         self.left_out = 0
         self.errors: dict[Hashable, ImageError] = {}
@@ -66,7 +68,7 @@ class Pictures:
         size = image.fed or image.size
         assert size is not None
         try:
-            picture = load_thumbnail(image.source, side_pixels=min(self.side_pixels, max(size)))
+            picture = load_thumbnail(image.source, side_pixels=min(self.side_pixels, max(size)), policy=self.policy)
         except ImageError as error:
             return error
         if max(image.size or size) <= SMALL_PIXELS:
