@@ -37,12 +37,11 @@ BATCHES = {
 }
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["cpu", "other devices"])
+@pytest.mark.parametrize("masked", [False, True], ids=["merged", "masked"])
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("name", BATCHES)
 def test_equals_dense_attention_over_the_visible_keys(monkeypatch, name, window, masked):
-    if masked:
-        monkeypatch.setattr(attention, "can_merge", lambda *states, dropout: False)
+    monkeypatch.setattr(attention, "MERGE_TOKENS", 10**9 if masked else 0)
     batch = BATCHES[name]
     layout = packed_layout(batch)
     shared = SharedPass(
@@ -98,16 +97,17 @@ def test_gradients_without_masks_are_those_of_masked_attention(branches, heads):
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
 
 
-def test_dropout_a_short_window_and_no_prefix_keep_the_masks():
-    group = Group(start=0, prefix=5, branches=(3, 2))
+def test_dropout_a_short_window_short_branches_and_no_prefix_keep_the_masks():
+    group = Group(start=0, prefix=5, branches=(65, 63))
     states = torch.zeros(1, 2, 10, 4)
     fits = {"group": group, "window": None, "dropout": 0.0}
     assert fits_merge(states, states, **fits)
-    assert fits_merge(states, states, **{**fits, "window": 8})
-    assert not fits_merge(states, states, **{**fits, "window": 7})
+    assert fits_merge(states, states, **{**fits, "window": 70})
+    assert not fits_merge(states, states, **{**fits, "window": 69})
+    assert not fits_merge(states, states, **{**fits, "group": Group(start=0, prefix=5, branches=(65, 62))})
     assert not fits_merge(states, states, **{**fits, "dropout": 0.1})
     assert not fits_merge(states, states[..., :2], **fits)
-    assert not fits_merge(states, states, **{**fits, "group": Group(start=0, prefix=0, branches=(3, 2))})
+    assert not fits_merge(states, states, **{**fits, "group": Group(start=0, prefix=0, branches=(65, 63))})
 
 
 @pytest.mark.parametrize("extra", ["softcap", "s_aux", "position_bias"])

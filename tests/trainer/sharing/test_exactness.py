@@ -4,15 +4,18 @@ import copy
 
 import pytest
 import torch
-from triptych_trainer.sharing import encode_images, plain_logps, shared_logps
+from triptych_trainer.sharing import attention, encode_images, plain_logps, shared_logps
 
 TOLERANCE = 1e-5
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen2_vl"])
 @pytest.mark.parametrize("way", [shared_logps, plain_logps])
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_equals_the_stock_forward_of_every_row(lab, name, way, temperature):
+@pytest.mark.parametrize(
+    ("temperature", "merge_tokens"), [(1.0, 0), (0.7, 10**9)], ids=["branches merged", "branches masked"]
+)
+def test_equals_the_stock_forward_of_every_row(monkeypatch, lab, name, way, temperature, merge_tokens):
+    monkeypatch.setattr(attention, "MERGE_TOKENS", merge_tokens)
     stock = getattr(lab, name)().train()
     model = copy.deepcopy(stock)
     batch = lab.qwen_batch()

@@ -5,8 +5,8 @@ For branch j of a group with prefix keys K_P and its own keys K_j (logical posit
     out[prefix] = softmax(Q_P K_P^T, causal) V_P                        one causal rectangle
     out[branch] = softmax([Q_j K_P^T | Q_j K_j^T, causal]) [V_P | V_j]  see below
 
-On the CPU the branches are attended without a mask (`merged_attention`). With dropout, with a window that cuts them,
-and on other devices they are masked rectangles, several branches at a time.
+On the CPU long branches are attended without a mask (`merged_attention`). Short ones, and all with dropout, with a
+window that cuts them, or on other devices, are masked rectangles, several branches at a time.
 Prompt and branches of a group are neighbours in the row, so the keys of a group are a view, not a copy.
 Without a packed pass in the keyword arguments the function is transformers' own SDPA attention: generation, plain
 passes and other models of the process are untouched.
@@ -29,6 +29,8 @@ from triptych_trainer.sharing.passes import SharedPass
 
 IMPLEMENTATION = "group_shared"
 _MIN_CHUNK_TOKENS = 64
+MERGE_TOKENS = 64
+"""Mean length from which branches are worth a kernel call each: below, calls cost more than masks do."""
 
 
 def register_attention() -> None:
@@ -79,9 +81,10 @@ def group_shared_attention(
 
 
 def fits_merge(query: torch.Tensor, value: torch.Tensor, *, group: Group, window: int | None, dropout: float) -> bool:
-    """Whether the branches need no mask, and the kernels compute what is asked."""
+    """Whether the branches need no mask, are long enough, and the kernels compute what is asked."""
     reaches = window is None or group.prefix + max(group.branches) <= window
-    return bool(group.prefix) and reaches and can_merge(query, value, dropout=dropout)
+    long = sum(group.branches) >= MERGE_TOKENS * len(group.branches)
+    return bool(group.prefix) and reaches and long and can_merge(query, value, dropout=dropout)
 
 
 def branch_chunks(group: Group) -> Iterator[tuple[int, int]]:
