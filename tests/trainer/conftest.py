@@ -112,10 +112,10 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
 def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Build a trainer on a JSONL file; keyword arguments are GRPOConfig options."""
     from transformers import AutoModelForImageTextToText
-    from triptych_trainer.grpo import MultiImageGRPOTrainer
-    from triptych_trainer.loading import load_processor
-    from triptych_trainer.prepare import PromptPreparer
-    from triptych_trainer.table import ExampleTable
+    from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
+    from triptych_trainer.models.load import load_processor
+    from triptych_trainer.prompts.prepare import PromptPreparer
+    from triptych_trainer.prompts.table import ExampleTable
     from trl import GRPOConfig
 
     with ExitStack() as stack:
@@ -152,7 +152,7 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
             loader = stack.enter_context(ImageLoader(threads=1))
             model = AutoModelForImageTextToText.from_pretrained(model_dir)
             if freeze_vision:
-                from triptych_trainer.loading import freeze_vision_modules
+                from triptych_trainer.models.load import freeze_vision_modules
 
                 freeze_vision_modules(model)
             examples = list(read_examples(data))
@@ -205,7 +205,7 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Forked]:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["triptych_trainer.run", "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl", "deepspeed"]
+        ["triptych_trainer.commands.train", "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl", "deepspeed"]
     )
     folder = tmp_path_factory.mktemp("processes")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from triptych_data import ImageLoader
-from triptych_trainer.sharing import prepare, shared_logps
+from triptych_trainer.forward import prepare, shared_logps
 
 GROUP, COMPLETION_TOKENS = 4, 8
 

@@ -20,10 +20,10 @@ from transformers import PrinterCallback
 from transformers.utils import logging as transformers_logging
 from triptych_data import Example, ImageLoader, load_image, read_examples
 from triptych_trainer import demo
-from triptych_trainer.grpo import MultiImageGRPOTrainer
-from triptych_trainer.prepare import PromptPreparer
+from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
+from triptych_trainer.prompts.prepare import PromptPreparer
+from triptych_trainer.prompts.table import ExampleTable
 from triptych_trainer.rewards import load_reward
-from triptych_trainer.table import ExampleTable
 from trl import GRPOConfig, GRPOTrainer
 
 

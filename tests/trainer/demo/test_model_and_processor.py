@@ -12,7 +12,7 @@ from triptych_trainer.demo import (
     build_tokenizer,
     make_sample,
 )
-from triptych_trainer.loading import load_processor
+from triptych_trainer.models.load import load_processor
 
 VOCABULARY_DIGEST = "9e23345d00feeefe"
 

@@ -21,7 +21,7 @@ from triptych_trainer.demo import (
 from triptych_trainer.demo.batches import NOT_SCORED, prompt_batch, supervised_batch
 from triptych_trainer.demo.evaluate import generate, judge
 from triptych_trainer.demo.warmup import _worst_family, image_stage, text_stage
-from triptych_trainer.loading import load_processor
+from triptych_trainer.models.load import load_processor
 
 SHORT = WarmupRecipe(batch_size=9, max_text_steps=6, image_steps=6)
 

@@ -9,8 +9,8 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
-from triptych_trainer.arguments import parse_run
-from triptych_trainer.groups import check_groups_on_ranks
+from triptych_trainer.grpo.groups import check_groups_on_ranks
+from triptych_trainer.options.arguments import parse_run
 
 FOLDER = Path(__file__).parents[3] / "examples" / "accelerate"
 FILES = {

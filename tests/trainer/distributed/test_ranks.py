@@ -11,7 +11,7 @@ import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
 from transformers import AutoModelForImageTextToText
-from triptych_trainer.checkpoint import defect
+from triptych_trainer.checkpoints.folder import defect
 
 WORKER = Path(__file__).parent / "worker.py"
 FSDP2 = Path(__file__).parents[3] / "examples" / "accelerate" / "fsdp2.yaml"

@@ -16,10 +16,10 @@ from accelerate.utils import DistributedType
 from transformers import AutoModelForImageTextToText
 from transformers.utils import logging
 from triptych_data import ImageLoader, read_examples
-from triptych_trainer.grpo import MultiImageGRPOTrainer
-from triptych_trainer.loading import freeze_vision_modules, load_processor
-from triptych_trainer.prepare import PromptPreparer
-from triptych_trainer.table import ExampleTable
+from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
+from triptych_trainer.models.load import freeze_vision_modules, load_processor
+from triptych_trainer.prompts.prepare import PromptPreparer
+from triptych_trainer.prompts.table import ExampleTable
 from trl import GRPOConfig
 
 

@@ -12,11 +12,11 @@ import pytest
 import triptych_parser.__main__ as parser_command
 import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from triptych_trainer.arguments import parse_run
 from triptych_trainer.cli import COMMANDS as SUBCOMMANDS
 from triptych_trainer.cli import main as triptych
-from triptych_trainer.groups import check_groups_on_ranks
-from triptych_trainer.run import main as train
+from triptych_trainer.commands.train import main as train
+from triptych_trainer.grpo.groups import check_groups_on_ranks
+from triptych_trainer.options.arguments import parse_run
 
 from .commands import COMMANDS, DOCUMENTS, ROOT, Command, values_of
 

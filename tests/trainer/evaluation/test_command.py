@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from triptych_trainer.evaluation import main
+from triptych_trainer.commands.evaluate import main
 
 
 @pytest.fixture

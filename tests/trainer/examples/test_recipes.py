@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
-from triptych_trainer.run import main
+from triptych_trainer.commands.train import main
 
 RECIPES = Path(__file__).resolve().parents[3] / "examples" / "recipes"
 NAMES = sorted(path.parent.name for path in RECIPES.glob("*/config.yaml"))

@@ -20,7 +20,7 @@ def _load(name: str, path: Path) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def lab() -> ModuleType:
-    return _load("triptych_sharing_helpers", Path(__file__).parents[1] / "sharing" / "helpers.py")
+    return _load("triptych_sharing_helpers", Path(__file__).parents[1] / "forward" / "helpers.py")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers as hf
 from triptych_parser import ImageSpan
-from triptych_trainer.sharing import GroupBatch
+from triptych_trainer.forward import GroupBatch
 
 IMAGE, START, END = 90, 91, 92
 TEXT: dict[str, Any] = {

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from triptych_trainer.sharing import cached_logps, shared_logps, sharing_path, two_phase_backward
+from triptych_trainer.forward import cached_logps, shared_logps, sharing_path, two_phase_backward
 
 TOLERANCE = 1e-5
 IMAGES = (2, 0, 1)

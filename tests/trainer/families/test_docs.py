@@ -3,7 +3,7 @@
 import inspect
 from pathlib import Path
 
-from triptych_trainer.families import FAMILIES, Family, mistral3
+from triptych_trainer.models.families import FAMILIES, Family, mistral3
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "add-a-family.md"
 

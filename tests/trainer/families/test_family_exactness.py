@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 from transformers import GenerationConfig
-from triptych_trainer.families import family_of
-from triptych_trainer.sharing import plain_logps, shared_generate, shared_logps
+from triptych_trainer.forward import plain_logps, shared_generate, shared_logps
+from triptych_trainer.models.families import family_of
 
 TOLERANCE = 1e-5
 FAMILIES = (

@@ -7,8 +7,8 @@ import pytest
 import torch
 import transformers as hf
 from PIL import Image
-from triptych_trainer.families import family_of
-from triptych_trainer.sharing import encode_images, unwrap
+from triptych_trainer.forward import encode_images, unwrap
+from triptych_trainer.models.families import family_of
 
 PATCHES = {
     "patch_size": 2,

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 import transformers as hf
-from triptych_trainer.families import Family, UnknownFamilyError, family_of
-from triptych_trainer.sharing import CheckedLogps, SharingWarning, plain_logps, sharing_path, sharing_path_and_reason
+from triptych_trainer.forward import CheckedLogps, SharingWarning, plain_logps, sharing_path, sharing_path_and_reason
+from triptych_trainer.models.families import Family, UnknownFamilyError, family_of
 
 
 def vip_llava(zoo, **text):

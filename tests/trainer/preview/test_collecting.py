@@ -8,10 +8,10 @@ from transformers.models.llava.processing_llava import LlavaProcessor
 from triptych_data import Budget, ImageLoader, read_examples
 from triptych_data.check import main as check
 from triptych_trainer.demo import build_tokenizer
-from triptych_trainer.loading import load_processor
-from triptych_trainer.prepare import PromptPreparer
+from triptych_trainer.models.load import load_processor
 from triptych_trainer.preview.collecting import collect, open_sources, problems_of
 from triptych_trainer.preview.counting import PreviewError, TokenCounter, load_counter
+from triptych_trainer.prompts.prepare import PromptPreparer
 
 GOOD = ("screens", "first", "twice", "hostile", "large", "screens-again", "open", "tiny")
 LIMITS = [{}, {"max_pixels": 28 * 28 * 4}, {"min_pixels": 56 * 56}, {"max_prompt_image_tokens": 10}]

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 from triptych_trainer.cli import main as triptych
-from triptych_trainer.preview import main
+from triptych_trainer.commands.preview import main
 
 
 def test_it_tells_what_check_tells_and_writes_the_page(data, model_dir, tmp_path, capsys):

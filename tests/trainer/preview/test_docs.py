@@ -5,9 +5,9 @@ import shlex
 from pathlib import Path
 
 from triptych_trainer.cli import main
+from triptych_trainer.commands.preview import options_parser
 from triptych_trainer.demo import write_dataset
 from triptych_trainer.preview import collecting
-from triptych_trainer.preview.command import options_parser
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "preview.md").read_text(encoding="utf-8")
 

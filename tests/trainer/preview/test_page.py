@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from triptych_trainer.preview import main
+from triptych_trainer.commands.preview import main
 from triptych_trainer.preview.embedding import LEAST_SIDE, MOST_SIDE, side_for
 from triptych_trainer.preview.panels import bins
 from triptych_trainer.preview.payload import fields, shortened

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForImageTextToText
 from triptych_data import Example, load_image, read_examples
-from triptych_trainer.loading import freeze_vision_modules, load_processor
+from triptych_trainer.models.load import freeze_vision_modules, load_processor
 from trl import GRPOConfig, GRPOTrainer
 
 

@@ -2,7 +2,7 @@
 
 from transformers import AutoModelForImageTextToText
 from triptych_data import ImageLoader, as_trl_dataset, read_examples
-from triptych_trainer.loading import load_processor
+from triptych_trainer.models.load import load_processor
 from trl import GRPOConfig, GRPOTrainer
 
 

@@ -6,7 +6,7 @@ vLLM needs a GPU: a recording stand-in expands prompts and answers in its place.
 import pytest
 import torch
 from triptych_parser import ImageSpan
-from triptych_trainer.vllm import Request, RolloutMismatchError, place_features
+from triptych_trainer.grpo.vllm import Request, RolloutMismatchError, place_features
 
 MODES = ["colocate", "server"]
 

@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 __all__ = ["main", "train"]
 
 COMMANDS = {
-    "train": ("triptych_trainer.run", "train on a dataset, or the built-in demo without arguments"),
+    "train": ("triptych_trainer.commands.train", "train on a dataset, or the built-in demo without arguments"),
     "check": ("triptych_data.check", "check dataset files before a run"),
-    "preview": ("triptych_trainer.preview", "show a dataset's prompts as a model gets them, as one page"),
-    "plan": ("triptych_trainer.plan", "forecast memory, steps and hours of a run before it begins"),
-    "eval": ("triptych_trainer.evaluation", "score a model on held-out data, by slices, with intervals"),
-    "report": ("triptych_trainer.report", "rebuild the page of a run's rollouts"),
+    "preview": ("triptych_trainer.commands.preview", "show a dataset's prompts as a model gets them, as one page"),
+    "plan": ("triptych_trainer.commands.plan", "forecast memory, steps and hours of a run before it begins"),
+    "eval": ("triptych_trainer.commands.evaluate", "score a model on held-out data, by slices, with intervals"),
+    "report": ("triptych_trainer.commands.report", "rebuild the page of a run's rollouts"),
 }
 
 
 def train() -> int:
     """Run ``train``: without a model or data the built-in demo, else GRPO on the given files."""
-    return _run("triptych_trainer.run", sys.argv[1:], name="train")
+    return _run("triptych_trainer.commands.train", sys.argv[1:], name="train")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

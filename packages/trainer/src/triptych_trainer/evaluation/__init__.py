@@ -1,6 +1,5 @@
 """``triptych eval``: how well a model answers held-out prompts, and on which of them it does not."""
 
-from triptych_trainer.evaluation.command import main
 from triptych_trainer.evaluation.paired import Difference, differences, paired_interval
 from triptych_trainer.evaluation.scores import Mean, ScoredRow, breakdowns, mean_interval
 
@@ -10,7 +9,6 @@ __all__ = [
     "ScoredRow",
     "breakdowns",
     "differences",
-    "main",
     "mean_interval",
     "paired_interval",
 ]

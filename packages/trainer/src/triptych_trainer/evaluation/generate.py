@@ -9,15 +9,15 @@ import torch
 from transformers import GenerationConfig
 from triptych_data import Example
 
-from triptych_trainer.engine import GroupEngine
 from triptych_trainer.evaluation.scores import ScoredRow
-from triptych_trainer.groups import RowGroups
-from triptych_trainer.infos import image_infos
-from triptych_trainer.prepare import PromptPreparer
+from triptych_trainer.grpo.engine import GroupEngine
+from triptych_trainer.grpo.groups import RowGroups
+from triptych_trainer.prompts.image_info import image_infos
+from triptych_trainer.prompts.prepare import PromptPreparer
+from triptych_trainer.prompts.table import ExampleTable
 from triptych_trainer.report.mentions import labels_of
 from triptych_trainer.report.payload import boxes_json, cites
 from triptych_trainer.rewards import ImageInfo, extract_answer
-from triptych_trainer.table import ExampleTable
 
 __all__ = ["score_examples"]
 

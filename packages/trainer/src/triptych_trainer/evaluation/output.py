@@ -13,7 +13,7 @@ from rich.table import Table
 from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words
 from triptych_trainer.evaluation.paired import Difference
 from triptych_trainer.evaluation.scores import Mean, ScoredRow
-from triptych_trainer.report.writer import write_whole
+from triptych_trainer.rollouts.write import write_whole
 
 __all__ = ["print_means", "short_columns", "write_json"]
 

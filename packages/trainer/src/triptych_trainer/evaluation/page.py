@@ -9,14 +9,14 @@ from typing import Any
 from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words, table_html
 from triptych_trainer.evaluation.paired import row_key
 from triptych_trainer.evaluation.scores import ScoredRow, slicings
-from triptych_trainer.page import filled_page, safe_json
+from triptych_trainer.pages import filled_page, safe_json
 from triptych_trainer.report.build import MAX_GROUPS, MAX_IMAGE_BYTES
 from triptych_trainer.report.payload import group_json, other_json
-from triptych_trainer.report.reading import Visit, read_groups, read_visits
-from triptych_trainer.report.rollout import RolloutGroup
 from triptych_trainer.report.thumbnails import Thumbnails
-from triptych_trainer.report.writer import write_whole
 from triptych_trainer.rewards.boxes import Frame
+from triptych_trainer.rollouts.read import Visit, read_groups, read_visits
+from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.rollouts.write import write_whole
 
 __all__ = ["evaluation_page"]
 

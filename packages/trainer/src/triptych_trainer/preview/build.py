@@ -10,7 +10,8 @@ from pathlib import Path
 from triptych_data import ImagePolicy
 from triptych_data.policy import DEFAULT_POLICY
 
-from triptych_trainer.page import filled_page, safe_json
+from triptych_trainer.monitor.progress import Reporter
+from triptych_trainer.pages import filled_page, safe_json
 from triptych_trainer.preview.collecting import Source, collect, with_decode_errors
 from triptych_trainer.preview.counting import TokenCounter
 from triptych_trainer.preview.embedding import Pictures, Started, side_for
@@ -18,8 +19,7 @@ from triptych_trainer.preview.panels import panels_html
 from triptych_trainer.preview.payload import Payload, index_json
 from triptych_trainer.preview.row import PreviewRow
 from triptych_trainer.preview.summary import Summary
-from triptych_trainer.progress import Reporter
-from triptych_trainer.report.writer import write_whole
+from triptych_trainer.rollouts.write import write_whole
 
 WINDOW_ROWS = 64
 

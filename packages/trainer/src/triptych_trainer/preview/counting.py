@@ -56,7 +56,9 @@ class TokenCounter:
         Raises:
             DataError: a run would refuse the row: images over their cap or too thin, or text that cannot be tokenized.
         """
-        from triptych_trainer.prepare import planned_sizes  # brings torch, which a preview without a model does without
+        from triptych_trainer.prompts.prepare import (
+            planned_sizes,  # brings torch, which a preview without a model does without
+        )
 
         try:
             planned = planned_sizes(example, sizes, vision=lambda: self.vision, budget=self.budget)
@@ -123,9 +125,9 @@ def load_counter(
     Raises:
         PreviewError: there is no processor, or it has no pixel limits to set.
     """
-    from triptych_trainer.arguments import UsageError
-    from triptych_trainer.loading import load_processor
-    from triptych_trainer.run import quiet_libraries
+    from triptych_trainer.commands.train import quiet_libraries
+    from triptych_trainer.models.load import load_processor
+    from triptych_trainer.options.arguments import UsageError
 
     quiet_libraries()
     try:

@@ -7,10 +7,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from triptych_trainer.page import filled_page, safe_json
+from triptych_trainer.pages import filled_page, safe_json
 from triptych_trainer.report.curves import Panel, Series, panel_html
 from triptych_trainer.report.payload import group_json, other_json
-from triptych_trainer.report.reading import Visit, read_groups, read_visits
 from triptych_trainer.report.summary import (
     Curve,
     choose,
@@ -21,8 +20,9 @@ from triptych_trainer.report.summary import (
     total_curves,
 )
 from triptych_trainer.report.thumbnails import Thumbnails
-from triptych_trainer.report.writer import write_whole
 from triptych_trainer.rewards.boxes import Frame
+from triptych_trainer.rollouts.read import Visit, read_groups, read_visits
+from triptych_trainer.rollouts.write import write_whole
 
 MAX_GROUPS = 2_000
 MAX_IMAGE_BYTES = 24 * 2**20

@@ -7,14 +7,14 @@ from typing import Any
 
 from triptych_trainer.report.claims import claims
 from triptych_trainer.report.mentions import Labels, bare_reference, labels_of, mentions
-from triptych_trainer.report.reading import Visit
-from triptych_trainer.report.rollout import RolloutGroup
 from triptych_trainer.report.summary import History
 from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards import Box, ImageInfo, extract_answer, read_boxes
 from triptych_trainer.rewards.boxes import Frame, to_seen
 from triptych_trainer.rewards.citation import cited_images, image_index
 from triptych_trainer.rewards.completion import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
+from triptych_trainer.rollouts.read import Visit
+from triptych_trainer.rollouts.rollout import RolloutGroup
 
 MOST_BOXES = 40
 LONGEST_TEXT = 20_000

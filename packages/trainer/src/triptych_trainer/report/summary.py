@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import pstdev
 
-from triptych_trainer.report.reading import Visit, mean
+from triptych_trainer.rollouts.read import Visit, mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

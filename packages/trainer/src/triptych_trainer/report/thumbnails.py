@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import Image
 from triptych_data import ImageError, ImageSource, load_thumbnail
 
-from triptych_trainer.report.rollout import RolloutImage
-from triptych_trainer.report.writer import FOLDER
+from triptych_trainer.rollouts.rollout import RolloutImage
+from triptych_trainer.rollouts.write import FOLDER
 
 SIDE_PIXELS = 360
 """Longest side of a thumbnail."""

@@ -4,11 +4,11 @@ from triptych_trainer.rewards.boxes import Box, BoxReading, iou, read_boxes, sca
 from triptych_trainer.rewards.citation import cited_images, image_reference_reward
 from triptych_trainer.rewards.completion import Reading, completion_text, extract_answer, read_completion
 from triptych_trainer.rewards.correctness import accuracy_reward, accuracy_score
+from triptych_trainer.rewards.format import format_reward
 from triptych_trainer.rewards.grounding import boxes_reward, iou_reward
 from triptych_trainer.rewards.guard import RewardError, guarded
 from triptych_trainer.rewards.judge import Judge, judge_reward
 from triptych_trainer.rewards.judge_client import JudgeError
-from triptych_trainer.rewards.layout import format_reward
 from triptych_trainer.rewards.lengths import cosine_length_reward, length_reward
 from triptych_trainer.rewards.loading import KNOWN_REWARDS, load_reward
 from triptych_trainer.rewards.ordering import ordering_reward

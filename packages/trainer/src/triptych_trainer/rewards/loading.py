@@ -14,9 +14,9 @@ from typing import Any
 
 from triptych_trainer.rewards.citation import image_reference_reward
 from triptych_trainer.rewards.correctness import accuracy_reward
+from triptych_trainer.rewards.format import format_reward
 from triptych_trainer.rewards.grounding import boxes_reward, iou_reward
 from triptych_trainer.rewards.judge import judge_reward
-from triptych_trainer.rewards.layout import format_reward
 from triptych_trainer.rewards.lengths import cosine_length_reward, length_reward
 from triptych_trainer.rewards.ordering import ordering_reward
 from triptych_trainer.rewards.repetition import repetition_reward

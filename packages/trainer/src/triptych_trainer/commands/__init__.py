@@ -1,0 +1,1 @@
+"""The commands: options, printing and exit codes; everything else is called from here."""

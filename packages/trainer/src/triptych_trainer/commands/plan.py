@@ -1,0 +1,194 @@
+"""``triptych plan``: what a run will need, from its command line and its data, before anything is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from triptych_trainer.forecast.calibrate import Measured, calibrate
+from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
+from triptych_trainer.forecast.hours import Duration, Hardware, duration
+from triptych_trainer.forecast.knobs import Knob, cap_that_fits, knobs
+from triptych_trainer.forecast.passes import Device
+from triptych_trainer.forecast.rows import Rows
+from triptych_trainer.forecast.show import as_json, show_fit, show_forecast, show_knobs, show_time, size
+from triptych_trainer.forecast.skeleton import read_model_config
+from triptych_trainer.forecast.states import SHARDINGS, sharding_of
+from triptych_trainer.models.families import UnknownFamilyError
+from triptych_trainer.models.load import load_processor
+from triptych_trainer.monitor.progress import Reporter
+from triptych_trainer.options.arguments import UsageError, parse_run
+from triptych_trainer.options.refusals import check_num_prompts, check_options, check_slices
+
+__all__ = ["main"]
+
+A100 = {"tflops": 312.0, "memory_bandwidth": 2039.0, "mfu": 0.35}
+"""bfloat16 peak and bandwidth of an A100 80 GB by its data sheet, and a guess at the share that training gets."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command: 0, or 2 after one line that says what is wrong."""
+    from triptych_trainer.commands.train import REFUSALS, quiet_libraries
+
+    own, rest = _parser().parse_known_args(sys.argv[1:] if argv is None else list(argv))
+    quiet_libraries()
+    try:
+        _plan(own, rest)
+    except (*REFUSALS, UnknownFamilyError, OSError) as error:
+        print(f"triptych plan: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="triptych plan",
+        description="Forecast memory, steps and hours of a run. Every option of `train` is taken as `train` takes it.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", metavar="DIR", help="model folder or hub id; the same as --model_name_or_path. Weights are not read")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="plan for (default: what is here)")
+    add("--memory_gib", type=float, metavar="GIB", help="say whether the run fits (default: the device that is here)")
+    add("--num_processes", type=int, default=None, metavar="N", help="devices (default: those of this launch)")
+    add("--sharding", choices=SHARDINGS, help="what they split (default: by --deepspeed and --fsdp)")
+    add("--tflops", type=float, help=f"peak of a device in training precision (default for cuda: {A100['tflops']:g})")
+    add("--memory_bandwidth", type=float, metavar="GB/S", help=f"(default for cuda: {A100['memory_bandwidth']:g})")
+    add("--mfu", type=float, help=f"share of the peak that a run gets (default: {A100['mfu']})")
+    add("--mean_completion_length", type=float, metavar="N", help="for the hours (default: --max_completion_length)")
+    add("--limit", type=int, metavar="N", help="count only the first rows")
+    add("--no_knobs", action="store_true", help="leave out what each setting would save")
+    add("--calibrate", action="store_true", help="load the model and measure its heaviest policy pass here")
+    add("--json", type=Path, metavar="FILE", help="write the whole plan here")
+    return parser
+
+
+def _plan(own: argparse.Namespace, rest: Sequence[str]) -> None:
+    subject, reporter = _subject(own, rest)
+    with reporter.console.status("forecasting") if reporter.console.is_terminal else _silent():
+        planned = forecast(subject)
+    show = Console(quiet=reporter.quiet, soft_wrap=True, highlight=False)
+    if not show.is_terminal:
+        show.width = 120
+    show_forecast(planned, show)
+    measured = calibrate(subject, planned) if own.calibrate else None
+    hardware = _hardware(own, subject.device, measured)
+    estimate = _estimate(planned, subject, hardware, measured, own)
+    show_time(planned, subject.rows, estimate, show, hardware=hardware, measured=measured)
+    memory = _memory_bytes(own, subject.device)
+    found: list[Knob] = []
+    if not own.no_knobs:
+        found = list(knobs(subject))
+        show_knobs(planned, found, show, memory_bytes=memory)
+    cap = None
+    if memory is not None:
+        if planned.peak.total_bytes > memory:
+            cap = cap_that_fits(subject, memory_bytes=memory)
+        known = subject.counter.vision.factor is not None
+        show_fit(planned, cap, reporter.console, memory_bytes=memory, max_pixels_known=known)
+    if reporter.quiet:
+        hours = "" if estimate is None else f", about {estimate.hours:,.2f} hours"
+        reporter.conclude(f"peak {size(planned.peak.total_bytes)} in {planned.peak.name}{hours}")
+    if own.json:
+        content = as_json(
+            planned,
+            found,
+            rows=subject.rows,
+            estimate=estimate,
+            hardware=hardware,
+            measured=measured,
+            memory_bytes=memory,
+            cap=cap,
+        )
+        own.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _silent() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+def _subject(own: argparse.Namespace, rest: Sequence[str]) -> tuple[Subject, Reporter]:
+    from triptych_trainer.commands.train import read_data
+
+    argv = [*rest, *(["--model_name_or_path", own.model] if own.model else [])]
+    device = _device(own)
+    config = parse_run(argv, defaults={"use_cpu": True, "bf16": True} if _is_elsewhere(device) else None)
+    if config.model.model_name_or_path is None or not config.run.data:
+        missing = "--model" if config.run.data else "--data"
+        raise UsageError(f"{missing} is missing: a plan needs a model folder (its weights are not read) and data")
+    reporter = Reporter(quiet=config.run.quiet)
+    check_options(config.grpo, {})
+    sharding = own.sharding or sharding_of(config.grpo)
+    shared = config.run.group_sharing != "off"
+    check_slices(config.grpo, config.run.completions_per_slice, shared=shared, sharded=sharding == "full")
+    processor = load_processor(
+        config.model.model_name_or_path,
+        revision=config.model.model_revision,
+        trust_remote_code=config.grpo.trust_remote_code,
+        min_pixels=config.run.min_pixels,
+        max_pixels=config.run.max_pixels,
+    )
+    model_config = read_model_config(config)
+    examples = read_data(config.run.data, config)[: own.limit]
+    check_num_prompts(len(examples), config.grpo)
+    counter = Rows(processor, config)
+    with reporter.stage("counting", len(examples)) as bar:
+        rows = counter.count(examples, progress=bar.move_to)
+    num_ranks = own.num_processes or config.grpo.world_size
+    subject = Subject(
+        config=config,
+        model_config=model_config,
+        counter=counter,
+        rows=rows,
+        device=device,
+        num_ranks=num_ranks,
+        sharding=sharding,
+    )
+    return subject, reporter
+
+
+def _device(own: argparse.Namespace) -> Device:
+    if own.device != "auto":
+        return own.device  # type: ignore[no-any-return]
+    return "cuda" if torch.accelerator.is_available() else "cpu"
+
+
+def _is_elsewhere(device: Device) -> bool:
+    """A GPU is planned for and none is here: TRL's defaults for a GPU hold, without its check that there is one."""
+    return device == "cuda" and not torch.accelerator.is_available()
+
+
+def _memory_bytes(own: argparse.Namespace, device: Device) -> int | None:
+    if own.memory_gib is not None:
+        return int(own.memory_gib * 2**30)
+    if device == "cuda" and torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    return None
+
+
+def _hardware(own: argparse.Namespace, device: Device, measured: Measured | None) -> Hardware | None:
+    given = {name: getattr(own, name) for name in A100}
+    if device == "cpu" and measured is None and (given["tflops"] is None or given["memory_bandwidth"] is None):
+        return None
+    if measured is not None:  # what was reached, at all of it
+        given = {"tflops": measured.tflops, "memory_bandwidth": given["memory_bandwidth"] or 20.0, "mfu": 1.0}
+    filled = {name: A100[name] if value is None else value for name, value in given.items()}
+    return Hardware(**filled, assumed=any(value is None for value in given.values()), measured=measured is not None)
+
+
+def _estimate(
+    planned: Forecast, subject: Subject, hardware: Hardware | None, measured: Measured | None, own: argparse.Namespace
+) -> Duration | None:
+    if hardware is None:
+        return None
+    length = own.mean_completion_length or planned.step.completion_tokens
+    return duration(planned, subject.rows, hardware, completion_tokens=length)

@@ -1,0 +1,186 @@
+"""From rows, a configuration and a skeleton to bytes per phase, the peak, and the rows that set it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trl import GRPOConfig
+
+from triptych_trainer.forecast.passes import Device, Setting
+from triptych_trainer.forecast.phases import PHASES, TOWER_BACKWARD, Phase, Traced, trace
+from triptych_trainer.forecast.rows import PlannedRow, Rows, group_batch, heaviest
+from triptych_trainer.forecast.skeleton import Skeleton, build_skeleton
+from triptych_trainer.forecast.states import Sharding, States, states_of
+from triptych_trainer.forecast.step import StepShape, step_shape
+from triptych_trainer.models.families import family_of
+from triptych_trainer.options.arguments import RunConfig
+
+__all__ = ["Forecast", "PhaseForecast", "Subject", "forecast"]
+
+UPDATE = "update"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhaseForecast:
+    """Bytes of one phase on one rank, when it needs most."""
+
+    name: str
+    activations_bytes: int
+    """Everything the phase allocates for itself, the key-value cache apart."""
+    cache_bytes: int
+    features_bytes: int
+    """Image features kept from generation."""
+    gradients_bytes: int
+    standing_bytes: int
+    rows: tuple[PlannedRow, ...]
+    flops: float
+    pixels_bytes: int
+    """Of the images' inputs; part of the activations on an accelerator, of the host's memory always."""
+    allocated_bytes: int
+    """The phase's own peak with all gradients there before it, as a measurement of one pass sees it."""
+
+    @property
+    def total_bytes(self) -> int:
+        """The sum."""
+        own = self.activations_bytes + self.cache_bytes + self.features_bytes
+        return own + self.gradients_bytes + self.standing_bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forecast:
+    """What a run will need, by the phase."""
+
+    device: Device
+    states: States
+    step: StepShape
+    phases: tuple[PhaseForecast, ...]
+
+    @property
+    def peak(self) -> PhaseForecast:
+        """The phase that needs most."""
+        return max(self.phases, key=lambda phase: phase.total_bytes)
+
+    @property
+    def allocated_bytes(self) -> int:
+        """The most that is allocated besides weights, gradients and optimizer state."""
+        own = ((p.total_bytes - p.gradients_bytes - p.standing_bytes) for p in self.phases)
+        return max(own)
+
+    @property
+    def rise_bytes(self) -> int:
+        """The most that a later step needs beyond what lies in memory between two steps."""
+        return max(phase.total_bytes - phase.standing_bytes for phase in self.phases)
+
+    def phase(self, name: str) -> PhaseForecast | None:
+        """One phase, if the run has it."""
+        return next((phase for phase in self.phases if phase.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """What is planned: a command line, where it will run, and what its data counts."""
+
+    config: RunConfig
+    model_config: Any
+    counter: Rows
+    rows: Sequence[PlannedRow]
+    device: Device
+    num_ranks: int = 1
+    sharding: Sharding = "none"
+
+    def shape(self) -> StepShape:
+        """The step's arithmetic."""
+        return step_shape(
+            self.config.grpo,
+            num_rows=len(self.rows),
+            num_ranks=self.num_ranks,
+            sized_for_ranks="generation_batch_size" in self.config.options,
+        )
+
+
+def forecast(subject: Subject, *, skeleton: Skeleton | None = None, phases: Sequence[Phase] = PHASES) -> Forecast:
+    """Forecast a run whose batches hold its heaviest rows together and whose completions reach their full length."""
+    config, step = subject.config, subject.shape()
+    skeleton = skeleton or build_skeleton(config, model_config=subject.model_config)
+    states = states_of(skeleton, config, num_ranks=subject.num_ranks, sharding=subject.sharding)
+    setting = Setting.of(config, device=subject.device, keeps_features=subject.sharding != "full")
+    wanted = [phase for phase in phases if _happens(phase, config.grpo, step)]
+    traced: dict[Phase, tuple[Traced, tuple[PlannedRow, ...]]] = {}
+    for phase in wanted:
+        sizes = [step.num_generations] * step.prompts_per_generation if phase == "generate" else step.group_sizes
+        rows = heaviest(subject.rows, len(sizes))
+        batch = group_batch(
+            rows,
+            counter=subject.counter,
+            family=family_of(skeleton.base),
+            group_sizes=sizes[: len(rows)],
+            completion_tokens=step.completion_tokens,
+        )
+        traced[phase] = trace(skeleton, batch, phase=phase, setting=setting), tuple(rows)
+    copies = 2 if states.reference_bytes else 1  # a reference model of its own keeps features of its own
+    features = int(copies * traced["generate"][0].features_bytes) if "generate" in traced else 0
+    found = [
+        _phase_forecast(phase, *traced[phase], states=states, step=step, features=features * (phase != "generate"))
+        for phase in wanted
+    ]
+    found.append(_update(states, features=features))
+    return Forecast(device=subject.device, states=states, step=step, phases=tuple(found))
+
+
+def _happens(phase: Phase, args: GRPOConfig, step: StepShape) -> bool:
+    if phase == "generate":
+        return not args.use_vllm
+    return phase == "policy" or step.scored_per_step > 0
+
+
+def _phase_forecast(
+    phase: Phase, traced: Traced, rows: tuple[PlannedRow, ...], *, states: States, step: StepShape, features: int
+) -> PhaseForecast:
+    own, gradients = traced.peak, 0
+    if phase == "policy":
+        own, gradients = _with_gradients(traced, states, accumulates=step.micro_batches_per_step > 1)
+    elif step.has_gradients_while_generating:
+        gradients = states.gradients_bytes
+    return PhaseForecast(
+        name=phase,
+        activations_bytes=int(own - traced.cache_bytes) if own > traced.cache_bytes else int(own),
+        cache_bytes=int(traced.cache_bytes) if own > traced.cache_bytes else 0,
+        features_bytes=features,
+        gradients_bytes=gradients,
+        standing_bytes=states.standing_bytes,
+        rows=rows,
+        flops=traced.flops,
+        pixels_bytes=traced.pixels_bytes,
+        allocated_bytes=int(traced.peak),
+    )
+
+
+def _with_gradients(traced: Traced, states: States, *, accumulates: bool) -> tuple[float, int]:
+    """(own bytes, gradients) at the worst moment of the policy pass.
+
+    After the first micro-batch all gradients are there. In a step of one micro-batch they appear while activations go:
+    the worst is the beginning of the backward pass, or its end.
+    """
+    if accumulates:
+        return traced.peak, states.gradients_bytes
+    end = max(traced.peaks.get(TOWER_BACKWARD, 0.0), traced.last_layer_bytes)
+    if end + states.gradients_bytes > traced.peak:
+        return end, states.gradients_bytes
+    return traced.peak, 0
+
+
+def _update(states: States, *, features: int) -> PhaseForecast:
+    return PhaseForecast(
+        name=UPDATE,
+        activations_bytes=states.update_bytes,
+        cache_bytes=0,
+        features_bytes=features,
+        gradients_bytes=states.gradients_bytes,
+        standing_bytes=states.standing_bytes,
+        rows=(),
+        flops=0.0,
+        pixels_bytes=0,
+        allocated_bytes=states.update_bytes,
+    )

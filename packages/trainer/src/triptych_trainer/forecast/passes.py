@@ -1,0 +1,192 @@
+"""The passes of a step as they run on a skeleton: generation, scoring without gradient, policy pass with backward."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+
+from triptych_trainer.forecast.recorder import Recorder
+from triptych_trainer.forecast.skeleton import Skeleton
+from triptych_trainer.forward import GroupBatch
+from triptych_trainer.forward.generate import prefill
+from triptych_trainer.forward.layout import padded_layout, padded_positions
+from triptych_trainer.forward.positions import prompt_positions
+from triptych_trainer.grpo.engine import GroupEngine
+from triptych_trainer.models.families import family_of
+from triptych_trainer.options.arguments import RunConfig
+
+__all__ = ["DECODE", "PASSES", "Device", "Setting", "planned_engine"]
+
+Device = Literal["cpu", "cuda"]
+DECODE = "decode"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """How the passes of a run compute."""
+
+    device: Device
+    precision: torch.dtype | None
+    """Of autocast; None computes in the weights' own."""
+    temperature: float
+    share_prompts: bool
+    completions_per_slice: int | None
+    keeps_features: bool = True
+    """Whether generation's image features serve the passes without gradient and those of a frozen tower."""
+
+    @classmethod
+    def of(cls, config: RunConfig, *, device: Device, keeps_features: bool = True) -> Setting:
+        """The setting of a command line."""
+        args = config.grpo
+        precision = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+        return cls(
+            device=device,
+            precision=precision,
+            temperature=args.temperature,
+            share_prompts=config.run.group_sharing != "off",
+            completions_per_slice=config.run.completions_per_slice,
+            keeps_features=keeps_features,
+        )
+
+
+def planned_engine(setting: Setting) -> GroupEngine:
+    return GroupEngine(
+        temperature=setting.temperature,
+        share_prompts=setting.share_prompts,
+        completions_per_slice=setting.completions_per_slice,
+        autocast=partial(_autocast, setting),
+        verify=False,
+        fused_lm_head=setting.device == "cuda",
+    )
+
+
+def _autocast(setting: Setting) -> AbstractContextManager[Any]:
+    return nullcontext() if setting.precision is None else torch.autocast("cpu", dtype=setting.precision)
+
+
+Outcome = tuple[int, int]
+"""Bytes of the key-value cache, and of the features that are kept."""
+
+
+def _policy(
+    skeleton: Skeleton, batch: GroupBatch, engine: GroupEngine, setting: Setting, recorder: Recorder
+) -> Outcome:
+    keys = range(len(batch.prompts))
+    with _autocast(setting):
+        logps, entropies = engine.logps(skeleton.model, batch, keys=keys, compute_entropy=True)
+    _lean_loss(logps, entropies).backward()
+    return 0, 0
+
+
+def _lean_loss(logps: torch.Tensor, entropies: torch.Tensor | None) -> torch.Tensor:
+    """A few tensors of [completions, C] as TRL's losses have them; next to nothing beside the model's."""
+    return -(torch.exp(logps - logps.detach()) * torch.ones_like(logps)).sum()
+
+
+@torch.no_grad()
+def _score(skeleton: Skeleton, batch: GroupBatch, engine: GroupEngine, setting: Setting, recorder: Recorder) -> Outcome:
+    keys = range(len(batch.prompts))
+    with _autocast(setting):
+        engine.logps(skeleton.model, batch, keys=keys, compute_entropy=False)
+    return 0, 0
+
+
+@torch.no_grad()
+def _generate(
+    skeleton: Skeleton, batch: GroupBatch, engine: GroupEngine, setting: Setting, recorder: Recorder
+) -> Outcome:
+    """As ``sharing.generate``: encode, prefill, repeat the cache, decode; of decoding the last and widest token."""
+    base, model = skeleton.base, skeleton.model
+    inner = family_of(base).vision_language_model(base)
+    model.eval()  # as TRL's generation: without checkpointing, which drops caches
+    try:
+        features = engine.features(model, batch, keys=range(len(batch.prompts)))
+        layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=0)
+        positions, following = prompt_positions(family_of(base), inner, batch)
+        positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following)
+        cache = prefill(
+            model,
+            family_of(base),
+            batch=batch,
+            layout=layout,
+            positions_ABT=positions_ABT,
+            features=features,
+        )
+        group = max(batch.group_sizes)
+        num_rows, length = len(batch.prompts) * group, layout.ids.shape[1]
+        if cache is not None:
+            recorder.enter(DECODE)
+            cache.reorder_cache(torch.arange(len(batch.prompts)).repeat_interleave(group))
+            _lengthen(cache, batch.max_completion_tokens - 1)
+            extras = family_of(base).continue_generation(
+                inner, next_minus_length_B=torch.zeros(num_rows, dtype=torch.long)
+            )
+            prefilled = recorder.flops
+            width = length + batch.max_completion_tokens - 1
+            position_ids = positions_ABT[:, :1, -1:].expand(-1, num_rows, -1)
+            logits = model(
+                input_ids=torch.ones(num_rows, 1, dtype=torch.long),
+                attention_mask=torch.ones(num_rows, width, dtype=torch.long),
+                position_ids=family_of(base).position_ids(position_ids),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **extras,
+            ).logits[:, -1]
+            _sample(logits)
+            recorder.flops = prefilled + (recorder.flops - prefilled) * batch.max_completion_tokens
+        kept = 0 if features is None else sum(_bytes(rows) for rows in (features.rows, *features.deepstack))
+        return _cache_bytes(cache), kept
+    finally:
+        model.train()
+
+
+def _lengthen(cache: Any, num_tokens: int) -> None:
+    """Grow each layer's keys and values as decoding does: one layer at a time, the old ones freed after.
+
+    Layers with a sliding window keep no more than it holds; recurrent states keep their size.
+    """
+    if num_tokens < 1:
+        return
+    for layer in cache.layers:
+        window = getattr(layer, "sliding_window", None)
+        for name in ("keys", "values"):
+            values = getattr(layer, name, None)
+            if isinstance(values, torch.Tensor):
+                length = values.shape[2] + num_tokens
+                kept = length if window is None else min(length, window - 1)
+                setattr(layer, name, values.new_empty(*values.shape[:2], kept, values.shape[3]))
+        if window is not None:
+            layer.cumulative_length += num_tokens
+
+
+def _sample(logits_BV: torch.Tensor) -> None:
+    """What ``generate`` makes of the last logits: a float32 copy, suppressed ids, temperature, probabilities."""
+    scores = logits_BV.to(dtype=torch.float32, copy=True)
+    suppressed = scores.clone()
+    del scores
+    scaled = suppressed / 0.9
+    del suppressed
+    torch.softmax(scaled, dim=-1)
+
+
+def _cache_bytes(cache: Any) -> int:
+    tensors = [
+        value
+        for layer in (cache.layers if cache is not None else ())
+        for value in vars(layer).values()
+        if isinstance(value, FakeTensor)
+    ]
+    return sum(_bytes(values) for values in tensors)
+
+
+def _bytes(values: torch.Tensor) -> int:
+    return values.numel() * values.element_size()
+
+
+PASSES = {"generate": _generate, "score": _score, "policy": _policy}

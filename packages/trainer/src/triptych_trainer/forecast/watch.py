@@ -1,0 +1,103 @@
+"""A run's own forecast: one line before the first step, one line and an entry of the run record when it is measured."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from triptych_data import Example
+
+from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
+from triptych_trainer.forecast.meter import PeakMeter
+from triptych_trainer.forecast.rows import Rows
+from triptych_trainer.forecast.show import PHASE_NAMES, size
+from triptych_trainer.forecast.states import sharding_of
+from triptych_trainer.monitor.run_record import add_to_record
+from triptych_trainer.options.arguments import RunConfig
+
+__all__ = ["MemoryWatch", "forecast_run"]
+
+_LOOKED_AT = 256
+"""Rows counted at the start of a run, spread evenly; `triptych plan` counts all of them."""
+
+
+def forecast_run(
+    model: torch.nn.Module,
+    processor: Any,
+    *,
+    examples: Sequence[Example],
+    config: RunConfig,
+    say: Callable[[str], None],
+) -> Forecast | None:
+    """Forecast a run that is about to begin and say so in one line; None, with the reason said, where it cannot be."""
+    every = -(-len(examples) // _LOOKED_AT)
+    looked_at = [examples[index] for index in range(0, len(examples), every)]
+    device = next(model.parameters()).device.type
+    on_accelerator = device != "cpu" or (torch.accelerator.is_available() and not config.grpo.use_cpu)
+    try:
+        with torch.random.fork_rng(devices=[]):  # completions are those of a run without a forecast
+            counter = Rows(processor, config)
+            found = forecast(
+                Subject(
+                    config=config,
+                    model_config=copy.deepcopy(model.config),
+                    counter=counter,
+                    rows=counter.count(looked_at),
+                    device="cuda" if on_accelerator else "cpu",
+                    num_ranks=config.grpo.world_size,
+                    sharding=sharding_of(config.grpo),
+                )
+            )
+    except Exception as error:  # whatever it is: a run is not worth less for want of its forecast
+        say(f"memory: no forecast ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
+        return None
+    peak = found.peak
+    part = f", of {len(looked_at)} rows looked at" if len(looked_at) < len(examples) else ""
+    row = f", set by {peak.rows[0].place}{part}" if peak.rows else ""
+    say(f"memory: forecast at most {size(peak.total_bytes)} in {PHASE_NAMES[peak.name]}{row}")
+    return found
+
+
+class MemoryWatch(TrainerCallback):
+    """Measures the second step (the first one also checks itself) and holds it against the forecast."""
+
+    def __init__(self, found: Forecast, *, folder: Path, say: Callable[[str], None]) -> None:
+        self.found = found
+        self.folder = folder
+        self.say = say
+        self.meter: PeakMeter | None = None
+        self.steps = 0
+
+    def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        """After the first step begin to measure, after the second say what was measured."""
+        self.steps += 1
+        if not state.is_world_process_zero or self.steps > 2:
+            return
+        if self.meter is None:
+            self.meter = PeakMeter(args.device)
+            return
+        on_accelerator = self.meter.on_accelerator
+        measured = self.meter.peak() if on_accelerator else self.meter.rise()
+        if measured is None:
+            return
+        expected = self.found.peak.total_bytes if on_accelerator else self.found.rise_bytes
+        what = "took" if on_accelerator else "added to resident memory"
+        share = f"{measured / expected:.2f} of " if expected else ""
+        self.say(
+            f"memory: step {state.global_step} {what} {size(measured)}, {share}the {size(expected)} forecast at most"
+        )
+        entry = {
+            "device": self.found.device,
+            "forecast_peak_bytes": self.found.peak.total_bytes,
+            "forecast_phase": self.found.peak.name,
+            "forecast_rows": [row.example.source for row in self.found.peak.rows],
+            "measured_step": state.global_step,
+            "measured_bytes": measured,
+            "forecast_of_measured_bytes": expected,
+            "measured_is": "allocated" if on_accelerator else "rise of resident memory",
+        }
+        add_to_record(self.folder, "memory", entry)

@@ -1,0 +1,137 @@
+"""Attention over the packed row of `layout`: every branch sees its own prompt and itself, nothing else.
+
+For branch j of a group with prefix keys K_P and its own keys K_j (logical position = index in prompt + completion):
+
+    out[prefix] = softmax(Q_P K_P^T, causal) V_P                        one causal rectangle
+    out[branch] = softmax([Q_j K_P^T | Q_j K_j^T, causal]) [V_P | V_j]  see below
+
+On the CPU long branches are attended without a mask (`merged_attention`). Short ones, and all with dropout, with a
+window that cuts them, or on other devices, are masked rectangles, several branches at a time.
+Prompt and branches of a group are neighbours in the row, so the keys of a group are a view, not a copy.
+Without a packed pass in the keyword arguments the function is transformers' own SDPA attention: generation, plain
+passes and other models of the process are untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from triptych_trainer.forward.layout import Group
+from triptych_trainer.forward.merged_attention import can_merge, merged_attention
+from triptych_trainer.forward.passes import SharedPass
+
+IMPLEMENTATION = "group_shared"
+_MIN_CHUNK_TOKENS = 64
+MERGE_TOKENS = 64
+"""Mean length from which branches are worth a kernel call each: calls cost more than masks at 32, less at 128."""
+
+
+def register_attention() -> None:
+    """Make `attn_implementation="group_shared"` known to transformers (idempotent; adds a name, replaces none)."""
+    AttentionInterface.register(IMPLEMENTATION, group_shared_attention)
+    AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
+
+
+def group_shared_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    triptych_pass: SharedPass | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend within groups. query `[1, heads, T, d]`, key and value `[1, kv_heads, T, d]` -> `[1, T, heads, d]`."""
+    if triptych_pass is None or triptych_pass.layout is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    for extra in ("softcap", "s_aux", "position_bias"):
+        if kwargs.get(extra) is not None:
+            raise ValueError(f"group-shared attention does not compute {extra!r}; use the plain pass for this model")
+    window: int | None = kwargs.get("sliding_window")
+    outputs: list[torch.Tensor] = []
+    for index, group in enumerate(triptych_pass.layout.groups):
+        if group.prefix:
+            rows = slice(group.start, group.start + group.prefix)
+            mask = triptych_pass.prefix_mask(index, window=window, device=query.device)
+            q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
+            outputs.append(_attend(q, k, v, mask=mask, is_causal=mask is None, dropout=dropout, scaling=scaling))
+        if sum(group.branches) and fits_merge(query, value, group=group, window=window, dropout=dropout):
+            start = group.start + group.prefix
+            own, whole = slice(start, start + sum(group.branches)), slice(group.start, start + sum(group.branches))
+            q, k, v = query[:, :, own], key[:, :, whole], value[:, :, whole]
+            outputs.append(merged_attention(q, k, v, prefix=group.prefix, branches=group.branches, scaling=scaling))
+            continue
+        for first, last in branch_chunks(group):
+            q, k, v = _chunk(query, key, value, group=group, first=first, last=last)
+            mask = triptych_pass.branch_mask(index, first=first, last=last, window=window, device=query.device)
+            outputs.append(_attend(q, k, v, mask=mask, is_causal=False, dropout=dropout, scaling=scaling))
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def fits_merge(query: torch.Tensor, value: torch.Tensor, *, group: Group, window: int | None, dropout: float) -> bool:
+    """Whether the branches need no mask, are long enough, and the kernels compute what is asked."""
+    reaches = window is None or group.prefix + max(group.branches) <= window
+    long = sum(group.branches) >= MERGE_TOKENS * len(group.branches)
+    return bool(group.prefix) and reaches and long and can_merge(query, value, dropout=dropout)
+
+
+def branch_chunks(group: Group) -> Iterator[tuple[int, int]]:
+    """Split the branches of a group so that a chunk's own keys stay under half of the prefix's.
+
+    Attending m branches at once wastes the masked branch-to-branch scores, attending one at a time copies the prefix
+    keys once per branch; this bound keeps the waste under a third and the copies under about twice the branch tokens.
+    """
+    budget = max(group.prefix // 2, _MIN_CHUNK_TOKENS)
+    first = tokens = 0
+    for j, length in enumerate(group.branches):
+        if tokens and tokens + length > budget:
+            yield first, j
+            first, tokens = j, 0
+        tokens += length
+    if tokens:
+        yield first, len(group.branches)
+
+
+def _chunk(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, group: Group, first: int, last: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    prefix = slice(group.start, group.start + group.prefix)
+    begin = prefix.stop + sum(group.branches[:first])
+    own = slice(begin, begin + sum(group.branches[first:last]))
+    if first == 0:
+        whole = slice(prefix.start, own.stop)
+        return query[:, :, own], key[:, :, whole], value[:, :, whole]
+    keys = torch.cat([key[:, :, prefix], key[:, :, own]], dim=2)
+    values = torch.cat([value[:, :, prefix], value[:, :, own]], dim=2)
+    return query[:, :, own], keys, values
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    mask: torch.Tensor | None,
+    is_causal: bool,
+    dropout: float,
+    scaling: float | None,
+) -> torch.Tensor:
+    repeats = query.shape[1] // key.shape[1]
+    grouped = repeats > 1 and (mask is None or query.device.type == "cpu")
+    if repeats > 1 and not grouped:  # masked grouped heads would fall back to the slow math kernel on CUDA
+        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=is_causal, scale=scaling, enable_gqa=grouped
+    )

@@ -1,0 +1,38 @@
+"""Which way of sharing a model takes now: its family's, or a slower one that its layers or settings leave."""
+
+from __future__ import annotations
+
+import torch
+
+from triptych_trainer.forward.prefix_cache import uses_reentrant_checkpointing
+from triptych_trainer.forward.unwrap import unwrap
+from triptych_trainer.models.families import SharingPath, family_of
+
+_PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
+_CACHEABLE_LAYERS = _PACKABLE_LAYERS | {"linear_attention"}
+
+
+def sharing_path(model: torch.nn.Module) -> SharingPath:
+    """How `shared_logps` would score `model` now: one packed row, a prompt cache, or replicated rows."""
+    return sharing_path_and_reason(model)[0]
+
+
+def sharing_path_and_reason(model: torch.nn.Module) -> tuple[SharingPath, str | None]:
+    """The path and, where it is "plain", the sentence that says why."""
+    base = unwrap(model)
+    family = family_of(base)
+    text = family.language_model(family.vision_language_model(base))
+    if family.path == "plain":
+        return "plain", f"the adapter of {base.config.model_type} does not share prompts"
+    if getattr(text.config, "attn_logit_softcapping", None) is not None:
+        return "plain", "its attention scores are capped (attn_logit_softcapping), which no fused attention computes"
+    layers = set(getattr(text.config, "layer_types", None) or ())
+    if family.path == "packed" and layers <= _PACKABLE_LAYERS:
+        if not text._can_set_attn_implementation():
+            return "plain", f"{type(text).__name__} does not take a registered attention function"
+        return "packed", None
+    if not layers <= _CACHEABLE_LAYERS:
+        return "plain", f"no shared pass knows its layers {sorted(layers - _CACHEABLE_LAYERS)}"
+    if torch.is_grad_enabled() and uses_reentrant_checkpointing(base):
+        return "plain", "its prompt cache needs gradient_checkpointing_kwargs={'use_reentrant': False}"
+    return "cache", None

@@ -1,0 +1,51 @@
+"""The vision tower, once per unique image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from triptych_trainer.forward.unwrap import unwrap
+from triptych_trainer.models.families import Family, ImageFeatures, ImageInputs, family_of
+
+
+def encode(
+    family: Family, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs], *, device: torch.device
+) -> ImageFeatures:
+    """Encode `images` in one call of the tower; without any trainable parameter outside the text no graph is built."""
+    moved = [{name: values.to(device, non_blocking=True) for name, values in image.items()} for image in images]
+    with torch.set_grad_enabled(torch.is_grad_enabled() and tower_is_trainable(family, vision_language_model)):
+        return family.encode(vision_language_model, moved)
+
+
+def tower_is_trainable(family: Family, vision_language_model: torch.nn.Module) -> bool:
+    """Whether any parameter outside the text backbone takes a gradient."""
+    return any(parameter.requires_grad for parameter in family.vision_parameters(vision_language_model))
+
+
+def touch_tower(family: Family, vision_language_model: torch.nn.Module, embeds_BTD: torch.Tensor) -> torch.Tensor:
+    """Add zero times the features of a dummy image to the embeddings.
+
+    A rank whose micro-batch has no image would skip the tower's collectives and hang or misalign the other ranks. The
+    touch has to stand before the language model, so that the gradients of all ranks become ready in the same order.
+    """
+    dummy = family.dummy_image(vision_language_model)
+    features = encode(family, vision_language_model, [dummy], device=embeds_BTD.device)
+    touch = features.rows.sum() + sum(rows_ND.sum() for rows_ND in features.deepstack)
+    return embeds_BTD + 0.0 * touch.to(embeds_BTD.dtype)
+
+
+def encode_images(model: torch.nn.Module, images: Sequence[ImageInputs]) -> ImageFeatures | None:
+    """Features of the unique images outside a model call: for generation, no-grad passes and frozen towers.
+
+    Returns None for no images. With a trainable tower under DDP, FSDP or ZeRO do not use this for the policy pass: let
+    `shared_logps` encode inside the wrapped model's forward (its default).
+    """
+    if not images:
+        return None
+    base = unwrap(model)
+    family = family_of(base)
+    inner = family.vision_language_model(base)
+    device = next(inner.parameters()).device
+    return encode(family, inner, images, device=device)

@@ -1,0 +1,157 @@
+"""Sampling G completions per prompt with the prompt encoded and prefilled once.
+
+Prefill `prompt[:-1]` of P prompts (left-padded rows), repeat the cache G times, and let transformers' own `generate`
+go on from there with P * G rows: it forwards the last prompt token and samples as it always does. The rows, masks and
+random numbers are those of `generate` on the replicated prompts, and so are the tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from triptych_trainer.forward.batch import BatchError, GroupBatch
+from triptych_trainer.forward.hooks import prepare
+from triptych_trainer.forward.layout import PaddedLayout, padded_layout, padded_positions
+from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
+from triptych_trainer.forward.positions import prompt_positions
+from triptych_trainer.forward.sharded import is_sharded
+from triptych_trainer.forward.unwrap import unwrap
+from triptych_trainer.models.families import Family, ImageFeatures
+
+
+class SuppressIds(LogitsProcessor):
+    """Sets the scores of some ids to minus infinity, so that they are never sampled."""
+
+    def __init__(self, ids: tuple[int, ...]) -> None:
+        self.ids = list(ids)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Scores `[B, V]` -> the same with the suppressed columns at -inf."""
+        scores = scores.clone()
+        scores[:, self.ids] = -torch.inf
+        return scores
+
+
+@torch.no_grad()
+def shared_generate(
+    model: torch.nn.Module,
+    batch: GroupBatch,
+    *,
+    num_generations: int | Sequence[int],
+    generation_config: GenerationConfig,
+    features: ImageFeatures | None = None,
+    suppress_ids: tuple[int, ...] | None = None,
+    **generate_kwargs: Any,
+) -> list[list[list[int]]]:
+    """Generate `num_generations` completions for each prompt of `batch` (its completions are ignored).
+
+    Ranks that share weights call this together: one prefill and one `generate` on each, whatever their prompts, and
+    none leaves the sampling loop before all are done.
+
+    Args:
+        model: the unwrapped policy (inside `unwrap_model_for_generation` for sharded ones).
+        num_generations: one number for all prompts, or one for each.
+        features: features of `batch.images`, if they exist already; otherwise each image is encoded once here.
+        suppress_ids: ids never to sample; default: every image and video id of the model's configuration.
+        generate_kwargs: passed to `generate` (stopping criteria, ...).
+
+    Returns:
+        Per prompt, per completion, the sampled ids up to and including the first end-of-sequence id.
+    """
+    family = prepare(model)
+    base = unwrap(model)
+    inner = family.vision_language_model(base)
+    device = next(inner.parameters()).device
+    pad_id = generation_config.pad_token_id or 0
+    layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=pad_id)
+    positions, following = prompt_positions(family, inner, batch)
+    positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following).to(device)
+    sizes = [num_generations] * len(batch.prompts) if isinstance(num_generations, int) else list(num_generations)
+    prompt_of_row = torch.arange(len(batch.prompts)).repeat_interleave(torch.tensor(sizes))
+    cache = prefill(model, family, batch=batch, layout=layout, positions_ABT=positions_ABT, features=features)
+    if cache is not None:
+        cache.reorder_cache(prompt_of_row.to(device))
+    ids_BT = layout.ids[prompt_of_row].to(device)
+    deltas_P = torch.tensor([after - len(ids) for after, ids in zip(following, batch.prompts, strict=True)])
+    extras = family.continue_generation(inner, next_minus_length_B=deltas_P[prompt_of_row].to(device))
+    banned = family.image_token_ids(base.config) if suppress_ids is None else suppress_ids
+    processors = LogitsProcessorList(generate_kwargs.pop("logits_processor", None) or [])
+    if banned:
+        processors.append(SuppressIds(banned))
+    output_BT = model.generate(
+        input_ids=ids_BT,
+        attention_mask=layout.mask[prompt_of_row].to(device),
+        past_key_values=cache,
+        generation_config=generation_config,
+        logits_processor=processors,
+        # `generate` itself does not see that accelerate's FSDP2 shards a model.
+        synced_gpus=is_sharded(base) and dist.is_initialized() and dist.get_world_size() > 1,
+        **extras,
+        **generate_kwargs,
+    )
+    ends = generation_config.eos_token_id  # as `generate` does: what the caller left open comes from the model
+    ends = base.generation_config.eos_token_id if ends is None else ends
+    sampled = _until_end(output_BT[:, ids_BT.shape[1] :], ends=ends)
+    rows = iter(sampled)
+    return [list(islice(rows, size)) for size in sizes]
+
+
+def prefill(
+    model: torch.nn.Module,
+    family: Family,
+    *,
+    batch: GroupBatch,
+    layout: PaddedLayout,
+    positions_ABT: torch.Tensor,
+    features: ImageFeatures | None,
+) -> DynamicCache | None:
+    """Fill a cache with all but the last token of every prompt; None when that is nothing."""
+    num_rows, num_tokens = layout.ids.shape
+    if num_tokens == 1:
+        if batch.images:
+            raise BatchError("a prompt of one token cannot hold an image")
+        return None
+    base = unwrap(model)
+    device = positions_ABT.device
+    shape = (num_rows, num_tokens - 1)
+    shared = SharedPass(
+        family=family,
+        vision_model=family.vision_language_model(base),
+        batch=batch,
+        layout=None,
+        shape=shape,
+        placements=[(p, p, offset) for p, offset in enumerate(layout.offsets)],
+        features=features,
+    )
+    cache = DynamicCache(config=base.config.get_text_config(decoder=True))
+    model(
+        input_ids=layout.ids[:, :-1].to(device),
+        attention_mask=layout.mask[:, :-1].to(device),
+        position_ids=family.position_ids(positions_ABT[:, :, :-1]),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        **{PASS_KWARG: shared},
+        **family.forward_extras(shared.image_mask().to(device)),
+    )
+    if cache.get_seq_length() == 0:
+        raise RuntimeError(
+            "the prompt's keys were not kept: gradient checkpointing drops caches in training mode; disable it "
+            "while generating (gradient_checkpointing_disable(), or trl's unwrap_model_for_generation) or call eval()"
+        )
+    return cache
+
+
+def _until_end(ids_BC: torch.Tensor, *, ends: int | list[int] | None) -> list[list[int]]:
+    stops = set() if ends is None else {ends} if isinstance(ends, int) else set(ends)
+    rows = []
+    for row in ids_BC.tolist():
+        stop = next((k for k, token in enumerate(row) if token in stops), len(row) - 1)
+        rows.append(row[: stop + 1])
+    return rows

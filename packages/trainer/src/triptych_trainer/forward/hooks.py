@@ -1,0 +1,141 @@
+"""The two places where Triptych enters a transformers model: text attention, and the text backbone's input.
+
+1. Attention: the text config's implementation becomes "group_shared" (plain SDPA unless a shared pass is given).
+2. Merge: a forward pre-hook on the text backbone. The stock model embeds the ids and calls its text backbone; the hook
+   finds the `SharedPass` among the keyword arguments, runs the vision tower over the unique images (inside the wrapped
+   model's forward, where DDP, FSDP and ZeRO expect it) and puts the feature rows into the embeddings.
+Both do nothing in calls without a `SharedPass`. `prepare` installs them, `restore` removes them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+import transformers
+
+from triptych_trainer.forward.attention import IMPLEMENTATION, register_attention
+from triptych_trainer.forward.choose import sharing_path
+from triptych_trainer.forward.encode import encode, touch_tower, tower_is_trainable
+from triptych_trainer.forward.merge import build_plan, image_sources
+from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
+from triptych_trainer.forward.sharded import is_sharded
+from triptych_trainer.forward.unwrap import unwrap
+from triptych_trainer.models.families import Family, Placement, family_of
+
+TESTED_TRANSFORMERS = "5.17 to 5.23"
+
+
+class SeamError(RuntimeError):
+    """transformers (or a model) is not shaped as the code that hooks into it expects."""
+
+
+def prepare(model: torch.nn.Module) -> Family:
+    """Install both seams on `model` (idempotent) and return its family. Call it once, before training.
+
+    Raises:
+        SeamError: the model's classes differ from the tested ones; the message names the version range.
+    """
+    base = unwrap(model)
+    family = family_of(base)
+    text = family.language_model(family.vision_language_model(base))
+    check_seams(base, text=text)
+    if sharing_path(base) == "packed" and text.config._attn_implementation != IMPLEMENTATION:
+        register_attention()
+        base.set_attn_implementation({"text_config": IMPLEMENTATION})
+        if text.config._attn_implementation != IMPLEMENTATION:
+            raise SeamError(_message(base, "its text backbone does not take a registered attention function"))
+    if not _is_hooked(text):
+        text.register_forward_pre_hook(merge_images, with_kwargs=True)
+    return family
+
+
+def restore(model: torch.nn.Module, *, attn_implementation: str = "sdpa") -> None:
+    """Remove the hook and give the text backbone an ordinary attention again."""
+    base = unwrap(model)
+    family = family_of(base)
+    text = family.language_model(family.vision_language_model(base))
+    for key, hook in list(text._forward_pre_hooks.items()):
+        if hook is merge_images:
+            del text._forward_pre_hooks[key]
+            text._forward_pre_hooks_with_kwargs.pop(key, None)
+    if text.config._attn_implementation == IMPLEMENTATION:
+        base.set_attn_implementation({"text_config": attn_implementation})
+
+
+def is_prepared(model: torch.nn.Module) -> bool:
+    """Whether `prepare` has been called on this model."""
+    base = unwrap(model)
+    family = family_of(base)
+    return _is_hooked(family.language_model(family.vision_language_model(base)))
+
+
+def check_seams(base: torch.nn.Module, *, text: torch.nn.Module) -> None:
+    """Check by signature that the parts exist that the seams lean on."""
+    parameters = inspect.signature(type(base).forward).parameters
+    if "kwargs" not in parameters or "logits_to_keep" not in parameters:
+        raise SeamError(_message(base, "its forward takes no `**kwargs` or no `logits_to_keep`"))
+    accepted = inspect.signature(type(text).forward).parameters
+    if "inputs_embeds" not in accepted or "kwargs" not in accepted:
+        raise SeamError(_message(text, "its forward takes no `inputs_embeds` or no `**kwargs`"))
+
+
+def merge_images(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Forward pre-hook of the text backbone: token embeddings `[B, T, D]` in, merged embeddings out."""
+    shared: SharedPass | None = kwargs.get(PASS_KWARG)
+    if shared is None:
+        return None
+    embeds_BTD = kwargs.get("inputs_embeds")
+    if embeds_BTD is None:
+        raise SeamError(_message(module, "it is called without `inputs_embeds` as a keyword"))
+    kwargs = dict(kwargs)
+    features = shared.features
+    if features is None and shared.batch.images:
+        features = encode(shared.family, shared.vision_model, shared.batch.images, device=embeds_BTD.device)
+    if features is not None and features.counts:
+        plan = build_plan(
+            shared.batch,
+            shape=shared.shape,
+            placements=shared.placements,
+            counts=features.counts,
+            device=embeds_BTD.device,
+        )
+        kwargs["inputs_embeds"] = shared.merge(embeds_BTD, features, plan)
+        if features.deepstack:
+            source_BT = image_sources(
+                shared.batch, shape=shared.shape, placements=shared.placements, counts=features.counts
+            )
+            placement = Placement(source=source_BT.to(embeds_BTD.device))
+            shared.family.before_language_model(kwargs, features=features, placement=placement)
+    elif features is None and _other_ranks_need_tower(module, shared):
+        kwargs["inputs_embeds"] = touch_tower(shared.family, shared.vision_model, embeds_BTD)
+    return args, kwargs
+
+
+def _other_ranks_need_tower(text: torch.nn.Module, shared: SharedPass) -> bool:
+    """Whether a rank without images has to run the tower too: for its gradients, or to gather its weights."""
+    learns = torch.is_grad_enabled() and text.training and tower_is_trainable(shared.family, shared.vision_model)
+    return learns or is_sharded(shared.vision_model)
+
+
+def _needs_touch(shared: SharedPass, *, training: bool) -> bool:
+    """Whether a pass without images runs the tower all the same: for its gradient, or for the other ranks."""
+    if shared.features is not None:
+        return False
+    if torch.is_grad_enabled() and training and tower_is_trainable(shared.family, shared.vision_model):
+        return True
+    return is_sharded(shared.vision_model)
+
+
+def _is_hooked(text: torch.nn.Module) -> bool:
+    return any(hook is merge_images for hook in text._forward_pre_hooks.values())
+
+
+def _message(module: torch.nn.Module, what: str) -> str:
+    return (
+        f"cannot share prompts of {type(module).__name__} with transformers {transformers.__version__}: {what}; "
+        f"tested with transformers {TESTED_TRANSFORMERS}"
+    )

@@ -1,0 +1,193 @@
+"""Log-probabilities of completions: the group-shared pass, and the plain replicated pass beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from triptych_trainer.forward.batch import BatchError, GroupBatch
+from triptych_trainer.forward.cache_pass import cached_logps
+from triptych_trainer.forward.choose import sharing_path
+from triptych_trainer.forward.hooks import prepare
+from triptych_trainer.forward.layout import (
+    PackedLayout,
+    packed_layout,
+    packed_positions,
+    padded_layout,
+    padded_positions,
+)
+from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
+from triptych_trainer.forward.positions import prompt_positions
+from triptych_trainer.forward.scoring import token_logps
+from triptych_trainer.forward.unwrap import unwrap
+from triptych_trainer.models.families import ImageFeatures, family_of
+
+Result = tuple[torch.Tensor, torch.Tensor | None]
+
+
+def shared_logps(
+    model: torch.nn.Module,
+    batch: GroupBatch,
+    *,
+    temperature: float = 1.0,
+    features: ImageFeatures | None = None,
+    compute_entropy: bool = False,
+    width: int | None = None,
+    fused_lm_head: bool = False,
+    pad_id: int = 0,
+) -> Result:
+    """Log-probabilities (and entropies) of every completion token, each prompt forwarded once for its whole group.
+
+    Args:
+        model: the policy as the training loop calls it (DDP, FSDP, DeepSpeed, PEFT wrappers included).
+        features: features of `batch.images` computed before (frozen tower, no-grad pass); None encodes in the call.
+        width: columns of the result; at least the longest completion (default: exactly that).
+        fused_lm_head: score through TRL's `add_fused_lm_head` forward, whose temperature and outputs were fixed there.
+        pad_id: unused by the packed pass; the plain pass pads with it.
+
+    Returns:
+        `[num_completions, width]` float32 log-probabilities, zero behind each completion's end, and entropies of the
+        same shape or None. Rows are prompt-major.
+    """
+    prepare(model)
+    path = sharing_path(model)
+    if path == "cache":
+        logps, entropies = cached_logps(model, batch, temperature=temperature, features=features, width=width)
+        return logps, entropies if compute_entropy else None
+    if path == "plain":
+        return plain_logps(
+            model,
+            batch,
+            temperature=temperature,
+            features=features,
+            compute_entropy=compute_entropy,
+            width=width,
+            pad_id=pad_id,
+        )
+    layout = packed_layout(batch)
+    call = _packed_call(model, batch, layout=layout, features=features)
+    device = call["input_ids"].device
+    labels_K, keep_K = layout.labels.to(device), layout.label_positions.to(device)
+    if fused_lm_head:
+        logps_K, entropies_K = _fused(model, call, keep_K=keep_K, labels_K=labels_K)
+    else:
+        logps_K, entropies_K = _selected(model, call, keep_K=keep_K, labels_K=labels_K, temperature=temperature)
+    shape = (batch.num_completions, _width(batch, width))
+    where = (layout.rows.to(device), layout.columns.to(device))
+    logps = logps_K.new_zeros(shape).index_put(where, logps_K)
+    if not compute_entropy:
+        return logps, None
+    if entropies_K is None:
+        raise ValueError('no entropies: the fused head was added without outputs=("log_probs", "entropy")')
+    return logps, entropies_K.new_zeros(shape).index_put(where, entropies_K)
+
+
+def plain_logps(
+    model: torch.nn.Module,
+    batch: GroupBatch,
+    *,
+    temperature: float = 1.0,
+    features: ImageFeatures | None = None,
+    compute_entropy: bool = False,
+    width: int | None = None,
+    pad_id: int = 0,
+) -> Result:
+    """The same numbers from replicated, left-padded rows: the oracle, and the path for models that cannot share.
+
+    Images are still encoded once each; G rows share their features.
+    """
+    family = prepare(model)
+    inner = family.vision_language_model(unwrap(model))
+    device = next(inner.parameters()).device
+    layout = padded_layout(batch, pad_id=pad_id)
+    positions, following = prompt_positions(family, inner, batch)
+    positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following)
+    num_rows, num_tokens = layout.ids.shape
+    shared = SharedPass(
+        family=family,
+        vision_model=inner,
+        batch=batch,
+        layout=None,
+        shape=(num_rows, num_tokens),
+        placements=[
+            (p, b, offset) for b, (p, offset) in enumerate(zip(layout.prompt_of_row, layout.offsets, strict=True))
+        ],
+        features=features,
+    )
+    outputs = model(
+        input_ids=layout.ids.to(device),
+        attention_mask=layout.mask.to(device),
+        position_ids=family.position_ids(positions_ABT.to(device)),
+        logits_to_keep=layout.width + 1,
+        use_cache=False,
+        **{PASS_KWARG: shared},
+        **family.forward_extras(shared.image_mask().to(device)),
+    )
+    columns = layout.width
+    labels = layout.ids[:, num_tokens - columns :].to(device)
+    mask = layout.mask[:, num_tokens - columns :].to(device).bool()
+    logits = outputs.logits[:, -columns - 1 : -1]
+    logps, entropies = token_logps(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), temperature=temperature)
+    extra = _width(batch, width) - columns
+
+    def shape(values: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(values.view(num_rows, columns).masked_fill(~mask, 0.0), (0, extra))
+
+    return shape(logps), shape(entropies) if compute_entropy else None
+
+
+def _packed_call(
+    model: torch.nn.Module, batch: GroupBatch, *, layout: PackedLayout, features: ImageFeatures | None
+) -> dict[str, Any]:
+    """Keyword arguments of the one model call over the packed row."""
+    base = unwrap(model)
+    family = family_of(base)
+    inner = family.vision_language_model(base)
+    device = next(inner.parameters()).device
+    positions, following = prompt_positions(family, inner, batch)
+    positions_AT = packed_positions(layout, prompt_positions=positions, next_positions=following)
+    shared = SharedPass(
+        family=family,
+        vision_model=inner,
+        batch=batch,
+        layout=layout,
+        shape=(1, len(layout.ids)),
+        placements=[(p, 0, group.start) for p, group in enumerate(layout.groups)],
+        features=features,
+    )
+    return {
+        "input_ids": layout.ids.unsqueeze(0).to(device),
+        "position_ids": family.position_ids(positions_AT.unsqueeze(1).to(device)),
+        # A 4-D mask is passed through by transformers' mask factory; the attention function does not read it.
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
+        PASS_KWARG: shared,
+    }
+
+
+def _selected(
+    model: torch.nn.Module, call: dict[str, Any], *, keep_K: torch.Tensor, labels_K: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Project only the label positions. Without any label, one position is projected and dropped: the graph stays."""
+    keep = keep_K if len(keep_K) else keep_K.new_zeros(1)
+    logits_KV = model(**call, logits_to_keep=keep, use_cache=False).logits[0]
+    if not len(keep_K):
+        nothing = logits_KV.float().sum(-1)[:0]
+        return nothing, nothing
+    return token_logps(logits_KV, labels_K, temperature=temperature)
+
+
+def _fused(
+    model: torch.nn.Module, call: dict[str, Any], *, keep_K: torch.Tensor, labels_K: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    labels_T = torch.full_like(call["input_ids"][0], -100).index_put((keep_K,), labels_K)
+    outputs = model(**call, shift_labels=labels_T.unsqueeze(0), fused_lm_head=True)
+    entropy = outputs.entropy
+    return outputs.log_probs[0, keep_K], None if entropy is None else entropy[0, keep_K]
+
+
+def _width(batch: GroupBatch, width: int | None) -> int:
+    longest = batch.max_completion_tokens
+    if width is not None and width < longest:
+        raise BatchError(f"width={width} is smaller than the longest completion ({longest} tokens)")
+    return longest if width is None else width

@@ -1,0 +1,146 @@
+"""First use: compare the shared pass with the plain one on a small piece of the batch, and fall back if they differ."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from triptych_trainer.forward.batch import GroupBatch
+from triptych_trainer.forward.choose import sharing_path_and_reason
+from triptych_trainer.forward.logps import Result, plain_logps, shared_logps
+from triptych_trainer.forward.unwrap import unwrap
+from triptych_trainer.models.families import ImageFeatures, SharingPath
+
+FLOAT32_TOLERANCE = 1e-3
+"""Largest mean difference of log-probabilities in float32; a wrong mask or position gives about 1, rounding 1e-6."""
+HALF_TOLERANCE = 0.1
+"""The same where weights or autocast are half precision, whose own noise is about 1e-2."""
+_SAMPLE_TOKENS = 16
+
+
+class SharingWarning(UserWarning):
+    """Prompts are not shared for this model: it cannot, or its shared pass disagreed with its plain pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What the comparison found."""
+
+    difference: float
+    """Mean absolute difference of the compared log-probabilities, the larger over all ranks."""
+    tolerance: float
+    num_tokens: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the shared pass may be used."""
+        return self.difference <= self.tolerance
+
+
+class CheckedLogps:
+    """`shared_logps` that is verified on the first batch of each model and replaced by `plain_logps` where it differs.
+
+    Every rank has to make its first call at the same time; ranks then decide together, so that all take the same path.
+    """
+
+    def __init__(self) -> None:
+        self._verdicts: weakref.WeakKeyDictionary[torch.nn.Module, dict[SharingPath, bool]]
+        self._verdicts = weakref.WeakKeyDictionary()
+
+    def __call__(
+        self,
+        model: torch.nn.Module,
+        batch: GroupBatch,
+        *,
+        known_features: Callable[[], ImageFeatures | None] | None = None,
+        **arguments: Any,
+    ) -> Result:
+        """As `shared_logps`; the comparison takes `known_features` and then encodes nothing."""
+        base = unwrap(model)
+        path, reason = sharing_path_and_reason(model)
+        verdicts = self._verdicts.setdefault(base, {})
+        if path not in verdicts and path == "plain":
+            warnings.warn(_no_sharing(base, str(reason)), SharingWarning, stacklevel=2)
+            verdicts[path] = False
+        elif path not in verdicts:
+            known = {"features": known_features()} if known_features is not None else {}
+            agreement = compare(model, batch, **{**arguments, **known})
+            verdicts[path] = agreement.holds
+            if not agreement.holds:
+                warnings.warn(_message(base, agreement), SharingWarning, stacklevel=2)
+        if verdicts[path]:
+            return shared_logps(model, batch, **arguments)
+        arguments.pop("fused_lm_head", None)
+        return plain_logps(model, batch, **arguments)
+
+
+@torch.no_grad()
+def compare(model: torch.nn.Module, batch: GroupBatch, **arguments: Any) -> Agreement:
+    """Run both passes without gradient on one prompt and two short completions of `batch`; dropout is off meanwhile."""
+    small, kept = sample(batch)
+    arguments = {name: value for name, value in arguments.items() if name in ("temperature", "features", "pad_id")}
+    if arguments.get("features") is not None:
+        arguments["features"] = arguments["features"].select(kept)
+    with _without_dropout(model):
+        shared, _ = shared_logps(model, small, **arguments)
+        plain, _ = plain_logps(model, small, **arguments)
+    num_tokens = sum(len(ids) for group in small.completions for ids in group)
+    difference = (shared - plain).abs().sum() / max(num_tokens, 1)
+    if not torch.isfinite(difference):
+        difference = torch.full_like(difference, torch.inf)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(difference, op=dist.ReduceOp.MAX)
+    return Agreement(difference=float(difference), tolerance=_tolerance(model), num_tokens=num_tokens)
+
+
+def sample(batch: GroupBatch) -> tuple[GroupBatch, tuple[int, ...]]:
+    """The prompt with the most images (then the shortest), its two longest completions cut to a few tokens."""
+    prompts = [p for p, group in enumerate(batch.completions) if any(group)] or [0]
+    best = min(prompts, key=lambda p: (-len(batch.spans[p]), len(batch.prompts[p])))
+    part, kept = batch.select([best])
+    longest = sorted(part.completions[0], key=len, reverse=True)[:2]
+    return part.with_completions([[ids[:_SAMPLE_TOKENS] for ids in longest]]), kept
+
+
+@contextmanager
+def _without_dropout(model: torch.nn.Module) -> Iterator[None]:
+    """Set dropout probabilities aside instead of switching to eval mode, which would switch checkpointing off, too."""
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Dropout) and module.training]
+    attentions = [m for m in model.modules() if isinstance(getattr(m, "attention_dropout", None), float) and m.training]
+    saved = [module.attention_dropout for module in attentions]
+    try:
+        for module in layers:
+            module.eval()
+        for module in attentions:
+            module.attention_dropout = 0.0
+        yield
+    finally:
+        for module in layers:
+            module.train()
+        for module, probability in zip(attentions, saved, strict=True):
+            module.attention_dropout = probability
+
+
+def _tolerance(model: torch.nn.Module) -> float:
+    half = torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu")
+    half = half or any(p.dtype in (torch.bfloat16, torch.float16) for p in unwrap(model).parameters())
+    return HALF_TOLERANCE if half else FLOAT32_TOLERANCE
+
+
+def _no_sharing(base: torch.nn.Module, reason: str) -> str:
+    return f"prompts of {type(base).__name__} are computed once per completion: {reason}; slower, and as right"
+
+
+def _message(base: torch.nn.Module, agreement: Agreement) -> str:
+    return (
+        f"the group-shared pass of {type(base).__name__} differs from its plain pass by {agreement.difference:.2g} per "
+        f"token on {agreement.num_tokens} tokens (allowed {agreement.tolerance:.2g}); using the plain pass, which is "
+        "slower and right. Please report the model and the transformers version."
+    )

@@ -1,0 +1,1 @@
+"""GRPO: the trainer, its rollouts and its groups."""

@@ -1,0 +1,178 @@
+"""The passes of a GRPO step over prompt groups, with image features kept for as long as they are valid."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from transformers import GenerationConfig
+
+from triptych_trainer.forward import (
+    CheckedLogps,
+    GroupBatch,
+    ImageFeatures,
+    encode_images,
+    plain_logps,
+    prepare,
+    shared_generate,
+    shared_logps,
+    sliced_logps,
+    unwrap,
+)
+from triptych_trainer.forward.encode import tower_is_trainable
+from triptych_trainer.forward.sharded import is_sharded
+
+__all__ = ["GroupEngine"]
+
+
+class GroupEngine:
+    """Generates for and scores prompt groups; encodes each image once per generation where that is exact.
+
+    Features are reused by every pass that would compute the same numbers: by all passes while the tower is frozen, by
+    the passes without gradient until the weights move otherwise. Keys say which example a prompt of a batch is.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 1.0,
+        share_prompts: bool = True,
+        completions_per_slice: int | None = None,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        verify: bool = True,
+        fused_lm_head: bool | None = None,
+    ) -> None:
+        """Score at ``temperature``; without ``share_prompts`` rows are replicated as other trainers do.
+
+        With ``completions_per_slice`` a batch of more completions is scored, and back-propagated under ``autocast``, so
+        many at a time. ``verify=False`` leaves out the comparison at first use, for forecasts that compute no numbers.
+        ``fused_lm_head`` is by default on where the model is on CUDA.
+        """
+        self.temperature = temperature
+        self.share_prompts = share_prompts
+        self.completions_per_slice = completions_per_slice
+        self.autocast = autocast
+        self.verify = verify
+        self.fused_lm_head = fused_lm_head
+        self.images_encoded = 0
+        """Images that went through a vision tower outside a policy pass."""
+        self._kept: dict[tuple[Any, ...], ImageFeatures | None] = {}
+        self._shared_logps = CheckedLogps()
+
+    def forget(self) -> None:
+        """Drop all features: the weights have moved, or other prompts are coming."""
+        self._kept.clear()
+
+    def generate(
+        self,
+        model: torch.nn.Module,
+        batch: GroupBatch,
+        *,
+        keys: Sequence[int],
+        group_sizes: Sequence[int],
+        generation_config: GenerationConfig,
+    ) -> list[list[list[int]]]:
+        """Sample ``group_sizes[p]`` completions for prompt p; returns [P][G_p] lists of token ids."""
+        return shared_generate(
+            model,
+            batch,
+            num_generations=group_sizes,
+            generation_config=generation_config,
+            features=self.features(model, batch, keys=keys),
+        )
+
+    def logps(
+        self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int], compute_entropy: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Log-probabilities and entropies [completions, C], prompt-major, zero behind each completion's end."""
+        base = unwrap(model)
+        family = prepare(base)
+        trainable = torch.is_grad_enabled() and tower_is_trainable(family, family.vision_language_model(base))
+        features = None if trainable else self.features(model, batch, keys=keys)
+        if not self.share_prompts:
+            return plain_logps(
+                model, batch, temperature=self.temperature, features=features, compute_entropy=compute_entropy
+            )
+        if self.completions_per_slice is not None and batch.num_completions > self.completions_per_slice:
+            return sliced_logps(
+                model,
+                batch,
+                rows_per_slice=self.completions_per_slice,
+                temperature=self.temperature,
+                features=features,
+                autocast=self.autocast,
+            )
+        fused = self.fused_lm_head
+        if fused is None:
+            fused = next(base.parameters()).device.type == "cuda"
+        if not self.verify:
+            return shared_logps(
+                model,
+                batch,
+                temperature=self.temperature,
+                features=features,
+                compute_entropy=compute_entropy,
+                fused_lm_head=fused,
+            )
+        return self._shared_logps(
+            model,
+            batch,
+            known_features=lambda: self.features(model, batch, keys=keys),
+            temperature=self.temperature,
+            features=features,
+            compute_entropy=compute_entropy,
+            fused_lm_head=fused,
+        )
+
+    def encode_ahead(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> None:
+        """Encode all images of a batch in one call where the policy passes will use the features: a frozen tower."""
+        base = unwrap(model)
+        family = prepare(base)
+        if not tower_is_trainable(family, family.vision_language_model(base)):
+            self.features(model, batch, keys=keys)
+
+    def kept_tensors(self) -> list[torch.Tensor]:
+        """The features that are kept now."""
+        return [rows for kept in self._kept.values() if kept is not None for rows in (kept.rows, *kept.deepstack)]
+
+    def features(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> ImageFeatures | None:
+        """Features of the batch's images: kept ones, or encoded now in one call for all that are missing.
+
+        None while the weights are sharded: every pass then encodes inside the model's own call.
+        """
+        base = unwrap(model)
+        if is_sharded(base):
+            return None
+        state = (id(base), _adapter_state(base))
+        wanted: dict[tuple[Any, ...], int] = {}  # each image of each example, and where the batch holds it
+        for key, indices in zip(keys, batch.image_indices, strict=True):
+            wanted.update({(*state, key, number): index for number, index in enumerate(indices)})
+        missing = [name for name in wanted if name not in self._kept]
+        if missing:
+            with torch.no_grad():
+                encoded = encode_images(model, [batch.images[wanted[name]] for name in missing])
+            assert encoded is not None
+            self.images_encoded += len(missing)
+            self._kept.update({name: encoded.select([k]) for k, name in enumerate(missing)})
+        by_index = {index: self._kept[name] for name, index in wanted.items()}
+        return _join([by_index[index] for index in range(len(batch.images))])
+
+
+def _adapter_state(model: torch.nn.Module) -> tuple[Any, ...]:
+    """Which adapters are active: the same weights give other features with an adapter on the tower switched off."""
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            return (module.disable_adapters, tuple(module.active_adapters))
+    return ()
+
+
+def _join(parts: Sequence[ImageFeatures | None]) -> ImageFeatures | None:
+    present = [part for part in parts if part is not None]
+    if not present:
+        return None
+    return ImageFeatures(
+        rows=torch.cat([part.rows for part in present]),
+        counts=tuple(count for part in present for count in part.counts),
+        deepstack=tuple(torch.cat(rows) for rows in zip(*(part.deepstack for part in present), strict=True)),
+    )

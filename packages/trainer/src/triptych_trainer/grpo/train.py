@@ -1,0 +1,261 @@
+"""One GRPO training from model and examples to a saved model, its log and its report."""
+
+import gc
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import PrinterCallback, TrainerCallback
+from triptych_data import Budget, Example, ImageLoader
+from trl import GRPOConfig
+
+from triptych_trainer.checkpoints.folder import CheckpointError, check_whole, latest_checkpoint, remove_unfinished
+from triptych_trainer.checkpoints.signals import StopOnRequest, sigterm_as_request
+from triptych_trainer.forecast.watch import MemoryWatch, forecast_run
+from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
+from triptych_trainer.models.adapters import adapter_config
+from triptych_trainer.models.families import family_of
+from triptych_trainer.models.load import freeze_vision_modules
+from triptych_trainer.monitor.pace import closing_table
+from triptych_trainer.monitor.progress import Reporter
+from triptych_trainer.monitor.step_progress import StepProgress
+from triptych_trainer.options.arguments import RunConfig, UsageError, image_policy
+from triptych_trainer.prompts.prepare import PromptPreparer
+from triptych_trainer.prompts.table import ExampleTable
+from triptych_trainer.report import ReportError, RolloutWriter, build_report
+from triptych_trainer.rewards.reward_model import reward_name
+
+__all__ = ["FreshReport", "Training", "resume_folder", "train_model"]
+
+REPORT_EVERY_SECONDS = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """A finished training: the trainer with its model, and what it logged."""
+
+    trainer: MultiImageGRPOTrainer
+    logged: list[dict[str, float]]
+    stopped_at: int | None = None
+    """The step after which SIGTERM ended it early; None for one that ran to its end."""
+
+
+def train_model(
+    model: torch.nn.Module,
+    processor: Any,
+    *,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+    rewards: Sequence[Callable[..., Any]],
+    config: RunConfig,
+    reporter: Reporter,
+    stage: str = "GRPO",
+) -> Training:
+    """Run GRPO and save the final model, the processor and the trainer's state into the output folder."""
+    if config.run.freeze_vision_modules:
+        frozen = freeze_vision_modules(model)
+        reporter.say(f"{frozen / 1e6:.1f} M parameters outside the language model are frozen")
+    config.grpo.disable_tqdm = True
+    watches = memory_watches(model, processor, examples=examples, config=config, reporter=reporter)
+    keep_token_out_of_files(config.grpo)
+    loader = ImageLoader(
+        threads=config.run.image_threads,
+        memory_bytes=int(config.run.image_cache_gb * 2**30),
+        policy=image_policy(config.run),
+    )
+    try:
+        preparer = PromptPreparer(
+            processor,
+            loader=loader,
+            family=family_of(model),
+            budget=Budget(max_prompt_image_tokens=config.run.max_prompt_image_tokens),
+            keep=2 * max(config.grpo.generation_batch_size, config.grpo.per_device_eval_batch_size),
+            max_prompt_tokens=config.run.max_prompt_tokens,
+            chat_template_kwargs=config.grpo.chat_template_kwargs,
+            chat_template_images=config.run.chat_template_images,  # type: ignore[arg-type]
+        )
+        with sigterm_as_request() as request:
+            with reporter.stage(stage, config.grpo.max_steps if config.grpo.max_steps > 0 else None) as bar:
+                progress = StepProgress(bar)
+                trainer = build_trainer(
+                    model,
+                    preparer,
+                    table=ExampleTable([*examples, *held_out]),
+                    num_train=len(examples),
+                    rewards=rewards,
+                    config=config,
+                    callbacks=[progress, StopOnRequest(request), *watches],
+                )
+                progress.images_seen = lambda: trainer.images_seen
+                trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
+                trainer.train(resume_from_checkpoint=resume_folder(config, say=reporter.say))
+            if request.stopped_at is not None:
+                reporter.conclude(
+                    f"{stage}: stopped by SIGTERM after step {request.stopped_at}, which is saved; "
+                    "go on with --resume_from_checkpoint latest"
+                )
+                return Training(trainer=trainer, logged=progress.logged, stopped_at=request.stopped_at)
+            save_result(trainer)
+        if progress.logged and not reporter.quiet:
+            title = f"{stage}, {trainer.state.global_step} steps"
+            reporter.console.print(closing_table(progress.logged, progress.stopwatch.whole(), title=title))
+        return Training(trainer=trainer, logged=progress.logged)
+    finally:
+        loader.close()
+        gc.collect()
+
+
+def keep_token_out_of_files(args: GRPOConfig) -> None:
+    """Leave the hub's token to the environment: the arguments are pickled into every checkpoint, and uploaded."""
+    if args.hub_token:
+        os.environ["HF_TOKEN"] = args.hub_token
+        args.hub_token = None
+
+
+def memory_watches(
+    model: torch.nn.Module, processor: Any, *, examples: Sequence[Example], config: RunConfig, reporter: Reporter
+) -> list[TrainerCallback]:
+    """Forecast the run's memory on the first rank, and return what will measure it."""
+    if not config.run.memory_forecast or config.grpo.process_index > 0 or not examples:
+        return []
+    found = forecast_run(model, processor, examples=examples, config=config, say=reporter.say)
+    return [] if found is None else [MemoryWatch(found, folder=Path(config.grpo.output_dir), say=reporter.say)]
+
+
+def save_result(trainer: MultiImageGRPOTrainer) -> None:
+    """Save the final model, the processor and the trainer's state into the output folder.
+
+    Raises:
+        CheckpointError: they cannot be written; says that the checkpoints are left as they are.
+    """
+    output = Path(trainer.args.output_dir)
+    try:
+        trainer.save_model(str(output))
+        trainer.save_state()
+    except (OSError, SafetensorError) as error:
+        free = shutil.disk_usage(output).free / 2**20
+        raise CheckpointError(
+            f"the trained model cannot be written to {output}, which has {free:.0f} MiB free: "
+            f"{' '.join(str(error).split())}; the checkpoints are left as they are: make room, then "
+            "--resume_from_checkpoint latest writes it again"
+        ) from error
+
+
+def build_trainer(
+    model: torch.nn.Module,
+    preparer: PromptPreparer,
+    *,
+    table: ExampleTable,
+    num_train: int,
+    rewards: Sequence[Callable[..., Any]],
+    config: RunConfig,
+    callbacks: Sequence[TrainerCallback],
+) -> MultiImageGRPOTrainer:
+    """Build the trainer that a command line describes.
+
+    Raises:
+        UsageError: TRL or transformers refuses a combination of options, with their own explanation.
+    """
+    run, output = config.run, Path(config.grpo.output_dir)
+    writer = rollout_writer(table.examples, rewards, config) if run.rollouts else None
+    try:
+        return MultiImageGRPOTrainer(
+            model,
+            rewards,
+            args=config.grpo,
+            table=table,
+            num_train=num_train,
+            preparer=preparer,
+            group_sharing=run.group_sharing,
+            completions_per_slice=run.completions_per_slice,
+            vision_learning_rate=run.vision_learning_rate,
+            on_rollouts=writer.record if writer else None,
+            callbacks=[*callbacks, *([FreshReport(output)] if writer else [])],
+            peft_config=adapter_config(config.model, model, freeze_vision=run.freeze_vision_modules),
+        )
+    except ValueError as error:
+        if type(error) is not ValueError:  # ours, and already a sentence for the user
+            raise
+        raise UsageError(" ".join(str(error).split())) from error
+
+
+def resume_folder(config: RunConfig, *, say: Callable[[str], None] = print) -> str | None:
+    """Return the checkpoint folder that ``--resume_from_checkpoint`` means; ``latest`` is the newest whole one.
+
+    Raises:
+        UsageError: it names no checkpoint.
+        CheckpointError: the named one is not whole.
+    """
+    asked = config.grpo.resume_from_checkpoint
+    if not asked or str(asked).lower() == "false":
+        return None
+    if str(asked).lower() not in ("latest", "true"):
+        if not Path(asked).is_dir():
+            raise UsageError(
+                f"--resume_from_checkpoint {asked}: no such folder; `latest` takes the newest of the output"
+            )
+        check_whole(Path(asked))
+        return str(asked)
+    output = Path(config.grpo.output_dir)
+    with config.grpo.main_process_first(local=False, desc="checkpoints"):
+        if config.grpo.process_index == 0:
+            remove_unfinished(output)
+    found, skipped = latest_checkpoint(output)
+    for sentence in skipped:
+        say(sentence)
+    if found is None:
+        raise UsageError(
+            f"--resume_from_checkpoint {asked}: {output} holds no whole checkpoint; start without the option"
+        )
+    say(f"going on from {found}")
+    return str(found)
+
+
+def rollout_writer(
+    examples: Sequence[Example], rewards: Sequence[Callable[..., Any]], config: RunConfig
+) -> RolloutWriter:
+    """Record every generation of this rank below the output folder, with the weights of the rewards."""
+    weights = config.grpo.reward_weights or [1.0] * len(rewards)
+    names = [reward_name(reward) for reward in rewards]
+    return RolloutWriter(
+        config.grpo.output_dir,
+        examples=examples,
+        rank=config.grpo.process_index,
+        weights=dict(zip(names, weights, strict=False)),  # TRL checks their number
+        policy=image_policy(config.run),
+    )
+
+
+class FreshReport(TrainerCallback):
+    """Keeps ``report.html`` fresh while the run goes on: every two minutes or more, a twentieth of the time at most."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.next_build = time.monotonic() + REPORT_EVERY_SECONDS
+
+    def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        """Rebuild the page when it is old."""
+        if state.is_world_process_zero and time.monotonic() > self.next_build:
+            self.build()
+
+    def on_train_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        """Build the final page."""
+        if state.is_world_process_zero:
+            self.build()
+
+    def build(self) -> None:
+        """Write the page; a run without rollouts has none."""
+        started = time.monotonic()
+        try:
+            build_report(self.folder)
+        except ReportError:
+            return
+        finally:
+            ended = time.monotonic()
+            self.next_build = ended + max(REPORT_EVERY_SECONDS, 20 * (ended - started))

@@ -1,0 +1,1 @@
+"""Models and processors: loading, adapters, learning rates, families."""

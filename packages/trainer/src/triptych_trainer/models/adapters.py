@@ -1,0 +1,74 @@
+"""LoRA and QLoRA: which modules get an adapter, and what quantized weights need."""
+
+import importlib.util
+import re
+
+import torch
+from peft import LoraConfig
+from trl import ModelConfig, get_peft_config
+
+from triptych_trainer.models.families import family_of
+from triptych_trainer.options.arguments import UsageError
+
+__all__ = ["adapter_config", "check_quantization", "language_model_name", "outside_language_model"]
+
+
+def adapter_config(config: ModelConfig, model: torch.nn.Module, *, freeze_vision: bool = False) -> LoraConfig | None:
+    """Return the LoRA configuration of a run, or None without ``--use_peft``.
+
+    Without ``--lora_target_modules`` every linear layer of the language model gets an adapter and no other module
+    does: the vision tower stays as it is, so that its features are computed once for all passes. With them the named
+    modules get one wherever they are, outside the language model only unless ``freeze_vision``.
+
+    Raises:
+        UsageError: the language model has no linear layer to adapt.
+    """
+    lora = get_peft_config(config)
+    if lora is None:
+        return None
+    text = language_model_name(model)
+    if lora.target_modules is None and not config.lora_target_parameters:
+        lora.target_modules = _linear_layers(model.get_submodule(text), text=text)
+    elif freeze_vision:
+        lora.exclude_modules = rf"(?!{re.escape(text)}\.).*"
+    return lora
+
+
+def language_model_name(model: torch.nn.Module) -> str:
+    """Name of the language model inside ``model``, such as ``model.language_model``."""
+    family = family_of(model)
+    text = family.language_model(family.vision_language_model(model))
+    return next(name for name, module in model.named_modules() if module is text)
+
+
+def outside_language_model(model: torch.nn.Module) -> list[str]:
+    """Names of the modules around the language model, such as ``model.visual`` and ``lm_head``."""
+    names, module, path = [], model, ""
+    for step in language_model_name(model).split("."):
+        names += [path + name for name, _ in module.named_children() if name != step]
+        module, path = module.get_submodule(step), f"{path}{step}."
+    return names
+
+
+def _linear_layers(language_model: torch.nn.Module, *, text: str) -> str:
+    """A regular expression, as PEFT takes it, that matches every linear layer below the language model's name."""
+    names = (name for name, module in language_model.named_modules() if isinstance(module, torch.nn.Linear))
+    leaves = sorted({name.rpartition(".")[2] for name in names})
+    if not leaves:
+        raise UsageError(f"--use_peft: {text} has no linear layers; name some with --lora_target_modules")
+    return rf"{re.escape(text)}\.(.*\.)?({'|'.join(map(re.escape, leaves))})"
+
+
+def check_quantization(config: ModelConfig) -> None:
+    """Check what ``--load_in_4bit`` and ``--load_in_8bit`` need before a model is loaded.
+
+    Raises:
+        UsageError: bitsandbytes is missing, or the quantized weights would have nothing to train.
+    """
+    chosen = [name for name in ("load_in_4bit", "load_in_8bit") if getattr(config, name)]
+    if not chosen:
+        return
+    if not config.use_peft:
+        raise UsageError(f"--{chosen[0]}: quantized weights cannot be trained; add --use_peft for adapters on them")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UsageError(f"--{chosen[0]} needs bitsandbytes, which is not installed: pip install bitsandbytes")

@@ -1,0 +1,19 @@
+"""Model family adapters: the few differences between vision-language models that prompt sharing has to know.
+
+`family_of(model)` picks one from the table; `docs/add-a-family.md` shows how to write one.
+"""
+
+from triptych_trainer.models.families.family import Family, SharingPath
+from triptych_trainer.models.families.features import ImageFeatures, ImageInputs, Placement
+from triptych_trainer.models.families.table import FAMILIES, UnknownFamilyError, family_of
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "ImageFeatures",
+    "ImageInputs",
+    "Placement",
+    "SharingPath",
+    "UnknownFamilyError",
+    "family_of",
+]

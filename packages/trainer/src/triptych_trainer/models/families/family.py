@@ -1,0 +1,154 @@
+"""What a model family has to say about itself; the defaults are the plain LLaVA-like case."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from triptych_trainer.models.families.features import ImageFeatures, ImageInputs, Placement
+
+if TYPE_CHECKING:
+    from triptych_parser import ImageSpan
+
+SharingPath = Literal["packed", "cache", "plain"]
+
+
+class Family:
+    """Defaults: features from `get_image_features`, 1-D positions, merge into the token embeddings, nothing more.
+
+    `model` below is the class with the language-model head, `vision_language_model` the module inside it that owns
+    the vision tower and the language model.
+    """
+
+    model_types: tuple[str, ...] = ()
+    """`config.model_type` values this adapter has been tested with."""
+    path: SharingPath = "packed"
+    """How the policy pass shares the prompt: one packed row, a cached prompt, or not at all."""
+    bidirectional_images: bool = False
+    """Whether the tokens of one image see each other regardless of order."""
+
+    def vision_language_model(self, model: torch.nn.Module) -> torch.nn.Module:
+        """The module that owns tower and language model."""
+        return model.model
+
+    def language_model(self, vision_language_model: torch.nn.Module) -> torch.nn.Module:
+        """The text backbone: takes `inputs_embeds`, gives hidden states."""
+        for name in ("language_model", "text_model"):
+            if (module := getattr(vision_language_model, name, None)) is not None:
+                return module
+        raise AttributeError(f"{type(vision_language_model).__name__} has neither `language_model` nor `text_model`")
+
+    def vision_parameters(self, vision_language_model: torch.nn.Module) -> list[torch.nn.Parameter]:
+        """Every parameter that is not the text backbone's: tower, projector, learned separators."""
+        text = {id(p) for p in self.language_model(vision_language_model).parameters()}
+        return [p for p in vision_language_model.parameters() if id(p) not in text]
+
+    def preprocess(self, image_processor: Any, images: Sequence[Any]) -> tuple[ImageInputs, ...]:
+        """Run the model's image processor over all images of ONE prompt; one mapping per image.
+
+        A family that treats an image differently among several overrides this; here each image stands for itself.
+        """
+        return tuple(tensors(image_processor(images=[image], return_tensors="pt")) for image in images)
+
+    def split_images(self, inputs: Mapping[str, torch.Tensor], *, num_images: int) -> tuple[ImageInputs, ...]:
+        """Cut the image processor's output for several images into one mapping per image."""
+        for name, values in inputs.items():
+            if values.shape[0] != num_images:
+                raise ValueError(
+                    f"{name}: expected first dimension {num_images} (one entry per image), got {tuple(values.shape)}"
+                )
+        return tuple({name: values[i : i + 1] for name, values in inputs.items()} for i in range(num_images))
+
+    def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
+        """Feature rows that the tower will make of an image, where its inputs tell; None where only the tower knows."""
+        return None
+
+    def collate_images(self, images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
+        """Join images for one call of the tower."""
+        return {name: torch.cat([image[name] for image in images]) for name in images[0]}
+
+    def tower_inputs(
+        self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]
+    ) -> dict[str, torch.Tensor]:
+        """The collated inputs that `get_image_features` names; processors return some that only they need."""
+        accepted = inspect.signature(vision_language_model.get_image_features).parameters
+        return {name: values for name, values in self.collate_images(images).items() if name in accepted}
+
+    def encode(self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]) -> ImageFeatures:
+        """Run tower and projector once over all images."""
+        inputs = self.tower_inputs(vision_language_model, images)
+        output = vision_language_model.get_image_features(**inputs, return_dict=True)
+        return self.read_features(output, images=images)
+
+    def read_features(self, output: Any, *, images: Sequence[ImageInputs]) -> ImageFeatures:
+        """Flatten the tower's pooled output: one `[n, D]` entry per image, or one per tile of its `pixel_values`."""
+        parts = [part.reshape(-1, part.shape[-1]) for part in output.pooler_output]
+        sizes = [1] * len(images)
+        if len(parts) != len(images):
+            sizes = [image["pixel_values"].shape[0] for image in images]
+        if sum(sizes) != len(parts):
+            raise ValueError(f"the vision tower returned {len(parts)} entries for {len(images)} images ({sizes} tiles)")
+        ends = torch.tensor(sizes).cumsum(0).tolist()
+        counts = tuple(
+            sum(part.shape[0] for part in parts[end - size : end]) for size, end in zip(sizes, ends, strict=True)
+        )
+        return ImageFeatures(rows=torch.cat(parts), counts=counts)
+
+    def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
+        """The smallest image the tower takes: keeps collective operations aligned on ranks that have no image."""
+        vision = vision_language_model.config.vision_config
+        size = vision.image_size
+        height, width = size if isinstance(size, (list, tuple)) else (size, size)
+        return {"pixel_values": torch.zeros(1, getattr(vision, "num_channels", 3), height, width)}
+
+    def positions(
+        self,
+        vision_language_model: torch.nn.Module,
+        ids: Sequence[int],
+        *,
+        spans: Sequence[ImageSpan],
+        images: Sequence[ImageInputs],
+    ) -> tuple[torch.Tensor, int]:
+        """Position ids `[A, L]` of one prompt and the position of the first token behind it (A rotary axes).
+
+        `images[k]` is the image behind `spans[k]`.
+        """
+        return torch.arange(len(ids)).unsqueeze(0), len(ids)
+
+    def position_ids(self, positions_ABT: torch.Tensor) -> torch.Tensor:
+        """What the model takes as `position_ids`."""
+        return positions_ABT[0] if positions_ABT.shape[0] == 1 else positions_ABT
+
+    def before_language_model(self, kwargs: dict[str, Any], *, features: ImageFeatures, placement: Placement) -> None:
+        """Add to `kwargs` what the text backbone wants besides merged embeddings (deepstack rows)."""
+
+    def forward_extras(self, image_mask_BT: torch.Tensor) -> dict[str, Any]:
+        """Further keyword arguments of a call with ordinary rows; the mask is True at placeholder positions."""
+        return {}
+
+    def continue_generation(
+        self, vision_language_model: torch.nn.Module, *, next_minus_length_B: torch.Tensor
+    ) -> dict[str, Any]:
+        """Prepare `generate` to continue from a prefilled cache; returns further arguments for it.
+
+        `next_minus_length_B[b]` is the position of the first new token of row b minus the number of its prompt tokens.
+        """
+        return {}
+
+    def image_token_ids(self, config: Any) -> tuple[int, ...]:
+        """Ids that stand for image or video content and must never be sampled."""
+        names = (
+            *("image_token_id", "image_token_index", "video_token_id", "video_token_index"),
+            *("vision_start_token_id", "vision_end_token_id", "image_start_token_id", "image_end_token_id"),
+            *("boi_token_index", "eoi_token_index", "boi_token_id", "eoi_token_id"),
+        )
+        found = (getattr(config, name, None) for name in names)
+        return tuple(sorted({token for token in found if isinstance(token, int) and token >= 0}))
+
+
+def tensors(inputs: Mapping[str, Any]) -> ImageInputs:
+    """The tensors among a processor's outputs."""
+    return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}

@@ -1,0 +1,26 @@
+"""LLaVA: one tile per image and one row per patch with a CLIP or SigLIP tower, any size with a Pixtral tower."""
+
+from __future__ import annotations
+
+import torch
+
+from triptych_trainer.models.families.features import ImageInputs
+from triptych_trainer.models.families.mistral3 import Mistral3Family
+
+
+class LlavaFamily(Mistral3Family):
+    """`pixel_values` `[1, C, H, W]` per image, with `image_sizes` `[1, 2]` where the tower is Pixtral."""
+
+    model_types = ("llava",)
+
+    def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
+        """Known from the size where there is one; otherwise it is the tower's choice of layer and class token."""
+        return super().num_rows(vision_language_model, image) if "image_sizes" in image else None
+
+    def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
+        """A Pixtral tower takes a small one, the others their one size."""
+        dummy = super().dummy_image(vision_language_model)
+        vision = vision_language_model.config.vision_config
+        if vision.model_type == "pixtral":
+            return dummy
+        return {"pixel_values": torch.zeros(1, vision.num_channels, vision.image_size, vision.image_size)}

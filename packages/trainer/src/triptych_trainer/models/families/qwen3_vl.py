@@ -1,0 +1,28 @@
+"""Qwen3-VL, dense and mixture of experts: as Qwen2.5-VL, with deepstack rows for the first decoder layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from triptych_trainer.models.families.features import ImageFeatures, ImageInputs, Placement
+from triptych_trainer.models.families.qwen_vl import QwenVLFamily
+
+
+class Qwen3VLFamily(QwenVLFamily):
+    """The tower also returns rows of intermediate layers; the text backbone adds them to its first layers' outputs."""
+
+    model_types = ("qwen3_vl", "qwen3_vl_moe")
+
+    def read_features(self, output: Any, *, images: Sequence[ImageInputs]) -> ImageFeatures:
+        """Merged rows and one deepstack tensor `[N, D]` per layer."""
+        features = super().read_features(output, images=images)
+        deepstack = tuple(torch.cat(list(parts)) for parts in output.deepstack_features)
+        return ImageFeatures(rows=features.rows, counts=features.counts, deepstack=deepstack)
+
+    def before_language_model(self, kwargs: dict[str, Any], *, features: ImageFeatures, placement: Placement) -> None:
+        """Hand over the deepstack rows in the order of the image positions."""
+        kwargs["visual_pos_masks"] = placement.mask
+        kwargs["deepstack_visual_embeds"] = [placement.rows_in_order(rows_ND) for rows_ND in features.deepstack]

@@ -1,0 +1,69 @@
+"""Qwen2-VL and Qwen2.5-VL: patches packed along one axis, multimodal rotary positions (M-RoPE)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from triptych_trainer.models.families.family import Family
+from triptych_trainer.models.families.features import ImageInputs
+
+if TYPE_CHECKING:
+    from triptych_parser import ImageSpan
+
+
+class QwenVLFamily(Family):
+    """`pixel_values` `[sum of t*h*w, C*T*P*P]` and `image_grid_thw` `[I, 3]`; t*h*w / merge**2 rows per image."""
+
+    model_types: tuple[str, ...] = ("qwen2_vl", "qwen2_5_vl")
+
+    def split_images(self, inputs: Mapping[str, torch.Tensor], *, num_images: int) -> tuple[ImageInputs, ...]:
+        """Cut `pixel_values` by the patches of each grid."""
+        grid_I3 = inputs["image_grid_thw"]
+        if grid_I3.shape[0] != num_images:
+            raise ValueError(f"image_grid_thw: expected {num_images} images, got {grid_I3.shape[0]}")
+        patches = inputs["pixel_values"].split(grid_I3.prod(-1).tolist())
+        return tuple({"pixel_values": p, "image_grid_thw": grid_I3[i : i + 1]} for i, p in enumerate(patches))
+
+    def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
+        """One row per merge x merge patches."""
+        merge = vision_language_model.config.vision_config.spatial_merge_size
+        return int(image["image_grid_thw"].prod()) // merge**2
+
+    def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
+        """One image of the smallest even grid: merge x merge patches, doubled for window attention."""
+        vision = vision_language_model.config.vision_config
+        side = 2 * vision.spatial_merge_size
+        channels = getattr(vision, "in_channels", None) or getattr(vision, "in_chans", 3)
+        width = channels * vision.temporal_patch_size * vision.patch_size**2
+        return {"pixel_values": torch.zeros(side * side, width), "image_grid_thw": torch.tensor([[1, side, side]])}
+
+    def positions(
+        self,
+        vision_language_model: torch.nn.Module,
+        ids: Sequence[int],
+        *,
+        spans: Sequence[ImageSpan],
+        images: Sequence[ImageInputs],
+    ) -> tuple[torch.Tensor, int]:
+        """M-RoPE `[3, L]` by the model's own `get_rope_index`, for this one prompt."""
+        ids_1L = torch.tensor([list(ids)])
+        types_1L = torch.zeros_like(ids_1L, dtype=torch.int)
+        for span in spans:
+            for start, length in span.runs:
+                types_1L[0, start : start + length] = 1
+        grids = [image["image_grid_thw"].cpu() for image in images]
+        positions_31L, _ = vision_language_model.get_rope_index(
+            ids_1L, mm_token_type_ids=types_1L, image_grid_thw=torch.cat(grids) if grids else None
+        )
+        positions_3L = positions_31L[:, 0]
+        return positions_3L, int(positions_3L.max()) + 1
+
+    def continue_generation(
+        self, vision_language_model: torch.nn.Module, *, next_minus_length_B: torch.Tensor
+    ) -> dict[str, Any]:
+        """`generate` adds `rope_deltas` to the text positions when it finds a filled cache."""
+        vision_language_model.rope_deltas = next_minus_length_B.unsqueeze(1)
+        return {}

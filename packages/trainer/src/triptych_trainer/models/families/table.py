@@ -1,0 +1,53 @@
+"""Which adapter serves which model: one table, by the config's own model type."""
+
+from __future__ import annotations
+
+import torch
+
+from triptych_trainer.models.families.family import Family
+from triptych_trainer.models.families.gemma3 import Gemma3Family
+from triptych_trainer.models.families.glm4v import Glm4vFamily
+from triptych_trainer.models.families.llava import LlavaFamily
+from triptych_trainer.models.families.mistral3 import Mistral3Family
+from triptych_trainer.models.families.qwen3_5 import Qwen35Family
+from triptych_trainer.models.families.qwen3_vl import Qwen3VLFamily
+from triptych_trainer.models.families.qwen_vl import QwenVLFamily
+from triptych_trainer.models.families.tiles import InternVLFamily, LlavaOnevisionFamily, SmolVLMFamily
+
+FAMILIES: tuple[Family, ...] = (
+    QwenVLFamily(),
+    Qwen3VLFamily(),
+    Qwen35Family(),
+    InternVLFamily(),
+    Glm4vFamily(),
+    LlavaFamily(),
+    Mistral3Family(),
+    LlavaOnevisionFamily(),
+    Gemma3Family(),
+    SmolVLMFamily(),
+)
+_GENERIC = Family()
+
+
+class UnknownFamilyError(ValueError):
+    """A model that no adapter describes and the generic one cannot serve."""
+
+
+def family_of(model: torch.nn.Module) -> Family:
+    """The adapter of `model` (the class with the head, unwrapped).
+
+    A model type outside the table gets the generic adapter if it has the usual parts, and one clear sentence if not.
+    """
+    model_type = model.config.model_type
+    for family in FAMILIES:
+        if model_type in family.model_types:
+            return family
+    inner = getattr(model, "model", None)
+    text = getattr(inner, "language_model", None) or getattr(inner, "text_model", None)
+    if inner is None or text is None or not hasattr(inner, "get_image_features"):
+        known = ", ".join(sorted(name for family in FAMILIES for name in family.model_types))
+        raise UnknownFamilyError(
+            f"model type {model_type!r} has no adapter and not the parts the generic one needs (model.language_model "
+            f"and model.get_image_features); known types: {known}; see docs/add-a-family.md"
+        )
+    return _GENERIC

@@ -1,0 +1,92 @@
+"""What it takes to repeat a run: command, options, versions, data and code state, in the output folder."""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from triptych_trainer.options.arguments import RunConfig
+
+__all__ = ["add_to_record", "write_record"]
+
+PACKAGES = (
+    *("triptych-parser", "triptych-kernels", "triptych-data", "triptych-trainer"),
+    *("torch", "transformers", "trl", "accelerate", "peft", "datasets", "pillow", "vllm", "deepspeed"),
+)
+
+TOKEN = "_token"
+
+
+def write_record(folder: Path, config: RunConfig, *, data: Sequence[Path]) -> None:
+    """Write ``run.json`` (command, versions, data fingerprints, git state) and ``config.yaml`` to repeat it.
+
+    Tokens are left out: both files are uploaded with the model by ``--push_to_hub``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": _without_tokens(config.command),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "data": [_fingerprint(path) for path in data],
+        "git": _git_state(),
+    }
+    (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    options = {name: value for name, value in config.options.items() if not name.endswith(TOKEN)}
+    (folder / "config.yaml").write_text(yaml.safe_dump(options, sort_keys=True), encoding="utf-8")
+
+
+def _without_tokens(command: Sequence[str]) -> list[str]:
+    """The words of a command line, the values of ``--hub_token`` and its like replaced."""
+    words, hide = [], False
+    for word in command:
+        name, equals, _ = word.partition("=")
+        secret = name.startswith("--") and name.replace("-", "_").endswith(TOKEN)
+        words.append("***" if hide else f"{name}=***" if secret and equals else word)
+        hide = secret and not equals
+    return words
+
+
+def add_to_record(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
+    """Add what became known during the run to ``run.json``; a folder without one gets none."""
+    path = folder / "run.json"
+    if path.is_file():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**record, name: dict(entry)}, indent=2) + "\n", encoding="utf-8")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _fingerprint(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {"path": str(path)}
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return {"path": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _git_state() -> Mapping[str, Any] | None:
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,75 @@
+"""The images of the last prompts as the model saw them, as small files that trackers can be pointed at."""
+
+import hashlib
+import io
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import gather_object
+from PIL import Image
+from triptych_data import ImageLoader
+from triptych_data.resize import resize
+
+from triptych_trainer.prompts.prepare import PreparedPrompt
+from triptych_trainer.rollouts.write import write_whole
+
+__all__ = ["SeenImages"]
+
+
+class SeenImages:
+    """Images of the last generations as the model saw them, one file each, however many completions refer to it.
+
+    Trackers take paths as well as pixels, and a path can be gathered from all ranks for nothing. Files that no
+    kept row refers to any more are removed.
+    """
+
+    def __init__(self, folder: Path, *, loader: ImageLoader, rank: int, keep: int) -> None:
+        """Write below ``folder`` and keep the images of the last ``keep`` rows of this rank."""
+        self.folder = folder
+        self.loader = loader
+        self.rank = rank
+        self.rows: deque[list[str]] = deque(maxlen=keep)
+        """The files of the last rows of all ranks, as TRL keeps their prompts and completions."""
+        self._own: deque[tuple[str, ...]] = deque(maxlen=keep)
+        self._known: dict[Any, str] = {}
+
+    def gather(self, prompts: Sequence[PreparedPrompt]) -> list[list[str]]:
+        """Return the files of every row of every rank, in the order of the prompt's markers; called on all ranks."""
+        written: dict[int, tuple[str, ...]] = {}
+        for prompt in prompts:
+            if id(prompt) not in written:
+                written[id(prompt)] = self._write(prompt)
+        rows = [written[id(prompt)] for prompt in prompts]
+        self._own.extend(rows)
+        self._forget()
+        # Where nodes share no file system, the first one shows the images of its own rows.
+        gathered = [[path for path in row if Path(path).exists()] for row in gather_object(rows)]
+        self.rows.extend(gathered)
+        return gathered
+
+    def _write(self, prompt: PreparedPrompt) -> tuple[str, ...]:
+        example = prompt.example
+        keys = list(zip((source.key for source in example.images), prompt.fed_sizes, strict=True))
+        if any(key not in self._known for key in keys):
+            pixels = self.loader.get_pixels(example)
+            for key, decoded in zip(keys, pixels, strict=True):
+                if key not in self._known:
+                    self._known[key] = self._save(resize(decoded, key[1]))
+        return tuple(self._known[keys[image]] for image in example.prompt.image_order)
+
+    def _save(self, pixels_HWC: Any) -> str:
+        buffer = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(pixels_HWC)).save(buffer, format="PNG", compress_level=1)
+        digest = hashlib.sha256(buffer.getvalue()).hexdigest()[:24]
+        path = self.folder / f"rank{self.rank:03d}-{digest}.png"
+        write_whole(path, buffer.getvalue())
+        return str(path)
+
+    def _forget(self) -> None:
+        kept = {path for row in self._own for path in row}
+        for path in set(self._known.values()) - kept:
+            Path(path).unlink(missing_ok=True)
+        self._known = {key: path for key, path in self._known.items() if path in kept}

@@ -1,0 +1,44 @@
+"""A trainer's steps as progress; apart from `progress`, which commands without transformers use."""
+
+from collections.abc import Callable
+
+from transformers import TrainerCallback
+
+from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
+from triptych_trainer.monitor.progress import Stage
+
+__all__ = ["StepProgress"]
+
+
+class StepProgress(TrainerCallback):
+    """Feeds a stage from the trainer's steps and logs: rewards, length, groups without variance, pace, memory."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.logged: list[dict[str, float]] = []
+        self.status = ""
+        self.stopwatch = Stopwatch()
+        self.images_seen: Callable[[], int] = lambda: 0
+        """How many images the trainer has trained on so far; set once the trainer is there."""
+
+    def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        """Start at the step a resumed run continues from."""
+        self.stage.start_at(state.global_step, total=state.max_steps)
+        self.stopwatch.start(tokens=state.num_input_tokens_seen, images=self.images_seen())
+
+    def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        """Move the stage on."""
+        self.stage.move_to(state.global_step, status=self.status)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):  # type: ignore[no-untyped-def]
+        """Keep the logged numbers and show the main ones."""
+        if not logs or "reward" not in logs:
+            return
+        self.logged.append(dict(logs))
+        pace = self.stopwatch.cut(tokens=state.num_input_tokens_seen, images=self.images_seen())
+        parts = [f"reward {logs['reward']:.3f}"]
+        if (accuracy := logs.get("rewards/accuracy/mean")) is not None:
+            parts.append(f"accuracy {accuracy:.3f}")
+        parts.append(f"length {logs.get('completions/mean_length') or 0.0:.0f}")
+        parts.append(f"dead groups {logs.get('frac_reward_zero_std') or 0.0:.0%}")
+        self.status = "  ".join([*parts, str(pace), f"{peak_bytes() / 2**30:.1f} GiB"])

@@ -1,0 +1,125 @@
+"""Options of TRL that this trainer replaces or cannot keep: refused in one sentence, never read and ignored."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers.integrations import get_available_reporting_integrations
+from trl import GRPOConfig
+
+from triptych_trainer.options.arguments import UsageError
+
+__all__ = [
+    "check_head_dtype",
+    "check_num_prompts",
+    "check_options",
+    "check_router_loss",
+    "check_slices",
+    "check_trackers",
+]
+
+
+def check_options(args: GRPOConfig, keywords: Mapping[str, Any]) -> None:
+    """Check the options of a run before anything is loaded.
+
+    Raises:
+        UsageError: names the option, why it cannot hold, and what to set instead.
+    """
+    if args.dataloader_num_workers:
+        raise UsageError(
+            f"--dataloader_num_workers {args.dataloader_num_workers}: rows hold no images, which are decoded "
+            "by threads ahead of the step; leave it at 0 and set --image_threads"
+        )
+    if args.use_transformers_continuous_batching:
+        raise UsageError(
+            "--use_transformers_continuous_batching: its engine takes token ids without images; leave it out "
+            "(prompts are prefilled once for all of their completions anyway) or use --use_vllm"
+        )
+    if args.cache_implementation is not None:
+        raise UsageError(
+            f"--cache_implementation {args.cache_implementation}: generation goes on from a prompt's own cache, "
+            "which is a dynamic one; leave it out"
+        )
+    for name in ("tools", "environment_factory", "rollout_func"):
+        if keywords.get(name):
+            raise UsageError(
+                f"{name}: conversations of several turns are not supported here, because images that arrive after "
+                "the prompt have no marker to stand at; train them with TRL's own GRPOTrainer"
+            )
+
+
+def check_head_dtype(args: GRPOConfig, model: Any) -> None:
+    """Check that TRL can cast the head of a vision-language model: it looks for tied embeddings where they are not.
+
+    Raises:
+        UsageError: the head is tied to the embeddings.
+    """
+    if args.cast_lm_head_to_fp32 and getattr(model.config, "tie_word_embeddings", False):
+        raise UsageError(
+            f"--cast_lm_head_to_fp32: the head of this {type(model).__name__} is tied to its token embeddings, which "
+            "TRL 1.16 does not find in a vision-language model; leave it out"
+        )
+
+
+def check_router_loss(*, enabled: bool, coefficient: float, model_name: str) -> None:
+    """Refuse the load-balancing loss of a Mixture-of-Experts model, which counts tokens that are shared here.
+
+    Raises:
+        UsageError: says which option switches it off.
+    """
+    if enabled:
+        raise UsageError(
+            f"{model_name} asks for a load-balancing loss (router_aux_loss_coef {coefficient}), which counts how often "
+            "each expert is chosen over replicated prompts and is not computed by the shared pass; "
+            "set --router_aux_loss_coef 0"
+        )
+
+
+def check_slices(args: GRPOConfig, completions_per_slice: int | None, *, shared: bool, sharded: bool) -> None:
+    """Check that completions can be scored in slices.
+
+    Raises:
+        UsageError: sharded weights, no prompt sharing, reentrant checkpointing, or fewer than one completion a slice.
+    """
+    if completions_per_slice is None:
+        return
+    reentrant = bool((args.gradient_checkpointing_kwargs or {}).get("use_reentrant"))
+    for wrong, why in (
+        (completions_per_slice < 1, "expects 1 or more"),
+        (
+            sharded,
+            "runs the model several times within one backward pass, for which FSDP and ZeRO-3 do not gather the "
+            "weights; use DDP or ZeRO-2, or leave it out and lower --per_device_train_batch_size",
+        ),
+        (not shared, "slices shared prompts; leave out --group_sharing off"),
+        (args.gradient_checkpointing and reentrant, "needs checkpointing without use_reentrant"),
+    ):
+        if wrong:
+            raise UsageError(f"--completions_per_slice {completions_per_slice} {why}")
+
+
+def check_num_prompts(num_train: int, args: GRPOConfig) -> None:
+    """Check that the data fills one generation: the sampler drops what does not, and would train no step at all.
+
+    Raises:
+        UsageError: with the arithmetic.
+    """
+    needed = args.generation_batch_size // args.num_generations
+    if num_train < needed:
+        raise UsageError(
+            f"the data has {num_train} training prompts, but one generation takes {needed} (generation_batch_size "
+            f"{args.generation_batch_size} / num_generations {args.num_generations}), so no step would be trained; "
+            "add rows, or lower --per_device_train_batch_size or --gradient_accumulation_steps"
+        )
+
+
+def check_trackers(args: GRPOConfig) -> None:
+    """Check that the trackers of ``--report_to`` are installed, before anything is loaded.
+
+    Raises:
+        UsageError: names the one that is not.
+    """
+    installed = {*get_available_reporting_integrations(), "flyte"}  # transformers does not list that one
+    for name in args.report_to:
+        if name not in installed:
+            package = name.replace("_", "-")
+            raise UsageError(f"--report_to {name}: {package} is not installed; pip install {package}, or leave it out")

@@ -1,0 +1,1 @@
+"""Prompts: from examples to token ids, spans and image inputs."""

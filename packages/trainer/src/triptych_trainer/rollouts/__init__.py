@@ -1,0 +1,1 @@
+"""Rollouts on disk: one row a group, in parquet parts."""

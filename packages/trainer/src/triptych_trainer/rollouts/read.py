@@ -1,0 +1,102 @@
+"""Read the rollouts of a run: small columns of all groups first, whole groups only for those that are shown."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+from triptych_trainer.rollouts.rollout import SCALARS, RolloutGroup, from_row
+from triptych_trainer.rollouts.write import FOLDER
+
+
+class ReportError(ValueError):
+    """There is nothing to report on, or it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """The numbers of one group: a sample at a step. `part` and `row` say where the rest of it lies."""
+
+    step: int
+    mode: str
+    sample_id: str
+    num_tokens: Sequence[int]
+    rewards: Mapping[str, Sequence[float | None]]
+    totals: Sequence[float | None]
+    advantages: Sequence[float | None]
+    part: Path
+    row: int
+
+    @property
+    def mean(self) -> float | None:
+        """The mean total reward; None when nothing was scored."""
+        return mean(self.totals)
+
+    @property
+    def spread(self) -> float:
+        """Largest minus smallest total; 0 is a group from which nothing is learned."""
+        scored = [total for total in self.totals if total is not None]
+        return max(scored) - min(scored) if scored else 0.0
+
+    @property
+    def is_flat(self) -> bool:
+        """No completion was better than another: the advantages are all zero."""
+        return self.spread < 1e-9
+
+
+def read_visits(run_dir: str | Path) -> list[Visit]:
+    """Return the numbers of every group in order of step; raises ReportError when there are none."""
+    folder = Path(run_dir) / FOLDER
+    parts = sorted(folder.glob("step-*.parquet"))
+    if not parts:
+        raise ReportError(
+            f"{run_dir}: no rollouts in {folder}; expected the output folder of a run that wrote at least one step"
+        )
+    visits = [visit for part in parts for visit in _visits_of(part)]
+    return sorted(visits, key=lambda visit: visit.step)
+
+
+def read_groups(visits: Iterable[Visit]) -> list[RolloutGroup]:
+    """Return the whole groups of some visits, in their order, opening each part once."""
+    wanted = list(visits)
+    rows: dict[Path, list[int]] = defaultdict(list)
+    for visit in wanted:
+        rows[visit.part].append(visit.row)
+    found = {part: iter(_read(part, None).take(numbers).to_pylist()) for part, numbers in rows.items()}
+    return [from_row(next(found[visit.part])) for visit in wanted]
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are there, None when there are none."""
+    scored = [value for value in values if value is not None]
+    return sum(scored) / len(scored) if scored else None
+
+
+def _visits_of(part: Path) -> list[Visit]:
+    return [
+        Visit(
+            step=row["step"],
+            mode=row["mode"],
+            sample_id=row["sample_id"],
+            num_tokens=row["num_tokens"],
+            rewards={reward["name"]: reward["scores"] for reward in row["rewards"]},
+            totals=row["totals"],
+            advantages=row["advantages"],
+            part=part,
+            row=k,
+        )
+        for k, row in enumerate(_read(part, list(SCALARS)).to_pylist())
+    ]
+
+
+def _read(part: Path, columns: list[str] | None) -> Any:
+    try:
+        with pq.ParquetFile(part) as file:
+            return file.read(columns=columns)
+    except (OSError, ValueError) as error:
+        raise ReportError(
+            f"{part}: cannot be read ({type(error).__name__}: {error}); it is no rollout part, or damaged: move it away"
+        ) from error

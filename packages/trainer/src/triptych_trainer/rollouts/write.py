@@ -1,0 +1,169 @@
+"""Write rollouts as they happen: one parquet part per generation step, complete or not there at all.
+
+    writer = RolloutWriter(run_dir, examples=examples)
+    trainer = MultiImageGRPOTrainer(..., on_rollouts=writer.record)
+
+`record` takes what the trainer passes to `on_rollouts`; `write` takes `RolloutGroup`s from anywhere else. Parts lie in
+`run_dir/rollouts` under a name made of step, mode, rank and number, so that a resumed run overwrites what it repeats.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from triptych_data import Example, ImagePolicy, ImageSource, load_image
+
+from triptych_trainer.rewards import ImageInfo, completion_text
+from triptych_trainer.rollouts.rollout import SCHEMA, RolloutGroup, RolloutImage, to_row
+
+FOLDER = "rollouts"
+COPY_PIXELS = 512
+"""Longest side of the copies kept of images that are no files."""
+
+
+class RolloutWriter:
+    """Writes the rollouts of one rank of a run."""
+
+    def __init__(
+        self,
+        run_dir: str | Path,
+        *,
+        examples: Sequence[Example] = (),
+        rank: int = 0,
+        weights: Mapping[str, float] | None = None,
+        policy: ImagePolicy | None = None,
+    ) -> None:
+        """Write below `run_dir`.
+
+        Args:
+            examples: what the number in a row's column `example` counts (`record` only).
+            rank: of this process; every rank writes its own parts.
+            weights: of the rewards by name, for the totals; 1.0 for those not named.
+            policy: what may be read, for the copies of images that are no files.
+        """
+        self.folder = Path(run_dir) / FOLDER
+        self.examples = examples
+        self.rank = rank
+        self.weights = dict(weights or {})
+        self.policy = policy or ImagePolicy()
+        self._number = 0
+        self._last: tuple[int, str] | None = None
+        self._copies: dict[Any, str] = {}
+
+    def record(self, rollouts: Mapping[str, Any]) -> Path | None:
+        """Write one generation as the trainer gives it; the rows of one example become a group.
+
+        `rollouts` holds `step` and `mode`, and with one entry per completion `rows` (each with its number `example`),
+        `images` (lists of `ImageInfo`), `completions`, `num_tokens`, `advantages` and, by name, `rewards`.
+        """
+        members: dict[int, list[int]] = {}
+        for k, row in enumerate(rollouts["rows"]):
+            members.setdefault(row["example"], []).append(k)
+        return self.write([self._group(rollouts, example, rows) for example, rows in members.items()])
+
+    def write(self, groups: Sequence[RolloutGroup]) -> Path | None:
+        """Write groups of one step and mode as one part and return its path; None when there are none.
+
+        Raises:
+            OSError: the disk is full or not writable; no half-written part is left under its name.
+        """
+        if not groups:
+            return None
+        kinds = {(group.step, group.mode) for group in groups}
+        if len(kinds) != 1:
+            raise ValueError(f"expected groups of one step and mode, got {sorted(kinds)}; write them one by one")
+        (kind,) = kinds
+        self._number = self._number + 1 if kind == self._last else 0
+        self._last = kind
+        step, mode = kind
+        path = self.folder / f"step-{step:08d}-{mode}-rank{self.rank:03d}-{self._number:04d}.parquet"
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist([to_row(group) for group in groups], schema=SCHEMA), buffer)
+        write_whole(path, buffer.getvalue())
+        return path
+
+    def _group(self, rollouts: Mapping[str, Any], index: int, members: Sequence[int]) -> RolloutGroup:
+        example = self.examples[index]
+        pieces = zip(example.prompt.prompt.turns, example.prompt.pieces(), strict=True)
+        rewards = {name: [scores[k] for k in members] for name, scores in rollouts["rewards"].items()}
+        return RolloutGroup(
+            step=rollouts["step"],
+            mode=rollouts["mode"],
+            sample_id=example.id,
+            source=example.source,
+            answer=example.answer,
+            prompt=[(turn.role, parts) for turn, parts in pieces],
+            images=self._images(example, rollouts["images"][members[0]]),
+            completions=[completion_text(rollouts["completions"][k]) for k in members],
+            num_tokens=[rollouts["num_tokens"][k] for k in members],
+            rewards=rewards,
+            totals=self._totals(rewards, len(members)),
+            advantages=[rollouts["advantages"][k] for k in members],
+        )
+
+    def _totals(self, rewards: Mapping[str, Sequence[float | None]], size: int) -> list[float | None]:
+        totals: list[float | None] = []
+        for k in range(size):
+            parts = [(self.weights.get(name, 1.0), scores[k]) for name, scores in rewards.items()]
+            scored = [weight * score for weight, score in parts if score is not None and score == score]
+            totals.append(sum(scored) if scored else None)
+        return totals
+
+    def _images(self, example: Example, infos: Sequence[ImageInfo]) -> list[RolloutImage]:
+        return [
+            RolloutImage(
+                name=info.name,
+                annotation=info.annotation,
+                ref=image_ref(source),
+                thumbnail=None if is_file(source) else self._copy(source),
+                width=info.width,
+                height=info.height,
+                source_width=info.source_width,
+                source_height=info.source_height,
+            )
+            for source, info in zip(example.images, infos, strict=True)
+        ]
+
+    def _copy(self, source: ImageSource) -> str:
+        """Keep a small PNG of an image that is no file, once per run, and return its path below the folder."""
+        if source.key not in self._copies:
+            picture = load_image(source, policy=self.policy)
+            picture.thumbnail((COPY_PIXELS, COPY_PIXELS))
+            buffer = io.BytesIO()
+            picture.save(buffer, format="PNG")
+            name = f"images/{hashlib.sha256(buffer.getvalue()).hexdigest()[:24]}.png"
+            if not (self.folder / name).exists():
+                write_whole(self.folder / name, buffer.getvalue())
+            self._copies[source.key] = name
+        return self._copies[source.key]
+
+
+def is_file(source: ImageSource) -> bool:
+    """Say whether the image is a file that a report can read later."""
+    return isinstance(source.ref, str) and not source.ref.startswith("data:") and "://" not in source.ref
+
+
+def image_ref(source: ImageSource) -> str:
+    """Return a file's absolute path, or a short description of another kind of image."""
+    if not is_file(source):
+        return str(source)
+    assert isinstance(source.ref, str)
+    return str((Path(source.root or ".") / source.ref).absolute())
+
+
+def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Write a file so that readers see all of it or none: through a temporary name in the same folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as stream:
+            stream.writelines([content] if isinstance(content, bytes) else content)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

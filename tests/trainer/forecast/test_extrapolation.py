@@ -1,0 +1,58 @@
+"""A few layers, extended, are the whole model traced: to the byte."""
+
+import models
+import pytest
+from shapes import SHAPES, shape_batch
+from triptych_trainer.forecast.passes import Setting
+from triptych_trainer.forecast.phases import PHASES, trace
+
+
+def numbers(traced) -> dict[str, float]:
+    return {**traced.peaks, "cache": traced.cache_bytes, "features": traced.features_bytes, "flops": traced.flops}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("device", "checkpointing"), [("cpu", True), ("cpu", False), ("cuda", True)])
+def test_a_deep_model_from_shallow_ones(plan_for, device, checkpointing):
+    shape = SHAPES["qwen2_5_vl, deep"]
+    model_config = shape.config()
+    model_config.text_config.num_hidden_layers = 6  # more than are traced, and few enough to trace all of them, too
+    model_config.text_config.layer_types = model_config.text_config.layer_types[:6]
+    model_config.vision_config.depth = 5
+    config, skeleton = plan_for(model_config, gradient_checkpointing=checkpointing)
+    setting = Setting.of(config, device=device)
+    for phase in PHASES:
+        extended = trace(skeleton, shape_batch(shape), phase=phase, setting=setting)
+        whole = trace(skeleton, shape_batch(shape), phase=phase, setting=setting, whole=True)
+        assert numbers(extended) == numbers(whole), phase
+
+
+@pytest.mark.slow
+def test_two_kinds_of_layers_are_told_apart(plan_for):
+    """Sliding windows keep less in the cache than full attention does."""
+    shape = SHAPES["gemma3"]
+    layers = ["sliding_attention"] * 4 + ["full_attention"] * 3
+    model_config = shape.config()
+    model_config.text_config.num_hidden_layers = len(layers)
+    model_config.text_config.layer_types = layers
+    config, skeleton = plan_for(model_config)
+    setting = Setting.of(config, device="cpu")
+    for phase in PHASES:
+        extended = trace(skeleton, shape_batch(shape), phase=phase, setting=setting)
+        whole = trace(skeleton, shape_batch(shape), phase=phase, setting=setting, whole=True)
+        assert numbers(extended) == numbers(whole), phase
+
+
+@pytest.mark.slow
+def test_deepstack_rows_of_the_first_layers_are_not_multiplied(plan_for):
+    model_config = models.CASES["qwen3_vl"].build().config
+    model_config.text_config.num_hidden_layers = 7
+    model_config.vision_config.depth = 6
+    model_config.vision_config.deepstack_visual_indexes = [2, 4]
+    config, skeleton = plan_for(model_config)
+    batch = models.build_batch("qwen3_vl", images=(2, 0, 1), lengths=((5, 3), (4, 4), (6, 2)))
+    for phase in PHASES:
+        setting = Setting.of(config, device="cpu")
+        extended = trace(skeleton, batch, phase=phase, setting=setting)
+        whole = trace(skeleton, batch, phase=phase, setting=setting, whole=True)
+        assert extended.peak == pytest.approx(whole.peak, rel=0.01), phase

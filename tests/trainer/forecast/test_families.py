@@ -1,0 +1,64 @@
+"""Every family of the table is traced through its own code, on both kinds of device."""
+
+import models
+import pytest
+import torch
+from triptych_trainer.forecast.passes import Setting
+from triptych_trainer.forecast.phases import trace
+from triptych_trainer.forward import prepare
+from triptych_trainer.grpo.engine import GroupEngine
+
+LENGTHS = ((5, 3), (4, 4), (6, 2))
+
+
+def kept_cache_bytes(name: str, batch) -> int:
+    """Bytes of a real cache after a real generation of ``batch``'s longest completion."""
+    from triptych_trainer.forward import generate
+
+    caches = []
+    stock = generate.prefill
+
+    def prefill(*args, **kwargs):
+        caches.append(stock(*args, **kwargs))
+        return caches[-1]
+
+    model = models.CASES[name].build().eval()
+    prepare(model)
+    generate.prefill = prefill
+    try:
+        config = model.generation_config
+        config.max_new_tokens = config.min_new_tokens = batch.max_completion_tokens
+        config.do_sample = False
+        engine = GroupEngine()
+        keys = range(len(batch.prompts))
+        sizes = [len(group) for group in batch.completions]
+        engine.generate(model, batch, keys=keys, group_sizes=sizes, generation_config=config)
+    finally:
+        generate.prefill = stock
+    tensors = [v for layer in caches[0].layers for v in vars(layer).values() if isinstance(v, torch.Tensor)]
+    floats = [v for v in tensors if v.is_floating_point()]
+    return sum(v.numel() * v.element_size() for v in floats)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", models.CASES)
+def test_every_family_is_forecast(name, plan_for):
+    batch = models.build_batch(name, images=(2, 0, 1), lengths=LENGTHS)
+    config, skeleton = plan_for(models.CASES[name].build().config, bf16=True)
+    peaks = {}
+    for device in ("cpu", "cuda"):
+        for phase in ("generate", "policy"):
+            traced = trace(skeleton, batch, phase=phase, setting=Setting.of(config, device=device))
+            peaks[device, phase] = traced.peak
+            assert traced.flops > 0
+    assert peaks["cuda", "policy"] == pytest.approx(peaks["cpu", "policy"], rel=0.25), "the same code, other kernels"
+    assert peaks["cpu", "policy"] > peaks["cpu", "generate"] / 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["qwen3_vl", "gemma3", "internvl"])
+def test_the_cache_has_the_size_that_generation_leaves(name, plan_for):
+    batch = models.build_batch(name, images=(2, 0, 1), lengths=((6, 6), (6, 6), (6, 6)))
+    config, skeleton = plan_for(models.CASES[name].build().config)
+    traced = trace(skeleton, batch, phase="generate", setting=Setting.of(config, device="cpu"))
+    assert traced.cache_bytes == kept_cache_bytes(name, batch)

@@ -1,0 +1,34 @@
+"""The forecast of a policy pass against resident memory of a process of its own that runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from shapes import SHAPES, shape_batch
+from triptych_trainer.forecast.passes import Setting
+from triptych_trainer.forecast.phases import trace
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads resident memory from /proc")
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ("qwen2_5_vl, wide", {"gradient_checkpointing": True}),
+        ("qwen2_5_vl, deep", {"gradient_checkpointing": False}),
+        ("qwen2_5_vl, deep", {"gradient_checkpointing": False, "freeze_vision_modules": True}),
+        ("gemma3", {"gradient_checkpointing": False}),
+        ("internvl", {"gradient_checkpointing": False}),
+    ],
+    ids=str,
+)
+def test_peak_activations_are_within_a_fifth_of_resident_memory(shape, options, plan_for, fork):
+    config, skeleton = plan_for(SHAPES[shape].config(), **options)
+    setting = Setting.of(config, device="cpu")
+    forecast = trace(skeleton, shape_batch(SHAPES[shape]), phase="policy", setting=setting).peak
+    script = Path(__file__).with_name("measure.py")
+    run = fork(shape, json.dumps(options), environment={}, script=script).wait()
+    assert run.returncode == 0, run.stderr[-2000:]
+    measured = json.loads(run.stdout.splitlines()[-1])["bytes"]
+    assert measured > 200 * 2**20, "large enough for the noise of an allocator to be small"
+    assert abs(forecast - measured) < 0.2 * measured, f"forecast {forecast / 2**20:.0f} MiB, {measured / 2**20:.0f} MiB"

@@ -1,0 +1,48 @@
+"""A run says its forecast, measures, and goes on where no forecast can be made."""
+
+import json
+
+import pytest
+from planned_runs import run_config
+from triptych_data import read_examples
+from triptych_trainer.cli import main
+from triptych_trainer.demo import build_model
+from triptych_trainer.forecast.watch import forecast_run
+from triptych_trainer.models.load import load_processor
+
+
+@pytest.fixture
+def options(model_dir, write_rows, tmp_path):
+    return [
+        *("train", "--model_name_or_path", str(model_dir), "--data", str(write_rows([1, 2, 5, 2]))),
+        *("--num_generations", "2", "--per_device_train_batch_size", "4", "--max_completion_length", "4"),
+        *("--max_steps", "3", "--save_strategy", "no", "--output_dir", str(tmp_path / "out"), "--rollouts", "false"),
+    ]
+
+
+def test_a_run_holds_its_forecast_against_what_it_took(options, tmp_path, capsys):
+    assert main(options) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("memory:")]
+    assert len(lines) == 2
+    assert "rows.jsonl:3, id row-2: 5 images" in lines[0]
+    assert "step 2 added to resident memory" in lines[1]
+    entry = json.loads((tmp_path / "out" / "run.json").read_text())["memory"]
+    assert entry["measured_step"] == 2
+    assert entry["forecast_of_measured_bytes"] > 0
+
+
+def test_it_can_be_switched_off(options, tmp_path, capsys):
+    assert main([*options, "--memory_forecast", "false"]) == 0
+    assert "memory:" not in capsys.readouterr().out
+    assert "memory" not in json.loads((tmp_path / "out" / "run.json").read_text())
+
+
+def test_a_forecast_that_cannot_be_made_says_why_and_nothing_more(model_dir, write_rows):
+    examples = list(read_examples(write_rows([1, 2])))
+    said = []
+    processor = load_processor(str(model_dir))
+    processor.tokenizer.chat_template = processor.chat_template = "{{ raise_exception('no such turn') }}"
+    assert forecast_run(build_model(0), processor, examples=examples, config=run_config(), say=said.append) is None
+    assert len(said) == 1
+    assert said[0].startswith("memory: no forecast (")
+    assert "no such turn" in said[0]

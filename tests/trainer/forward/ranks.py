@@ -1,0 +1,93 @@
+"""Two gloo ranks run the shared pass on different batches: without gradient, checked, and with gradient.
+
+Prints the largest gradient error against one process.
+
+python ranks.py <helpers.py> <mode>...     modes: ddp, ddp-checkpointing, fsdp2, fsdp2-checkpointing
+"""
+
+import copy
+import importlib.util
+import json
+import os
+import socket
+import sys
+from types import ModuleType
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from triptych_trainer.forward import CheckedLogps, prepare, shared_logps
+
+WORLD = 2
+
+
+def load(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("triptych_sharing_helpers", path)
+    lab = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = lab
+    spec.loader.exec_module(lab)
+    return lab
+
+
+def batch_of(lab: ModuleType, rank: int):
+    """Rank 0 has images, rank 1 has none: the case in which collectives of the tower could go missing."""
+    recipe = lab.Recipe(images=((2, 1) if rank == 0 else (0, 0)), completions=((4, 3), (5, 2)))
+    return lab.qwen_batch(recipe, seed=rank)
+
+
+def expected_gradients(lab: ModuleType) -> dict[str, torch.Tensor]:
+    """Mean over ranks of the gradients of stock forwards."""
+    stock = lab.qwen2_5_vl().train()
+    for rank in range(WORLD):
+        (lab.weighted_loss(*lab.stock_logps(stock, batch_of(lab, rank))) / WORLD).backward()
+    return lab.gradients(stock)
+
+
+def wrap(model: torch.nn.Module, mode: str) -> torch.nn.Module:
+    if mode.endswith("checkpointing"):
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if mode.startswith("ddp"):
+        return DistributedDataParallel(model, find_unused_parameters=True)
+    mesh = init_device_mesh("cpu", (WORLD,))
+    for layer in [*model.model.visual.blocks, *model.model.language_model.layers]:
+        fully_shard(layer, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def run(rank: int, port: int, path: str, modes: list[str]) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(WORLD))
+    dist.init_process_group("gloo")
+    lab = load(path)
+    reference = expected_gradients(lab)
+    scale = max(float(g.norm()) for g in reference.values())
+    for mode in modes:
+        model = copy.deepcopy(lab.qwen2_5_vl()).train()
+        prepare(model)
+        wrapped = wrap(model, mode)
+        with torch.no_grad():
+            old, _ = shared_logps(wrapped, batch_of(lab, rank))
+        policy = CheckedLogps()
+        logps, entropies = policy(wrapped, batch_of(lab, rank), compute_entropy=True)
+        assert torch.equal(old, logps.detach())
+        lab.weighted_loss(logps, entropies).backward()
+        errors = {}
+        for name, parameter in model.named_parameters():
+            grad = parameter.grad
+            grad = grad.full_tensor() if hasattr(grad, "full_tensor") else grad
+            want = reference.get(name, torch.zeros_like(grad))
+            errors[name] = float((grad - want).norm()) / max(float(want.norm()), 1e-2 * scale)
+        if rank == 0:
+            print(json.dumps({"mode": mode, "error": max(errors.values()), "parameters": len(errors)}), flush=True)
+        dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free_port = probe.getsockname()[1]
+    mp.spawn(run, args=(free_port, sys.argv[1], sys.argv[2:]), nprocs=WORLD)

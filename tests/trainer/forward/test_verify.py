@@ -1,0 +1,89 @@
+"""The first use of a model compares shared and plain pass, and a model that cannot share falls back loudly."""
+
+import warnings
+
+import pytest
+import torch
+from triptych_trainer.forward import CheckedLogps, SharingWarning, compare, encode_images, plain_logps
+from triptych_trainer.forward.verify import sample
+
+
+def leak(model):
+    """A layer whose output depends on its neighbour in the row: the shared row has other neighbours."""
+    layer = model.model.language_model.layers[0]
+    layer.register_forward_hook(lambda module, args, output: output + output.roll(1, dims=1))
+    return model
+
+
+def test_an_exact_model_keeps_the_shared_pass(lab):
+    model = lab.qwen2_5_vl().train()
+    batch = lab.qwen_batch()
+    agreement = compare(model, batch)
+    assert agreement.holds
+    assert agreement.difference < 1e-5
+    assert agreement.num_tokens == 11
+    tokens = []
+    model.model.language_model.register_forward_hook(
+        lambda module, args, output: tokens.append(output.last_hidden_state.shape[0])
+    )
+    checked = CheckedLogps()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checked(model, batch)
+        checked(model, batch)
+    assert tokens == [1, 2, 1, 1]  # rows: sample shared, sample plain, shared, shared
+
+
+def test_a_model_with_memory_between_tokens_falls_back_once_and_stays_right(lab):
+    model = leak(lab.qwen2_5_vl().train())
+    batch = lab.qwen_batch()
+    checked = CheckedLogps()
+    with pytest.warns(SharingWarning, match="Qwen2_5_VLForConditionalGeneration differs from its plain pass"):
+        first, _ = checked(model, batch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second, _ = checked(model, batch)
+    expected, _ = plain_logps(model, batch)
+    assert torch.equal(first, expected)
+    assert torch.equal(second, expected)
+
+
+def test_the_sample_is_the_prompt_with_the_most_images_cut_short(lab):
+    batch = lab.qwen_batch(lab.Recipe(images=(1, 3, 0), completions=((4,), (40, 2, 30), (5,))))
+    small, kept = sample(batch)
+    assert small.prompts == (batch.prompts[1],)
+    assert [len(ids) for ids in small.completions[0]] == [16, 16]
+    assert kept == (1, 2, 3)
+
+
+def test_given_features_are_used_for_the_comparison(lab):
+    model = lab.qwen2_5_vl().train()
+    batch = lab.qwen_batch()
+    features = encode_images(model, batch.images)
+    model.model.visual.forward = None
+    assert compare(model, batch, features=features).holds
+
+
+def test_known_features_spare_the_comparison_an_encoding(lab):
+    model = lab.qwen2_5_vl().train()
+    batch = lab.qwen_batch()
+    features = encode_images(model, batch.images)
+    images = []
+    model.model.visual.register_forward_hook(lambda module, args, output: images.append(args[0].shape[0]))
+    CheckedLogps()(model, batch, known_features=lambda: features)
+    assert len(images) == 1  # the policy pass itself
+
+
+def test_dropout_does_not_count_as_a_mismatch(lab):
+    model = lab.qwen2_5_vl().train()
+    for layer in model.model.language_model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    assert compare(model, lab.qwen_batch()).difference < 1e-5
+    assert all(layer.self_attn.attention_dropout == 0.5 for layer in model.model.language_model.layers)
+
+
+def test_half_precision_is_held_to_half_precision(lab):
+    model = lab.qwen2_5_vl().to(torch.bfloat16)
+    agreement = compare(model, lab.qwen_batch())
+    assert agreement.holds
+    assert agreement.tolerance == 0.1

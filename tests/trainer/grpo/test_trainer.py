@@ -1,0 +1,136 @@
+"""The trainer on rows of 0, 1, 2 and 5 images: it runs, its numbers are the plain forward's, and it pays once."""
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+from triptych_data import load_image
+from triptych_trainer.models.load import load_processor
+
+
+def plain_logps(model, processor, prepared, completion):
+    """Log-probabilities of one completion from stock transformers: its own forward, its own image processing."""
+    ids = torch.tensor([[*prepared.ids, *completion]])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    images = [load_image(source) for source in prepared.example.images]
+    if images:
+        inputs |= dict(processor.image_processor(images=images, return_tensors="pt"))
+        inputs["mm_token_type_ids"] = (ids == model.config.image_token_id).long()
+        inputs["mm_token_type_ids"][:, len(prepared.ids) :] = 0
+    logits = model(**inputs).logits[0, len(prepared.ids) - 1 : -1]
+    return logits.log_softmax(-1).gather(-1, torch.tensor(completion)[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("group_sharing", ["auto", "off"])
+def test_logps_of_mixed_rows_equal_the_plain_forward(make_trainer, write_rows, model_dir, group_sharing):
+    trainer = make_trainer(write_rows([0, 1, 2, 5]), group_sharing=group_sharing, shuffle_dataset=False)
+    batch = trainer._generate_and_score_completions([trainer.table.row(k) for k in (0, 0, 1, 1, 2, 2, 3, 3)])
+    with torch.no_grad():
+        logps, entropies, _ = trainer._get_per_token_logps_and_entropies(
+            trainer.model,
+            torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
+            torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1),
+            batch["completion_ids"].shape[1],
+            compute_entropy=True,
+        )
+        stock = AutoModelForImageTextToText.from_pretrained(model_dir)
+        processor = load_processor(str(model_dir))
+        for row, example in enumerate(batch["example"].tolist()):
+            completion = batch["completion_ids"][row][batch["completion_mask"][row].bool()].tolist()
+            prepared = trainer.preparer(trainer.table.examples[example])
+            expected = plain_logps(stock, processor, prepared, completion)
+            torch.testing.assert_close(logps[row, : len(completion)], expected, atol=1e-5, rtol=0)
+            assert not logps[row, len(completion) :].any()
+    assert (entropies >= 0).all()
+
+
+def test_two_steps_move_language_model_and_vision_tower(make_trainer, write_rows):
+    trainer = make_trainer(write_rows([0, 1, 2, 5]))
+    before = {name: values.clone() for name, values in trainer.model.state_dict().items()}
+    trainer.train()
+    after = trainer.model.state_dict()
+    moved = {name for name in after if not torch.equal(before[name], after[name])}
+    assert any("visual" in name for name in moved)
+    assert any("language_model" in name for name in moved)
+    assert trainer.state.global_step == 2
+
+
+@pytest.mark.parametrize("num_generations", [2, 8])
+def test_every_image_is_decoded_preprocessed_and_encoded_once(make_trainer, write_rows, num_generations):
+    trainer = make_trainer(
+        write_rows([0, 1, 2, 5]),
+        num_generations=num_generations,
+        per_device_train_batch_size=4 * num_generations,
+        max_steps=1,
+    )
+    encoded = []
+    trainer.model.model.visual.register_forward_pre_hook(
+        lambda module, args, kwargs: encoded.append(len(kwargs["grid_thw"])), with_kwargs=True
+    )
+    trainer.train()
+    assert trainer.preparer.loader.decodes == len({image.key for e in trainer.table.examples for image in e.images})
+    assert trainer.preparer.preprocessed == 0 + 1 + 2 + 5
+    assert trainer.images_seen == 0 + 1 + 2 + 5
+    assert encoded == [8, 8], "once in generation, once in the policy pass"
+
+
+def test_a_frozen_tower_runs_once_for_all_passes_and_iterations(make_trainer, write_rows):
+    trainer = make_trainer(
+        write_rows([0, 1, 2, 5]), freeze_vision=True, beta=0.1, num_iterations=2, max_steps=2, temperature=0.9
+    )
+    encoded = []
+    for model in (trainer.model, trainer.ref_model):
+        model.model.visual.register_forward_pre_hook(
+            lambda module, args, kwargs: encoded.append(len(kwargs["grid_thw"])), with_kwargs=True
+        )
+    trainer.train()
+    assert encoded == [8, 8], "once with the policy, once with the reference model"
+    assert trainer.preparer.preprocessed == 8
+
+
+def test_image_tokens_are_never_sampled(make_trainer, write_rows):
+    trainer = make_trainer(write_rows([0, 1, 2, 5]), max_completion_length=16)
+    with torch.no_grad():  # make every placeholder as likely as can be
+        rows = trainer.model.get_input_embeddings().weight
+        rows[trainer.model.config.image_token_id] = 50 * rows.mean(0)
+    batch = trainer._generate_and_score_completions([trainer.table.row(k) for k in (0, 0, 1, 1, 2, 2, 3, 3)])
+    assert not (batch["completion_ids"] == trainer.model.config.image_token_id).any()
+
+
+def test_rewards_see_answer_extras_and_images_as_fed(make_trainer, write_rows):
+    seen = {}
+
+    def reward(completions, **columns):
+        seen.update(columns)
+        return [0.0] * len(completions)
+
+    trainer = make_trainer(write_rows([0, 1, 2, 5]), rewards=[reward])
+    trainer._generate_and_score_completions([trainer.table.row(k) for k in (1, 1, 3, 3)])
+    assert seen["answer"] == ["red"] * 4
+    assert seen["kind"] == ["1 images", "1 images", "5 images", "5 images"]
+    assert [len(images) for images in seen["images"]] == [1, 1, 5, 5]
+    assert (seen["images"][0][0].width, seen["images"][0][0].height) == (84, 56)
+    assert seen["source"][0].endswith("rows.jsonl:2")
+
+
+def test_micro_batches_hold_whole_groups(make_trainer, write_rows):
+    trainer = make_trainer(write_rows([0, 1, 2, 5]), per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    trainer.model.train()
+    trainer._prepare_inputs([trainer.table.row(k) for k in (0, 0, 1, 1, 2, 2, 3, 3)])
+    chunks = [chunk["example"].tolist() for chunk in trainer._buffered_inputs]
+    assert sorted(row for chunk in chunks for row in chunk) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert all(rows[0] == rows[1] and rows[2] == rows[3] for rows in chunks)
+
+
+def test_evaluation_runs_on_held_out_rows(make_trainer, write_rows):
+    trainer = make_trainer(
+        write_rows([1, 2]),
+        held_out=write_rows([0, 5], name="held_out.jsonl"),
+        per_device_train_batch_size=4,
+        per_device_eval_batch_size=4,
+        eval_strategy="steps",
+        eval_steps=1,
+        max_steps=1,
+    )
+    trainer.train()
+    assert any("eval_reward" in entry for entry in trainer.state.log_history)
+    assert trainer.images_seen == 1 + 2, "the pace counts what is trained on, tokens as images"

@@ -1,0 +1,172 @@
+"""Images reach the trackers in prompt order, as the model saw them; read back from what the real libraries wrote."""
+
+import importlib.util
+import io
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from triptych_data import load_image
+from triptych_data.resize import resize
+from triptych_trainer.monitor.trackers import ImageLog
+
+ROWS = [0, 1, 2]
+OPTIONS = {"max_steps": 1, "per_device_train_batch_size": 6, "log_completions": True, "shuffle_dataset": False}
+
+
+def as_seen(trainer, index):
+    """The pixels that the model was fed for each marker of an example, worked out from the files again."""
+    prepared = trainer.preparer(trainer.table.examples[index])
+    pictures = [np.asarray(load_image(source)) for source in prepared.example.images]
+    fed = [resize(pixels, size) for pixels, size in zip(pictures, prepared.fed_sizes, strict=True)]
+    return [fed[k] for k in prepared.example.prompt.image_order]
+
+
+def pixels_of(path):
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def assert_same_pictures(found, expected):
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def index_of(trainer, prompt):
+    """The example with as many image parts as a logged prompt: the rows of this file differ in nothing else."""
+    count = str(prompt).count("Part")
+    return ROWS.index(count)
+
+
+def test_without_a_tracker_nothing_is_written(make_trainer, write_rows, tmp_path):
+    trainer = make_trainer(write_rows(ROWS), **OPTIONS, report_to="none")
+    trainer.train()
+    assert trainer.seen_images is None
+    assert not (tmp_path / "out" / "completions" / "images").exists()
+
+
+def test_rows_share_the_files_of_their_images_and_old_files_go(make_trainer, write_rows, tmp_path):
+    trainer = make_trainer(write_rows([1, 2, 3, 5]), **{**OPTIONS, "per_device_train_batch_size": 8})
+    trainer.args.report_to = ["tensorboard"]
+    trainer._show_images()
+    folder = tmp_path / "out" / "completions" / "images"
+    prepared = [trainer.preparer(example) for example in trainer.table.examples]
+    rows = trainer.seen_images.gather([prepared[k] for k in (3, 3, 3, 3, 1, 1, 1, 1)])
+    assert rows[0] == rows[3]
+    assert len({path for row in rows for path in row}) == len(list(folder.iterdir())) == 6
+    assert_same_pictures([pixels_of(path) for path in rows[0]], as_seen(trainer, 3))
+    trainer.seen_images.gather([prepared[0]] * 8)
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_the_order_is_that_of_the_markers(make_trainer, write_rows, tmp_path):
+    write_rows([2])
+    value = {"from": "human", "value": "After <image:2> before <image:1> again <image:2>"}
+    row = {"id": "x", "image": ["0.png", "1.png"], "conversations": [value, {"from": "gpt", "value": "red"}]}
+    (tmp_path / "order.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "id": "y"}) + "\n")
+    trainer = make_trainer(tmp_path / "order.jsonl", **{**OPTIONS, "per_device_train_batch_size": 4})
+    trainer.args.report_to = ["tensorboard"]
+    trainer._show_images()
+    (paths,) = trainer.seen_images.gather([trainer.preparer(trainer.table.examples[0])])
+    assert len(paths) == 3
+    assert paths[0] == paths[2] != paths[1]
+    assert_same_pictures([pixels_of(path) for path in paths], as_seen(trainer, 0))
+
+
+@pytest.mark.slow
+def test_tensorboard_has_each_prompt_with_its_images(make_trainer, write_rows, tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = make_trainer(write_rows(ROWS), **OPTIONS, report_to="tensorboard")
+    trainer.train()
+    (events,) = (tmp_path / "out").rglob("events.out.tfevents*")
+    read = EventAccumulator(str(events)).Reload()
+    assert "train/reward" in read.Tags()["scalars"]
+    texts = [tag for tag in read.Tags()["tensors"] if tag.startswith("prompt ")]
+    assert texts == [f"prompt {k}/completions/text_summary" for k in (1, 2, 3)]
+    seen = set()
+    for k, tag in enumerate(texts, start=1):
+        (event,) = read.Tensors(tag)
+        text = event.tensor_proto.string_val[0].decode()
+        index = index_of(trainer, text)
+        seen.add(index)
+        marks = [f"Part {j} [image {j}] ." for j in range(1, ROWS[index] + 1)]
+        assert [mark for mark in marks if mark in text] == marks
+        assert text.count("advantage") == 2
+        assert "character_reward" in text
+        images = [read.Images(f"prompt {k}/image {j}")[0] for j in range(1, ROWS[index] + 1)]
+        assert f"prompt {k}/image {ROWS[index] + 1}" not in read.Tags()["images"]
+        assert_same_pictures(
+            [pixels_of(io.BytesIO(image.encoded_image_string)) for image in images], as_seen(trainer, index)
+        )
+    assert seen == {0, 1, 2}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_wandb_has_the_images_of_each_row_and_offline_those_of_each_prompt(
+    make_trainer, write_rows, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    import wandb
+
+    trainer = make_trainer(write_rows(ROWS), **OPTIONS, report_to="wandb")
+    trainer.train()
+    (log,) = (callback for callback in trainer.callback_handler.callbacks if isinstance(callback, ImageLog))
+    artifact = wandb.Artifact("rows", type="run_table")
+    with artifact.new_file("saved") as saved:  # what an online run uploads
+        json.dump(log._table(wandb, step=1).to_json(artifact), saved)
+    wandb.finish()
+    content = json.loads(Path(artifact.manifest.entries["saved"].local_path).read_text())
+    local = {path: entry.local_path for path, entry in artifact.manifest.entries.items()}
+    names = ["step", "prompt", "image 1", "image 2", "completion", "character_reward", "advantage"]
+    assert content["columns"] == names
+    assert len(content["data"]) == 6
+    for row in content["data"]:
+        cells = dict(zip(names, row, strict=True))
+        found = [pixels_of(local[cells[f"image {k}"]["path"]]) for k in (1, 2) if cells[f"image {k}"]]
+        assert_same_pictures(found, as_seen(trainer, index_of(trainer, cells["prompt"])))
+        assert re.findall(r"\[image (\d)\]", cells["prompt"]) == [str(k + 1) for k in range(len(found))]
+    assert len([path for path in local if path.endswith(".png")]) == 3, "once, not per completion"
+    (kept,) = tmp_path.glob("wandb/offline-run-*/files/media/images")
+    for number, rows in enumerate(log._groups(), start=1):
+        paths = sorted((kept / f"prompt {number}").glob("*.png"))
+        expected = as_seen(trainer, index_of(trainer, trainer._logs["prompt"][rows[0]]))
+        assert_same_pictures([pixels_of(path) for path in paths], expected)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("trackio") is None, reason="trackio is not installed")
+def test_the_table_of_trackio_has_the_images_of_each_row(model_dir, make_trainer, write_rows, tmp_path):
+    data = write_rows(ROWS)
+    options = ["--max_steps", "1", "--num_generations", "2", "--per_device_train_batch_size", "6", "--use_cpu", "True"]
+    options += ["--max_completion_length", "6", "--log_completions", "--report_to", "trackio", "--bf16", "False"]
+    places = ["--model_name_or_path", str(model_dir), "--data", str(data), "--output_dir", str(tmp_path / "run")]
+    run = subprocess.run(
+        [sys.executable, "-m", "triptych_trainer", *places, *options, "--reward", "format", "--project", "p"],
+        env={**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    trainer = make_trainer(data)
+    with closing(sqlite3.connect(tmp_path / "trackio" / "p.db")) as database:
+        stored = [json.loads(text) for (text,) in database.execute("select metrics from metrics order by step")]
+    table = next(entry["completions"]["_value"] for entry in stored if "completions" in entry)
+    assert len(table) == 6
+    for row in table:
+        found = [pixels_of(tmp_path / "trackio" / "media" / image["file_path"]) for image in row["image"] or []]
+        assert_same_pictures(found, as_seen(trainer, index_of(trainer, row["prompt"])))
