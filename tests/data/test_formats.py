@@ -175,16 +175,14 @@ def test_images_as_bytes_base64_and_limits_of_their_own(write_jsonl, tmp_path, p
         read_examples(write_jsonl([{"prompt": "<image>", "images": [{"path": "x", "max_pixels": "many"}]}]))
 
 
-def test_a_json_array_keeps_the_line_of_every_row(tmp_path, pictures):
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_array_names_every_element(tmp_path, pictures, indent):
     rows = [{"prompt": "<image>", "images": ["0.png"]}, {"prompt": "x"}, {"prompt": "<image>", "images": ["gone.png"]}]
-    (tmp_path / "rows.json").write_text(json.dumps(rows, indent=2))
-    with pytest.raises(DataError, match=r"rows.json:11: image 1 of 1, gone.png"):
-        read_examples(tmp_path / "rows.json")
-    assert [e.source.rpartition(":")[2] for e in read_examples(tmp_path / "rows.json", check_images=False)] == [
-        "2",
-        "8",
-        "11",
-    ]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows, indent=indent))
+    with pytest.raises(DataError, match=r"rows.json\[2\]: image 1 of 1, gone.png"):
+        read_examples(path)
+    assert [e.source for e in read_examples(path, check_images=False)] == [f"{path}[{index}]" for index in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +191,7 @@ def test_a_json_array_keeps_the_line_of_every_row(tmp_path, pictures):
         ('[{"prompt": "x"},\n]', r":2: a comma stands before the closing bracket at column 1"),
         ('[{"prompt": "x"}\n{"prompt": "y"}]', r":2: expected a comma or the closing bracket at column 1"),
         ('[{"prompt": "x"},\n {"prompt" "y"}]', r":2: not valid JSON, expecting ':' delimiter at column 12"),
-        ('[{"prompt": "x"}, 5]', r":1: expected a JSON object, got a number"),
+        ('[{"prompt": "x"}, 5]', r"rows.json\[1\]: expected a JSON object, got a number"),
     ],
 )
 def test_a_broken_json_array_names_line_and_column(tmp_path, text, message):
@@ -251,15 +249,15 @@ def test_parquet_and_saved_datasets(tmp_path, pictures, draw, hf_cache):
     table.to_parquet(tmp_path / "rows.parquet")
     table.save_to_disk(tmp_path / "saved")
     datasets.DatasetDict(train=table, test=table.select([2])).save_to_disk(tmp_path / "splits")
-    for source, split, count in (
-        (tmp_path / "rows.parquet", "train", 3),
-        (tmp_path / "saved", "train", 3),
-        (tmp_path / "splits", "test", 1),
+    for source, split, count, name in (
+        (tmp_path / "rows.parquet", "train", 3, "rows.parquet"),
+        (tmp_path / "saved", "train", 3, "saved:train"),
+        (tmp_path / "splits", "test", 1, "splits:test"),
     ):
         examples = read_examples(source, split=split)
         assert len(examples) == count
         last = examples[-1]
-        assert last.source == f"{source}:{count}"
+        assert last.source == f"{tmp_path / name}:{count}"
         assert last.answer == "2"
         assert np.array_equal(np.asarray(load_image(last.images[0])), np.asarray(draw(40, 30, seed=2)))
     (tmp_path / "plain").mkdir()
@@ -323,7 +321,7 @@ def test_a_format_can_be_named_and_an_unknown_one_is_refused(write_jsonl):
 def test_the_sample_of_another_project():
     examples = read_examples(SAMPLE)
     assert len(examples) == 6
-    assert examples[0].source == f"{SAMPLE}:2"
+    assert examples[0].source == f"{SAMPLE}[0]"
     assert parts(examples[0]) == [
         ("user", 0, "Who are they?"),
         ("assistant", "They're Kane and Gretzka from Bayern Munich."),

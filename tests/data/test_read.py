@@ -170,7 +170,7 @@ def test_trl_conversational_rows_from_datasets(pictures, tmp_path):
     table = table.cast_column("images", datasets.List(datasets.Image()))
     examples = read_examples(table, image_root=tmp_path)
     check_trl(examples)
-    assert examples[2].source == "dataset:3"
+    assert examples[2].source == f"dataset@{table._fingerprint[:12]}:3"
 
 
 def test_text_of_content_parts_is_not_searched_for_markers(write_jsonl, pictures):

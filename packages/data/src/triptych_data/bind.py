@@ -17,8 +17,10 @@ from triptych_data.formats import Record, RowError
 from triptych_data.rows import Row
 
 
-def to_example(record: Record, row: Row, *, root: Path | None = None, dialect: str = "image") -> Example:
-    """The example of a record; DataError where its markers and images do not fit."""
+def to_example(
+    record: Record, row: Row, *, root: Path | None = None, dialect: str = "image", table: str = ""
+) -> Example:
+    """The example of a record; DataError where its markers and images do not fit. `table` is a digest of its table."""
     sample = row.values.get("id")
     name = row.source if sample is None else str(sample)
     try:
@@ -46,13 +48,16 @@ def to_example(record: Record, row: Row, *, root: Path | None = None, dialect: s
         answer=record.answer,
         extras=record.extras,
         source=row.source,
+        row=row.index,
+        table=table,
+        columns=row.values,
     )
 
 
 def _bound(record: Record, images: Sequence[ImageSource], row: Row, dialect: str) -> BoundPrompt:
     if any(_is_image_part(part) for message in record.messages for part in _parts(message)):
         dialect = "parts"  # images have their places: what looks like a marker in the text is text
-    prompt = parse(record.messages, dialect=dialect, source=row.file, line=row.line)
+    prompt = parse(record.messages, dialect=dialect, source=row.source)
     return bind(prompt, [image.name for image in images], no_markers=record.no_markers)
 
 

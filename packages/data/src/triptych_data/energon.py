@@ -85,11 +85,14 @@ class EnergonLoader:
     def _example(self, sample: Any) -> Example:
         source = sample.__sources__[0]
         files = [name.rpartition("/")[2] for name in source.file_names]
-        values = parse_row(sample.parts["json"], file=source.shard_name, line=source.index + 1)
+        place = f"{source.shard_name}:{source.index + 1}"
+        values = parse_row(sample.parts["json"], source=place)
         packed = {name.partition(".")[2]: name for name in files if not name.endswith(".json")}
         images = {name: sample.parts[part] for part, name in packed.items() if part in sample.parts}
-        row = Row(values=_with_bytes(values, images), file=source.shard_name, line=source.index + 1, folder=Path())
-        return self._read(row)
+        packed_in = _with_bytes(values, images)
+        return self._read(
+            Row(values=packed_in, file=source.shard_name, source=place, index=source.index, folder=Path())
+        )
 
 
 def _with_bytes(values: Mapping[str, Any], images: Mapping[str, bytes]) -> dict[str, Any]:

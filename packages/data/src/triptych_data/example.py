@@ -59,9 +59,13 @@ class ImageSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A prompt bound to its images, its reference answer and every other column of its row.
+    """A prompt bound to its images, its reference answer and the columns of its row.
 
-    `images` holds each image once, in record order; the prompt's markers index into it. `source` is "file:line".
+    `images` holds each image once, in record order; the prompt's markers index into it. `id` and `source` are for
+    people: an id may occur twice, and `source` names the row's place ("file.jsonl:3", "file.json[2]"). Everything that
+    is kept per example (prepared prompts, features, pairs of evaluations, histories) is kept under `key`. `columns` is
+    the row as it was read, every column under its own name with its own value; `extras` are those of them that the
+    format did not read as part of the prompt.
     """
 
     id: str
@@ -70,6 +74,16 @@ class Example:
     answer: str | None
     extras: Mapping[str, Any]
     source: str
+    row: int = 0
+    """Number of the row, from 0, in the table of all sources that were read together."""
+    table: str = ""
+    """A digest of that table and of how it was read; empty for an example that was not read from one."""
+    columns: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def key(self) -> str:
+        """What tells this example from every other one: equal for the same row of the same data in every process."""
+        return f"{self.table}:{self.row}" if self.table else f"{self.source}\n{self.id}\n{self.row}"
 
 
 def _identity(ref: object, root: Path | None) -> Hashable:

@@ -26,8 +26,17 @@ OnBad = Literal["stop", "skip"]
 class Examples(Sequence[Example]):
     """The good rows of a source, as a list; rows are parsed when they are asked for. `bad` holds the refused ones."""
 
-    def __init__(self, rows: Rows, read: Callable[[Row], Example], *, kept: Sequence[int], bad: Sequence[DataError]):
+    def __init__(
+        self,
+        rows: Rows,
+        read: Callable[[Row], Example],
+        *,
+        kept: Sequence[int],
+        bad: Sequence[DataError],
+        digest: str,
+    ) -> None:
         self.rows = rows
+        self._digest = digest
         self.bad = tuple(bad)
         self._read = read
         self._kept = kept
@@ -49,8 +58,11 @@ class Examples(Sequence[Example]):
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the rows and of which of them are kept: equal for equal data wherever it lies."""
-        digest = hashlib.blake2b(self.rows.fingerprint().encode(), digest_size=16)
+        """A digest of the rows, of how they are read and of which are kept: equal for equal data wherever it lies.
+
+        It was taken when the rows were read: of a file's size and parts of its bytes, of a table's own digest.
+        """
+        digest = hashlib.blake2b(self._digest.encode(), digest_size=16)
         digest.update(array("q", self._kept).tobytes())
         return digest.hexdigest()
 
@@ -80,12 +92,14 @@ def read_examples(
     Raises DataError, whose message names file:line, the id and the remedy.
     """
     rows = open_rows(path, split=split)
+    digest = _digest(rows.fingerprint(), format, dialect, no_markers)
     reader = row_reader(
         root=None if image_root is None else Path(image_root),
         format=format,
         dialect=dialect,
         no_markers=no_markers,
         dataset_info=dataset_info,
+        table=_digest(digest, rows.file, image_root, dataset_info),
     )
     kept, bad = array("q"), []
     limit = allowed(max_bad, len(rows))
@@ -104,7 +118,7 @@ def read_examples(
                 raise _too_many(bad, len(rows), limit) from error
         else:
             kept.append(index)
-    return Examples(rows, reader, kept=kept, bad=bad)
+    return Examples(rows, reader, kept=kept, bad=bad, digest=digest)
 
 
 def row_reader(
@@ -114,8 +128,12 @@ def row_reader(
     dialect: str = "image",
     no_markers: Literal["error", "first"] | None = None,
     dataset_info: Path | None = None,
+    table: str = "",
 ) -> Callable[[Row], Example]:
-    """A function from a row to its example, for one format or, with "auto", each row by its columns."""
+    """A function from a row to its example, for one format or, with "auto", each row by its columns.
+
+    `table` is a digest of the table the rows are from, under which their examples are known (`Example.key`).
+    """
     if format != "auto" and format not in FORMATS:
         raise ValueError(f"expected format to be auto or one of {', '.join(FORMATS)}, got {format!r}")
 
@@ -131,7 +149,7 @@ def row_reader(
             raise DataError(error.reason, source=row.source, id=name, remedy=error.remedy) from error
         if no_markers is not None:
             record = _with_no_markers(record, no_markers)
-        return to_example(record, row, root=root, dialect=dialect)
+        return to_example(record, row, root=root, dialect=dialect, table=table)
 
     return read
 
@@ -162,6 +180,10 @@ def image_in_example(error: ImageError, example: Example, image: ImageSource, nu
         remedy=error.remedy,
         kind=error.kind,
     )
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _with_no_markers(record: Record, no_markers: Literal["error", "first"]) -> Record:

@@ -36,10 +36,10 @@ def scan(
     for part, indexes, looked_at in _parts(rows, inspection, workers):
         tally.add(part)
         passed.extend(indexes)
-        for line, digest in zip(part.lines, part.digests, strict=True):
-            known = first_seen.setdefault(digest, line)
-            if known != line:
-                tally.repeated.append((f"{rows.file}:{line}", f"{rows.file}:{known}"))
+        for index, digest in zip(indexes, part.digests, strict=True):
+            known = first_seen.setdefault(digest, index)
+            if known != index:
+                tally.repeated.append((rows.source(index), rows.source(known)))
         progress(looked_at)
     return tally, passed
 
@@ -88,7 +88,6 @@ def _scan_part(part: range, rows: Rows, inspection: Inspection) -> tuple[Tally, 
             continue
         tally.passed += 1
         tally.digests.append(row_digest(example))
-        tally.lines.append(row.line)
         passed.append(index)
     return tally, passed, len(part)
 

@@ -29,7 +29,6 @@ class Tally:
     prompt_tokens: array[int] = field(default_factory=lambda: array("i"))
     refused: list[DataError] = field(default_factory=list)
     digests: array[int] = field(default_factory=lambda: array("Q"))
-    lines: array[int] = field(default_factory=lambda: array("q"))
     repeated: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:

@@ -10,24 +10,24 @@ from typing import Any, Protocol
 
 from triptych_data.example import ArchiveMember
 
+_PIECE_BYTES, _NUM_PIECES = 1 << 20, 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row and where it stands.
+    """One row and its place.
 
-    Relative image paths start in `folder` unless an image root is given; `members` are images packed beside the row.
+    `index` is its number, from 0, in the table that was opened; `source` names it for people ("file.jsonl:3",
+    "file.json[2]"). Relative image paths start in `folder` unless an image root is given; `members` are images packed
+    beside the row.
     """
 
     values: Mapping[str, Any]
     file: str
-    line: int
+    source: str
+    index: int
     folder: Path
     members: Mapping[str, ArchiveMember] | None = None
-
-    @property
-    def source(self) -> str:
-        """The place as "file:line"."""
-        return f"{self.file}:{self.line}"
 
 
 class Rows(Protocol):
@@ -40,15 +40,23 @@ class Rows(Protocol):
 
     def row(self, index: int, /) -> Row: ...
 
+    def source(self, index: int, /) -> str: ...
+
     def fingerprint(self) -> str: ...
 
 
 def file_fingerprint(path: Path) -> str:
-    """A digest of a file's size, its first and its last megabyte: cheap, and the same for a copy elsewhere."""
+    """A digest of a file's size and bytes, the same for a copy elsewhere.
+
+    Of a file beyond 16 MiB it reads 16 pieces of 1 MiB, spread evenly from the first byte to the last.
+    """
     size = path.stat().st_size
     digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+    last = max(0, size - _PIECE_BYTES)
     with path.open("rb") as stream:
-        digest.update(stream.read(1 << 20))
-        stream.seek(max(0, size - (1 << 20)))
-        digest.update(stream.read(1 << 20))
+        for number in range(_NUM_PIECES):
+            stream.seek(
+                last * number // (_NUM_PIECES - 1) if size > _NUM_PIECES * _PIECE_BYTES else number * _PIECE_BYTES
+            )
+            digest.update(stream.read(_PIECE_BYTES))
     return digest.hexdigest()

@@ -34,10 +34,14 @@ class JsonlRows:
         start = self._offsets[index]
         stop = self._offsets[index + 1] if index + 1 < len(self._offsets) else self._end
         line = os.pread(self._descriptor(), stop - start, start)
-        number = self._lines[index]
         is_last = index + 1 == len(self._offsets) and not line.endswith(b"\n")
-        values = parse_row(line, file=self.file, line=number, unfinished=is_last)
-        return Row(values=values, file=self.file, line=number, folder=self.path.parent)
+        source = self.source(index)
+        values = parse_row(line, source=source, unfinished=is_last)
+        return Row(values=values, file=self.file, source=source, index=index, folder=self.path.parent)
+
+    def source(self, index: int, /) -> str:
+        """The place of row `index` as "file:line"."""
+        return f"{self.file}:{self._lines[index]}"
 
     def __iter__(self) -> Iterator[Row]:
         return (self.row(index) for index in range(len(self)))
@@ -71,9 +75,8 @@ def _index_lines(path: Path) -> tuple[array[int], array[int], int]:
     return offsets, numbers, position
 
 
-def parse_row(text: bytes, *, file: str, line: int, unfinished: bool = False) -> dict[str, Any]:
+def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str, Any]:
     """One JSON object; DataError where it is not one, or names a key twice."""
-    source = f"{file}:{line}"
     try:
         values = json.loads(text.removeprefix(_BOM).decode(), object_pairs_hook=_no_duplicates)
     except UnicodeDecodeError as error:
@@ -143,18 +146,21 @@ class JsonArrayRows:
                 "expected UTF-8, got other bytes", source=source, remedy="convert the file to UTF-8", kind="json"
             ) from error
         self._spans = array("q")
-        self._lines = array("q")
         self._index()
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._spans) // 2
 
     def row(self, index: int, /) -> Row:
-        """Object `index` from 0; DataError names the line it begins on."""
+        """Object `index` from 0; DataError names it."""
         start, stop = self._spans[2 * index], self._spans[2 * index + 1]
-        line = self._lines[index]
-        values = parse_row(self._text[start:stop].encode(), file=self.file, line=line)
-        return Row(values=values, file=self.file, line=line, folder=self.path.parent)
+        source = self.source(index)
+        values = parse_row(self._text[start:stop].encode(), source=source)
+        return Row(values=values, file=self.file, source=source, index=index, folder=self.path.parent)
+
+    def source(self, index: int, /) -> str:
+        """The place of element `index` as "file[index]"."""
+        return f"{self.file}[{index}]"
 
     def __iter__(self) -> Iterator[Row]:
         return (self.row(index) for index in range(len(self)))
@@ -165,7 +171,7 @@ class JsonArrayRows:
 
     def _index(self) -> None:
         text, decoder = self._text, json.JSONDecoder()
-        position, line, counted = _skip_space(text, 0), 1, 0
+        position = _skip_space(text, 0)
         if text[position : position + 1] != "[":
             raise self._broken("expected a JSON array", position)
         position = _skip_space(text, position + 1)
@@ -176,10 +182,7 @@ class JsonArrayRows:
                 raise self._broken(f"not valid JSON, {error.msg[:1].lower()}{error.msg[1:]}", error.pos) from error
             except RecursionError as error:
                 raise self._broken("nested too deeply", position) from error
-            line += text.count("\n", counted, position)
-            counted = position
             self._spans.extend((position, stop))
-            self._lines.append(line)
             position = _skip_space(text, stop)
             if text[position : position + 1] == ",":
                 position = _skip_space(text, position + 1)

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from triptych_data.errors import DataError
-from triptych_data.rows.base import Row
+from triptych_data.rows.base import Row, file_fingerprint
 
 
 class TableRows:
     """The rows of a `datasets.Dataset`, numbered from 1; its Image columns give bytes or paths, never decoded."""
 
-    def __init__(self, dataset: Any, *, file: str | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, dataset: Any, *, file: str | None = None, folder: Path | None = None, fingerprint: str | None = None
+    ) -> None:
         import datasets
 
         if isinstance(dataset, datasets.DatasetDict):
@@ -26,9 +28,15 @@ class TableRows:
                 source="dataset",
                 remedy="load an iterable dataset with streaming=False, or pass the file's path",
             )
-        self.file = file or str(dataset.info.dataset_name or "dataset")
+        if dataset.format["type"] == "custom":
+            raise DataError(
+                "expected a dataset without a transform that is applied on access",
+                source="dataset",
+                remedy="apply it with dataset.map before reading, or remove it with dataset.reset_format()",
+            )
+        self.file = file or _name_in_memory(dataset)
         self._folder = folder or Path()
-        self._fingerprint = dataset._fingerprint
+        self._fingerprint = fingerprint or dataset._fingerprint
         self._dataset = dataset.with_format(None)
         features = undecoded(dataset.features, datasets)
         if features != dataset.features:
@@ -39,11 +47,22 @@ class TableRows:
 
     def row(self, index: int, /) -> Row:
         """Row `index` from 0."""
-        return Row(values=self._dataset[index], file=self.file, line=index + 1, folder=self._folder)
+        values = self._dataset[index]
+        return Row(values=values, file=self.file, source=self.source(index), index=index, folder=self._folder)
+
+    def source(self, index: int, /) -> str:
+        """The place of row `index` as "name:number", counted from 1."""
+        return f"{self.file}:{index + 1}"
 
     def fingerprint(self) -> str:
-        """The dataset's own digest of its history."""
+        """The file's digest, or the dataset's own digest of its history."""
         return str(self._fingerprint)
+
+
+def _name_in_memory(dataset: Any) -> str:
+    """A name that another dataset with other rows does not have: its own name, split and digest."""
+    split = f":{dataset.split}" if dataset.split else ""
+    return f"{dataset.info.dataset_name or 'dataset'}{split}@{str(dataset._fingerprint)[:12]}"
 
 
 def undecoded(feature: Any, datasets: Any) -> Any:
@@ -68,7 +87,7 @@ def read_parquet(path: Path) -> TableRows:
     except Exception as error:  # pyarrow and datasets each have their own
         reason = f"not a readable parquet file ({' '.join(str(error).split())})"
         raise DataError(reason, source=str(path), remedy="write the file again", kind="corrupt") from error
-    return TableRows(table, file=str(path), folder=path.parent)
+    return TableRows(table, file=str(path), folder=path.parent, fingerprint=file_fingerprint(path))
 
 
 def load_table(name: str, *, split: str) -> TableRows:
@@ -84,4 +103,4 @@ def load_table(name: str, *, split: str) -> TableRows:
     except Exception as error:  # a missing folder, split, network or permission: each library has its own kind
         reason = f"cannot be loaded as a dataset with split {split!r} ({' '.join(str(error).split())})"
         raise DataError(reason, source=name, remedy="correct the path or the split", kind="missing") from error
-    return TableRows(table, file=name, folder=folder if folder.is_dir() else None)
+    return TableRows(table, file=f"{name}:{split}", folder=folder if folder.is_dir() else None)

@@ -37,21 +37,27 @@ class TarRows:
         return len(self._samples)
 
     def row(self, index: int, /) -> Row:
-        """Sample `index` from 0; its line is its number from 1."""
+        """Sample `index` from 0."""
         description, images = self._samples[index]
         with self.path.open("rb") as stream:
             stream.seek(description.offset)
             text = stream.read(description.size)
-        values = parse_row(text, file=self.file, line=index + 1)
+        source = self.source(index)
+        values = parse_row(text, source=source)
         names = {image.name: image for image in images}
         names |= {posixpath.basename(image.name): image for image in images}
         return Row(
             values=_with_images(values, images),
             file=self.file,
-            line=index + 1,
+            source=source,
+            index=index,
             folder=self.path.parent,
             members=names,
         )
+
+    def source(self, index: int, /) -> str:
+        """The place of sample `index` as "shard:number", counted from 1."""
+        return f"{self.file}:{index + 1}"
 
     def fingerprint(self) -> str:
         """A digest of the shard."""

@@ -1,0 +1,119 @@
+"""No two examples are taken for one another, whatever their ids, files and places."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from triptych_data import DataError, Example, read_examples
+
+ROWS = st.lists(
+    st.fixed_dictionaries({"prompt": st.sampled_from("abc")}, optional={"id": st.sampled_from([1, "1", "x"])}),
+    min_size=1,
+    max_size=4,
+)
+TABLES = st.lists(st.tuples(st.sampled_from(["jsonl", "array", "one line", "memory"]), ROWS), min_size=1, max_size=4)
+
+
+def written(kind: str, rows: list[dict], path: Path):
+    if kind == "memory":
+        return datasets.Dataset.from_list([{"prompt": row["prompt"], "id": str(row.get("id"))} for row in rows])
+    if kind == "jsonl":
+        text = "\n".join(map(json.dumps, rows))
+    else:
+        text = json.dumps(rows, indent=None if kind == "one line" else 1)
+    path.write_text(text)
+    return path
+
+
+def prompt_of(example: Example) -> str:
+    return example.prompt.pieces()[0][0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(tables=TABLES, together=st.booleans())
+def test_a_key_leads_to_the_row_of_its_own(tables, together, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    sources = [written(kind, rows, folder / f"{number}.json") for number, (kind, rows) in enumerate(tables)]
+    read = [read_examples(sources)] if together else [read_examples(source) for source in sources]
+    kept: dict[str, str] = {}
+    for examples in read:
+        for index, example in enumerate(examples):
+            assert example.row == index
+            assert kept.setdefault(example.key, prompt_of(example)) == prompt_of(example)
+    wanted = [row["prompt"] for _, rows in tables for row in rows]
+    assert [prompt_of(example) for examples in read for example in examples] == wanted
+    files = [len(rows) for kind, rows in tables if kind != "memory"]
+    assert len(kept) >= (len(wanted) if together else sum(files))  # equal tables in memory may be one table
+
+
+def in_memory(prompt: str) -> datasets.Dataset:
+    return datasets.Dataset.from_list([{"prompt": prompt}])
+
+
+def test_two_datasets_in_memory_share_neither_key_nor_place():
+    (train,), (held_out,) = read_examples(in_memory("train")), read_examples(in_memory("held out"))
+    assert train.key != held_out.key
+    assert (train.source, train.id) != (held_out.source, held_out.id)
+    named = in_memory("x")
+    named._split = datasets.Split.VALIDATION
+    assert read_examples(named)[0].source.startswith("dataset:validation@")
+
+
+def test_a_key_is_the_same_in_the_next_run_and_another_for_other_data_or_another_reading(write_jsonl):
+    rows = [{"prompt": "a"}, {"prompt": "b"}]
+    path = write_jsonl(rows)
+    first = read_examples(path)
+    assert [example.key for example in first] == [example.key for example in read_examples(path)]
+    assert first[0].key != read_examples(path, no_markers="error")[0].key
+    assert first[0].key != read_examples(path, image_root=path.parent / "elsewhere", check_images=False)[0].key
+    write_jsonl([{"prompt": "a"}, {"prompt": "c"}])
+    again = read_examples(path)
+    assert not {example.key for example in first} & {example.key for example in again}
+    assert first.fingerprint != again.fingerprint
+
+
+def test_fingerprints_follow_the_rows_and_not_the_folder(tmp_path):
+    digests = []
+    for folder, rows in (("a", "xy"), ("b", "xy"), ("c", "xz")):
+        (tmp_path / folder).mkdir()
+        for name, text in (
+            ("lines.jsonl", "\n".join(json.dumps({"prompt": letter}) for letter in rows)),
+            ("array.json", json.dumps([{"prompt": letter} for letter in rows])),
+        ):
+            (tmp_path / folder / name).write_text(text)
+        datasets.Dataset.from_list([{"prompt": letter} for letter in rows]).to_parquet(tmp_path / folder / "t.parquet")
+        read = [read_examples(tmp_path / folder / name) for name in ("lines.jsonl", "array.json", "t.parquet")]
+        read.append(read_examples(datasets.Dataset.from_list([{"prompt": letter} for letter in rows])))
+        read.append(read_examples([tmp_path / folder / "lines.jsonl", tmp_path / folder / "array.json"]))
+        digests.append([examples.fingerprint for examples in read])
+    assert digests[0] == digests[1]
+    assert not set(digests[0]) & set(digests[2])
+    assert len(set(digests[0])) == 5
+
+
+def test_the_fingerprint_of_a_large_file_sees_its_middle(tmp_path):
+    path = tmp_path / "large.jsonl"
+    digests = []
+    for letter in "xy":
+        rows = [json.dumps({"prompt": (letter if 9 <= index < 11 else "x") * 900_000}) for index in range(20)]
+        path.write_text("\n".join(rows))
+        digests.append(read_examples(path, check_images=False).fingerprint)
+    assert digests[0] != digests[1]
+
+
+def test_columns_are_the_row_as_it_was_read(write_jsonl):
+    row = {"prompt": "a", "solution": ["12", "twelve"], "prompts": "v", "source": "web", "example_id": 5, "id": 7}
+    (example,) = read_examples(write_jsonl([row]))
+    assert example.columns == row
+    assert example.id == "7"
+
+
+def test_a_dataset_with_a_transform_on_access_is_refused():
+    table = in_memory("a").with_transform(lambda batch: {"prompt": ["b"] * len(batch["prompt"])})
+    with pytest.raises(DataError, match=r"without a transform that is applied on access.*dataset\.map"):
+        read_examples(table)
