@@ -25,6 +25,10 @@ class CountingText(str):
         self.work += len(piece) + 1
         return piece
 
+    def startswith(self, part: str, *rest: int) -> bool:
+        self.work += len(part)
+        return super().startswith(part, *rest)
+
 
 UNITS = {
     "plain": "just some words ",
@@ -35,6 +39,7 @@ UNITS = {
     "unclosed": "<image:",
     "unclosed escaped": "<image:\\<image|\\>",
     "chained": "\\<image:",
+    "nested annotations": "<image|\\<image:",
     "chained annotations": "\\<image|",
     "almost": "<image|x\n",
     "angles": "<<<>>>",
@@ -42,6 +47,9 @@ UNITS = {
     "half qwen": "<|vision_start|><|image_pad|>",
     "bars": "<image:a|||\\|",
 }
+
+
+ENDS = ["", ">", "<image>"]
 
 
 def steps(run: Callable[[CountingText], object], text: str) -> int:
@@ -53,21 +61,21 @@ def steps(run: Callable[[CountingText], object], text: str) -> int:
 @pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS.keys())
 @pytest.mark.parametrize("name", [name for name, dialect in DIALECTS.items() if dialect.opener])
 def test_ten_times_the_text_is_at_most_twelve_times_the_work(name: str, unit: str) -> None:
-    dialect = DIALECTS[name]
-    assert dialect.opener is not None
-    assert dialect.matcher is not None
+    opener, matcher = DIALECTS[name].opener, DIALECTS[name].matcher
+    assert opener is not None
+    assert matcher is not None
 
     def read(text: CountingText) -> object:
-        return scan(text, opener=dialect.opener or "", matcher=dialect.matcher or (lambda text: lambda at: None))
+        return scan(text, opener=opener, matcher=matcher)
 
     def write(text: CountingText) -> object:
-        matcher = dialect.matcher or (lambda text: lambda at: None)
-        return escape(text, opener=dialect.opener or "", matcher=matcher, before_marker=True)
+        return escape(text, opener=opener, matcher=matcher, before_marker=True)
 
     for run in (read, write):
-        small, large = (steps(run, unit * (size // len(unit))) for size in (4_000, 40_000))
-        assert small <= large <= 12 * small
-        assert large <= 12 * 40_000
+        for end in ENDS:
+            small, large = (steps(run, unit * (size // len(unit)) + end) for size in (4_000, 40_000))
+            assert small <= large <= 12 * small
+            assert large <= 12 * 40_000
 
 
 def test_ten_megabytes_are_read_in_linear_work() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from triptych_parser.errors import MarkerError
 from triptych_parser.reference import match_image, write_image
-from triptych_parser.scan import Found, Matcher
+from triptych_parser.scan import Found, Match, Matcher
 
-__all__ = ["DIALECTS", "LABEL", "Dialect", "get_dialect"]
+__all__ = ["DIALECTS", "LABEL", "Dialect", "get_dialect", "read_label"]
 
 LABEL = "Image-{}: "
+_LABEL = re.compile(r"Image-(\d{1,9}): \Z", re.ASCII)
+_LABEL_CHARACTERS = len(LABEL) + 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,7 @@ class Dialect:
     name: str
     opener: str | None
     """The characters every marker starts with; None when images are content parts and text is only text."""
-    matcher: Callable[[str], Matcher] | None = None
+    matcher: Matcher | None = None
     write: Callable[[int | str | None, str | None], str] = lambda ref, annotation: ""
     orders: bool = True
     """Has a plain marker for "the next image"."""
@@ -42,9 +45,9 @@ class Dialect:
     """Type of the content part written for an image."""
 
 
-def _fixed(token: str) -> Callable[[str], Matcher]:
-    def matcher(text: str) -> Matcher:
-        return lambda at: Found(start=at, end=at + len(token))
+def _fixed(token: str) -> Matcher:
+    def matcher(text: str, *, literal: bool) -> Match:
+        return lambda at, *, content: Found(start=at, end=at + len(token))
 
     return matcher
 
@@ -58,8 +61,8 @@ def _marker(name: str, token: str, *, labelled: bool = False) -> Dialect:
 _PHI, _PHI_END, _MAX_DIGITS = "<|image_", "|>", 9
 
 
-def _match_phi(text: str) -> Matcher:
-    def match(at: int) -> Found | None:
+def _match_phi(text: str, *, literal: bool) -> Match:
+    def match(at: int, *, content: bool) -> Found | None:
         window = text[at + len(_PHI) : at + len(_PHI) + _MAX_DIGITS + len(_PHI_END)]
         digits, closed, _ = window.partition(_PHI_END)
         if not closed or not digits.isascii() or not digits.isdigit() or (digits[0] == "0" and digits != "0"):
@@ -109,3 +112,13 @@ def get_dialect(name: str) -> Dialect:
     if name not in DIALECTS:
         raise MarkerError(f"unknown dialect {name!r}", remedy=f"use one of {', '.join(DIALECTS)}")
     return DIALECTS[name]
+
+
+def read_label(text: str) -> int | None:
+    """The number of the label that a text ends with, which is the label of the image behind it.
+
+    >>> read_label("The old screen is Image-2: ")
+    2
+    """
+    label = _LABEL.search(text[-_LABEL_CHARACTERS:])
+    return int(label[1]) if label else None

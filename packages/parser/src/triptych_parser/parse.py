@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triptych_parser.dialects import LABEL, Dialect, get_dialect
+from triptych_parser.dialects import LABEL, Dialect, get_dialect, read_label
 from triptych_parser.parts import IMAGE_PARTS, read_part
 from triptych_parser.place import Place
 from triptych_parser.prompt import ImageMarker, Prompt, Segment, Text, Turn
+from triptych_parser.reference import is_name
 from triptych_parser.scan import scan
 
 __all__ = ["parse"]
@@ -112,7 +112,7 @@ def _text_segments(text: str, table: Dialect, place: Place, *, part: int | None)
 def _check_ref(marker: ImageMarker, place: Place) -> None:
     if marker.ref == 0:
         raise place.error("images are numbered from 1", marker=marker, got=0, remedy="write <image:1> for the first")
-    if isinstance(marker.ref, str) and (not marker.ref or marker.ref != marker.ref.strip()):
+    if isinstance(marker.ref, str) and not is_name(marker.ref):
         raise place.error(
             "an image name must not be empty or start or end with a space",
             marker=marker,
@@ -147,9 +147,6 @@ def _place(prompt: Prompt, index: int) -> Place:
     return Place(source=prompt.source, line=prompt.line, raw=prompt.turns[index].raw, message=index)
 
 
-_LABEL = re.compile(r"Image-(\d{1,9}): \Z")
-
-
 def _check_labels(prompt: Prompt) -> None:
     """Refuse "Image-2: " before the first image: the model's images come in order whatever the label says."""
     number = 0
@@ -157,16 +154,16 @@ def _check_labels(prompt: Prompt) -> None:
         before = ""
         for segment in turn.segments:
             if isinstance(segment, Text):
-                before = segment.text[-20:]
+                before = (before + segment.text)[-20:]
                 continue
             number += 1
-            label = _LABEL.search(before)
-            if label and int(label[1]) != number:
+            label = read_label(before)
+            if label not in (None, number):
                 raise _place(prompt, index).error(
                     "the label before the image has another number",
                     marker=segment,
                     expected=LABEL.format(number).strip(),
-                    got=label[0].strip(),
+                    got=LABEL.format(label).strip(),
                     remedy="number the labels in the order of the images",
                 )
             before = ""

@@ -2,78 +2,86 @@
 
 from __future__ import annotations
 
-from triptych_parser.scan import Found, Matcher
+import re
 
-__all__ = ["match_image", "write_image"]
+from triptych_parser.scan import Found, Match, count_backslashes
+
+__all__ = ["is_name", "match_image", "write_image"]
 
 _OPENER = "<image"
-_STOPS = "<>|\n"
+_IN_REF, _IN_ANNOTATION = "<>|\n", "<>\n"
+_STOP = re.compile(r"[<>|\n]")
 
 
-class _Next:
-    """Position of the next occurrence of one character; asked with growing offsets it reads the text once."""
-
-    __slots__ = ("_at", "_char", "_text")
-
-    def __init__(self, text: str, char: str) -> None:
-        self._text, self._char, self._at = text, char, -1
-
-    def after(self, offset: int) -> int:
-        if self._at < offset:
-            found = self._text.find(self._char, offset)
-            self._at = found if found >= 0 else len(self._text)
-        return self._at
-
-
-def match_image(text: str) -> Matcher:
+def match_image(text: str, *, literal: bool) -> Match:
     """A matcher for `<image>`, `<image:2>`, `<image:name>`, each with an optional `|annotation`."""
-    stops = {char: _Next(text, char) for char in _STOPS}
-    failed_before = 0
+    ends: dict[int, tuple[int, int]] | None = None
 
-    def match(at: int) -> Found | None:
-        nonlocal failed_before
+    def match(at: int, *, content: bool) -> Found | None:
+        nonlocal ends
         body = at + len(_OPENER)
         kind = text[body : body + 1]
         if kind == ">":
             return Found(start=at, end=body + 1)
-        if at < failed_before or kind not in (":", "|"):
+        if kind not in (":", "|"):
             return None
-        ref, annotation, cursor = None, None, body
-        if kind == ":":
-            cursor = _stop(text, body + 1, "<>|\n", stops)
-            ref = _unescape(text[body + 1 : cursor], "<>|\n")
-        if text[cursor : cursor + 1] == "|":
-            first = cursor + 1
-            cursor = _stop(text, first, "<>\n", stops)
-            annotation = _unescape(text[first:cursor], "<>\n")
-        if text[cursor : cursor + 1] != ">":
-            failed_before = cursor
+        if ends is None:
+            ends = _ends(text, at, literal)
+        if at not in ends:
             return None
-        return Found(start=at, end=cursor + 1, ref=_as_ref(ref), annotation=annotation)
+        bar, close = ends[at]
+        if not content:
+            return Found(start=at, end=close + 1)
+        ref = _unescape(text[body + 1 : bar], _IN_REF) if kind == ":" else None
+        annotation = _unescape(text[bar + 1 : close], _IN_ANNOTATION) if bar < close else None
+        return Found(start=at, end=close + 1, ref=_as_ref(ref), annotation=annotation)
 
     return match
 
 
+def _ends(text: str, first: int, literal: bool) -> dict[int, tuple[int, int]]:
+    """For each opener from `first` on that begins a marker: where its reference ends and where its `>` stands.
+
+    The text is read once from its end, because whether an opener begins a marker depends on what follows. A marker in
+    literal text will be escaped, so the `<` of its opener does not end the markers around it.
+    """
+    ends: dict[int, tuple[int, int]] = {}
+    ref: tuple[int, int] | None = None  # the ends of a marker whose reference reaches the character at hand
+    annotation: int | None = None  # the `>` of a marker whose annotation reaches it
+    for at in reversed([found.start() for found in _STOP.finditer(text, first)]):
+        escaped = count_backslashes(text, at) % 2 == 1
+        char = text[at]
+        if text.startswith(_OPENER, at):
+            body = at + len(_OPENER)
+            kind = text[body : body + 1]
+            if kind == ":" and ref is not None:
+                ends[at] = ref
+            elif kind == "|" and annotation is not None:
+                ends[at] = (body, annotation)
+            escaped = escaped or (literal and (kind == ">" or at in ends))
+        if escaped:
+            continue
+        if char == ">":
+            ref, annotation = (at, at), at
+        elif char == "|":
+            ref = None if annotation is None else (at, annotation)
+        else:
+            ref = annotation = None
+    return ends
+
+
+def is_name(ref: str) -> bool:
+    """Whether a marker can be written with this name: not empty, no space at either end, not a number."""
+    return bool(ref) and ref == ref.strip() and isinstance(_as_ref(ref), str)
+
+
 def write_image(ref: int | str | None, annotation: str | None) -> str:
     """Write one marker; the inverse of `match_image`."""
-    inside = "" if ref is None else ":" + _escape(str(ref), "<>|\n")
+    inside = "" if ref is None else ":" + _escape(str(ref), _IN_REF)
     if annotation is not None:
         # An active character follows the reference and the annotation, so each doubles its trailing backslashes.
-        inside += "|" + _escape(annotation, "<>\n")
+        inside += "|" + _escape(annotation, _IN_ANNOTATION)
     return f"{_OPENER}{inside}>"
-
-
-def _stop(text: str, start: int, stops: str, nexts: dict[str, _Next]) -> int:
-    """Offset of the first stop character at or after `start` that is not escaped, or the length of the text."""
-    cursor = start
-    while True:
-        at = min(nexts[char].after(cursor) for char in stops)
-        first = at
-        while first > cursor and text[first - 1] == "\\":
-            first -= 1
-        if at == len(text) or (at - first) % 2 == 0:
-            return at
-        cursor = at + 1
 
 
 def _unescape(body: str, specials: str) -> str:

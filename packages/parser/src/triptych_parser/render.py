@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from triptych_parser.bind import BoundPrompt
 from triptych_parser.choices import check_choice
-from triptych_parser.dialects import LABEL, Dialect, get_dialect
+from triptych_parser.dialects import LABEL, Dialect, get_dialect, read_label
 from triptych_parser.parts import translate_part, write_part
 from triptych_parser.place import Place
 from triptych_parser.prompt import ImageMarker, Prompt, Segment, Text, Turn, join_texts
+from triptych_parser.reference import is_name
 from triptych_parser.scan import escape
 
 __all__ = ["Converted", "convert", "render"]
@@ -84,11 +85,11 @@ def convert(prompt: Prompt | BoundPrompt, *, to: str) -> Converted:
     if to == plain.dialect:
         return Converted(prompt=plain, image_order=order)
     images = iter(order)
-    addressed = any(marker.ref is not None for marker in plain.markers)
+    style = _ref_style(plain, target)
     turns = []
     for turn in plain.turns:
         segments = tuple(
-            _translate(segment, target, next(images), addressed) if isinstance(segment, ImageMarker) else segment
+            _translate(segment, target, next(images), style) if isinstance(segment, ImageMarker) else segment
             for segment in turn.segments
         )
         turns.append(_shape(replace(turn, segments=segments), target))
@@ -109,11 +110,22 @@ def _order(prompt: Prompt) -> tuple[int, ...]:
     return tuple(order)
 
 
-def _translate(marker: ImageMarker, target: Dialect, image: int, addressed: bool) -> ImageMarker:
+def _ref_style(prompt: Prompt, target: Dialect) -> Literal["order", "number", "name"]:
+    """How the markers will refer to their images: a dialect without numbers has names for all of them or for none."""
+    named = [isinstance(marker.ref, str) for marker in prompt.markers]
+    if target.names and (all(named) or (target.numbers and any(named))):
+        return "name"
+    addressed = any(marker.ref is not None for marker in prompt.markers)
+    return "number" if target.numbers and (addressed or not target.orders) else "order"
+
+
+def _translate(
+    marker: ImageMarker, target: Dialect, image: int, style: Literal["order", "number", "name"]
+) -> ImageMarker:
     ref: int | str | None = None
-    if target.names and isinstance(marker.ref, str):
+    if style == "name" and isinstance(marker.ref, str) and (target.opener is None or is_name(marker.ref)):
         ref = marker.ref
-    elif target.numbers and (addressed or not target.orders):
+    elif style != "order":
         ref = image + 1
     structured = None
     if target.part is not None and marker.structured is not None:
@@ -133,21 +145,26 @@ def _shape(turn: Turn, target: Dialect) -> Turn:
 
 
 def _label(turns: list[Turn]) -> list[Turn]:
-    """Write "Image-k: " before every image of a prompt that has several, where it does not stand already."""
+    """Write "Image-k: " before every image of a prompt that has several, where it does not stand already.
+
+    A lone image gets its label where the text before it ends with another number's, which would be read as its label.
+    """
     number = 0
+    needed = False
     labelled = []
     for turn in turns:
         segments: list[Segment] = []
         for segment in turn.segments:
             if isinstance(segment, ImageMarker):
                 number += 1
-                label = LABEL.format(number)
                 before = segments[-1] if segments else None
-                if not (isinstance(before, Text) and before.text.endswith(label)):
-                    segments.append(Text(text=label))
+                label = read_label(before.text) if isinstance(before, Text) else None
+                needed = needed or number > 1 or label not in (None, number)
+                if label != number:
+                    segments.append(Text(text=LABEL.format(number)))
             segments.append(segment)
         labelled.append(replace(turn, segments=tuple(join_texts(segments))))
-    return labelled if number > 1 else turns
+    return labelled if needed else turns
 
 
 def _content(turn: Turn, dialect: Dialect, annotations: Annotations, place: Place) -> str | list[dict[str, Any]] | None:
@@ -220,4 +237,10 @@ def _check_writable(marker: ImageMarker, dialect: Dialect, place: Place) -> None
     if not able:
         raise place.error(
             f"the dialect {dialect.name!r} cannot refer to an image as {marker.ref!r}", remedy="use convert(...) first"
+        )
+    if isinstance(marker.ref, str) and not is_name(marker.ref):
+        raise place.error(
+            "a marker in text cannot have this name",
+            got=repr(marker.ref),
+            remedy="choose a name that is not a number and has no space at either end, or use convert(bind(...))",
         )

@@ -4,15 +4,16 @@ Only `str.find`, `str.startswith`, indexing and slicing touch the text, and no c
 search: the cost of a text is a small constant times its length whatever it holds.
 
 Escapes: `k` backslashes directly before something that reads as a marker stand for `k // 2` backslashes, and an odd
-`k` makes the marker literal text. Backslashes anywhere else mean themselves.
+`k` makes the opener literal text, behind which the scan goes on. Backslashes anywhere else mean themselves. Every
+literal text can be written so, and in one way only: `escape` writes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-__all__ = ["Found", "Matcher", "escape", "scan"]
+__all__ = ["Found", "Match", "Matcher", "count_backslashes", "escape", "scan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,54 +26,63 @@ class Found:
     annotation: str | None = None
 
 
-Matcher = Callable[[int], Found | None]
-"""Given the offset of an opener, the marker that starts there, or None when it is only text."""
+class Match(Protocol):
+    """Given the offset of an opener, the marker that starts there, or None when it is only text."""
+
+    def __call__(self, at: int, *, content: bool) -> Found | None:
+        """`content` says whether the reference and the annotation are wanted: copying them has a cost."""
 
 
-def scan(text: str, *, opener: str, matcher: Callable[[str], Matcher]) -> list[str | Found]:
+class Matcher(Protocol):
+    """Finds the markers of one dialect in a text; the offsets it is asked for only grow."""
+
+    def __call__(self, text: str, *, literal: bool) -> Match:
+        """Read `text` as it was written, or as literal text (`literal`) whose markers `escape` is going to escape."""
+
+
+def scan(text: str, *, opener: str, matcher: Matcher) -> list[str | Found]:
     """Split a text into literal strings (escapes undone) and markers, in order; no empty strings."""
-    match = matcher(text)
+    match = matcher(text, literal=False)
     pieces: list[str | Found] = []
     literal: list[str] = []
     done = cursor = 0
     while (at := text.find(opener, cursor)) >= 0:
-        found = match(at)
+        slashes = count_backslashes(text, at, floor=done)
+        found = match(at, content=slashes % 2 == 0)
         if found is None:
             cursor = at + len(opener)
             continue
-        slashes = _backslashes_before(text, at, floor=done)
         literal.append(text[done : at - slashes + slashes // 2])
         if slashes % 2:
-            literal.append(text[found.start : found.end])
+            literal.append(opener)
+            done = cursor = at + len(opener)
         else:
             _flush(literal, pieces)
             pieces.append(found)
-        done = cursor = found.end
+            done = cursor = found.end
     literal.append(text[done:])
     _flush(literal, pieces)
     return pieces
 
 
-def escape(text: str, *, opener: str, matcher: Callable[[str], Matcher], before_marker: bool) -> str:
+def escape(text: str, *, opener: str, matcher: Matcher, before_marker: bool) -> str:
     """Write literal text so that `scan` gives it back; `before_marker` says that a marker follows directly."""
-    match = matcher(text)
+    match = matcher(text, literal=True)
     out: list[str] = []
     done = cursor = 0
     while (at := text.find(opener, cursor)) >= 0:
-        found = match(at)
-        if found is None:
-            cursor = at + len(opener)
-            continue
-        slashes = _backslashes_before(text, at, floor=done)
-        out += [text[done:at], "\\" * (slashes + 1), text[found.start : found.end]]
-        done = cursor = found.end
+        if match(at, content=False) is not None:
+            out += [text[done:at], "\\" * (count_backslashes(text, at) + 1)]
+            done = at
+        cursor = at + len(opener)
     out.append(text[done:])
     if before_marker:
-        out.append("\\" * _backslashes_before(text, len(text), floor=done))
+        out.append("\\" * count_backslashes(text, len(text)))
     return "".join(out)
 
 
-def _backslashes_before(text: str, at: int, *, floor: int) -> int:
+def count_backslashes(text: str, at: int, *, floor: int = 0) -> int:
+    """How many backslashes stand directly before an offset, none of them before `floor`."""
     first = at
     while first > floor and text[first - 1] == "\\":
         first -= 1
