@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from triptych_trainer.commands.report import main
 from triptych_trainer.pages import safe_json
-from triptych_trainer.report import RolloutGroup, RolloutImage, RolloutWriter, build_report
+from triptych_trainer.report import GroupRecord, ImageRecord, RolloutWriter, build_report
 from triptych_trainer.report.build import run_names
 from triptych_trainer.report.payload import boxes_json, cites, parts
 from triptych_trainer.report.thumbnails import Thumbnails
@@ -108,10 +108,10 @@ def test_limits_are_kept_and_said(run_dir, tmp_path):
 
 
 def test_an_image_that_is_gone_becomes_a_note(tmp_path):
-    image = RolloutImage(ref=str(tmp_path / "lost.png"), width=8, height=8)
+    image = ImageRecord(ref=str(tmp_path / "lost.png"), width=8, height=8)
     RolloutWriter(tmp_path).write(
         [
-            RolloutGroup(
+            GroupRecord(
                 step=1,
                 sample_id="s",
                 prompt=[("user", ["see ", 0])],
@@ -131,14 +131,12 @@ def test_thumbnails_are_bounded_and_small_ones_exact(tmp_path):
     thumbnails = Thumbnails(max_bytes=1 << 20)
     for source, kind, size in (((2000, 1000), "jpeg", (360, 180)), ((56, 28), "png", (56, 28))):
         Image.new("RGB", source, "red").save(tmp_path / f"{kind}.png")
-        image = RolloutImage(ref=str(tmp_path / f"{kind}.png"), width=56, height=28)
+        image = ImageRecord(ref=str(tmp_path / f"{kind}.png"), width=56, height=28)
         head, content = thumbnails.uris[thumbnails.add(image, run_dir=tmp_path)].split(",")
         assert head == f"data:image/{kind};base64"
         with Image.open(io.BytesIO(base64.b64decode(content))) as shown:
             assert shown.size == size
-    assert (
-        Thumbnails(max_bytes=0).add(RolloutImage(ref="x", width=1, height=1), run_dir=None).startswith("not embedded")
-    )
+    assert Thumbnails(max_bytes=0).add(ImageRecord(ref="x", width=1, height=1), run_dir=None).startswith("not embedded")
 
 
 @settings(deadline=None)

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from triptych_data import ImageSource
-from triptych_trainer.report import RolloutGroup, RolloutImage, RolloutWriter
+from triptych_trainer.report import GroupRecord, ImageRecord, RolloutWriter
 from triptych_trainer.rollouts.read import read_groups, read_visits
 from triptych_trainer.rollouts.write import image_ref, is_file, write_whole
 
@@ -18,14 +18,14 @@ def group(step=1, mode="train", **changes):
         "source": "d.jsonl:4",
         "answer": "red",
         "prompt": [("system", ["be brief"]), ("user", ["See ", 0, " and ", 0, "!"])],
-        "images": [RolloutImage(name="cat", annotation=None, ref="cat.png", width=56, height=28)],
+        "images": [ImageRecord(name="cat", annotation=None, ref="cat.png", width=56, height=28)],
         "completions": ["red", "blue \U0001f600"],
         "num_tokens": [1, 2],
         "rewards": {"accuracy": [1.0, 0.0], "format": [None, 0.5]},
         "totals": [1.0, 0.5],
         "advantages": [0.7, -0.7],
     }
-    return RolloutGroup(**{**values, **changes})
+    return GroupRecord(**{**values, **changes})
 
 
 def test_what_is_written_is_read_back(tmp_path):

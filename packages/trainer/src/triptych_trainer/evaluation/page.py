@@ -15,12 +15,12 @@ from triptych_trainer.report.payload import group_json, other_json
 from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards.boxes import Frame
 from triptych_trainer.rollouts.read import Visit, read_groups, read_visits
-from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.rollouts.record import GroupRecord
 from triptych_trainer.rollouts.write import write_whole
 
 __all__ = ["evaluation_page"]
 
-Found = Mapping[tuple[str, str], tuple[Visit, RolloutGroup]]
+Found = Mapping[tuple[str, str], tuple[Visit, GroupRecord]]
 
 
 def evaluation_page(

@@ -2,7 +2,7 @@
 
 from triptych_trainer.report.build import build_report
 from triptych_trainer.rollouts.read import ReportError
-from triptych_trainer.rollouts.rollout import RolloutGroup, RolloutImage
+from triptych_trainer.rollouts.record import GroupRecord, ImageRecord
 from triptych_trainer.rollouts.write import RolloutWriter
 
-__all__ = ["ReportError", "RolloutGroup", "RolloutImage", "RolloutWriter", "build_report"]
+__all__ = ["GroupRecord", "ImageRecord", "ReportError", "RolloutWriter", "build_report"]

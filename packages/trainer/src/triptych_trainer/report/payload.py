@@ -14,7 +14,7 @@ from triptych_trainer.rewards.boxes import Frame, to_seen
 from triptych_trainer.rewards.citation import cited_images, image_index
 from triptych_trainer.rewards.completion import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 from triptych_trainer.rollouts.read import Visit
-from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.rollouts.record import GroupRecord
 
 MOST_BOXES = 40
 LONGEST_TEXT = 20_000
@@ -22,7 +22,7 @@ _IMAGE_WORD = re.compile(r"<image:|\b(?:images?|pictures?|photos?|figures?|scree
 
 
 def group_json(
-    group: RolloutGroup,
+    group: GroupRecord,
     visit: Visit,
     *,
     history: History | None,
@@ -70,7 +70,7 @@ def group_json(
 
 
 def completion_json(
-    group: RolloutGroup, k: int, *, infos: Sequence[ImageInfo], labels: Labels, frame: Frame = "seen"
+    group: GroupRecord, k: int, *, infos: Sequence[ImageInfo], labels: Labels, frame: Frame = "seen"
 ) -> dict[str, Any]:
     """Return one completion: its text in parts, what it says of which image, scores, boxes, the images it cites."""
     text = group.completions[k]
@@ -170,7 +170,7 @@ def _split(part: list[str], *, infos: Sequence[ImageInfo], labels: Labels, ordin
     return found + ([[kind, text[done:]]] if done < len(text) else [])
 
 
-def image_infos(group: RolloutGroup) -> list[ImageInfo]:
+def image_infos(group: GroupRecord) -> list[ImageInfo]:
     """Return the group's images as rewards see them."""
     return [
         ImageInfo(
@@ -186,7 +186,7 @@ def image_infos(group: RolloutGroup) -> list[ImageInfo]:
     ]
 
 
-def other_json(group: RolloutGroup, visit: Visit, *, completion_frame: Frame = "seen") -> Mapping[str, Any]:
+def other_json(group: GroupRecord, visit: Visit, *, completion_frame: Frame = "seen") -> Mapping[str, Any]:
     """Return what the compared run said to the same sample: scores and completions, not the prompt again."""
     infos, labels = image_infos(group), labels_of(group.prompt)
     return {

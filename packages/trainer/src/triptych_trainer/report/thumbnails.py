@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 from triptych_data import ImageError, ImageSource, load_thumbnail
 
-from triptych_trainer.rollouts.rollout import RolloutImage
+from triptych_trainer.rollouts.record import ImageRecord
 from triptych_trainer.rollouts.write import FOLDER
 
 SIDE_PIXELS = 360
@@ -27,7 +27,7 @@ class Thumbnails:
         self.left_out = 0
         self._known: dict[Path, int | str] = {}
 
-    def add(self, image: RolloutImage, *, run_dir: Path) -> int | str:
+    def add(self, image: ImageRecord, *, run_dir: Path) -> int | str:
         """Return the image's number in `uris`, or one sentence saying why it is not there."""
         path = run_dir / FOLDER / image.thumbnail if image.thumbnail else Path(image.ref)
         if path not in self._known:

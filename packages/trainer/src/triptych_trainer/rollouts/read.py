@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from triptych_trainer.rollouts.rollout import SCALARS, RolloutGroup, from_row
+from triptych_trainer.rollouts.record import SCALARS, GroupRecord, from_row
 from triptych_trainer.rollouts.write import FOLDER
 
 
@@ -59,7 +59,7 @@ def read_visits(run_dir: str | Path) -> list[Visit]:
     return sorted(visits, key=lambda visit: visit.step)
 
 
-def read_groups(visits: Iterable[Visit]) -> list[RolloutGroup]:
+def read_groups(visits: Iterable[Visit]) -> list[GroupRecord]:
     """Return the whole groups of some visits, in their order, opening each part once."""
     wanted = list(visits)
     rows: dict[Path, list[int]] = defaultdict(list)

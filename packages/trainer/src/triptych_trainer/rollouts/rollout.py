@@ -1,151 +1,93 @@
-"""What is kept of one prompt and its G completions, and its form as a row of a parquet part."""
+"""Rollouts: what a model, and perhaps an environment, wrote after a prompt. Plain values, passed from hand to hand.
 
-import json
-import math
+A rollout is a trajectory. One of a single turn holds sampled tokens only. In one of several turns the tokens of the
+environment (tool results, further images) stand between the sampled ones, in the order in which they came.
+"""
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import pyarrow as pa  # type: ignore[import-untyped]
+from triptych_parser import ImageSpan
 
-Piece = str | int
-"""A stretch of prompt text, or the index (from 0) of the image that stands there."""
+from triptych_trainer.models.families import ImageInputs
+from triptych_trainer.prompts.prepare import PreparedPrompt
 
-_SCORES = pa.list_(pa.float64())
-SCHEMA = pa.schema(
-    [
-        ("step", pa.int64()),
-        ("mode", pa.string()),
-        ("sample_id", pa.string()),
-        ("source", pa.string()),
-        ("answer", pa.string()),
-        ("prompt", pa.string()),
-        (
-            "images",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("name", pa.string()),
-                        ("annotation", pa.string()),
-                        ("ref", pa.string()),
-                        ("thumbnail", pa.string()),
-                        ("width", pa.int32()),
-                        ("height", pa.int32()),
-                        ("source_width", pa.int32()),
-                        ("source_height", pa.int32()),
-                    ]
-                )
-            ),
-        ),
-        ("completions", pa.list_(pa.string())),
-        ("num_tokens", pa.list_(pa.int32())),
-        ("rewards", pa.list_(pa.struct([("name", pa.string()), ("scores", _SCORES)]))),
-        ("totals", _SCORES),
-        ("advantages", _SCORES),
-    ]
-)
-SCALARS = ("step", "mode", "sample_id", "num_tokens", "rewards", "totals", "advantages")
-"""The columns that curves and sorting need: small, and read for every group."""
+__all__ = ["ArrivedImage", "Finish", "Rollout", "RolloutGroup"]
+
+Finish = Literal["stop", "length"]
+"""Why a rollout ended: the model wrote an end token, or it reached the largest number of tokens."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutImage:
-    """One image of a prompt, by reference: its file, or a small copy where it has none."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArrivedImage:
+    """An image that arrived during a rollout, with who brought it."""
 
-    name: str | None = None
-    annotation: str | None = None
-    ref: str
-    """Path or description of the image, for people and for the report to read."""
-    thumbnail: str | None = None
-    """Path below the run's `rollouts` folder of a small copy, for images that are no files."""
-    width: int
-    """Pixels as fed to the model."""
-    height: int
-    source_width: int | None = None
-    """Pixels of the file."""
-    source_height: int | None = None
+    digest: str
+    """Digest of the prepared pixels: equal images are encoded once."""
+    span: ImageSpan
+    """Its placeholders, counted from the rollout's first token; ``span.image`` counts the rollout's images from 0."""
+    inputs: ImageInputs
+    """The image processor's output."""
+    turn: int
+    """The turn, from 0, after which it arrived."""
+    owner: str
+    """The tool or environment that returned it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutGroup:
-    """One prompt and its G completions at one step. Scores are None where a reward did not apply."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rollout:
+    """One trajectory after a prompt."""
 
-    step: int
-    mode: str = "train"
-    """`train` or `eval`."""
-    sample_id: str
-    source: str = ""
-    answer: str | None = None
-    prompt: Sequence[tuple[str, Sequence[Piece]]]
-    """Turns as (role, pieces)."""
-    images: Sequence[RolloutImage] = ()
-    completions: Sequence[str]
-    num_tokens: Sequence[int]
-    rewards: Mapping[str, Sequence[float | None]]
-    """G scores for each reward, unweighted."""
-    totals: Sequence[float | None] | None = None
-    """G weighted sums; None for the plain sum of `rewards`."""
-    advantages: Sequence[float | None]
+    ids: tuple[int, ...]
+    """Sampled tokens and tokens of the environment in the order in which they came; never rendered a second time."""
+    trained: tuple[bool, ...]
+    """For each token, whether the loss counts it: sampled tokens yes, tokens of the environment no."""
+    messages: tuple[Mapping[str, Any], ...]
+    """What was said, as rewards and reports read it."""
+    finish: Finish
+    sampling_logps: tuple[float, ...] | None = None
+    """For each token, its log-probability as the engine sampled it: NaN where that is not known, 0 for the environment.
+
+    None where the trainer's own model sampled.
+    """
+    images: tuple[ArrivedImage, ...] = ()
+    policy_version: int = 0
+    """The optimizer step whose weights sampled it."""
 
     def __post_init__(self) -> None:
-        """Check that every list has one entry per completion; raises ValueError."""
-        sizes = {"num_tokens": len(self.num_tokens), "advantages": len(self.advantages)}
-        sizes |= {f"rewards[{name!r}]": len(scores) for name, scores in self.rewards.items()}
-        sizes |= {} if self.totals is None else {"totals": len(self.totals)}
-        wrong = {name: size for name, size in sizes.items() if size != len(self.completions)}
+        """Check that every list has one entry per token; raises ValueError."""
+        sizes = {"trained": len(self.trained)}
+        if self.sampling_logps is not None:
+            sizes["sampling_logps"] = len(self.sampling_logps)
+        wrong = {name: size for name, size in sizes.items() if size != len(self.ids)}
         if wrong:
-            raise ValueError(
-                f"sample {self.sample_id} at step {self.step}: expected {len(self.completions)} values, one per "
-                f"completion, in each list, got {wrong}"
-            )
+            raise ValueError(f"a rollout of {len(self.ids)} tokens needs one entry per token in each list, got {wrong}")
+
+    @property
+    def num_trained(self) -> int:
+        """How many tokens the loss counts."""
+        return sum(self.trained)
+
+    @property
+    def scored_ids(self) -> tuple[int, ...]:
+        """The tokens up to the last one that the loss counts: no pass has to go further."""
+        last = max((k for k, counts in enumerate(self.trained) if counts), default=-1)
+        return self.ids[: last + 1]
 
 
-def to_row(group: RolloutGroup) -> dict[str, Any]:
-    """Return the group as a row of `SCHEMA`."""
-    totals = sum_of_rewards(group.rewards, len(group.completions)) if group.totals is None else group.totals
-    return {
-        "step": group.step,
-        "mode": group.mode,
-        "sample_id": group.sample_id,
-        "source": group.source,
-        "answer": group.answer,
-        "prompt": json.dumps([[role, list(pieces)] for role, pieces in group.prompt], ensure_ascii=False),
-        "images": [{name: getattr(image, name) for name in RolloutImage.__slots__} for image in group.images],
-        "completions": list(group.completions),
-        "num_tokens": list(group.num_tokens),
-        "rewards": [{"name": name, "scores": _finite(scores)} for name, scores in group.rewards.items()],
-        "totals": _finite(totals),
-        "advantages": _finite(group.advantages),
-    }
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutGroup:
+    """A prompt and the rollouts that share it: normally the G completions that are compared with each other."""
 
+    key: int
+    """The number of the prompt's row, unlike that of every other row of the run."""
+    prompt: PreparedPrompt
+    rollouts: tuple[Rollout, ...] = ()
 
-def from_row(row: Mapping[str, Any]) -> RolloutGroup:
-    """Return the group of a full row of `SCHEMA`."""
-    return RolloutGroup(
-        step=row["step"],
-        mode=row["mode"],
-        sample_id=row["sample_id"],
-        source=row["source"],
-        answer=row["answer"],
-        prompt=[(role, pieces) for role, pieces in json.loads(row["prompt"])],
-        images=[RolloutImage(**image) for image in row["images"]],
-        completions=row["completions"],
-        num_tokens=row["num_tokens"],
-        rewards={reward["name"]: reward["scores"] for reward in row["rewards"]},
-        totals=row["totals"],
-        advantages=row["advantages"],
-    )
+    def __len__(self) -> int:
+        return len(self.rollouts)
 
-
-def sum_of_rewards(rewards: Mapping[str, Sequence[float | None]], num_completions: int) -> list[float | None]:
-    """Return the plain sum for each completion, None where no reward applied."""
-    sums: list[float | None] = []
-    for k in range(num_completions):
-        scores = [score for score in _finite([scores[k] for scores in rewards.values()]) if score is not None]
-        sums.append(sum(scores) if scores else None)
-    return sums
-
-
-def _finite(scores: Sequence[float | None]) -> list[float | None]:
-    """TRL marks "not scored" by nan; a file says it by null."""
-    return [None if score is None or not math.isfinite(score) else float(score) for score in scores]
+    def with_rollouts(self, rollouts: Sequence[Rollout]) -> "RolloutGroup":
+        """The same prompt with other rollouts."""
+        return RolloutGroup(key=self.key, prompt=self.prompt, rollouts=tuple(rollouts))

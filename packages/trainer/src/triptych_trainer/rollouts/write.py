@@ -3,7 +3,7 @@
     writer = RolloutWriter(run_dir, examples=examples)
     trainer = MultiImageGRPOTrainer(..., on_rollouts=writer.record)
 
-`record` takes what the trainer passes to `on_rollouts`; `write` takes `RolloutGroup`s from anywhere else. Parts lie in
+`record` takes what the trainer passes to `on_rollouts`; `write` takes `GroupRecord`s from anywhere else. Parts lie in
 `run_dir/rollouts` under a name made of step, mode, rank and number, so that a resumed run overwrites what it repeats.
 """
 
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from triptych_data import Example, ImagePolicy, ImageSource, load_image
 
 from triptych_trainer.rewards import ImageInfo, completion_text
-from triptych_trainer.rollouts.rollout import SCHEMA, RolloutGroup, RolloutImage, to_row
+from triptych_trainer.rollouts.record import SCHEMA, GroupRecord, ImageRecord, to_row
 
 FOLDER = "rollouts"
 COPY_PIXELS = 512
@@ -66,7 +66,7 @@ class RolloutWriter:
             members.setdefault(row["example"], []).append(k)
         return self.write([self._group(rollouts, example, rows) for example, rows in members.items()])
 
-    def write(self, groups: Sequence[RolloutGroup]) -> Path | None:
+    def write(self, groups: Sequence[GroupRecord]) -> Path | None:
         """Write groups of one step and mode as one part and return its path; None when there are none.
 
         Raises:
@@ -87,11 +87,11 @@ class RolloutWriter:
         write_whole(path, buffer.getvalue())
         return path
 
-    def _group(self, rollouts: Mapping[str, Any], index: int, members: Sequence[int]) -> RolloutGroup:
+    def _group(self, rollouts: Mapping[str, Any], index: int, members: Sequence[int]) -> GroupRecord:
         example = self.examples[index]
         pieces = zip(example.prompt.prompt.turns, example.prompt.pieces(), strict=True)
         rewards = {name: [scores[k] for k in members] for name, scores in rollouts["rewards"].items()}
-        return RolloutGroup(
+        return GroupRecord(
             step=rollouts["step"],
             mode=rollouts["mode"],
             sample_id=example.id,
@@ -114,9 +114,9 @@ class RolloutWriter:
             totals.append(sum(scored) if scored else None)
         return totals
 
-    def _images(self, example: Example, infos: Sequence[ImageInfo]) -> list[RolloutImage]:
+    def _images(self, example: Example, infos: Sequence[ImageInfo]) -> list[ImageRecord]:
         return [
-            RolloutImage(
+            ImageRecord(
                 name=info.name,
                 annotation=info.annotation,
                 ref=image_ref(source),

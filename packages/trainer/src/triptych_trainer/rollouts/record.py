@@ -1,0 +1,151 @@
+"""What is kept of one prompt and its G completions, and its form as a row of a parquet part."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+
+Piece = str | int
+"""A stretch of prompt text, or the index (from 0) of the image that stands there."""
+
+_SCORES = pa.list_(pa.float64())
+SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("mode", pa.string()),
+        ("sample_id", pa.string()),
+        ("source", pa.string()),
+        ("answer", pa.string()),
+        ("prompt", pa.string()),
+        (
+            "images",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("name", pa.string()),
+                        ("annotation", pa.string()),
+                        ("ref", pa.string()),
+                        ("thumbnail", pa.string()),
+                        ("width", pa.int32()),
+                        ("height", pa.int32()),
+                        ("source_width", pa.int32()),
+                        ("source_height", pa.int32()),
+                    ]
+                )
+            ),
+        ),
+        ("completions", pa.list_(pa.string())),
+        ("num_tokens", pa.list_(pa.int32())),
+        ("rewards", pa.list_(pa.struct([("name", pa.string()), ("scores", _SCORES)]))),
+        ("totals", _SCORES),
+        ("advantages", _SCORES),
+    ]
+)
+SCALARS = ("step", "mode", "sample_id", "num_tokens", "rewards", "totals", "advantages")
+"""The columns that curves and sorting need: small, and read for every group."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """One image of a prompt, by reference: its file, or a small copy where it has none."""
+
+    name: str | None = None
+    annotation: str | None = None
+    ref: str
+    """Path or description of the image, for people and for the report to read."""
+    thumbnail: str | None = None
+    """Path below the run's `rollouts` folder of a small copy, for images that are no files."""
+    width: int
+    """Pixels as fed to the model."""
+    height: int
+    source_width: int | None = None
+    """Pixels of the file."""
+    source_height: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRecord:
+    """One prompt and its G completions at one step. Scores are None where a reward did not apply."""
+
+    step: int
+    mode: str = "train"
+    """`train` or `eval`."""
+    sample_id: str
+    source: str = ""
+    answer: str | None = None
+    prompt: Sequence[tuple[str, Sequence[Piece]]]
+    """Turns as (role, pieces)."""
+    images: Sequence[ImageRecord] = ()
+    completions: Sequence[str]
+    num_tokens: Sequence[int]
+    rewards: Mapping[str, Sequence[float | None]]
+    """G scores for each reward, unweighted."""
+    totals: Sequence[float | None] | None = None
+    """G weighted sums; None for the plain sum of `rewards`."""
+    advantages: Sequence[float | None]
+
+    def __post_init__(self) -> None:
+        """Check that every list has one entry per completion; raises ValueError."""
+        sizes = {"num_tokens": len(self.num_tokens), "advantages": len(self.advantages)}
+        sizes |= {f"rewards[{name!r}]": len(scores) for name, scores in self.rewards.items()}
+        sizes |= {} if self.totals is None else {"totals": len(self.totals)}
+        wrong = {name: size for name, size in sizes.items() if size != len(self.completions)}
+        if wrong:
+            raise ValueError(
+                f"sample {self.sample_id} at step {self.step}: expected {len(self.completions)} values, one per "
+                f"completion, in each list, got {wrong}"
+            )
+
+
+def to_row(group: GroupRecord) -> dict[str, Any]:
+    """Return the group as a row of `SCHEMA`."""
+    totals = sum_of_rewards(group.rewards, len(group.completions)) if group.totals is None else group.totals
+    return {
+        "step": group.step,
+        "mode": group.mode,
+        "sample_id": group.sample_id,
+        "source": group.source,
+        "answer": group.answer,
+        "prompt": json.dumps([[role, list(pieces)] for role, pieces in group.prompt], ensure_ascii=False),
+        "images": [{name: getattr(image, name) for name in ImageRecord.__slots__} for image in group.images],
+        "completions": list(group.completions),
+        "num_tokens": list(group.num_tokens),
+        "rewards": [{"name": name, "scores": _finite(scores)} for name, scores in group.rewards.items()],
+        "totals": _finite(totals),
+        "advantages": _finite(group.advantages),
+    }
+
+
+def from_row(row: Mapping[str, Any]) -> GroupRecord:
+    """Return the group of a full row of `SCHEMA`."""
+    return GroupRecord(
+        step=row["step"],
+        mode=row["mode"],
+        sample_id=row["sample_id"],
+        source=row["source"],
+        answer=row["answer"],
+        prompt=[(role, pieces) for role, pieces in json.loads(row["prompt"])],
+        images=[ImageRecord(**image) for image in row["images"]],
+        completions=row["completions"],
+        num_tokens=row["num_tokens"],
+        rewards={reward["name"]: reward["scores"] for reward in row["rewards"]},
+        totals=row["totals"],
+        advantages=row["advantages"],
+    )
+
+
+def sum_of_rewards(rewards: Mapping[str, Sequence[float | None]], num_completions: int) -> list[float | None]:
+    """Return the plain sum for each completion, None where no reward applied."""
+    sums: list[float | None] = []
+    for k in range(num_completions):
+        scores = [score for score in _finite([scores[k] for scores in rewards.values()]) if score is not None]
+        sums.append(sum(scores) if scores else None)
+    return sums
+
+
+def _finite(scores: Sequence[float | None]) -> list[float | None]:
+    """TRL marks "not scored" by nan; a file says it by null."""
+    return [None if score is None or not math.isfinite(score) else float(score) for score in scores]
