@@ -5,16 +5,8 @@ import copy
 import pytest
 import torch
 from torch import nn
-from triptych_trainer.forward import (
-    IMPLEMENTATION,
-    SeamError,
-    is_prepared,
-    plain_logps,
-    prepare,
-    restore,
-    shared_logps,
-    unwrap,
-)
+from triptych_trainer.errors import SeamError
+from triptych_trainer.forward import IMPLEMENTATION, is_prepared, plain_logps, prepare, restore, shared_logps, unwrap
 
 
 def test_prepare_twice_installs_once_and_restore_removes_all(lab):

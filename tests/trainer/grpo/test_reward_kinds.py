@@ -8,8 +8,8 @@ import pytest
 import torch
 from triptych_trainer.commands.train import main, read_rewards
 from triptych_trainer.demo import build_tokenizer
+from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
-from triptych_trainer.options.arguments import UsageError
 from triptych_trainer.rewards import guarded
 
 

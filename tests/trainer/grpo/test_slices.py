@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from triptych_trainer.options.arguments import UsageError
+from triptych_trainer.errors import UsageError
 
 
 def trained(make_trainer, rows, **options):

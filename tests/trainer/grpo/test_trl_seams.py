@@ -1,7 +1,8 @@
 """The seams to TRL: this test fails when upstream moves."""
 
 import pytest
-from triptych_trainer.grpo.trl_seams import SEAMS, SeamError, check_seams
+from triptych_trainer.errors import SeamError
+from triptych_trainer.grpo.trl_seams import SEAMS, check_seams
 from trl import GRPOTrainer
 
 

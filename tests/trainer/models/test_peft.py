@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 from triptych_trainer.commands.train import main
 from triptych_trainer.demo import build_model
+from triptych_trainer.errors import UsageError
 from triptych_trainer.models.adapters import adapter_config, check_quantization
 from triptych_trainer.models.load import load_model
-from triptych_trainer.options.arguments import UsageError
 from trl import ModelConfig
 
 

@@ -1,7 +1,8 @@
 """Which command lines are the demo, and whose defaults win."""
 
 import pytest
-from triptych_trainer.options.arguments import UsageError, parse_run, wants_demo
+from triptych_trainer.errors import UsageError
+from triptych_trainer.options.arguments import parse_run, wants_demo
 
 
 @pytest.mark.parametrize(

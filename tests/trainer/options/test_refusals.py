@@ -5,9 +5,9 @@ import torch
 from transformers import AutoConfig, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
 from triptych_data import ImageLoader, read_examples
 from triptych_trainer.commands.train import main
+from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.load import load_processor
-from triptych_trainer.options.arguments import UsageError
 from triptych_trainer.options.refusals import check_router_loss
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable

@@ -6,8 +6,8 @@ import pytest
 import torch
 from triptych_data import Budget, ImageLoader, load_image, read_examples
 from triptych_parser import MarkerError
+from triptych_trainer.errors import UsageError
 from triptych_trainer.models.load import freeze_vision_modules, load_model, load_processor
-from triptych_trainer.options.arguments import UsageError
 from triptych_trainer.prompts.prepare import PromptPreparer, PromptTooLongError
 from triptych_trainer.prompts.table import ExampleTable
 from trl import ModelConfig

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from triptych_data.budget import Budget
-from triptych_data.errors import DataError
+from triptych_data.errors import UsageError
 from triptych_data.formats import FORMATS
 from triptych_data.inspect_row import Inspection
 from triptych_data.model_tokens import ModelTokens, load_model_tokens
+from triptych_data.outcome import outcome
 from triptych_data.policy import ImagePolicy
 from triptych_data.read import row_reader
 from triptych_data.rows import Rows, open_rows
@@ -31,13 +32,11 @@ _MAX_IMAGE_PIXELS = ImagePolicy().max_image_pixels
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when every row passes, 1 when rows would be refused, 2 when it cannot run."""
     arguments = _parser().parse_args(argv)
-    console = Console(soft_wrap=True)
-    errors = Console(stderr=True, soft_wrap=True)
-    try:
-        tally = _run(arguments, console)
-    except (DataError, ValueError, OSError) as error:
-        errors.print(f"triptych check: {error}", markup=False, highlight=False)
-        return 2
+    return outcome("triptych check", lambda: _check(arguments))
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    tally = _run(arguments, Console(soft_wrap=True))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(tally.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return 1 if tally.refused else 0
@@ -83,7 +82,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> Tally:
         arguments.max_prompt_tokens,
     )
     if model is None and any(limit is not None for limit in limits):
-        raise ValueError("token and pixel limits need --model, whose processor does the counting")
+        raise UsageError("token and pixel limits need --model, whose processor does the counting")
     total = Tally()
     if arguments.fix is not None:
         _refuse_overwriting(arguments.fix, arguments.files)
@@ -141,7 +140,7 @@ def _scan_file(rows: Rows, arguments: argparse.Namespace, model: ModelTokens | N
 
 def _refuse_overwriting(target: Path, files: Sequence[str]) -> None:
     if any(target.exists() and Path(file).exists() and target.samefile(file) for file in files):
-        raise ValueError(f"--fix would overwrite {target}, which is being checked: name another file")
+        raise UsageError(f"--fix would overwrite {target}, which is being checked: name another file")
 
 
 def _write_passed(rows: Rows, passed: Sequence[int], target: Path) -> None:

@@ -1,9 +1,15 @@
-"""The two errors of this package; both read as one line that says where, what and how to repair it."""
+"""The errors of this package; each reads as one line that says where, what and how to repair it."""
 
 from __future__ import annotations
 
+from triptych_parser import Refusal
 
-class DataError(ValueError):
+
+class UsageError(Refusal, ValueError):
+    """A command line or configuration that cannot be run; its text says what to change."""
+
+
+class DataError(Refusal, ValueError):
     """A record that cannot be used: `source` is "file:line", `id` the sample's id, `remedy` what to do."""
 
     def __init__(self, reason: str, *, source: str, id: str | None = None, remedy: str, kind: str = "record") -> None:
@@ -19,7 +25,7 @@ class DataError(ValueError):
         return _rebuild_data_error, (self.reason, self.source, self.id, self.remedy, self.kind)
 
 
-class ImageError(ValueError):
+class ImageError(Refusal, ValueError):
     """An image that cannot be used: `image` names it, `kind` is the class of fault, `remedy` what to do.
 
     Kinds: missing, escape, remote, not_a_file, too_large, format, animated, truncated, corrupt, depth, shape, memory,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from triptych_data.errors import UsageError
 from triptych_data.vision import VisionSpec
 
 
@@ -18,7 +19,7 @@ class ModelTokens:
 
 
 def load_model_tokens(model: str) -> ModelTokens:
-    """Load them from a folder or a hub name. ValueError says what is missing.
+    """Load them from a folder or a hub name. UsageError says what is missing.
 
     Processors with a video branch need torchvision and a video configuration to be built as a whole; for counting,
     their parts suffice.
@@ -26,7 +27,7 @@ def load_model_tokens(model: str) -> ModelTokens:
     try:
         from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
     except ImportError as error:
-        raise ValueError("--model needs transformers: pip install transformers") from error
+        raise UsageError("--model needs transformers: pip install transformers") from error
     whole: Exception | None = None
     try:
         processor = AutoProcessor.from_pretrained(model)
@@ -39,9 +40,9 @@ def load_model_tokens(model: str) -> ModelTokens:
         vision = VisionSpec.from_processor(AutoImageProcessor.from_pretrained(model))
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(whole or error).split())
-        raise ValueError(f"--model {model}: no processor can be loaded ({reason})") from error
+        raise UsageError(f"--model {model}: no processor can be loaded ({reason})") from error
     if vision.factor is None:
-        raise ValueError(f"--model {model}: its processor has tiles or a video branch, install torchvision to count")
+        raise UsageError(f"--model {model}: its processor has tiles or a video branch, install torchvision to count")
     return ModelTokens(processor=tokenizer, vision=vision, image_token=_image_token(tokenizer, model))
 
 
@@ -53,6 +54,6 @@ def _image_token(tokenizer: Any, model: str) -> str:
 
     number = getattr(AutoConfig.from_pretrained(model), "image_token_id", None)
     if number is None:
-        raise ValueError(f"--model {model}: neither its tokenizer nor its config names an image token")
+        raise UsageError(f"--model {model}: neither its tokenizer nor its config names an image token")
     token: str = tokenizer.convert_ids_to_tokens(number)
     return token

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from triptych_data.bind import to_example
-from triptych_data.errors import DataError, ImageError
+from triptych_data.errors import DataError, ImageError, UsageError
 from triptych_data.example import Example, ImageSource
 from triptych_data.formats import FORMATS, Record, RowError, detect, sharegpt
 from triptych_data.formats.dataset_info import ColumnNames
@@ -135,7 +135,7 @@ def row_reader(
     `table` is a digest of the table the rows are from, under which their examples are known (`Example.key`).
     """
     if format != "auto" and format not in FORMATS:
-        raise ValueError(f"expected format to be auto or one of {', '.join(FORMATS)}, got {format!r}")
+        raise UsageError(f"expected format to be auto or one of {', '.join(FORMATS)}, got {format!r}")
 
     columns_of = ColumnNames(dataset_info)
 

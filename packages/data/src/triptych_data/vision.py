@@ -9,7 +9,7 @@ from typing import Any
 from triptych_parser.families import family_of
 
 from triptych_data.budget import Budget, Size, fit_sizes, smart_resize
-from triptych_data.errors import ImageError
+from triptych_data.errors import ImageError, UsageError
 from triptych_data.example import ImageSource
 
 # Sizes at which a processor's own count must equal ours before its rule is taken for granted.
@@ -124,9 +124,9 @@ class VisionSpec:
 
     def _asked(self, sizes: Sequence[Size], budget: Budget) -> ImagePlan:
         if budget.uniform_size or budget.max_pixels or budget.min_pixels:
-            raise ValueError(
-                "expected a processor that resizes freely for pixel limits, got one with tiles or a fixed size: "
-                "set its own size or number of tiles instead"
+            raise UsageError(
+                "expected a processor that resizes freely for pixel limits (--min_pixels, --max_pixels), got one with "
+                "tiles or a fixed size: set its own size or number of tiles instead"
             )
         if not sizes:
             return ImagePlan(sizes=(), tokens=())

@@ -2,7 +2,7 @@
 
 from triptych_parser.bind import BoundPrompt, bind
 from triptych_parser.dialects import DIALECTS, Dialect
-from triptych_parser.errors import MarkerError
+from triptych_parser.errors import MarkerError, Refusal
 from triptych_parser.parse import parse
 from triptych_parser.prompt import ImageMarker, Prompt, Text, Turn
 from triptych_parser.render import Converted, convert, render
@@ -18,6 +18,7 @@ __all__ = [
     "ImageSpan",
     "MarkerError",
     "Prompt",
+    "Refusal",
     "Text",
     "TokenizedPrompt",
     "Turn",

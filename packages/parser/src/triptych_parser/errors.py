@@ -1,11 +1,22 @@
-"""The one exception of this package."""
+"""The base of every error that is meant for the user, and the one exception of this package."""
 
 from __future__ import annotations
 
-__all__ = ["MarkerError"]
+__all__ = ["MarkerError", "Refusal"]
 
 
-class MarkerError(ValueError):
+class Refusal(Exception):  # noqa: N818 - its subclasses carry the suffix
+    """Something that the user can mend: the text says what was expected, what came, where, and what to do.
+
+    Every error of these packages that is meant for the user derives from it, and every command prints it as one line
+    and ends with exit code 2. Whatever is no `Refusal` is a fault of the program and keeps its traceback.
+
+    >>> issubclass(MarkerError, Refusal)
+    True
+    """
+
+
+class MarkerError(Refusal, ValueError):
     """A prompt and its images do not fit, or a prompt cannot be tokenized as asked.
 
     `summary` is one line: place, problem with both numbers, remedy. `str(error)` adds the offending line of the prompt

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from triptych_parser import Refusal
+
 NoMarkers = Literal["error", "first"]
 
 
@@ -22,7 +24,7 @@ class Record:
     no_markers: NoMarkers = "error"
 
 
-class RowError(ValueError):
+class RowError(Refusal, ValueError):
     """A row that does not have the shape of its format: what was expected and got, and what to do."""
 
     def __init__(self, reason: str, *, remedy: str) -> None:

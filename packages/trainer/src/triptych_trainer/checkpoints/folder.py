@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from triptych_parser import Refusal
+
 __all__ = [
     "CheckpointError",
     "check_whole",
@@ -25,7 +27,7 @@ UNFINISHED = ".unfinished-"
 NAME = re.compile(r"checkpoint-(\d+)")
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(Refusal, RuntimeError):
     """A checkpoint could not be written, or one that a run should go on from is not whole."""
 
 

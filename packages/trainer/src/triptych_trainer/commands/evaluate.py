@@ -1,7 +1,6 @@
 """The command line of ``triptych eval``."""
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ from transformers import GenerationConfig
 from triptych_data import ImageLoader, read_examples
 from trl import ModelConfig
 
+from triptych_trainer.commands.outcome import outcome
+from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.generate import score_examples
 from triptych_trainer.evaluation.output import print_means, short_columns, write_json
 from triptych_trainer.evaluation.page import evaluation_page
@@ -22,7 +23,7 @@ from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
 from triptych_trainer.monitor.progress import Reporter
-from triptych_trainer.options.arguments import UsageError, image_policy
+from triptych_trainer.options.arguments import image_policy
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable
 from triptych_trainer.report import RolloutWriter
@@ -33,22 +34,22 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``triptych eval``; return 0, or 2 after one line that says what is wrong."""
-    from triptych_trainer.commands.train import REFUSALS, quiet_libraries
-
     options = _parser().parse_args(argv)
+    return outcome("triptych eval", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    from triptych_trainer.commands.train import quiet_libraries
+
     reporter = Reporter(quiet=options.quiet)
     quiet_libraries()
     names = {"model": options.model, **({"base": options.base} if options.base else {})}
     with tempfile.TemporaryDirectory(prefix="triptych-eval-") as folder:
         rollouts = {run: Path(folder) / run for run in names}
-        try:
-            scored = {
-                run: _evaluate(path, options, name=run, rollouts=rollouts[run], reporter=reporter)
-                for run, path in names.items()
-            }
-        except REFUSALS as error:
-            print(f"triptych eval: error: {error}", file=sys.stderr)
-            return 2
+        scored = {
+            run: _evaluate(path, options, name=run, rollouts=rollouts[run], reporter=reporter)
+            for run, path in names.items()
+        }
         by = [column for column in options.by or short_columns(scored["model"]) if column != options.position]
         sliced = {run: breakdowns(rows, by=by, position=options.position) for run, rows in scored.items()}
         paired = None

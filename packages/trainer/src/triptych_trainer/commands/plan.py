@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from triptych_trainer.commands.outcome import outcome
+from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.calibrate import Measured, calibrate
 from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
 from triptych_trainer.forecast.hours import Duration, Hardware, duration
@@ -21,10 +23,9 @@ from triptych_trainer.forecast.rows import Rows
 from triptych_trainer.forecast.show import as_json, show_fit, show_forecast, show_knobs, show_time, size
 from triptych_trainer.forecast.skeleton import read_model_config
 from triptych_trainer.forecast.states import SHARDINGS, sharding_of
-from triptych_trainer.models.families import UnknownFamilyError
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.monitor.progress import Reporter
-from triptych_trainer.options.arguments import UsageError, parse_run
+from triptych_trainer.options.arguments import parse_run
 from triptych_trainer.options.refusals import check_num_prompts, check_options, check_slices
 
 __all__ = ["main"]
@@ -35,16 +36,8 @@ A100 = {"tflops": 312.0, "memory_bandwidth": 2039.0, "mfu": 0.35}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0, or 2 after one line that says what is wrong."""
-    from triptych_trainer.commands.train import REFUSALS, quiet_libraries
-
     own, rest = _parser().parse_known_args(sys.argv[1:] if argv is None else list(argv))
-    quiet_libraries()
-    try:
-        _plan(own, rest)
-    except (*REFUSALS, UnknownFamilyError, OSError) as error:
-        print(f"triptych plan: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return outcome("triptych plan", lambda: _plan(own, rest))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _plan(own: argparse.Namespace, rest: Sequence[str]) -> None:
+def _plan(own: argparse.Namespace, rest: Sequence[str]) -> int:
+    from triptych_trainer.commands.train import quiet_libraries
+
+    quiet_libraries()
     subject, reporter = _subject(own, rest)
     with reporter.console.status("forecasting") if reporter.console.is_terminal else _silent():
         planned = forecast(subject)
@@ -108,6 +104,7 @@ def _plan(own: argparse.Namespace, rest: Sequence[str]) -> None:
             cap=cap,
         )
         own.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
 def _silent() -> Any:

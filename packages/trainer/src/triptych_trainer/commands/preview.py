@@ -2,14 +2,14 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.markup import escape
-from triptych_data import DataError, ImagePolicy
+from triptych_data import ImagePolicy
 from triptych_data.formats import FORMATS
 
+from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.preview.build import Preview, build_preview
 from triptych_trainer.preview.collecting import open_sources
@@ -21,12 +21,12 @@ NEED_MODEL = ("min_pixels", "max_pixels", "max_prompt_image_tokens", "max_prompt
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when every row passes, 1 when a run would refuse some, 2 without a page and one line why."""
     options = options_parser().parse_args(argv)
+    return outcome("triptych preview", lambda: _preview(options))
+
+
+def _preview(options: argparse.Namespace) -> int:
     reporter = Reporter(quiet=options.quiet)
-    try:
-        preview = _build(options, reporter)
-    except (PreviewError, DataError, OSError) as error:
-        print(f"triptych preview: error: {error}", file=sys.stderr)
-        return 2
+    preview = _build(options, reporter)
     _conclude(preview, reporter)
     return 1 if preview.summary.refused else 0
 

@@ -1,13 +1,12 @@
 """`triptych report RUN_DIR`: build the page of a run's rollouts again."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.report.build import MAX_GROUPS, build_report
 from triptych_trainer.rewards.boxes import FRAMES
-from triptych_trainer.rollouts.read import ReportError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,18 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"--{side}_frame", choices=FRAMES, default="seen", help=f"coordinates of boxes in {what} (default: seen)"
         )
     options = parser.parse_args(argv)
-    try:
-        page = build_report(
-            options.run_dir,
-            options.out,
-            compare=options.compare,
-            max_groups=options.max_groups,
-            max_image_bytes=int(options.max_image_mb * 2**20),
-            answer_frame=options.answer_frame,
-            completion_frame=options.completion_frame,
-        )
-    except (ReportError, OSError) as error:
-        print(f"triptych report: error: {error}", file=sys.stderr)
-        return 2
+    return outcome("triptych report", lambda: _report(options))
+
+
+def _report(options: argparse.Namespace) -> int:
+    page = build_report(
+        options.run_dir,
+        options.out,
+        compare=options.compare,
+        max_groups=options.max_groups,
+        max_image_bytes=int(options.max_image_mb * 2**20),
+        answer_frame=options.answer_frame,
+        completion_frame=options.completion_frame,
+    )
     print(f"report: {page} ({page.stat().st_size / 2**20:.1f} MB)")
     return 0

@@ -1,52 +1,41 @@
 """``train``: read and check the data, load the model, run GRPO, save what transformers loads back."""
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
-from triptych_data import DataError, Example, ImageError, read_examples
-from triptych_parser import MarkerError
+from triptych_data import Example, read_examples
 
-from triptych_trainer.checkpoints.folder import CheckpointError
+from triptych_trainer.commands.outcome import outcome
+from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.rows import Rows
-from triptych_trainer.grpo.groups import GroupSplitError
 from triptych_trainer.grpo.train import train_model
-from triptych_trainer.grpo.trl_seams import SeamError
-from triptych_trainer.grpo.vllm import RolloutMismatchError
 from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
-from triptych_trainer.options.arguments import RunConfig, UsageError, image_policy, parse_run, wants_demo
+from triptych_trainer.options.arguments import RunConfig, image_policy, parse_run, wants_demo
 from triptych_trainer.options.refusals import check_trackers
-from triptych_trainer.prompts.prepare import PromptTooLongError
-from triptych_trainer.rewards import RewardError, guarded, load_reward
+from triptych_trainer.rewards import guarded, load_reward
 from triptych_trainer.rewards.reward_model import PREFIX, load_reward_model
 
-__all__ = ["REFUSALS", "main", "quiet_libraries", "read_data", "read_rewards", "reporter_of", "run"]
-
-REFUSALS = (
-    *(UsageError, DataError, ImageError, MarkerError),
-    *(PromptTooLongError, GroupSplitError, SeamError, RewardError, CheckpointError, RolloutMismatchError),
-)
-"""Errors whose text is meant for the user: printed as one line, exit code 2."""
+__all__ = ["main", "quiet_libraries", "read_data", "read_rewards", "reporter_of", "run"]
 
 
 def main(argv: Sequence[str]) -> int:
     """Run ``train`` and return its exit code: 0, or 2 with one line on standard error."""
-    try:
-        if wants_demo(argv):
-            from triptych_trainer.commands.demo import run_demo
+    return outcome("train", lambda: _train(argv))
 
-            return run_demo(argv)
-        config = parse_run(argv)
-        return run(config, reporter=reporter_of(config))
-    except REFUSALS as error:
-        print(f"train: error: {error}", file=sys.stderr)
-        return 2
+
+def _train(argv: Sequence[str]) -> int:
+    if wants_demo(argv):
+        from triptych_trainer.commands.demo import run_demo
+
+        return run_demo(argv)
+    config = parse_run(argv)
+    return run(config, reporter=reporter_of(config))
 
 
 def reporter_of(config: RunConfig) -> Reporter:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
 from triptych_trainer.grpo.groups import GroupSplitError
-from triptych_trainer.options.arguments import RunConfig, UsageError
+from triptych_trainer.options.arguments import RunConfig
 from triptych_trainer.prompts.prepare import PromptTooLongError
 
 __all__ = ["Knob", "PixelCap", "cap_that_fits", "knobs"]

@@ -19,11 +19,12 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.initialization import no_init_weights
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import prepare, unwrap
 from triptych_trainer.models.adapters import adapter_config
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules
-from triptych_trainer.options.arguments import RunConfig, UsageError
+from triptych_trainer.options.arguments import RunConfig
 
 __all__ = ["Skeleton", "Stack", "build_skeleton", "shallow", "stacks_of"]
 

@@ -10,10 +10,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import Trainer, TrainingArguments
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.recorder import Recorder
 from triptych_trainer.forecast.skeleton import Skeleton
 from triptych_trainer.models.families import family_of
-from triptych_trainer.options.arguments import RunConfig, UsageError
+from triptych_trainer.options.arguments import RunConfig
 
 __all__ = ["SHARDINGS", "Sharding", "States", "sharding_of", "states_of"]
 

@@ -33,7 +33,7 @@ from triptych_trainer.forward.cache_pass import cached_logps, two_phase_backward
 from triptych_trainer.forward.choose import sharing_path, sharing_path_and_reason
 from triptych_trainer.forward.encode import encode_images
 from triptych_trainer.forward.generate import shared_generate
-from triptych_trainer.forward.hooks import SeamError, is_prepared, prepare, restore
+from triptych_trainer.forward.hooks import is_prepared, prepare, restore
 from triptych_trainer.forward.logps import plain_logps, shared_logps
 from triptych_trainer.forward.passes import PASS_KWARG
 from triptych_trainer.forward.scoring import token_logps
@@ -51,7 +51,6 @@ __all__ = [
     "GroupBatch",
     "ImageFeatures",
     "ImageInputs",
-    "SeamError",
     "SharingWarning",
     "cached_logps",
     "compare",

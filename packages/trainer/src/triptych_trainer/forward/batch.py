@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from triptych_parser import Refusal
+
 from triptych_trainer.models.families import ImageInputs
 
 if TYPE_CHECKING:
     from triptych_parser import ImageSpan
 
 
-class BatchError(ValueError):
+class BatchError(Refusal, ValueError):
     """A group batch whose parts do not fit together; the message names prompt, image, expected and got."""
 
 

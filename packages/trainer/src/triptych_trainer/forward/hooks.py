@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import transformers
 
+from triptych_trainer.errors import SeamError
 from triptych_trainer.forward.attention import IMPLEMENTATION, register_attention
 from triptych_trainer.forward.choose import sharing_path
 from triptych_trainer.forward.encode import encode, touch_tower, tower_is_trainable
@@ -25,10 +26,6 @@ from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import Family, Placement, family_of
 
 TESTED_TRANSFORMERS = "5.17 to 5.23"
-
-
-class SeamError(RuntimeError):
-    """transformers (or a model) is not shaped as the code that hooks into it expects."""
 
 
 def prepare(model: torch.nn.Module) -> Family:

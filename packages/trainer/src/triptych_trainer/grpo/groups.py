@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from triptych_parser import Refusal
 
 from triptych_trainer.forward import GroupBatch
 from triptych_trainer.prompts.prepare import PreparedPrompt
@@ -12,7 +13,7 @@ from triptych_trainer.prompts.prepare import PreparedPrompt
 __all__ = ["GroupSplitError", "RowGroups", "check_groups_on_ranks", "group_order", "split_batch"]
 
 
-class GroupSplitError(ValueError):
+class GroupSplitError(Refusal, ValueError):
     """Batch sizes under which the completions of one prompt would be spread over ranks."""
 
 

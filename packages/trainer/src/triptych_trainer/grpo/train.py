@@ -13,10 +13,12 @@ import torch
 from safetensors import SafetensorError
 from transformers import PrinterCallback, TrainerCallback
 from triptych_data import Budget, Example, ImageLoader
+from triptych_parser import Refusal
 from trl import GRPOConfig
 
 from triptych_trainer.checkpoints.folder import CheckpointError, check_whole, latest_checkpoint, remove_unfinished
 from triptych_trainer.checkpoints.signals import StopOnRequest, sigterm_as_request
+from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.watch import MemoryWatch, forecast_run
 from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.adapters import adapter_config
@@ -25,7 +27,7 @@ from triptych_trainer.models.load import freeze_vision_modules
 from triptych_trainer.monitor.pace import closing_table
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.step_progress import StepProgress
-from triptych_trainer.options.arguments import RunConfig, UsageError, image_policy
+from triptych_trainer.options.arguments import RunConfig, image_policy
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable
 from triptych_trainer.report import ReportError, RolloutWriter, build_report
@@ -179,9 +181,9 @@ def build_trainer(
             callbacks=[*callbacks, *([FreshReport(output)] if writer else [])],
             peft_config=adapter_config(config.model, model, freeze_vision=run.freeze_vision_modules),
         )
+    except Refusal:
+        raise
     except ValueError as error:
-        if type(error) is not ValueError:  # ours, and already a sentence for the user
-            raise
         raise UsageError(" ".join(str(error).split())) from error
 
 

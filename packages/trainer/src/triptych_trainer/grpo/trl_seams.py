@@ -5,7 +5,9 @@ import inspect
 import trl
 from trl import GRPOTrainer
 
-__all__ = ["SeamError", "check_seams"]
+from triptych_trainer.errors import SeamError
+
+__all__ = ["check_seams"]
 
 TESTED_TRL = "1.16.x"
 SEAMS: dict[str, tuple[str, ...]] = {
@@ -34,10 +36,6 @@ SEAMS: dict[str, tuple[str, ...]] = {
         *("compute_entropy", "compute_aux_loss"),
     ),
 }
-
-
-class SeamError(RuntimeError):
-    """The installed TRL differs from the tested one in a method that Triptych overrides."""
 
 
 def check_seams(trainer: type = GRPOTrainer) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list, gather_object, is_peft_model
 from PIL import Image
-from triptych_parser import ImageSpan, tokenize
+from triptych_parser import ImageSpan, Refusal, tokenize
 from triptych_parser.families import family_of
 
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
@@ -30,7 +30,7 @@ Rollouts = tuple[list[list[int]], list[list[float | None]]]
 """Ids of every completion, prompt-major, and the log-probability of each id as it was sampled (None: not finite)."""
 
 
-class RolloutMismatchError(RuntimeError):
+class RolloutMismatchError(Refusal, RuntimeError):
     """vLLM made something else of a prompt than what is trained on; the text says where they part."""
 
 

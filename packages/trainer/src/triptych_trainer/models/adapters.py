@@ -7,8 +7,8 @@ import torch
 from peft import LoraConfig
 from trl import ModelConfig, get_peft_config
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import family_of
-from triptych_trainer.options.arguments import UsageError
 
 __all__ = ["adapter_config", "check_quantization", "language_model_name", "outside_language_model"]
 

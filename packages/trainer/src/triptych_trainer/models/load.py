@@ -9,10 +9,10 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextTo
 from transformers.utils import cached_file
 from trl import ModelConfig, get_quantization_config
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.models.adapters import check_quantization, outside_language_model
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.image_only import image_only_processor
-from triptych_trainer.options.arguments import UsageError
 
 __all__ = ["freeze_vision_modules", "load_model", "load_processor", "set_pixels"]
 

@@ -12,11 +12,9 @@ import yaml
 from triptych_data import ImagePolicy
 from trl import GRPOConfig, ModelConfig, TrlParser
 
-__all__ = ["RunArguments", "RunConfig", "UsageError", "image_policy", "parse_run", "wants_demo"]
+from triptych_trainer.errors import UsageError
 
-
-class UsageError(ValueError):
-    """A command line or configuration that cannot be run; its text says what to change."""
+__all__ = ["RunArguments", "RunConfig", "image_policy", "parse_run", "wants_demo"]
 
 
 @dataclass(kw_only=True)

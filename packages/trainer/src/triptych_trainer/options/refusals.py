@@ -6,7 +6,7 @@ from typing import Any
 from transformers.integrations import get_available_reporting_integrations
 from trl import GRPOConfig
 
-from triptych_trainer.options.arguments import UsageError
+from triptych_trainer.errors import UsageError
 
 __all__ = [
     "check_head_dtype",

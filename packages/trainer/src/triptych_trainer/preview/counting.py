@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from triptych_data import Budget, DataError, Example, ImageError, VisionSpec
 from triptych_data.inspect_row import too_long, uncounted
-from triptych_parser import MarkerError, TokenizedPrompt, tokenize
+from triptych_parser import MarkerError, Refusal, TokenizedPrompt, tokenize
 
 from triptych_trainer.preview.row import Size
 
 Placement = Literal["exact", "inline", "template"]
 
 
-class PreviewError(ValueError):
+class PreviewError(Refusal, ValueError):
     """A preview that cannot be made; its text says what to change."""
 
 
@@ -126,8 +126,8 @@ def load_counter(
         PreviewError: there is no processor, or it has no pixel limits to set.
     """
     from triptych_trainer.commands.train import quiet_libraries
+    from triptych_trainer.errors import UsageError
     from triptych_trainer.models.load import load_processor
-    from triptych_trainer.options.arguments import UsageError
 
     quiet_libraries()
     try:

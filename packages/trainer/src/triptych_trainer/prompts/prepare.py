@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from triptych_data import Budget, Example, ImageLoader, VisionSpec
 from triptych_data.resize import resize
-from triptych_parser import ImageSpan, TokenizedPrompt, tokenize
+from triptych_parser import ImageSpan, Refusal, TokenizedPrompt, tokenize
 
 from triptych_trainer.models.families import Family, ImageInputs
 
@@ -19,7 +19,7 @@ Size = tuple[int, int]  # (height, width) in pixels
 __all__ = ["PreparedPrompt", "PromptPreparer", "PromptTooLongError", "check_length", "planned_sizes"]
 
 
-class PromptTooLongError(ValueError):
+class PromptTooLongError(Refusal, ValueError):
     """A prompt needs more tokens than the run allows; its text names the row and both numbers."""
 
 

@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from triptych_parser import Refusal
+
 from triptych_trainer.rewards.completion import completion_text
 from triptych_trainer.rewards.judge_client import JudgeError
 from triptych_trainer.rewards.row import Completion, Reward, is_column
@@ -14,7 +16,7 @@ from triptych_trainer.rewards.row import Completion, Reward, is_column
 SHOWN_CHARACTERS = 200
 
 
-class RewardError(RuntimeError):
+class RewardError(Refusal, RuntimeError):
     """A reward function failed on a sample."""
 
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 
+from triptych_parser import Refusal
+
 RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 LONGEST_WAIT_SECONDS = 60.0
 
 
-class JudgeError(RuntimeError):
+class JudgeError(Refusal, RuntimeError):
     """The judge could not be asked, or its reply holds no score."""
 
 

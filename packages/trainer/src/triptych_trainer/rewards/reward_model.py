@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from triptych_trainer.options.arguments import UsageError
+from triptych_trainer.errors import UsageError
 
 __all__ = ["PREFIX", "load_reward_model", "reward_name"]
 

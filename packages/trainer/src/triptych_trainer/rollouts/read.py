@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from triptych_parser import Refusal
 
 from triptych_trainer.rollouts.record import SCALARS, GroupRecord, from_row
 from triptych_trainer.rollouts.write import FOLDER
 
 
-class ReportError(ValueError):
+class ReportError(Refusal, ValueError):
     """There is nothing to report on, or it cannot be read."""
 
 

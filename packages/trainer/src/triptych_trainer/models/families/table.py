@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from triptych_parser import Refusal
 
 from triptych_trainer.models.families.family import Family
 from triptych_trainer.models.families.gemma3 import Gemma3Family
@@ -29,7 +30,7 @@ FAMILIES: tuple[Family, ...] = (
 _GENERIC = Family()
 
 
-class UnknownFamilyError(ValueError):
+class UnknownFamilyError(Refusal, ValueError):
     """A model that no adapter describes and the generic one cannot serve."""
 
 

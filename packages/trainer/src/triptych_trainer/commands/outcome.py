@@ -1,0 +1,45 @@
+"""How a command of the trainer ends: as any other, and with advice where a device has no memory left."""
+
+import re
+from collections.abc import Callable
+
+from triptych_data.outcome import outcome as data_outcome
+from triptych_parser import Refusal
+
+__all__ = ["OutOfMemoryError", "outcome"]
+
+_CPU = "not enough memory: you tried to allocate"
+ADVICE = (
+    "`triptych plan` with the same options says what each setting would save; the first ones to try are a lower "
+    "--per_device_train_batch_size, --max_prompt_image_tokens or --max_completion_length, --gradient_checkpointing, "
+    "and --completions_per_slice for one large group"
+)
+
+
+class OutOfMemoryError(Refusal, RuntimeError):
+    """A device or the host has no memory left for what a command was asked to do."""
+
+
+def outcome(command: str, run: Callable[[], int]) -> int:
+    """Run a command and return its exit code: 2, after one line on standard error, for what the user can mend."""
+    return data_outcome(command, lambda: _explained(run))
+
+
+def _explained(run: Callable[[], int]) -> int:
+    try:
+        return run()
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        if type(error).__name__ != "OutOfMemoryError" and _CPU not in text and "can't allocate memory" not in text:
+            raise
+        raise OutOfMemoryError(_sentence(text)) from error
+    except MemoryError as error:
+        raise OutOfMemoryError(f"this machine has no memory left; {ADVICE}") from error
+
+
+def _sentence(text: str) -> str:
+    """What torch says, down to what was asked for and where: the rest of its text is about its own settings."""
+    place = "the GPU" if "CUDA" in text or "GPU" in text else "this machine"
+    asked = re.search(r"[Tt]ried to allocate ([\d.]+ ?\w+)", text)
+    what = f", which was asked for {asked[1]} more" if asked else ""
+    return f"{place} has no memory left{what}; {ADVICE}"
