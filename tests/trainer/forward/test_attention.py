@@ -50,7 +50,7 @@ def test_equals_dense_attention_over_the_visible_keys(monkeypatch, name, window,
         batch=batch,
         layout=layout,
         shape=(1, len(layout.ids)),
-        placements=[],
+        places=[],
         features=None,
     )
     generator = torch.Generator().manual_seed(0)
@@ -119,7 +119,7 @@ def test_refuses_what_it_does_not_compute(extra):
         batch=BATCHES["no-prefix"],
         layout=layout,
         shape=(1, 6),
-        placements=[],
+        places=[],
         features=None,
     )
     states = torch.zeros(1, 1, 6, 4)

@@ -19,6 +19,7 @@ from transformers import Cache
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.hooks import prepare
 from triptych_trainer.forward.layout import padded_layout, padded_positions
+from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.positions import prompt_positions
 from triptych_trainer.forward.prefix_cache import (
@@ -122,7 +123,7 @@ def forward_prefix(model: torch.nn.Module, batch: GroupBatch, *, features: Image
         batch=batch,
         layout=None,
         shape=(len(batch.prompts), layout.ids.shape[1] - 1),
-        placements=[(p, p, offset) for p, offset in enumerate(layout.offsets)],
+        places=image_places(batch, starts=[(p, p, offset) for p, offset in enumerate(layout.offsets)]),
         features=features,
     )
     cache = recording_cache(base.config.get_text_config(decoder=True))

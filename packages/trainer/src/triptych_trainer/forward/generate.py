@@ -18,6 +18,7 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessor, Logits
 from triptych_trainer.forward.batch import BatchError, GroupBatch
 from triptych_trainer.forward.hooks import prepare
 from triptych_trainer.forward.layout import PaddedLayout, padded_layout, padded_positions
+from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.positions import prompt_positions
 from triptych_trainer.forward.sharded import is_sharded
@@ -126,7 +127,7 @@ def prefill(
         batch=batch,
         layout=None,
         shape=shape,
-        placements=[(p, p, offset) for p, offset in enumerate(layout.offsets)],
+        places=image_places(batch, starts=[(p, p, offset) for p, offset in enumerate(layout.offsets)]),
         features=features,
     )
     cache = DynamicCache(config=base.config.get_text_config(decoder=True))

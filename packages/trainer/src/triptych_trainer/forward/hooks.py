@@ -19,11 +19,10 @@ from triptych_trainer.errors import SeamError
 from triptych_trainer.forward.attention import IMPLEMENTATION, register_attention
 from triptych_trainer.forward.choose import sharing_path
 from triptych_trainer.forward.encode import encode, touch_tower, tower_is_trainable
-from triptych_trainer.forward.merge import build_plan, image_sources
 from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.unwrap import unwrap
-from triptych_trainer.models.families import Family, Placement, family_of
+from triptych_trainer.models.families import Family, family_of
 
 TESTED_TRANSFORMERS = "5.17 to 5.23"
 
@@ -93,20 +92,10 @@ def merge_images(
     if features is None and shared.batch.images:
         features = encode(shared.family, shared.vision_model, shared.batch.images, device=embeds_BTD.device)
     if features is not None and features.counts:
-        plan = build_plan(
-            shared.batch,
-            shape=shared.shape,
-            placements=shared.placements,
-            counts=features.counts,
-            device=embeds_BTD.device,
-        )
+        plan = shared.plan.to(embeds_BTD.device)
         kwargs["inputs_embeds"] = shared.merge(embeds_BTD, features, plan)
         if features.deepstack:
-            source_BT = image_sources(
-                shared.batch, shape=shared.shape, placements=shared.placements, counts=features.counts
-            )
-            placement = Placement(source=source_BT.to(embeds_BTD.device))
-            shared.family.before_language_model(kwargs, features=features, placement=placement)
+            shared.family.before_language_model(kwargs, features=features, plan=plan)
     elif features is None and _other_ranks_need_tower(module, shared):
         kwargs["inputs_embeds"] = touch_tower(shared.family, shared.vision_model, embeds_BTD)
     return args, kwargs
@@ -116,15 +105,6 @@ def _other_ranks_need_tower(text: torch.nn.Module, shared: SharedPass) -> bool:
     """Whether a rank without images has to run the tower too: for its gradients, or to gather its weights."""
     learns = torch.is_grad_enabled() and text.training and tower_is_trainable(shared.family, shared.vision_model)
     return learns or is_sharded(shared.vision_model)
-
-
-def _needs_touch(shared: SharedPass, *, training: bool) -> bool:
-    """Whether a pass without images runs the tower all the same: for its gradient, or for the other ranks."""
-    if shared.features is not None:
-        return False
-    if torch.is_grad_enabled() and training and tower_is_trainable(shared.family, shared.vision_model):
-        return True
-    return is_sharded(shared.vision_model)
 
 
 def _is_hooked(text: torch.nn.Module) -> bool:

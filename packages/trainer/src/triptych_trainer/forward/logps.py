@@ -17,6 +17,7 @@ from triptych_trainer.forward.layout import (
     padded_layout,
     padded_positions,
 )
+from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.positions import prompt_positions
 from triptych_trainer.forward.scoring import token_logps
@@ -104,15 +105,14 @@ def plain_logps(
     positions, following = prompt_positions(family, inner, batch)
     positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following)
     num_rows, num_tokens = layout.ids.shape
+    starts = [(p, b, offset) for b, (p, offset) in enumerate(zip(layout.prompt_of_row, layout.offsets, strict=True))]
     shared = SharedPass(
         family=family,
         vision_model=inner,
         batch=batch,
         layout=None,
         shape=(num_rows, num_tokens),
-        placements=[
-            (p, b, offset) for b, (p, offset) in enumerate(zip(layout.prompt_of_row, layout.offsets, strict=True))
-        ],
+        places=image_places(batch, starts=starts),
         features=features,
     )
     outputs = model(
@@ -153,7 +153,7 @@ def _packed_call(
         batch=batch,
         layout=layout,
         shape=(1, len(layout.ids)),
-        placements=[(p, 0, group.start) for p, group in enumerate(layout.groups)],
+        places=image_places(batch, starts=[(p, 0, group.start) for p, group in enumerate(layout.groups)]),
         features=features,
     )
     return {

@@ -1,76 +1,72 @@
-"""From spans to a merge plan: which row of the token embeddings takes which feature row."""
+"""From image spans to a merge plan: which position of the token embeddings takes which feature row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-import torch
 from triptych_kernels import MergePlan
 
 from triptych_trainer.forward.batch import BatchError, GroupBatch
 
+ImagePlace = tuple[int, int, list[tuple[int, int]], str]
+"""(row, image of the batch, (start, length) of every placeholder run in the row, name for errors)."""
 
-def build_plan(
-    batch: GroupBatch,
-    *,
-    shape: tuple[int, int],
-    placements: Sequence[tuple[int, int, int]],
-    counts: Sequence[int],
-    device: torch.device,
-) -> MergePlan:
-    """Plan the merge of `counts` feature rows per image into token embeddings of `shape` `[B, T]`.
 
-    `placements` holds `(prompt, row, offset)`: prompt's first token stands at `[row, offset]`. Rows that repeat a
-    prompt share its feature rows. Raises `BatchError` when an image's rows and a span's placeholders differ in number.
+def image_places(batch: GroupBatch, *, starts: Iterable[tuple[int, int, int]]) -> list[ImagePlace]:
+    """List where the images of prompts are in one call.
+
+    `starts` contains `(prompt, row, offset)`: the first token of `prompt` is at position `offset` of `row`. A prompt
+    that is repeated in several rows has its images in each of them.
     """
-    check_counts(batch, counts)
-    first_rows = [0]
-    for count in counts:
-        first_rows.append(first_rows[-1] + count)
-    runs: list[tuple[int, int, int, int, str]] = []
-    for prompt, row, offset in placements:
-        for k, span in enumerate(batch.spans[prompt]):
-            image = batch.image_indices[prompt][span.image]
-            feature = first_rows[image]
-            for start, length in span.runs:
-                runs.append((row, offset + start, length, feature, f"prompt {prompt}, image marker {k + 1}"))
-                feature += length
-    return MergePlan.from_spans(shape, runs, num_features=first_rows[-1]).to(device)
+    return [
+        (
+            row,
+            batch.image_indices[prompt][span.image],
+            [(offset + start, length) for start, length in span.runs],
+            f"prompt {prompt}, image marker {k + 1}",
+        )
+        for prompt, row, offset in starts
+        for k, span in enumerate(batch.spans[prompt])
+    ]
 
 
-def check_counts(batch: GroupBatch, counts: Sequence[int | None]) -> None:
-    """Compare every span's placeholders with the feature rows of its image (None: not known yet).
+def build_plan(places: Sequence[ImagePlace], *, shape: tuple[int, int], num_images: int) -> MergePlan:
+    """Plan the merge of one call's feature rows into token embeddings of `shape` `[B, T]`; the plan is on the host.
+
+    Each image is expected to have as many feature rows as its place has placeholder tokens; `check_counts` compares
+    that with what the tower returns.
+
+    Raises:
+        BatchError: an image has no place, or two places of different size.
+    """
+    counts = [0] * num_images
+    for _, image, runs, _ in places:
+        counts[image] = counts[image] or _num_tokens(runs)
+    if 0 in counts:
+        raise BatchError(
+            f"image {counts.index(0)} of the batch has no placeholder tokens in any prompt; add its span, or leave it "
+            f"out of the batch's {num_images} images"
+        )
+    try:
+        return MergePlan.from_images(shape, places, features_per_image=counts)
+    except ValueError as error:
+        raise BatchError(str(error)) from None
+
+
+def check_counts(places: Iterable[ImagePlace], counts: Sequence[int | None]) -> None:
+    """Compare the placeholder tokens of every place with the feature rows of its image (None: not known yet).
 
     Raises:
         BatchError: names prompt, marker, image and both numbers.
     """
-    for prompt, spans in enumerate(batch.spans):
-        for k, span in enumerate(spans):
-            image = batch.image_indices[prompt][span.image]
-            expected, got = sum(length for _, length in span.runs), counts[image]
-            if got is not None and got != expected:
-                raise BatchError(
-                    f"prompt {prompt}, image marker {k + 1}: {expected} placeholder tokens but image {image} of the "
-                    f"batch has {got} feature rows; tokenize the prompt with the size the image was preprocessed to"
-                )
+    for _, image, runs, name in places:
+        expected, got = _num_tokens(runs), counts[image]
+        if got is not None and got != expected:
+            raise BatchError(
+                f"{name}: {expected} placeholder tokens but image {image} of the batch has {got} feature rows; "
+                "tokenize the prompt with the size the image was preprocessed to"
+            )
 
 
-def image_sources(
-    batch: GroupBatch,
-    *,
-    shape: tuple[int, int],
-    placements: Sequence[tuple[int, int, int]],
-    counts: Sequence[int] | None = None,
-) -> torch.Tensor:
-    """Feature row of each position `[B, T]` (CPU), -1 for text; without `counts` every image position is 0."""
-    source_BT = torch.full(shape, -1, dtype=torch.long)
-    first_rows = torch.tensor([0, *(counts or ())]).cumsum(0).tolist()
-    for prompt, row, offset in placements:
-        for span in batch.spans[prompt]:
-            feature = first_rows[batch.image_indices[prompt][span.image]] if counts else 0
-            for start, length in span.runs:
-                first = offset + start
-                rows = torch.arange(feature, feature + length) if counts else 0
-                source_BT[row, first : first + length] = rows
-                feature += length
-    return source_BT
+def _num_tokens(runs: Iterable[tuple[int, int]]) -> int:
+    return sum(length for _, length in runs)

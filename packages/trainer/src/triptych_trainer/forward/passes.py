@@ -8,7 +8,7 @@ import torch
 from triptych_kernels import MergePlan, merge
 
 from triptych_trainer.forward.layout import Group, PackedLayout
-from triptych_trainer.forward.merge import image_sources
+from triptych_trainer.forward.merge import ImagePlace, build_plan, check_counts
 
 if TYPE_CHECKING:
     from triptych_trainer.forward.batch import GroupBatch
@@ -18,7 +18,7 @@ PASS_KWARG = "triptych_pass"
 
 
 class SharedPass:
-    """One forward call: its batch, its layout (None: replicated rows), the merge's runs and the attention masks.
+    """One forward call: its batch, its layout (None: replicated rows), the merge plan and the attention masks.
 
     Deliberately neither a dataclass nor a container: FSDP and accelerate walk into those and would cast or copy what
     is inside. It stays alive until the backward pass, because gradient checkpointing runs the layers again with it.
@@ -32,26 +32,29 @@ class SharedPass:
         batch: GroupBatch,
         layout: PackedLayout | None,
         shape: tuple[int, int],
-        placements: list[tuple[int, int, int]],
+        places: list[ImagePlace],
         features: ImageFeatures | None,
     ) -> None:
         self.family = family
         self.vision_model = vision_model
         self.batch = batch
         self.layout = layout
-        self.shape = shape
-        self.placements = placements
+        self.places = places
+        self.plan = build_plan(places, shape=shape, num_images=len(batch.images))
         self.features = features
         self._masks: dict[tuple[object, ...], torch.Tensor] = {}
 
     def merge(self, embeds_BTD: torch.Tensor, features: ImageFeatures, plan: MergePlan) -> torch.Tensor:
-        """Put the feature rows into their places of the token embeddings."""
-        rows_ND = features.rows.to(embeds_BTD.device, embeds_BTD.dtype)
-        return merge(embeds_BTD, rows_ND, plan)
+        """Put the feature rows into their places among the token embeddings; `plan` is this pass's, on their device.
+
+        Raises `BatchError` where an image has another number of feature rows than placeholder tokens.
+        """
+        check_counts(self.places, features.counts)
+        return merge(embeds_BTD, features.rows.to(embeds_BTD.device, embeds_BTD.dtype), plan)
 
     def image_mask(self) -> torch.Tensor:
-        """Boolean `[B, T]` (CPU): True where a feature row goes."""
-        return image_sources(self.batch, shape=self.shape, placements=self.placements) >= 0
+        """Return a boolean `[B, T]` (CPU) that is True where a feature row goes."""
+        return self.plan.src >= 0
 
     def prefix_mask(self, index: int, *, window: int | None, device: torch.device) -> torch.Tensor | None:
         """Boolean `[p, p]` mask of a group's prefix, or None where plain causal attention says it all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from triptych_trainer.forward.batch import GroupBatch
-from triptych_trainer.forward.merge import check_counts
+from triptych_trainer.forward.merge import check_counts, image_places
 from triptych_trainer.models.families import Family
 
 
@@ -17,7 +17,8 @@ def prompt_positions(
     Raises:
         BatchError: an image that is known to give another number of rows than its span has placeholders.
     """
-    check_counts(batch, [family.num_rows(vision_language_model, image) for image in batch.images])
+    places = image_places(batch, starts=[(p, 0, 0) for p in range(len(batch.prompts))])
+    check_counts(places, [family.num_rows(vision_language_model, image) for image in batch.images])
     pairs = [
         family.positions(vision_language_model, ids, spans=batch.spans[p], images=batch.images_of(p))
         for p, ids in enumerate(batch.prompts)

@@ -4,7 +4,7 @@
 """
 
 from triptych_trainer.models.families.family import Family, SharingPath
-from triptych_trainer.models.families.features import ImageFeatures, ImageInputs, Placement
+from triptych_trainer.models.families.features import ImageFeatures, ImageInputs
 from triptych_trainer.models.families.table import FAMILIES, UnknownFamilyError, family_of
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "Family",
     "ImageFeatures",
     "ImageInputs",
-    "Placement",
     "SharingPath",
     "UnknownFamilyError",
     "family_of",

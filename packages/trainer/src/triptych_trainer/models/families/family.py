@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from triptych_trainer.models.families.features import ImageFeatures, ImageInputs, Placement
+from triptych_trainer.models.families.features import ImageFeatures, ImageInputs
 
 if TYPE_CHECKING:
+    from triptych_kernels import MergePlan
     from triptych_parser import ImageSpan
 
 SharingPath = Literal["packed", "cache", "plain"]
@@ -122,8 +123,8 @@ class Family:
         """What the model takes as `position_ids`."""
         return positions_ABT[0] if positions_ABT.shape[0] == 1 else positions_ABT
 
-    def before_language_model(self, kwargs: dict[str, Any], *, features: ImageFeatures, placement: Placement) -> None:
-        """Add to `kwargs` what the text backbone wants besides merged embeddings (deepstack rows)."""
+    def before_language_model(self, kwargs: dict[str, Any], *, features: ImageFeatures, plan: MergePlan) -> None:
+        """Add to `kwargs` what the text backbone takes next to merged embeddings; called for deepstack rows."""
 
     def forward_extras(self, image_mask_BT: torch.Tensor) -> dict[str, Any]:
         """Further keyword arguments of a call with ordinary rows; the mask is True at placeholder positions."""

@@ -43,19 +43,3 @@ class ImageFeatures:
             counts=self.counts,
             deepstack=tuple(rows_ND.detach() for rows_ND in self.deepstack),
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """Where feature rows stand in one call: `source` `[B, T]` is the feature row of each position, -1 for text."""
-
-    source: torch.Tensor
-
-    @property
-    def mask(self) -> torch.Tensor:
-        """Boolean `[B, T]`: True where a feature row goes."""
-        return self.source >= 0
-
-    def rows_in_order(self, rows_ND: torch.Tensor) -> torch.Tensor:
-        """Feature rows `[M, D]` in the order of the M image positions (repeated where rows of a batch share them)."""
-        return rows_ND[self.source[self.mask]]

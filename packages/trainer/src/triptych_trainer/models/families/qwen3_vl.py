@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from triptych_kernels import MergePlan
 
-from triptych_trainer.models.families.features import ImageFeatures, ImageInputs, Placement
+from triptych_trainer.models.families.features import ImageFeatures, ImageInputs
 from triptych_trainer.models.families.qwen_vl import QwenVLFamily
 
 
@@ -22,7 +23,9 @@ class Qwen3VLFamily(QwenVLFamily):
         deepstack = tuple(torch.cat(list(parts)) for parts in output.deepstack_features)
         return ImageFeatures(rows=features.rows, counts=features.counts, deepstack=deepstack)
 
-    def before_language_model(self, kwargs: dict[str, Any], *, features: ImageFeatures, placement: Placement) -> None:
-        """Hand over the deepstack rows in the order of the image positions."""
-        kwargs["visual_pos_masks"] = placement.mask
-        kwargs["deepstack_visual_embeds"] = [placement.rows_in_order(rows_ND) for rows_ND in features.deepstack]
+    def before_language_model(self, kwargs: dict[str, Any], *, features: ImageFeatures, plan: MergePlan) -> None:
+        """Hand over the deepstack rows in the order of the image positions, repeated where rows share an image."""
+        mask_BT = plan.src >= 0
+        source_M = plan.src[mask_BT]
+        kwargs["visual_pos_masks"] = mask_BT
+        kwargs["deepstack_visual_embeds"] = [rows_ND[source_M] for rows_ND in features.deepstack]
