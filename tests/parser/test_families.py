@@ -57,8 +57,8 @@ def bound_prompt(text: str) -> BoundPrompt:
 def test_ids_equal_the_processors(family: SimpleNamespace, name: str) -> None:
     bound = bound_prompt(PROMPTS[name])
     sizes = SIZES[: bound.num_images]
-    placement = "template" if family.name.startswith("llava") else "exact"
-    result = tokenize(bound, family.processor, image_sizes=sizes, placement=placement)
+    moved = "template" if family.name.startswith("llava") else "exact"
+    result = tokenize(bound, family.processor, image_sizes=sizes, chat_template_images=moved)
     assert result.ids == own_ids(family.processor, bound, sizes)
 
 
@@ -69,7 +69,7 @@ def test_ids_equal_for_any_size(family: SimpleNamespace) -> None:
     single = [(bound_prompt("a <image> b"), [size]) for size in sizes]
     pairs = [(bound_prompt("a <image> b <image>"), [one, two]) for one, two in pairwise(sizes)]
     for bound, given in single + pairs:
-        result = tokenize(bound, family.processor, image_sizes=given, placement="template")
+        result = tokenize(bound, family.processor, image_sizes=given, chat_template_images="template")
         assert result.ids == own_ids(family.processor, bound, given), given
 
 
@@ -81,7 +81,7 @@ def test_turns_with_a_system_prompt_and_an_answer(family: SimpleNamespace) -> No
         {"role": "user", "content": "And <image>, next to <image>?\n\n"},
     ]
     bound = bind(parse(messages), 3)
-    result = tokenize(bound, family.processor, image_sizes=SIZES, placement="template")
+    result = tokenize(bound, family.processor, image_sizes=SIZES, chat_template_images="template")
     assert result.ids == own_ids(family.processor, bound, SIZES)
 
 

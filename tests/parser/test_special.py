@@ -19,7 +19,7 @@ def ids_of(processor: Any, before: str, after: str, **options: Any) -> list[int]
     """Ids of `before`, an image, and `after`, in which nothing is a marker."""
     content = [{"type": "text", "text": before}, {"type": "image"}, {"type": "text", "text": after}]
     bound = bind(parse([{"role": "user", "content": content}], dialect="parts"), 1)
-    return tokenize(bound, processor, image_sizes=[SIZE], placement="template", **options).ids
+    return tokenize(bound, processor, image_sizes=[SIZE], chat_template_images="template", **options).ids
 
 
 def test_every_special_token_of_every_family_stays_text(family: SimpleNamespace) -> None:

@@ -1,4 +1,4 @@
-"""What `tokenize` takes and gives beyond the ids: spans, counts, batches, placement, and what it refuses."""
+"""What `tokenize` takes and gives beyond the ids: spans, counts, batches, moved images, and what it refuses."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def three(text: str = "A <image> b <image><image> c", **options: Any) -> BoundPr
     return bind(parse(text, source="a.jsonl", line=7), 3, **options)
 
 
-def placement(family: SimpleNamespace) -> str:
+def chat_template_images(family: SimpleNamespace) -> str:
     return "template" if family.name.startswith("llava") else "exact"
 
 
 def test_spans_hold_all_placeholders_and_what_is_around_them(family: SimpleNamespace) -> None:
     processor = family.processor
-    result = tokenize(three(), processor, image_sizes=SIZES, placement=placement(family))
+    result = tokenize(three(), processor, image_sizes=SIZES, chat_template_images=chat_template_images(family))
     token = getattr(processor.tokenizer, "image_token", None) or processor.image_token
     placeholder = processor.tokenizer.convert_tokens_to_ids(token)
     inside = [at for span in result.spans for start, length in span.runs for at in range(start, start + length)]
@@ -116,7 +116,7 @@ def test_a_batch_equals_a_loop(family: SimpleNamespace) -> None:
     texts = ["no image", "A <image> b <image><image>", "<image> <|im_end|> <image>", "", "<image>🙂"]
     bounds = [bind(parse(text), parse(text).num_markers) for text in texts]
     sizes = [SIZES[: bound.num_images] for bound in bounds]
-    options: dict[str, Any] = {"placement": placement(family)}
+    options: dict[str, Any] = {"chat_template_images": chat_template_images(family)}
     batch = tokenize_batch(bounds, family.processor, image_sizes=sizes, **options)
     loop = [
         tokenize(bound, family.processor, image_sizes=size, **options)
@@ -165,8 +165,8 @@ def test_a_template_that_moves_images_is_refused_overruled_or_accepted(build: An
     bound = bind(parse("Before: <image> after", source="a.jsonl", line=2), 1)
     with pytest.raises(MarkerError, match="a.jsonl:2: the chat template moves images away"):
         tokenize(bound, llava, image_sizes=[(28, 28)])
-    inline = tokenize(bound, llava, image_sizes=[(28, 28)], placement="inline")
-    moved = tokenize(bound, llava, image_sizes=[(28, 28)], placement="template")
+    inline = tokenize(bound, llava, image_sizes=[(28, 28)], chat_template_images="inline")
+    moved = tokenize(bound, llava, image_sizes=[(28, 28)], chat_template_images="template")
     text = llava.tokenizer.decode(inline.ids).replace(" ", "")
     assert "Before:" + "<image>" * 4 + "after" in text
     assert "<image>\nBefore:after" in llava.tokenizer.decode(moved.ids).replace(" ", "")
@@ -178,7 +178,8 @@ def test_inline_equals_exact_where_the_template_moves_nothing(build: Any) -> Non
     for name in ("qwen2_5_vl", "qwen3_vl", "glm4v", "gemma3", "smolvlm"):
         text = "A <image> b <image><image> c"
         exact, inline = (
-            tokenize(three(text), build(name), image_sizes=SIZES, placement=way) for way in ("exact", "inline")
+            tokenize(three(text), build(name), image_sizes=SIZES, chat_template_images=way)
+            for way in ("exact", "inline")
         )
         if name in ("gemma3", "smolvlm"):  # these templates write blanks where a part begins or ends
             assert [span.num_features for span in exact.spans] == [span.num_features for span in inline.spans]
@@ -214,7 +215,7 @@ def test_half_a_surrogate_pair_is_refused(qwen: Any) -> None:
         tokenize(three("cut \ud83d <image><image><image>"), qwen, image_sizes=SIZES)
 
 
-@pytest.mark.parametrize("option", ["on_special", "placement"])
+@pytest.mark.parametrize("option", ["on_special", "chat_template_images"])
 def test_an_unknown_word_for_an_option_is_refused(qwen: Any, option: str) -> None:
     with pytest.raises(ValueError, match=f"{option} must be one of .*, got 'maybe'"):
         tokenize(three(), qwen, image_sizes=SIZES, **{option: "maybe"})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from triptych_parser.families import family_of
+from triptych_parser.expanders import expander_of
 
 from triptych_data.budget import Budget, Size, fit_sizes, smart_resize
 from triptych_data.errors import ImageError, UsageError
@@ -130,7 +130,7 @@ class VisionSpec:
             )
         if not sizes:
             return ImagePlan(sizes=(), tokens=())
-        tokens = [expansion.num_features for expansion in family_of(self.processor).expand(sizes)]
+        tokens = [expansion.num_features for expansion in expander_of(self.processor).expand(sizes)]
         limit = budget.max_prompt_image_tokens
         if limit is not None and sum(tokens) > limit:
             raise _over_budget(f"expected at most {limit} image tokens in the prompt, got {sum(tokens)}")

@@ -4,70 +4,58 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from triptych_parser.bind import BoundPrompt
 from triptych_parser.errors import MarkerError
-from triptych_parser.families import Family
+from triptych_parser.expanders import ImageExpander
 from triptych_parser.place import Place
 from triptych_parser.prompt import ImageMarker
 
-__all__ = ["Chat", "Messages", "OnSpecial", "Placement", "guard_messages", "inline_edges", "probe", "render_chat"]
+__all__ = ["ChatTemplateImages", "OnSpecial", "render_chat"]
 
 Messages = list[dict[str, Any]]
 OnSpecial = Literal["text", "error"]
-Placement = Literal["exact", "inline", "template"]
+ChatTemplateImages = Literal["exact", "inline", "template"]
 _PRIVATE_USE = range(0xE002, 0xF900)
 _PROBE_OPEN, _PROBE_CLOSE = "\ue000", "\ue001"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chat:
-    """A rendered prompt, cut at its images.
-
-    A special token's text written by a user has `guard` after its first character, so that it is not that token.
-    """
-
-    messages: Messages
-    parts: tuple[str, ...]
-    """Texts before, between and after the images: one more than there are markers."""
-    guard: str | None
-    """The guard character; None when no user text looks like a special token."""
 
 
 def render_chat(
     bound: BoundPrompt,
     *,
     renderer: Any,
-    family: Family | None,
+    expander: ImageExpander | None,
     specials: re.Pattern[str],
     on_special: OnSpecial,
-    placement: Placement,
+    chat_template_images: ChatTemplateImages,
     options: Mapping[str, Any],
-) -> Chat:
+) -> tuple[tuple[str, ...], str | None]:
     """Write the messages through `renderer.apply_chat_template` and cut the result at the image tokens.
+
+    Returns the texts before, between and after the images, and the guard: a special token's text written by a user
+    has it after its first character, so that it is not that token. It is None when no user text looks like one.
 
     Raises MarkerError when the template refuses the messages, does not write every image or moves one, or user text
     is refused.
     """
-    messages, guard = guard_messages(bound, bound.messages(), specials, on_special)
-    if family is None or not bound.prompt.num_markers:
+    messages, guard = _guard_messages(bound, bound.messages(), specials, on_special)
+    if expander is None or not bound.prompt.num_markers:
         rendered = _rendered(bound, messages, renderer=renderer, options=options)
-        return Chat(messages=messages, parts=(rendered,), guard=guard)
-    if placement == "inline":
-        messages = _inline(messages, family)
-    parts = tuple(_rendered(bound, messages, renderer=renderer, options=options).split(family.template_token))
+        return (rendered,), guard
+    if chat_template_images == "inline":
+        messages = _inline(messages, expander)
+    parts = tuple(_rendered(bound, messages, renderer=renderer, options=options).split(expander.template_token))
     if len(parts) - 1 != bound.prompt.num_markers:
         raise _place(bound).error(
-            f"the chat template does not write {family.template_token} once for every image",
+            f"the chat template does not write {expander.template_token} once for every image",
             expected=bound.prompt.num_markers,
             got=len(parts) - 1,
             remedy="pass a chat_template that handles {'type': 'image'} parts",
         )
-    if placement == "exact":
-        probe(bound, messages, renderer=renderer, family=family, options=options)
-    return Chat(messages=messages, parts=parts, guard=guard)
+    if chat_template_images == "exact":
+        _check_order(bound, messages, renderer=renderer, image=expander.template_token, options=options)
+    return parts, guard
 
 
 def _rendered(bound: BoundPrompt, messages: Messages, *, renderer: Any, options: Mapping[str, Any]) -> str:
@@ -83,16 +71,10 @@ def _rendered(bound: BoundPrompt, messages: Messages, *, renderer: Any, options:
     return text
 
 
-def probe(
-    bound: BoundPrompt, messages: Messages, *, renderer: Any, family: Family | None, options: Mapping[str, Any]
-) -> list[str]:
-    """What the template writes between the pieces: render it with numbered stand-ins for the texts.
-
-    Returns the strings before, between and after the pieces (texts and images of all messages, in order).
-
-    Raises MarkerError when the pieces do not come out in the order in which the messages have them.
-    """
-    image = family.template_token if family else _PROBE_OPEN + _PROBE_CLOSE
+def _check_order(
+    bound: BoundPrompt, messages: Messages, *, renderer: Any, image: str, options: Mapping[str, Any]
+) -> None:
+    """Render the template with numbered stand-ins for the texts: texts and images must keep their order."""
     expected: list[str] = []
     numbered: Messages = []
     for message in messages:
@@ -105,17 +87,14 @@ def probe(
                     expected[-1] = part["text"] = f"{_PROBE_OPEN}{len(expected)}{_PROBE_CLOSE}"
         numbered.append(copy)
     rendered = _rendered(bound, numbered, renderer=renderer, options=options)
-    pattern = f"({_PROBE_OPEN}\\d+{_PROBE_CLOSE}|{re.escape(image)})"
-    split = re.split(pattern, rendered)
-    if split[1::2] != expected:
+    if re.findall(f"{_PROBE_OPEN}\\d+{_PROBE_CLOSE}|{re.escape(image)}", rendered) != expected:
         raise _place(bound).error(
             "the chat template moves images away from where the prompt has them",
-            remedy="pass placement='inline' to write them where they stand, or placement='template' to accept it",
+            remedy="pass chat_template_images='inline' to write them at their markers, or 'template' to accept it",
         )
-    return split[::2]
 
 
-def guard_messages(
+def _guard_messages(
     bound: BoundPrompt, messages: Messages, specials: re.Pattern[str], on_special: OnSpecial
 ) -> tuple[Messages, str | None]:
     """Break look-alikes in everything the messages say; also the character used, None when nothing was broken.
@@ -159,10 +138,10 @@ def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
-def _inline(messages: Messages, family: Family) -> Messages:
-    """Write the images into the text, for templates that would move them."""
-    opening, closing = inline_edges(family)
-    token = f"{opening}{family.template_token}{closing}"
+def _inline(messages: Messages, expander: ImageExpander) -> Messages:
+    """Write the images into the text, for templates that would move them, with the edges that a template writes."""
+    edges = (expander.opening, expander.closing) if expander.template_writes_edges else (None, None)
+    token = f"{edges[0] or ''}{expander.template_token}{edges[1] or ''}"
     inlined = []
     for message in messages:
         copy = dict(message)
@@ -171,11 +150,6 @@ def _inline(messages: Messages, family: Family) -> Messages:
             copy["content"] = [{"type": "text", "text": text}]
         inlined.append(copy)
     return inlined
-
-
-def inline_edges(family: Family) -> tuple[str, str]:
-    """What `placement="inline"` writes on either side of an image: what the chat template would."""
-    return (family.opening or "", family.closing or "") if family.template_writes_edges else ("", "")
 
 
 def _unused_character(texts: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from triptych_parser.families import Expansion
+from triptych_parser.expanders import Expansion
 from triptych_parser.place import Place
 
 __all__ = ["Edges", "ImageSpan", "TokenizedPrompt", "expand"]
@@ -48,10 +48,6 @@ class TokenizedPrompt:
 
     ids: list[int]
     spans: tuple[ImageSpan, ...]
-    dropped_images: tuple[int, ...] = ()
-    """Images (0-based, in marker order) whose markers went to keep the prompt within its limit."""
-    num_dropped_tokens: int = 0
-    """How many tokens of text went to keep the prompt within its limit."""
 
     @property
     def num_tokens(self) -> int:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from triptych_parser.backend import encode_texts
 from triptych_parser.bind import BoundPrompt
-from triptych_parser.chat import OnSpecial, Placement
-from triptych_parser.choices import check_choice
+from triptych_parser.chat import ChatTemplateImages, OnSpecial
 from triptych_parser.errors import MarkerError
 from triptych_parser.spans import TokenizedPrompt
-from triptych_parser.truncate import Truncate, drop_images, drop_text, too_long
-from triptych_parser.writer import Draft, Images, Settings, Writer
+from triptych_parser.writer import Settings, Writer
 
 __all__ = ["tokenize", "tokenize_batch"]
 
@@ -27,12 +24,10 @@ def tokenize(
     images_kwargs: Mapping[str, Any] | None = None,
     on_special: OnSpecial = "text",
     allow_special: Collection[str] = (),
-    placement: Placement = "exact",
+    chat_template_images: ChatTemplateImages = "exact",
     chat_template: str | None = None,
     add_generation_prompt: bool = True,
     chat_template_kwargs: Mapping[str, Any] | None = None,
-    max_prompt_tokens: int | None = None,
-    truncate: Truncate = "error",
 ) -> TokenizedPrompt:
     """Write the prompt through the model's own chat template, encode it, and expand its images in the ids.
 
@@ -42,13 +37,10 @@ def tokenize(
     call to match (pan and scan, pixel limits).
 
     A special token's text in user text is encoded as plain text, or refused with `on_special="error"`; those in
-    `allow_special` become special. `placement` says what to do with a chat template that moves images: refuse it
-    ("exact"), write the image tokens into the text ("inline"), or accept it ("template").
+    `allow_special` become special. `chat_template_images` says what to do with a chat template that moves images:
+    refuse it ("exact"), write the image tokens into the text ("inline"), or accept it ("template").
 
-    A prompt of more than `max_prompt_tokens` is an error, or loses text of its messages ("text_left", "text_right")
-    or its last images ("drop_images_from_end"), as `truncate` says; an image is never cut.
-
-    Raises MarkerError when counts do not fit, text is refused, an image is moved, or the prompt is too long.
+    Raises MarkerError when counts do not fit, text is refused, or an image is moved.
 
     >>> class Words:  # stands in for a Hugging Face tokenizer
     ...     image_token, words = "<pad>", ["<pad>", "see", "and"]
@@ -72,15 +64,14 @@ def tokenize(
         images_kwargs=images_kwargs,
         on_special=on_special,
         allow_special=allow_special,
-        placement=placement,
+        chat_template_images=chat_template_images,
         chat_template=chat_template,
         add_generation_prompt=add_generation_prompt,
         chat_template_kwargs=chat_template_kwargs,
     )
     writer = Writer(processor, settings=settings)
-    images = Images(sizes=image_sizes, tokens=image_tokens)
-    draft = writer.draft(bound, images)
-    return _finish(writer, bound, draft, images, writer.encode(draft).ids, max_prompt_tokens, truncate)
+    draft = writer.draft(bound, image_sizes=image_sizes, image_tokens=image_tokens)
+    return writer.finish(bound, draft, writer.encode([draft])[0])
 
 
 def tokenize_batch(
@@ -89,8 +80,6 @@ def tokenize_batch(
     *,
     image_sizes: Sequence[Sequence[tuple[int, int]]] | None = None,
     image_tokens: Sequence[Sequence[int]] | None = None,
-    max_prompt_tokens: int | None = None,
-    truncate: Truncate = "error",
     **settings: Any,
 ) -> list[TokenizedPrompt]:
     """What `tokenize` gives for each prompt, with one call of the tokenizer for all of them.
@@ -106,49 +95,15 @@ def tokenize_batch(
     for name, given in (("image_sizes", image_sizes), ("image_tokens", image_tokens)):
         if given is not None and len(given) != len(bounds):
             raise MarkerError(f"{name} needs one list per prompt", expected=len(bounds), got=len(given))
-    samples = [
-        Images(
-            sizes=image_sizes[index] if image_sizes is not None else None,
-            tokens=image_tokens[index] if image_tokens is not None else None,
+    drafts = [
+        writer.draft(
+            bound,
+            image_sizes=image_sizes[index] if image_sizes is not None else None,
+            image_tokens=image_tokens[index] if image_tokens is not None else None,
         )
-        for index in range(len(bounds))
+        for index, bound in enumerate(bounds)
     ]
-    drafts = [writer.draft(bound, images) for bound, images in zip(bounds, samples, strict=True)]
     return [
-        _finish(writer, bound, draft, images, ids, max_prompt_tokens, truncate)
-        for bound, draft, images, ids in zip(bounds, drafts, samples, _encode(writer, drafts), strict=True)
+        writer.finish(bound, draft, ids)
+        for bound, draft, ids in zip(bounds, drafts, writer.encode(drafts), strict=True)
     ]
-
-
-def _encode(writer: Writer, drafts: list[Draft]) -> list[list[int]]:
-    """Ids of each draft; those that can be encoded as they stand go through the tokenizer together."""
-    encoded: dict[int, list[int]] = {}
-    for add in (False, True):
-        plain = [
-            index for index, draft in enumerate(drafts) if draft.chat.guard is None and draft.add_special_tokens is add
-        ]
-        texts = [drafts[index].text for index in plain]
-        if texts:
-            encoded.update(zip(plain, encode_texts(writer.tokenizer, texts, add_special_tokens=add), strict=True))
-    return [encoded[index] if index in encoded else writer.encode(draft).ids for index, draft in enumerate(drafts)]
-
-
-def _finish(
-    writer: Writer,
-    bound: BoundPrompt,
-    draft: Draft,
-    images: Images,
-    ids: list[int],
-    limit: int | None,
-    truncate: Truncate,
-) -> TokenizedPrompt:
-    check_choice("truncate", truncate, Truncate)
-    result = writer.finish(bound, draft, ids)
-    if limit is None or result.num_tokens <= limit:
-        return result
-    if truncate == "drop_images_from_end":
-        return drop_images(writer, bound, images, result, limit)
-    if truncate in ("text_left", "text_right"):
-        side: Literal["left", "right"] = "left" if truncate == "text_left" else "right"
-        return drop_text(writer, bound, draft, result, limit, side=side)
-    raise too_long(bound, result, limit)

@@ -8,18 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from triptych_parser.backend import encode_texts
 from triptych_parser.errors import MarkerError
 
-__all__ = ["Encoded", "Vocabulary", "call", "encode", "token_id", "vocabulary_of"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoded:
-    """Ids of a text and, when asked for, the (first, last + 1) character of each."""
-
-    ids: list[int]
-    offsets: list[tuple[int, int]] | None = None
+__all__ = ["Vocabulary", "encode_plain", "token_id", "vocabulary_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,20 +67,7 @@ def token_id(tokenizer: Any, token: str) -> int:
     return int(number)
 
 
-def encode(tokenizer: Any, text: str, *, add_special_tokens: bool, offsets: bool = False) -> Encoded:
-    """Ids of a whole text; special tokens written in it become special."""
-    if offsets:
-        return call(tokenizer, text, offsets=True, add_special_tokens=add_special_tokens)
-    return Encoded(ids=encode_texts(tokenizer, [text], add_special_tokens=add_special_tokens)[0])
-
-
-def call(tokenizer: Any, text: str, *, offsets: bool = False, **options: Any) -> Encoded:
-    """Ids of a text by the tokenizer's own call, with offsets where asked for."""
-    if offsets and not getattr(tokenizer, "is_fast", False):
-        raise MarkerError(
-            f"{type(tokenizer).__name__} does not say which characters a token covers, so text cannot be cut",
-            remedy="use the fast tokenizer, or truncate='error'",
-        )
-    extra = {"return_offsets_mapping": True} if offsets else {}
-    result = tokenizer(text, return_attention_mask=False, return_token_type_ids=False, **extra, **options)
-    return Encoded(ids=result["input_ids"], offsets=result["offset_mapping"] if offsets else None)
+def encode_plain(tokenizer: Any, text: str) -> list[int]:
+    """Ids of a text in which nothing is special, by the tokenizer's own call."""
+    options = {"return_attention_mask": False, "return_token_type_ids": False}
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True, **options)["input_ids"])

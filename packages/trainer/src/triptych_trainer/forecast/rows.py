@@ -55,7 +55,7 @@ class Rows:
         self.vision = VisionSpec.from_processor(processor)
         self.budget = Budget(max_prompt_image_tokens=config.run.max_prompt_image_tokens)
         self.template: dict[str, Any] = dict(config.grpo.chat_template_kwargs or {})
-        self.placement: Any = config.run.chat_template_images
+        self.chat_template_images: Any = config.run.chat_template_images
         self.policy = image_policy(config.run)
         self.max_prompt_tokens = config.run.max_prompt_tokens
 
@@ -80,7 +80,7 @@ class Rows:
             self.processor,
             image_sizes=planned or sizes,
             chat_template_kwargs=self.template,
-            placement=self.placement,
+            chat_template_images=self.chat_template_images,
         )
         check_length(example, tokenized, limit=self.max_prompt_tokens)
         return PlannedRow(
@@ -100,7 +100,7 @@ class Rows:
             self.processor,
             image_sizes=row.fed,
             chat_template_kwargs=self.template,
-            placement=self.placement,
+            chat_template_images=self.chat_template_images,
         )
         blank = [Image.new("RGB", (width, height), "white") for height, width in row.fed]
         process = self.processor.image_processor

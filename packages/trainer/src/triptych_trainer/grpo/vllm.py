@@ -17,7 +17,7 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object, is_peft_model
 from PIL import Image
 from triptych_parser import ImageSpan, Refusal, tokenize
-from triptych_parser.families import family_of
+from triptych_parser.expanders import expander_of
 
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 
@@ -65,8 +65,9 @@ def request(prompt: PreparedPrompt, preparer: PromptPreparer, *, num_completions
         short_ids = tokenize(
             example.prompt,
             preparer.processor,
-            image_token=family_of(preparer.processor).template_token,
+            image_token=expander_of(preparer.processor).template_token,
             image_tokens=[1] * len(images),
+            chat_template_images=preparer.chat_template_images,
             chat_template_kwargs=preparer.chat_template_kwargs,
         ).ids
     return Request(

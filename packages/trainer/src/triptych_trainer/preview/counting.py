@@ -94,7 +94,9 @@ class TokenCounter:
         return "".join([*pieces, tokenizer.decode(tokenized.ids[done:])])
 
     def _tokenized(self, example: Example, sizes: Sequence[Size]) -> TokenizedPrompt:
-        return tokenize(example.prompt, self.processor, image_sizes=sizes, placement=self.chat_template_images)
+        return tokenize(
+            example.prompt, self.processor, image_sizes=sizes, chat_template_images=self.chat_template_images
+        )
 
     def _too_long(self, example: Example, tokens: int, image_tokens: int) -> DataError | None:
         limit = self.max_prompt_tokens

@@ -58,7 +58,7 @@ class PromptPreparer:
         """Prepare with ``processor``'s tokenizer, chat template and image processor; keep the ``keep`` last prompts.
 
         ``family`` is the adapter of the model that the prompts are for: some process an image differently among many.
-        ``chat_template_images`` is what to do with a chat template that moves images (``tokenize``'s ``placement``).
+        ``chat_template_images`` is what to do with a chat template that moves images (as for ``tokenize``).
         ``budget`` limits the images of a prompt besides the processor's own rule; a row's own limits count as well.
         """
         self.processor = processor
@@ -110,7 +110,7 @@ class PromptPreparer:
             self.processor,
             image_sizes=planned or sizes,
             chat_template_kwargs=self.chat_template_kwargs,
-            placement=self.chat_template_images,
+            chat_template_images=self.chat_template_images,
         )
         ids = list(tokenized.ids)
         check_length(example, tokenized, limit=self.max_prompt_tokens)

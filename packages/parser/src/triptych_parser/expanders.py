@@ -1,4 +1,4 @@
-"""What each model family writes for one image: the text around its placeholders, and how many there are."""
+"""What each processor writes for one image: the text around its placeholders, and how many there are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from triptych_parser.errors import MarkerError
 from triptych_parser.pan_and_scan import num_crops
 
-__all__ = ["Expansion", "Family", "Sizes", "family_of", "token_family"]
+__all__ = ["Expansion", "ImageExpander", "Sizes", "expander_of", "token_expander"]
 
 Sizes = Sequence[tuple[int, int]]
 """(height, width) in pixels of each marker's image, in marker order."""
@@ -39,11 +39,11 @@ class Expansion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """How one family's processor expands images.
+class ImageExpander:
+    """How one processor expands images.
 
-    >>> family = Family(template_token="<pad>", placeholder="<pad>", expand=lambda sizes: [])
-    >>> family.opening is None
+    >>> expander = ImageExpander(template_token="<pad>", placeholder="<pad>", expand=lambda sizes: [])
+    >>> expander.opening is None
     True
     """
 
@@ -60,8 +60,8 @@ class Family:
     """Whether opening and closing come from the chat template, and not from the expansion."""
 
 
-def family_of(processor: Any, *, images_kwargs: Mapping[str, Any] | None = None) -> Family:
-    """The family of a processor object, by the class it is or derives from.
+def expander_of(processor: Any, *, images_kwargs: Mapping[str, Any] | None = None) -> ImageExpander:
+    """The expander of a processor object, by the class it is or derives from.
 
     A processor of no known class is taken as a plain one: its `image_token` repeated as often as its
     `_get_num_multimodal_tokens` says. `images_kwargs` are the image options of the processor call to match.
@@ -70,18 +70,18 @@ def family_of(processor: Any, *, images_kwargs: Mapping[str, Any] | None = None)
     """
     options = {**(getattr(processor, "images_kwargs", None) or {}), **(images_kwargs or {})}
     for cls in type(processor).__mro__:
-        if cls.__name__ in _FAMILIES:
-            return _FAMILIES[cls.__name__](processor, options)
+        if cls.__name__ in _EXPANDERS:
+            return _EXPANDERS[cls.__name__](processor, options)
     return _plain(processor, options)
 
 
-def token_family(token: str) -> Family:
-    """A family known by its image token alone; the caller gives the number of placeholders of each image."""
+def token_expander(token: str) -> ImageExpander:
+    """An expander known by its image token alone; the caller gives the number of placeholders of each image."""
 
     def expand(sizes: Sizes) -> list[Expansion]:
         raise MarkerError(f"{token} does not say how many tokens an image takes", remedy="pass image_tokens=[...]")
 
-    return Family(
+    return ImageExpander(
         template_token=token, placeholder=token, expand=expand, opening="<|vision_start|>", closing="<|vision_end|>"
     )
 
@@ -104,7 +104,7 @@ def _image_token(processor: Any) -> str:
     return token
 
 
-def _plain(processor: Any, options: Mapping[str, Any]) -> Family:
+def _plain(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
     token = _image_token(processor)
 
     def expand(sizes: Sizes) -> list[Expansion]:
@@ -118,13 +118,13 @@ def _plain(processor: Any, options: Mapping[str, Any]) -> Family:
         counts = counter(image_sizes=[list(size) for size in sizes], **options)["num_image_tokens"]
         return [Expansion(text=token, runs=(int(count),)) for count in counts]
 
-    return Family(template_token=token, placeholder=token, expand=expand)
+    return ImageExpander(template_token=token, placeholder=token, expand=expand)
 
 
-def _grid(opening: str, closing: str) -> Callable[[Any, Mapping[str, Any]], Family]:
+def _grid(opening: str, closing: str) -> Callable[[Any, Mapping[str, Any]], ImageExpander]:
     """Families whose image is one run of grid cells, merged `merge_size` by `merge_size`."""
 
-    def make(processor: Any, options: Mapping[str, Any]) -> Family:
+    def make(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
         token = _image_token(processor)
         images = processor.image_processor
         merge = int(options.get("merge_size") or images.merge_size)
@@ -136,7 +136,7 @@ def _grid(opening: str, closing: str) -> Callable[[Any, Mapping[str, Any]], Fami
             patches = int(images.get_number_of_image_patches(height, width, limits))
             return Expansion(text=token, runs=(patches // merge**2,))
 
-        return Family(
+        return ImageExpander(
             template_token=token,
             placeholder=token,
             expand=lambda sizes: _per_unique_size(count, sizes),
@@ -147,7 +147,7 @@ def _grid(opening: str, closing: str) -> Callable[[Any, Mapping[str, Any]], Fami
     return make
 
 
-def _internvl(processor: Any, options: Mapping[str, Any]) -> Family:
+def _internvl(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
     """One thumbnail and the tiles of the best canvas, all in one run between `<img>` and `</img>`."""
     token = _image_token(processor)
     opening, closing = processor.start_image_token, processor.end_image_token
@@ -156,7 +156,7 @@ def _internvl(processor: Any, options: Mapping[str, Any]) -> Family:
         tiles = int(processor.image_processor.get_number_of_image_patches(height, width, dict(options)))
         return Expansion(text=f"{opening}{token}{closing}", runs=(tiles * int(processor.image_seq_length),))
 
-    return Family(
+    return ImageExpander(
         template_token=token,
         placeholder=token,
         expand=lambda sizes: _per_unique_size(count, sizes),
@@ -166,7 +166,7 @@ def _internvl(processor: Any, options: Mapping[str, Any]) -> Family:
     )
 
 
-def _llava(processor: Any, options: Mapping[str, Any]) -> Family:
+def _llava(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
     """Every image is cropped to one size: a fixed number of patches."""
     token = _image_token(processor)
 
@@ -177,10 +177,10 @@ def _llava(processor: Any, options: Mapping[str, Any]) -> Family:
         count -= processor.vision_feature_select_strategy == "default"
         return [Expansion(text=token, runs=(count,))] * len(sizes)
 
-    return Family(template_token=token, placeholder=token, expand=expand)
+    return ImageExpander(template_token=token, placeholder=token, expand=expand)
 
 
-def _llava_onevision(processor: Any, options: Mapping[str, Any]) -> Family:
+def _llava_onevision(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
     """A lone image is tiled to its resolution; several images get one tile each and a newline feature."""
     token = _image_token(processor)
 
@@ -194,10 +194,10 @@ def _llava_onevision(processor: Any, options: Mapping[str, Any]) -> Family:
         count = int(processor._get_number_of_features(height, width, tile, tile))
         return [Expansion(text=token, runs=(count - less,))]
 
-    return Family(template_token=token, placeholder=token, expand=expand)
+    return ImageExpander(template_token=token, placeholder=token, expand=expand)
 
 
-def _gemma3(processor: Any, options: Mapping[str, Any]) -> Family:
+def _gemma3(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
     """A fixed number of soft tokens; with pan and scan, a sentence and one more run for every crop."""
     tokenizer = processor.tokenizer
     opening, closing, token = tokenizer.boi_token, tokenizer.eoi_token, tokenizer.image_token
@@ -211,7 +211,7 @@ def _gemma3(processor: Any, options: Mapping[str, Any]) -> Family:
         lead = f"Here is the original image {image} and here are some crops to help you see better "
         return Expansion(text=lead + " ".join([image] * crops), runs=(length,) * (crops + 1))
 
-    return Family(
+    return ImageExpander(
         template_token=opening,
         placeholder=token,
         expand=lambda sizes: _per_unique_size(count, sizes),
@@ -221,7 +221,7 @@ def _gemma3(processor: Any, options: Mapping[str, Any]) -> Family:
     )
 
 
-def _smolvlm(processor: Any, options: Mapping[str, Any]) -> Family:
+def _smolvlm(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
     """Tiles row by row, each after its own row-and-column token, then the whole image."""
     token = _image_token(processor)
     fake = processor.fake_image_token
@@ -237,7 +237,7 @@ def _smolvlm(processor: Any, options: Mapping[str, Any]) -> Family:
         text = "".join(lines) + ("\n" if rows else "") + f"{fake}{whole}{token}{fake}"
         return Expansion(text=text, runs=(length,) * (rows * cols + 1))
 
-    return Family(
+    return ImageExpander(
         template_token=token,
         placeholder=token,
         expand=lambda sizes: _per_unique_size(count, sizes),
@@ -248,7 +248,7 @@ def _smolvlm(processor: Any, options: Mapping[str, Any]) -> Family:
 
 
 _QWEN = _grid("<|vision_start|>", "<|vision_end|>")
-_FAMILIES: Mapping[str, Callable[[Any, Mapping[str, Any]], Family]] = MappingProxyType(
+_EXPANDERS: Mapping[str, Callable[[Any, Mapping[str, Any]], ImageExpander]] = MappingProxyType(
     {
         "Qwen2VLProcessor": _QWEN,
         "Qwen2_5_VLProcessor": _QWEN,
