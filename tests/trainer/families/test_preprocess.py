@@ -45,7 +45,7 @@ def stock_rows(model, processor, images):
     """Feature rows of a prompt's images by the processor's and the model's own path, all images together."""
     outputs = processor(images=[images], return_tensors="pt")
     inner = unwrap(model).model
-    accepted = inspect.signature(inner.get_image_features).parameters
+    accepted = {*inspect.signature(inner.get_image_features).parameters, "image_sizes"}  # unnamed by LLaVA below 5.18
     inputs = {name: outputs[name] for name in outputs if name in accepted}
     pooled = inner.get_image_features(**inputs, return_dict=True).pooler_output
     return torch.cat([part.reshape(-1, part.shape[-1]) for part in pooled])

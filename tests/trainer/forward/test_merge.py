@@ -18,9 +18,7 @@ def batch_of_two_prompts(*, last_tokens=2):
         ImageSpan(start=0, length=3, image=1, runs=((0, 3),)),
         ImageSpan(start=4, length=last_tokens, image=0, runs=((4, last_tokens),)),
     ]
-    return GroupBatch.build(
-        [[9] * 6, [9] * 8], spans=[first, second], image_indices=[[1], [1, 0]], images=[PIXELS] * 2
-    )
+    return GroupBatch.build([[9] * 6, [9] * 8], spans=[first, second], image_indices=[[1], [1, 0]], images=[PIXELS] * 2)
 
 
 def test_the_plan_of_packed_prompts():

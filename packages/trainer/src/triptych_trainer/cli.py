@@ -6,6 +6,9 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
+from triptych_trainer.errors import SeamError
+from triptych_trainer.upstream.versions import check_versions
+
 __all__ = ["main", "train"]
 
 COMMANDS = {
@@ -42,9 +45,13 @@ def _run(module: str, arguments: Sequence[str], *, name: str) -> int:
     warnings.filterwarnings("ignore", message=".*deprecated and will be removed in v6", category=FutureWarning)
     # Where bitsandbytes is installed, PEFT imports it, and it may warn of a CPU kernel for 4-bit weights.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    command: Callable[[Sequence[str]], int] = importlib.import_module(module).main
     try:
+        check_versions()
+        command: Callable[[Sequence[str]], int] = importlib.import_module(module).main
         return command(arguments)
+    except SeamError as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130

@@ -11,8 +11,6 @@ import torch
 from accelerate.utils import broadcast_object_list, send_to_device
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, TrainerCallback
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import rotate_checkpoints
 from trl import GRPOTrainer
 
 from triptych_trainer.checkpoints.folder import (
@@ -24,6 +22,7 @@ from triptych_trainer.checkpoints.folder import (
     seal,
 )
 from triptych_trainer.checkpoints.ranks import any_rank
+from triptych_trainer.upstream.transformers_names import TRAINER_STATE_NAME, rotate_checkpoints
 
 __all__ = ["ResumableGRPOTrainer"]
 

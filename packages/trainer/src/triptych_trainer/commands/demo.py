@@ -59,7 +59,7 @@ def run_demo(argv: Sequence[str]) -> int:
         reporter=reporter,
     )
     if training.stopped_at is not None:
-        training.trainer.end()
+        training.trainer.accelerator.end_training()
         return 0
     after = evaluate_both(model, processor, config=config, num_samples=recipe.num_heldout)
     result = {"seed": seed, "placement": placement, "before": _numbers(before), "after": _numbers(after)}
@@ -71,7 +71,7 @@ def run_demo(argv: Sequence[str]) -> int:
     reporter.conclude(f"model: {output}   log: {output / 'trainer_state.json'}")
     if config.run.rollouts:
         reporter.conclude(f"what it said: {output / 'report.html'}")
-    training.trainer.end()
+    training.trainer.accelerator.end_training()
     return 0
 
 

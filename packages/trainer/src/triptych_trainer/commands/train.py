@@ -75,12 +75,12 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
         model, processor, examples=examples, held_out=held_out, rewards=rewards, config=config, reporter=reporter
     )
     if training.stopped_at is not None:
-        training.trainer.end()
+        training.trainer.accelerator.end_training()
         return 0
     reporter.conclude(f"model: {output}   log: {output / 'trainer_state.json'}")
     if config.run.rollouts:
         reporter.conclude(f"what it said: {output / 'report.html'}")
-    training.trainer.end()
+    training.trainer.accelerator.end_training()
     return 0
 
 

@@ -19,6 +19,7 @@ from triptych_trainer.forward.positions import prompt_positions
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.arguments import RunConfig
+from triptych_trainer.upstream.transformers_names import cache_argument
 
 __all__ = ["DECODE", "PASSES", "Device", "Setting", "planned_engine"]
 
@@ -133,7 +134,7 @@ def _generate(
                 input_ids=torch.ones(num_rows, 1, dtype=torch.long),
                 attention_mask=torch.ones(num_rows, width, dtype=torch.long),
                 position_ids=family_of(base).position_ids(position_ids),
-                past_key_values=cache,
+                **cache_argument(base, cache),
                 use_cache=True,
                 logits_to_keep=1,
                 **extras,

@@ -16,8 +16,6 @@ import torch
 from peft import get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForImageTextToText
-from transformers.initialization import no_init_weights
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import prepare, unwrap
@@ -25,6 +23,7 @@ from triptych_trainer.models.adapters import adapter_config
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules
 from triptych_trainer.options.arguments import RunConfig
+from triptych_trainer.upstream.transformers_names import GradientCheckpointingLayer, no_init_weights
 
 __all__ = ["Skeleton", "Stack", "build_skeleton", "shallow", "stacks_of"]
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import sdpa_mask
 
 from triptych_trainer.forecast.recorder import Recorder
 from triptych_trainer.forward import attention
+from triptych_trainer.upstream.transformers_names import sdpa_mask
 
 WINDOWS = "planned_flash"
 """Name under which all windows of a tower are attended in one call; models look for "flash" in it."""

@@ -20,12 +20,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from triptych_trainer.forward.layout import Group
 from triptych_trainer.forward.merged_attention import can_merge, merged_attention
 from triptych_trainer.forward.passes import SharedPass
+from triptych_trainer.upstream.transformers_names import sdpa_attention_forward, sdpa_mask
 
 IMPLEMENTATION = "group_shared"
 _MIN_CHUNK_TOKENS = 64

@@ -33,6 +33,7 @@ from triptych_trainer.forward.prefix_cache import (
 from triptych_trainer.forward.scoring import token_logps
 from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import Family, ImageFeatures
+from triptych_trainer.upstream.transformers_names import cache_argument, kept_logits, rows_of_logits
 
 LossOfRows = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -133,7 +134,7 @@ def forward_prefix(model: torch.nn.Module, batch: GroupBatch, *, features: Image
             input_ids=layout.ids[:, :-1].to(device),
             attention_mask=mask_PT,
             position_ids=family.position_ids(positions_ABT[:, :, :-1]),
-            past_key_values=cache,
+            **cache_argument(base, cache),
             use_cache=False,
             logits_to_keep=1,
             **{PASS_KWARG: shared},
@@ -165,19 +166,21 @@ def forward_branches(
     cache = reading_cache(prefix.cache, states, rows=prompts_B.to(device))
     keep_BS = mask_BS.clone()
     keep_BS[0, 0] = True  # never empty, so that the graph stays
-    with checkpointing_keeps_caches(unwrap(model)):
-        logits_KV = model(
+    base, keep_BS = unwrap(model), keep_BS.to(device)
+    with checkpointing_keeps_caches(base):
+        logits = model(
             input_ids=ids_BS.to(device),
             attention_mask=torch.cat([prefix.mask[prompts_B.to(device)], mask_BS.to(device).long()], dim=1),
             position_ids=family.position_ids(
                 _branch_positions(family, prefix, chosen, num_tokens=num_tokens).to(device)
             ),
-            past_key_values=cache,
+            **cache_argument(base, cache),
             use_cache=False,
-            logits_to_keep=keep_BS.to(device),
+            **kept_logits(keep_BS),
         ).logits
-    logps_K, entropies_K = token_logps(logits_KV, labels_BS[keep_BS].to(device), temperature=temperature)
-    where = tuple(index.to(device) for index in keep_BS.nonzero(as_tuple=True))
+    logits_KV, labels_K = rows_of_logits(logits, keep_BS), labels_BS.to(device)[keep_BS]
+    logps_K, entropies_K = token_logps(logits_KV, labels_K, temperature=temperature)
+    where = keep_BS.nonzero(as_tuple=True)
     outputs = []
     for values_K in (logps_K, entropies_K):
         grid = values_K.new_zeros(len(chosen), max(columns, num_tokens)).index_put(where, values_K)

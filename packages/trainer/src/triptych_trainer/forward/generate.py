@@ -24,6 +24,7 @@ from triptych_trainer.forward.positions import prompt_positions
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import Family, ImageFeatures
+from triptych_trainer.upstream.transformers_names import cache_argument
 
 
 class SuppressIds(LogitsProcessor):
@@ -88,7 +89,7 @@ def shared_generate(
     output_BT = model.generate(
         input_ids=ids_BT,
         attention_mask=layout.mask[prompt_of_row].to(device),
-        past_key_values=cache,
+        **cache_argument(base, cache),
         generation_config=generation_config,
         logits_processor=processors,
         # `generate` itself does not see that accelerate's FSDP2 shards a model.
@@ -135,7 +136,7 @@ def prefill(
         input_ids=layout.ids[:, :-1].to(device),
         attention_mask=layout.mask[:, :-1].to(device),
         position_ids=family.position_ids(positions_ABT[:, :, :-1]),
-        past_key_values=cache,
+        **cache_argument(base, cache),
         use_cache=True,
         logits_to_keep=1,
         **{PASS_KWARG: shared},

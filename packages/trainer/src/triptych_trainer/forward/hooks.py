@@ -23,15 +23,14 @@ from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import Family, family_of
-
-TESTED_TRANSFORMERS = "5.17 to 5.23"
+from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS, check_names, takes_keywords
 
 
 def prepare(model: torch.nn.Module) -> Family:
     """Install both seams on `model` (idempotent) and return its family. Call it once, before training.
 
     Raises:
-        SeamError: the model's classes differ from the tested ones; the message names the version range.
+        SeamError: transformers or the model's class lacks what is hooked into; the message names it and the version.
     """
     base = unwrap(model)
     family = family_of(base)
@@ -69,11 +68,12 @@ def is_prepared(model: torch.nn.Module) -> bool:
 
 def check_seams(base: torch.nn.Module, *, text: torch.nn.Module) -> None:
     """Check by signature that the parts exist that the seams lean on."""
+    check_names()
     parameters = inspect.signature(type(base).forward).parameters
-    if "kwargs" not in parameters or "logits_to_keep" not in parameters:
+    if not takes_keywords(type(base).forward) or "logits_to_keep" not in parameters:
         raise SeamError(_message(base, "its forward takes no `**kwargs` or no `logits_to_keep`"))
     accepted = inspect.signature(type(text).forward).parameters
-    if "inputs_embeds" not in accepted or "kwargs" not in accepted:
+    if "inputs_embeds" not in accepted or not takes_keywords(type(text).forward):
         raise SeamError(_message(text, "its forward takes no `inputs_embeds` or no `**kwargs`"))
 
 
@@ -114,5 +114,5 @@ def _is_hooked(text: torch.nn.Module) -> bool:
 def _message(module: torch.nn.Module, what: str) -> str:
     return (
         f"cannot share prompts of {type(module).__name__} with transformers {transformers.__version__}: {what}; "
-        f"tested with transformers {TESTED_TRANSFORMERS}"
+        f"tested with transformers {TESTED_TRANSFORMERS} and its own model classes; use one of those"
     )

@@ -14,8 +14,14 @@ from typing import Any
 
 import torch
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import CacheLayerMixin, DynamicLayer, LinearAttentionCacheLayerMixin, LinearAttentionLayer
-from transformers.modeling_layers import GradientCheckpointingLayer
+
+from triptych_trainer.upstream.transformers_names import (
+    CacheLayerMixin,
+    DynamicLayer,
+    GradientCheckpointingLayer,
+    LinearAttentionCacheLayerMixin,
+    LinearAttentionLayer,
+)
 
 LayerState = tuple[torch.Tensor, torch.Tensor]
 """(keys, values) of an attention layer, (convolution state, recurrent state) of a linear-attention layer."""

@@ -3,7 +3,8 @@
 from typing import Any
 
 import transformers
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+from triptych_trainer.upstream.transformers_names import PROCESSOR_MAPPING_NAMES
 
 __all__ = ["image_only_class", "image_only_processor"]
 

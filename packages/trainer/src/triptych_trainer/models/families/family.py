@@ -89,7 +89,7 @@ class Family:
         parts = [part.reshape(-1, part.shape[-1]) for part in output.pooler_output]
         sizes = [1] * len(images)
         if len(parts) != len(images):
-            sizes = [image["pixel_values"].shape[0] for image in images]
+            sizes = [self.num_tiles(image) for image in images]
         if sum(sizes) != len(parts):
             raise ValueError(f"the vision tower returned {len(parts)} entries for {len(images)} images ({sizes} tiles)")
         ends = torch.tensor(sizes).cumsum(0).tolist()
@@ -97,6 +97,10 @@ class Family:
             sum(part.shape[0] for part in parts[end - size : end]) for size, end in zip(sizes, ends, strict=True)
         )
         return ImageFeatures(rows=torch.cat(parts), counts=counts)
+
+    def num_tiles(self, image: ImageInputs) -> int:
+        """Entries of the tower's pooled output that one image takes where the output has one per tile."""
+        return image["pixel_values"].shape[0]
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
         """The smallest image the tower takes: keeps collective operations aligned on ranks that have no image."""

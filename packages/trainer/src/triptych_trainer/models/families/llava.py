@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from triptych_trainer.models.families.features import ImageInputs
@@ -16,6 +18,13 @@ class LlavaFamily(Mistral3Family):
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
         """Known from the size where there is one; otherwise it is the tower's choice of layer and class token."""
         return super().num_rows(vision_language_model, image) if "image_sizes" in image else None
+
+    def tower_inputs(
+        self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]
+    ) -> dict[str, torch.Tensor]:
+        """As named, and the sizes in any case: below transformers 5.18 the tower takes them without naming them."""
+        inputs, sizes = super().tower_inputs(vision_language_model, images), "image_sizes"
+        return inputs | ({sizes: torch.cat([image[sizes] for image in images])} if sizes in images[0] else {})
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
         """A Pixtral tower takes a small one, the others their one size."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from triptych_kernels import MergePlan
 
 from triptych_trainer.models.families.features import ImageFeatures, ImageInputs
 from triptych_trainer.models.families.qwen_vl import QwenVLFamily
+from triptych_trainer.upstream.transformers_names import rows_per_layer
 
 
 class Qwen3VLFamily(QwenVLFamily):
@@ -20,7 +20,7 @@ class Qwen3VLFamily(QwenVLFamily):
     def read_features(self, output: Any, *, images: Sequence[ImageInputs]) -> ImageFeatures:
         """Merged rows and one deepstack tensor `[N, D]` per layer."""
         features = super().read_features(output, images=images)
-        deepstack = tuple(torch.cat(list(parts)) for parts in output.deepstack_features)
+        deepstack = rows_per_layer(output.deepstack_features)
         return ImageFeatures(rows=features.rows, counts=features.counts, deepstack=deepstack)
 
     def before_language_model(self, kwargs: dict[str, Any], *, features: ImageFeatures, plan: MergePlan) -> None:

@@ -39,6 +39,10 @@ class SmolVLMFamily(Family):
         """Pad every image to the same number of tiles."""
         return {name: pad_and_cat([image[name] for image in images]) for name in images[0]}
 
+    def num_tiles(self, image: ImageInputs) -> int:
+        """The tiles that are not all zero, in the second dimension."""
+        return int(image["pixel_values"].flatten(2).any(-1).sum())
+
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
         """One tile of ones: an all-zero tile would be dropped as padding."""
         pixels = super().dummy_image(vision_language_model)["pixel_values"]

@@ -1,0 +1,128 @@
+"""What Triptych uses of transformers that has no stable name: imported, checked and bridged over versions here.
+
+transformers 5.17 to 5.24 differ in five ways that reach us:
+
+    below 5.18  deepstack features are one tensor per layer instead of one piece per image (`rows_per_layer`)
+    below 5.21  `logits_to_keep` takes no mask of rows and columns (`kept_logits`)
+    below 5.23  a processor has no `images_kwargs` (the parser's business)
+    below 5.24  a checkpointed layer drops its cache also where no gradient is wanted (`CHECKPOINTING_DROPS_CACHES`)
+    from 5.24   the argument `past_key_values` is called `cache` (`cache_argument`)
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import transformers
+
+from triptych_trainer.errors import SeamError
+
+try:
+    from transformers.cache_utils import (
+        CacheLayerMixin,
+        DynamicLayer,
+        LinearAttentionCacheLayerMixin,
+        LinearAttentionLayer,
+    )
+    from transformers.initialization import no_init_weights
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+    from transformers.modeling_layers import GradientCheckpointingLayer
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+    from transformers.trainer import TRAINER_STATE_NAME
+    from transformers.trainer_utils import rotate_checkpoints
+except ImportError as error:
+    raise SeamError(
+        f"transformers {transformers.__version__} is not the one that Triptych hooks into: {error}; "
+        "install a version that triptych-trainer asks for"
+    ) from error
+
+__all__ = [
+    "CHECKPOINTING_DROPS_CACHES",
+    "PROCESSOR_MAPPING_NAMES",
+    "TESTED_TRANSFORMERS",
+    "TRAINER_STATE_NAME",
+    "CacheLayerMixin",
+    "DynamicLayer",
+    "GradientCheckpointingLayer",
+    "LinearAttentionCacheLayerMixin",
+    "LinearAttentionLayer",
+    "cache_argument",
+    "check_names",
+    "kept_logits",
+    "no_init_weights",
+    "rotate_checkpoints",
+    "rows_of_logits",
+    "rows_per_layer",
+    "sdpa_attention_forward",
+    "sdpa_mask",
+    "takes_keywords",
+]
+
+TESTED_TRANSFORMERS = "5.17 to 5.24"
+ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
+    (transformers.PreTrainedModel, ("set_attn_implementation", "_can_set_attn_implementation")),
+    (transformers.PreTrainedConfig, ("_attn_implementation", "get_text_config")),
+    (transformers.Trainer, ("get_optimizer_cls_and_kwargs",)),
+    (transformers.AttentionInterface, ("register",)),
+    (transformers.AttentionMaskInterface, ("register",)),
+    (transformers.Cache, ("get_seq_length", "reorder_cache")),
+    (DynamicLayer, ("update",)),
+    (LinearAttentionLayer, ("update_conv_state", "update_recurrent_state")),
+    (GradientCheckpointingLayer, ("_can_checkpoint_with_cache",)),
+)
+"""Methods and attributes that are overridden, set or called, and that no public page of transformers promises."""
+
+_VERSION = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+CHECKPOINTING_DROPS_CACHES = _VERSION < (5, 24)
+"""Whether gradient checkpointing in training mode loses the cache of a call without gradients."""
+_KEEPS_BY_MASK = hasattr(transformers.modeling_utils, "slice_logits_to_keep")
+
+
+@functools.cache
+def check_names() -> None:
+    """Check once that everything in `ATTRIBUTES` exists.
+
+    Raises:
+        SeamError: names the class, the attribute and the installed version.
+    """
+    for owner, names in ATTRIBUTES:
+        for name in names:
+            if not hasattr(owner, name):
+                raise SeamError(
+                    f"transformers {transformers.__version__} is not the one that Triptych hooks into: "
+                    f"{owner.__name__}.{name} is gone; install a version that triptych-trainer asks for"
+                )
+
+
+def cache_argument(model: torch.nn.Module, cache: Any) -> dict[str, Any]:
+    """The keyword argument that hands `cache` to a transformers model: `cache`, or `past_key_values` before 5.24.
+
+    The model's own signature decides, because code that comes with a model keeps the older name.
+    """
+    name = "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
+    return {name: cache}
+
+
+def kept_logits(keep_BS: torch.Tensor) -> dict[str, Any]:
+    """The keyword argument that projects only the positions of a mask; nothing where transformers takes no mask."""
+    return {"logits_to_keep": keep_BS} if _KEEPS_BY_MASK else {}
+
+
+def rows_of_logits(logits: torch.Tensor, keep_BS: torch.Tensor) -> torch.Tensor:
+    """The `[K, V]` logits of the kept positions, from a call that was given `kept_logits(keep_BS)`."""
+    return logits.reshape(-1, logits.shape[-1]) if _KEEPS_BY_MASK else logits[keep_BS]
+
+
+def rows_per_layer(deepstack: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+    """One `[N, D]` tensor per layer, from tensors or from pieces per image."""
+    return tuple(rows if isinstance(rows, torch.Tensor) else torch.cat(list(rows)) for rows in deepstack)
+
+
+def takes_keywords(function: Any) -> bool:
+    """Whether a function hands further keyword arguments on (`**kwargs`, under whatever name)."""
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(function).parameters.values())

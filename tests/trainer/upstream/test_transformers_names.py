@@ -1,0 +1,57 @@
+"""Every unpromised name of transformers that is used is checked, and every bridge over versions does its work."""
+
+import pytest
+import torch
+from triptych_trainer.errors import SeamError
+from triptych_trainer.upstream import transformers_names as names
+
+
+@pytest.mark.parametrize(("owner", "name"), [(owner, name) for owner, found in names.ATTRIBUTES for name in found])
+def test_each_attribute_that_goes_is_named(monkeypatch, owner, name):
+    names.check_names.__wrapped__()
+    others = {other: None for other in dict(names.ATTRIBUTES)[owner] if other != name}
+    changed = ((type(owner.__name__, (), others) if kept is owner else kept, asked) for kept, asked in names.ATTRIBUTES)
+    monkeypatch.setattr(names, "ATTRIBUTES", tuple(changed))
+    with pytest.raises(
+        SeamError, match=rf"{owner.__name__}\.{name} is gone; install a version that triptych-trainer asks for"
+    ):
+        names.check_names.__wrapped__()
+
+
+@pytest.mark.parametrize("argument", ["cache", "past_key_values"])
+def test_the_cache_is_handed_over_under_the_models_own_name(argument):
+    class Model(torch.nn.Module):
+        if argument == "cache":
+
+            def forward(self, input_ids, cache=None):
+                return cache
+        else:
+
+            def forward(self, input_ids, past_key_values=None):
+                return past_key_values
+
+    model = Model()
+    assert model(None, **names.cache_argument(model, "kept")) == "kept"
+
+
+def test_deepstack_rows_come_as_tensors_or_as_pieces():
+    whole = torch.arange(12.0).view(6, 2)
+    for given in ([whole, whole + 1], [whole.split([2, 4]), (whole + 1).split([5, 1])]):
+        first, second = names.rows_per_layer(given)
+        assert torch.equal(first, whole)
+        assert torch.equal(second, whole + 1)
+
+
+@pytest.mark.parametrize("by_mask", [False, True])
+def test_the_kept_logits_are_the_same_with_and_without_a_mask(monkeypatch, by_mask):
+    monkeypatch.setattr(names, "_KEEPS_BY_MASK", by_mask)
+    logits = torch.randn(2, 3, 5)
+    keep = torch.tensor([[True, False, True], [False, True, False]])
+    assert set(names.kept_logits(keep)) == ({"logits_to_keep"} if by_mask else set())
+    computed = logits[keep] if by_mask else logits
+    assert torch.equal(names.rows_of_logits(computed, keep), logits[keep])
+
+
+def test_keyword_arguments_count_under_any_name():
+    assert names.takes_keywords(lambda a, **lm_kwargs: a)
+    assert not names.takes_keywords(lambda kwargs: kwargs)
