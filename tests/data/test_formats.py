@@ -314,7 +314,7 @@ def test_a_format_can_be_named_and_an_unknown_one_is_refused(write_jsonl):
     path = write_jsonl([{"conversations": [{"from": "human", "value": "x"}], "images": []}])
     with pytest.raises(ValueError, match="expected format to be auto or one of vlm_r1, sharegpt"):
         read_examples(path, format="llava")
-    assert read_examples(path, format="vlm_r1")[0].extras == {"images": []}
+    assert read_examples(path, format="vlm_r1")[0].columns["images"] == []
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="the sample data of another project is not here")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
 from triptych_parser import BoundPrompt, ImageMarker, MarkerError, bind, parse
 
 from triptych_data.errors import DataError
 from triptych_data.example import Example, ImageSource
 from triptych_data.formats import Record, RowError
+from triptych_data.image_entry import to_source
+from triptych_data.places import check_owners, check_packed, check_places, has_image_parts
 from triptych_data.rows import Row
 
 
@@ -24,15 +23,20 @@ def to_example(
     sample = row.values.get("id")
     name = row.source if sample is None else str(sample)
     try:
-        images = [to_source(value, root=root or row.folder, row=row) for value in record.images]
-    except RowError as error:
-        raise _refused(error.reason, row, error.remedy) from error
-    images = [replace_name(image, label) for image, label in zip(images, record.names, strict=True)]
-    unique = list(dict.fromkeys(images))
-    try:
+        images = [
+            to_source(value, root=root or row.folder, row=row, what=f"image {number}")
+            for number, value in enumerate(record.images, start=1)
+        ]
+        images = [replace_name(image, label) for image, label in zip(images, record.names, strict=True)]
+        unique = list(dict.fromkeys(images))
+        check_places(record, dialect=dialect)
+        check_packed(images, row)
+        check_owners(record, images, unique)
         bound = _bound(record, images, row, dialect)
         if len(unique) < len(images):
             bound = _share(bound, [unique.index(image) for image in images], unique)
+    except RowError as error:
+        raise refused(error, row) from error
     except MarkerError as error:
         raise DataError(
             f"{error.problem}{_numbers(error)}",
@@ -55,19 +59,10 @@ def to_example(
 
 
 def _bound(record: Record, images: Sequence[ImageSource], row: Row, dialect: str) -> BoundPrompt:
-    if any(_is_image_part(part) for message in record.messages for part in _parts(message)):
-        dialect = "parts"  # images have their places: what looks like a marker in the text is text
+    if has_image_parts(record):
+        dialect = "parts"  # images have their places: what looks like a marker in the text of a part is text
     prompt = parse(record.messages, dialect=dialect, source=row.source)
     return bind(prompt, [image.name for image in images], no_markers=record.no_markers)
-
-
-def _parts(message: Mapping[str, Any]) -> Sequence[Any]:
-    content = message.get("content")
-    return content if isinstance(content, (list, tuple)) else ()
-
-
-def _is_image_part(part: object) -> bool:
-    return isinstance(part, Mapping) and part.get("type") == "image"
 
 
 def _share(bound: BoundPrompt, position: Sequence[int], unique: Sequence[ImageSource]) -> BoundPrompt:
@@ -97,39 +92,8 @@ def replace_name(image: ImageSource, name: str | None) -> ImageSource:
     return image if name is None else replace(image, name=name)
 
 
-def to_source(value: Any, *, root: Path, row: Row) -> ImageSource:
-    """One entry of an image column: path, address, bytes, PIL image, or a mapping of bytes, path and pixel limits.
-
-    Limits of the whole row (columns `min_pixels`, `max_pixels`) hold where an image has none of its own.
-    """
-    low, high = _pixels(row.values, "min_pixels"), _pixels(row.values, "max_pixels")
-    if isinstance(value, Mapping):
-        low, high = _pixels(value, "min_pixels") or low, _pixels(value, "max_pixels") or high
-        value = next((value[name] for name in ("bytes", "path", "image", "url") if value.get(name) is not None), None)
-    if isinstance(value, (bytearray, memoryview)):
-        value = bytes(value)
-    if isinstance(value, Path):
-        value = str(value)
-    if not isinstance(value, (str, bytes, Image.Image)):
-        raise RowError(
-            f"expected an image as path, bytes or PIL image, got {type(value).__name__}", remedy="correct the row"
-        )
-    if row.members is not None and isinstance(value, str) and value in row.members:
-        return ImageSource(ref=row.members[value], min_pixels=low, max_pixels=high)
-    return ImageSource(ref=value, root=root, min_pixels=low, max_pixels=high)
-
-
-def _pixels(entry: Mapping[str, Any], name: str) -> int | None:
-    value = entry.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 1:
-        raise RowError(f"expected {name} to be a number of pixels, got {value!r}", remedy="correct the row")
-    return int(value)
-
-
-def _refused(reason: str, row: Row, remedy: str) -> DataError:
+def refused(error: RowError, row: Row) -> DataError:
+    """A row's error with its place and id."""
     sample = row.values.get("id")
-    return DataError(
-        reason, source=row.source, id=None if sample is None else str(sample), remedy=remedy, kind="record"
-    )
+    name = None if sample is None else str(sample)
+    return DataError(error.reason, source=row.source, id=name, remedy=error.remedy)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from triptych_data.budget import Size
 from triptych_data.example import Example
+from triptych_data.formats.columns import listed_text
 from triptych_data.header import ImageHeader, read_header
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.resize import letterbox_place
@@ -55,7 +56,7 @@ def follow_objects(
 
     `sizes` are those of an `ImagePlan`. A box belongs to the image that `image_id` says, the first where it is silent.
     """
-    objects = example.extras.get("objects")
+    objects = listed_text(example.extras.get("objects"))
     if not isinstance(objects, Mapping):
         return None
     boxes = objects.get("bbox") or []

@@ -33,6 +33,8 @@ class ImageSource:
     name: str | None = None
     min_pixels: int | None = None
     max_pixels: int | None = None
+    resized: tuple[int, int] | None = None
+    """(height, width) that the row asks for, whatever the file's own: limits then count from there."""
     key: Hashable = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -54,7 +56,7 @@ class ImageSource:
         return f"<PIL {self.ref.mode} {self.ref.width}x{self.ref.height}>"
 
     def _compared(self) -> tuple[Hashable, ...]:
-        return (self.key, self.name, self.min_pixels, self.max_pixels)
+        return (self.key, self.name, self.min_pixels, self.max_pixels, self.resized)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from triptych_data.bind import to_example
-from triptych_data.errors import DataError, ImageError, UsageError
+from triptych_data.bind import refused, to_example
+from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example, ImageSource
-from triptych_data.formats import FORMATS, Record, RowError, detect, sharegpt
-from triptych_data.formats.dataset_info import ColumnNames
-from triptych_data.formats.sharegpt import Columns
+from triptych_data.formats import FORMATS, Record, RowError, check_format, detect, sharegpt
+from triptych_data.formats.dataset_info import ColumnNames, Names, renamed
 from triptych_data.header import read_header
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.quarantine import allowed, write_quarantined
@@ -134,9 +133,7 @@ def row_reader(
 
     `table` is a digest of the table the rows are from, under which their examples are known (`Example.key`).
     """
-    if format != "auto" and format not in FORMATS:
-        raise UsageError(f"expected format to be auto or one of {', '.join(FORMATS)}, got {format!r}")
-
+    check_format(format)
     columns_of = ColumnNames(dataset_info)
 
     def read(row: Row) -> Example:
@@ -144,9 +141,7 @@ def row_reader(
             columns = columns_of(row) if format in ("auto", "sharegpt") else None
             record = read_record(row.values, format=format, columns=columns)
         except RowError as error:
-            sample = row.values.get("id")
-            name = None if sample is None else str(sample)
-            raise DataError(error.reason, source=row.source, id=name, remedy=error.remedy) from error
+            raise refused(error, row) from error
         if no_markers is not None:
             record = _with_no_markers(record, no_markers)
         return to_example(record, row, root=root, dialect=dialect, table=table)
@@ -154,10 +149,10 @@ def row_reader(
     return read
 
 
-def read_record(values: Mapping[str, Any], *, format: str = "auto", columns: Columns | None = None) -> Record:
+def read_record(values: Mapping[str, Any], *, format: str = "auto", columns: Names | None = None) -> Record:
     """A row's values as a record; RowError where they do not have the format's shape."""
     if columns is not None:
-        return sharegpt.read(values, columns=columns)
+        return sharegpt.read(renamed(values, columns))
     return FORMATS[detect(values) if format == "auto" else format](values)
 
 

@@ -1,6 +1,6 @@
 """One module per format; `detect` names the one a row is written in."""
 
-from triptych_data.formats.detect import FORMATS, detect
+from triptych_data.formats.detect import FORMATS, check_format, detect
 from triptych_data.formats.record import Record, RowError
 
-__all__ = ["FORMATS", "Record", "RowError", "detect"]
+__all__ = ["FORMATS", "Record", "RowError", "check_format", "detect"]

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from triptych_data.errors import DataError
-from triptych_data.formats.sharegpt import Columns
+from triptych_data.formats.columns import is_empty
+from triptych_data.formats.record import RowError, shown
+from triptych_data.formats.turns import is_turns
 from triptych_data.rows.base import Row
 
 _NAME = "dataset_info.json"
+_TAG_ROLES = {
+    "user": "user",
+    "assistant": "assistant",
+    "system_role": "system",
+    "observation": "tool",
+    "function": "assistant",
+}
 _COLUMNS = {"messages": "messages", "images": "images", "system": "system"}
 _TAGS = {
     "role_tag": "role",
@@ -24,14 +34,64 @@ _TAGS = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """Names of columns and tags, with LLaMA-Factory's own defaults."""
+
+    messages: str = "conversations"
+    images: str = "images"
+    system: str = "system"
+    role: str = "from"
+    content: str = "value"
+    user: str = "human"
+    assistant: str = "gpt"
+    system_role: str = "system"
+    observation: str = "observation"
+    function: str = "function_call"
+
+
+def renamed(row: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """The row under the names that the sharegpt format has by itself: `messages` of {role, content}, and `images`.
+
+    RowError where a column that is read for another one hides it.
+    """
+    new = {names.messages: "messages", names.images: "images", names.system: "system"}
+    if is_empty(row.get(names.messages)) and any(is_turns(row.get(name)) for name in ("messages", "conversations")):
+        return dict(row)  # the file says otherwise than the row, which reads by itself
+    for old, wanted in new.items():
+        if old != wanted and not is_empty(row.get(wanted)) and not is_empty(row.get(old)):
+            raise RowError(
+                f"expected {wanted} in the column {old}, as dataset_info.json says, got a column {wanted} as well",
+                remedy=f"remove the column {wanted}, or name it in dataset_info.json",
+            )
+    kept = {name: value for name, value in row.items() if name not in new and name not in new.values()}
+    found = {wanted: row.get(old) for old, wanted in new.items() if old in row}
+    turns = found.get("messages")
+    if isinstance(turns, (list, tuple)) and is_turns(turns):
+        found["messages"] = [_turn(turn, names) for turn in turns]
+    return {**found, "images": found.get("images"), **kept}
+
+
+def _turn(turn: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    roles = {getattr(names, field): role for field, role in _TAG_ROLES.items()}
+    role = turn.get(names.role)
+    if role not in roles:
+        raise RowError(
+            f"expected {names.role} to be one of {', '.join(roles)}, got {shown(role)}",
+            remedy="correct the row or name the tags in dataset_info.json",
+        )
+    rest = {key: value for key, value in turn.items() if key not in (names.role, names.content)}
+    return {"role": roles[role], "content": turn.get(names.content), **rest}
+
+
 class ColumnNames:
     """Looks up, once per file, the entry of `dataset_info.json` that names it."""
 
     def __init__(self, dataset_info: Path | None = None) -> None:
         self._dataset_info = dataset_info
-        self._known: dict[str, Columns | None] = {}
+        self._known: dict[str, Names | None] = {}
 
-    def __call__(self, row: Row) -> Columns | None:
+    def __call__(self, row: Row) -> Names | None:
         """The columns of the row's file; None where nothing is said about it."""
         if row.file not in self._known:
             info = self._dataset_info if self._dataset_info is not None else row.folder / _NAME
@@ -39,7 +99,7 @@ class ColumnNames:
         return self._known[row.file]
 
 
-def columns_in(dataset_info: Path, *, file: str) -> Columns | None:
+def columns_in(dataset_info: Path, *, file: str) -> Names | None:
     """The columns that `dataset_info` gives for a file of sharegpt formatting; None where it names no such file."""
     try:
         entries = json.loads(dataset_info.read_text(encoding="utf-8"))
@@ -59,8 +119,8 @@ def _names(entry: Mapping[str, Any], dataset_info: Path, file: str) -> bool:
     return isinstance(name, str) and (dataset_info.parent / name).resolve() == Path(file).resolve()
 
 
-def _columns(entry: Mapping[str, Any]) -> Columns:
+def _columns(entry: Mapping[str, Any]) -> Names:
     columns, tags = entry.get("columns") or {}, entry.get("tags") or {}
     given = {field: columns[name] for name, field in _COLUMNS.items() if isinstance(columns.get(name), str)}
     given |= {field: tags[name] for name, field in _TAGS.items() if isinstance(tags.get(name), str)}
-    return Columns(**given)
+    return Names(**given)

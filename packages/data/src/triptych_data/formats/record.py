@@ -14,7 +14,7 @@ NoMarkers = Literal["error", "first"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One row: messages as they stood, images in record order, and what is left over for rewards."""
+    """One row: messages by role, images in record order, and what is left over for rewards."""
 
     messages: Sequence[Mapping[str, Any]]
     images: Sequence[Any]
@@ -33,42 +33,11 @@ class RowError(Refusal, ValueError):
         self.remedy = remedy
 
 
-def listed(value: object) -> tuple[list[Any], list[str | None]]:
-    """(images, names) of an image column: one image, a list of them, a name -> image mapping, or nothing."""
-    if value is None:
-        return [], []
-    if isinstance(value, Mapping) and not _is_one_image(value):
-        return list(value.values()), [str(name) for name in value]
-    items = list(value) if isinstance(value, (list, tuple)) else [value]
-    images: list[Any] = []
-    names: list[str | None] = []
-    for item in items:
-        if isinstance(item, Mapping) and "name" in item and "image" in item:
-            images.append(item["image"])
-            names.append(str(item["name"]))
-        else:
-            images.append(item)
-            names.append(None)
-    return images, names
-
-
-_IMAGE_KEYS = {"bytes", "path", "image", "url", "min_pixels", "max_pixels"}
-
-
-def _is_one_image(value: Mapping[str, Any]) -> bool:
-    return ("name" in value and "image" in value) or set(value) <= _IMAGE_KEYS
-
-
 def as_answer(value: object) -> str | None:
     """A reference answer as text; numbers and lists as JSON writes them."""
     if value is None or isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False)
-
-
-def without(row: Mapping[str, Any], *used: str) -> dict[str, Any]:
-    """The columns that are left for rewards."""
-    return {name: value for name, value in row.items() if name not in used}
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def require_text(value: object, *, what: str) -> str:
@@ -78,30 +47,7 @@ def require_text(value: object, *, what: str) -> str:
     return value
 
 
-def require_turns(value: object, *, what: str) -> list[Mapping[str, Any]]:
-    """`value` if it is a non-empty list of mappings; RowError otherwise."""
-    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(turn, Mapping) for turn in value):
-        raise RowError(f"expected {what} to be a list of messages, got {_shown(value)}", remedy="correct the row")
-    return list(value)
-
-
-def _shown(value: object) -> str:
-    return "an empty list" if value == [] else type(value).__name__
-
-
-def split_answer(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], str | None]:
-    """(prompt, answer): the last assistant turn is the reference answer and leaves the prompt."""
-    if messages and messages[-1].get("role") == "assistant":
-        return list(messages[:-1]), plain_text(messages[-1].get("content"))
-    return list(messages), None
-
-
-def plain_text(content: object) -> str:
-    """The text of a message's content, whether a string or parts."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, (list, tuple)):
-        return "".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
-    raise RowError(
-        f"expected message content to be text or parts, got {type(content).__name__}", remedy="correct the row"
-    )
+def shown(value: object, *, limit: int = 60) -> str:
+    """A value as a message shows it: `repr`, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."

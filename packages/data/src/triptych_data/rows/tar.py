@@ -7,20 +7,23 @@ import posixpath
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Self
 
 from triptych_data.errors import DataError
 from triptych_data.example import ArchiveMember
+from triptych_data.formats.pictures import names_images
 from triptych_data.rows.base import Row, file_fingerprint
 from triptych_data.rows.jsonl import parse_row
 
-_IMAGE_COLUMNS = ("image", "images")
+_TEXTS = (".txt", ".cls")
+_LONGEST_PADDING = 1 << 20
 
 
 class TarRows:
     """The samples of a shard in WebDataset's layout: `key.json` with `key.jpg`, `key.0.png` and so on.
 
-    A row whose JSON names no image gets the sample's images in the order they are packed.
+    A row whose JSON names no image gets the sample's images in the order they are packed; members that are text
+    (`key.txt`, `key.cls`) are columns of that name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,12 +41,15 @@ class TarRows:
 
     def row(self, index: int, /) -> Row:
         """Sample `index` from 0."""
-        description, images = self._samples[index]
-        with self.path.open("rb") as stream:
-            stream.seek(description.offset)
-            text = stream.read(description.size)
+        description, others = self._samples[index]
+        texts = [member for member in others if member.name.endswith(_TEXTS)]
+        images = [member for member in others if member not in texts]
         source = self.source(index)
-        values = parse_row(text, source=source)
+        with self.path.open("rb") as stream:
+            values = parse_row(_read(stream, description), source=source)
+            for member in texts:
+                name = posixpath.basename(member.name).partition(".")[2]
+                values.setdefault(name, _read(stream, member).decode("utf-8", "replace"))
         names = {image.name: image for image in images}
         names |= {posixpath.basename(image.name): image for image in images}
         return Row(
@@ -64,20 +70,44 @@ class TarRows:
         return file_fingerprint(self.path)
 
 
+def _read(stream: BinaryIO, member: ArchiveMember) -> bytes:
+    stream.seek(member.offset)
+    return stream.read(member.size)
+
+
 def _with_images(values: Mapping[str, Any], images: list[ArchiveMember]) -> Mapping[str, Any]:
-    if not images or any(values.get(column) is not None for column in _IMAGE_COLUMNS):
+    if not images or names_images(values):
         return values
     column = "image" if "conversations" in values else "images"
     return {**values, column: [image.name for image in images]}
 
 
+class _Entry(tarfile.TarInfo):
+    """A header that is an error where it is damaged: `tarfile` takes such headers for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            entry = super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error}, where a header or the end was expected") from error
+        if entry.size < 0:  # a negative size would lead the search back, for ever
+            raise tarfile.ReadError(f"{entry.name} has a size of {entry.size} bytes")
+        return entry
+
+
 def _index(path: Path) -> Iterator[tuple[ArchiveMember, list[ArchiveMember]]]:
     """(JSON member, other members) of each sample: neighbours named alike up to the first dot."""
-    size = os.path.getsize(path)
+    size, last = os.path.getsize(path), -1
     current: str | None = None
     group: list[ArchiveMember] = []
-    with tarfile.open(path, "r:") as archive:
+    with tarfile.open(path, "r:", tarinfo=_Entry) as archive:
         for entry in archive:
+            if entry.size < 0 or entry.offset <= last:  # a size may also stand in an extended header
+                raise tarfile.ReadError(f"{entry.name} has a size of {entry.size} bytes")
+            last = entry.offset
             if not entry.isreg():
                 continue
             if entry.offset_data + entry.size > size:
@@ -88,10 +118,21 @@ def _index(path: Path) -> Iterator[tuple[ArchiveMember, list[ArchiveMember]]]:
                 yield from _sample(group)
                 current, group = key, []
             group.append(ArchiveMember(archive=path, name=entry.name, offset=entry.offset_data, size=entry.size))
+        _check_end(path, archive.offset)  # type: ignore[attr-defined]
     yield from _sample(group)
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """ReadError where something stands behind the archive's end, as in shards that were joined with `cat`."""
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        if stream.read(_LONGEST_PADDING).strip(b"\0"):
+            raise tarfile.ReadError("there is more behind its end, as if several were joined")
 
 
 def _sample(group: list[ArchiveMember]) -> Iterator[tuple[ArchiveMember, list[ArchiveMember]]]:
     described = [member for member in group if member.name.endswith(".json")]
+    if not described and not all(member.name.endswith(_TEXTS) for member in group):
+        raise tarfile.ReadError(f"{group[0].name} has no .json member of its name beside it")
     if described:
-        yield described[0], [member for member in group if not member.name.endswith((".json", ".txt", ".cls"))]
+        yield described[0], [member for member in group if member != described[0]]

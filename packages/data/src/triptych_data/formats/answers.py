@@ -1,0 +1,67 @@
+"""The reference answer of a row: from one of its columns, or the last turn of its assistant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from triptych_data.formats.columns import ANSWERS, Columns, is_empty
+from triptych_data.formats.parts import joined_text
+from triptych_data.formats.record import RowError, as_answer
+from triptych_data.formats.turns import Turn, is_turns, read_turns
+
+
+def split_answer(turns: list[Turn], *, what: str) -> tuple[list[Turn], str | None]:
+    """(prompt, answer): the last turn by the assistant is the answer and leaves the prompt."""
+    if turns[-1]["role"] != "assistant":
+        return turns, None
+    content = turns[-1]["content"]
+    if isinstance(content, (list, tuple)) and content and all(isinstance(part, (str, Mapping)) for part in content):
+        return turns[:-1], _text_of(content, what=f"{what}[{len(turns) - 1}]")
+    return turns[:-1], as_answer(content)
+
+
+def read_answer(columns: Columns, turn: str | None) -> str | None:
+    """The answer as text; RowError where two columns, or a column and the turn, give answers that do not agree.
+
+    They agree where they are equal or one is written inside the other, as in a solution that ends in the answer; of
+    two that agree, `answer` goes before `solution` and so on, and every column before the turn.
+    """
+    given = {name: _answer_text(name, value) for name, value in columns.given(ANSWERS).items()}
+    reward_model = columns.row.get("reward_model")
+    if isinstance(reward_model, Mapping) and not is_empty(reward_model.get("ground_truth")):
+        given["reward_model.ground_truth"] = as_answer(reward_model["ground_truth"]) or ""
+    if turn:
+        given["the assistant's last turn"] = turn
+    columns.read.difference_update(ANSWERS)  # rewards see them under their own names too
+    for name, text in given.items():
+        first = next(iter(given))
+        if not _agree(given[first], text):
+            raise RowError(
+                f"expected one answer, got different ones in {first} and {name}",
+                remedy=f"remove {name}" if " " in name else f"remove {name}, or call it reward_{name}",
+            )
+    return next(iter(given.values()), turn)
+
+
+def _answer_text(name: str, value: Any) -> str:
+    if name == "completion" and is_turns(value):
+        return _text_of(read_turns(value, what=name)[-1]["content"], what=name)
+    return as_answer(value) or ""
+
+
+def _agree(first: str, second: str) -> bool:
+    first, second = first.strip().casefold(), second.strip().casefold()
+    return first in second or second in first
+
+
+def _text_of(content: Any, *, what: str) -> str:
+    if isinstance(content, str):
+        return content
+    for part in content:
+        if isinstance(part, Mapping) and not isinstance(part.get("text"), str):
+            raise RowError(
+                f"expected the answer in {what} to be text, got a part of type {part.get('type')!r}",
+                remedy="write the answer as text",
+            )
+    return "".join(part if isinstance(part, str) else joined_text([part]) for part in content)

@@ -1,0 +1,76 @@
+"""The columns that every format reads, the names that each of them may have, and which of a row's were read."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+CONVERSATIONS = ("messages", "conversations", "conversation", "message")
+QUESTIONS = ("prompt", "problem", "question", "query")
+IMAGES = (
+    "images",
+    "image",
+    "image_path",
+    "image_paths",
+    "image_list",
+    "image_url",
+    "image_urls",
+    "img",
+    "imgs",
+    "path",
+)
+ANSWERS = ("answer", "solution", "ground_truth", "response", "completion")
+SYSTEM = ("system", "system_prompt")
+OPTIONS = ("options", "choices")
+PIXELS = ("min_pixels", "max_pixels")
+
+_LONGEST_LITERAL = 1_000_000
+
+
+class Columns:
+    """A row whose columns are ticked off as they are read; what is left over goes to rewards, or is refused."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.row = row
+        self.read = {"id"}
+
+    def given(self, names: Iterable[str]) -> dict[str, Any]:
+        """Those of the columns `names` that hold a value, in that order; all of them count as read."""
+        names = tuple(names)
+        self.read.update(names)
+        return {name: self.row[name] for name in names if not is_empty(self.row.get(name))}
+
+    def unread(self) -> dict[str, Any]:
+        """The columns that nobody has read."""
+        return {name: value for name, value in self.row.items() if name not in self.read}
+
+
+def is_empty(value: object) -> bool:
+    """Whether a column says nothing: null, empty, or an Arrow struct of nulls."""
+    if isinstance(value, Mapping):
+        return all(inner is None for inner in value.values())
+    return value is None or (isinstance(value, (str, list, tuple)) and not value)
+
+
+def literal(text: str) -> Any:
+    """The value that a text writes as JSON or as a Python literal; None where it writes neither."""
+    if len(text) > _LONGEST_LITERAL:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+
+
+def listed_text(value: object) -> object:
+    """`value`, or the list or mapping that a string writes as JSON or as a Python literal."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        found = literal(value)
+        return value if found is None else found
+    return value

@@ -1,0 +1,27 @@
+"""The keys of one entry of an image column, wherever it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from triptych_data.formats.record import RowError
+
+SOURCES = ("bytes", "path", "image", "url")
+LIMITS = ("min_pixels", "max_pixels", "resized_height", "resized_width")
+ENTRY_KEYS = (*SOURCES, *LIMITS)
+# What describes a file without changing what is seen of it.
+_DESCRIPTIONS = {
+    "id", "image_id", "index", "name", "filename", "file_name", "width", "height", "size", "mode", "format", "caption",
+    "alt", "source", "license", "md5", "sha1", "sha256", "hash", "cache_control",
+}  # fmt: skip
+
+
+def check_keys(entry: Mapping[str, Any], *, allowed: Collection[str], what: str) -> None:
+    """RowError where an entry has a key that is not read and may change what should be seen."""
+    for key, value in entry.items():
+        if value is not None and key not in allowed and key not in _DESCRIPTIONS:
+            raise RowError(
+                f"expected {what} to have the keys {', '.join(ENTRY_KEYS)}, got {key!r}, which is not read",
+                remedy="apply it to the image file, or remove the key",
+            )

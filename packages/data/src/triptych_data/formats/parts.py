@@ -1,0 +1,107 @@
+"""Content parts of a message: texts, and images with their own limits, which are taken out in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from triptych_data.formats.columns import is_empty
+from triptych_data.formats.entry import ENTRY_KEYS, LIMITS, check_keys
+from triptych_data.formats.media import FRAMES, media_kind
+from triptych_data.formats.record import RowError, shown
+
+_TEXT_TYPES = ("text", "input_text", "output_text")
+_IMAGE_TYPES = ("image", "image_url", "input_image")
+_SOURCES = ("image", "url", "path", "base64", "bytes", "image_url")
+_PART_KEYS = {"type", "text", "name", "annotation", "detail", "base64", "image_url", *ENTRY_KEYS}
+
+
+def read_parts(content: Iterable[Any], *, what: str) -> tuple[list[dict[str, Any]], list[tuple[Any, str | None]]]:
+    """(plain text and image parts, the images that stood in them with their names, in order)."""
+    parts: list[dict[str, Any]] = []
+    images: list[tuple[Any, str | None]] = []
+    for number, part in enumerate(content):
+        place = f"{what}[{number}]"
+        if isinstance(part, str):
+            parts.append({"type": "text", "text": part})
+            continue
+        if not isinstance(part, Mapping):
+            raise RowError(f"expected {place} to be a text or image part, got {shown(part)}", remedy="correct the row")
+        # Arrow gives every part every key; the empty ones say nothing.
+        part = {key: value for key, value in part.items() if key == "text" or not is_empty(value)}
+        if part.get("text") is None:
+            part.pop("text", None)
+        if _kind(part, place) == "text":
+            parts.append({"type": "text", "text": _text(part, place)})
+            continue
+        image = _image(part, place)
+        kept = {key: part[key] for key in ("name", "annotation") if key in part}
+        parts.append({"type": "image", **kept})
+        if image is not None:
+            images.append((image, kept.get("name")))
+    return parts, images
+
+
+def joined_text(content: object) -> str:
+    """The text of a message's content, whether a string or parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or "" for part in content) if isinstance(content, list) else ""
+
+
+def _kind(part: Mapping[str, Any], place: str) -> str:
+    kind = part.get("type")
+    if kind in _TEXT_TYPES or (kind is None and "text" in part):
+        return "text"
+    if kind in _IMAGE_TYPES or (kind is None and any(key in part for key in _SOURCES)):
+        return "image"
+    media = media_kind(str(kind)) or next((found for key in part if (found := media_kind(key))), None)
+    if media is not None:
+        raise RowError(f"expected text and images, got {media} in {place}", remedy=FRAMES[media])
+    raise RowError(
+        f"expected {place} to be a text or image part, got {shown(dict(part))}",
+        remedy='use {"type": "text", "text": ...} or {"type": "image", "image": ...}',
+    )
+
+
+def _text(part: Mapping[str, Any], place: str) -> str:
+    text = part.get("text")
+    if not isinstance(text, str):
+        raise RowError(f"expected {place}.text to be text, got {shown(text)}", remedy="correct the row")
+    unread = [key for key in part if key in _SOURCES or key in LIMITS or media_kind(key)]
+    if unread:
+        raise RowError(
+            f"expected {place} to be text alone, got {unread[0]!r} beside it", remedy="give each its own part"
+        )
+    return text
+
+
+def _image(part: Mapping[str, Any], place: str) -> Any:
+    """The image of a part, with its limits where it has some; None for a placeholder of the image column's next."""
+    if "text" in part:
+        raise RowError(f"expected {place} to be an image alone, got text beside it", remedy="give each its own part")
+    inner = part.get("image_url")
+    merged = {**part, **inner} if isinstance(inner, Mapping) else dict(part)
+    check_keys(merged, allowed=_PART_KEYS, what=place)
+    if merged.get("detail") == "low":
+        raise RowError(
+            f'expected no "detail": "low" in {place}, which no model here reads', remedy="give max_pixels instead"
+        )
+    sources = [merged[key] for key in _SOURCES if not isinstance(merged.get(key), Mapping) and key in merged]
+    sources += [merged[key] for key in ("image", "image_url") if _is_file(merged.get(key))]
+    limits = {key: merged[key] for key in LIMITS if key in merged}
+    if not sources:
+        if limits:
+            raise RowError(
+                f"expected {next(iter(limits))} of {place} beside its image, got it at a placeholder",
+                remedy='give it with the image, as {"path": ..., "max_pixels": ...} in the column images',
+            )
+        return None
+    if not limits:
+        return sources[0]
+    return {**sources[0], **limits} if isinstance(sources[0], Mapping) else {"image": sources[0], **limits}
+
+
+def _is_file(value: object) -> bool:
+    """Whether a value is a file as `datasets` gives it, {"bytes": ..., "path": ...}."""
+    return isinstance(value, Mapping) and ("bytes" in value or "path" in value)

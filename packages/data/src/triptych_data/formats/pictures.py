@@ -1,0 +1,105 @@
+"""The images of a row: from one of its image columns, or from the parts of its messages."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from triptych_data.formats.columns import CONVERSATIONS, IMAGES, QUESTIONS, Columns, is_empty, listed_text
+from triptych_data.formats.entry import ENTRY_KEYS, SOURCES
+from triptych_data.formats.media import FRAMES, media_file
+from triptych_data.formats.record import RowError
+from triptych_data.formats.turns import is_turns
+from triptych_data.sniff import sniff
+
+Named = tuple[Any, str | None]  # an image and its name
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jfif")
+_TAG = re.compile(r"<[^<>\s:|]+>")
+
+
+def read_images(columns: Columns, inline: Sequence[Named]) -> list[Named]:
+    """The images of a row in order, those of its parts or of its columns; RowError where two of these differ."""
+    given = {name: listed(value) for name, value in columns.given(IMAGES).items()}
+    path = given.get("path")
+    if path is not None and len(given) + bool(inline) > 1 and not all(is_image_file(image) for image, _ in path):
+        columns.read.remove("path")  # beside other images a path may lead anywhere
+        del given["path"]
+    for name, images in given.items():
+        for image, _ in images:
+            media = media_file(image if isinstance(image, str) else _path(image))
+            if media is not None:
+                raise RowError(f"expected images in {name}, got {media}", remedy=FRAMES[media])
+    found = [("the content parts", list(inline))] if inline else []
+    found += list(given.items())
+    for (first, images), (second, others) in itertools.pairwise(found):
+        if [image for image, _ in images] != [image for image, _ in others]:
+            raise RowError(
+                f"expected the images in one place, got {len(images)} in {first} and {len(others)} others in {second}",
+                remedy=f"remove {second}, or {first}",
+            )
+    return found[0][1] if found else []
+
+
+def listed(value: object) -> list[Named]:
+    """(image, name) of an image column: an image, a list of them, a mapping by name, or text that writes one."""
+    value = listed_text(value)
+    if isinstance(value, Mapping) and not _is_one_image(value):
+        return [(image, str(name)) for name, image in value.items()]
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    return [_named(item) for item in items]
+
+
+def names_images(row: Mapping[str, Any]) -> bool:
+    """Whether a row says by itself which images it has, in a column or in the parts of its messages."""
+    columns = Columns(row)
+    if columns.given(IMAGES):
+        return True
+    conversations: list[Any] = [listed_text(value) for value in columns.given((*CONVERSATIONS, *QUESTIONS)).values()]
+    contents = [turn.get("content") for turns in conversations if is_turns(turns) for turn in turns]
+    return any(
+        isinstance(part, Mapping) and any(not is_empty(part.get(key)) for key in ("image_url", *SOURCES))
+        for content in contents
+        if isinstance(content, (list, tuple))
+        for part in content
+    )
+
+
+def as_names(images: Sequence[Named]) -> tuple[list[Any], list[str | None], dict[str, str]]:
+    """(images, names, what stands for each in the text) where names are written as tags: "<image_00>" (MiniCPM)."""
+    tags = {name: f"<image:{name[1:-1]}>" for _, name in images if name is not None and _TAG.fullmatch(name)}
+    if set(tags) == {"<image>"}:
+        return [image for image, _ in images], [None] * len(images), {}
+    names = [None if name is None else name[1:-1] if name in tags else name for _, name in images]
+    return [image for image, _ in images], names, tags
+
+
+def is_image_file(value: object) -> bool:
+    """Whether a value says where an image is, or is one: a path that ends as images do, bytes, a file, a PIL image."""
+    if isinstance(value, str):
+        path = value.partition("?")[0].strip().lower()
+        return value.startswith("data:image/") or path.endswith(_SUFFIXES)
+    if isinstance(value, Mapping):
+        return any(not is_empty(value.get(name)) for name in SOURCES)
+    if isinstance(value, (bytes, bytearray)):
+        return sniff(bytes(value[:32])) not in ("EMPTY", "TEXT", "UNKNOWN", "MP4")
+    return isinstance(value, Image.Image)
+
+
+def _named(item: Any) -> Named:
+    """{"name": ..., "image": ..., and limits} as the image and its name."""
+    if not isinstance(item, Mapping) or item.get("name") is None or item.get("image") is None:
+        return item, None
+    rest = {key: value for key, value in item.items() if key != "name" and value is not None}
+    return (rest["image"] if set(rest) == {"image"} else rest), str(item["name"])
+
+
+def _path(image: object) -> object:
+    return next((image[name] for name in SOURCES[1:] if image.get(name)), None) if isinstance(image, Mapping) else None
+
+
+def _is_one_image(value: Mapping[str, Any]) -> bool:
+    return any(name in value for name in ENTRY_KEYS)

@@ -1,0 +1,137 @@
+"""The prompt of a row: messages, or one text with the earlier turns before it and the options below it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from triptych_data.formats.columns import CONVERSATIONS, OPTIONS, QUESTIONS, Columns, listed_text
+from triptych_data.formats.parts import joined_text
+from triptych_data.formats.record import RowError, require_text, shown
+from triptych_data.formats.turns import Turn, is_turns, read_turns
+
+_LETTERED = re.compile(r"\s*\(?([A-Za-z])[.):]\s*")
+_MARKER = re.compile(r"<image[^<>]*>")
+
+
+def read_prompt(columns: Columns) -> tuple[list[Turn], str]:
+    """(turns with the answer's, the column that they come from).
+
+    Of several columns messages go before a text, and a longer text before a shorter one, if what is read contains the
+    texts of all others; RowError otherwise.
+    """
+    found = columns.given((*CONVERSATIONS, *QUESTIONS))
+    if "message" in found and not is_turns(found["message"]):  # a common word: it counts only where it holds messages
+        columns.read.remove("message")
+        del found["message"]
+    if not found:  # an image may be the whole question
+        found = {name: "" for name in QUESTIONS if columns.row.get(name) == ""}
+    if not found:
+        raise RowError(
+            f"expected a prompt in one of {', '.join((*CONVERSATIONS, *QUESTIONS))}, "
+            f"got the columns {', '.join(map(str, columns.row)) or 'none'}",
+            remedy="rename the column that holds it, or name it in dataset_info.json",
+        )
+    turns = {name: _turns(name, value) for name, value in found.items()}
+    source = max(turns, key=lambda name: (name in CONVERSATIONS, is_turns(found[name]), len(_text(turns[name]))))
+    for other, its in turns.items():
+        if not _contains(turns[source], its):
+            raise RowError(
+                f"expected one prompt, got different texts in {source} and {other}",
+                remedy=f"remove {other}, or call it reward_{other} where only rewards need it",
+            )
+    if is_turns(found[source]):
+        return turns[source], source
+    question = _with_options(turns[source][0]["content"], columns)
+    return [*_history(columns), {"role": "user", "content": question}], source
+
+
+def prompt_text(turns: list[Turn]) -> str:
+    """All that is said in the turns, for a search in it."""
+    return "\n".join(joined_text(turn["content"]) for turn in turns)
+
+
+def options_of(row: Mapping[str, Any]) -> tuple[str, list[str]] | None:
+    """(column, texts) of the options of a row; None where it has none."""
+    for name in OPTIONS:
+        value = listed_text(row.get(name))
+        if isinstance(value, Mapping):
+            value = [f"{key}. {text}" for key, text in value.items()]
+        if isinstance(value, (list, tuple)) and value:
+            return name, [str(option) for option in value]
+        if isinstance(value, str) and value.strip():
+            return name, value.strip().splitlines()
+    return None
+
+
+def are_written(options: list[str], text: str) -> bool:
+    """Whether every option, with or without its letter, stands in the text."""
+    return all(option.strip() in text or _LETTERED.sub("", option, count=1).strip() in text for option in options)
+
+
+def _with_options(question: str, columns: Columns) -> str:
+    """The question with the options below it, where they carry letters and do not stand in it already."""
+    found = options_of(columns.row)
+    if found is None or are_written(found[1], question):
+        return question
+    name, options = found
+    if not all(_LETTERED.match(option) for option in options):
+        raise RowError(
+            f"expected the {name} in the question, or with letters, got {shown(options)} and no place for them",
+            remedy=f'write them into the question, or write letters before them as in "A. {options[0]}"',
+        )
+    return "\n".join((f"{question}\nOptions:", *options))
+
+
+def _history(columns: Columns) -> list[Turn]:
+    """The earlier turns of an ms-swift row: a list of [question, answer]."""
+    turns: list[Turn] = []
+    for value in columns.given(("history",)).values():
+        pairs = listed_text(value)
+        if not isinstance(pairs, (list, tuple)) or not all(
+            isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs
+        ):
+            raise RowError(
+                f"expected history to be a list of [question, answer], got {shown(value)}", remedy="correct the row"
+            )
+        for question, answer in pairs:
+            turns.append({"role": "user", "content": require_text(question, what="a question of history")})
+            turns.append({"role": "assistant", "content": require_text(answer, what="an answer of history")})
+    return turns
+
+
+def _turns(name: str, value: Any) -> list[Turn]:
+    if name in CONVERSATIONS or is_turns(value) or isinstance(value, (list, tuple)):
+        return read_turns(value, what=name)
+    return [{"role": "user", "content": require_text(value, what=name)}]
+
+
+def _text(turns: list[Turn]) -> str:
+    return "\n".join(_content_text(turn["content"]) for turn in turns)
+
+
+def _content_text(content: Any) -> str:
+    if isinstance(content, (list, tuple)):
+        texts = [
+            part if isinstance(part, str) else part.get("text") for part in content if isinstance(part, (str, Mapping))
+        ]
+        return "".join(text for text in texts if isinstance(text, str))
+    return content if isinstance(content, str) else str(content)
+
+
+def _contains(whole: list[Turn], other: list[Turn]) -> bool:
+    """Whether every text of `other` stands in `whole`, with no fewer markers for images."""
+    text = _text(whole)
+    if len(_MARKER.findall(_text(other))) > len(_MARKER.findall(text)) and not _has_parts(whole):
+        return False
+    plain = _plain(text)
+    return all(_plain(_content_text(turn["content"])) in plain for turn in other)
+
+
+def _has_parts(turns: list[Turn]) -> bool:
+    return any(isinstance(turn["content"], (list, tuple)) for turn in turns)
+
+
+def _plain(text: str) -> str:
+    return " ".join(_MARKER.sub(" ", text).split())

@@ -1,0 +1,83 @@
+"""The one way in which every format is read; a format says what zero markers mean, and which rows are its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from triptych_data.formats.answers import read_answer, split_answer
+from triptych_data.formats.columns import CONVERSATIONS, PIXELS, SYSTEM, Columns, is_empty
+from triptych_data.formats.leftover import refuse_marks, refuse_unread
+from triptych_data.formats.objects import fill, is_objects, read_objects
+from triptych_data.formats.parts import read_parts
+from triptych_data.formats.pictures import Named, as_names, read_images
+from triptych_data.formats.prompts import prompt_text, read_prompt
+from triptych_data.formats.record import NoMarkers, Record, RowError
+from triptych_data.formats.turns import Turn, check_end, check_order, with_system
+
+
+def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers) -> Record:
+    """Read one row by the names of its columns and of those who speak; RowError where something would be left out.
+
+    `no_markers` is what zero markers mean for the column `images`; images of other columns come first without them.
+    """
+    columns = Columns(row)
+    turns, source = read_prompt(columns)
+    check_order(turns, what=source)
+    turns, last = split_answer(turns, what=source) if source in CONVERSATIONS else (turns, None)
+    answer = read_answer(columns, last)
+    check_end(turns, what=source, answered=answer is not None)
+    turns = with_system(turns, columns.given(SYSTEM), what=source)
+    turns, inline = _without_images(turns, source)
+    images, names, tags = as_names(read_images(columns, inline))
+    turns = _with_tags(turns, tags)
+    if is_objects(row.get("objects")):
+        found = read_objects(row["objects"], num_images=len(images))
+        turns, answer = fill(turns, answer, found, num_images=len(images))
+    columns.given(PIXELS)
+    extras = columns.unread()
+    refuse_unread(columns, prompt=prompt_text(turns), images=images)
+    return Record(
+        messages=turns,
+        images=images,
+        names=names,
+        answer=answer,
+        extras=extras,
+        no_markers="first" if is_empty(row.get("images")) else no_markers,
+    )
+
+
+def _without_images(turns: list[Turn], source: str) -> tuple[list[Turn], list[Named]]:
+    """(turns whose parts hold no images, the images that stood in them, in order)."""
+    inline: list[Named] = []
+    plain: list[Turn] = []
+    for number, turn in enumerate(turns):
+        content = turn["content"]
+        if isinstance(content, (list, tuple)):
+            content, found = read_parts(content, what=f"{source}[{number}].content")
+            inline += found
+        elif isinstance(content, str):
+            refuse_marks(content, what=f"{source}[{number}]")
+        else:
+            raise RowError(
+                f"expected the content of {source}[{number}] to be text or parts, got {type(content).__name__}",
+                remedy="correct the row",
+            )
+        plain.append({**turn, "content": content})
+    return plain, inline
+
+
+def _with_tags(turns: list[Turn], tags: Mapping[str, str]) -> list[Turn]:
+    """The turns with a name's own tag ("<image_00>") written as a marker for that name."""
+    if not tags:
+        return turns
+    return [
+        {**turn, "content": _tagged(turn["content"], tags)} if isinstance(turn["content"], str) else turn
+        for turn in turns
+    ]
+
+
+def _tagged(text: str, tags: Mapping[str, str]) -> str:
+    for tag, marker in tags.items():
+        text = text.replace(tag, marker)
+    return text

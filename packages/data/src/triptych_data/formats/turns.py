@@ -1,0 +1,155 @@
+"""Messages read by the name of who speaks, never by their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from triptych_data.formats.columns import is_empty, listed_text
+from triptych_data.formats.entry import LIMITS
+from triptych_data.formats.media import FRAMES, media_kind
+from triptych_data.formats.record import RowError, shown
+
+ROLES = {
+    "user": "user",
+    "assistant": "assistant",
+    "system": "system",
+    "tool": "tool",
+    "human": "user",
+    "gpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "developer": "system",
+    "observation": "tool",
+    "observations": "tool",
+    "tool_response": "tool",
+    "function_response": "tool",
+    "function": "tool",
+    "tool_call": "assistant",
+    "function_call": "assistant",
+}
+_PASSED = ("name", "tool_call_id", "reasoning_content")  # a chat template may write them
+_INPUT = ("text", "parts", "image", "images", "image_url", "tool_calls", "tools", *LIMITS)
+Turn = dict[str, Any]
+
+
+def is_turns(value: object) -> bool:
+    """Whether a value is a list of messages, or text that writes one."""
+    value = listed_text(value)
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(turn, Mapping) for turn in value)
+
+
+def read_turns(value: object, *, what: str) -> list[Turn]:
+    """Turns of {role, content} from a list of {role, content} or {from, value}, or from text that writes such a list.
+
+    The content is as it stood: text, parts, or, in an answer, a number or a list of boxes.
+    """
+    turns = listed_text(value)
+    if not isinstance(turns, (list, tuple)) or not is_turns(turns):
+        got = "an empty list" if turns == [] else type(turns).__name__
+        raise RowError(f"expected {what} to be a list of messages, got {got}", remedy="correct the row")
+    return [_turn(turn, f"{what}[{number}]") for number, turn in enumerate(turns)]
+
+
+def check_order(turns: Sequence[Turn], *, what: str) -> None:
+    """RowError where nobody but the system speaks, or somebody else than the user speaks first."""
+    spoken = [turn["role"] for turn in turns if turn["role"] != "system"]
+    if "user" not in spoken:
+        raise RowError(
+            f"expected a turn by the user in {what}, got {' and '.join(sorted({t['role'] for t in turns}))} alone",
+            remedy='write the question as a turn by the user, {"role": "user", "content": ...}',
+        )
+    if spoken[0] != "user":
+        raise RowError(
+            f"expected {what} to begin with the user, got a turn by the {spoken[0]} first",
+            remedy="put the user's turn first, or remove what stands before it",
+        )
+
+
+def check_end(turns: Sequence[Turn], *, what: str, answered: bool) -> None:
+    """RowError where a prompt, whose answer has left it, does not end with the user or a tool's result.
+
+    A conversation of several turns has an answer, in its last turn or in a column: without one its last turn would be
+    taken for the question, whoever wrote it.
+    """
+    if turns[-1]["role"] not in ("user", "tool"):
+        raise RowError(
+            f"expected the prompt in {what} to end with the user, got a turn by the {turns[-1]['role']} last",
+            remedy="remove that turn, or give its text as the column answer",
+        )
+    if what in ("conversations", "conversation") and len(turns) > 1 and not answered:
+        raise RowError(
+            f"expected {what} of several turns to end with an answer by the assistant, got none",
+            remedy="add the assistant's turn, or give the answer as the column answer",
+        )
+
+
+def with_system(turns: list[Turn], system: Mapping[str, Any], *, what: str) -> list[Turn]:
+    """The turns with the text of a system column as their first; RowError where it contradicts a system turn."""
+    for name, text in system.items():
+        if not isinstance(text, str):
+            raise RowError(f"expected {name} to be text, got {type(text).__name__}", remedy="correct the row")
+        if turns[0]["role"] != "system":
+            turns = [{"role": "system", "content": text}, *turns]
+        elif turns[0]["content"] != text:
+            raise RowError(
+                f"expected one system text, got one in {what} and another in the column {name}",
+                remedy=f"remove the column {name} or the other text",
+            )
+    return turns
+
+
+def _turn(turn: Mapping[str, Any], place: str) -> Turn:
+    role_key, role = _one_of(turn, ("role", "from"), place)
+    content_key, content = _one_of(turn, ("content", "value"), place)
+    known = ROLES.get(str(role).strip().lower().replace("-", "_"))
+    if known is None:
+        raise RowError(
+            f"expected {role_key} to be one of {', '.join(ROLES)}, got {shown(role)} in {place}",
+            remedy="correct the row or name the tags in dataset_info.json",
+        )
+    _check_keys(turn, place)
+    if content is None:
+        raise RowError(
+            f"expected {place}.{content_key} to be text or parts, got null", remedy="write the text, or remove the turn"
+        )
+    return {"role": known, "content": content, **{key: turn[key] for key in _PASSED if turn.get(key) is not None}}
+
+
+def _one_of(turn: Mapping[str, Any], names: tuple[str, str], place: str) -> tuple[str, Any]:
+    """(name, value) of the one that is there; RowError where both are and differ."""
+    given = [name for name in names if turn.get(name) is not None]
+    if len(given) == 2 and turn[names[0]] != turn[names[1]]:
+        raise RowError(
+            f"expected one of {names[0]} and {names[1]} in {place}, got both with different values",
+            remedy="remove one of them",
+        )
+    if not given and not any(name in turn for name in names):
+        raise RowError(
+            f"expected {place} to have the keys role and content or from and value, got {', '.join(map(str, turn))}",
+            remedy="rename its keys, or name them in dataset_info.json",
+        )
+    name = given[0] if given else next(name for name in names if name in turn)
+    return name, turn.get(name)
+
+
+def _check_keys(turn: Mapping[str, Any], place: str) -> None:
+    for key, value in turn.items():
+        if is_empty(value):
+            continue
+        media = media_kind(key)
+        if media is not None and not isinstance(value, (bool, int, float)):
+            raise RowError(f"expected text and images, got {media} as {place}.{key}", remedy=FRAMES[media])
+        if key in _INPUT:
+            raise RowError(
+                f"expected {place} to have only a role and its content, got {key!r} beside them, which is not read",
+                remedy=_remedy(key),
+            )
+
+
+def _remedy(key: str) -> str:
+    if key.startswith("image"):
+        return "put it into the column images, with an <image> where it belongs"
+    if key in LIMITS:
+        return 'give it with the image, as {"path": ..., "max_pixels": ...} in the column images'
+    return "write it into the content as text, or remove it"

@@ -1,0 +1,73 @@
+"""One entry of an image column: path, address, bytes, PIL image, or a mapping of these with limits of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from triptych_data.example import ImageSource
+from triptych_data.formats.entry import ENTRY_KEYS, SOURCES, check_keys
+from triptych_data.formats.record import RowError, shown
+from triptych_data.rows import Row
+
+
+def to_source(value: Any, *, root: Path, row: Row, what: str = "the image") -> ImageSource:
+    """The image of one entry; RowError where it is none, and where it has keys that nobody reads.
+
+    Limits of the whole row (columns `min_pixels`, `max_pixels`) hold where an image has none of its own.
+    """
+    low, high = (_pixels(row.values, name) for name in ("min_pixels", "max_pixels"))
+    resized = None
+    if isinstance(value, Mapping):
+        check_keys(value, allowed=ENTRY_KEYS, what=what)
+        low, high = _pixels(value, "min_pixels") or low, _pixels(value, "max_pixels") or high
+        resized = _resized(value, what)
+        value = _one_source(value, what)
+    if low is not None and high is not None and low > high:
+        raise RowError(
+            f"expected min_pixels of {what} to be at most max_pixels ({high}), got {low}",
+            remedy="correct the row",
+        )
+    if isinstance(value, (bytearray, memoryview)):
+        value = bytes(value)
+    if isinstance(value, Path):
+        value = str(value)
+    if not isinstance(value, (str, bytes, Image.Image)) or not value:
+        raise RowError(
+            f"expected an image as path, bytes or PIL image, got {type(value).__name__ if value else shown(value)}",
+            remedy="correct the row",
+        )
+    if row.members is not None and isinstance(value, str) and value in row.members:
+        return ImageSource(ref=row.members[value], min_pixels=low, max_pixels=high, resized=resized)
+    return ImageSource(ref=value, root=root, min_pixels=low, max_pixels=high, resized=resized)
+
+
+def _one_source(entry: Mapping[str, Any], what: str) -> Any:
+    """The image that a mapping names; a path beside bytes, and an address beside either, say where it came from."""
+    given = {name: entry[name] for name in SOURCES if entry.get(name) is not None}
+    files = [name for name in ("path", "image") if name in given and "bytes" not in given]
+    if len(files) == 2 and given["path"] != given["image"]:
+        raise RowError(f"expected {what} to be one image, got another as path than as image", remedy="remove one")
+    return next(iter(given.values()), None)
+
+
+def _resized(entry: Mapping[str, Any], what: str) -> tuple[int, int] | None:
+    height, width = _pixels(entry, "resized_height"), _pixels(entry, "resized_width")
+    if height is None and width is None:
+        return None
+    if height is None or width is None:
+        raise RowError(f"expected resized_height and resized_width of {what}, got one of them", remedy="give both")
+    return height, width
+
+
+def _pixels(entry: Mapping[str, Any], name: str) -> int | None:
+    value = entry.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 1:
+        raise RowError(f"expected {name} to be a number of pixels, got {shown(value)}", remedy="correct the row")
+    return int(value)

@@ -1,0 +1,101 @@
+"""Whether a row says where its images belong in one way, and in a way that is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from triptych_parser import parse
+from triptych_parser.dialects import DIALECTS
+
+from triptych_data.example import ImageSource
+from triptych_data.formats import Record, RowError
+from triptych_data.formats.columns import listed_text
+from triptych_data.rows import Row
+
+_NUMBERED = re.compile(r"<image[ _-]?[0-9]{1,4}>")
+
+
+def check_places(record: Record, *, dialect: str) -> None:
+    """RowError where parts and markers are mixed, or where a text writes markers that nobody reads."""
+    if has_image_parts(record):
+        for number, text in _strings(record):
+            if parse(text, dialect=dialect).num_markers:
+                raise RowError(
+                    f"expected images as parts alone, got a marker in the text of message {number + 1} as well",
+                    remedy="write the image as a part too, or, for the literal text, write the text as a part: "
+                    '[{"type": "text", "text": ...}]',
+                )
+        return
+    texts = [*_strings(record), *(_part_texts(record) if record.images else ())]
+    for number, text in texts:
+        found = _NUMBERED.search(text)
+        if found is not None:
+            raise RowError(
+                f"expected images in text as <image>, <image:1> or <image:name>, "
+                f"got {found[0]} in message {number + 1}",
+                remedy="write <image:1> for the first image of the row, <image:2> for the second and so on",
+            )
+    if record.images:
+        _check_dialect(texts, dialect)
+
+
+def check_packed(images: Sequence[ImageSource], row: Row) -> None:
+    """RowError where an image that is packed beside a row is none of the row's images."""
+    read = {image.ref for image in images}
+    for member in dict.fromkeys((row.members or {}).values()):
+        if member not in read:
+            raise RowError(
+                f"expected every packed file among the images of the row, got {member.name} besides",
+                remedy="name it among the images, or leave all out of the row to have them in the order of the shard",
+            )
+
+
+def check_owners(record: Record, images: Sequence[ImageSource], unique: Sequence[ImageSource]) -> None:
+    """RowError where boxes name images by number and an image before them is given twice, which shifts the numbers."""
+    objects = listed_text(record.extras.get("objects"))
+    owners = objects.get("image_id") if isinstance(objects, Mapping) else None
+    for owner in owners or []:
+        if unique.index(images[owner]) != owner:
+            raise RowError(
+                f"expected each image once where objects.image_id counts them, got image {owner + 1} again or after "
+                "a repeated one",
+                remedy="give each image once, and write <image:1> wherever the first belongs, <image:2> and so on",
+            )
+
+
+def has_image_parts(record: Record) -> bool:
+    """Whether images stand in the messages as content parts."""
+    return any(part.get("type") == "image" for _, part in _parts(record))
+
+
+def _check_dialect(texts: Sequence[tuple[int, str]], dialect: str) -> None:
+    """RowError where no marker is written as the dialect says and one is written as another says."""
+    if any(parse(text, dialect=dialect).num_markers for _, text in texts):
+        return
+    for number, text in texts:
+        for other in DIALECTS.values():
+            if other.opener and other.name != dialect and parse(text, dialect=other.name).num_markers:
+                raise RowError(
+                    f"expected images in text as {dialect} writes them, got a marker as {other.name} writes it in "
+                    f"message {number + 1}",
+                    remedy="write <image> in its place",
+                )
+
+
+def _strings(record: Record) -> Iterator[tuple[int, str]]:
+    for number, message in enumerate(record.messages):
+        if isinstance(message["content"], str):
+            yield number, message["content"]
+
+
+def _parts(record: Record) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, message in enumerate(record.messages):
+        if isinstance(message["content"], (list, tuple)):
+            for part in message["content"]:
+                yield number, part
+
+
+def _part_texts(record: Record) -> Iterator[tuple[int, str]]:
+    return ((number, part["text"]) for number, part in _parts(record) if part["type"] == "text")

@@ -1,0 +1,523 @@
+"""What would be left out of a prompt unseen is refused by name, and the remedy that is named works on that very row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from PIL import Image
+from triptych_data import DataError, Example, read_examples
+
+HUMAN, GPT = {"from": "human", "value": "Colour?"}, {"from": "gpt", "value": "red"}
+SYSTEM = {"from": "system", "value": "Be brief."}
+USER, ASSISTANT = {"role": "user", "content": "Colour?"}, {"role": "assistant", "content": "red"}
+TALK = {"conversations": [HUMAN, GPT]}
+ASK = {"problem": "Colour?", "answer": "red"}
+PNG = {"path": "0.png"}
+
+
+def part(**keys: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [keys, {"type": "text", "text": "Colour?"}]}, ASSISTANT]}
+
+
+# (row, what the message says, the same row after the named remedy)
+REFUSED: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    # media
+    "video": (
+        {**TALK, "video": "x.mp4"},
+        "got video in the column video; give its frames as images",
+        {"conversations": [{"from": "human", "value": "<image><image>Colour?"}, GPT], "image": ["0.png", "1.jpg"]},
+    ),
+    "videos": (
+        {"messages": [USER, ASSISTANT], "videos": [["0.png", "1.jpg"]]},
+        "got video in the column videos",
+        {"messages": [USER, ASSISTANT], "image": ["0.png", "1.jpg"]},
+    ),
+    "audios": (
+        {**ASK, "audios": ["x.wav"]},
+        "got audio in the column audios; write what is said",
+        {**ASK, "problem": "Said: hello. Colour?"},
+    ),
+    "video marker": (
+        {"conversations": [{"from": "human", "value": "<video>\nColour?"}, GPT]},
+        r"got <video> in conversations\[0\]",
+        {"conversations": [{"from": "human", "value": [{"type": "text", "text": "<video>\nColour?"}]}, GPT]},
+    ),
+    "audio marker": (
+        {**ASK, "problem": "<audio>?"},
+        r"got <audio> in problem\[0\]",
+        {**ASK, "problem": "Said: hello?"},
+    ),
+    "video part": (
+        part(type="video", video="x.mp4"),
+        r"got video in messages\[0\].content\[0\]",
+        part(type="image", image="0.png"),
+    ),
+    "sound part": (
+        part(type="input_audio", input_audio={"data": "aa"}),
+        r"got audio in messages\[0\].content\[0\]",
+        part(type="text", text="Said: hello."),
+    ),
+    "video in a message": (
+        {"messages": [{**USER, "videos": ["x.mp4"]}, ASSISTANT]},
+        r"got video as messages\[0\].videos",
+        {"messages": [USER, ASSISTANT], "image": ["0.png"]},
+    ),
+    "a video among the images": (
+        {**ASK, "image": "x.mp4"},
+        "expected images in image, got video",
+        {**ASK, "image": "0.png"},
+    ),
+    "data_type": (
+        {**ASK, "data_type": "video"},
+        "got video in the column data_type",
+        {**ASK, "data_type": "image", "image": "0.png"},
+    ),
+    # images in columns that nobody reads
+    "image_1": (
+        {**ASK, "image_1": "0.png", "image_2": None},
+        "got '0.png' in image_1, which is not read",
+        {**ASK, "images": ["0.png"], "problem": "<image>Colour?"},
+    ),
+    "screenshot": (
+        {**ASK, "image": "0.png", "screenshot_before": "1.jpg"},
+        "got '1.jpg' in screenshot_before",
+        {**ASK, "image": "0.png", "reward_screenshot_before": "1.jpg"},
+    ),
+    "file_name": ({**ASK, "file_name": "0.png"}, "got '0.png' in file_name", {**ASK, "image": "0.png"}),
+    "struct": (
+        {**ASK, "left": PNG, "right": {"path": "1.jpg"}},
+        "in left, which is not read",
+        {**ASK, "image": [PNG, {"path": "1.jpg"}]},
+    ),
+    "address": (
+        {**ASK, "picture": "https://example.invalid/a.png?x=1"},
+        "in picture, which is not read",
+        {**ASK, "image": "0.png"},
+    ),
+    # names for one thing that give two
+    "two images": (
+        {**ASK, "images": ["0.png"], "image": "1.jpg", "problem": "<image>Colour?"},
+        "got 1 in images and 1 others in image",
+        {**ASK, "images": ["0.png"], "problem": "<image>Colour?"},
+    ),
+    "image and path": (
+        {**ASK, "image": "0.png", "path": "1.jpg"},
+        "got 1 in image and 1 others in path",
+        {**ASK, "image": "0.png"},
+    ),
+    "parts and column": (
+        {**part(type="image", image="0.png"), "image": "1.jpg"},
+        "got 1 in the content parts and 1 others in image",
+        part(type="image", image="0.png"),
+    ),
+    "two answers": (
+        {**ASK, "solution": "blue"},
+        "different ones in answer and solution",
+        {**ASK, "reward_solution": "blue"},
+    ),
+    "ground truth": (
+        {"prompt": "Colour?", "reward_model": {"ground_truth": "red"}, "answer": "blue"},
+        "different ones in answer and reward_model.ground_truth",
+        {"prompt": "Colour?", "answer": "blue"},
+    ),
+    "turn and column": (
+        {**TALK, "solution": "blue"},
+        "different ones in solution and the assistant's last turn",
+        {"conversations": [HUMAN], "solution": "blue"},
+    ),
+    "two questions": (
+        {**ASK, "question": "Size?"},
+        "different texts in problem and question",
+        {**ASK, "reward_question": "Size?"},
+    ),
+    "messages and prompt": (
+        {"messages": [USER, ASSISTANT], "prompt": "Size?"},
+        "different texts in messages and prompt",
+        {"messages": [USER, ASSISTANT]},
+    ),
+    "a marker in one of two": (
+        {"problem": "Colour?", "prompt": "<image>Colour", "image": "0.png", "answer": "x"},
+        "different texts in",
+        {"prompt": "<image>Colour?", "image": "0.png", "answer": "x"},
+    ),
+    "two systems": (
+        {"conversations": [SYSTEM, HUMAN, GPT], "system": "Be long."},
+        "got one in conversations and another in the column system",
+        {"conversations": [SYSTEM, HUMAN, GPT]},
+    ),
+    "role and from": (
+        {"messages": [{**USER, "from": "gpt"}, ASSISTANT]},
+        r"expected one of role and from in messages\[0\], got both",
+        {"messages": [USER, ASSISTANT]},
+    ),
+    # who speaks
+    "no answer": (
+        {"image": "0.png", "conversations": [SYSTEM, HUMAN]},
+        "expected conversations of several turns to end with an answer by the assistant",
+        {"image": "0.png", "conversations": [SYSTEM, HUMAN, GPT]},
+    ),
+    "wrong order": (
+        {"conversations": [GPT, HUMAN]},
+        "expected conversations to begin with the user, got a turn by the assistant first",
+        {"conversations": [HUMAN]},
+    ),
+    "nobody asks": (
+        {"messages": [{"role": "system", "content": "x"}, ASSISTANT]},
+        "expected a turn by the user in messages, got assistant and system alone",
+        {"messages": [{"role": "system", "content": "x"}, USER, ASSISTANT]},
+    ),
+    "a prompt that goes on": (
+        {"prompt": [USER, ASSISTANT]},
+        "expected the prompt in prompt to end with the user, got a turn by the assistant last",
+        {"prompt": [USER], "answer": "red"},
+    ),
+    "two answers in a row": (
+        {"messages": [USER, ASSISTANT, ASSISTANT]},
+        "got a turn by the assistant last",
+        {"messages": [USER, ASSISTANT]},
+    ),
+    "unknown role": (
+        {"messages": [{"role": "robot", "content": "x"}]},
+        "expected role to be one of user, assistant.*got 'robot' in messages",
+        {"messages": [{"role": "user", "content": "x"}]},
+    ),
+    "no content": (
+        {"messages": [USER, {"role": "assistant", "content": None}]},
+        r"expected messages\[1\].content to be text or parts, got null",
+        {"messages": [USER]},
+    ),
+    "other keys": (
+        {"messages": [{"who": "user", "what": "x"}]},
+        "to have the keys role and content or from and value, got who, what",
+        {"messages": [{"role": "user", "content": "x"}]},
+    ),
+    # tools, limits, options, texts
+    "tools": (
+        {"prompt": [USER], "tools": [{"name": "zoom"}]},
+        "got the column tools",
+        {"prompt": [USER], "system": 'Tools: {"name": "zoom"}'},
+    ),
+    "tool calls": (
+        {"messages": [USER, {**ASSISTANT, "tool_calls": [{"name": "zoom"}]}, USER, ASSISTANT]},
+        r"expected messages\[1\] to have only a role and its content, got 'tool_calls'",
+        {"messages": [USER, {"role": "assistant", "content": "zoom()"}, USER, ASSISTANT]},
+    ),
+    "template arguments": (
+        {**ASK, "chat_template_kwargs": {"enable_thinking": False}},
+        "got the column chat_template_kwargs",
+        ASK,
+    ),
+    "row size": (
+        {**ASK, "image": "0.png", "resized_height": 56},
+        "got the column resized_height",
+        {**ASK, "image": {**PNG, "resized_height": 56, "resized_width": 56}},
+    ),
+    "half a size": (
+        {**ASK, "image": {**PNG, "resized_height": 56}},
+        "expected resized_height and resized_width of image 1, got one",
+        {**ASK, "image": {**PNG, "resized_height": 56, "resized_width": 56}},
+    ),
+    "limit at a placeholder": (
+        {**part(type="image", max_pixels=4000), "image": "0.png"},
+        "expected max_pixels of messages",
+        {**part(type="image"), "image": [{**PNG, "max_pixels": 4000}]},
+    ),
+    "limits crossed": (
+        {**ASK, "image": {**PNG, "min_pixels": 9000, "max_pixels": 4000}},
+        r"expected min_pixels of image 1 to be at most max_pixels \(4000\), got 9000",
+        {**ASK, "image": {**PNG, "max_pixels": 4000}},
+    ),
+    "an image's own key": (
+        {**ASK, "image": {**PNG, "jigsaw_config": [2, 2]}},
+        "expected image 1 to have the keys .*got 'jigsaw_config', which is not read",
+        {**ASK, "image": PNG},
+    ),
+    "a crop in a part": (
+        part(type="image", image="0.png", crop=[0, 0, 9, 9]),
+        "got 'crop', which is not read",
+        part(type="image", image="0.png"),
+    ),
+    "detail": (
+        part(type="image_url", image_url={"url": "0.png", "detail": "low"}),
+        "give max_pixels instead",
+        part(type="image_url", image_url={"url": "0.png"}, max_pixels=4000),
+    ),
+    "options": (
+        {**ASK, "options": ["red", "blue"]},
+        r"expected the options in the question, or with letters, got \['red', 'blue'\]",
+        {**ASK, "options": ["A. red", "B. blue"]},
+    ),
+    "options of a conversation": (
+        {**TALK, "choices": ["A. red", "B. blue"]},
+        "expected the choices in the prompt",
+        {
+            "conversations": [{"from": "human", "value": "Colour?\nA. red\nB. blue"}, GPT],
+            "choices": ["A. red", "B. blue"],
+        },
+    ),
+    "instruction": (
+        {**ASK, "instruction": "Answer in French."},
+        "got the column instruction, which is not read",
+        {**ASK, "problem": "Colour? Answer in French."},
+    ),
+    "history": (
+        {"messages": [USER, ASSISTANT], "history": [["a", "b"]]},
+        "got the column history",
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, USER, ASSISTANT]},
+    ),
+    # markers
+    "numbered as MMMU does": (
+        {"question": "Is <image 1> red?", "image": "0.png", "answer": "x"},
+        r"got <image 1> in message 1; write <image:1>",
+        {"question": "Is <image:1> red?", "image": "0.png", "answer": "x"},
+    ),
+    "numbered as ReMI does": (
+        {"prompt": "Is <image1> red?", "image": "0.png", "answer": "x"},
+        "got <image1> in message 1",
+        {"prompt": "Is <image:1> red?", "image": "0.png", "answer": "x"},
+    ),
+    "another dialect": (
+        {"prompt": "<|image_1|>Colour?", "image": "0.png", "answer": "x"},
+        "expected images in text as image writes them, got a marker as phi writes it",
+        {"prompt": "<image>Colour?", "image": "0.png", "answer": "x"},
+    ),
+    "marker beside parts": (
+        {
+            "prompt": [{"role": "system", "content": "See <image>."}, {"role": "user", "content": [{"type": "image"}]}],
+            "image": "0.png",
+            "answer": "x",
+        },
+        "expected images as parts alone, got a marker in the text of message 1 as well",
+        {
+            "prompt": [
+                {"role": "system", "content": [{"type": "text", "text": "See <image>."}]},
+                {"role": "user", "content": [{"type": "image"}]},
+            ],
+            "image": "0.png",
+            "answer": "x",
+        },
+    ),
+    "text and image in one part": (
+        part(type="image", image="0.png", text="Colour?"),
+        "to be an image alone, got text beside it",
+        part(type="image", image="0.png"),
+    ),
+    "image beside text": (
+        part(type="text", text="Colour?", image="0.png"),
+        "to be text alone, got 'image' beside it",
+        part(type="image", image="0.png"),
+    ),
+    "a part that is a number": (
+        {"messages": [{"role": "user", "content": ["x", 5]}]},
+        r"expected messages\[0\].content\[1\] to be a text or image part, got 5",
+        {"messages": [{"role": "user", "content": ["x", "5"]}]},
+    ),
+    "an image in the answer": (
+        {"messages": [USER, {"role": "assistant", "content": [{"type": "image", "image": "0.png"}]}]},
+        r"expected the answer in messages\[1\] to be text, got a part of type 'image'",
+        {"messages": [USER, ASSISTANT]},
+    ),
+    # objects
+    "too few objects": (
+        {"messages": [{"role": "user", "content": "<ref-object>, <ref-object>"}, ASSISTANT], "objects": {"ref": ["a"]}},
+        "expected an entry of objects for every <ref-object>",
+        {
+            "messages": [{"role": "user", "content": "<ref-object>, <ref-object>"}, ASSISTANT],
+            "objects": {"ref": ["a", "b"]},
+        },
+    ),
+    "too many objects": (
+        {"messages": [{"role": "user", "content": "<ref-object>"}, ASSISTANT], "objects": {"ref": ["a", "b"]}},
+        "expected 2 <ref-object> for the entries of objects.ref, got 1",
+        {
+            "messages": [{"role": "user", "content": "<ref-object> <ref-object>"}, ASSISTANT],
+            "objects": {"ref": ["a", "b"]},
+        },
+    ),
+    "image_id": (
+        {**ASK, "image": "0.png", "objects": {"bbox": [[1, 2, 3, 4]], "image_id": [1]}},
+        "expected objects.image_id to be from 0 to 0, got 1; count the images of the row from 0",
+        {**ASK, "image": "0.png", "objects": {"bbox": [[1, 2, 3, 4]], "image_id": [0]}},
+    ),
+    "image_ids": (
+        {**ASK, "image": "0.png", "objects": {"bbox": [[1, 2, 3, 4]], "image_id": [0, 0]}},
+        "expected objects.image_id to have 1 entries, one for each box, got 2",
+        {**ASK, "image": "0.png", "objects": {"bbox": [[1, 2, 3, 4]]}},
+    ),
+    "bbox_type": (
+        {**ASK, "image": "0.png", "objects": {"bbox": [[1, 2, 3, 4]], "bbox_type": "norm1000"}},
+        "expected objects.bbox_type to be one of real, norm1",
+        {**ASK, "image": "0.png", "objects": {"bbox": [[1, 2, 3, 4]]}},
+    ),
+    "a repeated image before a box": (
+        {
+            "problem": "<image><image><image>",
+            "images": ["0.png", "0.png", "1.jpg"],
+            "answer": "x",
+            "objects": {"bbox": [[1, 2, 3, 4]], "image_id": [2]},
+        },
+        "expected each image once where objects.image_id counts them",
+        {
+            "problem": "<image:1><image:1><image:2>",
+            "images": ["0.png", "1.jpg"],
+            "answer": "x",
+            "objects": {"bbox": [[1, 2, 3, 4]], "image_id": [1]},
+        },
+    ),
+}
+
+
+def said(example: Example) -> list[list[str | int]]:
+    return example.prompt.pieces()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_row_is_refused_by_name_and_its_remedy_works(write_jsonl, pictures, name):
+    row, message, repaired = REFUSED[name]
+    path = write_jsonl([{"id": 7, **row}])
+    with pytest.raises(DataError, match=message) as caught:
+        read_examples(path)
+    assert str(caught.value).startswith(f"{path}:1 (id 7): ")
+    assert "\n" not in str(caught.value)
+    assert caught.value.remedy
+    (example,) = read_examples(write_jsonl([repaired]))
+    assert said(example)[0]
+
+
+READ: dict[str, tuple[dict[str, Any], list[list[str | int]], str | None]] = {
+    "an empty list beside an image": ({**ASK, "images": [], "image": "0.png"}, [[0, "Colour?"]], "red"),
+    "the same image under two names": (
+        {**ASK, "images": ["0.png"], "image": "0.png", "problem": "<image>Colour?"},
+        [[0, "Colour?"]],
+        "red",
+    ),
+    "image and where it came from": (
+        {**ASK, "image": PNG, "image_file": "web/0.png", "image_id": "0.png"},
+        [[0, "Colour?"]],
+        "red",
+    ),
+    "a path that leads elsewhere": ({**ASK, "image": "0.png", "path": "train/geometry"}, [[0, "Colour?"]], "red"),
+    "img": ({**ASK, "img": "0.png"}, [[0, "Colour?"]], "red"),
+    "image_path": ({**ASK, "image_path": ["0.png", "1.jpg"]}, [[0, 1, "Colour?"]], "red"),
+    "images as text": ({**ASK, "image": "['0.png', '1.jpg']"}, [[0, 1, "Colour?"]], "red"),
+    "system in every format": ({**ASK, "system": "Be brief."}, [["Be brief."], ["Colour?"]], "red"),
+    "system beside VLM-R1": ({**TALK, "image": "0.png", "system": "Be brief."}, [["Be brief."], [0, "Colour?"]], "red"),
+    "system beside OpenAI": (
+        {**part(type="image_url", image_url={"url": "0.png"}), "system": "Be brief."},
+        [["Be brief."], [0, "Colour?"]],
+        "red",
+    ),
+    "one human and a system column": (
+        {"image": "0.png", "system": "Be brief.", "conversations": [HUMAN]},
+        [["Be brief."], [0, "Colour?"]],
+        None,
+    ),
+    "system, human, gpt": (
+        {"image": "0.png", "conversations": [SYSTEM, {"from": "human", "value": "<image> Colour?"}, GPT]},
+        [["Be brief."], [0, " Colour?"]],
+        "red",
+    ),
+    "an answer beside a conversation without": (
+        {"conversations": [SYSTEM, HUMAN], "answer": "red"},
+        [["Be brief."], ["Colour?"]],
+        "red",
+    ),
+    "the same answer twice": ({**ASK, "solution": "<answer>red</answer>"}, [["Colour?"]], "red"),
+    "the same system twice": (
+        {"conversations": [SYSTEM, HUMAN, GPT], "system": "Be brief."},
+        [["Be brief."], ["Colour?"]],
+        "red",
+    ),
+    "a number for an answer": ({"conversations": [HUMAN, {"from": "gpt", "value": 7}]}, [["Colour?"]], "7"),
+    "boxes for an answer": (
+        {"conversations": [HUMAN, {"from": "gpt", "value": [1, 2, 3, 4]}]},
+        [["Colour?"]],
+        "[1, 2, 3, 4]",
+    ),
+    "options in the question": (
+        {**ASK, "problem": "(A) red (B) blue", "options": ["A. red", "B. blue"]},
+        [["(A) red (B) blue"]],
+        "red",
+    ),
+    "options with letters": (
+        {**ASK, "options": {"A": "red", "B": "blue"}},
+        [["Colour?\nOptions:\nA. red\nB. blue"]],
+        "red",
+    ),
+    "the question in the prompt": (
+        {"prompt": "Colour? (A) red", "question": "Colour?", "choices": ["red"], "answer": "(A)"},
+        [["Colour? (A) red"]],
+        "(A)",
+    ),
+    "roles in other letters": (
+        {"messages": [{"role": "User", "content": "Colour?"}, {"role": "tool-response", "content": "9"}, ASSISTANT]},
+        [["Colour?"], ["9"]],
+        "red",
+    ),
+    "keys that say nothing of the input": (
+        {"messages": [{**USER, "loss": None, "weight": 1}, ASSISTANT]},
+        [["Colour?"]],
+        "red",
+    ),
+    "no tools, no videos": ({**ASK, "tools": [], "videos": None, "audio": False}, [["Colour?"]], "red"),
+    "a literal marker": ({**ASK, "problem": r"What does \<image> mean?"}, [["What does <image> mean?"]], "red"),
+    "a literal video tag": (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "<video>?"}]}, ASSISTANT]},
+        [["<video>?"]],
+        "red",
+    ),
+    "objects as text": (
+        {
+            "messages": [{"role": "user", "content": "<ref-object>?"}, ASSISTANT],
+            "objects": "{'ref': ['the cat'], 'bbox': []}",
+        },
+        [["the cat?"]],
+        "red",
+    ),
+    "an image alone": ({"problem": "", "image": "0.png", "answer": "red"}, [[0]], "red"),
+    "message is a common word": ({**ASK, "message": "hello"}, [["Colour?"]], "red"),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_row_of_other_names_is_read_whole(write_jsonl, pictures, name):
+    row, pieces, answer = READ[name]
+    example = read_examples(write_jsonl([row]))[0]
+    assert (said(example), example.answer) == (pieces, answer)
+
+
+def test_columns_for_rewards_keep_their_names_and_values(write_jsonl):
+    row = {**ASK, "answer": ["12", "twelve"], "prompts": "v", "source": "web", "example_id": 5, "id": 7, "level": [1]}
+    example = read_examples(write_jsonl([row]))[0]
+    assert example.columns == row
+    assert example.extras == {name: row[name] for name in row if name not in ("problem", "id")}
+    assert example.answer == '["12", "twelve"]'
+
+
+def test_pixels_that_nobody_reads_are_refused_whatever_the_column_is_called():
+    import datasets
+
+    table = datasets.Dataset.from_list([{**ASK, "image": Image.new("RGB", (9, 9)), "what": Image.new("RGB", (8, 8))}])
+    with pytest.raises(DataError, match="in what, which is not read; put it into images"):
+        read_examples(table)
+    example = read_examples(table.rename_column("what", "reward_what"))[0]
+    assert set(example.extras) == {"answer", "reward_what"}
+    mask = read_examples(table.rename_column("what", "mask"))[0]
+    assert set(mask.extras) == {"answer", "mask"}
+
+
+def test_limits_count_where_they_are_given(write_jsonl, pictures):
+    limits = {"min_pixels": 400, "max_pixels": 4000}
+    for row in (
+        part(type="image", image="0.png", **limits),
+        part(type="image_url", image_url={"url": "0.png", **limits}),
+        part(type="image", image=PNG, **limits),
+        {**ASK, "image": {"path": "0.png", **limits}},
+        {**ASK, "image": "0.png", **limits},
+        {**ASK, "image": {"name": "a", "image": "0.png", **limits}},
+    ):
+        (image,) = read_examples(write_jsonl([row]))[0].images
+        assert (image.min_pixels, image.max_pixels, image.resized) == (400, 4000, None)
+    sized = part(type="image", image="0.png", resized_height=56, resized_width=84)
+    assert read_examples(write_jsonl([sized]))[0].images[0].resized == (56, 84)
