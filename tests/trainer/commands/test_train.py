@@ -122,7 +122,7 @@ def test_bad_data_stops_before_training_with_one_line(options, tmp_path, capsys,
     ("arguments", "expected"),
     [
         (["--data", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
-        (["--data", "DATA", "--max_prompt_tokens", "5"], "at most 5 are allowed; raise --max_prompt_tokens"),
+        (["--data", "DATA", "--max_prompt_tokens", "5"], "expected at most 5 prompt tokens"),
         (["--data", "DATA", "--reward", "acuracy"], "did you mean 'accuracy'"),
         (["--data", "DATA", "--model_name_or_path", "./nowhere"], "--model_name_or_path ./nowhere: no such folder"),
         (["--data", "DATA", "--config", "nowhere.yaml"], "nowhere.yaml: no such file"),
@@ -145,8 +145,11 @@ def test_bad_options_are_one_line(options, write_rows, capsys, arguments, expect
 @pytest.mark.parametrize(
     ("limit", "expected"),
     [
-        (["--max_prompt_tokens", "60"], r"rows\.jsonl:3: example row-2 needs \d+ tokens .* at most 60 are allowed"),
-        (["--max_prompt_image_tokens", "4"], r"rows\.jsonl:3: example row-2: .*at most 4 image tokens .* got \d+"),
+        (
+            ["--max_prompt_tokens", "60"],
+            r"rows\.jsonl:3 \(id row-2\): expected at most 60 prompt tokens, got \d+, \d+ of them for 5 images; raise",
+        ),
+        (["--max_prompt_image_tokens", "4"], r"rows\.jsonl:3 \(id row-2\): .*at most 4 image tokens .* got \d+"),
     ],
 )
 def test_a_prompt_over_the_limit_ends_the_run_before_the_model_is_loaded(

@@ -91,8 +91,8 @@ def test_calibration_measures_a_real_pass(options, tmp_path, capsys):
             ["--num_processes", "2", "--generation_batch_size", "4", "--per_device_train_batch_size", "2"],
             "spread over ranks",
         ),
-        (["--max_prompt_image_tokens", "3"], "example row-3: "),
-        (["--max_prompt_tokens", "40"], "at most 40 are allowed"),
+        (["--max_prompt_image_tokens", "3"], "(id row-3): "),
+        (["--max_prompt_tokens", "40"], "expected at most 40 prompt tokens, got "),
     ],
 )
 def test_bad_options_are_one_line(options, capsys, arguments, expected):

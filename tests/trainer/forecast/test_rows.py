@@ -1,8 +1,8 @@
 """Tokens counted from headers are those that training counts from pixels."""
 
 import torch
-from planned_runs import run_config
-from triptych_data import Budget, ImageLoader, read_examples
+from triptych_data import ImageLoader, read_examples
+from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.demo import build_model
 from triptych_trainer.forecast.rows import Rows, group_batch, heaviest, typical
 from triptych_trainer.models.families import family_of
@@ -15,11 +15,10 @@ def test_ids_spans_and_input_shapes_are_those_of_training(model_dir, write_rows)
     processor = load_processor(str(model_dir))
     family = family_of(build_model(0))
     for tokens in (None, 12):
-        counter = Rows(processor, run_config(**({"max_prompt_image_tokens": tokens} if tokens else {})))
+        settings = PromptSettings(max_prompt_image_tokens=tokens)
+        counter = Rows(processor, settings)
         with ImageLoader(threads=1) as loader:
-            prepare = PromptPreparer(
-                processor, loader=loader, family=family, budget=Budget(max_prompt_image_tokens=tokens)
-            )
+            prepare = PromptPreparer(processor, loader=loader, family=family, settings=settings)
             for example, row in zip(examples, counter.count(examples), strict=True):
                 prepared = prepare(example)
                 ids, spans, inputs = counter.prompt(row, family=family)
@@ -33,16 +32,16 @@ def test_ids_spans_and_input_shapes_are_those_of_training(model_dir, write_rows)
 
 def test_another_pixel_limit_recounts_as_a_run_with_it_would(model_dir, write_rows):
     examples = list(read_examples(write_rows([0, 1, 5, 2])))
-    counter = Rows(load_processor(str(model_dir)), run_config())
+    counter = Rows(load_processor(str(model_dir)), PromptSettings())
     recounted = counter.with_pixels(2 * 784).recount(counter.count(examples))
-    fresh = Rows(load_processor(str(model_dir), max_pixels=2 * 784), run_config()).count(examples)
+    fresh = Rows(load_processor(str(model_dir), max_pixels=2 * 784), PromptSettings()).count(examples)
     assert [row.num_tokens for row in recounted] == [row.num_tokens for row in fresh]
     assert recounted[2].image_tokens < counter.count(examples)[2].image_tokens
 
 
 def test_heaviest_and_typical_rows(model_dir, write_rows):
     examples = list(read_examples(write_rows([1, 5, 0, 2, 2])))
-    counter = Rows(load_processor(str(model_dir)), run_config())
+    counter = Rows(load_processor(str(model_dir)), PromptSettings())
     rows = counter.count(examples)
     assert heaviest(rows, 2)[0].example.id == "row-1"
     assert typical(rows, 1)[0].example.id in {"row-3", "row-4"}
@@ -50,4 +49,4 @@ def test_heaviest_and_typical_rows(model_dir, write_rows):
         heaviest(rows, 2), counter=counter, family=family_of(build_model(0)), group_sizes=(3, 1), completion_tokens=4
     )
     assert batch.group_sizes == (3, 1)
-    assert len(batch.images) == len(rows[1].sizes) + len(heaviest(rows, 2)[1].sizes)
+    assert len(batch.images) == len(rows[1].images.sizes) + len(heaviest(rows, 2)[1].images.sizes)

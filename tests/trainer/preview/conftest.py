@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from triptych_data.model_tokens import ModelTokens
+from triptych_data.prompt_settings import PromptSettings
+from triptych_trainer.models.load import load_processor
 from triptych_trainer.preview import build_preview
 from triptych_trainer.preview.collecting import open_sources
-from triptych_trainer.preview.counting import load_counter
 
 HOSTILE = '<script>document.title = "owned"</script><img src=x onerror=alert(1)>\u2028 </script><!-- &amp; '
 SIZES = {"before.png": (112, 56), "after.png": (56, 112), "large.jpg": (700, 500), "tiny.png": (20, 20)}
@@ -63,13 +65,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def previewed(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Callable[..., Path]:
-    """Build a page of a file; keyword arguments are the counter's, `model=False` goes without one."""
+    """Build a page of a file; keyword arguments are prompt settings, `model=False` counts no tokens."""
 
     def make(path: Path, *, model: bool = True, max_bytes: int = 1 << 24, limit: int = 0, **options: Any) -> Path:
         out = tmp_path_factory.mktemp("pages") / "preview.html"
-        counter = load_counter(str(model_dir), **options) if model else None
+        tokens = ModelTokens.of(load_processor(str(model_dir))) if model else None
         sources = open_sources([str(path)])
-        build_preview(sources, out, counter=counter, title=path.name, max_bytes=max_bytes, limit=limit)
+        settings = PromptSettings(**options)
+        build_preview(sources, out, model=tokens, settings=settings, title=path.name, max_bytes=max_bytes, limit=limit)
         return out
 
     return make

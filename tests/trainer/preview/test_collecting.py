@@ -5,33 +5,38 @@ import json
 import pytest
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.processing_llava import LlavaProcessor
-from triptych_data import Budget, ImageLoader, read_examples
+from triptych_data import ImageLoader, read_examples
 from triptych_data.check import main as check
+from triptych_data.describe import describe
+from triptych_data.model_tokens import ModelTokens
+from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.demo import build_tokenizer
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.preview.collecting import collect, open_sources, problems_of
-from triptych_trainer.preview.counting import PreviewError, TokenCounter, load_counter
+from triptych_trainer.preview.counting import PreviewError, written
 from triptych_trainer.prompts.prepare import PromptPreparer
 
 GOOD = ("screens", "first", "twice", "hostile", "large", "screens-again", "open", "tiny")
 LIMITS = [{}, {"max_pixels": 28 * 28 * 4}, {"min_pixels": 56 * 56}, {"max_prompt_image_tokens": 10}]
 
 
-def rows_of(path, *, model=None, **limits):
-    counter = None if model is None else load_counter(str(model), **limits)
-    return {row.id or row.source: row for row in collect(open_sources([str(path)]), counter=counter)}
+def rows_of(path, *, model=None, min_pixels=None, max_pixels=None, **settings):
+    if model is not None:
+        model = ModelTokens.of(load_processor(str(model), min_pixels=min_pixels, max_pixels=max_pixels))
+    found = collect(open_sources([str(path)]), model=model, settings=PromptSettings(**settings))
+    return {row.id or row.source: row for row in found}
 
 
 @pytest.mark.parametrize("limits", LIMITS, ids=str)
 def test_tokens_and_sizes_are_those_of_a_run(data, model_dir, limits):
     rows = rows_of(data, model=model_dir, **limits)
     pixels = {name: value for name, value in limits.items() if name.endswith("_pixels")}
-    cap = Budget(max_prompt_image_tokens=limits.get("max_prompt_image_tokens"))
+    settings = PromptSettings(max_prompt_image_tokens=limits.get("max_prompt_image_tokens"))
     examples = read_examples(data, on_bad="skip", max_bad=100)
     processor = load_processor(str(model_dir), **pixels)
     compared = []
     with ImageLoader(threads=1) as loader:
-        prepare = PromptPreparer(processor, loader=loader, budget=cap)
+        prepare = PromptPreparer(processor, loader=loader, settings=settings)
         for example in examples:
             if example.id not in GOOD:
                 continue
@@ -46,13 +51,13 @@ def test_tokens_and_sizes_are_those_of_a_run(data, model_dir, limits):
 
 
 def test_a_prompt_is_written_as_its_tokens_read(data, model_dir):
-    counter = load_counter(str(model_dir))
+    model = ModelTokens.of(load_processor(str(model_dir)))
     example = next(collect(open_sources([str(data)]))).example
-    text = counter.written(example, [(56, 112), (112, 56)])
+    text = written(describe(example, model=model, settings=PromptSettings()), model)
     image = "<|vision_start|><|image_pad|> (x 8)<|vision_end|>"
     said = f"Before: {image}\nAfter: after the tap: {image}\nWhat changed?"
     messages = [{"role": "user", "content": [{"type": "text", "text": said}]}]
-    assert text == counter.processor.apply_chat_template(messages, add_generation_prompt=True)
+    assert text == model.processor.apply_chat_template(messages, add_generation_prompt=True)
 
 
 def test_a_processor_with_a_rule_of_its_own_is_asked_for_tokens_and_claims_no_sizes(data):
@@ -65,7 +70,7 @@ def test_a_processor_with_a_rule_of_its_own_is_asked_for_tokens_and_claims_no_si
         num_additional_image_tokens=1,
         image_token="<|image_pad|>",
     )
-    rows = {row.id: row for row in collect(open_sources([str(data)]), counter=TokenCounter(processor))}
+    rows = {row.id: row for row in collect(open_sources([str(data)]), model=ModelTokens.of(processor))}
     with ImageLoader(threads=1) as loader:
         prepared = PromptPreparer(processor, loader=loader)(rows["twice"].example)
     assert rows["twice"].tokens == (8, len(prepared.ids))
@@ -91,12 +96,12 @@ def test_refused_rows_have_the_words_of_check(data, model_dir, tmp_path, preview
 
 
 def test_a_row_that_the_chat_template_refuses_is_one_refused_row(data, model_dir):
-    counter = load_counter(str(model_dir))
-    counter.processor.chat_template = (
+    model = ModelTokens.of(load_processor(str(model_dir)))
+    model.processor.chat_template = (
         "{% if 'and again' in messages | string %}{{ raise_exception('not again') }}{% endif %}"
-        + counter.processor.tokenizer.chat_template
+        + model.processor.tokenizer.chat_template
     )
-    rows = {row.id: row for row in collect(open_sources([str(data)]), counter=counter)}
+    rows = {row.id: row for row in collect(open_sources([str(data)]), model=model)}
     assert str(rows["twice"].refused).startswith(
         f"{data}:3 (id twice): the chat template refuses the messages, not again; correct the roles"
     )

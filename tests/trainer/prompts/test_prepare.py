@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from triptych_data import Budget, ImageLoader, load_image, read_examples
-from triptych_parser import MarkerError
+from triptych_data import DataError, ImageLoader, load_image, read_examples
+from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.load import freeze_vision_modules, load_model, load_processor
-from triptych_trainer.prompts.prepare import PromptPreparer, PromptTooLongError
+from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable
 from trl import ModelConfig
 
@@ -54,8 +54,10 @@ def test_prefetch_decodes_ahead(preparer, write_rows):
 
 
 def test_a_prompt_that_is_too_long_names_the_row(preparer, write_rows):
-    preparer.max_prompt_tokens = 10
-    with pytest.raises(PromptTooLongError, match=r"rows\.jsonl:1: example row-0 needs \d+ tokens .* at most 10"):
+    preparer.settings = PromptSettings(max_prompt_tokens=10)
+    with pytest.raises(
+        DataError, match=r"rows\.jsonl:1 \(id row-0\): expected at most 10 prompt tokens, got \d+, 10 of them for 2"
+    ):
         preparer(read_examples(write_rows([2]))[0])
 
 
@@ -103,10 +105,10 @@ def test_a_chat_template_that_moves_images_is_refused_or_written_around(model_di
     example = read_examples(write_rows([2]))[0]
     first = {}
     with ImageLoader(threads=1) as loader:
-        with pytest.raises(MarkerError, match="inline"):
+        with pytest.raises(DataError, match="inline"):
             PromptPreparer(processor, loader=loader)(example)
         for choice in ("inline", "template"):
-            preparer = PromptPreparer(processor, loader=loader, chat_template_images=choice)
+            preparer = PromptPreparer(processor, loader=loader, settings=PromptSettings(chat_template_images=choice))
             first[choice] = preparer(example).spans[0].start
     assert first["template"] == 0, "where the template puts it"
     assert first["inline"] > 0, "after the text before its marker"
@@ -121,13 +123,14 @@ def test_the_images_of_a_prompt_share_a_budget(model_dir, write_rows):
     example = read_examples(write_rows([5]))[0]
     with ImageLoader(threads=1) as loader:
         free = PromptPreparer(processor, loader=loader)(example)
-        capped = PromptPreparer(processor, loader=loader, budget=Budget(max_prompt_image_tokens=16))(example)
+        settings = PromptSettings(max_prompt_image_tokens=16)
+        capped = PromptPreparer(processor, loader=loader, settings=settings)(example)
         assert sum(image_tokens(free)) > 16 >= sum(image_tokens(capped))
         for prepared in (free, capped):
             rows = [int(inputs["image_grid_thw"].prod()) // 4 for inputs in prepared.image_inputs]
             assert rows == image_tokens(prepared), "what is tokenized is what is encoded"
-        with pytest.raises(PromptTooLongError, match=r"rows\.jsonl:1: example row-0: .*4"):
-            PromptPreparer(processor, loader=loader, budget=Budget(max_prompt_image_tokens=4))(example)
+        with pytest.raises(DataError, match=r"rows\.jsonl:1 \(id row-0\): .*at most 4 image tokens"):
+            PromptPreparer(processor, loader=loader, settings=PromptSettings(max_prompt_image_tokens=4))(example)
 
 
 def test_a_rows_own_limit_holds_for_its_image(model_dir, write_rows):

@@ -5,6 +5,7 @@ vLLM needs a GPU: a recording stand-in expands prompts and answers in its place.
 
 import pytest
 import torch
+from triptych_data.prompt_settings import PromptSettings
 from triptych_parser import ImageSpan
 from triptych_trainer.grpo.vllm import Request, RolloutMismatchError, place_features
 
@@ -38,6 +39,24 @@ def test_the_engine_gets_each_prompt_once_with_one_placeholder_per_image(vllm_tr
     assert [params["n"] for params in call["sampling"]] == [4, 4, 4]
     trained_on = batch["prompt_ids"][0][batch["prompt_mask"][0].bool()]
     assert (trained_on == image_token).sum() > 2, "what is trained on is expanded"
+
+
+@pytest.mark.parametrize("choice", ["inline", "template"])
+def test_a_template_that_moves_images_is_written_alike_for_training_and_for_the_engine(
+    vllm_trainer, write_rows, choice
+):
+    trainer = vllm_trainer(write_rows([2, 1]), mode="colocate")
+    trainer.preparer.processor.chat_template = (
+        "{% for message in messages %}{% for part in message['content'] if part['type'] == 'image' %}"
+        "<|vision_start|><|image_pad|><|vision_end|>{% endfor %}"
+        "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{% endfor %}"
+    )
+    trainer.preparer.settings = PromptSettings(chat_template_images=choice)
+    batch = sample(trainer, 0, 1)  # the stand-in expands what it gets, and the trainer compares
+    (call,) = trainer.vllm_generation.calls
+    assert len(call["prompts"]) == 2
+    first = batch["prompt_ids"][0][batch["prompt_mask"][0].bool()].tolist()
+    assert (first[1] == trainer.model.config.image_token_id) == (choice == "template")
 
 
 def test_the_server_gets_expanded_ids_and_features_at_the_spans(vllm_trainer, write_rows):

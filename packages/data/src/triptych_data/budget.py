@@ -107,11 +107,14 @@ def fit_sizes(
     factor: int,
     limits: Sequence[tuple[int, int]],
     max_tiles: int | None = None,
+    times: Sequence[int] | None = None,
 ) -> list[Size]:
     """Sizes after resizing, each within its (min_pixels, max_pixels), all of them within `max_tiles` tiles together.
 
-    A tile is `factor` x `factor` pixels and costs one token. Raises ValueError where the tiles cannot suffice.
+    A tile is `factor` x `factor` pixels and costs one token; image k is shown `times[k]` times, by default once.
+    Raises ValueError where the tiles cannot suffice.
     """
+    shown = [1] * len(sizes) if times is None else times
 
     def at(cap: int) -> list[Size]:
         return [
@@ -120,7 +123,8 @@ def fit_sizes(
         ]
 
     def tiles(cap: int) -> int:
-        return sum(height * width for height, width in at(cap)) // (factor * factor)
+        pixels = (height * width * count for (height, width), count in zip(at(cap), shown, strict=True))
+        return sum(pixels) // (factor * factor)
 
     if not sizes:
         return []
@@ -131,7 +135,7 @@ def fit_sizes(
     cap = common_cap(tiles, low=smallest, high=largest, limit=max_tiles)
     if cap is None:
         raise ValueError(
-            f"expected at most {max_tiles} image tokens in the prompt, got {tiles(smallest)} for {len(sizes)} images "
+            f"expected at most {max_tiles} image tokens in the prompt, got {tiles(smallest)} for {sum(shown)} images "
             f"at their smallest ({smallest} pixels)"
         )
     return at(cap)

@@ -13,13 +13,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from triptych_data.budget import Budget
 from triptych_data.errors import UsageError
 from triptych_data.formats import FORMATS
 from triptych_data.inspect_row import Inspection
 from triptych_data.model_tokens import ModelTokens, load_model_tokens
 from triptych_data.outcome import outcome
 from triptych_data.policy import ImagePolicy
+from triptych_data.prompt_settings import PromptSettings
 from triptych_data.read import row_reader
 from triptych_data.rows import Rows, open_rows
 from triptych_data.scan import scan
@@ -83,6 +83,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> Tally:
     )
     if model is None and any(limit is not None for limit in limits):
         raise UsageError("token and pixel limits need --model, whose processor does the counting")
+    if model is not None:
+        model = model.with_pixels(min_pixels=arguments.min_pixels, max_pixels=arguments.max_pixels)
     total = Tally()
     if arguments.fix is not None:
         _refuse_overwriting(arguments.fix, arguments.files)
@@ -106,22 +108,18 @@ def _run(arguments: argparse.Namespace, console: Console) -> Tally:
 def _scan_file(rows: Rows, arguments: argparse.Namespace, model: ModelTokens | None) -> tuple[Tally, Sequence[int]]:
     inspection = Inspection(
         read=row_reader(root=arguments.image_root, format=arguments.format),
-        policy=ImagePolicy(
-            allow_remote=arguments.allow_remote,
-            allow_outside=tuple(arguments.allow_outside),
-            max_image_pixels=arguments.max_image_pixels,
-            animated=arguments.animated,
+        settings=PromptSettings(
+            max_prompt_image_tokens=arguments.max_prompt_image_tokens,
+            max_prompt_tokens=arguments.max_prompt_tokens,
+            policy=ImagePolicy(
+                allow_remote=arguments.allow_remote,
+                allow_outside=tuple(arguments.allow_outside),
+                max_image_pixels=arguments.max_image_pixels,
+                animated=arguments.animated,
+            ),
         ),
         decode=arguments.decode,
-        processor=None if model is None else model.processor,
-        image_token=None if model is None else model.image_token,
-        vision=None if model is None else model.vision,
-        budget=Budget(
-            min_pixels=arguments.min_pixels,
-            max_pixels=arguments.max_pixels,
-            max_prompt_image_tokens=arguments.max_prompt_image_tokens,
-        ),
-        max_prompt_tokens=arguments.max_prompt_tokens,
+        model=model,
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     screen = Console(stderr=True)

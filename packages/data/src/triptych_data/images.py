@@ -125,7 +125,9 @@ class ImageLoader:
             except ImageError as error:
                 raise image_in_example(error, example, image, number) from error
         try:
-            return self.vision.plan(sizes, images=example.images, budget=self.budget)
+            return self.vision.plan(
+                sizes, images=example.images, budget=self.budget, markers=example.prompt.image_order
+            )
         except ImageError as error:
             name = None if example.id == example.source else example.id
             raise DataError(

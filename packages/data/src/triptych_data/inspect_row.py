@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-from triptych_parser import MarkerError, tokenize
+from PIL import Image
 
-from triptych_data.budget import Budget, Size
-from triptych_data.errors import DataError, ImageError
+from triptych_data.describe import describe
+from triptych_data.errors import ImageError
 from triptych_data.example import Example, ImageSource
 from triptych_data.fetch import open_image
 from triptych_data.header import ImageHeader, parse_header, read_header
-from triptych_data.pixels import decode
-from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
+from triptych_data.model_tokens import ModelTokens
+from triptych_data.pixels import decode, load_pixels
+from triptych_data.prompt_settings import PromptSettings
 from triptych_data.read import image_in_example
 from triptych_data.rows import Row
 from triptych_data.tally import Tally
-from triptych_data.vision import VisionSpec
 
 _TINY_PIXELS = 28
 _THIN_RATIO = 20
@@ -30,14 +29,10 @@ class Inspection:
     """What to look at, beyond what every run checks."""
 
     read: Callable[[Row], Example]
-    policy: ImagePolicy = DEFAULT_POLICY
+    settings: PromptSettings = field(default_factory=PromptSettings)
     decode: bool = False
-    processor: Any = None
-    image_token: str | None = None
-    """Placeholder of one image token, where `processor` is a tokenizer alone."""
-    vision: VisionSpec | None = None
-    budget: Budget = field(default_factory=Budget)
-    max_prompt_tokens: int | None = None
+    model: ModelTokens | None = None
+    """Counts tokens; without it only sizes are known."""
 
 
 def inspect_row(row: Row, tally: Tally, *, inspection: Inspection) -> Example:
@@ -47,73 +42,37 @@ def inspect_row(row: Row, tally: Tally, *, inspection: Inspection) -> Example:
         _look_at(image, number, example, tally, inspection) for number, image in enumerate(example.images, start=1)
     ]
     sizes = [(header.height, header.width) for header in headers]
-    tokens = _count_tokens(example, sizes, inspection)
+    counted = None
+    if inspection.model is not None:
+        counted = describe(example, model=inspection.model, settings=inspection.settings, sizes=sizes).accepted()
     for header in headers:
         _count_image(header, tally)
     tally.images_per_prompt[len(example.images)] += 1
-    if tokens is not None:
-        tally.image_tokens.append(tokens[0])
-        tally.prompt_tokens.append(tokens[1])
+    if counted is not None:
+        tally.image_tokens.append(counted.num_image_tokens)
+        tally.prompt_tokens.append(counted.num_tokens)
     if example.answer is None:
         tally.notes["rows without a reference answer"] += 1
     return example
 
 
 def _look_at(image: ImageSource, number: int, example: Example, tally: Tally, inspection: Inspection) -> ImageHeader:
+    policy = inspection.settings.policy
     try:
-        if not isinstance(image.ref, (str, bytes)):
-            return read_header(image, policy=inspection.policy)
-        with open_image(image, policy=inspection.policy) as stream:
-            header = parse_header(stream, image=str(image), policy=inspection.policy)
+        if isinstance(image.ref, Image.Image):
+            header = read_header(image, policy=policy)
+            if inspection.decode:
+                load_pixels(image, policy=policy)
+            return header
+        with open_image(image, policy=policy) as stream:
+            header = parse_header(stream, image=str(image), policy=policy)
             tally.bytes += stream.seek(0, os.SEEK_END)
             if inspection.decode:
                 stream.seek(0)
-                decode(stream.read(), image=str(image), policy=inspection.policy)
+                decode(stream.read(), image=str(image), policy=policy)
         return header
     except ImageError as error:
         raise image_in_example(error, example, image, number) from error
-
-
-def _count_tokens(example: Example, sizes: list[Size], inspection: Inspection) -> tuple[int, int] | None:
-    """(image tokens, all tokens) of the prompt, from headers; None without a model."""
-    if inspection.vision is None:
-        return None
-    try:
-        plan = inspection.vision.plan(sizes, images=example.images, budget=inspection.budget)
-        seen = [size if final is None else final for size, final in zip(sizes, plan.sizes, strict=True)]
-        known: dict[str, Any] = {"image_sizes": seen}
-        if inspection.image_token is not None:
-            known = {"image_token": inspection.image_token, "image_tokens": plan.tokens}
-        tokenized = tokenize(example.prompt, inspection.processor, **known)
-    except (ImageError, MarkerError) as error:
-        raise uncounted(error, example) from error
-    total, limit = tokenized.num_tokens, inspection.max_prompt_tokens
-    images = sum(span.num_features for span in tokenized.spans)
-    if limit is not None and total > limit:
-        raise too_long(example, tokens=total, image_tokens=images, limit=limit)
-    return images, total
-
-
-def uncounted(error: ImageError | MarkerError, example: Example) -> DataError:
-    """The refusal of a row whose images cannot be planned or whose prompt cannot be tokenized."""
-    name = None if example.id == example.source else example.id
-    if isinstance(error, ImageError):
-        reason, remedy, kind = f"{error.image}: {error.reason}", error.remedy, error.kind
-    else:
-        reason, remedy, kind = error.problem, error.remedy or "correct the prompt", "tokens"
-    return DataError(reason, source=example.source, id=name, remedy=remedy, kind=kind)
-
-
-def too_long(example: Example, *, tokens: int, image_tokens: int, limit: int) -> DataError:
-    """The refusal of a row with more prompt tokens than allowed."""
-    num_images = len(example.images)
-    return DataError(
-        f"expected at most {limit} prompt tokens, got {tokens}, {image_tokens} of them for {num_images} images",
-        source=example.source,
-        id=None if example.id == example.source else example.id,
-        remedy="raise the limit, lower max_pixels or drop the row",
-        kind="budget",
-    )
 
 
 def _count_image(header: ImageHeader, tally: Tally) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from triptych_data.bind import refused, to_example
+from triptych_data.budget import Size
 from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example, ImageSource
 from triptych_data.formats import FORMATS, Record, RowError, check_format, detect, sharegpt
@@ -106,7 +107,7 @@ def read_examples(
         try:
             example = reader(rows.row(index))
             if check_images:
-                check_headers(example, policy=policy)
+                header_sizes(example, policy=policy)
         except DataError as error:
             if on_bad == "stop" or error.kind == "io":
                 raise
@@ -156,13 +157,16 @@ def read_record(values: Mapping[str, Any], *, format: str = "auto", columns: Nam
     return FORMATS[detect(values) if format == "auto" else format](values)
 
 
-def check_headers(example: Example, *, policy: ImagePolicy = DEFAULT_POLICY) -> None:
-    """Open each image of an example and read its header; DataError names the first that cannot be used."""
+def header_sizes(example: Example, *, policy: ImagePolicy = DEFAULT_POLICY) -> tuple[Size, ...]:
+    """(height, width) of each image of an example, from its header; DataError names the first that cannot be used."""
+    sizes = []
     for number, image in enumerate(example.images, start=1):
         try:
-            read_header(image, policy=policy)
+            header = read_header(image, policy=policy)
         except ImageError as error:
             raise image_in_example(error, example, image, number) from error
+        sizes.append((header.height, header.width))
+    return tuple(sizes)
 
 
 def image_in_example(error: ImageError, example: Example, image: ImageSource, number: int) -> DataError:

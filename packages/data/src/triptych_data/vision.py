@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from triptych_parser.expanders import expander_of
+from triptych_parser.expanders import Expansion, expander_of
 
 from triptych_data.budget import Budget, Size, fit_sizes, smart_resize
 from triptych_data.errors import ImageError, UsageError
@@ -25,6 +25,10 @@ class ImagePlan:
 
     sizes: tuple[Size | None, ...]
     tokens: tuple[int, ...]
+
+    def total(self, markers: Sequence[int]) -> int:
+        """Tokens over all markers, given the image that each one shows."""
+        return sum(self.tokens[image] for image in markers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,23 +76,44 @@ class VisionSpec:
         *,
         images: Sequence[ImageSource] = (),
         budget: Budget | None = None,
+        markers: Sequence[int] | None = None,
     ) -> ImagePlan:
         """Sizes and token counts of one prompt's images, given their (height, width) as decoded.
 
-        Limits: an image's own, else the budget's, else the processor's. Raises ImageError of kind shape or budget.
+        Limits: an image's own, else the budget's, else the processor's. `markers` says which image each marker of the
+        prompt shows, from 0: an image takes its tokens at each of them. By default every image has one marker.
+        Raises ImageError of kind shape or budget.
         """
-        budget = budget or Budget()
+        budget, markers = budget or Budget(), range(len(sizes)) if markers is None else markers
         if self.factor is None:
-            return self._asked(sizes, budget)
+            return self._asked(sizes, images, budget, markers)
         if budget.uniform_size is not None:
             planned = [self._uniform(budget.uniform_size)] * len(sizes)
-            self._check_total(planned, budget)
+            self._check_total(planned, budget, markers)
         else:
-            planned = self._fitted(sizes, images, budget)
+            planned = self._fitted(sizes, images, budget, markers)
         tokens = tuple(height * width // self.factor**2 for height, width in planned)
         return ImagePlan(sizes=tuple(planned), tokens=tokens)
 
-    def _fitted(self, sizes: Sequence[Size], images: Sequence[ImageSource], budget: Budget) -> list[Size]:
+    def plan_of_processor(
+        self, sizes: Sequence[Size], *, images: Sequence[ImageSource] = (), markers: Sequence[int] | None = None
+    ) -> ImagePlan:
+        """The same by the processor's rule alone, for images that go to it as decoded.
+
+        Its counts are asked for and not computed. They differ from `plan`'s where the processor exceeds its own
+        limit, which it does for some thin images; no size is known there.
+        """
+        plan = self.plan(sizes, images=images, markers=markers)
+        count = getattr(getattr(self.processor, "image_processor", self.processor), "get_number_of_image_patches", None)
+        if self.factor is None or count is None:
+            return plan
+        tokens = tuple(int(count(height, width)) // self.merge_size**2 for height, width in sizes)
+        pairs = zip(plan.sizes, plan.tokens, tokens, strict=True)
+        return ImagePlan(sizes=tuple(size if ours == theirs else None for size, ours, theirs in pairs), tokens=tokens)
+
+    def _fitted(
+        self, sizes: Sequence[Size], images: Sequence[ImageSource], budget: Budget, markers: Sequence[int]
+    ) -> list[Size]:
         assert self.factor is not None
         given: Sequence[ImageSource | None] = images or [None] * len(sizes)
         limits = [self._limits(image, budget) for image in given]
@@ -99,7 +124,13 @@ class VisionSpec:
                 remedy = "crop or pad the image" if "ratio" in str(error) else "raise max_pixels"
                 raise ImageError(str(error), image=str(image or "?"), kind="shape", remedy=remedy) from error
         try:
-            return fit_sizes(sizes, factor=self.factor, limits=limits, max_tiles=budget.max_prompt_image_tokens)
+            return fit_sizes(
+                sizes,
+                factor=self.factor,
+                limits=limits,
+                max_tiles=budget.max_prompt_image_tokens,
+                times=[markers.count(image) for image in range(len(sizes))],
+            )
         except ValueError as error:
             raise _over_budget(str(error)) from error
 
@@ -115,14 +146,16 @@ class VisionSpec:
             raise ValueError(f"expected uniform_size to be multiples of {self.factor}, got {size[0]}x{size[1]}")
         return size
 
-    def _check_total(self, planned: Sequence[Size], budget: Budget) -> None:
+    def _check_total(self, planned: Sequence[Size], budget: Budget, markers: Sequence[int]) -> None:
         assert self.factor is not None
-        total = sum(height * width for height, width in planned) // self.factor**2
+        total = sum(planned[image][0] * planned[image][1] for image in markers) // self.factor**2
         if budget.max_prompt_image_tokens is not None and total > budget.max_prompt_image_tokens:
             limit = budget.max_prompt_image_tokens
             raise _over_budget(f"expected at most {limit} image tokens in the prompt, got {total}")
 
-    def _asked(self, sizes: Sequence[Size], budget: Budget) -> ImagePlan:
+    def _asked(
+        self, sizes: Sequence[Size], images: Sequence[ImageSource], budget: Budget, markers: Sequence[int]
+    ) -> ImagePlan:
         if budget.uniform_size or budget.max_pixels or budget.min_pixels:
             raise UsageError(
                 "expected a processor that resizes freely for pixel limits (--min_pixels, --max_pixels), got one with "
@@ -130,11 +163,31 @@ class VisionSpec:
             )
         if not sizes:
             return ImagePlan(sizes=(), tokens=())
-        tokens = [expansion.num_features for expansion in expander_of(self.processor).expand(sizes)]
+        try:
+            found = [expansion.num_features for expansion in self._expand([sizes[image] for image in markers])]
+        except ValueError as error:
+            raise self._refusing(sizes, images, error) from error
         limit = budget.max_prompt_image_tokens
-        if limit is not None and sum(tokens) > limit:
-            raise _over_budget(f"expected at most {limit} image tokens in the prompt, got {sum(tokens)}")
-        return ImagePlan(sizes=(None,) * len(sizes), tokens=tuple(tokens))
+        if limit is not None and sum(found) > limit:
+            raise _over_budget(f"expected at most {limit} image tokens in the prompt, got {sum(found)}")
+        first = dict(zip(reversed(markers), reversed(found), strict=True))
+        tokens = tuple(first.get(image, 0) for image in range(len(sizes)))
+        return ImagePlan(sizes=(None,) * len(sizes), tokens=tokens)
+
+    def _expand(self, sizes: Sequence[Size]) -> Sequence[Expansion]:
+        return expander_of(self.processor).expand(sizes)
+
+    def _refusing(self, sizes: Sequence[Size], images: Sequence[ImageSource], error: ValueError) -> ImageError:
+        """Which of the images the processor's own count refuses, in its own words."""
+        for number, (height, width) in enumerate(sizes):
+            try:
+                self._expand([(height, width)])
+            except ValueError as own:
+                name = str(images[number]) if images else "?"
+                reason = f"the model's processor refuses {width}x{height} pixels ({' '.join(str(own).split())})"
+                return ImageError(reason, image=name, kind="shape", remedy="crop or pad the image")
+        reason = f"the model's processor cannot count them ({' '.join(str(error).split())})"
+        return ImageError(reason, image="s of this prompt", kind="shape", remedy="drop the row")
 
     def _agrees_with(self, image_processor: Any) -> bool:
         count = getattr(image_processor, "get_number_of_image_patches", None)

@@ -25,7 +25,7 @@ from triptych_trainer.forecast.skeleton import read_model_config
 from triptych_trainer.forecast.states import SHARDINGS, sharding_of
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.monitor.progress import Reporter
-from triptych_trainer.options.arguments import parse_run
+from triptych_trainer.options.arguments import parse_run, prompt_settings
 from triptych_trainer.options.refusals import check_num_prompts, check_options, check_slices
 
 __all__ = ["main"]
@@ -87,7 +87,7 @@ def _plan(own: argparse.Namespace, rest: Sequence[str]) -> int:
     if memory is not None:
         if planned.peak.total_bytes > memory:
             cap = cap_that_fits(subject, memory_bytes=memory)
-        known = subject.counter.vision.factor is not None
+        known = subject.counter.model.vision.factor is not None
         show_fit(planned, cap, reporter.console, memory_bytes=memory, max_pixels_known=known)
     if reporter.quiet:
         hours = "" if estimate is None else f", about {estimate.hours:,.2f} hours"
@@ -137,7 +137,7 @@ def _subject(own: argparse.Namespace, rest: Sequence[str]) -> tuple[Subject, Rep
     model_config = read_model_config(config)
     examples = read_data(config.run.data, config)[: own.limit]
     check_num_prompts(len(examples), config.grpo)
-    counter = Rows(processor, config)
+    counter = Rows(processor, prompt_settings(config))
     with reporter.stage("counting", len(examples)) as bar:
         rows = counter.count(examples, progress=bar.move_to)
     num_ranks = own.num_processes or config.grpo.world_size

@@ -8,12 +8,14 @@ from pathlib import Path
 from rich.markup import escape
 from triptych_data import ImagePolicy
 from triptych_data.formats import FORMATS
+from triptych_data.model_tokens import ModelTokens
+from triptych_data.prompt_settings import PromptSettings
 
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.preview.build import Preview, build_preview
 from triptych_trainer.preview.collecting import open_sources
-from triptych_trainer.preview.counting import PreviewError, TokenCounter, load_counter
+from triptych_trainer.preview.counting import PreviewError
 
 NEED_MODEL = ("min_pixels", "max_pixels", "max_prompt_image_tokens", "max_prompt_tokens")
 
@@ -84,14 +86,19 @@ def _build(options: argparse.Namespace, reporter: Reporter) -> Preview:
     for name, least in (("limit", 0), ("max_megabytes", 0), ("threads", 1)):
         if getattr(options, name) < least:
             raise PreviewError(f"--{name} expects {least} or more, got {getattr(options, name)}")
-    policy = ImagePolicy(allow_outside=tuple(options.allow_outside), allow_remote=options.allow_remote)
+    settings = PromptSettings(
+        max_prompt_image_tokens=options.max_prompt_image_tokens,
+        max_prompt_tokens=options.max_prompt_tokens,
+        chat_template_images=options.chat_template_images,
+        policy=ImagePolicy(allow_outside=tuple(options.allow_outside), allow_remote=options.allow_remote),
+    )
     sources = open_sources(options.files, image_roots=options.image_root, data_format=options.data_format)
     names = [Path(file).name for file in options.files]
     return build_preview(
         sources,
         options.out,
-        counter=_counter(options),
-        policy=policy,
+        model=_model(options),
+        settings=settings,
         made=_made(options),
         title=names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more",
         limit=options.limit,
@@ -101,14 +108,17 @@ def _build(options: argparse.Namespace, reporter: Reporter) -> Preview:
     )
 
 
-def _counter(options: argparse.Namespace) -> TokenCounter | None:
+def _model(options: argparse.Namespace) -> ModelTokens | None:
     if options.model is None:
         return None
-    return load_counter(
-        options.model,
-        **{name: getattr(options, name) for name in NEED_MODEL},
-        chat_template_images=options.chat_template_images,
+    from triptych_trainer.commands.train import (
+        quiet_libraries,  # brings torch, which a page without a model does without
     )
+    from triptych_trainer.models.load import load_processor
+
+    quiet_libraries()
+    limits = {"min_pixels": options.min_pixels, "max_pixels": options.max_pixels}
+    return ModelTokens.of(load_processor(options.model, **limits, option="--model"))
 
 
 def _made(options: argparse.Namespace) -> list[tuple[str, str]]:

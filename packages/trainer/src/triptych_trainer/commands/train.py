@@ -16,7 +16,7 @@ from triptych_trainer.grpo.train import train_model
 from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
-from triptych_trainer.options.arguments import RunConfig, image_policy, parse_run, wants_demo
+from triptych_trainer.options.arguments import RunConfig, image_policy, parse_run, prompt_settings, wants_demo
 from triptych_trainer.options.refusals import check_trackers
 from triptych_trainer.rewards import guarded, load_reward
 from triptych_trainer.rewards.reward_model import PREFIX, load_reward_model
@@ -88,12 +88,12 @@ def check_prompt_limits(examples: Sequence[Example], processor: Any, config: Run
     """Count the tokens of every prompt where the run limits them, so that none ends it later; nothing without a limit.
 
     Raises:
-        PromptTooLongError: the first row that does not fit.
+        DataError: the first row that does not fit.
     """
     if config.run.max_prompt_tokens is None and config.run.max_prompt_image_tokens is None:
         return
     with reporter.stage("tokens", len(examples)) as bar:
-        Rows(processor, config).count(examples, progress=bar.move_to)
+        Rows(processor, prompt_settings(config)).count(examples, progress=bar.move_to)
 
 
 def read_rewards(specs: Sequence[str]) -> list[Callable[..., Any]]:

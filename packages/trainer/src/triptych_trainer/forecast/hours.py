@@ -90,6 +90,6 @@ def _share(phase: PhaseForecast, forecast: Forecast, rows: Sequence[PlannedRow],
 def tokens_per_step(forecast: Forecast, rows: Sequence[PlannedRow]) -> tuple[float, float, float]:
     """(images, prompt tokens, completion tokens at full length) of an average optimizer step, over all ranks."""
     prompts, step = forecast.step.prompts_per_step, forecast.step
-    images = sum(len(row.sizes) for row in rows) / len(rows)
+    images = sum(len(row.images.sizes) for row in rows) / len(rows)
     tokens = sum(row.num_tokens for row in rows) / len(rows)
     return prompts * images, prompts * tokens, prompts * step.num_generations * step.completion_tokens

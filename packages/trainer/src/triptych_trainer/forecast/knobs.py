@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from triptych_trainer.errors import UsageError
+from triptych_parser import Refusal
+
 from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
-from triptych_trainer.grpo.groups import GroupSplitError
 from triptych_trainer.options.arguments import RunConfig
-from triptych_trainer.prompts.prepare import PromptTooLongError
 
 __all__ = ["Knob", "PixelCap", "cap_that_fits", "knobs"]
 
@@ -47,7 +47,7 @@ def knobs(subject: Subject) -> Iterator[Knob]:
     for name, now, changed, variant in _variants(subject):
         try:
             found = forecast(variant, phases=("generate", "policy"))
-        except (UsageError, GroupSplitError, PromptTooLongError):  # a combination that the run would refuse as well
+        except Refusal:  # a combination that the run would refuse as well
             continue
         yield Knob(
             name=name,
@@ -63,7 +63,8 @@ def _variants(subject: Subject) -> Iterator[tuple[str, str, str, Subject]]:
     batch, group, length = args.per_device_train_batch_size, args.num_generations, args.max_completion_length
     low, high = pixel_range(subject)
     if high // 2 >= low > 0:
-        yield "max_pixels", f"{high:,}", f"{high // 2:,}", capped(subject, high // 2)
+        with suppress(Refusal):  # the images of some prompt cannot meet it
+            yield "max_pixels", f"{high:,}", f"{high // 2:,}", capped(subject, high // 2)
     if group >= 4 and batch % 2 == 0:
         changed = {"num_generations": group // 2, "per_device_train_batch_size": batch // 2}
         yield "num_generations, same prompts", str(group), str(group // 2), _with(subject, grpo=changed)
@@ -115,10 +116,10 @@ def _with(
 
 def pixel_range(subject: Subject) -> tuple[int, int]:
     """(fewest, most) pixels that a limit per image can have some effect between; (0, 0) where none has."""
-    vision = subject.counter.vision
-    if vision.factor is None or not any(row.sizes for row in subject.rows):
+    vision = subject.counter.model.vision
+    if vision.factor is None or not any(row.images.sizes for row in subject.rows):
         return 0, 0
-    largest = max(height * width for row in subject.rows for height, width in row.fed)
+    largest = max(height * width for row in subject.rows for height, width in row.given_sizes)
     return max(vision.min_pixels, 4 * vision.factor**2), min(vision.max_pixels, largest)
 
 

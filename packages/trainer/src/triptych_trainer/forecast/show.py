@@ -238,7 +238,7 @@ def _phase(phase: PhaseForecast) -> dict[str, Any]:
             {
                 "source": row.example.source,
                 "id": row.example.id,
-                "images": len(row.sizes),
+                "images": len(row.images.sizes),
                 "tokens": row.num_tokens,
                 "image_tokens": row.image_tokens,
             }

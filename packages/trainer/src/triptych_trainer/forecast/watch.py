@@ -17,7 +17,7 @@ from triptych_trainer.forecast.rows import Rows
 from triptych_trainer.forecast.show import PHASE_NAMES, size
 from triptych_trainer.forecast.states import sharding_of
 from triptych_trainer.monitor.run_record import add_to_record
-from triptych_trainer.options.arguments import RunConfig
+from triptych_trainer.options.arguments import RunConfig, prompt_settings
 
 __all__ = ["MemoryWatch", "forecast_run"]
 
@@ -40,7 +40,7 @@ def forecast_run(
     on_accelerator = device != "cpu" or (torch.accelerator.is_available() and not config.grpo.use_cpu)
     try:
         with torch.random.fork_rng(devices=[]):  # completions are those of a run without a forecast
-            counter = Rows(processor, config)
+            counter = Rows(processor, prompt_settings(config))
             found = forecast(
                 Subject(
                     config=config,

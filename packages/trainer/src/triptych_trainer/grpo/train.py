@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import PrinterCallback, TrainerCallback
-from triptych_data import Budget, Example, ImageLoader
+from triptych_data import Example, ImageLoader
 from triptych_parser import Refusal
 from trl import GRPOConfig
 
@@ -27,7 +27,7 @@ from triptych_trainer.models.load import freeze_vision_modules
 from triptych_trainer.monitor.pace import closing_table
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.step_progress import StepProgress
-from triptych_trainer.options.arguments import RunConfig, image_policy
+from triptych_trainer.options.arguments import RunConfig, image_policy, prompt_settings
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable
 from triptych_trainer.report import ReportError, RolloutWriter, build_report
@@ -76,11 +76,8 @@ def train_model(
             processor,
             loader=loader,
             family=family_of(model),
-            budget=Budget(max_prompt_image_tokens=config.run.max_prompt_image_tokens),
+            settings=prompt_settings(config),
             keep=2 * max(config.grpo.generation_batch_size, config.grpo.per_device_eval_batch_size),
-            max_prompt_tokens=config.run.max_prompt_tokens,
-            chat_template_kwargs=config.grpo.chat_template_kwargs,
-            chat_template_images=config.run.chat_template_images,  # type: ignore[arg-type]
         )
         with sigterm_as_request() as request:
             with reporter.stage(stage, config.grpo.max_steps if config.grpo.max_steps > 0 else None) as bar:

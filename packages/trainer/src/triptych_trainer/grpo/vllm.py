@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list, gather_object, is_peft_model
 from PIL import Image
-from triptych_parser import ImageSpan, Refusal, tokenize
-from triptych_parser.expanders import expander_of
+from triptych_data.describe import unexpanded_ids
+from triptych_parser import ImageSpan, Refusal
 
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 
@@ -62,18 +62,11 @@ def request(prompt: PreparedPrompt, preparer: PromptPreparer, *, num_completions
     ]
     short_ids = list(prompt.ids)
     if prompt.spans:
-        short_ids = tokenize(
-            example.prompt,
-            preparer.processor,
-            image_token=expander_of(preparer.processor).template_token,
-            image_tokens=[1] * len(images),
-            chat_template_images=preparer.chat_template_images,
-            chat_template_kwargs=preparer.chat_template_kwargs,
-        ).ids
+        short_ids = unexpanded_ids(example, model=preparer.model, settings=preparer.settings)
     return Request(
         name=f"{example.source}: example {example.id}",
         ids=list(prompt.ids),
-        short_ids=list(short_ids),
+        short_ids=short_ids,
         spans=prompt.spans,
         images=[fed[span.image] for span in prompt.spans],
         num_completions=num_completions,

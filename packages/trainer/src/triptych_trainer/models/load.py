@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.utils import cached_file
+from triptych_data.model_tokens import set_pixels
 from trl import ModelConfig, get_quantization_config
 
 from triptych_trainer.errors import UsageError
@@ -14,7 +15,7 @@ from triptych_trainer.models.adapters import check_quantization, outside_languag
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.image_only import image_only_processor
 
-__all__ = ["freeze_vision_modules", "load_model", "load_processor", "set_pixels"]
+__all__ = ["freeze_vision_modules", "load_model", "load_processor"]
 
 
 def load_processor(
@@ -127,30 +128,6 @@ def _chat_template(path: str, revision: str | None) -> str | None:
             text = Path(file).read_text(encoding="utf-8")
             return text if name.endswith(".jinja") else str(json.loads(text)["chat_template"])
     return None
-
-
-def set_pixels(image_processor: Any, *, min_pixels: int | None, max_pixels: int | None) -> None:
-    """Set the pixel budget of an image processor; what is None stays.
-
-    Raises:
-        UsageError: it knows no pixel budget, or the two limits contradict each other.
-    """
-    if min_pixels is None and max_pixels is None:
-        return
-    size = dict(image_processor.size or {})
-    if not {"shortest_edge", "longest_edge"} <= set(size):
-        raise UsageError(
-            f"--min_pixels/--max_pixels: {type(image_processor).__name__} resizes to {size}, not to a number of "
-            "pixels; leave them out for this model"
-        )
-    size["shortest_edge"] = min_pixels or size["shortest_edge"]
-    size["longest_edge"] = max_pixels or size["longest_edge"]
-    if size["shortest_edge"] > size["longest_edge"]:
-        raise UsageError(
-            f"at least {size['shortest_edge']} and at most {size['longest_edge']} pixels cannot both hold; "
-            "give --min_pixels and --max_pixels together"
-        )
-    image_processor.size = type(image_processor.size)(**size) if not isinstance(image_processor.size, dict) else size
 
 
 def _one_line(error: Exception) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 import yaml
 from triptych_data import ImagePolicy
+from triptych_data.prompt_settings import PromptSettings
 from trl import GRPOConfig, ModelConfig, TrlParser
 
 from triptych_trainer.errors import UsageError
 
-__all__ = ["RunArguments", "RunConfig", "image_policy", "parse_run", "wants_demo"]
+__all__ = ["RunArguments", "RunConfig", "image_policy", "parse_run", "prompt_settings", "wants_demo"]
 
 
 @dataclass(kw_only=True)
@@ -108,6 +109,18 @@ def image_policy(options: Any) -> ImagePolicy:
     """What ``--allow_outside`` and ``--allow_remote`` of a command let it read."""
     return ImagePolicy(
         allow_outside=tuple(Path(folder) for folder in options.allow_outside or ()), allow_remote=options.allow_remote
+    )
+
+
+def prompt_settings(config: RunConfig) -> PromptSettings:
+    """How the rows of a run become prompts."""
+    run = config.run
+    return PromptSettings(
+        max_prompt_image_tokens=run.max_prompt_image_tokens,
+        max_prompt_tokens=run.max_prompt_tokens,
+        chat_template_images=run.chat_template_images,  # type: ignore[arg-type]
+        chat_template_kwargs=config.grpo.chat_template_kwargs or {},
+        policy=image_policy(run),
     )
 
 

@@ -7,13 +7,14 @@ from importlib import resources
 from itertools import chain
 from pathlib import Path
 
-from triptych_data import ImagePolicy
-from triptych_data.policy import DEFAULT_POLICY
+from triptych_data.describe import describe
+from triptych_data.model_tokens import ModelTokens
+from triptych_data.prompt_settings import PromptSettings
 
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.pages import filled_page, safe_json
 from triptych_trainer.preview.collecting import Source, collect, with_decode_errors
-from triptych_trainer.preview.counting import TokenCounter
+from triptych_trainer.preview.counting import written
 from triptych_trainer.preview.embedding import Pictures, Started, side_for
 from triptych_trainer.preview.panels import panels_html
 from triptych_trainer.preview.payload import Payload, index_json
@@ -39,13 +40,13 @@ def build_preview(
     sources: Sequence[Source],
     out: Path,
     *,
-    counter: TokenCounter | None = None,
+    model: ModelTokens | None = None,
+    settings: PromptSettings | None = None,
     made: Sequence[tuple[str, str]] = (),
     title: str = "",
     limit: int = 0,
     max_bytes: int = 64 << 20,
     threads: int = 2,
-    policy: ImagePolicy = DEFAULT_POLICY,
     reporter: Reporter | None = None,
 ) -> Preview:
     """Write the page.
@@ -53,29 +54,29 @@ def build_preview(
     Args:
         sources: of the rows, in order.
         out: where to write.
-        counter: counts tokens with a model's processor; without one only source sizes are shown.
+        model: counts tokens; without one only source sizes are shown.
+        settings: how a run makes prompts of rows, and which images it may read.
         made: how the page was made, as pairs of term and text.
         title: of the page.
         limit: look at so many rows; 0 for all.
         max_bytes: of embedded pictures.
         threads: that decode pictures.
-        policy: what images may be read.
         reporter: is told how far it is.
 
     Raises:
         DataError: a file fails while it is read; refused rows are shown and do not raise.
         OSError: the page cannot be written.
     """
-    reporter = reporter or Reporter(quiet=True)
+    reporter, settings = reporter or Reporter(quiet=True), settings or PromptSettings()
     total = sum(len(source.rows) for source in sources)
     num_rows = min(limit, total) if limit else total
-    found = _windows(collect(sources, counter=counter, limit=limit, policy=policy))
+    found = _windows(collect(sources, model=model, settings=settings, limit=limit))
     first = next(found, [])
     summary, payload = Summary(), Payload()
     sizes = [size for row in first for image in row.images if (size := image.fed or image.size)]
     side = side_for(sizes, num_images=len(sizes) * num_rows // max(len(first), 1), max_bytes=max_bytes)
     with (
-        Pictures(max_bytes=max_bytes, side_pixels=side, threads=threads, policy=policy) as pictures,
+        Pictures(max_bytes=max_bytes, side_pixels=side, threads=threads, policy=settings.policy) as pictures,
         reporter.stage("preview", num_rows) as bar,
     ):
         for window in _pictured(chain([first], found), pictures):
@@ -84,9 +85,9 @@ def build_preview(
                 payload.add(row, pictures)
             bar.advance(len(window), status=f"{summary.images:,} images, {summary.refused:,} refused")
         limits: tuple[int | None, int | None] = (None, None)
-        if counter is not None:
-            limits = counter.max_prompt_tokens, counter.budget.max_prompt_image_tokens
-            made = [*made, *_written(first, counter)]
+        if model is not None:
+            limits = settings.max_prompt_tokens, settings.max_prompt_image_tokens
+            made = [*made, *_written(first, model, settings)]
         page = _page(summary, payload, pictures, limits=limits, made=made, title=title, total=total)
         write_whole(out, page)
     return Preview(page=out, summary=summary, total=total, pictures_left_out=pictures.left_out)
@@ -115,12 +116,13 @@ def _pictured(found: Iterable[list[PreviewRow]], pictures: Pictures) -> Iterator
         waiting = window, begun
 
 
-def _written(rows: Iterable[PreviewRow], counter: TokenCounter) -> Iterator[tuple[str, str]]:
+def _written(rows: Iterable[PreviewRow], model: ModelTokens, settings: PromptSettings) -> Iterator[tuple[str, str]]:
     """The first prompt that could be counted, as its tokens read, with what the chat template puts around it."""
     for row in rows:
         if row.example is not None and row.tokens is not None:
-            sizes = [size for image in row.images if (size := image.fed or image.size)]
-            yield f"tokens of {row.source.rpartition('/')[2]}", counter.written(row.example, sizes)
+            sizes = [image.size for image in row.images if image.size]
+            prompt = describe(row.example, model=model, settings=settings, sizes=sizes)
+            yield f"tokens of {row.source.rpartition('/')[2]}", written(prompt, model)
             return
 
 

@@ -5,15 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from triptych_data import DataError, Example, ImageError, ImagePolicy
+from triptych_data.describe import CountedPrompt, describe
 from triptych_data.header import read_header
 from triptych_data.inspect_row import image_notes
-from triptych_data.policy import DEFAULT_POLICY
+from triptych_data.model_tokens import ModelTokens
+from triptych_data.prompt_settings import PromptSettings
 from triptych_data.read import image_in_example, row_reader
 from triptych_data.rows import Row, Rows, open_rows
 from triptych_data.scan import row_digest
 from triptych_data.show import KINDS
 
-from triptych_trainer.preview.counting import Count, PreviewError, TokenCounter
+from triptych_trainer.preview.counting import PreviewError, change
 from triptych_trainer.preview.row import PreviewImage, PreviewRow
 
 SHRUNK, ENLARGED = "image shrunk", "image enlarged"
@@ -58,11 +60,12 @@ def open_sources(files: Sequence[str], *, image_roots: Sequence[Path] = (), data
 def collect(
     sources: Sequence[Source],
     *,
-    counter: TokenCounter | None = None,
+    model: ModelTokens | None = None,
+    settings: PromptSettings | None = None,
     limit: int = 0,
-    policy: ImagePolicy = DEFAULT_POLICY,
 ) -> Iterator[PreviewRow]:
-    """Yield the rows of all sources in order, at most `limit` of them (0: all), read under `policy`."""
+    """Yield the rows of all sources in order, at most `limit` of them (0: all); `model` counts their tokens."""
+    settings = settings or PromptSettings()
     first: dict[int, str] = {}
     places = ((source, index) for source in sources for index in range(len(source.rows)))
     for number, (source, index) in enumerate(places):
@@ -73,23 +76,28 @@ def collect(
         except DataError as error:
             yield PreviewRow(source=error.source, id=error.id or "", refused=error)
             continue
-        yield _looked_at(row, source.read, counter, first, policy)
+        yield _looked_at(row, source.read, model, settings, first)
 
 
 def _looked_at(
-    row: Row, read: Callable[[Row], Example], counter: TokenCounter | None, first: dict[int, str], policy: ImagePolicy
+    row: Row,
+    read: Callable[[Row], Example],
+    model: ModelTokens | None,
+    settings: PromptSettings,
+    first: dict[int, str],
 ) -> PreviewRow:
     try:
         example = read(row)
     except DataError as error:
         return PreviewRow(source=row.source, id=error.id or "", values=row.values, refused=error)
-    images, refused = _images(example, policy)
-    count = None
-    if counter is not None and refused is None:
+    images, refused = _images(example, settings.policy)
+    prompt = None
+    if model is not None and refused is None:
         try:
-            count = counter(example, [image.size for image in images if image.size])
-            images = [_counted(image, k, count, counter) for k, image in enumerate(images)]
-            refused = count.refused
+            sizes = [image.size for image in images if image.size]
+            prompt = describe(example, model=model, settings=settings, sizes=sizes)
+            images = [_counted(image, k, prompt, model) for k, image in enumerate(images)]
+            refused = prompt.refused
         except DataError as error:
             refused = error
     earlier = first.setdefault(row_digest(example), example.source)
@@ -99,9 +107,9 @@ def _looked_at(
         id="" if example.id == example.source else example.id,
         example=example,
         images=tuple(images),
-        tokens=None if count is None else (count.image_tokens, count.tokens),
+        tokens=None if prompt is None else (prompt.num_image_tokens, prompt.num_tokens),
         refused=refused,
-        notes=(*_notes(example, count), *([REPEATED] if repeated else [])),
+        notes=(*_notes(example, prompt), *([REPEATED] if repeated else [])),
         repeats=earlier if repeated else None,
     )
 
@@ -120,14 +128,15 @@ def _images(example: Example, policy: ImagePolicy) -> tuple[list[PreviewImage], 
     return images, refused
 
 
-def _counted(image: PreviewImage, k: int, count: Count, counter: TokenCounter) -> PreviewImage:
+def _counted(image: PreviewImage, k: int, prompt: CountedPrompt, model: ModelTokens) -> PreviewImage:
     assert image.size is not None
-    change = {"shrunk": (SHRUNK,), "enlarged": (ENLARGED,), None: ()}[counter.change(image.size, count.fed[k])]
-    return replace(image, fed=count.fed[k], tokens=count.per_image[k], notes=(*change, *image.notes))
+    fed = prompt.images.fed[k]
+    note = {"shrunk": (SHRUNK,), "enlarged": (ENLARGED,), None: ()}[change(image.size, fed, model=model)]
+    return replace(image, fed=fed, tokens=prompt.images.tokens[k], notes=(*note, *image.notes))
 
 
-def _notes(example: Example, count: Count | None) -> Iterator[str]:
-    if count is not None and count.capped:
+def _notes(example: Example, prompt: CountedPrompt | None) -> Iterator[str]:
+    if prompt is not None and prompt.images.capped:
         yield CAPPED
     markers = example.prompt.prompt.markers
     # A marker that stands in no text and is no part was put there because the prompt had none.

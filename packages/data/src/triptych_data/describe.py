@@ -1,0 +1,186 @@
+"""What a row costs a model and why a run refuses it: the one place where prompts are tokenized and counted.
+
+`check`, `preview`, `plan`, `eval`, training and the requests to vLLM all call it, so that none of them can disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from triptych_parser import ImageSpan, MarkerError, TokenizedPrompt, tokenize
+from triptych_parser.expanders import expander_of
+
+from triptych_data.budget import Budget, Size
+from triptych_data.errors import DataError, ImageError
+from triptych_data.example import Example
+from triptych_data.model_tokens import ModelTokens
+from triptych_data.prompt_settings import PromptSettings
+from triptych_data.read import header_sizes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageCount:
+    """The images of a prompt: their sizes and what they cost."""
+
+    sizes: tuple[Size, ...]
+    """(height, width) of each image as decoded."""
+    resized: tuple[Size, ...] | None
+    """The sizes that a run gives the images before the processor gets them; None where the processor alone resizes."""
+    fed: tuple[Size | None, ...]
+    """(height, width) as the vision tower sees each; None where the processor tiles or crops by a rule of its own."""
+    tokens: tuple[int, ...]
+    """Placeholders of each image at one marker."""
+    total: int
+    """Placeholders over all markers: an image at two markers counts twice."""
+    capped: bool = False
+    """Whether the cap for the whole prompt made some of the images smaller."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedPrompt:
+    """A prompt as a model gets it, without its pixels."""
+
+    example: Example
+    ids: list[int]
+    """Token ids with every image expanded to its placeholders."""
+    spans: tuple[ImageSpan, ...]
+    """One span per marker, in order; `span.image` counts the images of this prompt from 0."""
+    images: ImageCount
+    refused: DataError | None = None
+    """Why a run would refuse the prompt although it can be counted: it has more tokens than allowed."""
+
+    @property
+    def num_tokens(self) -> int:
+        """All tokens of the prompt."""
+        return len(self.ids)
+
+    @property
+    def num_image_tokens(self) -> int:
+        """The tokens of its images, over all markers."""
+        return self.images.total
+
+    def accepted(self) -> CountedPrompt:
+        """The prompt itself; DataError where a run would refuse it."""
+        if self.refused is not None:
+            raise self.refused
+        return self
+
+
+def describe(
+    example: Example, *, model: ModelTokens, settings: PromptSettings, sizes: Sequence[Size] | None = None
+) -> CountedPrompt:
+    """Tokenize and count one row as a run does.
+
+    `sizes` are the (height, width) of its images as decoded; without them the headers are read.
+    Raises DataError where a run would refuse the row and nothing can be counted: an image that cannot be read or is
+    too thin, images over their cap, text that cannot be tokenized. Too many tokens are `refused` in the result.
+    """
+    images = count_images(example, model=model, settings=settings, sizes=sizes)
+    tokenized = _tokenized(example, images, model, settings)
+    tokens = tokens_by_image(tokenized.spans, len(images.sizes))
+    total = sum(span.num_features for span in tokenized.spans)
+    images = _with_tokens(images, tokens=tokens, total=total)
+    limit = settings.max_prompt_tokens
+    return CountedPrompt(
+        example=example,
+        ids=list(tokenized.ids),
+        spans=tuple(tokenized.spans),
+        images=images,
+        refused=None if limit is None or tokenized.num_tokens <= limit else _too_long(example, tokenized, limit),
+    )
+
+
+def count_images(
+    example: Example, *, model: ModelTokens, settings: PromptSettings, sizes: Sequence[Size] | None = None
+) -> ImageCount:
+    """Sizes and tokens of one row's images, without its text; much cheaper than `describe`.
+
+    Raises DataError where a run would refuse the images.
+    """
+    sizes = tuple(header_sizes(example, policy=settings.policy) if sizes is None else sizes)
+    budget, markers = settings.budget, example.prompt.image_order
+    try:
+        if budget == Budget() and not any(image.min_pixels or image.max_pixels for image in example.images):
+            own = model.vision.plan_of_processor(sizes, images=example.images, markers=markers)
+            return ImageCount(sizes=sizes, resized=None, fed=own.sizes, tokens=own.tokens, total=own.total(markers))
+        plan = model.vision.plan(sizes, images=example.images, budget=budget, markers=markers)
+        free = plan if budget == Budget() else model.vision.plan(sizes, images=example.images, markers=markers)
+    except ImageError as error:
+        raise _refused(example, f"{error.image}: {error.reason}", error.remedy, error.kind) from error
+    resized = tuple(size for size in plan.sizes if size is not None)
+    return ImageCount(
+        sizes=sizes,
+        resized=resized if sizes and len(resized) == len(sizes) else None,
+        fed=plan.sizes,
+        tokens=plan.tokens,
+        total=plan.total(markers),
+        capped=plan.sizes != free.sizes,
+    )
+
+
+def unexpanded_ids(example: Example, *, model: ModelTokens, settings: PromptSettings) -> list[int]:
+    """Ids of the prompt as its chat template writes it, with one placeholder per image: what engines expand themselves.
+
+    Raises DataError where the prompt cannot be tokenized.
+    """
+    token = model.image_token or expander_of(model.processor).template_token
+    known = {"image_token": token, "image_tokens": [1] * len(example.images)}
+    return list(_tokenize(example, model, settings, known).ids)
+
+
+def _tokenized(example: Example, images: ImageCount, model: ModelTokens, settings: PromptSettings) -> TokenizedPrompt:
+    known: dict[str, Any] = {"image_sizes": images.resized or images.sizes}
+    if model.image_token is not None:
+        known = {"image_token": model.image_token, "image_tokens": images.tokens}
+    elif images.resized is not None and expander_of(model.processor).template_writes_edges:
+        known = {"image_tokens": images.tokens}  # the processor's own limits have no say about what it does not resize
+    return _tokenize(example, model, settings, known)
+
+
+def _tokenize(example: Example, model: ModelTokens, settings: PromptSettings, known: dict[str, Any]) -> TokenizedPrompt:
+    try:
+        return tokenize(
+            example.prompt,
+            model.processor,
+            chat_template_kwargs=settings.chat_template_kwargs,
+            chat_template_images=settings.chat_template_images,
+            **known,
+        )
+    except MarkerError as error:
+        raise _refused(example, error.problem, error.remedy or "correct the prompt", "tokens") from error
+
+
+def tokens_by_image(spans: Sequence[ImageSpan], num_images: int) -> tuple[int, ...]:
+    """The feature rows of each image at its first marker."""
+    tokens = dict.fromkeys(range(num_images), 0)
+    for span in reversed(spans):
+        tokens[span.image] = span.num_features
+    return tuple(tokens.values())
+
+
+def _with_tokens(images: ImageCount, *, tokens: tuple[int, ...], total: int) -> ImageCount:
+    """The same images with the tokens that the prompt really holds; where they differ, no fed size is known."""
+    pairs = zip(images.fed, images.tokens, tokens, strict=True)
+    fed = tuple(size if planned == found else None for size, planned, found in pairs)
+    return ImageCount(
+        sizes=images.sizes, resized=images.resized, fed=fed, tokens=tokens, total=total, capped=images.capped
+    )
+
+
+def _too_long(example: Example, tokenized: TokenizedPrompt, limit: int) -> DataError:
+    images, count = sum(span.num_features for span in tokenized.spans), len(example.images)
+    return _refused(
+        example,
+        f"expected at most {limit} prompt tokens, got {tokenized.num_tokens}, {images} of them for {count} "
+        f"image{'s' * (count != 1)}",
+        "raise --max_prompt_tokens, lower --max_pixels or --max_prompt_image_tokens, or drop the row "
+        "(triptych check --fix)",
+        "budget",
+    )
+
+
+def _refused(example: Example, reason: str, remedy: str, kind: str) -> DataError:
+    name = None if example.id == example.source else example.id
+    return DataError(reason, source=example.source, id=name, remedy=remedy, kind=kind)
