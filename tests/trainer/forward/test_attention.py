@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from triptych_trainer.errors import SeamError
 from triptych_trainer.forward import GroupBatch, attention
 from triptych_trainer.forward.attention import branch_chunks, fits_merge, group_shared_attention
 from triptych_trainer.forward.layout import Group, packed_layout
@@ -49,7 +50,7 @@ def test_equals_dense_attention_over_the_visible_keys(monkeypatch, name, window,
         vision_model=torch.nn.Module(),
         batch=batch,
         layout=layout,
-        shape=(1, len(layout.ids)),
+        ids=layout.ids.unsqueeze(0),
         places=[],
         features=None,
     )
@@ -110,7 +111,7 @@ def test_dropout_a_short_window_short_branches_and_no_prefix_keep_the_masks():
     assert not fits_merge(states, states, **{**fits, "group": Group(start=0, prefix=0, branches=(65, 63))})
 
 
-@pytest.mark.parametrize("extra", ["softcap", "s_aux", "position_bias"])
+@pytest.mark.parametrize("extra", ["softcap", "sinks", "position_bias", "indices"])
 def test_refuses_what_it_does_not_compute(extra):
     layout = packed_layout(BATCHES["no-prefix"])
     shared = SharedPass(
@@ -118,13 +119,14 @@ def test_refuses_what_it_does_not_compute(extra):
         vision_model=torch.nn.Module(),
         batch=BATCHES["no-prefix"],
         layout=layout,
-        shape=(1, 6),
+        ids=layout.ids.unsqueeze(0),
         places=[],
         features=None,
     )
     states = torch.zeros(1, 1, 6, 4)
-    with pytest.raises(ValueError, match=extra):
-        group_shared_attention(torch.nn.Module(), states, states, states, None, triptych_pass=shared, **{extra: 1.0})
+    for given in (shared, None):  # a pass without sharing would ignore it without a word
+        with pytest.raises(SeamError, match=extra):
+            group_shared_attention(torch.nn.Module(), states, states, states, None, triptych_pass=given, **{extra: 1.0})
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,17 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from triptych_trainer.errors import SeamError
 from triptych_trainer.forward.layout import Group
 from triptych_trainer.forward.merged_attention import can_merge, merged_attention
 from triptych_trainer.forward.passes import SharedPass
+from triptych_trainer.forward.sinks import attention_with_sinks
 from triptych_trainer.upstream.transformers_names import sdpa_attention_forward, sdpa_mask
 
 IMPLEMENTATION = "group_shared"
 _MIN_CHUNK_TOKENS = 64
+_NOT_COMPUTED = ("softcap", "position_bias", "sinks", "indices", "block_indices", "score_mod")
+"""Arguments of attention functions that change what is computed, and that neither this one nor SDPA computes."""
 MERGE_TOKENS = 64
 """Mean length from which branches are worth a kernel call each: calls cost more than masks at 32, less at 128."""
 
@@ -51,13 +55,30 @@ def group_shared_attention(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend within groups. query `[1, heads, T, d]`, key and value `[1, kv_heads, T, d]` -> `[1, T, heads, d]`."""
-    if triptych_pass is None or triptych_pass.layout is None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
-    for extra in ("softcap", "s_aux", "position_bias"):
+    for extra in _NOT_COMPUTED:
         if kwargs.get(extra) is not None:
-            raise ValueError(f"group-shared attention does not compute {extra!r}; use the plain pass for this model")
+            raise SeamError(
+                f"the attention of {type(module).__name__} takes {extra!r}, which Triptych's does not compute; "
+                'give the family of this model path = "plain" (docs/add-a-family.md)'
+            )
+    sinks: torch.Tensor | None = kwargs.get("s_aux")
+    if triptych_pass is None or triptych_pass.layout is None:
+        if sinks is None:
+            return sdpa_attention_forward(
+                module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+            )
+        is_causal = attention_mask is None and query.shape[2] > 1
+        output = attention_with_sinks(
+            query,
+            key[:, :, : query.shape[2]] if is_causal else key,
+            value[:, :, : query.shape[2]] if is_causal else value,
+            sinks=sinks,
+            mask=attention_mask,
+            is_causal=is_causal,
+            dropout=dropout,
+            scaling=scaling,
+        )
+        return output.transpose(1, 2).contiguous(), None
     window: int | None = kwargs.get("sliding_window")
     outputs: list[torch.Tensor] = []
     for index, group in enumerate(triptych_pass.layout.groups):
@@ -65,8 +86,9 @@ def group_shared_attention(
             rows = slice(group.start, group.start + group.prefix)
             mask = triptych_pass.prefix_mask(index, window=window, device=query.device)
             q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
-            outputs.append(_attend(q, k, v, mask=mask, is_causal=mask is None, dropout=dropout, scaling=scaling))
-        if sum(group.branches) and fits_merge(query, value, group=group, window=window, dropout=dropout):
+            outputs.append(_attend(q, k, v, sinks, mask=mask, is_causal=mask is None, dropout=dropout, scaling=scaling))
+        merges = sinks is None and sum(group.branches) > 0
+        if merges and fits_merge(query, value, group=group, window=window, dropout=dropout):
             start = group.start + group.prefix
             own, whole = slice(start, start + sum(group.branches)), slice(group.start, start + sum(group.branches))
             q, k, v = query[:, :, own], key[:, :, whole], value[:, :, whole]
@@ -75,7 +97,7 @@ def group_shared_attention(
         for first, last in branch_chunks(group):
             q, k, v = _chunk(query, key, value, group=group, first=first, last=last)
             mask = triptych_pass.branch_mask(index, first=first, last=last, window=window, device=query.device)
-            outputs.append(_attend(q, k, v, mask=mask, is_causal=False, dropout=dropout, scaling=scaling))
+            outputs.append(_attend(q, k, v, sinks, mask=mask, is_causal=False, dropout=dropout, scaling=scaling))
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
 
 
@@ -121,12 +143,17 @@ def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
+    sinks: torch.Tensor | None,
     *,
     mask: torch.Tensor | None,
     is_causal: bool,
     dropout: float,
     scaling: float | None,
 ) -> torch.Tensor:
+    if sinks is not None:
+        return attention_with_sinks(
+            query, key, value, sinks=sinks, mask=mask, is_causal=is_causal, dropout=dropout, scaling=scaling
+        )
     repeats = query.shape[1] // key.shape[1]
     grouped = repeats > 1 and (mask is None or query.device.type == "cpu")
     if repeats > 1 and not grouped:  # masked grouped heads would fall back to the slow math kernel on CUDA
