@@ -19,6 +19,7 @@ from triptych_parser import ImageSpan
 
 from triptych_trainer.forward import GroupBatch
 from triptych_trainer.models.families import Family
+from triptych_trainer.models.image_processor import image_processor_of
 
 __all__ = ["PlannedRow", "Rows", "group_batch", "heaviest", "typical"]
 
@@ -78,7 +79,7 @@ class Rows:
         """Ids, spans and image inputs of a row; blank images of the same sizes stand for its own."""
         counted = describe(row.example, model=self.model, settings=self.settings, sizes=row.images.sizes)
         blank = [Image.new("RGB", (width, height), "white") for height, width in row.given_sizes]
-        process = self.model.processor.image_processor
+        process = image_processor_of(self.model.processor)
         if row.images.resized is not None:
             process = partial(process, do_resize=False)
         inputs = family.preprocess(process, blank) if blank else ()

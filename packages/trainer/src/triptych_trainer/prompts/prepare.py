@@ -16,6 +16,7 @@ from triptych_data.resize import resize
 from triptych_parser import ImageSpan
 
 from triptych_trainer.models.families import Family, ImageInputs
+from triptych_trainer.models.image_processor import image_processor_of
 
 __all__ = ["PreparedPrompt", "PromptPreparer"]
 
@@ -91,7 +92,7 @@ class PromptPreparer:
         images = self.loader.get(example) if example.images else []
         sizes = tuple((image.height, image.width) for image in images)
         counted = describe(example, model=self.model, settings=self.settings, sizes=sizes).accepted()
-        process, resized = self.processor.image_processor, counted.images.resized
+        process, resized = image_processor_of(self.processor), counted.images.resized
         if resized is not None:
             images = [_resized(image, size) for image, size in zip(images, resized, strict=True)]
             process = partial(process, do_resize=False)
