@@ -1,25 +1,22 @@
 """The prompt-cache pass and the two-phase backward against the stock forward: values and all gradients."""
 
 import copy
-from functools import partial
 
 import pytest
 import torch
 from triptych_trainer.forward import cached_logps, shared_logps, sharing_path, two_phase_backward
 
 TOLERANCE = 1e-5
-IMAGES = (2, 0, 1)
-LENGTHS = ((5, 3, 1), (1, 1), (2, 9))
 
 
 @pytest.fixture(scope="module", params=["qwen3_5", "gemma3", "qwen3_vl"])
-def case(request, lab, zoo):
-    """(family, stock model, batch, expected values, expected gradients, loss weights)."""
-    stock = zoo.build_model(request.param, lab).train()
-    batch = zoo.build_batch(request.param, images=IMAGES, lengths=LENGTHS)
-    expected = lab.stock_logps(stock, batch, inputs_of=partial(zoo.stock_image_inputs, request.param))
+def case(request, lab, kits, kit_of):
+    """(stock model, batch, expected values, expected gradients) of three prompts."""
+    kit = kit_of(request.param)
+    stock, prompts = kit.model(), kit.prompts.select([0, 1, 2])
+    expected = kits.stock_logps(stock, prompts)
     lab.weighted_loss(*expected).backward()
-    return stock, batch, [value.detach() for value in expected], lab.gradients(stock)
+    return stock, prompts.batch, [value.detach() for value in expected], lab.gradients(stock)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -51,10 +48,10 @@ def test_two_phase_backward_accumulates_the_same_gradients(lab, case, rows_per_s
     lab.assert_same_gradients(lab.gradients(model), gradients, tolerance=TOLERANCE)
 
 
-def test_reentrant_checkpointing_is_refused_and_the_hybrid_falls_back_to_the_plain_pass(lab, zoo):
-    stock = zoo.build_model("qwen3_5", lab).train()
-    model = copy.deepcopy(stock)
-    batch = zoo.build_batch("qwen3_5", images=(1, 0), lengths=((3, 2), (4,)))
+def test_reentrant_checkpointing_is_refused_and_the_hybrid_falls_back_to_the_plain_pass(lab, kits, kit_of):
+    kit = kit_of("qwen3_5")
+    stock, model, prompts = kit.model(), kit.model(), kit.prompts.select([2, 1])
+    batch = prompts.batch
     assert sharing_path(model) == "cache"
     model.gradient_checkpointing_enable({"use_reentrant": True})
     model.enable_input_require_grads()
@@ -63,7 +60,7 @@ def test_reentrant_checkpointing_is_refused_and_the_hybrid_falls_back_to_the_pla
         assert sharing_path(model) == "cache"
     with pytest.raises(ValueError, match="use_reentrant"):
         cached_logps(model, batch)
-    expected = lab.stock_logps(stock, batch, inputs_of=partial(zoo.stock_image_inputs, "qwen3_5"))
+    expected = kits.stock_logps(stock, prompts)
     lab.weighted_loss(*expected).backward()
     got = shared_logps(model, batch, compute_entropy=True)
     lab.weighted_loss(*got).backward()
@@ -71,15 +68,17 @@ def test_reentrant_checkpointing_is_refused_and_the_hybrid_falls_back_to_the_pla
     lab.assert_same_gradients(lab.gradients(model), lab.gradients(stock), tolerance=TOLERANCE)
 
 
-def test_checkpointed_layers_are_left_as_they_were(lab, zoo):
-    model = zoo.build_model("qwen3_5", lab).train()
-    cached_logps(model, zoo.build_batch("qwen3_5", images=(1,), lengths=((3, 2),)))
+def test_checkpointed_layers_are_left_as_they_were(kit_of):
+    kit = kit_of("qwen3_5")
+    model = kit.model()
+    cached_logps(model, kit.prompts.select([2]).batch)
     assert not any("_can_checkpoint_with_cache" in vars(module) for module in model.modules())
 
 
-def test_two_phase_keeps_only_a_slice_of_activations(lab, zoo):
-    model = zoo.build_model("qwen3_vl", lab).train()
-    batch = zoo.build_batch("qwen3_vl", images=(1,), lengths=((30,) * 16,))
+def test_two_phase_keeps_only_a_slice_of_activations(kit_of):
+    kit = kit_of("qwen3_vl")
+    model = kit.model()
+    batch = kit.prompts.select([2]).batch.with_completions([[tuple(range(1, 31))] * 16])
     peaks = {}
     for rows in (2, 16):
         live, peak = [0], [0]

@@ -123,7 +123,7 @@ def forward_prefix(model: torch.nn.Module, batch: GroupBatch, *, features: Image
         vision_model=inner,
         batch=batch,
         layout=None,
-        shape=(len(batch.prompts), layout.ids.shape[1] - 1),
+        ids=layout.ids[:, :-1],
         places=image_places(batch, starts=[(p, p, offset) for p, offset in enumerate(layout.offsets)]),
         features=features,
     )
@@ -138,7 +138,7 @@ def forward_prefix(model: torch.nn.Module, batch: GroupBatch, *, features: Image
             use_cache=False,
             logits_to_keep=1,
             **{PASS_KWARG: shared},
-            **family.forward_extras(shared.image_mask().to(device)),
+            **shared.extras(base.config, device=device),
         )
     return Prefix(cache=cache, states=recorded_states(cache), mask=mask_PT, positions=positions, following=following)
 

@@ -114,20 +114,18 @@ def prefill(
     features: ImageFeatures | None,
 ) -> DynamicCache | None:
     """Fill a cache with all but the last token of every prompt; None when that is nothing."""
-    num_rows, num_tokens = layout.ids.shape
-    if num_tokens == 1:
+    if layout.ids.shape[1] == 1:
         if batch.images:
             raise BatchError("a prompt of one token cannot hold an image")
         return None
     base = unwrap(model)
     device = positions_ABT.device
-    shape = (num_rows, num_tokens - 1)
     shared = SharedPass(
         family=family,
         vision_model=family.vision_language_model(base),
         batch=batch,
         layout=None,
-        shape=shape,
+        ids=layout.ids[:, :-1],
         places=image_places(batch, starts=[(p, p, offset) for p, offset in enumerate(layout.offsets)]),
         features=features,
     )
@@ -140,7 +138,7 @@ def prefill(
         use_cache=True,
         logits_to_keep=1,
         **{PASS_KWARG: shared},
-        **family.forward_extras(shared.image_mask().to(device)),
+        **shared.extras(base.config, device=device),
     )
     if cache.get_seq_length() == 0:
         raise RuntimeError(

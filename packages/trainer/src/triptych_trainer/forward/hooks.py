@@ -94,8 +94,7 @@ def merge_images(
     if features is not None and features.counts:
         plan = shared.plan.to(embeds_BTD.device)
         kwargs["inputs_embeds"] = shared.merge(embeds_BTD, features, plan)
-        if features.deepstack:
-            shared.family.before_language_model(kwargs, features=features, plan=plan)
+        shared.family.before_language_model(kwargs, features=features, plan=plan, rows=shared.rows)
     elif features is None and _other_ranks_need_tower(module, shared):
         kwargs["inputs_embeds"] = touch_tower(shared.family, shared.vision_model, embeds_BTD)
     return args, kwargs

@@ -45,6 +45,13 @@ class PackedLayout:
     columns: torch.Tensor
     """Where each label's result goes: `[row, column]` of the padded `[num_completions, C]` output."""
 
+    @property
+    def completions(self) -> torch.Tensor:
+        """Boolean `[T]`: True at the tokens of completions (a branch begins with its prompt's last token)."""
+        mask_T = torch.zeros(len(self.ids), dtype=torch.bool)
+        mask_T[self.label_positions[self.columns > 0]] = True
+        return mask_T
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaddedLayout:
@@ -60,6 +67,11 @@ class PaddedLayout:
     prompt_of_row: tuple[int, ...]
     width: int
     """Columns that hold completions."""
+
+    @property
+    def completions(self) -> torch.Tensor:
+        """Boolean `[B, T]`: True at the tokens of completions."""
+        return self.mask.bool() & (torch.arange(self.ids.shape[1]) >= self.ids.shape[1] - self.width)
 
 
 def packed_layout(batch: GroupBatch) -> PackedLayout:

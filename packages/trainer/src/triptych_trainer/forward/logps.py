@@ -99,7 +99,8 @@ def plain_logps(
     Images are still encoded once each; G rows share their features.
     """
     family = prepare(model)
-    inner = family.vision_language_model(unwrap(model))
+    base = unwrap(model)
+    inner = family.vision_language_model(base)
     device = next(inner.parameters()).device
     layout = padded_layout(batch, pad_id=pad_id)
     positions, following = prompt_positions(family, inner, batch)
@@ -111,7 +112,8 @@ def plain_logps(
         vision_model=inner,
         batch=batch,
         layout=None,
-        shape=(num_rows, num_tokens),
+        ids=layout.ids,
+        completions=layout.completions,
         places=image_places(batch, starts=starts),
         features=features,
     )
@@ -119,10 +121,11 @@ def plain_logps(
         input_ids=layout.ids.to(device),
         attention_mask=layout.mask.to(device),
         position_ids=family.position_ids(positions_ABT.to(device)),
-        logits_to_keep=layout.width + 1,
+        # Positions and not a number: given a number, some models drop queries of their last layers, and causality.
+        logits_to_keep=torch.arange(num_tokens - layout.width - 1, num_tokens, device=device),
         use_cache=False,
         **{PASS_KWARG: shared},
-        **family.forward_extras(shared.image_mask().to(device)),
+        **shared.extras(base.config, device=device),
     )
     columns = layout.width
     labels = layout.ids[:, num_tokens - columns :].to(device)
@@ -152,7 +155,8 @@ def _packed_call(
         vision_model=inner,
         batch=batch,
         layout=layout,
-        shape=(1, len(layout.ids)),
+        ids=layout.ids.unsqueeze(0),
+        completions=layout.completions.unsqueeze(0),
         places=image_places(batch, starts=[(p, 0, group.start) for p, group in enumerate(layout.groups)]),
         features=features,
     )
@@ -162,6 +166,7 @@ def _packed_call(
         # A 4-D mask is passed through by transformers' mask factory; the attention function does not read it.
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
         PASS_KWARG: shared,
+        **shared.extras(base.config, device=device),
     }
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from triptych_kernels import MergePlan, merge
 
 from triptych_trainer.forward.layout import Group, PackedLayout
 from triptych_trainer.forward.merge import ImagePlace, build_plan, check_counts
+from triptych_trainer.models.families.features import TokenRows
 
 if TYPE_CHECKING:
     from triptych_trainer.forward.batch import GroupBatch
-    from triptych_trainer.models.families import Family, ImageFeatures
+    from triptych_trainer.models.families import Family, ImageAttention, ImageFeatures
 
 PASS_KWARG = "triptych_pass"
 
@@ -31,8 +32,9 @@ class SharedPass:
         vision_model: torch.nn.Module,
         batch: GroupBatch,
         layout: PackedLayout | None,
-        shape: tuple[int, int],
+        ids: torch.Tensor,
         places: list[ImagePlace],
+        completions: torch.Tensor | None = None,
         features: ImageFeatures | None,
     ) -> None:
         self.family = family
@@ -40,7 +42,13 @@ class SharedPass:
         self.batch = batch
         self.layout = layout
         self.places = places
-        self.plan = build_plan(places, shape=shape, num_images=len(batch.images))
+        self.plan = build_plan(places, shape=(ids.shape[0], ids.shape[1]), num_images=len(batch.images))
+        self.rows = TokenRows(
+            ids=ids,
+            images=self.plan.src >= 0,
+            completions=torch.zeros_like(ids, dtype=torch.bool) if completions is None else completions,
+            packed=layout is not None,
+        )
         self.features = features
         self._masks: dict[tuple[object, ...], torch.Tensor] = {}
 
@@ -52,22 +60,28 @@ class SharedPass:
         check_counts(self.places, features.counts)
         return merge(embeds_BTD, features.rows.to(embeds_BTD.device, embeds_BTD.dtype), plan)
 
-    def image_mask(self) -> torch.Tensor:
-        """Return a boolean `[B, T]` (CPU) that is True where a feature row goes."""
-        return self.plan.src >= 0
+    def extras(self, config: Any, *, device: torch.device) -> dict[str, Any]:
+        """Further keyword arguments of this pass's model call, as its family names them."""
+        return {
+            name: value.to(device) if isinstance(value, torch.Tensor) else value
+            for name, value in self.family.forward_extras(config, self.rows).items()
+        }
 
     def prefix_mask(self, index: int, *, window: int | None, device: torch.device) -> torch.Tensor | None:
         """Boolean `[p, p]` mask of a group's prefix, or None where plain causal attention says it all."""
         assert self.layout is not None
         group = self.layout.groups[index]
         limit = window if window is not None and group.prefix > window else None
-        bidirectional = self.family.bidirectional_images and bool(self.batch.spans[index])
-        if limit is None and not bidirectional:
+        attention: ImageAttention = "causal"
+        if self.batch.spans[index]:
+            text_config = self.family.language_model(self.vision_model).config
+            attention = self.family.image_attention(text_config, window=window)
+        if limit is None and attention == "causal":
             return None
-        key = ("prefix", index, limit, device)
+        key = ("prefix", index, limit, attention, device)
         if key not in self._masks:
-            blocks = _blocks(self.image_mask()[0, group.start : group.start + group.prefix]) if bidirectional else None
-            self._masks[key] = _prefix_mask(group.prefix, window=limit, blocks=blocks).to(device)
+            blocks = _blocks(self.rows.images[0, group.start : group.start + group.prefix])
+            self._masks[key] = _prefix_mask(blocks, window=limit, attention=attention).to(device)
         return self._masks[key]
 
     def branch_mask(
@@ -84,13 +98,15 @@ class SharedPass:
         return self._masks[key]
 
 
-def _prefix_mask(length: int, *, window: int | None, blocks: torch.Tensor | None) -> torch.Tensor:
-    """(causal, or both in the same image) and, where there is a window, not further back than it reaches."""
-    positions = torch.arange(length)
+def _prefix_mask(blocks: torch.Tensor, *, window: int | None, attention: ImageAttention) -> torch.Tensor:
+    """Mask `[p, p]`: causal within the window; tokens of one image (`blocks` numbers them, -1 is text) as asked."""
+    positions = torch.arange(len(blocks))
     mask = positions[None, :] <= positions[:, None]
-    if blocks is not None:
-        mask |= (blocks[:, None] == blocks[None, :]) & (blocks >= 0)[:, None]
-    return mask if window is None else mask & (positions[None, :] > positions[:, None] - window)
+    reach = torch.ones_like(mask) if window is None else positions[None, :] > positions[:, None] - window
+    same_image = (blocks[:, None] == blocks[None, :]) & (blocks >= 0)[:, None]
+    if attention == "both_ways":
+        return mask & reach | same_image
+    return (mask | same_image if attention == "both_ways_in_window" else mask) & reach
 
 
 def _blocks(mask_T: torch.Tensor) -> torch.Tensor:

@@ -3,16 +3,18 @@
 `family_of(model)` picks one from the table; `docs/add-a-family.md` shows how to write one.
 """
 
-from triptych_trainer.models.families.family import Family, SharingPath
-from triptych_trainer.models.families.features import ImageFeatures, ImageInputs
+from triptych_trainer.models.families.family import Family, ImageAttention, SharingPath
+from triptych_trainer.models.families.features import ImageFeatures, ImageInputs, TokenRows
 from triptych_trainer.models.families.table import FAMILIES, UnknownFamilyError, family_of
 
 __all__ = [
     "FAMILIES",
     "Family",
+    "ImageAttention",
     "ImageFeatures",
     "ImageInputs",
     "SharingPath",
+    "TokenRows",
     "UnknownFamilyError",
     "family_of",
 ]

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from triptych_trainer.models.families.features import ImageFeatures, ImageInputs
+from triptych_trainer.models.families.features import ImageFeatures, ImageInputs, TokenRows
 
 if TYPE_CHECKING:
     from triptych_kernels import MergePlan
     from triptych_parser import ImageSpan
 
 SharingPath = Literal["packed", "cache", "plain"]
+ImageAttention = Literal["causal", "both_ways", "both_ways_in_window"]
+"""Whether a token of an image sees the image's later tokens, and whether a sliding window limits that."""
 
 
 class Family:
@@ -28,8 +30,6 @@ class Family:
     """`config.model_type` values this adapter has been tested with."""
     path: SharingPath = "packed"
     """How the policy pass shares the prompt: one packed row, a cached prompt, or not at all."""
-    bidirectional_images: bool = False
-    """Whether the tokens of one image see each other regardless of order."""
 
     def vision_language_model(self, model: torch.nn.Module) -> torch.nn.Module:
         """The module that owns tower and language model."""
@@ -53,15 +53,6 @@ class Family:
         A family that treats an image differently among several overrides this; here each image stands for itself.
         """
         return tuple(tensors(image_processor(images=[image], return_tensors="pt")) for image in images)
-
-    def split_images(self, inputs: Mapping[str, torch.Tensor], *, num_images: int) -> tuple[ImageInputs, ...]:
-        """Cut the image processor's output for several images into one mapping per image."""
-        for name, values in inputs.items():
-            if values.shape[0] != num_images:
-                raise ValueError(
-                    f"{name}: expected first dimension {num_images} (one entry per image), got {tuple(values.shape)}"
-                )
-        return tuple({name: values[i : i + 1] for name, values in inputs.items()} for i in range(num_images))
 
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
         """Feature rows that the tower will make of an image, where its inputs tell; None where only the tower knows."""
@@ -127,11 +118,17 @@ class Family:
         """What the model takes as `position_ids`."""
         return positions_ABT[0] if positions_ABT.shape[0] == 1 else positions_ABT
 
-    def before_language_model(self, kwargs: dict[str, Any], *, features: ImageFeatures, plan: MergePlan) -> None:
-        """Add to `kwargs` what the text backbone takes next to merged embeddings; called for deepstack rows."""
+    def image_attention(self, text_config: Any, *, window: int | None) -> ImageAttention:
+        """How the tokens of one image see each other in the layers of this sliding window (None: full attention)."""
+        return "causal"
 
-    def forward_extras(self, image_mask_BT: torch.Tensor) -> dict[str, Any]:
-        """Further keyword arguments of a call with ordinary rows; the mask is True at placeholder positions."""
+    def before_language_model(
+        self, kwargs: dict[str, Any], *, features: ImageFeatures, plan: MergePlan, rows: TokenRows
+    ) -> None:
+        """Add to `kwargs` what the text backbone takes next to merged embeddings, or change the merged embeddings."""
+
+    def forward_extras(self, config: Any, rows: TokenRows) -> dict[str, Any]:
+        """Further keyword arguments of a model call; `config` is the whole model's."""
         return {}
 
     def continue_generation(
@@ -144,14 +141,15 @@ class Family:
         return {}
 
     def image_token_ids(self, config: Any) -> tuple[int, ...]:
-        """Ids that stand for image or video content and must never be sampled."""
+        """Ids that stand for image or video content and must never be sampled, as far as the head knows them."""
         names = (
             *("image_token_id", "image_token_index", "video_token_id", "video_token_index"),
             *("vision_start_token_id", "vision_end_token_id", "image_start_token_id", "image_end_token_id"),
             *("boi_token_index", "eoi_token_index", "boi_token_id", "eoi_token_id"),
         )
         found = (getattr(config, name, None) for name in names)
-        return tuple(sorted({token for token in found if isinstance(token, int) and token >= 0}))
+        size = config.get_text_config().vocab_size
+        return tuple(sorted({token for token in found if isinstance(token, int) and 0 <= token < size}))
 
 
 def tensors(inputs: Mapping[str, Any]) -> ImageInputs:

@@ -20,6 +20,8 @@ class ImageFeatures:
     counts: tuple[int, ...]
     deepstack: tuple[torch.Tensor, ...] = ()
     """Further `[N, D]` rows that are added to the first decoder layers (Qwen3-VL), one tensor per layer."""
+    common: torch.Tensor | None = None
+    """Rows `[K, D]` that the tower makes next to those of the images, the same for all images (Ovis2)."""
 
     def select(self, images: Sequence[int]) -> ImageFeatures:
         """The features of some images, in the given order (pairs with `GroupBatch.select`)."""
@@ -34,6 +36,7 @@ class ImageFeatures:
             rows=pick(self.rows),
             counts=tuple(self.counts[i] for i in images),
             deepstack=tuple(pick(rows_ND) for rows_ND in self.deepstack),
+            common=self.common,
         )
 
     def detach(self) -> ImageFeatures:
@@ -42,4 +45,18 @@ class ImageFeatures:
             rows=self.rows.detach(),
             counts=self.counts,
             deepstack=tuple(rows_ND.detach() for rows_ND in self.deepstack),
+            common=None if self.common is None else self.common.detach(),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRows:
+    """The token rows of one model call, for what an adapter derives from them; all tensors are `[B, T]` on the CPU."""
+
+    ids: torch.Tensor
+    images: torch.Tensor
+    """True where a feature row goes."""
+    completions: torch.Tensor
+    """True at the tokens of completions."""
+    packed: bool
+    """Whether this is the packed row, whose masks the attention function makes, or ordinary rows."""

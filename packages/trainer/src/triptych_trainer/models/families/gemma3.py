@@ -1,20 +1,22 @@
-"""Gemma 3: image tokens see each other in both directions, inside sliding windows where a layer has one."""
+"""Gemma 3: the tokens of an image see each other in both directions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from triptych_trainer.models.families.family import Family
+from triptych_trainer.models.families.family import Family, ImageAttention
+from triptych_trainer.models.families.features import TokenRows
 
 
 class Gemma3Family(Family):
     """`pixel_values` `[1, C, H, W]` per image (or its crops); the text backbone mixes full and sliding layers."""
 
     model_types = ("gemma3",)
-    bidirectional_images = True
 
-    def forward_extras(self, image_mask_BT: torch.Tensor) -> dict[str, Any]:
+    def image_attention(self, text_config: Any, *, window: int | None) -> ImageAttention:
+        """Both ways in every layer, as far as its window reaches."""
+        return "both_ways_in_window"
+
+    def forward_extras(self, config: Any, rows: TokenRows) -> dict[str, Any]:
         """The model builds its bidirectional masks from `token_type_ids` (1 = image)."""
-        return {"token_type_ids": image_mask_BT.long()}
+        return {} if rows.packed else {"token_type_ids": rows.images.long()}

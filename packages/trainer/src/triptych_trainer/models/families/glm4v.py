@@ -1,11 +1,27 @@
-"""GLM-4.1V: packed patches and M-RoPE as in Qwen2-VL; positions are given for text and image runs alike."""
+"""GLM-4.1V to GLM-OCR: packed patches and M-RoPE as in Qwen2-VL; positions are given for text and image runs alike."""
 
 from __future__ import annotations
 
+import torch
+
+from triptych_trainer.models.families.features import ImageInputs
 from triptych_trainer.models.families.qwen_vl import QwenVLFamily
 
 
 class Glm4vFamily(QwenVLFamily):
     """Same inputs as Qwen2-VL. Image and video share one placeholder id."""
 
-    model_types = ("glm4v",)
+    model_types: tuple[str, ...] = ("glm4v", "glm46v", "glm4v_moe", "glm_ocr")
+
+
+class PaddleOCRFamily(Glm4vFamily):
+    """`pixel_values` `[patches, C, P, P]`: patches keep their shape and have no temporal axis."""
+
+    model_types = ("paddleocr_vl",)
+
+    def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
+        """One image of the smallest even grid."""
+        vision = vision_language_model.config.vision_config
+        side = 2 * vision.spatial_merge_size
+        pixels = torch.zeros(side * side, vision.num_channels, vision.patch_size, vision.patch_size)
+        return {"pixel_values": pixels, "image_grid_thw": torch.tensor([[1, side, side]])}

@@ -13,7 +13,7 @@ from triptych_trainer.models.families.mistral3 import Mistral3Family
 class LlavaFamily(Mistral3Family):
     """`pixel_values` `[1, C, H, W]` per image, with `image_sizes` `[1, 2]` where the tower is Pixtral."""
 
-    model_types = ("llava",)
+    model_types = ("llava", "vipllava")
 
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
         """Known from the size where there is one; otherwise it is the tower's choice of layer and class token."""

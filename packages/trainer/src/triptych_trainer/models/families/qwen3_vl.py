@@ -7,7 +7,7 @@ from typing import Any
 
 from triptych_kernels import MergePlan
 
-from triptych_trainer.models.families.features import ImageFeatures, ImageInputs
+from triptych_trainer.models.families.features import ImageFeatures, ImageInputs, TokenRows
 from triptych_trainer.models.families.qwen_vl import QwenVLFamily
 from triptych_trainer.upstream.transformers_names import rows_per_layer
 
@@ -23,7 +23,9 @@ class Qwen3VLFamily(QwenVLFamily):
         deepstack = rows_per_layer(output.deepstack_features)
         return ImageFeatures(rows=features.rows, counts=features.counts, deepstack=deepstack)
 
-    def before_language_model(self, kwargs: dict[str, Any], *, features: ImageFeatures, plan: MergePlan) -> None:
+    def before_language_model(
+        self, kwargs: dict[str, Any], *, features: ImageFeatures, plan: MergePlan, rows: TokenRows
+    ) -> None:
         """Hand over the deepstack rows in the order of the image positions, repeated where rows share an image."""
         mask_BT = plan.src >= 0
         source_M = plan.src[mask_BT]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,14 +19,6 @@ class QwenVLFamily(Family):
 
     model_types: tuple[str, ...] = ("qwen2_vl", "qwen2_5_vl")
 
-    def split_images(self, inputs: Mapping[str, torch.Tensor], *, num_images: int) -> tuple[ImageInputs, ...]:
-        """Cut `pixel_values` by the patches of each grid."""
-        grid_I3 = inputs["image_grid_thw"]
-        if grid_I3.shape[0] != num_images:
-            raise ValueError(f"image_grid_thw: expected {num_images} images, got {grid_I3.shape[0]}")
-        patches = inputs["pixel_values"].split(grid_I3.prod(-1).tolist())
-        return tuple({"pixel_values": p, "image_grid_thw": grid_I3[i : i + 1]} for i, p in enumerate(patches))
-
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
         """One row per merge x merge patches."""
         merge = vision_language_model.config.vision_config.spatial_merge_size
@@ -34,10 +26,10 @@ class QwenVLFamily(Family):
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
         """One image of the smallest even grid: merge x merge patches, doubled for window attention."""
-        vision = vision_language_model.config.vision_config
+        vision: Any = vision_language_model.config.vision_config
         side = 2 * vision.spatial_merge_size
-        channels = getattr(vision, "in_channels", None) or getattr(vision, "in_chans", 3)
-        width = channels * vision.temporal_patch_size * vision.patch_size**2
+        channels = getattr(vision, "in_channels", 0) or getattr(vision, "in_chans", 3)
+        width = channels * getattr(vision, "temporal_patch_size", 1) * vision.patch_size**2
         return {"pixel_values": torch.zeros(side * side, width), "image_grid_thw": torch.tensor([[1, side, side]])}
 
     def positions(

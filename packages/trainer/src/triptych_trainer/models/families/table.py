@@ -5,15 +5,23 @@ from __future__ import annotations
 import torch
 from triptych_parser import Refusal
 
+from triptych_trainer.models.families.ernie import ErnieVLFamily
 from triptych_trainer.models.families.family import Family
 from triptych_trainer.models.families.gemma3 import Gemma3Family
-from triptych_trainer.models.families.glm4v import Glm4vFamily
+from triptych_trainer.models.families.gemma4 import Gemma4Family, Gemma4UnifiedFamily
+from triptych_trainer.models.families.glm4v import Glm4vFamily, PaddleOCRFamily
 from triptych_trainer.models.families.llava import LlavaFamily
 from triptych_trainer.models.families.mistral3 import Mistral3Family
 from triptych_trainer.models.families.qwen3_5 import Qwen35Family
 from triptych_trainer.models.families.qwen3_vl import Qwen3VLFamily
 from triptych_trainer.models.families.qwen_vl import QwenVLFamily
-from triptych_trainer.models.families.tiles import InternVLFamily, LlavaOnevisionFamily, SmolVLMFamily
+from triptych_trainer.models.families.tiles import (
+    Idefics2Family,
+    InternVLFamily,
+    LlavaNextFamily,
+    LlavaOnevisionFamily,
+    SmolVLMFamily,
+)
 
 FAMILIES: tuple[Family, ...] = (
     QwenVLFamily(),
@@ -21,11 +29,17 @@ FAMILIES: tuple[Family, ...] = (
     Qwen35Family(),
     InternVLFamily(),
     Glm4vFamily(),
+    PaddleOCRFamily(),
+    ErnieVLFamily(),
     LlavaFamily(),
     Mistral3Family(),
+    LlavaNextFamily(),
     LlavaOnevisionFamily(),
     Gemma3Family(),
+    Gemma4Family(),
+    Gemma4UnifiedFamily(),
     SmolVLMFamily(),
+    Idefics2Family(),
 )
 _GENERIC = Family()
 

@@ -1,4 +1,4 @@
-"""Families that cut an image into tiles: InternVL, SmolVLM / Idefics3, LLaVA-OneVision."""
+"""Families that cut an image into tiles: InternVL, Aya, SmolVLM / Idefics, LLaVA-NeXT, LLaVA-OneVision."""
 
 from __future__ import annotations
 
@@ -12,19 +12,9 @@ from triptych_trainer.models.families.features import ImageFeatures, ImageInputs
 
 
 class InternVLFamily(Family):
-    """`pixel_values` `[tiles of all images, C, H, W]`; `num_patches` `[I]` counts the tiles of each image."""
+    """`pixel_values` `[tiles, C, H, W]` per image; every tile gives the same number of rows."""
 
-    model_types = ("internvl",)
-
-    def split_images(self, inputs: Mapping[str, torch.Tensor], *, num_images: int) -> tuple[ImageInputs, ...]:
-        """Cut the tiles by `num_patches`; without it, one tile per image."""
-        tiles = inputs["pixel_values"]
-        sizes = torch.as_tensor(inputs.get("num_patches", [1] * num_images)).tolist()
-        if len(sizes) != num_images or sum(sizes) != tiles.shape[0]:
-            raise ValueError(
-                f"expected tiles of {num_images} images, got num_patches {sizes} for {tiles.shape[0]} tiles"
-            )
-        return tuple({"pixel_values": part} for part in tiles.split(sizes))
+    model_types = ("internvl", "aya_vision", "cohere2_vision")
 
 
 class SmolVLMFamily(Family):
@@ -33,7 +23,7 @@ class SmolVLMFamily(Family):
     Every image is a sample of its own to the processor. The model drops all-zero tiles.
     """
 
-    model_types = ("smolvlm", "idefics3")
+    model_types: tuple[str, ...] = ("smolvlm", "idefics3")
 
     def collate_images(self, images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
         """Pad every image to the same number of tiles."""
@@ -49,6 +39,47 @@ class SmolVLMFamily(Family):
         return {"pixel_values": torch.ones_like(pixels).unsqueeze(1)}
 
 
+class Idefics2Family(SmolVLMFamily):
+    """As SmolVLM, with images of any size: `pixel_attention_mask` tells the padding at the bottom and right."""
+
+    model_types = ("idefics2",)
+
+    def collate_images(self, images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
+        """Pad every image to the largest height and width, then to the same number of tiles."""
+        height = max(image["pixel_values"].shape[-2] for image in images)
+        width = max(image["pixel_values"].shape[-1] for image in images)
+
+        def grow(values: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.pad(values, (0, width - values.shape[-1], 0, height - values.shape[-2]))
+
+        return super().collate_images([{name: grow(values) for name, values in image.items()} for image in images])
+
+    def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
+        """One tile of two by two patches of ones."""
+        vision = vision_language_model.config.vision_config
+        side = 2 * vision.patch_size
+        return {"pixel_values": torch.ones(1, 1, vision.num_channels, side, side)}
+
+
+class LlavaNextFamily(Family):
+    """`pixel_values` `[1, tiles, C, H, W]` and `image_sizes` `[1, 2]` per image, however many the prompt holds."""
+
+    model_types = ("llava_next",)
+
+    def collate_images(self, images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
+        """Pad every image to the same number of tiles; the model knows from the size how many are the image's."""
+        return {name: pad_and_cat([image[name] for image in images]) for name in images[0]}
+
+    def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
+        """The smallest image that the grid allows."""
+        config = vision_language_model.config
+        tile = config.vision_config.image_size
+        height, width = min(config.image_grid_pinpoints, key=lambda size: size[0] * size[1])
+        num_tiles = 1 + (height // tile) * (width // tile)
+        pixels = torch.zeros(1, num_tiles, config.vision_config.num_channels, tile, tile)
+        return {"pixel_values": pixels, "image_sizes": torch.tensor([[height, width]])}
+
+
 class LlavaOnevisionFamily(Family):
     """`pixel_values` `[1, tiles, C, H, W]`, `image_sizes` `[1, 2]` and `single` `[1]` per image.
 
@@ -62,24 +93,7 @@ class LlavaOnevisionFamily(Family):
         """All images of the prompt together: the processor cuts a lone image into tiles and keeps several whole."""
         if not images:
             return ()
-        return self.split_images(
-            tensors(image_processor(images=[list(images)], return_tensors="pt")), num_images=len(images)
-        )
-
-    def split_images(self, inputs: Mapping[str, torch.Tensor], *, num_images: int) -> tuple[ImageInputs, ...]:
-        """One entry per image, with `single` from `batch_num_images` (default: every image alone)."""
-        per_prompt = torch.as_tensor(inputs.get("batch_num_images", [1] * num_images)).tolist()
-        single = [count == 1 for count in per_prompt for _ in range(count)]
-        if len(single) != num_images or inputs["image_sizes"].shape[0] != num_images:
-            raise ValueError(f"expected {num_images} images, got {len(single)} by batch_num_images {per_prompt}")
-        return tuple(
-            {
-                "pixel_values": inputs["pixel_values"][i : i + 1],
-                "image_sizes": torch.as_tensor(inputs["image_sizes"][i : i + 1]),
-                "single": torch.tensor([flag]),
-            }
-            for i, flag in enumerate(single)
-        )
+        return _one_by_one(tensors(image_processor(images=[list(images)], return_tensors="pt")), num_images=len(images))
 
     def collate_images(self, images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
         """Pad every image to the same number of tiles."""
@@ -103,6 +117,22 @@ class LlavaOnevisionFamily(Family):
         pixels = super().dummy_image(vision_language_model)["pixel_values"]
         size = torch.tensor([pixels.shape[-2:]])
         return {"pixel_values": pixels.unsqueeze(1), "image_sizes": size, "single": torch.tensor([False])}
+
+
+def _one_by_one(inputs: Mapping[str, torch.Tensor], *, num_images: int) -> tuple[ImageInputs, ...]:
+    """One entry per image of a prompt, with `single` from `batch_num_images` (default: every image alone)."""
+    per_prompt = torch.as_tensor(inputs.get("batch_num_images", [1] * num_images)).tolist()
+    single = [count == 1 for count in per_prompt for _ in range(count)]
+    if len(single) != num_images or inputs["image_sizes"].shape[0] != num_images:
+        raise ValueError(f"expected {num_images} images, got {len(single)} by batch_num_images {per_prompt}")
+    return tuple(
+        {
+            "pixel_values": inputs["pixel_values"][i : i + 1],
+            "image_sizes": torch.as_tensor(inputs["image_sizes"][i : i + 1]),
+            "single": torch.tensor([flag]),
+        }
+        for i, flag in enumerate(single)
+    )
 
 
 def _alone(image: ImageInputs) -> bool:

@@ -1,0 +1,128 @@
+"""Gemma 3 and 4, and PaliGemma."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers as hf
+
+from .case import Case
+from .llava import SQUARE
+from .parts import SIGLIP, images_only, text
+from .tokenizer import build_tokenizer, chat_template
+
+LAYERS = {"head_dim": 8, "sliding_window": 10, "layer_types": ["sliding_attention", "full_attention"]}
+GEMMA3 = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+GEMMA4 = {"boi_token": "<|image>", "eoi_token": "<image|>", "image_token": "<|image|>"}
+GEMMA4 |= {"boa_token": "<|audio>", "eoa_token": "<audio|>", "audio_token": "<|audio|>"}
+
+
+def gemma3_processor() -> Any:
+    return hf.Gemma3Processor(
+        hf.Gemma3ImageProcessor(**SQUARE),
+        build_tokenizer(named=GEMMA3),
+        image_seq_length=16,
+        chat_template=chat_template("<start_of_image>"),
+    )
+
+
+def gemma3(tokenizer: Any) -> torch.nn.Module:
+    config = hf.Gemma3Config(
+        text_config=text(tokenizer, **LAYERS),
+        vision_config=SIGLIP,
+        mm_tokens_per_image=16,
+        boi_token_index=tokenizer.boi_token_id,
+        eoi_token_index=tokenizer.eoi_token_id,
+        image_token_index=tokenizer.image_token_id,
+    )
+    return hf.Gemma3ForConditionalGeneration(config)
+
+
+def gemma4_processor(cls: type = hf.Gemma4Processor, images: type | None = None) -> Any:
+    make = images or hf.Gemma4ImageProcessor
+    return images_only(cls)(
+        feature_extractor=None,
+        image_processor=make(patch_size=2, max_soft_tokens=70, pooling_kernel_size=2),
+        tokenizer=build_tokenizer("<|video|>", named=GEMMA4),
+        video_processor=None,
+        image_seq_length=70,
+        chat_template=chat_template("<|image|>"),
+    )
+
+
+def gemma4_ids(tokenizer: Any) -> dict[str, Any]:
+    return {
+        "boi_token_id": tokenizer.boi_token_id,
+        "eoi_token_id": tokenizer.eoi_token_id,
+        "image_token_id": tokenizer.image_token_id,
+        "video_token_id": tokenizer.convert_tokens_to_ids("<|video|>"),
+        "audio_token_id": tokenizer.audio_token_id,
+        "audio_config": None,
+    }
+
+
+def gemma4(tokenizer: Any, **own: Any) -> torch.nn.Module:
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "pooling_kernel_size": 2,
+        "patch_size": 2,
+        "position_embedding_size": 128,
+    }
+    base = {**LAYERS, "use_bidirectional_attention": "vision", "hidden_size_per_layer_input": 0, "global_head_dim": 16}
+    config = hf.Gemma4Config(
+        text_config=text(tokenizer, **{**base, **own}), vision_config=vision, **gemma4_ids(tokenizer)
+    )
+    return hf.Gemma4ForConditionalGeneration(config)
+
+
+def gemma4_moe(tokenizer: Any) -> torch.nn.Module:
+    experts = {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 16}
+    return gemma4(tokenizer, enable_moe_block=True, attention_k_eq_v=True, **experts)
+
+
+def gemma4_small(tokenizer: Any) -> torch.nn.Module:
+    """As the E2B and E4B models: keys and values shared between layers, inputs of every layer, causal images."""
+    return gemma4(
+        tokenizer,
+        num_hidden_layers=4,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        num_kv_shared_layers=2,
+        hidden_size_per_layer_input=8,
+        vocab_size_per_layer_input=len(tokenizer),
+        use_bidirectional_attention=None,
+    )
+
+
+def gemma4_unified(tokenizer: Any) -> torch.nn.Module:
+    vision = {
+        "patch_size": 2,
+        "pooling_kernel_size": 2,
+        "mm_embed_dim": 16,
+        "mm_posemb_size": 128,
+        "output_proj_dims": 16,
+    }
+    own = text(tokenizer, **LAYERS, use_bidirectional_attention="vision", global_head_dim=16)
+    config = hf.Gemma4UnifiedConfig(text_config=own, vision_config=vision, **gemma4_ids(tokenizer))
+    return hf.Gemma4UnifiedForConditionalGeneration(config)
+
+
+CASES = {
+    "gemma3": Case(
+        processor=gemma3_processor, model=gemma3, marker="<start_of_image>", placeholder="<image_soft_token>"
+    ),
+    "gemma4": Case(processor=gemma4_processor, model=gemma4, marker="<|image|>"),
+    "gemma4_moe": Case(processor=gemma4_processor, model=gemma4_moe, marker="<|image|>"),
+    "gemma4_small": Case(processor=gemma4_processor, model=gemma4_small, marker="<|image|>"),
+    "gemma4_unified": Case(
+        processor=lambda: gemma4_processor(hf.Gemma4UnifiedProcessor, hf.Gemma4UnifiedImageProcessor),
+        model=gemma4_unified,
+        marker="<|image|>",
+        torchvision=True,
+    ),
+}

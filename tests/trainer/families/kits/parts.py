@@ -1,0 +1,69 @@
+"""Pieces of configurations that several families share."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from transformers import ProcessorMixin
+
+MROPE = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
+VIT = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 16,
+    "patch_size": 4,
+    "num_channels": 3,
+}
+SIGLIP = {**VIT, "model_type": "siglip_vision_model", "vision_use_head": False}
+PIXTRAL = {**VIT, "image_size": 64, "head_dim": 8, "model_type": "pixtral"}
+PATCHES = {"patch_size": 2, "merge_size": 2, "temporal_patch_size": 2}
+"""Image processors of the Qwen family: squares of 2 x 2 patches of 2 x 2 pixels become a row."""
+BUDGET = {"size": {"shortest_edge": 64, "longest_edge": 256}}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+LINEAR = {
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_conv_kernel_dim": 4,
+}
+
+
+def text(tokenizer: Any, **more: Any) -> dict[str, Any]:
+    """A text backbone of two layers over the tokenizer's vocabulary."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        **more,
+    }
+
+
+class _Skipping(ProcessorMixin):
+    """Stands between a processor class and its base, and hands on only what is built here."""
+
+    def __init__(self, *parts: Any, **options: Any) -> None:
+        names = ProcessorMixin.get_attributes.__func__(type(self).__mro__[1])
+        given = {**dict(zip(names[: len(parts)], parts, strict=True)), **options}
+        super().__init__(**{name: given.get(name) for name in ("image_processor", "tokenizer", "chat_template")})
+
+
+def images_only(cls: type) -> type:
+    """The stock processor class without its video and audio branches, which need torchvision or torchaudio."""
+    skipped = SimpleNamespace(num_frames=1, fps=1.0, slice_mode=False, downsample_mode="16x")
+    body = {
+        "get_attributes": classmethod(lambda cls: ["image_processor", "tokenizer"]),
+        "video_processor": skipped,
+        "feature_extractor": skipped,
+    }
+    return type(cls.__name__, (cls, _Skipping), body)
