@@ -11,9 +11,9 @@ import pytest
 import triptych_parser
 
 MODULES = [
-    f"triptych_parser.{module.name}"
-    for module in pkgutil.iter_modules(triptych_parser.__path__)
-    if module.name != "__main__"
+    module.name
+    for module in pkgutil.walk_packages(triptych_parser.__path__, prefix="triptych_parser.")
+    if not module.name.endswith("__main__")
 ]
 
 

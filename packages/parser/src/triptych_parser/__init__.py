@@ -8,6 +8,7 @@ from triptych_parser.prompt import ImageMarker, Prompt, Text, Turn
 from triptych_parser.render import Converted, convert, render
 from triptych_parser.spans import ImageSpan, TokenizedPrompt
 from triptych_parser.tokenize import tokenize, tokenize_batch
+from triptych_parser.verify import check_processor
 
 __all__ = [
     "DIALECTS",
@@ -23,6 +24,7 @@ __all__ = [
     "TokenizedPrompt",
     "Turn",
     "bind",
+    "check_processor",
     "convert",
     "parse",
     "render",

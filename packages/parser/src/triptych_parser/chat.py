@@ -139,14 +139,13 @@ def _mapped(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _inline(messages: Messages, expander: ImageExpander) -> Messages:
-    """Write the images into the text, for templates that would move them, with the edges that a template writes."""
-    edges = (expander.opening, expander.closing) if expander.template_writes_edges else (None, None)
-    token = f"{edges[0] or ''}{expander.template_token}{edges[1] or ''}"
+    """Write the images into the text, for templates that would move them."""
+    image = expander.inline_text
     inlined = []
     for message in messages:
         copy = dict(message)
         if "content" in message:
-            text = "".join(part["text"] if part["type"] == "text" else token for part in message["content"])
+            text = "".join(part["text"] if part["type"] == "text" else image for part in message["content"])
             copy["content"] = [{"type": "text", "text": text}]
         inlined.append(copy)
     return inlined

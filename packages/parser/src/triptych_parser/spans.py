@@ -65,7 +65,7 @@ class Edges:
 
     placeholder: int
     opening: int | None
-    closing: int | None
+    closings: tuple[int, ...]
     inside: bool
 
 
@@ -113,8 +113,6 @@ def _start(out: list[int], first: int, floor: int, edges: Edges) -> int:
 
 def _stop(ids: list[int], cursor: int, edges: Edges) -> int:
     """Offset in `ids` just past the closing token, or `cursor` where there is none."""
-    if edges.closing is None:
-        return cursor
     if edges.inside:
-        return ids.index(edges.closing, cursor) + 1
-    return cursor + (ids[cursor : cursor + 1] == [edges.closing])
+        return next((at + 1 for at in range(cursor, len(ids)) if ids[at] in edges.closings), cursor)
+    return cursor + (ids[cursor : cursor + 1] in [[closing] for closing in edges.closings])

@@ -11,7 +11,9 @@ from triptych_parser.backend import encode_texts
 from triptych_parser.bind import BoundPrompt
 from triptych_parser.chat import ChatTemplateImages, OnSpecial, render_chat
 from triptych_parser.choices import check_choice
+from triptych_parser.errors import MarkerError
 from triptych_parser.expanders import Expansion, ImageExpander, expander_of, token_expander
+from triptych_parser.expanders.options import call_defaults
 from triptych_parser.guarded import encode_guarded
 from triptych_parser.place import Place
 from triptych_parser.spans import Edges, TokenizedPrompt, expand
@@ -65,6 +67,10 @@ class Writer:
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.expander: ImageExpander | None = self._expander()
         own = settings.chat_template is not None or getattr(processor, "chat_template", None) is not None
+        if not own and getattr(self.tokenizer, "chat_template", "some") is None:
+            raise MarkerError(
+                f"{type(processor).__name__} has no chat template", remedy="pass chat_template='...', written for Jinja"
+            )
         self.renderer = processor if own else self.tokenizer
         self.vocabulary: Vocabulary = vocabulary_of(self.tokenizer)
         self.pattern: re.Pattern[str] = self.vocabulary.pattern(extra=self._tokens(), allowed=settings.allow_special)
@@ -92,10 +98,19 @@ class Writer:
             pieces += (expansion.text, part)
         text = "".join(pieces)
         _check_characters(bound, text)
-        bos = getattr(self.tokenizer, "bos_token", None)
-        # A processor adds special tokens unless the template wrote the first one; a tokenizer's template writes all.
-        add = self.processor is not self.tokenizer and not (bos is not None and text.startswith(bos))
+        if self.expander is not None and self.expander.finish is not None:
+            text = self.expander.finish(text)
+        add = self._adds_special_tokens(parts[0])
         return Draft(text=text, expansions=expansions, guard=guard, add_special_tokens=add)
+
+    def _adds_special_tokens(self, beginning: str) -> bool:
+        """A processor does unless the template wrote the first one; the template of a tokenizer alone writes all."""
+        if self.processor is self.tokenizer:
+            return False
+        bos = getattr(self.tokenizer, "bos_token", None)
+        if bos is not None and beginning.startswith(bos):
+            return False
+        return bool(call_defaults(self.processor, "text_kwargs").get("add_special_tokens", True))
 
     def encode(self, drafts: Sequence[Draft]) -> list[list[int]]:
         """Ids of each draft, with one placeholder per run; drafts without a guard go through the tokenizer together."""
@@ -138,7 +153,7 @@ class Writer:
         return Edges(
             placeholder=self._id(expander.placeholder),
             opening=specials.get(expander.opening or ""),
-            closing=specials.get(expander.closing or ""),
+            closings=tuple(specials[token] for token in expander.closings if token in specials),
             inside=not expander.template_writes_edges,
         )
 
@@ -166,6 +181,11 @@ class Writer:
     ) -> list[Expansion]:
         _check_number(bound, "image_sizes" if tokens is None else "image_tokens", sizes if tokens is None else tokens)
         if not bound.image_order:
+            if self.expander is not None and not self.expander.takes_text_only:
+                raise _place(bound).error(
+                    f"{type(self.processor).__name__} takes no prompt without an image",
+                    remedy="add an image to the record or take the record out",
+                )
             return []
         if self.expander is None:
             raise _place(bound).error("no token stands for an image", remedy="pass a processor, or image_token='<...>'")

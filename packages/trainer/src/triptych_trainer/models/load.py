@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.utils import cached_file
 from triptych_data.model_tokens import set_pixels
+from triptych_parser import MarkerError, check_processor
 from trl import ModelConfig, get_quantization_config
 
 from triptych_trainer.errors import UsageError
@@ -33,7 +34,8 @@ def load_processor(
     without that branch: token ids and pixels of images are the same.
 
     Raises:
-        UsageError: the folder holds no processor, or its image processor knows no pixel budget.
+        UsageError: the folder holds no processor, its token ids are not those that are written here, or its image
+            processor knows no pixel budget.
     """
     if path.startswith((".", "/", "~")) and not Path(path).is_dir():  # a hub id is asked for over the network
         raise UsageError(f"{option} {path}: no such folder (looked from {Path.cwd()})")
@@ -48,6 +50,10 @@ def load_processor(
     if getattr(processor, "image_processor", None) is None:
         raise UsageError(f"{option} {path}: {type(processor).__name__} takes no images")
     set_pixels(processor.image_processor, min_pixels=min_pixels, max_pixels=max_pixels)
+    try:
+        check_processor(processor)
+    except MarkerError as error:
+        raise UsageError(f"{option} {path}: {error.summary}") from error
     return processor
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from triptych_parser import BoundPrompt, bind, parse, tokenize
+from triptych_parser import BoundPrompt, MarkerError, bind, parse, tokenize
 
 PROMPTS = {
     "no image": "Say hello.",
@@ -40,10 +40,12 @@ def own_ids(processor: Any, bound: BoundPrompt, sizes: list[tuple[int, int]], **
         for part in message["content"]:
             if part["type"] == "image":
                 part["image"] = pictures[next(order)]
+    if "Ovis2" in type(processor).__name__:
+        options["return_tensors"] = "pt"  # it cannot do without
     result = processor.apply_chat_template(
         messages, tokenize=True, return_dict=True, add_generation_prompt=True, processor_kwargs=options
     )
-    return list(result["input_ids"][0])
+    return [int(number) for number in result["input_ids"][0]]
 
 
 def bound_prompt(text: str) -> BoundPrompt:
@@ -57,15 +59,18 @@ def bound_prompt(text: str) -> BoundPrompt:
 def test_ids_equal_the_processors(family: SimpleNamespace, name: str) -> None:
     bound = bound_prompt(PROMPTS[name])
     sizes = SIZES[: bound.num_images]
-    moved = "template" if family.name.startswith("llava") else "exact"
-    result = tokenize(bound, family.processor, image_sizes=sizes, chat_template_images=moved)
+    if family.name == "paligemma" and not bound.num_images:
+        with pytest.raises(MarkerError, match="PaliGemmaProcessor takes no prompt without an image"):
+            tokenize(bound, family.processor)
+        return
+    result = tokenize(bound, family.processor, image_sizes=sizes, chat_template_images=family.chat_template_images)
     assert result.ids == own_ids(family.processor, bound, sizes)
 
 
 def test_ids_equal_for_any_size(family: SimpleNamespace) -> None:
     draw = random.Random(7)
-    sizes = [(draw.randint(20, 160), draw.randint(20, 160)) for _ in range(24)]
-    sizes += [(28, 28), (29, 27), (160, 20), (20, 160), (56, 55), (112, 113)]
+    sizes = [(draw.randint(20, 160), draw.randint(20, 160)) for _ in range(10)]
+    sizes += [(28, 28), (29, 27), (160, 20), (20, 160), (112, 113)]
     single = [(bound_prompt("a <image> b"), [size]) for size in sizes]
     pairs = [(bound_prompt("a <image> b <image>"), [one, two]) for one, two in pairwise(sizes)]
     for bound, given in single + pairs:

@@ -1,0 +1,55 @@
+"""What a processor's call is told about images when nobody says otherwise, in every supported transformers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["call_defaults", "fed_size", "own_function", "read_option", "side"]
+
+
+def call_defaults(processor: Any, kind: str) -> dict[str, Any]:
+    """The defaults of a processor's call for one kind of its arguments ("images_kwargs", "text_kwargs").
+
+    From transformers 5.23 on they are an attribute of the processor; before, of its `valid_processor_kwargs`.
+    """
+    older = getattr(getattr(processor, "valid_processor_kwargs", None), "_defaults", None) or {}
+    newer = getattr(processor, kind, None) or {}
+    return {**older.get("common_kwargs", {}), **older.get(kind, {}), **newer}
+
+
+def read_option(processor: Any, options: Mapping[str, Any], name: str) -> Any:
+    """An option of the image step: the call's own, or the image processor's."""
+    value = options.get(name)
+    return getattr(processor.image_processor, name, None) if value is None else value
+
+
+def side(size: Any, name: str) -> int | None:
+    """One entry of a size ("height", "shortest_edge", ...), or None where it has none."""
+    value = size.get(name) if isinstance(size, Mapping) else getattr(size, name, None)
+    return None if value is None else int(value)
+
+
+def fed_size(processor: Any, options: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
+    """(height, width) of an image behind the usual steps: resize to a size or a shortest edge, then a centre crop."""
+    if read_option(processor, options, "do_center_crop"):
+        crop = read_option(processor, options, "crop_size")
+        return side(crop, "height") or height, side(crop, "width") or width
+    if not read_option(processor, options, "do_resize"):
+        return height, width
+    size = read_option(processor, options, "size")
+    shortest = side(size, "shortest_edge")
+    if shortest is None:
+        return side(size, "height") or height, side(size, "width") or width
+    longest = int(shortest * max(height, width) / min(height, width))
+    return (shortest, longest) if height <= width else (longest, shortest)
+
+
+def own_function(owner: Any, name: str) -> Callable[..., Any]:
+    """A function of the module in which an object's class is defined, so that its arithmetic is used and not copied."""
+    for cls in type(owner).__mro__:
+        found = getattr(sys.modules.get(cls.__module__), name, None)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+    raise AttributeError(f"the module of {type(owner).__name__} has no function {name}")
