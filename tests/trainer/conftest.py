@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import runpy
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from triptych_data import ImageLoader, read_examples
 from triptych_trainer.demo import build_model, build_processor, build_tokenizer
 
+sys.path.insert(0, str(Path(__file__).parent / "support"))  # `made_up`, for the tests of every folder
 COLOURS = ((200, 30, 30), (30, 160, 60), (40, 60, 200), (220, 200, 40), (150, 60, 170), (90, 90, 90))
 
 
@@ -112,7 +114,7 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
 def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Build a trainer on a JSONL file; keyword arguments are GRPOConfig options."""
     from transformers import AutoModelForImageTextToText
-    from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
+    from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
     from triptych_trainer.models.load import load_processor
     from triptych_trainer.prompts.prepare import PromptPreparer
     from triptych_trainer.prompts.table import ExampleTable
@@ -161,8 +163,8 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
                 model,
                 rewards or [character_reward],
                 args=args,
-                table=ExampleTable([*examples, *later]),
-                num_train=len(examples),
+                train_dataset=ExampleTable(examples),
+                eval_dataset=ExampleTable(later) if later else None,
                 preparer=PromptPreparer(load_processor(str(model_dir)), loader=loader),
                 group_sharing=group_sharing,
                 completions_per_slice=completions_per_slice,

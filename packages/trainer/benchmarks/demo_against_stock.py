@@ -20,7 +20,7 @@ from transformers import PrinterCallback
 from transformers.utils import logging as transformers_logging
 from triptych_data import Example, ImageLoader, load_image, read_examples
 from triptych_trainer import demo
-from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
+from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable
 from triptych_trainer.rewards import load_reward
@@ -81,8 +81,7 @@ def train_triptych(model: Any, processor: Any, examples: Sequence[Example], args
             model,
             rewards(),
             args=args,
-            table=ExampleTable(examples),
-            num_train=len(examples),
+            train_dataset=ExampleTable(examples),
             preparer=PromptPreparer(processor, loader=loader, keep=256),
         )
         return timed(trainer)

@@ -14,7 +14,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from triptych_data import ImageLoader, load_image, read_examples
 from triptych_trainer.demo import build_config, build_tokenizer
 from triptych_trainer.forward import GroupBatch
-from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
+from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.image_only import image_only_processor
 from triptych_trainer.models.load import freeze_vision_modules
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
@@ -182,8 +182,7 @@ def triptych_trainer(
         _model(size, freeze_vision, Path(args.output_dir)) if model is None else model,
         [reward],
         args=args,
-        table=ExampleTable(examples),
-        num_train=len(examples),
+        train_dataset=ExampleTable(examples),
         preparer=PromptPreparer(build_processor(), loader=loader),
     )
 

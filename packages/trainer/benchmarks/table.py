@@ -30,7 +30,7 @@ from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 from triptych_data import ImageLoader
 from triptych_trainer.forward import encode_images, plain_logps, prepare, shared_logps
-from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
+from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
 ROWS = 4
 """Rows of a replicated micro-batch; its time is linear in rows, so a group of G takes G / ROWS of it."""

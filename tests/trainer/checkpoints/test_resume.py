@@ -94,8 +94,11 @@ def test_a_checkpoint_holds_everything_that_a_step_depends_on(run, tmp_path):
         assert (folder / name).stat().st_size > 0
     cycle = torch.load(folder / "cycle_0.pt", weights_only=True)
     assert cycle["step"] == 1
-    assert len(cycle["batches"]) == 1
-    assert sorted(cycle["rows"]) == sorted(cycle["batches"][0]["example"].tolist())
+    (part,) = cycle["batches"]["parts"]
+    assert sorted(cycle["batches"]["keys"]) == sorted(group["key"] for group in part["groups"])
+    assert all(
+        len(rollout["ids"]) == len(rollout["trained"]) > 0 for group in part["groups"] for rollout in group["rollouts"]
+    )
 
 
 def test_another_number_of_ranks_samples_the_open_cycle_again_and_says_so(run, tmp_path):

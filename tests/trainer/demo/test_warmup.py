@@ -18,8 +18,8 @@ from triptych_trainer.demo import (
     make_sample,
     warm_up,
 )
-from triptych_trainer.demo.batches import NOT_SCORED, prompt_batch, supervised_batch
-from triptych_trainer.demo.evaluate import generate, judge
+from triptych_trainer.demo.batches import NOT_SCORED, prepared_prompts, supervised_batch
+from triptych_trainer.demo.evaluate import judge, roll_out
 from triptych_trainer.demo.warmup import _worst_family, image_stage, text_stage
 from triptych_trainer.models.load import load_processor
 
@@ -49,10 +49,19 @@ def test_prompt_batches_are_what_the_processor_makes(processor, placement):
         return_dict=True,
         processor_kwargs={"padding": True, "return_tensors": "pt"},
     )
-    batch = prompt_batch(samples, processor=processor, placement=placement)
-    assert batch.keys() == expected.keys()
-    for name in expected:
-        assert torch.equal(batch[name], expected[name].to(batch[name].dtype)), name
+    prompts = prepared_prompts(samples, processor=processor, placement=placement)
+    rows = zip(expected["input_ids"], expected["attention_mask"], strict=True)
+    assert [prompt.ids for prompt in prompts.values()] == [ids[mask.bool()].tolist() for ids, mask in rows]
+    for name in ("pixel_values", "image_grid_thw"):
+        ours = torch.cat([inputs[name] for prompt in prompts.values() for inputs in prompt.image_inputs])
+        assert torch.equal(ours, expected[name]), name
+    pad = processor.image_token_id
+    assert all(
+        set(prompt.ids[start : start + length]) == {pad}
+        for prompt in prompts.values()
+        for span in prompt.spans
+        for start, length in span.runs
+    )
 
 
 def test_labels_score_the_completion_and_nothing_else(processor):
@@ -140,11 +149,11 @@ def test_image_tokens_are_never_generated(processor, sampled):
     model.lm_head = torch.nn.Linear(128, 378)  # with a bias, by which the model wants nothing else
     torch.nn.init.zeros_(model.lm_head.weight)
     model.lm_head.bias.data = 100.0 * torch.nn.functional.one_hot(torch.tensor(wanted), 378).float()
-    prompts = prompt_batch(samples, processor=processor, placement="in_place")
-    assert (model.generate(**prompts, max_new_tokens=2, do_sample=False)[:, -2:] == wanted).all()
-    ids_BT = generate(model, processor=processor, samples=samples, placement="in_place", sampled=sampled)
-    assert ids_BT.shape[0] == 12
-    assert not (ids_BT == wanted).any()
+    text = torch.tensor([processor.tokenizer("red").input_ids])
+    assert (model.generate(input_ids=text, max_new_tokens=2, do_sample=False)[:, -2:] == wanted).all()
+    groups = roll_out(model, processor=processor, samples=samples, placement="in_place", sampled=sampled)
+    assert len(groups) == 12
+    assert not any(wanted in group.rollouts[0].ids for group in groups)
 
 
 def test_the_judge_counts_by_family():

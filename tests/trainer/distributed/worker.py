@@ -16,7 +16,7 @@ from accelerate.utils import DistributedType
 from transformers import AutoModelForImageTextToText
 from transformers.utils import logging
 from triptych_data import ImageLoader, read_examples
-from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
+from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.load import freeze_vision_modules, load_processor
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable
@@ -105,8 +105,8 @@ def main(model_dir: str, data: str, backend: str, options: str, result: str) -> 
             model,
             [character_reward],
             args=args,
-            table=ExampleTable(examples),
-            num_train=len(examples) - held_out,
+            train_dataset=ExampleTable(examples[: len(examples) - held_out]),
+            eval_dataset=ExampleTable(examples[-held_out:]) if held_out else None,
             preparer=PromptPreparer(processor, loader=loader),
             completions_per_slice=slices,
         )

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from made_up import prepared
+from made_up import scored as scored_group
 from PIL import Image, ImageDraw
 from triptych_data import Example, ImageSource
 from triptych_parser import bind, parse
 from triptych_trainer.evaluation import ScoredRow, breakdowns, differences
 from triptych_trainer.evaluation.page import evaluation_page
 from triptych_trainer.report import RolloutWriter
-from triptych_trainer.rewards import ImageInfo
 
 HOSTILE = '<script>document.title = "owned"</script><img src=x onerror=alert(1)>\u2028 </script><!-- &amp; '
 BOX = json.dumps({"bbox_2d": [8, 8, 48, 48], "image": 2})
@@ -70,6 +71,7 @@ def evaluated(tmp_path_factory) -> Evaluated:
     scored = {
         run: [
             ScoredRow(
+                key=example.key,
                 example_id=example.id,
                 source=example.source,
                 num_images=len(example.images),
@@ -82,23 +84,12 @@ def evaluated(tmp_path_factory) -> Evaluated:
         ]
         for run, right in rights.items()
     }
-    infos = [
-        [ImageInfo(index=j, width=56, height=56, source_width=56, source_height=56) for j in range(len(example.images))]
-        for example in examples
-    ]
     for run, rows in scored.items():
-        RolloutWriter(folder / run, examples=examples).record(
-            {
-                "step": 0,
-                "mode": "eval",
-                "rows": [{"example": k} for k in range(len(rows))],
-                "images": infos,
-                "completions": [row.completions[0] for row in rows],
-                "num_tokens": [7] * len(rows),
-                "rewards": {"accuracy": [row.scores["accuracy"] for row in rows]},
-                "advantages": [None] * len(rows),
-            }
-        )
+        groups = [
+            scored_group(prepared(example), row.completions, rewards={"accuracy": [row.scores["accuracy"]]})
+            for example, row in zip(examples, rows, strict=True)
+        ]
+        RolloutWriter(folder / run).record(groups, step=0, mode="eval")
     page = folder / "eval.html"
     evaluation_page(
         page,

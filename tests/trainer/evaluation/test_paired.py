@@ -46,10 +46,11 @@ def test_nineteen_of_twenty_intervals_hold_the_true_difference():
     assert 0.94 < held / 2000 < 0.97
 
 
-def row(k, score, *, source="f", images=2):
+def row(k, score, *, table="t", images=2):
     return ScoredRow(
-        example_id=str(k),
-        source=f"{source}:{k}",
+        key=f"{table}:{k}",
+        example_id="the same for all",
+        source="file.json",
         num_images=images,
         columns={},
         completions=("x",),
@@ -57,9 +58,9 @@ def row(k, score, *, source="f", images=2):
     )
 
 
-def test_rows_are_matched_by_name_and_only_scored_ones_count():
+def test_rows_are_matched_by_key_and_only_scored_ones_count():
     model = [row(0, 1.0), row(1, 1.0), row(2, None), row(3, 0.0, images=4)]
-    base = [row(3, 1.0, images=4), row(2, 1.0), row(1, 0.0), row(0, 1.0, source="another file")]
+    base = [row(3, 1.0, images=4), row(2, 1.0), row(1, 0.0), row(0, 1.0, table="another")]
     found = differences(model, base, by=[], position=None)
     assert found["all"]["all"]["accuracy"].num_rows == 2
     assert found["images"]["2"]["accuracy"].mean == 1.0

@@ -29,6 +29,7 @@ def test_no_values_have_no_mean():
 
 def row(k, *, images, family, about, score):
     return ScoredRow(
+        key=f"t:{k}",
         example_id=str(k),
         source=f"f:{k}",
         num_images=images,

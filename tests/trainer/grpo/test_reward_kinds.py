@@ -9,12 +9,16 @@ import torch
 from triptych_trainer.commands.train import main, read_rewards
 from triptych_trainer.demo import build_tokenizer
 from triptych_trainer.errors import UsageError
-from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
+from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.rewards import guarded
 
 
-def rows(trainer: MultiImageGRPOTrainer, *examples: int) -> list[dict]:
-    return [trainer.table.row(example) for example in examples for _ in range(trainer.num_generations)]
+def generation(trainer: MultiImageGRPOTrainer, *keys: int):
+    """What a generation for these rows leaves to be trained on, and its groups with their scores."""
+    told = []
+    trainer.on_rollouts = lambda groups, **_: told.extend(groups)
+    rows = [{"row": key} for key in keys for _ in range(trainer.num_generations)]
+    return trainer._generate_and_score_completions(rows)["triptych_batch"], told
 
 
 def first_id(completion_ids, **_):
@@ -37,23 +41,20 @@ def test_async_and_plain_rewards_are_weighted(make_trainer, write_rows):
         reward_weights=[1.0, 0.5],
         scale_rewards="none",
     )
-    batch = trainer._generate_and_score_completions(rows(trainer, 0, 1, 2))
-    ids = [
-        row[mask.bool()].tolist() for row, mask in zip(batch["completion_ids"], batch["completion_mask"], strict=True)
-    ]
+    batch, _ = generation(trainer, 0, 1, 2)
+    ids = [rollout.ids for rollout in batch.rollouts]
     rewards = torch.tensor([completion[0] + 0.5 * len(completion) for completion in ids]).view(3, 2)
     expected = (rewards - rewards.mean(1, keepdim=True)).flatten()
-    torch.testing.assert_close(batch["advantages"], expected)
+    torch.testing.assert_close(batch.advantages, expected)
     assert trainer.reward_func_names == ["first_id", "length_slowly"]
     assert trainer._metrics["eval"]["rewards/length_slowly/mean"] == [sum(map(len, ids)) / 6]
 
 
 def test_a_reward_that_scores_some_rows_only(make_trainer, write_rows):
     trainer = make_trainer(write_rows([0, 1]), rewards=[guarded(images_only)])
-    batch = trainer._generate_and_score_completions(rows(trainer, 0, 1))
-    assert batch["advantages"].tolist() == [0.0] * 4
-    assert trainer._scored["rewards"]["images_only"][2:] == [1.0, 1.0]
-    assert all(math.isnan(score) for score in trainer._scored["rewards"]["images_only"][:2])
+    batch, groups = generation(trainer, 0, 1)
+    assert batch.advantages.tolist() == [0.0] * 4
+    assert [group.rewards["images_only"] for group in groups] == [(None, None), (1.0, 1.0)]
 
 
 @pytest.fixture(scope="module")
@@ -86,16 +87,17 @@ def test_a_reward_model_scores_prompt_and_completion(make_trainer, write_rows, r
 
     model = AutoModelForSequenceClassification.from_pretrained(reward_model_dir)
     trainer = make_trainer(write_rows([0, 2]), rewards=[model, first_id])
-    batch = trainer._generate_and_score_completions(rows(trainer, 0, 1))
+    _, groups = generation(trainer, 0, 1)
     assert trainer.reward_func_names[0] == "tiny-judge"
     tokenizer = build_tokenizer()
-    for row, inputs in enumerate(rows(trainer, 0, 1)):
-        ids = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
-        reply = {"role": "assistant", "content": trainer.processing_class.decode(ids, skip_special_tokens=True)}
-        text = tokenizer.apply_chat_template([*inputs["prompt"], reply], tokenize=False)
-        with torch.no_grad():
-            expected = model(**tokenizer(text, return_tensors="pt")).logits[0, 0].item()
-        assert trainer._scored["rewards"]["tiny-judge"][row] == pytest.approx(expected, abs=1e-4)
+    for scored in groups:
+        prompt = trainer.tables.prompt(scored.group.key)
+        for rollout, score in zip(scored.group.rollouts, scored.rewards["tiny-judge"], strict=True):
+            said = trainer.processing_class.decode(list(rollout.ids), skip_special_tokens=True)
+            text = tokenizer.apply_chat_template([*prompt, {"role": "assistant", "content": said}], tokenize=False)
+            with torch.no_grad():
+                expected = model(**tokenizer(text, return_tensors="pt")).logits[0, 0].item()
+            assert score == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_reward_model_is_named_on_the_command_line(reward_model_dir, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 from triptych_data import load_image
+from triptych_trainer.grpo.step import policy_loss
 from triptych_trainer.models.load import load_processor
 
 
@@ -20,27 +21,26 @@ def plain_logps(model, processor, prepared, completion):
     return logits.log_softmax(-1).gather(-1, torch.tensor(completion)[:, None])[:, 0]
 
 
+def generation(trainer, *keys):
+    """What a generation for these rows, one for each completion, leaves to be trained on."""
+    return trainer._generate_and_score_completions([{"row": key} for key in keys])["triptych_batch"]
+
+
 @pytest.mark.parametrize("group_sharing", ["auto", "off"])
 def test_logps_of_mixed_rows_equal_the_plain_forward(make_trainer, write_rows, model_dir, group_sharing):
     trainer = make_trainer(write_rows([0, 1, 2, 5]), group_sharing=group_sharing, shuffle_dataset=False)
-    batch = trainer._generate_and_score_completions([trainer.table.row(k) for k in (0, 0, 1, 1, 2, 2, 3, 3)])
+    batch = generation(trainer, 0, 0, 1, 1, 2, 2, 3, 3)
+    scored = []
     with torch.no_grad():
-        logps, entropies, _ = trainer._get_per_token_logps_and_entropies(
-            trainer.model,
-            torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
-            torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1),
-            batch["completion_ids"].shape[1],
-            compute_entropy=True,
-        )
+        policy_loss(trainer.engine, trainer.model, batch, loss=lambda scores, _: scored.append(scores))
         stock = AutoModelForImageTextToText.from_pretrained(model_dir)
         processor = load_processor(str(model_dir))
-        for row, example in enumerate(batch["example"].tolist()):
-            completion = batch["completion_ids"][row][batch["completion_mask"][row].bool()].tolist()
-            prepared = trainer.preparer(trainer.table.examples[example])
-            expected = plain_logps(stock, processor, prepared, completion)
-            torch.testing.assert_close(logps[row, : len(completion)], expected, atol=1e-5, rtol=0)
-            assert not logps[row, len(completion) :].any()
-    assert (entropies >= 0).all()
+        (scores,) = scored
+        for row, (key, rollout) in enumerate(zip(batch.keys, batch.rollouts, strict=True)):
+            expected = plain_logps(stock, processor, trainer.prompt_of(key), list(rollout.ids))
+            torch.testing.assert_close(scores.logps_BC[row, : len(rollout.ids)], expected, atol=1e-5, rtol=0)
+            assert not scores.logps_BC[row, len(rollout.ids) :].any()
+    assert (scores.entropies_BC >= 0).all()
 
 
 def test_two_steps_move_language_model_and_vision_tower(make_trainer, write_rows):
@@ -67,7 +67,9 @@ def test_every_image_is_decoded_preprocessed_and_encoded_once(make_trainer, writ
         lambda module, args, kwargs: encoded.append(len(kwargs["grid_thw"])), with_kwargs=True
     )
     trainer.train()
-    assert trainer.preparer.loader.decodes == len({image.key for e in trainer.table.examples for image in e.images})
+    assert trainer.preparer.loader.decodes == len(
+        {image.key for key in range(4) for image in trainer.tables.example(key).images}
+    )
     assert trainer.preparer.preprocessed == 0 + 1 + 2 + 5
     assert trainer.images_seen == 0 + 1 + 2 + 5
     assert encoded == [8, 8], "once in generation, once in the policy pass"
@@ -92,8 +94,8 @@ def test_image_tokens_are_never_sampled(make_trainer, write_rows):
     with torch.no_grad():  # make every placeholder as likely as can be
         rows = trainer.model.get_input_embeddings().weight
         rows[trainer.model.config.image_token_id] = 50 * rows.mean(0)
-    batch = trainer._generate_and_score_completions([trainer.table.row(k) for k in (0, 0, 1, 1, 2, 2, 3, 3)])
-    assert not (batch["completion_ids"] == trainer.model.config.image_token_id).any()
+    batch = generation(trainer, 0, 0, 1, 1, 2, 2, 3, 3)
+    assert not any(trainer.model.config.image_token_id in rollout.ids for rollout in batch.rollouts)
 
 
 def test_rewards_see_answer_extras_and_images_as_fed(make_trainer, write_rows):
@@ -104,7 +106,7 @@ def test_rewards_see_answer_extras_and_images_as_fed(make_trainer, write_rows):
         return [0.0] * len(completions)
 
     trainer = make_trainer(write_rows([0, 1, 2, 5]), rewards=[reward])
-    trainer._generate_and_score_completions([trainer.table.row(k) for k in (1, 1, 3, 3)])
+    generation(trainer, 1, 1, 3, 3)
     assert seen["answer"] == ["red"] * 4
     assert seen["kind"] == ["1 images", "1 images", "5 images", "5 images"]
     assert [len(images) for images in seen["images"]] == [1, 1, 5, 5]
@@ -115,8 +117,8 @@ def test_rewards_see_answer_extras_and_images_as_fed(make_trainer, write_rows):
 def test_micro_batches_hold_whole_groups(make_trainer, write_rows):
     trainer = make_trainer(write_rows([0, 1, 2, 5]), per_device_train_batch_size=4, gradient_accumulation_steps=2)
     trainer.model.train()
-    trainer._prepare_inputs([trainer.table.row(k) for k in (0, 0, 1, 1, 2, 2, 3, 3)])
-    chunks = [chunk["example"].tolist() for chunk in trainer._buffered_inputs]
+    trainer._prepare_inputs([{"row": key} for key in (0, 0, 1, 1, 2, 2, 3, 3)])
+    chunks = [part.keys for part in trainer._buffered_inputs.parts]
     assert sorted(row for chunk in chunks for row in chunk) == [0, 0, 1, 1, 2, 2, 3, 3]
     assert all(rows[0] == rows[1] and rows[2] == rows[3] for rows in chunks)
 

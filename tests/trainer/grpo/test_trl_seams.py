@@ -2,7 +2,7 @@
 
 import pytest
 from triptych_trainer.errors import SeamError
-from triptych_trainer.grpo.trl_seams import SEAMS, check_seams
+from triptych_trainer.grpo.trl.seams import SEAMS, check_seams
 from trl import GRPOTrainer
 
 
@@ -11,7 +11,7 @@ def test_the_installed_trl_has_every_seam():
 
 
 def test_every_override_of_the_trainer_is_checked():
-    from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
+    from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
     overridden = {name for name in vars(MultiImageGRPOTrainer) if hasattr(GRPOTrainer, name) and name in SEAMS}
     private = {

@@ -24,7 +24,7 @@ OPTIONS = {"max_steps": 1, "per_device_train_batch_size": 6, "log_completions": 
 
 def as_seen(trainer, index):
     """The pixels that the model was fed for each marker of an example, worked out from the files again."""
-    prepared = trainer.preparer(trainer.table.examples[index])
+    prepared = trainer.prompt_of(index)
     pictures = [np.asarray(load_image(source)) for source in prepared.example.images]
     fed = [resize(pixels, size) for pixels, size in zip(pictures, prepared.fed_sizes, strict=True)]
     return [fed[k] for k in prepared.example.prompt.image_order]
@@ -58,7 +58,7 @@ def test_rows_share_the_files_of_their_images_and_old_files_go(make_trainer, wri
     trainer.args.report_to = ["tensorboard"]
     trainer._show_images()
     folder = tmp_path / "out" / "completions" / "images"
-    prepared = [trainer.preparer(example) for example in trainer.table.examples]
+    prepared = [trainer.prompt_of(key) for key in range(4)]
     rows = trainer.seen_images.gather([prepared[k] for k in (3, 3, 3, 3, 1, 1, 1, 1)])
     assert rows[0] == rows[3]
     assert len({path for row in rows for path in row}) == len(list(folder.iterdir())) == 6
@@ -75,7 +75,7 @@ def test_the_order_is_that_of_the_markers(make_trainer, write_rows, tmp_path):
     trainer = make_trainer(tmp_path / "order.jsonl", **{**OPTIONS, "per_device_train_batch_size": 4})
     trainer.args.report_to = ["tensorboard"]
     trainer._show_images()
-    (paths,) = trainer.seen_images.gather([trainer.preparer(trainer.table.examples[0])])
+    (paths,) = trainer.seen_images.gather([trainer.prompt_of(0)])
     assert len(paths) == 3
     assert paths[0] == paths[2] != paths[1]
     assert_same_pictures([pixels_of(path) for path in paths], as_seen(trainer, 0))

@@ -6,7 +6,7 @@ from transformers import AutoConfig, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalG
 from triptych_data import ImageLoader, read_examples
 from triptych_trainer.commands.train import main
 from triptych_trainer.errors import UsageError
-from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
+from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.options.refusals import check_router_loss
 from triptych_trainer.prompts.prepare import PromptPreparer
@@ -58,8 +58,7 @@ def test_a_model_of_experts_trains_without_its_load_balancing_loss(write_rows, m
             Qwen3VLMoeForConditionalGeneration(config),
             [lambda completion_ids, **_: [float(ids[0]) for ids in completion_ids]],
             args=GRPOConfig(output_dir=str(tmp_path / "out"), **args, **options),
-            table=ExampleTable(data),
-            num_train=2,
+            train_dataset=ExampleTable(data),
             preparer=preparer,
         )
 

@@ -9,7 +9,6 @@ from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.load import freeze_vision_modules, load_model, load_processor
 from triptych_trainer.prompts.prepare import PromptPreparer
-from triptych_trainer.prompts.table import ExampleTable
 from trl import ModelConfig
 
 
@@ -59,17 +58,6 @@ def test_a_prompt_that_is_too_long_names_the_row(preparer, write_rows):
         DataError, match=r"rows\.jsonl:1 \(id row-0\): expected at most 10 prompt tokens, got \d+, 10 of them for 2"
     ):
         preparer(read_examples(write_rows([2]))[0])
-
-
-def test_a_table_makes_rows_with_the_union_of_extra_columns(write_rows):
-    table = ExampleTable(list(read_examples(write_rows([0, 1]))))
-    fetched = []
-    table.on_fetch = fetched.append
-    rows = table.dataset(range(2))[0:2]
-    assert rows["example"] == [0, 1]
-    assert rows["answer"] == rows["solution"] == ["red", "red"]
-    assert rows["kind"] == ["0 images", "1 images"]
-    assert [example.id for example in fetched] == ["row-0", "row-1"]
 
 
 def test_pixel_budget_changes_the_number_of_tokens(model_dir, write_rows):

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from made_up import prepared, scored
 from PIL import Image, ImageDraw
 from triptych_data import Example, ImageSource
 from triptych_parser import bind, parse
 from triptych_trainer.report import RolloutWriter
-from triptych_trainer.rewards import ImageInfo
 
 HOSTILE = '<script>document.title = "owned"</script><img src=x onerror=alert(1)>\u2028 </script><!-- &amp; '
 SCREENS = "Before: <image:before>\nAfter: <image:after|after the tap>\nWhere is the error?"
@@ -63,38 +63,24 @@ def make_examples(folder: Path) -> list[Example]:
     return [*which, label, screen, text]
 
 
-def rollouts(examples, chosen, *, step, mode="train", texts):
-    """What the trainer passes to `on_rollouts`: `texts` holds (completion, accuracy) pairs for each chosen example."""
-    rows, images, completions, accuracy = [], [], [], []
+def record(writer, examples, chosen, *, step, mode="train", texts):
+    """Record one generation: `texts` holds (completion, accuracy) pairs for each chosen example."""
+    every = [score for pairs in texts for _, score in pairs]
+    mean = sum(every) / len(every)
+    groups = []
     for index, pairs in zip(chosen, texts, strict=True):
-        infos = [
-            ImageInfo(
-                index=k,
-                name=source.name,
-                annotation="after the tap" if source.name == "after" else None,
-                width=160 if source.name else 56,
-                height=80 if source.name else 56,
-                source_width=320 if source.name else 56,
-                source_height=160 if source.name else 56,
+        is_screen = any(source.name for source in examples[index].images)
+        sizes = {"fed": (80, 160), "decoded": (160, 320)} if is_screen else {}
+        groups.append(
+            scored(
+                prepared(examples[index], **sizes),
+                [text for text, _ in pairs],
+                rewards={"accuracy": [score for _, score in pairs], "format": ([1.0, None] * len(pairs))[: len(pairs)]},
+                advantages=[score - mean for _, score in pairs],
+                key=index,
             )
-            for k, source in enumerate(examples[index].images)
-        ]
-        for text, score in pairs:
-            rows.append({"example": index})
-            images.append(infos)
-            completions.append([{"role": "assistant", "content": text}])
-            accuracy.append(score)
-    mean = sum(accuracy) / len(accuracy)
-    return {
-        "step": step,
-        "mode": mode,
-        "rows": rows,
-        "images": images,
-        "completions": completions,
-        "num_tokens": [len(message[0]["content"].split()) for message in completions],
-        "rewards": {"accuracy": accuracy, "format": [1.0, float("nan")] * (len(rows) // 2)},
-        "advantages": [score - mean for score in accuracy],
-    }
+        )
+    writer.record(groups, step=step, mode=mode)
 
 
 def right(answer):
@@ -106,23 +92,23 @@ def wrong(answer="second"):
 
 
 def make_run(run: Path, examples: list[Example], *, gain: bool) -> Path:
-    writer = RolloutWriter(run, examples=examples, weights={"format": 0.5})
+    writer = RolloutWriter(run, weights={"format": 0.5})
     screen, text = len(examples) - 2, len(examples) - 1
     for step in (1, 2):
         for index in range(0, 20, 2):
             good = [right(examples[k].answer) for k in (index, index + 1)]
             bad = [wrong("none"), wrong("none")]
             pairs = [[good[0], bad[0]], [good[1], good[1] if gain and step == 2 else bad[1]]]
-            writer.record(rollouts(examples, [index, index + 1], step=step, texts=pairs))
+            record(writer, examples, [index, index + 1], step=step, texts=pairs)
     boxes = [
         (f"<think>hm</think><answer>{json.dumps(BOX)}</answer>", 1.0),
         ("<think>hm</think><answer>In image 1: [5, 5, 40, 30]</answer>", 0.0),
         ("<think>hm</think><answer>image 7: [0, 0, 4, 4]</answer>", 0.0),
         (HOSTILE, 0.0),
     ]
-    writer.record(rollouts(examples, [screen, text], step=3, texts=[boxes, [right("4"), right("4")]]))
-    writer.record(rollouts(examples, [screen - 1], step=3, texts=[[right("red"), wrong("green")]]))
-    writer.record(rollouts(examples, [0], step=3, mode="eval", texts=[[right("first"), wrong()]]))
+    record(writer, examples, [screen, text], step=3, texts=[boxes, [right("4"), right("4")]])
+    record(writer, examples, [screen - 1], step=3, texts=[[right("red"), wrong("green")]])
+    record(writer, examples, [0], step=3, mode="eval", texts=[[right("first"), wrong()]])
     (run / "run.json").write_text(json.dumps({"command": ["train", "--data", "x.jsonl"], "versions": {"torch": "2"}}))
     return run
 

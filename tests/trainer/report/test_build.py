@@ -113,6 +113,7 @@ def test_an_image_that_is_gone_becomes_a_note(tmp_path):
         [
             GroupRecord(
                 step=1,
+                key="s",
                 sample_id="s",
                 prompt=[("user", ["see ", 0])],
                 images=[image],

@@ -9,6 +9,7 @@ def visit(step, sample, totals, *, mode="train", tokens=None, rewards=None):
     return Visit(
         step=step,
         mode=mode,
+        key=sample,
         sample_id=sample,
         num_tokens=tokens or [3] * len(totals),
         rewards=rewards or {"accuracy": totals},

@@ -14,6 +14,7 @@ def group(step=1, mode="train", **changes):
     values = {
         "step": step,
         "mode": mode,
+        "key": "t:0",
         "sample_id": "s1",
         "source": "d.jsonl:4",
         "answer": "red",
@@ -29,7 +30,7 @@ def group(step=1, mode="train", **changes):
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    written = [group(), group(sample_id="s2", answer=None, images=[], prompt=[("user", ["2 + 2"])])]
+    written = [group(), group(key="t:1", sample_id="s2", answer=None, images=[], prompt=[("user", ["2 + 2"])])]
     RolloutWriter(tmp_path).write(written)
     assert read_groups(read_visits(tmp_path)) == written
 

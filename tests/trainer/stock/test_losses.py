@@ -37,7 +37,8 @@ def assert_same_loss(ours, stock, *, step=0.01):
         loss_and_gradient(run, step=step) for run in (ours, stock)
     )
     assert ours.completions == stock.completions
-    torch.testing.assert_close(batch["advantages"], stock_batch["advantages"], atol=1e-6, rtol=0)
+    ours_advantages = batch["triptych_batch"].advantages
+    torch.testing.assert_close(ours_advantages, stock_batch["advantages"], atol=1e-6, rtol=0)
     assert expected_gradient.norm() > 1e-3
     torch.testing.assert_close(loss, expected, atol=2e-6, rtol=1e-5)
     assert (gradient - expected_gradient).norm() < 2e-5 * expected_gradient.norm()
@@ -94,7 +95,7 @@ def test_truncated_completions_alone_give_no_loss(build_ours, write_rows):
     run = build_ours(write_rows([2, 1]), mask_truncated_completions=True, max_completion_length=1)
     rows = [run.trainer.train_dataset[k // 4] for k in range(8)]
     batch = run.trainer._generate_and_score_completions(rows)
-    assert not batch["completion_mask"].any()
+    assert not any(rollout.num_trained for rollout in batch["triptych_batch"].rollouts)
     run.trainer.current_gradient_accumulation_steps = 1
     loss = run.trainer._compute_loss(run.trainer.model, batch)
     loss.backward()

@@ -12,9 +12,9 @@ from triptych_trainer.grpo.vllm import Request, RolloutMismatchError, place_feat
 MODES = ["colocate", "server"]
 
 
-def sample(trainer, *examples):
-    rows = [trainer.table.row(example) for example in examples for _ in range(trainer.num_generations)]
-    return trainer._generate_and_score_completions(rows)
+def sample(trainer, *keys):
+    rows = [{"row": key} for key in keys for _ in range(trainer.num_generations)]
+    return trainer._generate_and_score_completions(rows)["triptych_batch"]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -37,8 +37,7 @@ def test_the_engine_gets_each_prompt_once_with_one_placeholder_per_image(vllm_tr
     assert [len(prompt.get("multi_modal_data", {}).get("image", [])) for prompt in call["prompts"]] == [2, 0, 5]
     assert "multi_modal_data" not in call["prompts"][1]
     assert [params["n"] for params in call["sampling"]] == [4, 4, 4]
-    trained_on = batch["prompt_ids"][0][batch["prompt_mask"][0].bool()]
-    assert (trained_on == image_token).sum() > 2, "what is trained on is expanded"
+    assert batch.groups[0].prompt.ids.count(image_token) > 2, "what is trained on is expanded"
 
 
 @pytest.mark.parametrize("choice", ["inline", "template"])
@@ -55,7 +54,7 @@ def test_a_template_that_moves_images_is_written_alike_for_training_and_for_the_
     batch = sample(trainer, 0, 1)  # the stand-in expands what it gets, and the trainer compares
     (call,) = trainer.vllm_generation.calls
     assert len(call["prompts"]) == 2
-    first = batch["prompt_ids"][0][batch["prompt_mask"][0].bool()].tolist()
+    first = batch.groups[0].prompt.ids
     assert (first[1] == trainer.model.config.image_token_id) == (choice == "template")
 
 
@@ -66,7 +65,7 @@ def test_the_server_gets_expanded_ids_and_features_at_the_spans(vllm_trainer, wr
     assert [len(row or []) for row in images["images"]] == [2, 0, 5], "every image is processed once per prompt"
     assert request["n"] == 4
     for example, ids, features in zip((2, 0, 3), request["prompts"], request["features"], strict=True):
-        prepared = trainer.preparer(trainer.table.examples[example])
+        prepared = trainer.prompt_of(example)
         assert ids == prepared.ids
         expected = [{"offset": span.runs[0][0], "length": span.runs[0][1]} for span in prepared.spans]
         assert (features["mm_placeholders"]["image"] if features else []) == expected
@@ -87,13 +86,12 @@ def test_image_tokens_are_banned(vllm_trainer, write_rows, mode):
 def test_completions_and_their_log_probabilities_reach_their_rows(vllm_trainer, write_rows, mode):
     trainer = vllm_trainer(write_rows([1, 2, 0]), mode=mode, num_generations=3, per_device_train_batch_size=9)
     batch = sample(trainer, 1, 0, 2)
-    lengths = batch["completion_mask"].sum(1).tolist()
-    ids = [row[:length] for row, length in zip(batch["completion_ids"].tolist(), lengths, strict=True)]
+    ids = [list(rollout.ids) for rollout in batch.rollouts]
     engine = trainer.vllm_generation
     seeds = [31 * p + k for p in range(3) for k in range(3)] if mode == "colocate" else range(9)
     assert ids == [engine._completion(seed) for seed in seeds]
-    for length, row in zip(lengths, batch["sampling_per_token_logps"].tolist(), strict=True):
-        assert row[:length] == [-0.5 - k for k in range(length)]
+    for rollout in batch.rollouts:
+        assert rollout.sampling_logps == tuple(-0.5 - k for k in range(len(rollout.ids)))
 
 
 def test_images_are_sent_as_the_tower_sees_them_in_marker_order(vllm_trainer, write_rows):
@@ -101,7 +99,7 @@ def test_images_are_sent_as_the_tower_sees_them_in_marker_order(vllm_trainer, wr
     trainer.preparer.processor.image_processor.size = {"shortest_edge": 784, "longest_edge": 28 * 28 * 2}
     sample(trainer, 0)
     sent = trainer.vllm_generation.calls[0]["prompts"][0]["multi_modal_data"]["image"]
-    prepared = trainer.preparer(trainer.table.examples[0])
+    prepared = trainer.prompt_of(0)
     assert [(image.height, image.width) for image in sent] == list(prepared.fed_sizes)
     assert prepared.fed_sizes != prepared.image_sizes
     again = trainer.preparer.processor.image_processor(images=[sent[1]], return_tensors="pt")
@@ -117,7 +115,7 @@ def test_images_are_sent_as_the_tower_sees_them_in_marker_order(vllm_trainer, wr
 )
 def test_another_number_of_image_tokens_is_an_error(vllm_trainer, write_rows, mode, message):
     trainer = vllm_trainer(write_rows([2]), mode=mode, per_device_train_batch_size=2)
-    first = trainer.preparer(trainer.table.examples[0]).spans[0].num_features
+    first = trainer.prompt_of(0).spans[0].num_features
     trainer.vllm_generation.counts = [first, 5]
     with pytest.raises(RolloutMismatchError, match=message):
         sample(trainer, 0)

@@ -5,7 +5,7 @@ from typing import Any
 
 __all__ = ["MultiImageGRPOTrainer", "PromptPreparer", "load_reward"]
 
-_HOMES = {"MultiImageGRPOTrainer": "grpo.trainer", "PromptPreparer": "prompts.prepare", "load_reward": "rewards"}
+_HOMES = {"MultiImageGRPOTrainer": "grpo.trl.trainer", "PromptPreparer": "prompts.prepare", "load_reward": "rewards"}
 
 
 def __getattr__(name: str) -> Any:

@@ -40,11 +40,8 @@ class ResumableGRPOTrainer(GRPOTrainer):
     _aside: Path | None = None
     _resumed_from: Path | None = None
     _train_sampler: Any = None
-    generation_rows: list[int]
-    """Examples of the rows of the last generation batch, in order."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.generation_rows = []
         super().__init__(*args, **kwargs)
         self.add_callback(_RestoreCycle(self))
 
@@ -121,8 +118,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
         return {
             "num_ranks": self.args.world_size,
             "step": self._step,
-            "batches": self._buffered_inputs if self._step % every else None,
-            "rows": self.generation_rows,
+            "batches": self.cycle_to_state() if self._step % every else None,
             "metrics": {mode: dict(values) for mode, values in self._metrics.items()},
             "loss_since_log": self._tr_loss.item(),
             "last_logged": self._globalstep_last_logged,
@@ -178,12 +174,15 @@ class ResumableGRPOTrainer(GRPOTrainer):
                 stacklevel=2,
             )
             return
-        self._buffered_inputs = send_to_device(cycle["batches"], self.args.device)
-        self.generation_rows = cycle["rows"]
-        self.on_cycle_restored()
+        self.restore_cycle_from(cycle["batches"])
 
-    def on_cycle_restored(self) -> None:
-        """Called when a resumed run goes on in the middle of a generation cycle."""
+    def cycle_to_state(self) -> Any:
+        """What later steps of the generation under way are trained on, as plain values and tensors."""
+        return self._buffered_inputs
+
+    def restore_cycle_from(self, state: Any) -> None:
+        """Take back what ``cycle_to_state`` gave."""
+        self._buffered_inputs = send_to_device(state, self.args.device)
 
 
 def load_weights(model: PreTrainedModel, folder: Path) -> None:

@@ -131,9 +131,10 @@ def _evaluate(
     found = read_examples(options.data, image_root=options.image_root, format=options.data_format, policy=policy)
     examples = found[: options.limit] if options.limit else list(found)
     table = ExampleTable(examples)
+    columns = sorted({name for example in examples for name in example.extras})
     for column in (*(options.by or ()), *([options.position] if options.position else ())):
-        if column not in table.extra_names:
-            known = ", ".join(table.extra_names) or "none"
+        if column not in columns:
+            known = ", ".join(columns) or "none"
             raise UsageError(f"the data has no column {column!r} to slice by; its further columns are: {known}")
     processor = load_processor(
         path,
@@ -160,7 +161,7 @@ def _evaluate(
             generation=_generation(processor, model, options),
             num_generations=options.num_generations,
             batch_size=options.batch_size,
-            on_rollouts=RolloutWriter(rollouts, examples=examples, policy=policy).record if options.html else None,
+            on_rollouts=RolloutWriter(rollouts, policy=policy).record if options.html else None,
         ):
             rows += batch
             stopwatch.cut(tokens=sum(row.num_tokens for row in rows), images=sum(row.num_images for row in rows))

@@ -1,10 +1,16 @@
 """Turn demo samples into the tensors that the plain transformers model takes."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
+from triptych_data import Example
+from triptych_parser import bind, parse, tokenize
 
+from triptych_trainer.prompts.prepare import PreparedPrompt
+
+from .pictures import PICTURE_SIDE_PIXELS
 from .task import MARKER, Placement, Sample
 from .tokenizer import IMAGE_PAD, VISION_END, VISION_START
 
@@ -31,11 +37,30 @@ def prompt_texts(
     return texts
 
 
-def prompt_batch(samples: Sequence[Sample], *, processor: Any, placement: Placement) -> dict[str, torch.Tensor]:
-    """Return the prompts padded on the left, ready for `generate`."""
-    texts = prompt_texts(samples, processor=processor, placement=placement)
-    ids_BT = processor.tokenizer(texts).input_ids
-    return _padded(ids_BT, processor=processor, side="left") | picture_tensors(samples, processor=processor)
+def prepared_prompts(samples: Sequence[Sample], *, processor: Any, placement: Placement) -> dict[int, PreparedPrompt]:
+    """Return the prompts as the step takes them, by the position of their sample."""
+    tensors = picture_tensors(samples, processor=processor)
+    grids_I3, pixels = tensors["image_grid_thw"], tensors["pixel_values"]
+    pictures = iter(zip(pixels.split(grids_I3.prod(dim=1).tolist()), grids_I3.split(1), strict=True))
+    size = (PICTURE_SIDE_PIXELS, PICTURE_SIDE_PIXELS)
+    prompts = {}
+    for row, sample in enumerate(samples):
+        sizes = (size,) * len(sample.pictures)
+        bound = bind(parse(sample.prompt(placement=placement)), len(sizes))
+        tokenized = tokenize(bound, processor, image_sizes=sizes)
+        prompts[row] = PreparedPrompt(
+            example=Example(
+                id=sample.id, prompt=bound, images=(), answer=sample.answer, extras={}, source=sample.id, row=row
+            ),
+            ids=list(tokenized.ids),
+            spans=tuple(tokenized.spans),
+            image_inputs=tuple(
+                {"pixel_values": rows, "image_grid_thw": grid} for rows, grid in islice(pictures, len(sizes))
+            ),
+            image_sizes=sizes,
+            fed_sizes=sizes,
+        )
+    return prompts
 
 
 def supervised_batch(

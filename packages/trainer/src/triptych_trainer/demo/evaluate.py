@@ -1,16 +1,20 @@
-"""Held-out accuracy of a model on the demo: plain batched generation, judged by the package's own rewards."""
+"""Held-out accuracy of a model on the demo: rollouts as in training, judged by the package's own rewards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
-from triptych_trainer.rewards import accuracy_reward, format_reward
+from triptych_trainer.grpo.engine import GroupEngine
+from triptych_trainer.grpo.sampler import end_ids_of, model_sampler, one_message
+from triptych_trainer.grpo.step import rollout
+from triptych_trainer.rewards import accuracy_reward, completion_text, format_reward
+from triptych_trainer.rollouts.rollout import RolloutGroup
 
-from .batches import prompt_batch
+from .batches import prepared_prompts
 from .task import Family, Placement, Sample, make_sample
-from .tokenizer import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
 
 HELDOUT_SPLIT = "heldout"
 MAX_NEW_TOKENS = 16
@@ -42,7 +46,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 128,
 ) -> Evaluation:
-    """Generate one completion per sample, greedily or sampled at temperature 1, and judge it.
+    """Roll out one completion per sample, greedily or sampled at temperature 1, and judge it.
 
     Sampling follows `seed` and leaves the global random state as it was; image tokens are never generated.
     """
@@ -53,28 +57,32 @@ def evaluate(
         torch.manual_seed(seed)
         for start in range(0, len(samples), batch_size):
             rows = samples[start : start + batch_size]
-            ids_BT = generate(model, processor=processor, samples=rows, placement=placement, sampled=sampled)
-            completions += processor.tokenizer.batch_decode(ids_BT, skip_special_tokens=True)
+            groups = roll_out(model, processor=processor, samples=rows, placement=placement, sampled=sampled)
+            completions += [completion_text(list(group.rollouts[0].messages)) for group in groups]
     model.train(was_training)
     return judge(samples, completions=completions)
 
 
-@torch.no_grad()
-def generate(
+def roll_out(
     model: Any, *, processor: Any, samples: Sequence[Sample], placement: Placement, sampled: bool
-) -> torch.Tensor:
-    """Return the ids of one completion per sample, padded on the right, generated as one batch."""
-    batch = prompt_batch(samples, processor=processor, placement=placement)
-    never = [processor.tokenizer.convert_tokens_to_ids(t) for t in (IMAGE_PAD, VIDEO_PAD, VISION_START, VISION_END)]
+) -> list[RolloutGroup]:
+    """Return one rollout per sample, generated as one batch."""
     choice = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {"do_sample": False}
-    ids_BT = model.generate(
-        **{name: tensor.to(model.device) for name, tensor in batch.items()},
+    config = GenerationConfig(
         max_new_tokens=MAX_NEW_TOKENS,
-        suppress_tokens=never,
+        eos_token_id=model.generation_config.eos_token_id,
+        pad_token_id=model.generation_config.pad_token_id,
         **choice,
     )
-    completions_BT: torch.Tensor = ids_BT[:, batch["input_ids"].shape[1] :]
-    return completions_BT
+    sampler = model_sampler(
+        GroupEngine(),
+        model,
+        generation_config=config,
+        read=one_message(processor.tokenizer),
+        end_ids=end_ids_of(config),
+    )
+    prompts = prepared_prompts(samples, processor=processor, placement=placement)
+    return rollout(sampler, prompts, num_generations=1)
 
 
 def judge(samples: Sequence[Sample], *, completions: Sequence[str]) -> Evaluation:

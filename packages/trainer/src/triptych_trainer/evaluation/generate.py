@@ -1,7 +1,5 @@
 """Completions of a model for held-out examples, scored; each prompt is prefilled once for all of its completions."""
 
-import asyncio
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,14 +8,18 @@ from transformers import GenerationConfig
 from triptych_data import Example
 
 from triptych_trainer.evaluation.scores import ScoredRow
+from triptych_trainer.grpo.batch import scored_groups
 from triptych_trainer.grpo.engine import GroupEngine
-from triptych_trainer.grpo.groups import RowGroups
+from triptych_trainer.grpo.judging import judge_by_functions
+from triptych_trainer.grpo.sampler import end_ids_of, model_sampler, one_message
+from triptych_trainer.grpo.step import rollout
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.prompts.prepare import PromptPreparer
-from triptych_trainer.prompts.table import ExampleTable
+from triptych_trainer.prompts.table import Table
 from triptych_trainer.report.mentions import labels_of
 from triptych_trainer.report.payload import boxes_json, cites
-from triptych_trainer.rewards import ImageInfo, extract_answer
+from triptych_trainer.rewards import ImageInfo, completion_text, extract_answer
+from triptych_trainer.rollouts.rollout import ScoredGroup
 
 __all__ = ["score_examples"]
 
@@ -26,95 +28,52 @@ def score_examples(
     model: torch.nn.Module,
     preparer: PromptPreparer,
     *,
-    table: ExampleTable,
+    table: Table,
     rewards: Sequence[Callable[..., Any]],
     generation: GenerationConfig,
     num_generations: int,
     batch_size: int,
-    on_rollouts: Callable[[dict[str, Any]], object] | None = None,
+    on_rollouts: Callable[..., object] | None = None,
 ) -> Iterator[list[ScoredRow]]:
     """Yield the scored rows of one batch of prompts after another, in the order of the table.
 
-    ``on_rollouts`` is called once per batch with what a trainer's ``on_rollouts`` gets, without advantages.
+    ``on_rollouts`` is called once per batch as a trainer's ``on_rollouts`` is.
     """
     engine = GroupEngine()
+    sampler = model_sampler(
+        engine,
+        model,
+        generation_config=generation,
+        read=one_message(preparer.processor.tokenizer),
+        end_ids=end_ids_of(generation),
+    )
     for start in range(0, len(table), batch_size):
-        indices = range(start, min(start + batch_size, len(table)))
-        for index in range(indices.stop, min(indices.stop + batch_size, len(table))):
-            preparer.prefetch(table.examples[index])
-        prompts = [preparer(table.examples[index]) for index in indices]
+        rows = range(start, min(start + batch_size, len(table)))
+        for row in range(rows.stop, min(rows.stop + batch_size, len(table))):
+            preparer.prefetch(table.example(row))
         engine.forget()
-        groups = engine.generate(
-            model,
-            RowGroups.of(list(indices)).batch(prompts),
-            keys=list(indices),
-            group_sizes=[num_generations] * len(prompts),
-            generation_config=generation,
-        )
-        texts = [preparer.processor.tokenizer.batch_decode(group, skip_special_tokens=True) for group in groups]
-        columns = [{**table.row(index), "images": image_infos(p)} for index, p in zip(indices, prompts, strict=True)]
-        scores = _scores(rewards, columns=columns, texts=texts, ids=groups)
+        prompts = {row: preparer(table.example(row)) for row in rows}
+        groups = rollout(sampler, prompts, num_generations=num_generations)
+        scored = scored_groups(groups, judge_by_functions(rewards, groups, table=table))
         if on_rollouts is not None:
-            on_rollouts(_rollouts(columns, texts=texts, ids=groups, scores=scores))
-        yield [
-            ScoredRow(
-                example_id=row["example_id"],
-                source=row["source"],
-                num_images=len(row["images"]),
-                columns={name: row[name] for name in (*table.extra_names, "answer")},
-                completions=tuple(group),
-                num_tokens=sum(len(prompts[k].ids) + len(ids) for ids in groups[k]),
-                scores={name: _mean(values[k]) for name, values in scores.items()},
-                answer_image=_answer_image(row["answer"], row["images"], table.examples[row["example"]]),
-            )
-            for k, (row, group) in enumerate(zip(columns, texts, strict=True))
-        ]
+            on_rollouts(scored, step=0, mode="eval")
+        yield [_scored_row(one, columns=table.columns(one.group.key)) for one in scored]
 
 
-def _scores(
-    rewards: Sequence[Callable[..., Any]],
-    *,
-    columns: Sequence[dict[str, Any]],
-    texts: Sequence[Sequence[str]],
-    ids: Sequence[Sequence[list[int]]],
-) -> dict[str, list[list[float | None]]]:
-    """Scores [rows][completions] by reward, from functions in TRL's convention."""
-    repeats = [len(group) for group in texts]
-    repeated = {
-        name: [row[name] for row, times in zip(columns, repeats, strict=True) for _ in range(times)]
-        for name in columns[0]
-        if name != "prompt"
-    }
-    prompts = [row["prompt"] for row, times in zip(columns, repeats, strict=True) for _ in range(times)]
-    completions = [[{"role": "assistant", "content": text}] for group in texts for text in group]
-    flat_ids = [list(entry) for group in ids for entry in group]
-    found = {}
-    for reward in rewards:
-        result = reward(prompts=prompts, completions=completions, completion_ids=flat_ids, **repeated)
-        values = iter(asyncio.run(result) if inspect.iscoroutine(result) else result)
-        found[reward.__name__] = [[next(values) for _ in range(times)] for times in repeats]
-    return found
-
-
-def _rollouts(
-    columns: Sequence[dict[str, Any]],
-    *,
-    texts: Sequence[Sequence[str]],
-    ids: Sequence[Sequence[list[int]]],
-    scores: dict[str, list[list[float | None]]],
-) -> dict[str, Any]:
-    """One batch in the form that ``RolloutWriter.record`` takes."""
-    rows = [row for row, group in zip(columns, texts, strict=True) for _ in group]
-    return {
-        "step": 0,
-        "mode": "eval",
-        "rows": rows,
-        "images": [row["images"] for row in rows],
-        "completions": [text for group in texts for text in group],
-        "num_tokens": [len(entry) for group in ids for entry in group],
-        "rewards": {name: [score for group in values for score in group] for name, values in scores.items()},
-        "advantages": [None] * len(rows),
-    }
+def _scored_row(scored: ScoredGroup, *, columns: dict[str, Any]) -> ScoredRow:
+    group, infos = scored.group, image_infos(scored.group.prompt)
+    example = group.prompt.example
+    return ScoredRow(
+        key=example.key,
+        example_id=example.id,
+        source=example.source,
+        num_images=len(infos),
+        columns={name: columns[name] for name in (*example.extras, "answer")},
+        completions=tuple(completion_text(list(one.messages)) for one in group.rollouts),
+        num_tokens=sum(len(group.prompt.ids) + len(one.ids) for one in group.rollouts),
+        scores={name: _mean(values) for name, values in scored.rewards.items()},
+        answer_image=_answer_image(example.answer, infos, example),
+    )
 
 
 def _answer_image(answer: str | None, images: Sequence[ImageInfo], example: Example) -> int | None:

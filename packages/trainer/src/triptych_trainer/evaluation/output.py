@@ -55,8 +55,8 @@ def write_json(
 def short_columns(rows: Sequence[ScoredRow], *, at_most: int = 12) -> list[str]:
     """Columns whose few text or number values make readable slices."""
     chosen = []
-    for name in rows[0].columns if rows else ():
-        values = [row.columns[name] for row in rows]
+    for name in sorted({name for row in rows for name in row.columns}):
+        values = [row.columns.get(name) for row in rows]
         plain = all(isinstance(value, (str, int)) or value is None for value in values)
         if name != "answer" and plain and 1 < len(set(values)) <= at_most:
             chosen.append(name)

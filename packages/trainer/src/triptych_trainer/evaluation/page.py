@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words, table_html
-from triptych_trainer.evaluation.paired import row_key
 from triptych_trainer.evaluation.scores import ScoredRow, slicings
 from triptych_trainer.pages import filled_page, safe_json
 from triptych_trainer.report.build import MAX_GROUPS, MAX_IMAGE_BYTES
@@ -20,7 +19,7 @@ from triptych_trainer.rollouts.write import write_whole
 
 __all__ = ["evaluation_page"]
 
-Found = Mapping[tuple[str, str], tuple[Visit, GroupRecord]]
+Found = Mapping[str, tuple[Visit, GroupRecord]]
 
 
 def evaluation_page(
@@ -53,7 +52,7 @@ def evaluation_page(
     base = _base_scores(scored, rewards[0])
     groups = []
     for row in chosen:
-        visit, group = found["model"][row_key(row)]
+        visit, group = found["model"][row.key]
         shown = group_json(
             group,
             visit,
@@ -63,11 +62,11 @@ def evaluation_page(
             answer_frame=answer_frame,
             completion_frame=completion_frame,
         )
-        beside = found.get("base", {}).get(row_key(row))
+        beside = found.get("base", {}).get(row.key)
         if beside is not None:
             shown["other"] = other_json(beside[1], beside[0], completion_frame=completion_frame)
-        scores = {"score": row.scores[rewards[0]], "baseScore": base.get(row_key(row))}
-        groups.append({**shown, **scores, "slices": places[row_key(row)]})
+        scores = {"score": row.scores[rewards[0]], "baseScore": base.get(row.key)}
+        groups.append({**shown, **scores, "slices": places[row.key]})
     payload = {"names": names, "rewards": rewards, "groups": groups, "images": thumbnails.uris}
     tables = "".join(table_html(name, sliced, paired, num_rows=len(scored["model"])) for name in rewards)
     parts = {
@@ -86,7 +85,7 @@ def _worst_first(scored: Mapping[str, Sequence[ScoredRow]], reward: str) -> list
     base = _base_scores(scored, reward)
 
     def rank(row: ScoredRow) -> tuple[float, float]:
-        score, before = row.scores[reward], base.get(row_key(row))
+        score, before = row.scores[reward], base.get(row.key)
         if score is None:
             return 3.0, 0.0
         if before is not None and score != before:
@@ -96,27 +95,23 @@ def _worst_first(scored: Mapping[str, Sequence[ScoredRow]], reward: str) -> list
     return sorted(scored["model"], key=rank)
 
 
-def _base_scores(scored: Mapping[str, Sequence[ScoredRow]], reward: str) -> dict[tuple[str, str], float | None]:
-    return {row_key(row): row.scores[reward] for row in scored.get("base", ())}
+def _base_scores(scored: Mapping[str, Sequence[ScoredRow]], reward: str) -> dict[str, float | None]:
+    return {row.key: row.scores[reward] for row in scored.get("base", ())}
 
 
 def _found(folder: Path, rows: Sequence[ScoredRow]) -> Found:
-    wanted = {row_key(row) for row in rows}
-    ids = {example_id for _, example_id in wanted}
-    visits = [visit for visit in read_visits(folder) if visit.sample_id in ids]
-    pairs = zip(visits, read_groups(visits), strict=True)
-    return {key: (visit, group) for visit, group in pairs if (key := (group.source, group.sample_id)) in wanted}
+    wanted = {row.key for row in rows}
+    visits = [visit for visit in read_visits(folder) if visit.key in wanted]
+    return {visit.key: (visit, group) for visit, group in zip(visits, read_groups(visits), strict=True)}
 
 
-def _places(
-    rows: Sequence[ScoredRow], *, by: Sequence[str], position: str | None
-) -> dict[tuple[str, str], dict[str, str]]:
+def _places(rows: Sequence[ScoredRow], *, by: Sequence[str], position: str | None) -> dict[str, dict[str, str]]:
     """For each row, its slice of every slicing."""
-    found: dict[tuple[str, str], dict[str, str]] = {row_key(row): {} for row in rows}
+    found: dict[str, dict[str, str]] = {row.key: {} for row in rows}
     for slicing, slices in slicings(rows, by=by, position=position).items():
         for key, members in slices.items():
             for row in members:
-                found[row_key(row)][slicing] = key
+                found[row.key][slicing] = key
     return found
 
 

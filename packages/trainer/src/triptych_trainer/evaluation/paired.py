@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from triptych_trainer.evaluation.scores import NORMAL_95, ScoredRow, slicings
 
-__all__ = ["Difference", "differences", "paired_interval", "row_key"]
+__all__ = ["Difference", "differences", "paired_interval"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,14 +57,14 @@ def paired_interval(pairs: Sequence[tuple[float, float]]) -> Difference | None:
 def differences(
     rows: Sequence[ScoredRow], base: Sequence[ScoredRow], *, by: Sequence[str], position: str | None
 ) -> dict[str, dict[str, dict[str, Difference | None]]]:
-    """Return ``{slicing: {slice: {reward: difference}}}``, rows of the two models matched by source and id."""
-    beside = {row_key(row): row for row in base}
+    """Return ``{slicing: {slice: {reward: difference}}}``, rows of the two models matched by their keys."""
+    beside = {row.key: row for row in base}
 
     def of(members: Sequence[ScoredRow], reward: str) -> Difference | None:
         pairs = [
             (score, other)
             for row in members
-            if (match := beside.get(row_key(row))) is not None
+            if (match := beside.get(row.key)) is not None
             and (score := row.scores[reward]) is not None
             and (other := match.scores.get(reward)) is not None
         ]
@@ -75,8 +75,3 @@ def differences(
         slicing: {key: {name: of(members, name) for name in names} for key, members in slices.items()}
         for slicing, slices in slicings(rows, by=by, position=position).items()
     }
-
-
-def row_key(row: ScoredRow) -> tuple[str, str]:
-    """What tells one row of the data from another."""
-    return row.source, row.example_id

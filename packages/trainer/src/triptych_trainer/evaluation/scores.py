@@ -24,6 +24,8 @@ class Mean:
 class ScoredRow:
     """One evaluated example: its columns, the completions, and each reward's mean over them (None: not scored)."""
 
+    key: str
+    """What tells the row from every other one, and pairs the rows of two models (``Example.key``)."""
     example_id: str
     source: str
     num_images: int

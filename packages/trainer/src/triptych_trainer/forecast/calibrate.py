@@ -110,6 +110,5 @@ def _trained_model(subject: Subject) -> torch.nn.Module:
 
 
 def _policy_pass(model: torch.nn.Module, batch: GroupBatch, engine: GroupEngine) -> None:
-    with engine.autocast():
-        logps, _ = engine.logps(model, batch, keys=range(len(batch.prompts)), compute_entropy=True)
-    (-torch.exp(logps - logps.detach()).sum()).backward()
+    logps_BC = engine.logps(model, batch, keys=range(len(batch.prompts)), compute_entropy=True).logps_BC
+    (-torch.exp(logps_BC - logps_BC.detach()).sum()).backward()

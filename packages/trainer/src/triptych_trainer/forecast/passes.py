@@ -13,9 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from triptych_trainer.forecast.recorder import Recorder
 from triptych_trainer.forecast.skeleton import Skeleton
 from triptych_trainer.forward import GroupBatch
-from triptych_trainer.forward.generate import prefill
-from triptych_trainer.forward.layout import padded_layout, padded_positions
-from triptych_trainer.forward.positions import prompt_positions
+from triptych_trainer.forward.generate import prefilled, repeated
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.arguments import RunConfig
@@ -78,22 +76,20 @@ def _policy(
     skeleton: Skeleton, batch: GroupBatch, engine: GroupEngine, setting: Setting, recorder: Recorder
 ) -> Outcome:
     keys = range(len(batch.prompts))
-    with _autocast(setting):
-        logps, entropies = engine.logps(skeleton.model, batch, keys=keys, compute_entropy=True)
-    _lean_loss(logps, entropies).backward()
+    scores = engine.logps(skeleton.model, batch, keys=keys, compute_entropy=True)
+    _small_loss(scores.logps_BC).backward()
     return 0, 0
 
 
-def _lean_loss(logps: torch.Tensor, entropies: torch.Tensor | None) -> torch.Tensor:
-    """A few tensors of [completions, C] as TRL's losses have them; next to nothing beside the model's."""
-    return -(torch.exp(logps - logps.detach()) * torch.ones_like(logps)).sum()
+def _small_loss(logps_BC: torch.Tensor) -> torch.Tensor:
+    """A few tensors of the shape of the log-probabilities, as TRL's losses have them; next to nothing."""
+    return -(torch.exp(logps_BC - logps_BC.detach()) * torch.ones_like(logps_BC)).sum()
 
 
 @torch.no_grad()
 def _score(skeleton: Skeleton, batch: GroupBatch, engine: GroupEngine, setting: Setting, recorder: Recorder) -> Outcome:
     keys = range(len(batch.prompts))
-    with _autocast(setting):
-        engine.logps(skeleton.model, batch, keys=keys, compute_entropy=False)
+    engine.logps(skeleton.model, batch, keys=keys)
     return 0, 0
 
 
@@ -101,48 +97,32 @@ def _score(skeleton: Skeleton, batch: GroupBatch, engine: GroupEngine, setting: 
 def _generate(
     skeleton: Skeleton, batch: GroupBatch, engine: GroupEngine, setting: Setting, recorder: Recorder
 ) -> Outcome:
-    """As ``sharing.generate``: encode, prefill, repeat the cache, decode; of decoding the last and widest token."""
+    """As ``forward.generate``: encode, prefill, repeat the cache, decode; of decoding the last and widest token."""
     base, model = skeleton.base, skeleton.model
-    inner = family_of(base).vision_language_model(base)
     model.eval()  # as TRL's generation: without checkpointing, which drops caches
     try:
         features = engine.features(model, batch, keys=range(len(batch.prompts)))
-        layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=0)
-        positions, following = prompt_positions(family_of(base), inner, batch)
-        positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following)
-        cache = prefill(
-            model,
-            family_of(base),
-            batch=batch,
-            layout=layout,
-            positions_ABT=positions_ABT,
-            features=features,
-        )
-        group = max(batch.group_sizes)
-        num_rows, length = len(batch.prompts) * group, layout.ids.shape[1]
-        if cache is not None:
+        prompts = prefilled(model, batch, features=features, pad_id=0)
+        if prompts.cache is not None:
             recorder.enter(DECODE)
-            cache.reorder_cache(torch.arange(len(batch.prompts)).repeat_interleave(group))
-            _lengthen(cache, batch.max_completion_tokens - 1)
-            extras = family_of(base).continue_generation(
-                inner, next_minus_length_B=torch.zeros(num_rows, dtype=torch.long)
-            )
-            prefilled = recorder.flops
-            width = length + batch.max_completion_tokens - 1
-            position_ids = positions_ABT[:, :1, -1:].expand(-1, num_rows, -1)
+            start = repeated(prompts, group_sizes=[max(batch.group_sizes)] * len(batch.prompts))
+            _lengthen(start.cache, batch.max_completion_tokens - 1)
+            flops_before = recorder.flops
+            num_rows, length = start.ids_BT.shape
+            position_ids = prompts.positions_ABT[:, :1, -1:].expand(-1, num_rows, -1)
             logits = model(
                 input_ids=torch.ones(num_rows, 1, dtype=torch.long),
-                attention_mask=torch.ones(num_rows, width, dtype=torch.long),
+                attention_mask=torch.ones(num_rows, length + batch.max_completion_tokens - 1, dtype=torch.long),
                 position_ids=family_of(base).position_ids(position_ids),
-                **cache_argument(base, cache),
+                **cache_argument(base, start.cache),
                 use_cache=True,
                 logits_to_keep=1,
-                **extras,
+                **start.extras,
             ).logits[:, -1]
             _sample(logits)
-            recorder.flops = prefilled + (recorder.flops - prefilled) * batch.max_completion_tokens
+            recorder.flops = flops_before + (recorder.flops - flops_before) * batch.max_completion_tokens
         kept = 0 if features is None else sum(_bytes(rows) for rows in (features.rows, *features.deepstack))
-        return _cache_bytes(cache), kept
+        return _cache_bytes(prompts.cache), kept
     finally:
         model.train()
 

@@ -8,6 +8,7 @@ random numbers are those of `generate` on the replicated prompts, and so are the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -23,7 +24,7 @@ from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.positions import prompt_positions
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.unwrap import unwrap
-from triptych_trainer.models.families import Family, ImageFeatures
+from triptych_trainer.models.families import Family, ImageFeatures, family_of
 from triptych_trainer.upstream.transformers_names import cache_argument
 
 
@@ -38,6 +39,31 @@ class SuppressIds(LogitsProcessor):
         scores = scores.clone()
         scores[:, self.ids] = -torch.inf
         return scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefilled:
+    """P prompts whose keys and values are known, one row each."""
+
+    family: Family
+    vision_language_model: torch.nn.Module
+    layout: PaddedLayout
+    positions_ABT: torch.Tensor
+    next_minus_length_P: torch.Tensor
+    """Position of the first new token minus the number of the prompt's tokens."""
+    cache: DynamicCache | None
+    """Of all but the last token of each prompt; None where that is nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodingStart:
+    """What transformers' `generate` goes on from: one row for each completion."""
+
+    ids_BT: torch.Tensor
+    mask_BT: torch.Tensor
+    cache: DynamicCache | None
+    extras: dict[str, Any]
+    """Further arguments of the family."""
 
 
 @torch.no_grad()
@@ -66,42 +92,66 @@ def shared_generate(
     Returns:
         Per prompt, per completion, the sampled ids up to and including the first end-of-sequence id.
     """
-    family = prepare(model)
     base = unwrap(model)
-    inner = family.vision_language_model(base)
-    device = next(inner.parameters()).device
     pad_id = generation_config.pad_token_id or 0
-    layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=pad_id)
-    positions, following = prompt_positions(family, inner, batch)
-    positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following).to(device)
     sizes = [num_generations] * len(batch.prompts) if isinstance(num_generations, int) else list(num_generations)
-    prompt_of_row = torch.arange(len(batch.prompts)).repeat_interleave(torch.tensor(sizes))
-    cache = prefill(model, family, batch=batch, layout=layout, positions_ABT=positions_ABT, features=features)
-    if cache is not None:
-        cache.reorder_cache(prompt_of_row.to(device))
-    ids_BT = layout.ids[prompt_of_row].to(device)
-    deltas_P = torch.tensor([after - len(ids) for after, ids in zip(following, batch.prompts, strict=True)])
-    extras = family.continue_generation(inner, next_minus_length_B=deltas_P[prompt_of_row].to(device))
-    banned = family.image_token_ids(base.config) if suppress_ids is None else suppress_ids
+    start = repeated(prefilled(model, batch, features=features, pad_id=pad_id), group_sizes=sizes)
+    banned = family_of(base).image_token_ids(base.config) if suppress_ids is None else suppress_ids
     processors = LogitsProcessorList(generate_kwargs.pop("logits_processor", None) or [])
     if banned:
         processors.append(SuppressIds(banned))
     output_BT = model.generate(
-        input_ids=ids_BT,
-        attention_mask=layout.mask[prompt_of_row].to(device),
-        **cache_argument(base, cache),
+        input_ids=start.ids_BT,
+        attention_mask=start.mask_BT,
+        **cache_argument(base, start.cache),
         generation_config=generation_config,
         logits_processor=processors,
         # `generate` itself does not see that accelerate's FSDP2 shards a model.
         synced_gpus=is_sharded(base) and dist.is_initialized() and dist.get_world_size() > 1,
-        **extras,
+        **start.extras,
         **generate_kwargs,
     )
     ends = generation_config.eos_token_id  # as `generate` does: what the caller left open comes from the model
     ends = base.generation_config.eos_token_id if ends is None else ends
-    sampled = _until_end(output_BT[:, ids_BT.shape[1] :], ends=ends)
+    sampled = _until_end(output_BT[:, start.ids_BT.shape[1] :], ends=ends)
     rows = iter(sampled)
     return [list(islice(rows, size)) for size in sizes]
+
+
+def prefilled(model: torch.nn.Module, batch: GroupBatch, *, features: ImageFeatures | None, pad_id: int) -> Prefilled:
+    """Prefill every prompt of a batch, each once, in left-padded rows."""
+    family = prepare(model)
+    inner = family.vision_language_model(unwrap(model))
+    device = next(inner.parameters()).device
+    layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=pad_id)
+    positions, following = prompt_positions(family, inner, batch)
+    positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following).to(device)
+    return Prefilled(
+        family=family,
+        vision_language_model=inner,
+        layout=layout,
+        positions_ABT=positions_ABT,
+        next_minus_length_P=torch.tensor(
+            [after - len(ids) for after, ids in zip(following, batch.prompts, strict=True)]
+        ),
+        cache=prefill(model, family, batch=batch, layout=layout, positions_ABT=positions_ABT, features=features),
+    )
+
+
+def repeated(start: Prefilled, *, group_sizes: Sequence[int]) -> DecodingStart:
+    """Repeat what was prefilled, `group_sizes[p]` times for prompt p; its cache is repeated in place."""
+    prompt_of_row = torch.arange(len(group_sizes)).repeat_interleave(torch.tensor(group_sizes))
+    device = start.positions_ABT.device
+    if start.cache is not None:
+        start.cache.reorder_cache(prompt_of_row.to(device))
+    return DecodingStart(
+        ids_BT=start.layout.ids[prompt_of_row].to(device),
+        mask_BT=start.layout.mask[prompt_of_row].to(device),
+        cache=start.cache,
+        extras=start.family.continue_generation(
+            start.vision_language_model, next_minus_length_B=start.next_minus_length_P[prompt_of_row].to(device)
+        ),
+    )
 
 
 def prefill(

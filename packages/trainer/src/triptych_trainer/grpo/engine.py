@@ -22,6 +22,7 @@ from triptych_trainer.forward import (
 )
 from triptych_trainer.forward.encode import tower_is_trainable
 from triptych_trainer.forward.sharded import is_sharded
+from triptych_trainer.grpo.batch import TokenScores
 
 __all__ = ["GroupEngine"]
 
@@ -30,7 +31,8 @@ class GroupEngine:
     """Generates for and scores prompt groups; encodes each image once per generation where that is exact.
 
     Features are reused by every pass that would compute the same numbers: by all passes while the tower is frozen, by
-    the passes without gradient until the weights move otherwise. Keys say which example a prompt of a batch is.
+    the passes without gradient until the weights move otherwise. Keys say which row of the data a prompt of a batch is:
+    two prompts under one key have to be the same.
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class GroupEngine:
     ) -> None:
         """Score at ``temperature``; without ``share_prompts`` rows are replicated as other trainers do.
 
-        With ``completions_per_slice`` a batch of more completions is scored, and back-propagated under ``autocast``, so
-        many at a time. ``verify=False`` leaves out the comparison at first use, for forecasts that compute no numbers.
+        With ``completions_per_slice`` a batch of more completions is scored and back-propagated so many at a time.
+        Every scoring pass runs under ``autocast``. ``verify=False`` leaves out the comparison at first use, for
+        forecasts that compute no numbers.
         ``fused_lm_head`` is by default on where the model is on CUDA.
         """
         self.temperature = temperature
@@ -83,9 +86,16 @@ class GroupEngine:
         )
 
     def logps(
+        self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int], compute_entropy: bool = False
+    ) -> TokenScores:
+        """Score every completion token of a batch; with gradient where it is enabled."""
+        with self.autocast():
+            logps_BC, entropies_BC = self._logps(model, batch, keys=keys, compute_entropy=compute_entropy)
+        return TokenScores(logps_BC=logps_BC, entropies_BC=entropies_BC)
+
+    def _logps(
         self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int], compute_entropy: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Log-probabilities and entropies [completions, C], prompt-major, zero behind each completion's end."""
         base = unwrap(model)
         family = prepare(base)
         trainable = torch.is_grad_enabled() and tower_is_trainable(family, family.vision_language_model(base))

@@ -20,7 +20,7 @@ from triptych_trainer.checkpoints.folder import CheckpointError, check_whole, la
 from triptych_trainer.checkpoints.signals import StopOnRequest, sigterm_as_request
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.watch import MemoryWatch, forecast_run
-from triptych_trainer.grpo.trainer import MultiImageGRPOTrainer
+from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.adapters import adapter_config
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules
@@ -85,8 +85,8 @@ def train_model(
                 trainer = build_trainer(
                     model,
                     preparer,
-                    table=ExampleTable([*examples, *held_out]),
-                    num_train=len(examples),
+                    examples=examples,
+                    held_out=held_out,
                     rewards=rewards,
                     config=config,
                     callbacks=[progress, StopOnRequest(request), *watches],
@@ -150,8 +150,8 @@ def build_trainer(
     model: torch.nn.Module,
     preparer: PromptPreparer,
     *,
-    table: ExampleTable,
-    num_train: int,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
     rewards: Sequence[Callable[..., Any]],
     config: RunConfig,
     callbacks: Sequence[TrainerCallback],
@@ -162,14 +162,14 @@ def build_trainer(
         UsageError: TRL or transformers refuses a combination of options, with their own explanation.
     """
     run, output = config.run, Path(config.grpo.output_dir)
-    writer = rollout_writer(table.examples, rewards, config) if run.rollouts else None
+    writer = rollout_writer(rewards, config) if run.rollouts else None
     try:
         return MultiImageGRPOTrainer(
             model,
-            rewards,
+            list(rewards),
             args=config.grpo,
-            table=table,
-            num_train=num_train,
+            train_dataset=ExampleTable(examples),
+            eval_dataset=ExampleTable(held_out) if held_out else None,
             preparer=preparer,
             group_sharing=run.group_sharing,
             completions_per_slice=run.completions_per_slice,
@@ -216,15 +216,12 @@ def resume_folder(config: RunConfig, *, say: Callable[[str], None] = print) -> s
     return str(found)
 
 
-def rollout_writer(
-    examples: Sequence[Example], rewards: Sequence[Callable[..., Any]], config: RunConfig
-) -> RolloutWriter:
+def rollout_writer(rewards: Sequence[Callable[..., Any]], config: RunConfig) -> RolloutWriter:
     """Record every generation of this rank below the output folder, with the weights of the rewards."""
     weights = config.grpo.reward_weights or [1.0] * len(rewards)
     names = [reward_name(reward) for reward in rewards]
     return RolloutWriter(
         config.grpo.output_dir,
-        examples=examples,
         rank=config.grpo.process_index,
         weights=dict(zip(names, weights, strict=False)),  # TRL checks their number
         policy=image_policy(config.run),

@@ -8,6 +8,7 @@ repeated to vLLM.
 """
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,15 +20,16 @@ from PIL import Image
 from triptych_data.describe import unexpanded_ids
 from triptych_parser import ImageSpan, Refusal
 
+from triptych_trainer.grpo.step import Sampled
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 
-__all__ = ["Request", "RolloutMismatchError", "Rollouts", "place_features", "request", "vllm_rollouts"]
+__all__ = ["Request", "RolloutMismatchError", "place_features", "request", "vllm_rollouts"]
 
 BANNED_BIAS = -100.0
 """vLLM's lowest logit bias: a probability of e^-100."""
 
-Rollouts = tuple[list[list[int]], list[list[float | None]]]
-"""Ids of every completion, prompt-major, and the log-probability of each id as it was sampled (None: not finite)."""
+Completions = list[Sampled]
+"""Of one prompt, in order; a log-probability that is not finite is NaN."""
 
 
 class RolloutMismatchError(Refusal, RuntimeError):
@@ -80,7 +82,7 @@ def vllm_rollouts(
     banned_ids: Sequence[int],
     profiler: AbstractContextManager[Any] | None = None,
     sampling_params: Callable[..., Any] | None = None,
-) -> Rollouts:
+) -> list[Completions]:
     """Sample ``num_completions`` for each request.
 
     Args:
@@ -116,7 +118,7 @@ def _common(backend: Any) -> dict[str, Any]:
 
 def _from_server(
     backend: Any, requests: Sequence[Request], *, options: Mapping[str, Any], profiler: AbstractContextManager[Any]
-) -> Rollouts:
+) -> list[Completions]:
     """All ranks' requests go through the main process; every rank gets its own results back."""
     sizes = gather_object([len(requests)])
     everyone = gather_object(list(requests))
@@ -126,14 +128,14 @@ def _from_server(
             payload = [_ask_server(backend.vllm_client, backend, everyone, options=options)]
     broadcast_object_list(payload, from_process=0)
     first = sum(sizes[: backend.accelerator.process_index])
-    return _flat(payload[0][first : first + len(requests)])
+    return list(payload[0][first : first + len(requests)])
 
 
 def _ask_server(
     client: Any, backend: Any, requests: Sequence[Request], *, options: Mapping[str, Any]
-) -> list[Rollouts]:
-    """Per request: its completions and their log-probabilities. One call per number of completions."""
-    results: dict[int, Rollouts] = {}
+) -> list[Completions]:
+    """The completions of every request. One call per number of completions."""
+    results: dict[int, Completions] = {}
     for n in sorted({one.num_completions for one in requests}):
         chosen = [k for k, one in enumerate(requests) if one.num_completions == n]
         features = None
@@ -148,10 +150,12 @@ def _ask_server(
             generation_kwargs=dict(options),
             **_common(backend),
         )
-        logprobs = [[token[0] for token in row] for row in output["logprobs"]]
+        sampled = [
+            Sampled(ids=ids, logps=[_known(token[0]) for token in row])
+            for ids, row in zip(output["completion_ids"], output["logprobs"], strict=True)
+        ]
         for place, k in enumerate(chosen):
-            rows = slice(place * n, (place + 1) * n)
-            results[k] = (output["completion_ids"][rows], logprobs[rows])
+            results[k] = sampled[place * n : (place + 1) * n]
     return [results[k] for k in range(len(requests))]
 
 
@@ -198,7 +202,7 @@ def _from_engine(
     options: Mapping[str, Any],
     profiler: AbstractContextManager[Any],
     sampling_params: Callable[..., Any],
-) -> Rollouts:
+) -> list[Completions]:
     """Each group of tensor-parallel ranks runs the requests of all of its ranks; a rank keeps its own results."""
     everyone, first = list(requests), 0
     if backend.tensor_parallel_size > 1:
@@ -224,7 +228,7 @@ def _from_engine(
         backend.llm.sleep(level=2)
         backend._llm_weights_sleeping = True
     mine = slice(first, first + len(requests))
-    return _flat([_read(output, one) for output, one in zip(outputs[mine], requests, strict=True)])
+    return [_read(output, one) for output, one in zip(outputs[mine], requests, strict=True)]
 
 
 def _structured(backend: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +245,7 @@ def _engine_prompt(one: Request) -> dict[str, Any]:
     return {**prompt, "multi_modal_data": {"image": one.images}} if one.images else prompt
 
 
-def _read(output: Any, one: Request) -> Rollouts:
+def _read(output: Any, one: Request) -> Completions:
     """Check that the engine expanded the prompt as it is trained on; sampled tokens come first in every entry."""
     got = list(output.prompt_token_ids)
     if got != one.ids:
@@ -251,20 +255,14 @@ def _read(output: Any, one: Request) -> Rollouts:
             f"{one.name}: vLLM's prompt has {len(got)} tokens and differs from token {part} on, the trainer's has "
             f"{len(one.ids)}; both need the same model revision, processor and pixel limits"
         )
-    rows = sorted(output.outputs, key=lambda completion: completion.index)
-    logprobs = [
-        [_finite(places[token].logprob) for token, places in zip(row.token_ids, row.logprobs, strict=True)]
-        for row in rows
+    return [
+        Sampled(
+            ids=list(row.token_ids),
+            logps=[_known(places[token].logprob) for token, places in zip(row.token_ids, row.logprobs, strict=True)],
+        )
+        for row in sorted(output.outputs, key=lambda completion: completion.index)
     ]
-    return [list(row.token_ids) for row in rows], logprobs
 
 
-def _finite(logprob: float) -> float | None:
-    return logprob if logprob == logprob else None
-
-
-def _flat(results: Sequence[Rollouts]) -> Rollouts:
-    return (
-        [list(ids) for completions, _ in results for ids in completions],
-        [list(row) for _, logprobs in results for row in logprobs],
-    )
+def _known(logprob: float | None) -> float:
+    return math.nan if logprob is None else logprob

@@ -27,8 +27,11 @@ def load_processor(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     option: str = "--model_name_or_path",
+    needs_images: bool = True,
 ) -> Any:
     """Load the processor of a model and set its pixel budget; ``option`` is what errors call the path.
+
+    Without ``needs_images`` a model that takes no images gets its tokenizer alone.
 
     Where the stock class cannot be built because its video branch needs torchvision, the same processor is built
     without that branch: token ids and pixels of images are the same.
@@ -48,6 +51,8 @@ def load_processor(
         except (ImportError, OSError, ValueError, KeyError):
             raise UsageError(f"{option} {path}: no processor can be loaded: {_one_line(error)}") from error
     if getattr(processor, "image_processor", None) is None:
+        if not needs_images:
+            return processor
         raise UsageError(f"{option} {path}: {type(processor).__name__} takes no images")
     set_pixels(processor.image_processor, min_pixels=min_pixels, max_pixels=max_pixels)
     try:

@@ -36,6 +36,8 @@ class PreparedPrompt:
     """(height, width) in pixels of each image as decoded, before the model's own resize."""
     fed_sizes: tuple[tuple[int, int], ...]
     """(height, width) in pixels of each image as the vision tower sees it."""
+    text: str | None = None
+    """A prompt of plain text, which is tokenized as it stands; None for a conversation."""
 
 
 class PromptPreparer:
@@ -76,7 +78,7 @@ class PromptPreparer:
             DataError: an image cannot be decoded, or the settings refuse the prompt.
         """
         key = example.key
-        if key not in self._kept:
+        if key not in self._kept or not is_prompt_of(self._kept[key], example):
             self._kept[key] = self._prepare(example)
         self._kept.move_to_end(key)
         while len(self._kept) > self.keep:
@@ -87,6 +89,13 @@ class PromptPreparer:
     def model(self) -> ModelTokens:
         """What counts the prompts."""
         return ModelTokens.of(self.processor)
+
+    def plain(self, example: Example, text: str) -> PreparedPrompt:
+        """Return a prompt of plain text without images, tokenized as it stands: special tokens in it are special."""
+        encoded = self.processor(text=[text])["input_ids"][0]
+        return PreparedPrompt(
+            example=example, ids=list(encoded), spans=(), image_inputs=(), image_sizes=(), fed_sizes=(), text=text
+        )
 
     def _prepare(self, example: Example) -> PreparedPrompt:
         images = self.loader.get(example) if example.images else []
@@ -121,3 +130,9 @@ class PromptPreparer:
 
 def _resized(image: Image.Image, size: Size) -> Image.Image:
     return image if (image.height, image.width) == size else Image.fromarray(resize(np.asarray(image), size))
+
+
+def is_prompt_of(prepared: PreparedPrompt, example: Example) -> bool:
+    """Whether a prompt that was kept is this example's own; examples made by hand can share a key."""
+    kept = prepared.example
+    return kept is example or (kept.prompt == example.prompt and kept.images == example.images)

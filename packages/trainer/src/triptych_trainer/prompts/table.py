@@ -1,64 +1,64 @@
-"""The examples of a run as the dataset that TRL's trainer walks: light rows, images left to the image loader."""
+"""Tables of a run: what a row's prompt is, and which columns rewards get of it. A row is known by its number."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-from datasets import Dataset
 from triptych_data import Example
 
-__all__ = ["ExampleTable"]
+__all__ = ["ExampleTable", "Table"]
 
-RESERVED = (
-    "prompt",
-    "example",
-    "answer",
-    "solution",
-    "example_id",
-    "source",
-    "images",
-    "completions",
-    "completion_ids",
-)
+PROMPT_COLUMNS = ("prompt", "completion", "completion_ids")
+"""Columns that TRL hands to rewards in a form of its own."""
+
+
+class Table(Protocol):
+    """Rows by number, read when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def example(self, row: int, /) -> Example:
+        """The row as it is trained on."""
+        ...
+
+    def columns(self, row: int, /) -> dict[str, Any]:
+        """What rewards get of the row, each column under its own name with its own value."""
+        ...
+
+    def prompt(self, row: int, /) -> str | list[dict[str, Any]]:
+        """The prompt as rewards get it: messages, or the text of a plain one, which is tokenized as it stands."""
+        ...
 
 
 class ExampleTable:
-    """All examples of a run under one index, so that a row of a batch is a number and never a copy of its images."""
+    """Rows of the command line's data files."""
 
-    def __init__(self, examples: Sequence[Example], *, on_fetch: Callable[[Example], None] | None = None) -> None:
-        """Keep ``examples``; ``on_fetch`` is told of each one when its batch is fetched, one batch ahead of use."""
-        self.examples = list(examples)
-        self.on_fetch = on_fetch
-        names = {name for example in self.examples for name in example.extras}
-        self.extra_names = sorted(names - set(RESERVED))
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = examples
 
     def __len__(self) -> int:
         return len(self.examples)
 
-    def row(self, index: int) -> dict[str, Any]:
-        """Return the columns of one example as rewards and logs see them; ``solution`` is TRL's name for the answer."""
-        example = self.examples[index]
-        extras = {name: example.extras.get(name) for name in self.extra_names}
-        return {
-            **extras,
-            "example": index,
-            "prompt": example.prompt.messages(),
-            "answer": example.answer,
-            "solution": example.answer,
-            "example_id": example.id,
-            "source": example.source,
-        }
+    def example(self, row: int) -> Example:
+        """The row as it is trained on."""
+        return self.examples[row]
 
-    def dataset(self, indices: range) -> Dataset:
-        """Return a map-style dataset of these examples whose rows are made on access."""
-        return Dataset.from_dict({"example": list(indices)}).with_transform(self._rows)
+    def columns(self, row: int) -> dict[str, Any]:
+        """The row's own columns; ``images`` is left to the trainer, because files hold only paths of images."""
+        example = self.examples[row]
+        own = {name: value for name, value in (example.columns or example.extras).items() if name != "images"}
+        return with_names(example, own)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Only what tells one table from another: ``datasets`` hashes the transform that it is given."""
-        return {"sources": [(example.source, example.id) for example in self.examples]}
+    def prompt(self, row: int) -> list[dict[str, Any]]:
+        """The messages of the row; every prompt of a file is a conversation."""
+        return self.examples[row].prompt.messages()
 
-    def _rows(self, batch: Mapping[str, list[int]]) -> dict[str, list[Any]]:
-        if self.on_fetch is not None:
-            for index in dict.fromkeys(batch["example"]):
-                self.on_fetch(self.examples[index])
-        rows = [self.row(index) for index in batch["example"]]
-        return {name: [row[name] for row in rows] for name in rows[0]}
+
+def with_names(example: Example, own: dict[str, Any]) -> dict[str, Any]:
+    """The row's own columns, and those that built-in rewards need wherever the row has none of that name."""
+    named = {
+        "answer": example.answer,
+        "solution": example.answer,
+        "example_id": example.id,
+        "source": example.source,
+    }
+    return {**named, **{name: value for name, value in own.items() if name not in PROMPT_COLUMNS}}

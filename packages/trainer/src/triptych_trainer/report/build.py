@@ -1,6 +1,7 @@
 """Build `report.html` from the rollouts of a run: one file, no network, safe to open while the run goes on."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -64,7 +65,7 @@ def build_report(
         group_json(
             group,
             visit,
-            history=known.get(visit.sample_id) if visit.mode == "train" else None,
+            history=known.get(visit.key) if visit.mode == "train" else None,
             thumbnails=thumbnails,
             run_dir=run_dir,
             answer_frame=answer_frame,
@@ -113,7 +114,7 @@ def facts(visits: Sequence[Visit], *, shown: int, left_out: int) -> list[tuple[s
     flat = sum(visit.is_flat for visit in train) / len(train)
     found = [
         ("steps", f"{train[0].step}\u2013{train[-1].step}"),
-        ("samples", str(len({visit.sample_id for visit in visits}))),
+        ("samples", str(len({visit.key for visit in visits}))),
         ("groups", str(len(visits)) if shown == len(visits) else f"{len(visits)}, {shown} shown below"),
         ("completions", str(sum(len(visit.totals) for visit in visits))),
         ("groups without variance", f"{flat:.0%}"),
@@ -166,15 +167,27 @@ def _curve_json(series: Series) -> dict[str, Any]:
 
 
 def _add_others(groups: Sequence[dict[str, Any]], others: Sequence[Visit], *, completion_frame: Frame) -> None:
-    """Give each group the compared run's last visit to the same sample, where there is one."""
-    last = {(visit.sample_id, visit.mode): visit for visit in others}
-    wanted = {key: last[key] for group in groups if (key := (group["id"], group["mode"])) in last}
+    """Give each group the compared run's last visit to the same row, where there is one.
+
+    The same data under another path has other keys: then a sample's id tells, if only one row has it.
+    """
+    last = {(visit.key, visit.mode): visit for visit in others}
+    keys_of: dict[str, set[str]] = defaultdict(set)
+    for visit in others:
+        keys_of[visit.sample_id].add(visit.key)
+
+    def place(group: dict[str, Any]) -> tuple[str, str]:
+        same_id = keys_of[group["id"]]
+        key = same_id.copy().pop() if len(same_id) == 1 and (group["key"], group["mode"]) not in last else group["key"]
+        return key, group["mode"]
+
+    wanted = {key: last[key] for group in groups if (key := place(group)) in last}
     found = {
         key: other_json(group, visit, completion_frame=completion_frame)
         for (key, visit), group in zip(wanted.items(), read_groups(wanted.values()), strict=True)
     }
     for group in groups:
-        group["other"] = found.get((group["id"], group["mode"]))
+        group["other"] = found.get(place(group))
 
 
 def _page(

@@ -39,6 +39,7 @@ def group_json(
     return {
         "step": group.step,
         "mode": group.mode,
+        "key": group.key,
         "id": group.sample_id,
         "source": group.source,
         "answer": group.answer,

@@ -57,14 +57,14 @@ def flat_curves(visits: Sequence[Visit]) -> list[Curve]:
 
 
 def histories(visits: Sequence[Visit]) -> dict[str, History]:
-    """Return the training history of each sample."""
-    by_sample: dict[str, list[Visit]] = defaultdict(list)
+    """Return the training history of each row of the data, by its key."""
+    by_key: dict[str, list[Visit]] = defaultdict(list)
     for visit in visits:
         if visit.mode == "train":
-            by_sample[visit.sample_id].append(visit)
+            by_key[visit.key].append(visit)
     return {
-        sample: History(steps=[visit.step for visit in own], means=[visit.mean for visit in own])
-        for sample, own in by_sample.items()
+        key: History(steps=[visit.step for visit in own], means=[visit.mean for visit in own])
+        for key, own in by_key.items()
     }
 
 
@@ -77,11 +77,11 @@ def choose(visits: Sequence[Visit], *, limit: int) -> list[Visit]:
     known = histories(visits)
 
     def moved(visit: Visit) -> float:
-        history = known.get(visit.sample_id)
+        history = known.get(visit.key)
         return abs(history.change or 0.0) if history is not None else 0.0
 
     def is_end(visit: Visit) -> bool:
-        history = known.get(visit.sample_id)
+        history = known.get(visit.key)
         return history is None or visit.step in (history.steps[0], history.steps[-1])
 
     ranked = sorted(

@@ -23,6 +23,8 @@ class Visit:
 
     step: int
     mode: str
+    key: str
+    """What tells the prompt's row from every other one."""
     sample_id: str
     num_tokens: Sequence[int]
     rewards: Mapping[str, Sequence[float | None]]
@@ -81,6 +83,7 @@ def _visits_of(part: Path) -> list[Visit]:
         Visit(
             step=row["step"],
             mode=row["mode"],
+            key=row["key"],
             sample_id=row["sample_id"],
             num_tokens=row["num_tokens"],
             rewards={reward["name"]: reward["scores"] for reward in row["rewards"]},

@@ -16,6 +16,7 @@ SCHEMA = pa.schema(
     [
         ("step", pa.int64()),
         ("mode", pa.string()),
+        ("key", pa.string()),
         ("sample_id", pa.string()),
         ("source", pa.string()),
         ("answer", pa.string()),
@@ -44,7 +45,7 @@ SCHEMA = pa.schema(
         ("advantages", _SCORES),
     ]
 )
-SCALARS = ("step", "mode", "sample_id", "num_tokens", "rewards", "totals", "advantages")
+SCALARS = ("step", "mode", "key", "sample_id", "num_tokens", "rewards", "totals", "advantages")
 """The columns that curves and sorting need: small, and read for every group."""
 
 
@@ -73,6 +74,8 @@ class GroupRecord:
     step: int
     mode: str = "train"
     """`train` or `eval`."""
+    key: str
+    """What tells the prompt's row from every other one (``Example.key``)."""
     sample_id: str
     source: str = ""
     answer: str | None = None
@@ -106,6 +109,7 @@ def to_row(group: GroupRecord) -> dict[str, Any]:
     return {
         "step": group.step,
         "mode": group.mode,
+        "key": group.key,
         "sample_id": group.sample_id,
         "source": group.source,
         "answer": group.answer,
@@ -124,6 +128,7 @@ def from_row(row: Mapping[str, Any]) -> GroupRecord:
     return GroupRecord(
         step=row["step"],
         mode=row["mode"],
+        key=row["key"],
         sample_id=row["sample_id"],
         source=row["source"],
         answer=row["answer"],

@@ -13,7 +13,7 @@ from triptych_parser import ImageSpan
 from triptych_trainer.models.families import ImageInputs
 from triptych_trainer.prompts.prepare import PreparedPrompt
 
-__all__ = ["ArrivedImage", "Finish", "Rollout", "RolloutGroup"]
+__all__ = ["ArrivedImage", "Finish", "Rollout", "RolloutGroup", "ScoredGroup"]
 
 Finish = Literal["stop", "length"]
 """Why a rollout ended: the model wrote an end token, or it reached the largest number of tokens."""
@@ -91,3 +91,14 @@ class RolloutGroup:
     def with_rollouts(self, rollouts: Sequence[Rollout]) -> "RolloutGroup":
         """The same prompt with other rollouts."""
         return RolloutGroup(key=self.key, prompt=self.prompt, rollouts=tuple(rollouts))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredGroup:
+    """A group with what its rollouts were worth: what reports and evaluations show."""
+
+    group: RolloutGroup
+    rewards: Mapping[str, tuple[float | None, ...]]
+    """By the name of the reward, one score for each rollout: None where the reward does not apply."""
+    advantages: tuple[float | None, ...]
+    """One for each rollout; None in an evaluation, which compares nothing."""

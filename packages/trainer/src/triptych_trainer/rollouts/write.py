@@ -1,6 +1,6 @@
 """Write rollouts as they happen: one parquet part per generation step, complete or not there at all.
 
-    writer = RolloutWriter(run_dir, examples=examples)
+    writer = RolloutWriter(run_dir)
     trainer = MultiImageGRPOTrainer(..., on_rollouts=writer.record)
 
 `record` takes what the trainer passes to `on_rollouts`; `write` takes `GroupRecord`s from anywhere else. Parts lie in
@@ -18,8 +18,10 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from triptych_data import Example, ImagePolicy, ImageSource, load_image
 
+from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.rewards import ImageInfo, completion_text
 from triptych_trainer.rollouts.record import SCHEMA, GroupRecord, ImageRecord, to_row
+from triptych_trainer.rollouts.rollout import ScoredGroup
 
 FOLDER = "rollouts"
 COPY_PIXELS = 512
@@ -33,7 +35,6 @@ class RolloutWriter:
         self,
         run_dir: str | Path,
         *,
-        examples: Sequence[Example] = (),
         rank: int = 0,
         weights: Mapping[str, float] | None = None,
         policy: ImagePolicy | None = None,
@@ -41,13 +42,11 @@ class RolloutWriter:
         """Write below `run_dir`.
 
         Args:
-            examples: what the number in a row's column `example` counts (`record` only).
             rank: of this process; every rank writes its own parts.
             weights: of the rewards by name, for the totals; 1.0 for those not named.
             policy: what may be read, for the copies of images that are no files.
         """
         self.folder = Path(run_dir) / FOLDER
-        self.examples = examples
         self.rank = rank
         self.weights = dict(weights or {})
         self.policy = policy or ImagePolicy()
@@ -55,16 +54,9 @@ class RolloutWriter:
         self._last: tuple[int, str] | None = None
         self._copies: dict[Any, str] = {}
 
-    def record(self, rollouts: Mapping[str, Any]) -> Path | None:
-        """Write one generation as the trainer gives it; the rows of one example become a group.
-
-        `rollouts` holds `step` and `mode`, and with one entry per completion `rows` (each with its number `example`),
-        `images` (lists of `ImageInfo`), `completions`, `num_tokens`, `advantages` and, by name, `rewards`.
-        """
-        members: dict[int, list[int]] = {}
-        for k, row in enumerate(rollouts["rows"]):
-            members.setdefault(row["example"], []).append(k)
-        return self.write([self._group(rollouts, example, rows) for example, rows in members.items()])
+    def record(self, groups: Sequence[ScoredGroup], *, step: int, mode: str) -> Path | None:
+        """Write the groups of one generation, as the trainer and an evaluation give them."""
+        return self.write([self._record(scored, step=step, mode=mode) for scored in groups])
 
     def write(self, groups: Sequence[GroupRecord]) -> Path | None:
         """Write groups of one step and mode as one part and return its path; None when there are none.
@@ -87,23 +79,23 @@ class RolloutWriter:
         write_whole(path, buffer.getvalue())
         return path
 
-    def _group(self, rollouts: Mapping[str, Any], index: int, members: Sequence[int]) -> GroupRecord:
-        example = self.examples[index]
+    def _record(self, scored: ScoredGroup, *, step: int, mode: str) -> GroupRecord:
+        example, rollouts = scored.group.prompt.example, scored.group.rollouts
         pieces = zip(example.prompt.prompt.turns, example.prompt.pieces(), strict=True)
-        rewards = {name: [scores[k] for k in members] for name, scores in rollouts["rewards"].items()}
         return GroupRecord(
-            step=rollouts["step"],
-            mode=rollouts["mode"],
+            step=step,
+            mode=mode,
+            key=example.key,
             sample_id=example.id,
             source=example.source,
             answer=example.answer,
             prompt=[(turn.role, parts) for turn, parts in pieces],
-            images=self._images(example, rollouts["images"][members[0]]),
-            completions=[completion_text(rollouts["completions"][k]) for k in members],
-            num_tokens=[rollouts["num_tokens"][k] for k in members],
-            rewards=rewards,
-            totals=self._totals(rewards, len(members)),
-            advantages=[rollouts["advantages"][k] for k in members],
+            images=self._images(example, image_infos(scored.group.prompt)),
+            completions=[completion_text(rollout.messages) for rollout in rollouts],
+            num_tokens=[rollout.num_trained for rollout in rollouts],
+            rewards=scored.rewards,
+            totals=self._totals(scored.rewards, len(rollouts)),
+            advantages=scored.advantages,
         )
 
     def _totals(self, rewards: Mapping[str, Sequence[float | None]], size: int) -> list[float | None]:

@@ -4,7 +4,7 @@
   const { byId, drawn, element, fill, goTo, known, listen, number, showPage, signed } = page;
   const { completionCard, isRight, prompt, select, titles } = cards(data);
   let at = 0;
-  const sampleKey = (group) => group.mode + "\n" + group.id;
+  const sampleKey = (group) => group.mode + "\n" + group.key;
   const visitsOf = Map.groupBy ? Map.groupBy(data.groups, sampleKey) : data.groups.reduce(
     (map, group) => map.set(sampleKey(group), [...(map.get(sampleKey(group)) || []), group]), new Map());
 

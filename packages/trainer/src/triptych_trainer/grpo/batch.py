@@ -1,0 +1,213 @@
+"""The values that a step passes from hand to hand: rewards, advantages, log-probabilities, and what is trained on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from triptych_trainer.prompts.prepare import PreparedPrompt
+from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup, ScoredGroup
+
+__all__ = [
+    "Advantages",
+    "Cycle",
+    "Experience",
+    "Rewards",
+    "TokenScores",
+    "TrainingBatch",
+    "loss_mask",
+    "scored_groups",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rewards:
+    """What every reward function said of every rollout, on all ranks."""
+
+    names: tuple[str, ...]
+    """Of the reward functions."""
+    scores_BF: torch.Tensor
+    """One row for each rollout of all ranks, one column for each function; NaN where it does not apply."""
+    keys_B: torch.Tensor
+    """The key of each row's group."""
+    first_row: int = 0
+    """Where the rows of this rank begin; they are in the order of its groups and of their rollouts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Advantages:
+    """How much better each rollout was than the others of its group, on all ranks; rows are those of `Rewards`."""
+
+    values_B: torch.Tensor
+    """0 for a rollout that no function scored."""
+    without_spread_B: torch.Tensor
+    """Whether nothing can be learned from the comparison, because all compared rewards are equal."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenScores:
+    """What a pass says of every token of a batch's rollouts; rows are prompt-major, zero behind each rollout's end."""
+
+    logps_BC: torch.Tensor
+    entropies_BC: torch.Tensor | None = None
+    aux_loss: torch.Tensor | None = None
+    """The load-balancing loss of a model with experts, where it was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingBatch:
+    """What optimization steps train on: groups of rollouts, with all that was computed of them without gradient.
+
+    The rows `B` of the tensors are the rollouts, group after group; the columns `C` are their tokens.
+    """
+
+    groups: tuple[RolloutGroup, ...]
+    advantages: torch.Tensor
+    """[B], or [B, C] where tokens have advantages of their own."""
+    num_trained_tokens: torch.Tensor
+    """Tokens that the loss counts in the whole generation, over all ranks; a scalar."""
+    old_logps_BC: torch.Tensor | None = None
+    """Under the weights that sampled; None where they are the weights that are trained."""
+    reference_logps_BC: torch.Tensor | None = None
+    sampling_ratio: torch.Tensor | None = None
+    """Corrects for an engine that sampled from a slightly other distribution: [B, C], or [B, 1] per rollout."""
+
+    @property
+    def rollouts(self) -> list[Rollout]:
+        """All rollouts in the order of the rows."""
+        return [rollout for group in self.groups for rollout in group.rollouts]
+
+    @property
+    def keys(self) -> list[int]:
+        """The key of each row's group."""
+        return [group.key for group in self.groups for _ in group.rollouts]
+
+    @property
+    def width(self) -> int:
+        """Tokens of the longest rollout."""
+        return max((len(rollout.ids) for rollout in self.rollouts), default=0)
+
+    def split(self, order: Sequence[int], *, num_parts: int) -> tuple["TrainingBatch", ...]:
+        """Cut the rows, taken in ``order``, into parts of equal size; what does not fill a part is left out."""
+        size = len(order) // num_parts
+        return tuple(self.rows(order[start : start + size]) for start in range(0, size * num_parts, size))
+
+    def rows(self, chosen: Sequence[int]) -> "TrainingBatch":
+        """Some rows in the given order; neighbours that share a prompt form a group, and no column is only padding."""
+        owners = [group for group in self.groups for _ in group.rollouts]
+        rollouts = self.rollouts
+        groups = tuple(
+            owners[run[0]].with_rollouts([rollouts[row] for row in run])
+            for run in (list(rows) for _, rows in groupby(chosen, key=lambda row: owners[row].key))
+        )
+        width = max((len(rollouts[row].ids) for row in chosen), default=0)
+
+        def pick(values: torch.Tensor | None) -> torch.Tensor | None:
+            if values is None:
+                return None
+            picked = values[torch.tensor(list(chosen), device=values.device)]
+            return picked[:, :width] if picked.ndim == 2 and picked.shape[1] > 1 else picked
+
+        advantages = pick(self.advantages)
+        assert advantages is not None
+        return replace(
+            self,
+            groups=groups,
+            advantages=advantages,
+            old_logps_BC=pick(self.old_logps_BC),
+            reference_logps_BC=pick(self.reference_logps_BC),
+            sampling_ratio=pick(self.sampling_ratio),
+        )
+
+    def to_state(self) -> dict[str, Any]:
+        """The batch as numbers, texts, lists and tensors; messages were rewarded and reported, and are left out."""
+        kept = [name for name in Rollout.__slots__ if name not in ("messages", "images")]
+        groups = [
+            {"key": group.key, "rollouts": [{name: getattr(r, name) for name in kept} for r in group.rollouts]}
+            for group in self.groups
+        ]
+        tensors = {name: getattr(self, name) for name in self.__slots__ if name != "groups"}
+        return {"groups": groups, **tensors}
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, Any], *, prompt_of: Callable[[int], PreparedPrompt], device: torch.device
+    ) -> "TrainingBatch":
+        """The batch that `to_state` wrote; ``prompt_of`` prepares the prompt of a key again."""
+        groups = tuple(
+            RolloutGroup(
+                key=group["key"],
+                prompt=prompt_of(group["key"]),
+                rollouts=tuple(Rollout(messages=(), **rollout) for rollout in group["rollouts"]),
+            )
+            for group in state["groups"]
+        )
+        tensors = {name: values for name, values in state.items() if name != "groups"}
+        return cls(groups=groups, **{k: None if v is None else v.to(device) for k, v in tensors.items()})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cycle:
+    """The steps that one generation is trained on in."""
+
+    keys: tuple[int, ...]
+    """Of the generation's prompts, in the order in which they were generated for."""
+    parts: tuple[TrainingBatch, ...]
+    """What each step takes; taken several times where a generation is trained on more than once."""
+
+    def to_state(self) -> dict[str, Any]:
+        """The cycle as numbers, texts, lists and tensors."""
+        return {"keys": list(self.keys), "parts": [part.to_state() for part in self.parts]}
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, Any], *, prompt_of: Callable[[int], PreparedPrompt], device: torch.device
+    ) -> "Cycle":
+        """The cycle that `to_state` wrote; ``prompt_of`` prepares the prompt of a key again."""
+        parts = (TrainingBatch.from_state(part, prompt_of=prompt_of, device=device) for part in state["parts"])
+        return cls(keys=tuple(state["keys"]), parts=tuple(parts))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experience:
+    """One generation of this rank: what was said, what it was worth, and what to train on."""
+
+    groups: tuple[RolloutGroup, ...]
+    rewards: Rewards
+    advantages: Advantages
+    batch: TrainingBatch
+
+    def scored_groups(self) -> list[ScoredGroup]:
+        """The groups of this rank with their rewards and advantages, for reports."""
+        return scored_groups(self.groups, self.rewards, advantages=self.advantages)
+
+
+def scored_groups(
+    groups: Sequence[RolloutGroup], rewards: Rewards, *, advantages: Advantages | None = None
+) -> list[ScoredGroup]:
+    """The groups of this rank, each with the rewards of its rollouts, and their advantages where there are any."""
+    found, row = [], rewards.first_row
+    for group in groups:
+        rows = slice(row, row + len(group))
+        row += len(group)
+        found.append(
+            ScoredGroup(
+                group=group,
+                rewards={name: _scores(rewards.scores_BF[rows, column]) for column, name in enumerate(rewards.names)},
+                advantages=(None,) * len(group) if advantages is None else _scores(advantages.values_B[rows]),
+            )
+        )
+    return found
+
+
+def _scores(values: torch.Tensor) -> tuple[float | None, ...]:
+    """NaN marks "not scored" in a tensor, None in a value."""
+    return tuple(None if value != value else value for value in values.tolist())
+
+
+def loss_mask(rollouts: Sequence[Rollout], *, width: int, device: torch.device) -> torch.Tensor:
+    """Boolean [B, C]: which tokens the loss counts."""
+    rows = [[*rollout.trained, *[False] * (width - len(rollout.ids))] for rollout in rollouts]
+    return torch.tensor(rows, dtype=torch.bool, device=device).view(len(rows), width)

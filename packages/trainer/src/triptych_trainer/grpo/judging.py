@@ -1,0 +1,78 @@
+"""What reward functions are called with: every rollout beside the columns of its row, in TRL's convention."""
+
+import asyncio
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from triptych_trainer.grpo.batch import Rewards
+from triptych_trainer.prompts.image_info import image_infos
+from triptych_trainer.prompts.table import Table
+from triptych_trainer.rollouts.rollout import RolloutGroup
+
+__all__ = ["completions_of", "judge_by_functions", "reward_columns"]
+
+TAKEN = (
+    *("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"),
+    "image_infos",
+)
+"""Names under which reward functions get something that is no column of the data."""
+
+
+def reward_columns(
+    rows: Sequence[dict[str, Any]], groups: Sequence[RolloutGroup], *, only_images: bool = False
+) -> list[dict[str, Any]]:
+    """What rewards get of each group's row: its columns, None for those that only other rows have, and its images.
+
+    ``image_infos`` says of each image what the model saw; ``images`` is the row's own column, or the same infos where
+    the row has none. A column whose name is taken is left out with a warning.
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    if hidden := [name for name in names if name in TAKEN]:
+        warnings.warn(
+            f"rewards do not get the data's columns {', '.join(hidden)}: under these names they get what the trainer "
+            "itself hands over; rename the columns to use them",
+            stacklevel=2,
+        )
+    shown = [name for name in names if name not in TAKEN and (name in ("image", "images") or not only_images)]
+    found = []
+    for row, group in zip(rows, groups, strict=True):
+        infos = image_infos(group.prompt)
+        found.append({"images": infos, **{name: row.get(name) for name in shown}, "image_infos": infos})
+    return found
+
+
+def completions_of(group: RolloutGroup) -> list[Any]:
+    """The completions as rewards and logs get them: texts after a plain prompt, lists of messages after others."""
+    if group.prompt.text is None:
+        return [[dict(message) for message in rollout.messages] for rollout in group.rollouts]
+    return ["".join(message["content"] for message in rollout.messages) for rollout in group.rollouts]
+
+
+def judge_by_functions(
+    rewards: Sequence[Callable[..., Any]], groups: Sequence[RolloutGroup], *, table: Table
+) -> Rewards:
+    """Score rollouts with reward functions alone, without a trainer; the groups' keys are rows of ``table``."""
+    columns = reward_columns([table.columns(group.key) for group in groups], groups)
+    repeated = {
+        name: [row[name] for row, group in zip(columns, groups, strict=True) for _ in group.rollouts]
+        for name in columns[0]
+    }
+    scores = []
+    for reward in rewards:
+        found = reward(
+            prompts=[table.prompt(group.key) for group in groups for _ in group.rollouts],
+            completions=[completion for group in groups for completion in completions_of(group)],
+            completion_ids=[list(rollout.ids) for group in groups for rollout in group.rollouts],
+            **repeated,
+        )
+        values = asyncio.run(found) if inspect.iscoroutine(found) else found
+        scores.append([torch.nan if value is None else float(value) for value in values])
+    return Rewards(
+        names=tuple(reward.__name__ for reward in rewards),
+        scores_BF=torch.tensor(scores, dtype=torch.float64).T,
+        keys_B=torch.tensor([group.key for group in groups for _ in group.rollouts]),
+    )

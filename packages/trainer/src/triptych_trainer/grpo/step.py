@@ -1,0 +1,230 @@
+"""One step of GRPO, top to bottom: rollout, rewards, advantages, scoring passes, policy pass, loss.
+
+    experience = collect(prompts, sampler=..., judge=..., scoring=..., settings=...)     # no gradient
+    for batch in experience.batch.split(order, num_parts=n):
+        policy_loss(engine, model, batch, loss=...).backward()                           # the caller updates
+
+Nothing here knows TRL: `grpo/trl` hands its reward functions and its losses in as `judge` and `loss`. All values are
+frozen; what a function needs it is given, and what it finds it returns.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+from triptych_trainer.grpo.advantages import Aggregation, Scale, advantages
+from triptych_trainer.grpo.batch import Experience, Rewards, TokenScores, TrainingBatch, loss_mask
+from triptych_trainer.grpo.engine import GroupEngine
+from triptych_trainer.grpo.groups import group_batch, pieces
+from triptych_trainer.prompts.prepare import PreparedPrompt
+from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup
+
+__all__ = [
+    "Correction",
+    "Judge",
+    "OpenModel",
+    "Sampled",
+    "Sampler",
+    "Scoring",
+    "StepSettings",
+    "collect",
+    "policy_loss",
+    "rollout",
+    "sampling_ratio",
+    "score",
+]
+
+OpenModel = Callable[[], AbstractContextManager[torch.nn.Module]]
+"""Gives the model as one kind of pass needs it: its weights gathered, its adapter off, its checkpointing off."""
+Judge = Callable[[Sequence[RolloutGroup]], Rewards]
+"""Scores the rollouts of this rank with every reward function, and gathers the scores of all ranks."""
+Loss = Callable[[TokenScores, TrainingBatch], torch.Tensor]
+"""The loss of a batch whose tokens have been scored with gradient."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampled:
+    """The tokens of one completion as an engine sampled them, and their log-probabilities where it tells them."""
+
+    ids: Sequence[int]
+    logps: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampler:
+    """Writes completions: the trainer's own model, or an engine beside it."""
+
+    sample: Callable[[Sequence[RolloutGroup], Sequence[int]], Sequence[Sequence[Sampled]]]
+    """From groups without rollouts, and how many each one gets, to the completions of each."""
+    read: Callable[[PreparedPrompt, Sequence[int]], Sequence[Mapping[str, Any]]]
+    """From a completion's tokens to messages."""
+    end_ids: frozenset[int]
+    """Tokens that end a completion."""
+    policy_version: int = 0
+    """The optimizer step whose weights sample."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Correction:
+    """How an engine that samples from a slightly other distribution is corrected for; names and defaults are TRL's."""
+
+    mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = "sequence_mask"
+    clip_min: float | None = None
+    clip_max: float | None = 3.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepSettings:
+    """What decides about the values of a step, apart from the model and the rewards."""
+
+    reward_weights: tuple[float, ...]
+    aggregation: Aggregation = "sum_then_normalize"
+    scale_rewards: Scale = "group"
+    mask_truncated: bool = False
+    """Whether completions that reached the limit are left out of the loss."""
+    rollouts_per_pass: int
+    """How many rollouts a pass without gradient scores at a time."""
+    correction: Correction | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scoring:
+    """The passes without gradient that a step needs."""
+
+    engine: GroupEngine
+    old: OpenModel | None = None
+    """Scores with the weights that sampled; None where the policy pass will have the same weights."""
+    reference: OpenModel | None = None
+
+
+def collect(
+    prompts: Mapping[int, PreparedPrompt],
+    *,
+    num_generations: int | Mapping[int, int],
+    sampler: Sampler,
+    judge: Judge,
+    scoring: Scoring,
+    settings: StepSettings,
+    sum_over_ranks: Callable[[torch.Tensor], torch.Tensor],
+    device: torch.device,
+) -> Experience:
+    """Sample rollouts for prompts, given by the keys of their rows, and find out all that training on them needs."""
+    groups = rollout(sampler, prompts, num_generations=num_generations)
+    rewards = judge(groups)
+    gains = advantages(
+        rewards,
+        weights=settings.reward_weights,
+        aggregation=settings.aggregation,
+        scale=settings.scale_rewards,
+    )
+    counted = [without_truncated(group) for group in groups] if settings.mask_truncated else groups
+    num_rows = sum(len(group) for group in groups)
+    batch = TrainingBatch(
+        groups=tuple(counted),
+        advantages=gains.values_B[rewards.first_row : rewards.first_row + num_rows],
+        num_trained_tokens=sum_over_ranks(
+            torch.tensor(sum(one.num_trained for group in counted for one in group.rollouts), device=device)
+        ),
+    )
+    if scoring.old is not None:
+        batch = replace(batch, old_logps_BC=score(scoring.engine, scoring.old, batch, settings=settings))
+    if scoring.reference is not None:
+        batch = replace(batch, reference_logps_BC=score(scoring.engine, scoring.reference, batch, settings=settings))
+    if settings.correction is not None:
+        batch = replace(batch, sampling_ratio=sampling_ratio(batch, settings.correction))
+    return Experience(groups=tuple(groups), rewards=rewards, advantages=gains, batch=batch)
+
+
+def rollout(
+    sampler: Sampler, prompts: Mapping[int, PreparedPrompt], *, num_generations: int | Mapping[int, int]
+) -> list[RolloutGroup]:
+    """Sample ``num_generations`` completions for every prompt; one number for all, or one for each key."""
+    empty = [RolloutGroup(key=key, prompt=prompt) for key, prompt in prompts.items()]
+    sizes = [num_generations if isinstance(num_generations, int) else num_generations[group.key] for group in empty]
+    found = sampler.sample(empty, sizes)
+    return [
+        group.with_rollouts([_one_turn(sampler, group.prompt, sampled) for sampled in completions])
+        for group, completions in zip(empty, found, strict=True)
+    ]
+
+
+def _one_turn(sampler: Sampler, prompt: PreparedPrompt, sampled: Sampled) -> Rollout:
+    ended = bool(sampled.ids) and sampled.ids[-1] in sampler.end_ids
+    return Rollout(
+        ids=tuple(sampled.ids),
+        trained=(True,) * len(sampled.ids),
+        messages=tuple(sampler.read(prompt, sampled.ids)),
+        finish="stop" if ended else "length",
+        sampling_logps=None if sampled.logps is None else tuple(sampled.logps),
+        policy_version=sampler.policy_version,
+    )
+
+
+def without_truncated(group: RolloutGroup) -> RolloutGroup:
+    """The group with no token counted of the rollouts that reached the limit."""
+    return group.with_rollouts(
+        [replace(one, trained=(False,) * len(one.ids)) if one.finish == "length" else one for one in group.rollouts]
+    )
+
+
+@torch.no_grad()
+def score(engine: GroupEngine, open_model: OpenModel, batch: TrainingBatch, *, settings: StepSettings) -> torch.Tensor:
+    """Log-probabilities [B, C] of a batch's rollouts, some at a time, zero where the loss counts nothing."""
+    with open_model() as model:
+        parts = [
+            engine.logps(model, group_batch(piece), keys=[group.key for group in piece]).logps_BC
+            for piece in pieces(batch.groups, num_rollouts=settings.rollouts_per_pass)
+        ]
+    return torch.cat([widened(logps_BC, batch.width) for logps_BC in parts])
+
+
+def widened(values_BC: torch.Tensor, width: int) -> torch.Tensor:
+    """The same rows with zeros up to ``width`` columns."""
+    return torch.nn.functional.pad(values_BC, (0, width - values_BC.shape[1]))
+
+
+def sampling_ratio(batch: TrainingBatch, correction: Correction) -> torch.Tensor:
+    """How much more likely the trainer finds what the engine sampled: [B, C] per token, or [B, 1] per rollout.
+
+    Ratios beyond the limits are clipped ("truncate") or set to zero ("mask"). A token whose log-probability the engine
+    did not know counts as equally likely.
+    """
+    old_BC = batch.old_logps_BC
+    assert old_BC is not None, "the ratio compares with the log-probabilities of the trainer's own model"
+    mask_BC = loss_mask(batch.rollouts, width=batch.width, device=old_BC.device)
+    difference = ((old_BC - sampling_logps(batch, device=old_BC.device)) * mask_BC).nan_to_num(nan=0.0)
+    if correction.mode.startswith("sequence"):
+        difference = difference.sum(dim=-1, keepdim=True)
+    ratio = difference.exp()
+    low = -torch.inf if correction.clip_min is None else correction.clip_min
+    high = torch.inf if correction.clip_max is None else correction.clip_max
+    if correction.mode.endswith("truncate"):
+        return ratio.clamp(min=low, max=high)
+    return ratio.masked_fill((ratio < low) | (ratio > high), 0.0)
+
+
+def sampling_logps(batch: TrainingBatch, *, device: torch.device) -> torch.Tensor:
+    """What the engine said of every token: [B, C], NaN where it said nothing, 0 behind each rollout's end."""
+    rows = [
+        [*(rollout.sampling_logps or [torch.nan] * len(rollout.ids)), *[0.0] * (batch.width - len(rollout.ids))]
+        for rollout in batch.rollouts
+    ]
+    return torch.tensor(rows, dtype=torch.float32, device=device).view(len(rows), batch.width)
+
+
+def policy_loss(engine: GroupEngine, model: torch.nn.Module, batch: TrainingBatch, *, loss: Loss) -> torch.Tensor:
+    """Score a batch with gradient, every prompt once for all of its rollouts, and return its loss."""
+    keys = [group.key for group in batch.groups]
+    scores = engine.logps(model, group_batch(batch.groups), keys=keys, compute_entropy=True)
+    entropies_BC = scores.entropies_BC
+    return loss(
+        replace(
+            scores,
+            logps_BC=widened(scores.logps_BC, batch.width),
+            entropies_BC=None if entropies_BC is None else widened(entropies_BC, batch.width),
+        ),
+        batch,
+    )

@@ -1,0 +1,46 @@
+"""What TRL's trainer does with its arguments before it is built, for those that Triptych needs earlier."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from trl import GRPOConfig
+from trl.trainer.utils import get_config_model_id
+
+from triptych_trainer.models.load import load_processor
+from triptych_trainer.prompts.run_tables import RunTables
+
+__all__ = ["default_arguments", "default_processing_class", "evaluation_keys"]
+
+
+def default_arguments(model: Any) -> GRPOConfig:
+    """TRL's default configuration, with an output folder named after the model."""
+    return GRPOConfig(f"{_model_id(model).split('/')[-1]}-GRPO")
+
+
+def default_processing_class(model: Any, args: GRPOConfig) -> Any:
+    """The processor of a model, or the tokenizer of one that takes no images.
+
+    Raises:
+        UsageError: there is none where the model comes from.
+    """
+    revision = (args.model_init_kwargs or {}).get("revision") if isinstance(model, str) else None
+    return load_processor(
+        _model_id(model),
+        revision=revision,
+        trust_remote_code=args.trust_remote_code,
+        option="model",
+        needs_images=False,
+    )
+
+
+def evaluation_keys(tables: RunTables, eval_dataset: Any) -> Any:
+    """The keys of an evaluation dataset, or of each of several by name."""
+    if eval_dataset is None:
+        return None
+    if isinstance(eval_dataset, Mapping):
+        return {name: tables.keys_of(rows, name=f"eval_dataset[{name!r}]") for name, rows in eval_dataset.items()}
+    return tables.keys_of(eval_dataset, name="eval_dataset")
+
+
+def _model_id(model: Any) -> str:
+    return model if isinstance(model, str) else str(get_config_model_id(model.config))

@@ -1,0 +1,26 @@
+"""Completions as messages, read as TRL reads them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from trl.chat_template_utils import parse_response
+
+from triptych_trainer.grpo.sampler import one_message
+from triptych_trainer.prompts.prepare import PreparedPrompt
+
+__all__ = ["completion_reader"]
+
+
+def completion_reader(tokenizer: Any) -> Callable[[PreparedPrompt, Sequence[int]], Sequence[Mapping[str, Any]]]:
+    """Read by the tokenizer's own response template where it has one, so that reasoning stands apart; else as text."""
+    if getattr(tokenizer, "response_template", None) is None and getattr(tokenizer, "response_schema", None) is None:
+        return one_message(tokenizer)
+
+    as_text = one_message(tokenizer)
+
+    def read(prompt: PreparedPrompt, ids: Sequence[int]) -> Sequence[Mapping[str, Any]]:
+        if prompt.text is not None:
+            return as_text(prompt, ids)
+        return [parse_response(tokenizer, list(ids), prefix=prompt.ids, tools=[])]
+
+    return read

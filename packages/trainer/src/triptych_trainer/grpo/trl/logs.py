@@ -1,0 +1,117 @@
+"""What TRL logs of a generation, under its names, from our values."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate.utils import gather_object
+
+from triptych_trainer.grpo.advantages import nanstd, weighted_totals
+from triptych_trainer.grpo.batch import Advantages, Experience, Rewards, TrainingBatch, loss_mask
+from triptych_trainer.grpo.judging import completions_of
+from triptych_trainer.grpo.step import sampling_logps
+from triptych_trainer.rollouts.rollout import RolloutGroup
+
+if TYPE_CHECKING:
+    from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+
+__all__ = ["length_metrics", "log_experience", "num_tokens", "reward_metrics", "sampling_metrics"]
+
+Gather = Callable[[torch.Tensor], torch.Tensor]
+
+
+def log_experience(trainer: "MultiImageGRPOTrainer", experience: Experience, *, mode: str) -> None:
+    """Add a generation to what TRL logs at its next step: numbers, and the last prompts and completions."""
+    gather, device, metrics = trainer.accelerator.gather, trainer.accelerator.device, trainer._metrics[mode]
+    groups, rewards, advantages = experience.groups, experience.rewards, experience.advantages
+    total = num_tokens(groups, gather=gather, device=device)
+    if mode == "train":
+        trainer.state.num_input_tokens_seen += total
+    metrics["num_tokens"] = [trainer.state.num_input_tokens_seen]
+    found = length_metrics(groups, gather=gather, device=device)
+    found |= reward_metrics(rewards, advantages, weights=trainer.reward_weights.tolist())
+    if experience.batch.sampling_ratio is not None:
+        found |= sampling_metrics(experience.batch, gather=gather)
+    for name, value in found.items():
+        metrics[name].append(value)
+    logs = trainer._logs
+    prompts = [trainer.tables.prompt(group.key) for group in groups for _ in group.rollouts]
+    logs["prompt"].extend(gather_object(prompts))
+    logs["completion"].extend(gather_object([text for group in groups for text in completions_of(group)]))
+    for column, name in enumerate(rewards.names):
+        logs["rewards"][name].extend(rewards.scores_BF[:, column].tolist())
+    logs["advantages"].extend(advantages.values_B.tolist())
+    _log_what_rewards_said(trainer, num_rows=len(prompts), mode=mode)
+
+
+def _log_what_rewards_said(trainer: "MultiImageGRPOTrainer", *, num_rows: int, mode: str) -> None:
+    """The columns and numbers of ``log_extra`` and ``log_metric``; sorted, so that all ranks gather the same one."""
+    for column in sorted(set(gather_object(list(trainer._pending_extra_logs)))):
+        values = trainer._pending_extra_logs.get(column, [None] * num_rows)
+        trainer._logs["extra"][column].extend(gather_object(values))
+    trainer._pending_extra_logs.clear()
+    for name in sorted(set(gather_object(list(trainer._pending_metrics)))):
+        said = trainer._pending_metrics.get(name, [])
+        sums = torch.tensor([sum(said), len(said)], dtype=torch.float32, device=trainer.accelerator.device)
+        total, count = trainer.accelerator.gather(sums).view(-1, 2).sum(dim=0).tolist()
+        trainer._metrics[mode][name].append(total / count)
+    trainer._pending_metrics.clear()
+
+
+def num_tokens(groups: Sequence[RolloutGroup], *, gather: Gather, device: torch.device) -> int:
+    """Tokens of the prompts, counted once for each of their rollouts as TRL does, and sampled tokens; of all ranks."""
+    counts = [len(group.prompt.ids) + rollout.num_trained for group in groups for rollout in group.rollouts]
+    return int(gather(torch.tensor(sum(counts), device=device)).sum())
+
+
+def length_metrics(groups: Sequence[RolloutGroup], *, gather: Gather, device: torch.device) -> dict[str, float]:
+    """Lengths of completions in sampled tokens, and of those that ended by themselves."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    lengths = gather(torch.tensor([rollout.num_trained for rollout in rollouts], device=device)).float()
+    ended = gather(torch.tensor([rollout.finish != "length" for rollout in rollouts], device=device))
+    metrics = {"completions/clipped_ratio": (~ended).float().mean().item()}
+    for kind, values in (
+        ("", lengths),
+        ("terminated_", lengths[ended] if ended.any() else torch.zeros(1, device=device)),
+    ):
+        metrics |= {
+            f"completions/mean_{kind}length": values.mean().item(),
+            f"completions/min_{kind}length": values.min().item(),
+            f"completions/max_{kind}length": values.max().item(),
+        }
+    return metrics
+
+
+def reward_metrics(rewards: Rewards, advantages: Advantages, *, weights: Sequence[float]) -> dict[str, float]:
+    """Mean and spread of every reward where it applies, of their weighted sum, and the share without a comparison."""
+    metrics = {}
+    for column, name in enumerate(rewards.names):
+        metrics[f"rewards/{name}/mean"] = rewards.scores_BF[:, column].nanmean().item()
+        metrics[f"rewards/{name}/std"] = nanstd(rewards.scores_BF[:, column]).item()
+    totals_B = weighted_totals(rewards, weights)
+    return {
+        **metrics,
+        "reward": totals_B.nanmean().item(),
+        "reward_std": nanstd(totals_B).item(),
+        "frac_reward_zero_std": advantages.without_spread_B.float().mean().item(),
+    }
+
+
+def sampling_metrics(batch: TrainingBatch, *, gather: Gather) -> dict[str, float]:
+    """How far the engine that sampled is from the trainer's model, and the ratios that correct for it."""
+    old_BC, ratio = batch.old_logps_BC, batch.sampling_ratio
+    assert old_BC is not None
+    assert ratio is not None
+    mask_BC = loss_mask(batch.rollouts, width=batch.width, device=old_BC.device)
+    difference_BC = (old_BC - sampling_logps(batch, device=old_BC.device)).abs()
+    differences = difference_BC[mask_BC & ~difference_BC.isnan()]
+    ratios = ratio.flatten() if ratio.shape != mask_BC.shape else ratio[mask_BC]
+    nothing = torch.zeros(1, device=old_BC.device)
+    differences, ratios = (values if values.numel() else nothing for values in (differences, ratios))
+    return {
+        "sampling/sampling_logp_difference/mean": gather(differences.mean()).mean().item(),
+        "sampling/sampling_logp_difference/max": gather(differences.max()).max().item(),
+        "sampling/importance_sampling_ratio/min": gather(ratios.min()).min().item(),
+        "sampling/importance_sampling_ratio/mean": gather(ratios.mean()).nanmean().item(),
+        "sampling/importance_sampling_ratio/max": gather(ratios.max()).max().item(),
+    }

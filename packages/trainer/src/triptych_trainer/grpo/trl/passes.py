@@ -1,0 +1,133 @@
+"""The passes of a step on the models that TRL holds: how each is opened, and what its configuration asks for."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from trl.extras.profiling import profiling_context
+from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
+from trl.trainer.utils import use_adapter
+
+from triptych_trainer.forward import unwrap
+from triptych_trainer.grpo.sampler import model_sampler
+from triptych_trainer.grpo.step import Correction, Sampled, Sampler, Scoring, StepSettings
+from triptych_trainer.grpo.trl.completions import completion_reader
+from triptych_trainer.grpo.vllm import request, vllm_rollouts
+from triptych_trainer.models.families import family_of
+from triptych_trainer.rollouts.rollout import RolloutGroup
+
+if TYPE_CHECKING:
+    from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+
+__all__ = ["sampler", "scoring", "settings"]
+
+
+def settings(trainer: "MultiImageGRPOTrainer", *, mode: str) -> StepSettings:
+    """What TRL's configuration says of a step."""
+    args = trainer.args
+    corrected = trainer.use_vllm and trainer.vllm_importance_sampling_correction
+    return StepSettings(
+        reward_weights=tuple(trainer.reward_weights.tolist()),
+        aggregation=trainer.multi_objective_aggregation,
+        scale_rewards=trainer.scale_rewards,
+        mask_truncated=trainer.mask_truncated_completions,
+        rollouts_per_pass=args.per_device_train_batch_size if mode == "train" else args.per_device_eval_batch_size,
+        correction=Correction(
+            mode=trainer.vllm_importance_sampling_mode,
+            clip_min=trainer.vllm_importance_sampling_clip_min,
+            clip_max=trainer.vllm_importance_sampling_clip_max,
+        )
+        if corrected
+        else None,
+    )
+
+
+def sampler(trainer: "MultiImageGRPOTrainer") -> Sampler:
+    """The engine that writes completions: vLLM, or the policy itself."""
+    end_ids = frozenset([*trainer.eos_token_ids, trainer._tokenizer.pad_token_id])
+    read, version = completion_reader(trainer._tokenizer), trainer.state.global_step
+    if not trainer.use_vllm:
+        return model_sampler(
+            trainer.engine,
+            lambda: _opened_for_generation(trainer),
+            generation_config=trainer.generation_config,
+            read=read,
+            end_ids=end_ids,
+            policy_version=version,
+        )
+    return Sampler(
+        sample=lambda groups, sizes: _sample_by_vllm(trainer, groups, sizes),
+        read=read,
+        end_ids=end_ids,
+        policy_version=version,
+    )
+
+
+@contextmanager
+def _opened_for_generation(trainer: "MultiImageGRPOTrainer") -> Iterator[torch.nn.Module]:
+    with (
+        profiling_context(trainer, "transformers.generate"),
+        unwrap_model_for_generation(
+            trainer.model_wrapped,
+            trainer.accelerator,
+            gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
+            generation_kwargs=trainer.generation_kwargs,
+            gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
+        ) as model,
+        trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False),
+    ):
+        yield model
+
+
+def _sample_by_vllm(
+    trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGroup], sizes: Sequence[int]
+) -> list[list[Sampled]]:
+    if trainer.state.global_step != trainer._last_loaded_step:
+        with profiling_context(trainer, "sync_weights"):
+            trainer.vllm_generation.sync_weights()
+        trainer._last_loaded_step = trainer.state.global_step
+    base = unwrap(trainer.model)
+    pairs = zip(groups, sizes, strict=True)
+    return vllm_rollouts(
+        trainer.vllm_generation,
+        [request(group.prompt, trainer.preparer, num_completions=size) for group, size in pairs],
+        banned_ids=family_of(base).image_token_ids(base.config),
+        profiler=profiling_context(trainer, "vLLM.generate"),
+    )
+
+
+def scoring(trainer: "MultiImageGRPOTrainer") -> Scoring:
+    """Which passes without gradient a step needs, and on which model.
+
+    The old policy is scored where its weights will have moved before all of a generation is trained on, and where what
+    an engine sampled has to be corrected.
+    """
+    args = trainer.args
+    every = args.steps_per_generation * trainer.num_iterations
+    corrected = trainer.use_vllm and trainer.vllm_importance_sampling_correction
+    moves = args.gradient_accumulation_steps % every != 0
+    return Scoring(
+        engine=trainer.engine,
+        old=(lambda: _opened_for_scoring(trainer, trainer.model)) if moves or corrected else None,
+        reference=(lambda: _opened_reference(trainer)) if trainer.beta != 0.0 else None,
+    )
+
+
+@contextmanager
+def _opened_for_scoring(trainer: "MultiImageGRPOTrainer", model: Any) -> Iterator[torch.nn.Module]:
+    with disable_gradient_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs):
+        yield model
+
+
+@contextmanager
+def _opened_reference(trainer: "MultiImageGRPOTrainer") -> Iterator[torch.nn.Module]:
+    """The reference model; with adapters the policy without them, or with the copy that TRL made of trained ones."""
+    if trainer.ref_model is not None:
+        with _opened_for_scoring(trainer, trainer.ref_model) as model:
+            yield model
+        return
+    base = trainer.accelerator.unwrap_model(trainer.model)
+    adapter = "ref" if "ref" in base.peft_config else None
+    with use_adapter(base, adapter_name=adapter), _opened_for_scoring(trainer, trainer.model) as model:
+        yield model

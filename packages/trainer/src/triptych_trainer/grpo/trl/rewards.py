@@ -1,0 +1,51 @@
+"""Rollouts before TRL's reward functions: every rollout with its row's columns, scores gathered from all ranks."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from triptych_trainer.errors import SeamError
+from triptych_trainer.grpo.batch import Rewards
+from triptych_trainer.grpo.judging import completions_of, reward_columns
+from triptych_trainer.grpo.trl.seams import TESTED_TRL
+from triptych_trainer.rollouts.rollout import RolloutGroup
+
+if TYPE_CHECKING:
+    from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+
+__all__ = ["judge"]
+
+
+def judge(trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGroup]) -> Rewards:
+    """Call every reward function of the trainer once, with the rollouts of this rank.
+
+    Raises:
+        SeamError: TRL returned something else than one row of scores for each rollout of all ranks.
+    """
+    columns = reward_columns(
+        [trainer.tables.columns(group.key) for group in groups],
+        groups,
+        only_images=bool(trainer.args.remove_unused_columns),
+    )
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    scores_BF = trainer._calculate_rewards(
+        [row for row, group in zip(columns, groups, strict=True) for _ in group.rollouts],
+        [trainer.tables.prompt(group.key) for group in groups for _ in group.rollouts],
+        [completion for group in groups for completion in completions_of(group)],
+        [list(rollout.ids) for rollout in rollouts],
+    )
+    accelerator = trainer.accelerator
+    expected = (accelerator.num_processes * len(rollouts), len(trainer.reward_func_names))
+    if tuple(scores_BF.shape) != expected:
+        raise SeamError(
+            f"GRPOTrainer._calculate_rewards returned scores of shape {tuple(scores_BF.shape)}, expected {expected} "
+            f"(rollouts of all ranks, reward functions); tested with trl {TESTED_TRL}"
+        )
+    keys = torch.tensor([group.key for group in groups for _ in group.rollouts], device=accelerator.device)
+    return Rewards(
+        names=tuple(trainer.reward_func_names),
+        scores_BF=scores_BF,
+        keys_B=accelerator.gather(keys),
+        first_row=accelerator.process_index * len(rollouts),
+    )

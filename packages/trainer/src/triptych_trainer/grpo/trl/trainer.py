@@ -1,0 +1,291 @@
+"""TRL's GRPO trainer over Triptych's step: TRL's signature and manners, its rewards, losses, logs and training loop."""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, TrainerCallback
+from transformers.integrations import is_deepspeed_zero3_enabled
+from triptych_data import ImageLoader, ImagePolicy
+from triptych_data.prompt_settings import PromptSettings
+from trl import GRPOConfig
+
+from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
+from triptych_trainer.forward import prepare, unwrap
+from triptych_trainer.grpo.batch import Cycle, Experience, TokenScores, TrainingBatch
+from triptych_trainer.grpo.engine import GroupEngine
+from triptych_trainer.grpo.groups import check_groups_on_ranks, group_batch, group_order
+from triptych_trainer.grpo.step import collect, policy_loss
+from triptych_trainer.grpo.trl.arguments import default_arguments, default_processing_class, evaluation_keys
+from triptych_trainer.grpo.trl.logs import log_experience
+from triptych_trainer.grpo.trl.loss import loss_inputs
+from triptych_trainer.grpo.trl.passes import sampler, scoring, settings
+from triptych_trainer.grpo.trl.rewards import judge
+from triptych_trainer.grpo.trl.seams import check_attributes, check_no_images, check_seams
+from triptych_trainer.models.families import family_of
+from triptych_trainer.models.learning_rates import set_vision_learning_rate
+from triptych_trainer.monitor.seen_images import SeenImages
+from triptych_trainer.monitor.trackers import ImageLog, number_images, wants_images
+from triptych_trainer.options.refusals import (
+    check_head_dtype,
+    check_num_prompts,
+    check_options,
+    check_router_loss,
+    check_slices,
+)
+from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
+from triptych_trainer.prompts.run_tables import KEY, RunTables
+from triptych_trainer.prompts.table import Table
+from triptych_trainer.rollouts.rollout import RolloutGroup
+
+__all__ = ["MultiImageGRPOTrainer"]
+
+BATCH = "triptych_batch"
+"""The one entry of a batch as TRL's training loop hands it from `_prepare_inputs` to `_compute_loss`."""
+
+
+class MultiImageGRPOTrainer(ResumableGRPOTrainer):
+    """TRL's ``GRPOTrainer`` in which every prompt, with its images, is paid for once for all of its completions.
+
+    The step itself is in `grpo/step.py`; here its values cross to TRL and back, once each way.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel | Any,
+        reward_funcs: Any = None,
+        args: GRPOConfig | None = None,
+        train_dataset: Dataset | Table | None = None,
+        eval_dataset: Dataset | Table | Mapping[str, Dataset | Table] | None = None,
+        processing_class: PreTrainedTokenizerBase | ProcessorMixin | None = None,
+        reward_processing_classes: Any = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        quantization_config: Any = None,
+        peft_config: PeftConfig | None = None,
+        tools: Any = None,
+        rollout_func: Any = None,
+        environment_factory: Any = None,
+        *,
+        preparer: PromptPreparer | None = None,
+        image_policy: ImagePolicy | None = None,
+        group_sharing: str = "auto",
+        completions_per_slice: int | None = None,
+        vision_learning_rate: float | None = None,
+        on_rollouts: Callable[..., object] | None = None,
+    ) -> None:
+        """Take what TRL's trainer takes, in its order, and a few things more.
+
+        Args:
+            train_dataset: a map-style dataset in TRL's columns (``prompt``, and ``image`` or ``images``), or a table of
+                examples as the command line reads them.
+            tools, rollout_func, environment_factory: refused: images that arrive after the prompt have no place yet.
+            preparer: turns rows into token ids, spans and image inputs; by default one over ``processing_class``.
+            image_policy: which files and addresses images may be read from; only without ``preparer``.
+            group_sharing: ``auto`` forwards each prompt once for its completions where that is exact; ``off`` never.
+            completions_per_slice: score and back-propagate at most so many completions at a time; not with sharded
+                weights.
+            vision_learning_rate: learning rate of the parameters outside the language model; None: that of ``args``.
+            on_rollouts: called once per generation with a list of `ScoredGroup`, and ``step`` and ``mode`` by keyword.
+
+        Raises:
+            SeamError: the installed TRL differs from the tested one.
+            UsageError: an option or a dataset that this trainer cannot take; says what to pass instead.
+            GroupSplitError: a prompt's completions would be spread over ranks.
+        """
+        check_seams()
+        args = args or default_arguments(model)
+        check_options(args, {"tools": tools, "rollout_func": rollout_func, "environment_factory": environment_factory})
+        if not isinstance(model, str):
+            check_head_dtype(args, model)
+        if processing_class is None:
+            processing_class = default_processing_class(model, args) if preparer is None else preparer.processor
+        self.tables = RunTables()
+        self.on_rollouts = on_rollouts
+        self.vision_learning_rate = vision_learning_rate
+        self.images_seen = 0
+        """Unique images of the prompts trained on so far, on all ranks."""
+        super().__init__(
+            model,
+            list(reward_funcs) if isinstance(reward_funcs, (list, tuple)) else reward_funcs,
+            args=args,
+            train_dataset=train_dataset and self.tables.keys_of(train_dataset, name="train_dataset"),
+            eval_dataset=evaluation_keys(self.tables, eval_dataset),
+            processing_class=processing_class,
+            reward_processing_classes=reward_processing_classes,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+        )
+        check_attributes(self)
+        self._check_run(group_sharing=group_sharing, completions_per_slice=completions_per_slice)
+        self.preparer = preparer or self._own_preparer(image_policy)
+        self.tables.on_fetch = self.preparer.prefetch
+        self.engine = GroupEngine(
+            temperature=self.temperature,
+            share_prompts=group_sharing != "off",
+            completions_per_slice=completions_per_slice,
+            autocast=self.accelerator.autocast,
+        )
+        for part in (self.model, self.ref_model):
+            if part is not None:
+                prepare(self.accelerator.unwrap_model(part))
+        self._show_images()
+
+    def _check_run(self, *, group_sharing: str, completions_per_slice: int | None) -> None:
+        args = self.args
+        check_router_loss(
+            enabled=self.aux_loss_enabled,
+            coefficient=self.router_aux_loss_coef,
+            model_name=type(self.accelerator.unwrap_model(self.model)).__name__,
+        )
+        check_groups_on_ranks(
+            per_device=args.per_device_train_batch_size,
+            steps_per_generation=args.steps_per_generation,
+            num_generations=args.num_generations,
+            num_ranks=args.world_size,
+        )
+        sharded = self.is_fsdp_enabled or (self.is_deepspeed_enabled and is_deepspeed_zero3_enabled())
+        check_slices(args, completions_per_slice, shared=group_sharing != "off", sharded=sharded)
+
+    def _own_preparer(self, policy: ImagePolicy | None) -> PromptPreparer:
+        loader = ImageLoader(policy=policy) if policy else ImageLoader()
+        weakref.finalize(self, loader.close)
+        return PromptPreparer(
+            self.processing_class,
+            loader=loader,
+            family=family_of(unwrap(self.model)),
+            settings=PromptSettings(chat_template_kwargs=self.chat_template_kwargs, policy=loader.policy),
+            keep=2 * max(self.args.generation_batch_size, self.args.per_device_eval_batch_size),
+        )
+
+    def _show_images(self) -> None:
+        """Where completions are logged to a tracker, let it have the images as well."""
+        self.seen_images: SeenImages | None = None
+        if not wants_images(self.args):
+            return
+        self.seen_images = SeenImages(
+            Path(self.args.output_dir) / "completions" / "images",
+            loader=self.preparer.loader,
+            rank=self.accelerator.process_index,
+            keep=self.args.generation_batch_size,
+        )
+        self.add_callback(ImageLog(self._logs, self.seen_images.rows, callbacks=self.callback_handler.callbacks))
+
+    def get_train_dataloader(self) -> Any:
+        """As TRL's; data that does not fill one generation is refused instead of training no step."""
+        check_num_prompts(len(self.train_dataset), self.args)
+        return super().get_train_dataloader()
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """As TRL's, over the keys of the rows."""
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = self.tables.keys_of(eval_dataset, name="eval_dataset")
+        return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        """As TRL's, over the keys of the rows."""
+        return super().get_test_dataloader(self.tables.keys_of(test_dataset, name="test_dataset"))
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = [KEY]
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """As transformers', with groups of their own for the vision tower where it has its own learning rate."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if fresh and self.vision_learning_rate is not None:
+            set_vision_learning_rate(optimizer, self.model if model is None else model, self.vision_learning_rate)
+        return optimizer
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """As TRL's: a new generation where one is due; else the next part of the last one. Parts hold whole groups."""
+        if not self.model.training:
+            return self._generate_and_score_completions(generation_batch)
+        parts = self.args.steps_per_generation
+        if self._step % (parts * self.num_iterations) == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)[BATCH]
+            order = group_order(batch.keys, torch.randperm(len(batch.keys)).tolist())
+            self._buffered_inputs = Cycle(
+                keys=tuple(group.key for group in batch.groups), parts=batch.split(order, num_parts=parts)
+            )
+        return {BATCH: self._buffered_inputs.parts[self._step % parts]}
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """One generation of the step, from the keys of this rank's rows; a key stands there once per completion."""
+        mode = "train" if self.model.training else "eval"
+        sizes = Counter(row[KEY] for row in inputs)
+        prompts = {key: self.prompt_of(key) for key in sizes}
+        self.engine.forget()
+        experience = collect(
+            prompts,
+            num_generations=sizes,
+            sampler=sampler(self),
+            judge=lambda groups: judge(self, groups),
+            scoring=scoring(self),
+            settings=settings(self, mode=mode),
+            sum_over_ranks=lambda count: self.accelerator.gather(count).sum(),
+            device=self.accelerator.device,
+        )
+        self._tell(experience, mode=mode)
+        return {BATCH: experience.batch}
+
+    def prompt_of(self, key: int) -> PreparedPrompt:
+        """The prepared prompt of a row."""
+        prompt, example = self.tables.prompt(key), self.tables.example(key)
+        return self.preparer.plain(example, prompt) if isinstance(prompt, str) else self.preparer(example)
+
+    def _tell(self, experience: Experience, *, mode: str) -> None:
+        """Log a generation as TRL does, and hand it to whoever reports it."""
+        if mode == "train":  # as TRL counts tokens
+            num_images = sum(len(group.prompt.image_inputs) for group in experience.groups)
+            total = self.accelerator.reduce(torch.tensor(num_images, device=self.accelerator.device), "sum")
+            self.images_seen += int(total)
+        log_experience(self, experience, mode=mode)
+        if self.log_completions:
+            number_images(self._logs, num_rows=len(experience.rewards.scores_BF))
+        if self.seen_images is not None:
+            images = self.seen_images.gather([group.prompt for group in experience.groups for _ in group.rollouts])
+            if "trackio" in self.args.report_to:  # TRL's table shows several images in a cell there
+                self._logs["images"].extend(images)
+        if self.on_rollouts is not None:
+            self.on_rollouts(experience.scored_groups(), step=self.state.global_step, mode=mode)
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        """The policy pass, and TRL's loss of what it found."""
+        return policy_loss(self.engine, model, inputs[BATCH], loss=self._loss_of_trl)
+
+    def _loss_of_trl(self, scores: TokenScores, batch: TrainingBatch) -> torch.Tensor:
+        return super()._compute_loss(scores, loss_inputs(batch, scores))
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: TokenScores,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **images: None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """TRL's loss asks the model for log-probabilities; in its place it was given those of the policy pass."""
+        check_no_images(images)
+        return model.logps_BC, model.entropies_BC, model.aux_loss
+
+    def cycle_to_state(self) -> Any:
+        """What later steps of the generation under way are trained on; None before the first generation."""
+        return None if self._buffered_inputs is None else self._buffered_inputs.to_state()
+
+    def restore_cycle_from(self, state: Any) -> None:
+        """Prepare the prompts again, and encode their images in one call as their generation did: equal to the bit."""
+        self._buffered_inputs = Cycle.from_state(state, prompt_of=self.prompt_of, device=self.accelerator.device)
+        keys = self._buffered_inputs.keys
+        groups = [RolloutGroup(key=key, prompt=self.prompt_of(key)) for key in keys]
+        self.engine.encode_ahead(self.model_wrapped, group_batch(groups), keys=keys)

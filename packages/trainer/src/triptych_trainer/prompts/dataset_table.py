@@ -1,0 +1,121 @@
+"""A ``datasets.Dataset`` in TRL's columns as a table: ``prompt`` as messages or text, and ``image`` or ``images``."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+from PIL import ExifTags, Image, ImageOps
+from triptych_data import Example
+from triptych_data.read import row_reader
+from triptych_data.rows import Row
+from triptych_data.rows.table import TableRows
+
+from triptych_trainer.errors import UsageError
+from triptych_trainer.prompts.table import with_names
+
+__all__ = ["DatasetTable"]
+
+
+class DatasetTable:
+    """Rows of a dataset in memory or on disk, read when they are asked for; images stay encoded until they are used."""
+
+    def __init__(self, dataset: datasets.Dataset, *, name: str) -> None:
+        """Read ``dataset``; ``name`` says in errors which one it is.
+
+        Raises:
+            UsageError: it is no map-style dataset.
+        """
+        check_is_map_style(dataset, name=name)
+        self.name = name
+        self._features = dataset.features
+        live = dataset.format["type"] is not None  # what a transform or format makes of a row is made on access
+        self._values: Callable[[int], Mapping[str, Any]]
+        self._values = dataset.__getitem__ if live else _undecoded(dataset)
+        self._read = row_reader(
+            format="trl" if "prompt" in dataset.column_names or live else "auto", table=f"{name}@{dataset._fingerprint}"
+        )
+        self._num_rows = len(dataset)
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    def example(self, row: int) -> Example:
+        """The row as it is trained on."""
+        values = self._values(row)
+        source = f"{self.name}[{row}]"
+        return self._read(Row(values=_readable(values), file=self.name, source=source, index=row, folder=Path()))
+
+    def columns(self, row: int) -> dict[str, Any]:
+        """The row's own columns as the dataset gives them, but for images, which are decoded when they are used."""
+        values = self._values(row)
+        own = {name: _opened(value, self._features.get(name)) for name, value in values.items()}
+        return with_names(self.example(row), own)
+
+    def prompt(self, row: int) -> str | list[dict[str, Any]]:
+        """The row's own text or messages, as TRL hands them on; messages with a part for every image, if it has any."""
+        values = self._values(row)
+        own = values.get("prompt")
+        if own is None or any(values.get(name) for name in ("images", "image")):
+            return self.example(row).prompt.messages()
+        return own if isinstance(own, str) else [dict(message) for message in own]
+
+
+def check_is_map_style(dataset: Any, *, name: str) -> None:
+    """Refuse what has no row numbers.
+
+    Raises:
+        UsageError: says what to pass instead.
+    """
+    if isinstance(dataset, (datasets.IterableDataset, datasets.IterableDatasetDict)):
+        raise UsageError(
+            f"{name} is an {type(dataset).__name__}, whose rows have no numbers, but prompts, features and resumed "
+            "runs know a row by its number; read it into a datasets.Dataset, with load_dataset(..., streaming=False) "
+            "or Dataset.from_generator"
+        )
+    if not isinstance(dataset, datasets.Dataset):
+        raise UsageError(f"{name}: expected a datasets.Dataset or a table of examples, got {type(dataset).__name__}")
+
+
+def _undecoded(dataset: datasets.Dataset) -> Callable[[int], Mapping[str, Any]]:
+    rows = TableRows(dataset)
+    return lambda index: rows.row(index).values
+
+
+def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the bytes of every image of an Image column, which the user's own code named by its path."""
+    return {name: _with_bytes(value) for name, value in values.items()}
+
+
+def _with_bytes(value: Any) -> Any:
+    if _is_encoded(value):
+        is_file = value["bytes"] is None and Path(value["path"]).is_file()
+        return {**value, "bytes": Path(value["path"]).read_bytes()} if is_file else value
+    if isinstance(value, list):
+        return [_with_bytes(item) for item in value]
+    return value
+
+
+def _is_encoded(value: Any) -> bool:
+    """Whether a value is an image as an undecoded Image column gives it."""
+    return isinstance(value, Mapping) and set(value) == {"bytes", "path"}
+
+
+def _opened(value: Any, feature: Any) -> Any:
+    """Encoded images as PIL images, whose pixels are decoded at their first use; everything else as it is."""
+    if isinstance(feature, datasets.Image) and _is_encoded(value):
+        return _open(value) if feature.decode else value
+    if isinstance(feature, datasets.List) and isinstance(value, list):
+        return [_opened(item, feature.feature) for item in value]
+    if isinstance(feature, Mapping) and isinstance(value, Mapping):
+        return {name: _opened(item, feature.get(name)) for name, item in value.items()}
+    return value
+
+
+def _open(encoded: Mapping[str, Any]) -> Image.Image:
+    image = Image.open(io.BytesIO(_with_bytes(encoded)["bytes"]))
+    turned = image.getexif().get(ExifTags.Base.Orientation) is not None
+    return ImageOps.exif_transpose(image) if turned else image  # as datasets does

@@ -1,0 +1,83 @@
+"""All tables of a run under one numbering, so that a row of a batch is one number and never a copy of its images."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import datasets
+from triptych_data import Example
+
+from triptych_trainer.prompts.dataset_table import DatasetTable
+from triptych_trainer.prompts.table import Table
+
+__all__ = ["KEY", "RunTables"]
+
+KEY = "row"
+"""The one column that TRL's trainer sees: the key of a row."""
+
+
+class RunTables:
+    """The rows of the training table and of every table for evaluation; no two rows of a run share a key.
+
+    A key is the number of the row in its table plus the rows of all tables before it. The training table is the first,
+    so that the keys of its rows are their numbers.
+    """
+
+    def __init__(self, *, on_fetch: Callable[[Example], None] = lambda example: None) -> None:
+        """``on_fetch`` is told of each row when its batch is fetched, one batch ahead of its use."""
+        self.on_fetch = on_fetch
+        self._tables: list[tuple[int, Table]] = []
+        self._known: dict[int, tuple[Any, datasets.Dataset]] = {}
+
+    def __len__(self) -> int:
+        return self._tables[-1][0] + len(self._tables[-1][1]) if self._tables else 0
+
+    def keys_of(self, rows: Any, *, name: str) -> datasets.Dataset:
+        """The keys of a table or of a ``datasets.Dataset`` as a dataset for TRL's trainer; it is added if it is new.
+
+        Raises:
+            UsageError: it is neither.
+        """
+        if id(rows) not in self._known:
+            table = rows if hasattr(rows, "example") else DatasetTable(rows, name=name)
+            first = len(self)
+            self._tables.append((first, table))
+            keys = datasets.Dataset.from_dict({KEY: list(range(first, first + len(table)))})
+            keys = keys.with_transform(_Fetch(self, first=first, size=len(table)))
+            self._known[id(rows)] = (rows, keys)  # the rows are kept, so that no other object gets their id
+            self._known[id(keys)] = (keys, keys)
+        return self._known[id(rows)][1]
+
+    def example(self, key: int) -> Example:
+        """The row of a key as it is trained on."""
+        table, row = self._place(key)
+        return table.example(row)
+
+    def columns(self, key: int) -> dict[str, Any]:
+        """What rewards get of the row."""
+        table, row = self._place(key)
+        return table.columns(row)
+
+    def prompt(self, key: int) -> str | list[dict[str, Any]]:
+        """The prompt of the row as rewards get it; a text is tokenized as it stands."""
+        table, row = self._place(key)
+        return table.prompt(row)
+
+    def _place(self, key: int) -> tuple[Table, int]:
+        first, table = next((first, table) for first, table in reversed(self._tables) if first <= key)
+        return table, key - first
+
+
+class _Fetch:
+    """Hands out keys, and announces their rows."""
+
+    def __init__(self, tables: RunTables, *, first: int, size: int) -> None:
+        self.tables, self.first, self.size = tables, first, size
+
+    def __call__(self, batch: Mapping[str, list[int]]) -> dict[str, list[Any]]:
+        for key in dict.fromkeys(batch[KEY]):
+            self.tables.on_fetch(self.tables.example(key))
+        return {KEY: list(batch[KEY])}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Only what tells one table from another: ``datasets`` hashes the transform that it is given."""
+        return {"first": self.first, "size": self.size}
