@@ -1,4 +1,4 @@
-.PHONY: help install format lint typecheck test bench bench-kernels bench-trainer gpu-check
+.PHONY: help install format lint typecheck test fuzz bench bench-kernels bench-trainer gpu-check
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -31,3 +31,6 @@ bench-trainer: ## one table of whole steps against stock TRL
 
 gpu-check: ## build, test and time on a CUDA machine, under ten minutes
 	bash scripts/gpu_check.sh
+
+fuzz: ## draw new rows, texts and replies for about ten minutes
+	TRIPTYCH_FUZZ=1 uv run pytest -q -p no:cacheprovider tests/data/test_fuzz_rows.py tests/parser/test_special.py tests/parser/test_roundtrip.py

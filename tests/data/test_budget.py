@@ -105,6 +105,19 @@ def test_limits_go_image_then_run_then_processor():
     assert low.tokens == (100,)
 
 
+def test_a_size_that_a_row_asks_for_counts_instead_of_the_files():
+    spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
+    asked = ImageSource(ref=b"x", resized=(56, 280))
+    plan = spec.plan([(1000, 1000)] * 2, images=[asked, ImageSource(ref=b"y")], budget=Budget(max_pixels=100 * 784))
+    assert plan.sizes == ((56, 280), (280, 280))
+    small = ImageSource(ref=b"x", resized=(56, 280), max_pixels=10 * 784)
+    (size,) = spec.plan([(1000, 1000)], images=[small]).sizes
+    assert size[0] * size[1] <= 10 * 784
+    thin = ImageSource(ref="thin.png", resized=(3, 900))
+    with pytest.raises(ImageError, match="aspect ratio of at most 200, got 900x3"):
+        spec.plan([(1000, 1000)], images=[thin])
+
+
 def test_uniform_size_counts_against_the_prompt():
     spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
     assert spec.plan([(50, 500), (9, 9)], budget=Budget(uniform_size=(280, 280))).tokens == (100, 100)
@@ -138,6 +151,9 @@ def test_a_processor_with_tiles_is_asked_for_its_counts():
     assert spec.factor is None
     with pytest.raises(ValueError, match="expected a processor that resizes freely"):
         spec.plan([(10, 10)], budget=Budget(max_pixels=100))
+    for own in ({"max_pixels": 4000}, {"min_pixels": 1}, {"resized": (56, 56)}):
+        with pytest.raises(ImageError, match="without pixel limits of its own for a processor with tiles"):
+            spec.plan([(10, 10)], images=[ImageSource(ref=b"x", **own)])
 
 
 def test_rows_of_tiles_count_against_a_prompts_limit():

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from triptych_data.errors import UsageError
+from triptych_data.errors import UsageError, printable
+from triptych_data.fix import write_passed
 from triptych_data.formats import FORMATS
+from triptych_data.formats.dataset_info import ColumnNames
 from triptych_data.inspect_row import Inspection
 from triptych_data.model_tokens import ModelTokens, load_model_tokens
 from triptych_data.outcome import outcome
@@ -88,17 +93,19 @@ def _run(arguments: argparse.Namespace, console: Console) -> Tally:
     total = Tally()
     if arguments.fix is not None:
         _refuse_overwriting(arguments.fix, arguments.files)
-        arguments.fix.write_text("")
-    for file in arguments.files:
-        start = time.perf_counter()
-        rows = open_rows(file)
-        tally, passed = _scan_file(rows, arguments, model)
-        seconds = time.perf_counter() - start
-        console.print(f"[bold]{file}[/]  {len(rows):,} rows in {seconds:.1f} s", highlight=False)
-        if arguments.fix is not None:
-            _write_passed(rows, passed, arguments.fix)
-        total.add(tally)
-        total.repeated.extend(tally.repeated)
+    with contextlib.ExitStack() as stack:
+        stream = None if arguments.fix is None else stack.enter_context(_replacing(arguments.fix))
+        for file in arguments.files:
+            start = time.perf_counter()
+            rows = open_rows(file)
+            tally, passed = _scan_file(rows, arguments, model)
+            seconds = time.perf_counter() - start
+            name = escape(printable(file))
+            console.print(f"[bold]{name}[/]  {len(rows):,} rows in {seconds:.1f} s", highlight=False)
+            if stream is not None:
+                _write_passed(rows, passed, stream, arguments)
+            total.add(tally)
+            total.repeated.extend(tally.repeated)
     show(total, console=console, counted_for=arguments.model, shown=arguments.show)
     if arguments.fix is not None:
         console.print(f"{total.passed:,} rows written to {arguments.fix}", highlight=False)
@@ -141,10 +148,28 @@ def _refuse_overwriting(target: Path, files: Sequence[str]) -> None:
         raise UsageError(f"--fix would overwrite {target}, which is being checked: name another file")
 
 
-def _write_passed(rows: Rows, passed: Sequence[int], target: Path) -> None:
-    with target.open("a", encoding="utf-8") as stream:
-        for index in passed:
-            stream.write(json.dumps(rows.row(index).values, ensure_ascii=False) + "\n")
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[TextIO]:
+    """A file that takes the place of `target` once everything is written, and is removed where it is not."""
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            yield stream
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_passed(rows: Rows, passed: Sequence[int], stream: TextIO, arguments: argparse.Namespace) -> None:
+    write_passed(
+        rows,
+        passed,
+        stream,
+        read=row_reader(root=arguments.image_root, format=arguments.format),
+        folder=arguments.fix.parent,
+        names=ColumnNames() if arguments.format in ("auto", "sharegpt") else None,
+        root=arguments.image_root,
+    )
 
 
 if __name__ == "__main__":

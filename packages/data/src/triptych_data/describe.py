@@ -102,7 +102,7 @@ def count_images(
     sizes = tuple(header_sizes(example, policy=settings.policy) if sizes is None else sizes)
     budget, markers = settings.budget, example.prompt.image_order
     try:
-        if budget == Budget() and not any(image.min_pixels or image.max_pixels for image in example.images):
+        if budget == Budget() and not any(image.has_limits for image in example.images):
             own = model.vision.plan_of_processor(sizes, images=example.images, markers=markers)
             return ImageCount(sizes=sizes, resized=None, fed=own.sizes, tokens=own.tokens, total=own.total(markers))
         plan = model.vision.plan(sizes, images=example.images, budget=budget, markers=markers)

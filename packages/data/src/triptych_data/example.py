@@ -55,6 +55,11 @@ class ImageSource:
             return f"{self.ref.archive.name}/{self.ref.name}"
         return f"<PIL {self.ref.mode} {self.ref.width}x{self.ref.height}>"
 
+    @property
+    def has_limits(self) -> bool:
+        """Whether the row says how large this image is to be."""
+        return bool(self.min_pixels or self.max_pixels or self.resized)
+
     def _compared(self) -> tuple[Hashable, ...]:
         return (self.key, self.name, self.min_pixels, self.max_pixels, self.resized)
 

@@ -47,6 +47,7 @@ def inspect_row(row: Row, tally: Tally, *, inspection: Inspection) -> Example:
         counted = describe(example, model=inspection.model, settings=inspection.settings, sizes=sizes).accepted()
     for header in headers:
         _count_image(header, tally)
+    tally.columns.update(example.extras.keys())
     tally.images_per_prompt[len(example.images)] += 1
     if counted is not None:
         tally.image_tokens.append(counted.num_image_tokens)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from triptych_data.errors import DataError
+from triptych_data.errors import DataError, printable
 from triptych_data.tally import Tally, percentiles
 
 _SHOWN_PER_KIND = 5
@@ -40,6 +40,7 @@ def show(tally: Tally, *, console: Console, counted_for: str | None, shown: int 
     console.print(_distributions(tally, counted_for))
     _print_counter(console, "images per prompt", sorted(tally.images_per_prompt.items()))
     _print_counter(console, "formats", tally.formats.most_common())
+    _print_counter(console, "columns for rewards", tally.columns.most_common())
     for note, count in tally.notes.most_common():
         console.print(f"  note: {count:,} {note}", highlight=False)
     if tally.repeated:
@@ -80,7 +81,7 @@ def _distributions(tally: Tally, counted_for: str | None) -> Table:
 
 def _print_counter(console: Console, label: str, items: Sequence[tuple[object, int]]) -> None:
     if items:
-        text = "  ".join(f"{name}: {count:,}" for name, count in items[:12])
+        text = "  ".join(f"{escape(printable(str(name)))}: {count:,}" for name, count in items[:12])
         more = f"  (+{len(items) - 12} more)" if len(items) > 12 else ""
         console.print(f"{label}  {text}{more}", highlight=False)
 
@@ -88,4 +89,6 @@ def _print_counter(console: Console, label: str, items: Sequence[tuple[object, i
 def _print_repeated(console: Console, repeated: Sequence[tuple[str, str]], shown: int) -> None:
     console.print(f"\n[bold yellow]{len(repeated):,} rows repeat an earlier one[/] (they pass)", highlight=False)
     for source, first in repeated[:shown]:
-        console.print(f"  {escape(source)} repeats {escape(first)}", highlight=False, soft_wrap=True)
+        console.print(
+            f"  {escape(printable(source))} repeats {escape(printable(first))}", highlight=False, soft_wrap=True
+        )

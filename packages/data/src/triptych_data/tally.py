@@ -23,6 +23,8 @@ class Tally:
     images_per_prompt: Counter[int] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
+    columns: Counter[str] = field(default_factory=Counter)
+    """Columns that no format read, which rewards get under their own names."""
     long_sides: array[int] = field(default_factory=lambda: array("i"))
     kilopixels: array[int] = field(default_factory=lambda: array("i"))
     image_tokens: array[int] = field(default_factory=lambda: array("i"))
@@ -40,6 +42,7 @@ class Tally:
             (self.images_per_prompt, other.images_per_prompt),
             (self.formats, other.formats),
             (self.notes, other.notes),
+            (self.columns, other.columns),
         ):
             mine.update(theirs)  # type: ignore[arg-type]
         for numbers, further in (
@@ -63,6 +66,7 @@ class Tally:
             "images_per_prompt": {str(count): rows for count, rows in sorted(self.images_per_prompt.items())},
             "formats": dict(self.formats.most_common()),
             "notes": dict(self.notes.most_common()),
+            "columns_for_rewards": dict(self.columns.most_common()),
             "long_side_pixels": percentiles(self.long_sides),
             "kilopixels": percentiles(self.kilopixels),
             "image_tokens_per_prompt": percentiles(self.image_tokens),

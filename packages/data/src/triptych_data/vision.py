@@ -80,12 +80,14 @@ class VisionSpec:
     ) -> ImagePlan:
         """Sizes and token counts of one prompt's images, given their (height, width) as decoded.
 
-        Limits: an image's own, else the budget's, else the processor's. `markers` says which image each marker of the
+        Limits: an image's own, else the budget's, else the processor's. An image whose row asks for a size
+        (`resized`) is planned from that size. `markers` says which image each marker of the
         prompt shows, from 0: an image takes its tokens at each of them. By default every image has one marker.
         Raises ImageError of kind shape or budget.
         """
         budget, markers = budget or Budget(), range(len(sizes)) if markers is None else markers
         if self.factor is None:
+            _refuse_own_limits(images)
             return self._asked(sizes, images, budget, markers)
         if budget.uniform_size is not None:
             planned = [self._uniform(budget.uniform_size)] * len(sizes)
@@ -116,6 +118,7 @@ class VisionSpec:
     ) -> list[Size]:
         assert self.factor is not None
         given: Sequence[ImageSource | None] = images or [None] * len(sizes)
+        sizes = [size if image is None else image.resized or size for size, image in zip(sizes, given, strict=True)]
         limits = [self._limits(image, budget) for image in given]
         for (height, width), (low, high), image in zip(sizes, limits, given, strict=True):
             try:
@@ -204,6 +207,17 @@ class VisionSpec:
             height, width, factor=self.factor, min_pixels=self.min_pixels, max_pixels=self.max_pixels
         )
         return high * wide // self.patch_size**2
+
+
+def _refuse_own_limits(images: Sequence[ImageSource]) -> None:
+    for image in images:
+        if image.has_limits:
+            raise ImageError(
+                "expected an image without pixel limits of its own for a processor with tiles or a fixed size",
+                image=str(image),
+                kind="shape",
+                remedy="remove min_pixels, max_pixels, resized_height and resized_width from the row",
+            )
 
 
 def _over_budget(reason: str) -> ImageError:

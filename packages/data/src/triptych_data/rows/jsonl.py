@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import weakref
 from array import array
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from triptych_data.rows.base import Row, file_fingerprint
 
 _BLOCK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_TOO_LONG = "expected numbers of at most 4,300 digits, got a longer one"
 
 
 class JsonlRows:
@@ -100,6 +103,15 @@ def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str
         ) from error
     except RecursionError as error:
         raise DataError("nested too deeply", source=source, remedy="correct or remove the line", kind="json") from error
+    except ValueError as error:  # the one that json does not name: a number beyond Python's limit of digits
+        raise DataError(_TOO_LONG, source=source, remedy="write it as text, in quotes", kind="json") from error
+    if _ESCAPED_SURROGATE.search(text) and _has_surrogate(values):
+        raise DataError(
+            "expected whole characters, got half of one (an escape from \\ud800 to \\udfff without its other half)",
+            source=source,
+            remedy="write the whole character, or remove the escape",
+            kind="json",
+        )
     if not isinstance(values, dict):
         raise DataError(
             f"expected a JSON object, got {_json_name(values)}",
@@ -120,6 +132,15 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         raise _DuplicateKeyError(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
     return values
+
+
+def _has_surrogate(value: Any) -> bool:
+    """Whether a text in the value, however deep, holds half of a character, which no file or tokenizer takes."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _encoding_hint(text: bytes) -> str:
@@ -182,6 +203,10 @@ class JsonArrayRows:
                 raise self._broken(f"not valid JSON, {error.msg[:1].lower()}{error.msg[1:]}", error.pos) from error
             except RecursionError as error:
                 raise self._broken("nested too deeply", position) from error
+            except ValueError as error:
+                raise DataError(
+                    _TOO_LONG, source=self.source(len(self)), remedy="write it as text, in quotes", kind="json"
+                ) from error
             self._spans.extend((position, stop))
             position = _skip_space(text, stop)
             if text[position : position + 1] == ",":

@@ -8,6 +8,7 @@ from typing import Any
 
 from triptych_data.errors import DataError
 from triptych_data.rows.base import Row, file_fingerprint
+from triptych_data.rows.parquet import check_expansion
 
 
 class TableRows:
@@ -83,7 +84,10 @@ def read_parquet(path: Path) -> TableRows:
     import datasets
 
     try:
+        check_expansion(path)
         table = datasets.Dataset.from_parquet(str(path))
+    except DataError:
+        raise
     except Exception as error:  # pyarrow and datasets each have their own
         reason = f"not a readable parquet file ({' '.join(str(error).split())})"
         raise DataError(reason, source=str(path), remedy="write the file again", kind="corrupt") from error
@@ -96,6 +100,8 @@ def load_table(name: str, *, split: str) -> TableRows:
 
     folder = Path(name)
     saved = (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+    for file in folder.rglob("*.parquet") if folder.is_dir() else ():
+        check_expansion(file)
     try:
         table = datasets.load_from_disk(name) if saved else datasets.load_dataset(name, split=split)
         if isinstance(table, datasets.DatasetDict):

@@ -1,0 +1,39 @@
+"""Parquet files of some kilobytes that would fill a disk."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from triptych_data import DataError, read_examples
+from triptych_data.rows import parquet
+
+
+def write(path, rows: int, **options):
+    texts = [f"{index % 7}" + "x" * 2000 for index in range(100)]
+    pq.write_table(pa.table({"prompt": (texts * (rows // 100 + 1))[:rows], "answer": ["a"] * rows}), path, **options)
+    return path
+
+
+@pytest.mark.parametrize("use_dictionary", [True, False])
+def test_a_file_that_grows_without_measure_is_refused_before_it_is_read(tmp_path, monkeypatch, use_dictionary):
+    monkeypatch.setattr(parquet, "_ALWAYS_ALLOWED_BYTES", 1 << 20)
+    path = write(tmp_path / "rows.parquet", 6000, compression="zstd", use_dictionary=use_dictionary)
+    size = path.stat().st_size
+    assert size < 45_000
+    with pytest.raises(DataError) as caught:
+        read_examples(path)
+    assert str(caught.value).startswith(f"{path}: expected at most ")
+    assert f"bytes of rows in a parquet file of {size:,} bytes, got more; check where it comes from" in str(
+        caught.value
+    )
+    (tmp_path / "data").mkdir()
+    path.rename(tmp_path / "data" / "train.parquet")
+    with pytest.raises(DataError, match="got more"):
+        read_examples(tmp_path / "data")
+
+
+def test_repeated_texts_within_measure_are_read(tmp_path):
+    path = write(tmp_path / "rows.parquet", 300)
+    parquet.check_expansion(path)
+    assert len(read_examples(path)) == 300

@@ -1,0 +1,102 @@
+"""Damaged and unusual shards: refused where a sample would be lost, never read for ever."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from triptych_data import DataError, probe_image, read_examples
+
+
+@pytest.fixture
+def shard(tmp_path, draw, encode):
+    def write(members: dict[str, bytes] | None = None) -> Path:
+        path = tmp_path / "shard.tar"
+        if members is None:
+            rows = {f"{k}.json": json.dumps({"prompt": f"<image> {k}"}).encode() for k in range(3)}
+            members = {
+                name: data for k in range(3) for name, data in ((f"{k}.json", rows[f"{k}.json"]), (f"{k}.png", png))
+            }
+        with tarfile.open(path, "w") as archive:
+            for name, data in members.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
+        return path
+
+    png = encode(draw(20, 10))
+    return write
+
+
+def negative_size(header: bytes, kind: bytes) -> bytes:
+    """The header with type `kind` and a size of -512, written in base 256 as GNU tar reads it."""
+    changed = bytearray(header)
+    changed[124:136] = b"\xff" * 10 + b"\xfe\x00"
+    changed[156:157] = kind
+    changed[148:156] = b" " * 8
+    changed[148:156] = f"{sum(changed):06o}\0 ".encode()
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("kind", [b"0", b"1", b"L", b"x", b"g", b"S", b"5"])
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_negative_size_is_refused_and_not_followed_for_ever(shard, kind, number):
+    path = shard()
+    data = bytearray(path.read_bytes())
+    data[number * 512 : number * 512 + 512] = negative_size(data[number * 512 : number * 512 + 512], kind)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"shard.tar: not a readable tar file \(.* has a size of -512 bytes\)"):
+        read_examples(path)
+
+
+def test_a_negative_size_in_an_extended_header_is_refused(tmp_path):
+    path = tmp_path / "shard.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for name in ("a.json", "b.json"):
+            entry = tarfile.TarInfo(name)
+            data = json.dumps({"prompt": "x"}).encode()
+            entry.size = len(data)
+            entry.pax_headers = {"size": "-2048"}
+            archive.addfile(entry, io.BytesIO(data))
+    with pytest.raises(DataError, match="not a readable tar file"):
+        read_examples(path)
+
+
+def test_a_damaged_header_is_not_taken_for_the_end(shard):
+    path = shard()
+    data = bytearray(path.read_bytes())
+    second = data.index(b"1.json")
+    data[second] = ord("7")
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="bad checksum, where a header or the end was expected"):
+        read_examples(path)
+
+
+def test_joined_shards_are_refused_and_not_cut_after_the_first(shard):
+    path = shard()
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(DataError, match="there is more behind its end, as if several were joined"):
+        read_examples(path)
+    assert len(read_examples(shard())) == 3
+
+
+def test_an_image_without_a_description_and_one_that_no_row_names_are_refused(shard, draw, encode):
+    png = encode(draw(20, 10))
+    with pytest.raises(DataError, match=r"1.png has no .json member of its name beside it"):
+        read_examples(shard({"0.json": b'{"prompt": "x"}', "1.png": png}))
+    row = json.dumps({"prompt": "<image>", "images": ["0.a.png"]}).encode()
+    with pytest.raises(DataError, match=r"shard.tar:1: expected every packed file among .* got 0.b.png besides"):
+        read_examples(shard({"0.json": row, "0.a.png": png, "0.b.png": png}))
+
+
+def test_texts_beside_a_row_are_columns_and_images_may_stand_in_parts(shard, draw, encode):
+    png = encode(draw(20, 10))
+    content = [{"type": "image", "image": "0.png"}, {"type": "text", "text": "?"}]
+    row = json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
+    example = read_examples(shard({"0.json": row, "0.png": png, "0.txt": b"a caption"}))[0]
+    assert example.prompt.pieces() == [[0, "?"]]
+    assert probe_image(example.images[0]) == (10, 20)
+    assert example.extras == {"txt": "a caption"}
