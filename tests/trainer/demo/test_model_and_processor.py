@@ -91,7 +91,8 @@ def test_processor_and_model_come_back_from_disk(processor, tmp_path):
     assert loaded.chat_template == processor.chat_template
     again = encode(loaded, samples)
     assert again.keys() == batch.keys()
-    assert all(torch.equal(again[name], batch[name]) for name in batch)
+    for name in batch:  # torchvision's image processor rounds in another way than Pillow's, which was saved
+        torch.testing.assert_close(again[name].double(), batch[name].double(), rtol=0, atol=1e-6)
     loaded_model = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         torch.testing.assert_close(loaded_model(**batch).logits, model(**batch).logits, rtol=0, atol=0)

@@ -12,7 +12,7 @@ from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS
 from triptych_trainer.upstream.versions import check_versions, requirements_of
 
 PACKAGES = Path(__file__).resolve().parents[3] / "packages"
-BOUNDED = {"accelerate", "datasets", "peft", "pillow", "torch", "transformers", "trl"}
+BOUNDED = {"accelerate", "datasets", "peft", "pillow", "torch", "torchvision", "transformers", "trl"}
 
 
 def declared(package):

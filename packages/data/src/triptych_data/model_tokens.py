@@ -1,4 +1,4 @@
-"""What counting a model's tokens takes: its processor, or its tokenizer and its image processor each alone."""
+"""What counting a model's tokens takes: its processor, and the resize rule of its images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych_data.errors import UsageError
+from triptych_data.processors import load_processor
 from triptych_data.vision import VisionSpec
 
 
@@ -65,41 +66,5 @@ def set_pixels(image_processor: Any, *, min_pixels: int | None, max_pixels: int 
 
 
 def load_model_tokens(model: str) -> ModelTokens:
-    """Load them from a folder or a hub name. UsageError says what is missing.
-
-    Processors with a video branch need torchvision and a video configuration to be built as a whole; for counting,
-    their parts suffice.
-    """
-    try:
-        from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
-    except ImportError as error:
-        raise UsageError("--model needs transformers: pip install transformers") from error
-    whole: Exception | None = None
-    try:
-        processor = AutoProcessor.from_pretrained(model)
-        if hasattr(processor, "image_processor"):
-            return ModelTokens.of(processor)
-    except (ImportError, OSError, ValueError) as error:
-        whole = error  # no torchvision, or a folder without the video branch: its parts may be there
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        vision = VisionSpec.from_processor(AutoImageProcessor.from_pretrained(model))
-    except (OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(whole or error).split())
-        raise UsageError(f"--model {model}: no processor can be loaded ({reason})") from error
-    if vision.factor is None:
-        raise UsageError(f"--model {model}: its processor has tiles or a video branch, install torchvision to count")
-    return ModelTokens(processor=tokenizer, vision=vision, image_token=_image_token(tokenizer, model))
-
-
-def _image_token(tokenizer: Any, model: str) -> str:
-    named = getattr(tokenizer, "image_token", None)
-    if isinstance(named, str):
-        return named
-    from transformers import AutoConfig
-
-    number = getattr(AutoConfig.from_pretrained(model), "image_token_id", None)
-    if number is None:
-        raise UsageError(f"--model {model}: neither its tokenizer nor its config names an image token")
-    token: str = tokenizer.convert_ids_to_tokens(number)
-    return token
+    """Load them from a folder or a hub name. UsageError says what is missing."""
+    return ModelTokens.of(load_processor(model))

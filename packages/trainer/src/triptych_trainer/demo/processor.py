@@ -3,8 +3,7 @@
 from typing import Any
 
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-from triptych_trainer.models.image_only import image_only_processor
+from triptych_data.image_only import image_only_processor
 
 
 def build_processor(tokenizer: Any) -> Any:

@@ -1,20 +1,18 @@
 """Load a model folder or hub id: the processor first, because it is cheap and data is checked with it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
-from transformers.utils import cached_file
+from transformers import AutoConfig, AutoModelForImageTextToText
 from triptych_data.model_tokens import set_pixels
+from triptych_data.processors import load_processor as load_stock_processor
 from triptych_parser import MarkerError, check_processor
 from trl import ModelConfig, get_quantization_config
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.adapters import check_quantization, outside_language_model
 from triptych_trainer.models.families import family_of
-from triptych_trainer.models.image_only import image_only_processor
 
 __all__ = ["freeze_vision_modules", "load_model", "load_processor"]
 
@@ -33,27 +31,17 @@ def load_processor(
 
     Without ``needs_images`` a model that takes no images gets its tokenizer alone.
 
-    Where the stock class cannot be built because its video branch needs torchvision, the same processor is built
-    without that branch: token ids and pixels of images are the same.
-
     Raises:
-        UsageError: the folder holds no processor, its token ids are not those that are written here, or its image
-            processor knows no pixel budget.
+        UsageError: the folder holds no processor of images, its token ids are not those that are written here, or its
+            image processor knows no pixel budget.
     """
     if path.startswith((".", "/", "~")) and not Path(path).is_dir():  # a hub id is asked for over the network
         raise UsageError(f"{option} {path}: no such folder (looked from {Path.cwd()})")
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
-    try:
-        processor = AutoProcessor.from_pretrained(path, padding_side="left", truncation_side="left", **options)
-    except (ImportError, OSError, ValueError) as error:
-        try:
-            processor = _without_video(path, options)
-        except (ImportError, OSError, ValueError, KeyError):
-            raise UsageError(f"{option} {path}: no processor can be loaded: {_one_line(error)}") from error
+    options |= {"padding_side": "left", "truncation_side": "left"}
+    processor = load_stock_processor(path, option=option, needs_images=needs_images, **options)
     if getattr(processor, "image_processor", None) is None:
-        if not needs_images:
-            return processor
-        raise UsageError(f"{option} {path}: {type(processor).__name__} takes no images")
+        return processor
     set_pixels(processor.image_processor, min_pixels=min_pixels, max_pixels=max_pixels)
     try:
         check_processor(processor)
@@ -112,33 +100,6 @@ def freeze_vision_modules(model: torch.nn.Module) -> int:
     for parameter in outside:
         parameter.requires_grad_(False)
     return sum(parameter.numel() for parameter in outside)
-
-
-def _without_video(path: str, options: dict[str, Any]) -> Any:
-    return image_only_processor(
-        _processor_class_name(path, options["revision"]),
-        image_processor=AutoImageProcessor.from_pretrained(path, **options),
-        tokenizer=AutoTokenizer.from_pretrained(path, padding_side="left", truncation_side="left", **options),
-        chat_template=_chat_template(path, options["revision"]),
-    )
-
-
-def _processor_class_name(path: str, revision: str | None) -> str:
-    file = cached_file(path, "processor_config.json", revision=revision, _raise_exceptions_for_missing_entries=False)
-    if file is not None:
-        named = json.loads(Path(file).read_text(encoding="utf-8")).get("processor_class")
-        if named:
-            return str(named)
-    return f"{AutoConfig.from_pretrained(path, revision=revision).model_type}"
-
-
-def _chat_template(path: str, revision: str | None) -> str | None:
-    for name in ("chat_template.jinja", "chat_template.json"):
-        file = cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-        if file is not None:
-            text = Path(file).read_text(encoding="utf-8")
-            return text if name.endswith(".jinja") else str(json.loads(text)["chat_template"])
-    return None
 
 
 def _one_line(error: Exception) -> str:

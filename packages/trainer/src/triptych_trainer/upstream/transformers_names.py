@@ -32,7 +32,6 @@ try:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
     from transformers.modeling_layers import GradientCheckpointingLayer
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
     from transformers.trainer import TRAINER_STATE_NAME
     from transformers.trainer_utils import rotate_checkpoints
 except ImportError as error:
@@ -43,7 +42,6 @@ except ImportError as error:
 
 __all__ = [
     "CHECKPOINTING_DROPS_CACHES",
-    "PROCESSOR_MAPPING_NAMES",
     "TESTED_TRANSFORMERS",
     "TRAINER_STATE_NAME",
     "CacheLayerMixin",

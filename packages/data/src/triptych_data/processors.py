@@ -1,0 +1,43 @@
+"""A model's processor from its folder or hub id: the stock one, or its image side where that is all there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from triptych_data.errors import UsageError
+
+__all__ = ["load_processor"]
+
+_REFUSALS = (ImportError, OSError, ValueError, TypeError, AttributeError, KeyError)
+"""How transformers refuses a folder whose files are missing or do not fit together."""
+
+
+def load_processor(path: str, *, option: str = "--model", needs_images: bool = True, **options: Any) -> Any:
+    """Load a processor that takes images; `option` is what errors call the path, `options` go to transformers.
+
+    Without `needs_images` it may be what transformers makes of a model that takes none: a tokenizer.
+    Where the stock class cannot be built because torchvision or the folder's video configuration is missing, the same
+    class is built without its video branch: token ids and pixels of images are the same. UsageError names the reason.
+    """
+    try:
+        from transformers import AutoProcessor
+    except ImportError as error:
+        raise UsageError(f"{option} needs transformers: pip install transformers") from error
+    try:
+        processor = AutoProcessor.from_pretrained(path, **options)
+    except _REFUSALS as error:
+        processor = _image_only(path, options, option=option, refused=error)
+    if needs_images and getattr(processor, "image_processor", None) is None:
+        refused = ValueError(f"its files make a {type(processor).__name__}, which takes no images")
+        processor = _image_only(path, options, option=option, refused=refused)
+    return processor
+
+
+def _image_only(path: str, options: dict[str, Any], *, option: str, refused: Exception) -> Any:
+    from triptych_data.image_only import load_image_only
+
+    try:
+        return load_image_only(path, **options)
+    except _REFUSALS:
+        reason = " ".join(str(refused).split())
+        raise UsageError(f"{option} {path}: no processor can be loaded: {reason}") from refused
