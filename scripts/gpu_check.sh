@@ -30,7 +30,7 @@ step "tests"
 
 step "table"
 "$python" packages/kernels/benchmarks/table.py --device cuda --rounds 15 --sizes 4096x2048 16384x2048 32768x3584 \
-    --groups forward-fused merge-in-place feature-backward forward+backward
+    --groups forward feature-backward text-backward forward+backward
 echo
-echo "targets at 16384x2048 and above: copy >= 0.85, transformers_masked_scatter >= 6 (forward-fused) and >= 10 (feature-backward)"
+echo "targets at 16384x2048 and above: copy >= 0.85, transformers_masked_scatter >= 6 (forward) and >= 10 (feature-backward)"
 step "done"

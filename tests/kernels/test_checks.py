@@ -1,58 +1,37 @@
 """What does not fit is refused, with both sides named."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from triptych_kernels import MergePlan, embed_and_merge, merge, merge_add
+from triptych_kernels import MergePlan, merge
+from triptych_kernels.launch import _device_has_kernels
 
-PLAN = MergePlan.from_spans((2, 6), [(0, 1, 2, 0)], num_features=2)
-IDS = torch.zeros(2, 6, dtype=torch.long)
+PLAN = MergePlan.from_images((2, 6), [(0, 0, [(1, 2)])], features_per_image=[2])
 
 
-@pytest.mark.parametrize(("op", "name"), [(merge, "embeds"), (merge_add, "hidden")])
-def test_rows_and_features(op: Callable, name: str) -> None:
-    rows, features_ND = torch.zeros(2, 6, 4), torch.zeros(2, 4)
-    with pytest.raises(TypeError, match=f"{name} is torch.float32, features is torch.bfloat16; cast one"):
-        op(rows, features_ND.bfloat16(), PLAN)
-    with pytest.raises(
-        TypeError, match=f"{name} and features are torch.float64, expected float32, bfloat16 or float16"
-    ):
-        op(rows.double(), features_ND.double(), PLAN)
-    with pytest.raises(ValueError, match=f"{name} is on cpu, features is on meta; move one"):
-        op(rows, features_ND.to("meta"), PLAN)
-    with pytest.raises(ValueError, match=f"{name} is on meta, the plan is on cpu; move the plan once with plan.to"):
-        op(rows.to("meta"), features_ND.to("meta"), PLAN)
-    with pytest.raises(ValueError, match=rf"features must be \[N, 4\] to fit {name} \[2, 6, 4\], got \[2, 5\]"):
-        op(rows, torch.zeros(2, 5), PLAN)
+def test_embeds_and_features() -> None:
+    embeds_BTD, features_ND = torch.zeros(2, 6, 4), torch.zeros(2, 4)
+    with pytest.raises(TypeError, match="embeds are torch.float32, features are torch.bfloat16; cast one"):
+        merge(embeds_BTD, features_ND.bfloat16(), PLAN)
+    with pytest.raises(TypeError, match="embeds and features are torch.float64, expected float32, bfloat16 or float16"):
+        merge(embeds_BTD.double(), features_ND.double(), PLAN)
+    with pytest.raises(ValueError, match="embeds are on cpu, features are on meta; move one"):
+        merge(embeds_BTD, features_ND.to("meta"), PLAN)
+    with pytest.raises(ValueError, match="embeds are on meta, the plan is on cpu; move the plan once with plan.to"):
+        merge(embeds_BTD.to("meta"), features_ND.to("meta"), PLAN)
+    with pytest.raises(ValueError, match=r"features must be \[N, 4\] to fit embeds \[2, 6, 4\], got \[2, 5\]"):
+        merge(embeds_BTD, torch.zeros(2, 5), PLAN)
+    with pytest.raises(ValueError, match=r"features must be \[N, 4\] to fit embeds \[2, 6, 4\], got \[1, 2, 4\]"):
+        merge(embeds_BTD, features_ND[None], PLAN)
     with pytest.raises(ValueError, match="the plan was made for 2 features, got 3 feature rows"):
-        op(rows, torch.zeros(3, 4), PLAN)
-    with pytest.raises(ValueError, match=rf"the plan was made for shape \[2, 6\], got {name} of \[2, 7\]"):
-        op(torch.zeros(2, 7, 4), features_ND, PLAN)
-    with pytest.raises(ValueError, match=r"the plan was made for shape \[2, 6\], got \w+ of \[12\]"):
-        op(torch.zeros(12, 4), features_ND, PLAN)
-
-
-def test_weight_and_ids() -> None:
-    weight_VD, features_ND = torch.zeros(5, 4), torch.zeros(2, 4)
-    with pytest.raises(TypeError, match="weight is torch.float16, features is torch.float32"):
-        embed_and_merge(weight_VD.half(), IDS, features_ND, PLAN)
-    with pytest.raises(ValueError, match="weight is on cpu, ids are on meta"):
-        embed_and_merge(weight_VD, IDS.to("meta"), features_ND, PLAN)
-    with pytest.raises(TypeError, match="ids are torch.float32, expected int64 or int32"):
-        embed_and_merge(weight_VD, IDS.float(), features_ND, PLAN)
-    with pytest.raises(ValueError, match=r"the plan was made for shape \[2, 6\], got ids of \[6, 2\]"):
-        embed_and_merge(weight_VD, IDS.t(), features_ND, PLAN)
-    with pytest.raises(ValueError, match=r"weight must be \[V, 4\], got \[1, 5, 4\]"):
-        embed_and_merge(weight_VD[None], IDS, features_ND, PLAN)
-    with pytest.raises(ValueError, match="padding_idx is 5, but the weight has 5 rows"):
-        embed_and_merge(weight_VD, IDS, features_ND, PLAN, padding_idx=5)
+        merge(embeds_BTD, torch.zeros(3, 4), PLAN)
+    with pytest.raises(ValueError, match=r"the plan was made for embeds \[2, 6, D\], got \[2, 7, 4\]"):
+        merge(torch.zeros(2, 7, 4), features_ND, PLAN)
+    with pytest.raises(ValueError, match=r"the plan was made for embeds \[2, 6, D\], got \[12, 4\]"):
+        merge(torch.zeros(12, 4), features_ND, PLAN)
 
 
 def test_a_device_without_kernels_says_so_once() -> None:
-    """The reference stands in, with the same results; silence would hide why a run is slow."""
-    from triptych_kernels.launch import _device_has_kernels
-
+    """The reference gives the same results; without a warning nobody would know why a run is slow."""
     _device_has_kernels.cache_clear()
     with pytest.warns(UserWarning, match="triptych-kernels has no kernels for xpu; the slower torch reference is used"):
         assert not _device_has_kernels("xpu")

@@ -8,11 +8,12 @@ from triptych_kernels import MergePlan, merge, reference
 from triptych_kernels.ops.gradients import features_grad, text_grad
 
 Randn = Callable[..., torch.Tensor]
+PlanOfSrc = Callable[..., MergePlan]
 
 
 def shared_plan(group: int, num_features: int) -> MergePlan:
-    runs = [(row, 3, num_features, 0) for row in range(group)]
-    return MergePlan.from_spans((group, num_features + 5), runs, num_features=num_features)
+    places = [(row, 0, [(3, num_features)]) for row in range(group)]
+    return MergePlan.from_images((group, num_features + 5), places, features_per_image=[num_features])
 
 
 @pytest.mark.parametrize("num_columns", [8, 13, 1030])
@@ -58,40 +59,41 @@ def test_bits_are_the_same_for_every_thread_count(dtype: torch.dtype, randn: Ran
         assert all(torch.equal(left, right) for left, right in zip(results[0], other, strict=True))
 
 
-def test_a_feature_used_once_keeps_every_bit() -> None:
+def test_a_feature_used_once_keeps_every_bit(plan_of_src: PlanOfSrc) -> None:
     """-0.0 and NaN payloads would not survive an addition."""
     bits = torch.tensor([[-32768, 0x7FC1, 0x7F80, 1]], dtype=torch.int16)
-    plan = MergePlan.from_spans((1,), [(0, 0, 1, 0)], num_features=1)
-    summed = features_grad(bits.view(torch.bfloat16), plan.index, 1)
+    summed = features_grad(bits.view(torch.bfloat16)[None], plan_of_src([0], num_features=1).index, 1)
     assert torch.equal(summed.view(torch.int16), bits)
 
 
 @pytest.mark.parametrize("num_columns", [4, 16])
-def test_infinity_and_nan_in_a_sum(num_columns: int, dtype: torch.dtype) -> None:
+def test_infinity_and_nan_in_a_sum(num_columns: int, dtype: torch.dtype, plan_of_src: PlanOfSrc) -> None:
     inf, nan = torch.inf, torch.nan
-    grad = torch.tensor([[inf, inf, nan, 1.0], [-inf, 1.0, 1.0, -1.0]]).to(dtype).repeat(1, num_columns // 4)
-    plan = MergePlan.from_src(torch.tensor([0, 0]), num_features=1)
+    grad = torch.tensor([[[inf, inf, nan, 1.0], [-inf, 1.0, 1.0, -1.0]]]).to(dtype).repeat(1, 1, num_columns // 4)
+    plan = plan_of_src([0, 0], num_features=1)
     expected = torch.tensor([[nan, inf, nan, 0.0]]).to(dtype).repeat(1, num_columns // 4)
     assert torch.equal(features_grad(grad, plan.index, 1).nan_to_num(7.0), expected.nan_to_num(7.0))
 
 
-def test_overflow_of_float16_is_infinity() -> None:
-    plan = MergePlan.from_src(torch.tensor([0, 0]), num_features=1)
-    grad = torch.full((2, 16), 60000.0, dtype=torch.float16)
+def test_overflow_of_float16_is_infinity(plan_of_src: PlanOfSrc) -> None:
+    plan = plan_of_src([0, 0], num_features=1)
+    grad = torch.full((1, 2, 16), 60000.0, dtype=torch.float16)
     assert (features_grad(grad, plan.index, 1) == torch.inf).all()
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
-def test_every_16_bit_value_survives_conversion(half: torch.dtype) -> None:
+def test_every_16_bit_value_survives_conversion(half: torch.dtype, plan_of_src: PlanOfSrc) -> None:
     """x + x, for all 65536 x, in vector lanes and in the scalar tail (a row of one column)."""
     values = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16).view(half)
     expected = (values.float() + values.float()).to(half)
     finite = ~expected.isnan()
-    lanes = MergePlan.from_src(torch.tensor([0, 0]), num_features=1)
-    summed = features_grad(values.expand(2, -1), lanes.index, 1)[0]
+    lanes = plan_of_src([0, 0], num_features=1)
+    summed = features_grad(values.expand(1, 2, -1), lanes.index, 1)[0]
     assert torch.equal(summed[finite], expected[finite])
     assert summed[~finite].isnan().all()
-    tail = MergePlan.from_src(torch.arange(65536).repeat(2), num_features=65536)
-    summed = features_grad(values.repeat(2)[:, None], tail.index, 65536)[:, 0]
+    tail = MergePlan.from_images(
+        (1, 2 * 65536), [(0, 0, [(0, 65536)]), (0, 0, [(65536, 65536)])], features_per_image=[65536]
+    )
+    summed = features_grad(values.repeat(2)[None, :, None], tail.index, 65536)[:, 0]
     assert torch.equal(summed[finite], expected[finite])
     assert summed[~finite].isnan().all()

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from triptych_kernels import MergePlan
 
-VOCABULARY = 32_768
-PLACEHOLDER = VOCABULARY - 1
+PLACEHOLDER = 32_767
 RUN_TOKENS = 256
 """Slots of one image: about a 448 x 448 picture in the Qwen-VL family."""
 
@@ -36,16 +35,19 @@ class Batch:
     """The tensors of a case; B = `group` rows of T = `tokens / group` positions, S slots for N features."""
 
     case: Case
-    runs: list[tuple[int, int, int, int]]
+    places: list[tuple[int, int, list[tuple[int, int]]]]
+    """(row, image, [(start, length)]), as `MergePlan.from_images` takes them."""
+    features_per_image: list[int]
     plan: MergePlan
-    weight: torch.Tensor
     ids: torch.Tensor
+    """int64 [B, T], the placeholder id at image positions: what a search for image positions is given."""
     embeds: torch.Tensor
+    overwritten: torch.Tensor
+    """The embedded rows once more, for rows that work in place."""
     features: torch.Tensor
     grad: torch.Tensor
     mask: torch.Tensor
-    scratch: torch.Tensor
-    """[T, D] rows that have been written before, for a copy into kept memory."""
+    """bool [B, T], True at image positions."""
     slots: torch.Tensor
     """Flat position of every slot in ascending order, int64: what index_copy is given."""
 
@@ -54,28 +56,17 @@ class Batch:
         return self.case.hidden * self.features.element_size()
 
 
-def image_runs(case: Case) -> list[tuple[int, int, int, int]]:
-    """(row, start, length, first_feature): the same places in every row of the group."""
+def image_runs(case: Case) -> list[tuple[int, int]]:
+    """(start, length) of every image of a row; each image is one run."""
     num_tokens = case.tokens // case.group
     num_slots = round(case.share * num_tokens)
     if case.scattered:
         order = torch.randperm(num_tokens, generator=torch.Generator().manual_seed(2))
-        starts = sorted(order[:num_slots].tolist())
-        spans = [(start, 1) for start in starts]
-    else:
-        lengths = [RUN_TOKENS] * (num_slots // RUN_TOKENS) + (
-            [num_slots % RUN_TOKENS] if num_slots % RUN_TOKENS else []
-        )
-        gap = (num_tokens - num_slots) // (len(lengths) + 1)
-        starts = [gap * (k + 1) + sum(lengths[:k]) for k in range(len(lengths))]
-        spans = list(zip(starts, lengths, strict=True))
-    runs = []
-    for row in range(case.group):
-        first = 0
-        for start, length in spans:
-            runs.append((row, start, length, first))
-            first += length
-    return runs
+        return [(start, 1) for start in sorted(order[:num_slots].tolist())]
+    whole, rest = divmod(num_slots, RUN_TOKENS)
+    lengths = [RUN_TOKENS] * whole + [rest] * (rest > 0)
+    gap = (num_tokens - num_slots) // (len(lengths) + 1)
+    return [(gap * (k + 1) + sum(lengths[:k]), length) for k, length in enumerate(lengths)]
 
 
 def make_batch(case: Case) -> Batch:
@@ -87,23 +78,22 @@ def make_batch(case: Case) -> Batch:
         return torch.randn(*size, generator=generator, device=case.device).to(case.dtype)
 
     runs = image_runs(case)
-    num_features = sum(length for row, _, length, _ in runs if row == 0)
-    host_plan = MergePlan.from_spans(shape, runs, num_features=num_features)
-    plan = host_plan.to(case.device)
+    places = [(row, image, [run]) for row in range(case.group) for image, run in enumerate(runs)]
+    features_per_image = [length for _, length in runs]
+    plan = MergePlan.from_images(shape, places, features_per_image=features_per_image).to(case.device)
     mask = plan.src >= 0
+    embeds = randn(*shape, case.hidden)
     text_ids = torch.randint(0, PLACEHOLDER, shape, generator=generator, device=case.device)
-    ids = text_ids.masked_fill(mask, PLACEHOLDER)
-    weight = randn(VOCABULARY, case.hidden)
     return Batch(
         case=case,
-        runs=runs,
+        places=places,
+        features_per_image=features_per_image,
         plan=plan,
-        weight=weight,
-        ids=ids,
-        embeds=torch.nn.functional.embedding(ids, weight),
-        features=randn(num_features, case.hidden),
+        ids=text_ids.masked_fill(mask, PLACEHOLDER),
+        embeds=embeds,
+        overwritten=embeds.clone(),
+        features=randn(plan.num_features, case.hidden),
         grad=randn(*shape, case.hidden),
-        scratch=torch.ones(case.tokens, case.hidden, dtype=case.dtype, device=case.device),
         mask=mask,
         slots=mask.flatten().nonzero().flatten(),
     )

@@ -1,22 +1,22 @@
-"""Other ways to do what the merge ops do, each as its users write it, by group; every row takes a `Batch`.
+"""Other ways to do what the merge does, each as its users write it, by group; every row takes a `Batch`.
 
-A row returns the tensor that is compared with the reference after timing. `copy_limit` is not a competitor: it moves as
-many bytes of the result as a plain copy can.
+A row returns the tensors that are compared with the reference after timing. `copy_limit` is not a competitor: it moves
+as many bytes as the result has, by plain copies.
 """
 
 from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
-import torch.nn.functional as F
 import triptych_kernels as tk
 from merge_cases import PLACEHOLDER, Batch
 from triptych_kernels import MergePlan
-from triptych_kernels.ops.gradients import features_grad
+from triptych_kernels.ops.gradients import features_grad, text_grad
 
-Row = Callable[[Batch], torch.Tensor]
-Merge = Callable[[Batch, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""(batch, weight, features, ids) -> merged rows, by autograd's rules."""
+Tensors = tuple[torch.Tensor, ...]
+Row = Callable[[Batch], Tensors]
+Merge = Callable[[Batch, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(batch, embedded rows, features) -> merged rows, by autograd's rules."""
 
 
 def transformers_mask(batch: Batch, embeds_BTD: torch.Tensor, features_SD: torch.Tensor) -> torch.Tensor:
@@ -33,6 +33,7 @@ def repeated(batch: Batch, features_ND: torch.Tensor) -> torch.Tensor:
 
 
 def masked_scatter_rows(batch: Batch, embeds_BTD: torch.Tensor, features_ND: torch.Tensor) -> torch.Tensor:
+    """As transformers' models write it."""
     features_SD = repeated(batch, features_ND)
     return embeds_BTD.masked_scatter(transformers_mask(batch, embeds_BTD, features_SD), features_SD)
 
@@ -42,20 +43,14 @@ def index_copy_rows(batch: Batch, embeds_BTD: torch.Tensor, features_ND: torch.T
     return flat_RD.index_copy(0, batch.slots, repeated(batch, features_ND)).view_as(embeds_BTD)
 
 
-def index_copy_rows_(batch: Batch, embeds_BTD: torch.Tensor, features_ND: torch.Tensor) -> torch.Tensor:
-    """In place: fair where the caller has just made the rows."""
-    embeds_BTD.view(-1, batch.case.hidden).index_copy_(0, batch.slots, repeated(batch, features_ND))
-    return embeds_BTD
+def index_copy_in_place(batch: Batch) -> torch.Tensor:
+    """As inference engines write it, into rows that nobody needs unmerged; it leaves the text rows where they are."""
+    batch.overwritten.view(-1, batch.case.hidden).index_copy_(0, batch.slots, repeated(batch, batch.features))
+    return batch.overwritten
 
 
-def where_gather_rows(embeds_BTD: torch.Tensor, features_ND: torch.Tensor, src_BT: torch.Tensor) -> torch.Tensor:
+def where_gather(embeds_BTD: torch.Tensor, features_ND: torch.Tensor, src_BT: torch.Tensor) -> torch.Tensor:
     return torch.where((src_BT >= 0)[..., None], features_ND[src_BT.clamp(min=0)], embeds_BTD)
-
-
-def embed_where_gather(
-    weight_VD: torch.Tensor, ids_BT: torch.Tensor, features_ND: torch.Tensor, src_BT: torch.Tensor
-) -> torch.Tensor:
-    return where_gather_rows(F.embedding(ids_BT, weight_VD), features_ND, src_BT)
 
 
 def scatter_add(grad_RD: torch.Tensor, slots: torch.Tensor, feature_S: torch.Tensor, num_features: int) -> torch.Tensor:
@@ -63,8 +58,7 @@ def scatter_add(grad_RD: torch.Tensor, slots: torch.Tensor, feature_S: torch.Ten
     return grad_RD.new_zeros(num_features, grad_RD.shape[1]).index_add(0, feature_S, grad_RD[slots])
 
 
-compiled_where_gather_rows = torch.compile(where_gather_rows, dynamic=False)
-compiled_embed_where_gather = torch.compile(embed_where_gather, dynamic=False)
+compiled_where_gather = torch.compile(where_gather, dynamic=False)
 compiled_scatter_add = torch.compile(scatter_add, dynamic=False)
 
 
@@ -83,111 +77,104 @@ def _feature_of_slot(batch: Batch) -> torch.Tensor:
 
 
 MERGES: dict[str, Merge] = {
-    "triptych": lambda b, weight, features, ids: tk.embed_and_merge(weight, ids, features, b.plan),
-    "transformers_masked_scatter": lambda b, weight, features, ids: masked_scatter_rows(
-        b, F.embedding(ids, weight), features
-    ),
-    "index_copy": lambda b, weight, features, ids: index_copy_rows_(b, F.embedding(ids, weight), features),
-    "where_gather": lambda b, weight, features, ids: embed_where_gather(weight, ids, features, b.plan.src),
-    "compiled_where_gather": lambda b, weight, features, ids: compiled_embed_where_gather(
-        weight, ids, features, b.plan.src
-    ),
+    "triptych": lambda b, embeds, features: tk.merge(embeds, features, b.plan),
+    "transformers_masked_scatter": masked_scatter_rows,
+    "index_copy": index_copy_rows,
+    "where_gather": lambda b, embeds, features: where_gather(embeds, features, b.plan.src),
+    "compiled_where_gather": lambda b, embeds, features: compiled_where_gather(embeds, features, b.plan.src),
 }
 
 
 def forward_row(merge: Merge) -> Row:
-    return lambda b: merge(b, b.weight, b.features, b.ids)
+    return lambda b: (merge(b, b.embeds, b.features),)
 
 
-def forward_backward_row(merge: Merge, *, weight_too: bool) -> Row:
-    """Forward and backward for the features (returned is their gradient), or for the weight as well."""
+def forward_backward_row(merge: Merge, *, embeds_too: bool) -> Row:
+    """Forward and backward; the gradients are returned: the features', and the embedded rows' where asked."""
 
-    def run(batch: Batch) -> torch.Tensor:
+    def run(batch: Batch) -> Tensors:
         features_ND = batch.features.detach().requires_grad_()
-        weight_VD = batch.weight.detach().requires_grad_(weight_too)
-        merge(batch, weight_VD, features_ND, batch.ids).backward(batch.grad)
-        assert features_ND.grad is not None
-        return features_ND.grad
+        embeds_BTD = batch.embeds.detach().requires_grad_(embeds_too)
+        merge(batch, embeds_BTD, features_ND).backward(batch.grad)
+        leaves = (features_ND, embeds_BTD) if embeds_too else (features_ND,)
+        return tuple(leaf.grad for leaf in leaves)
 
     return run
 
 
-def clone_limit(batch: Batch) -> torch.Tensor:
-    return batch.embeds.clone()
-
-
-def forward_backward_limit(batch: Batch) -> torch.Tensor:
-    """A copy of the forward's result, dropped, then one of the gradient rows that the features take."""
-    clone_limit(batch)
+def features_limit(batch: Batch) -> torch.Tensor:
+    """A copy of as many gradient rows as there are image positions."""
     return _grad_rows(batch)[: batch.plan.num_slots].clone()
 
 
+def forward_backward_limit(batch: Batch, *, embeds_too: bool) -> Tensors:
+    """A copy of the forward's result, dropped, then copies of the gradients."""
+    batch.embeds.clone()
+    return (features_limit(batch), batch.grad.clone()) if embeds_too else (features_limit(batch),)
+
+
 GROUPS: dict[str, dict[str, Row]] = {
-    "forward-fused": {name: forward_row(merge) for name, merge in MERGES.items()} | {"copy_limit": clone_limit},
-    "merge": {
-        "triptych": lambda b: tk.merge(b.embeds, b.features, b.plan),
-        "transformers_masked_scatter": lambda b: masked_scatter_rows(b, b.embeds, b.features),
-        "index_copy": lambda b: index_copy_rows(b, b.embeds, b.features),
-        "where_gather": lambda b: where_gather_rows(b.embeds, b.features, b.plan.src),
-        "compiled_where_gather": lambda b: compiled_where_gather_rows(b.embeds, b.features, b.plan.src),
-        "copy_limit": clone_limit,
-    },
-    "merge-in-place": {
-        "triptych": lambda b: tk.merge(b.embeds, b.features, b.plan, out=b.embeds),
-        "transformers_masked_scatter": lambda b: b.embeds.masked_scatter_(
-            transformers_mask(b, b.embeds, repeated(b, b.features)), repeated(b, b.features)
-        ),
-        "index_copy": lambda b: index_copy_rows_(b, b.embeds, b.features),
-        "where_gather": lambda b: b.embeds.copy_(where_gather_rows(b.embeds, b.features, b.plan.src)),
-        "copy_limit": lambda b: b.scratch[: b.plan.num_slots].copy_(_grad_rows(b)[: b.plan.num_slots]),
-    },
-    "feature-backward": {
-        "triptych": lambda b: features_grad(b.grad, b.plan.index, b.plan.num_features),
-        "transformers_masked_scatter": lambda b: _per_feature(
-            b, b.grad.masked_select(b.mask[..., None]).view(-1, b.case.hidden)
-        ),
-        "index_copy": lambda b: _per_feature(b, _grad_rows(b).index_select(0, b.slots)),
-        "where_gather": lambda b: scatter_add(_grad_rows(b), b.slots, _feature_of_slot(b), b.plan.num_features),
-        "compiled_where_gather": lambda b: compiled_scatter_add(
-            _grad_rows(b), b.slots, _feature_of_slot(b), b.plan.num_features
-        ),
-        "copy_limit": lambda b: _grad_rows(b)[: b.plan.num_slots].clone(),
-    },
-    "forward+backward": {name: forward_backward_row(merge, weight_too=False) for name, merge in MERGES.items()}
+    "forward": {name: forward_row(merge) for name, merge in MERGES.items()}
     | {
-        "copy_limit": forward_backward_limit,
+        "index_copy_in_place": lambda b: (index_copy_in_place(b),),
+        "copy_limit": lambda b: (b.embeds.clone(),),
     },
-    "forward+backward-all": {name: forward_backward_row(merge, weight_too=True) for name, merge in MERGES.items()},
+    "forward+backward": {name: forward_backward_row(merge, embeds_too=True) for name, merge in MERGES.items()}
+    | {"copy_limit": lambda b: forward_backward_limit(b, embeds_too=True)},
+    "forward+backward-features": {name: forward_backward_row(merge, embeds_too=False) for name, merge in MERGES.items()}
+    | {"copy_limit": lambda b: forward_backward_limit(b, embeds_too=False)},
+    "feature-backward": {
+        "triptych": lambda b: (features_grad(b.grad, b.plan.index, b.plan.num_features),),
+        "transformers_masked_scatter": lambda b: (
+            _per_feature(b, b.grad.masked_select(b.mask[..., None]).view(-1, b.case.hidden)),
+        ),
+        "index_copy": lambda b: (_per_feature(b, _grad_rows(b).index_select(0, b.slots)),),
+        "where_gather": lambda b: (scatter_add(_grad_rows(b), b.slots, _feature_of_slot(b), b.plan.num_features),),
+        "compiled_where_gather": lambda b: (
+            compiled_scatter_add(_grad_rows(b), b.slots, _feature_of_slot(b), b.plan.num_features),
+        ),
+        "copy_limit": lambda b: (features_limit(b),),
+    },
+    "text-backward": {
+        "triptych": lambda b: (text_grad(b.grad, b.plan.index),),
+        "transformers_masked_scatter": lambda b: (b.grad.masked_fill(b.mask[..., None], 0),),
+        "index_copy": lambda b: (_grad_rows(b).index_fill(0, b.slots, 0).view_as(b.grad),),
+        "where_gather": lambda b: (torch.where(b.mask[..., None], 0, b.grad),),
+        "copy_limit": lambda b: (b.grad.clone(),),
+    },
     "plan": {
-        "triptych": lambda b: MergePlan.from_spans(
-            tuple(b.ids.shape), b.runs, num_features=b.plan.num_features
-        ).index.to(b.case.device),
-        "transformers_masked_scatter": lambda b: transformers_mask(b, b.embeds, repeated(b, b.features)),
-        "index_copy": lambda b: b.mask.flatten().nonzero().flatten(),
+        "triptych": lambda b: (
+            MergePlan.from_images(b.plan.shape, b.places, features_per_image=b.features_per_image)
+            .to(b.case.device)
+            .index,
+        ),
+        "transformers_masked_scatter": lambda b: (transformers_mask(b, b.embeds, repeated(b, b.features)),),
+        "index_copy": lambda b: (b.mask.flatten().nonzero().flatten(),),
     },
 }
 """Rows by group; the first row of each is ours."""
 
 REFERENCES: dict[str, Row] = {
-    "forward-fused": lambda b: tk.reference.embed_and_merge(b.weight, b.ids, b.features, b.plan),
-    "merge": lambda b: tk.reference.merge(b.embeds, b.features, b.plan),
-    "merge-in-place": lambda b: tk.reference.merge(b.embeds, b.features, b.plan),
-    "feature-backward": lambda b: tk.reference.features_grad(b.grad, b.plan),
-    "forward+backward": lambda b: tk.reference.features_grad(b.grad, b.plan),
-    "forward+backward-all": lambda b: tk.reference.features_grad(b.grad, b.plan),
+    "forward": lambda b: (tk.reference.merge(b.embeds, b.features, b.plan),),
+    "forward+backward": lambda b: (
+        tk.reference.features_grad(b.grad, b.plan),
+        tk.reference.text_grad(b.grad, b.plan),
+    ),
+    "forward+backward-features": lambda b: (tk.reference.features_grad(b.grad, b.plan),),
+    "feature-backward": lambda b: (tk.reference.features_grad(b.grad, b.plan),),
+    "text-backward": lambda b: (tk.reference.text_grad(b.grad, b.plan),),
 }
 
 
 def moved_bytes(group: str, batch: Batch) -> int:
     """Bytes that the op must read and write at the least, index arrays left out."""
     rows, slots, features = batch.ids.numel(), batch.plan.num_slots, batch.plan.num_features
-    forward, backward = 2 * rows - slots + features, slots + features
+    forward, features_back, text_back = 2 * rows - slots + features, slots + features, 2 * rows - slots
     moved_rows = {
-        "forward-fused": forward,
-        "merge": forward,
-        "merge-in-place": backward,
-        "feature-backward": backward,
-        "forward+backward": forward + backward,
-        "forward+backward-all": forward + backward + 2 * (rows - slots),
+        "forward": forward,
+        "forward+backward": forward + features_back + text_back,
+        "forward+backward-features": forward + features_back,
+        "feature-backward": features_back,
+        "text-backward": text_back,
     }
     return moved_rows.get(group, 0) * batch.row_bytes

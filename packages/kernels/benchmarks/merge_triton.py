@@ -1,4 +1,4 @@
-"""A fused lookup and merge in Triton, written to be fast: what the CUDA kernel is compared with."""
+"""The merge in Triton, written to be fast: what the CUDA kernel is compared with."""
 
 import torch
 import triton
@@ -7,21 +7,19 @@ from merge_cases import Batch
 
 
 @triton.jit
-def _embed_and_merge(out, weight, ids, features, src, hidden, BLOCK: tl.constexpr):
-    """One program per row: `BLOCK` columns at a time, the source row picked once."""
-    row = tl.program_id(0)
+def _merge(out, embeds, features, src, hidden, BLOCK: tl.constexpr):
+    """One program per row: `BLOCK` columns at a time, the source row chosen once."""
+    row = tl.program_id(0).to(tl.int64)
     feature = tl.load(src + row).to(tl.int64)
-    token = tl.load(ids + row, mask=feature < 0, other=0)
-    source = tl.where(feature >= 0, features + feature * hidden, weight + token * hidden)
+    source = tl.where(feature >= 0, features + feature * hidden, embeds + row * hidden)
     for start in range(0, hidden, BLOCK):
         columns = start + tl.arange(0, BLOCK)
         inside = columns < hidden
-        tl.store(out + row.to(tl.int64) * hidden + columns, tl.load(source + columns, mask=inside), mask=inside)
+        tl.store(out + row * hidden + columns, tl.load(source + columns, mask=inside), mask=inside)
 
 
-def triton_row(batch: Batch) -> torch.Tensor:
+def triton_row(batch: Batch) -> tuple[torch.Tensor]:
     out = torch.empty_like(batch.embeds)
-    _embed_and_merge[(batch.ids.numel(),)](
-        out, batch.weight, batch.ids, batch.features, batch.plan.src, batch.case.hidden, BLOCK=1024, num_warps=4
-    )
-    return out
+    rows = (batch.embeds, batch.features, batch.plan.src, batch.case.hidden)
+    _merge[(batch.ids.numel(),)](out, *rows, BLOCK=1024, num_warps=4)
+    return (out,)

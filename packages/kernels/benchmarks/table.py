@@ -85,7 +85,7 @@ def rows_for(group: str, case: Case, *, compiled: bool) -> dict[str, Row]:
     if find_spec("transformers") is None:
         left_out.append("transformers")
     rows = {name: row for name, row in GROUPS[group].items() if not name.startswith(tuple(left_out))}
-    if case.device == "cuda" and group == "forward-fused":
+    if case.device == "cuda" and group == "forward":
         from merge_triton import triton_row
 
         rows["triton"] = triton_row
@@ -117,7 +117,7 @@ def print_tables(options: argparse.Namespace, timer: Timer) -> None:
     chosen = cases(options.sizes, options.device)
     for group in options.groups:
         columns = [name for name in [*GROUPS[group], "triton"] if name != "triptych"]
-        if options.device == "cpu" or group != "forward-fused":
+        if options.device == "cpu" or group != "forward":
             columns.remove("triton")
         print(header(group, columns), flush=True)
         for case in chosen:
@@ -135,7 +135,7 @@ def print_tiny_calls(options: argparse.Namespace) -> None:
     """Microseconds of process time per call where there is nothing to move."""
     print("\n### tiny-call (4 tokens of 64, microseconds of one thread)", flush=True)
     batch, repeat = make_batch(TINY), 200
-    for group in ("forward-fused", "forward+backward"):
+    for group in ("forward", "forward+backward"):
         rows = rows_for(group, TINY, compiled=False)
         rows.pop("copy_limit", None)
 
@@ -158,7 +158,7 @@ def machine(device: str) -> str:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS), metavar="GROUP")
-    parser.add_argument("--sizes", nargs="+", default=["512x2048", "4096x2048", "16384x2048", "32768x3584"])
+    parser.add_argument("--sizes", nargs="+", default=["512x2048", "4096x2048", "16384x2048"])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--no-compile", action="store_true", help="leave the torch.compile rows out")

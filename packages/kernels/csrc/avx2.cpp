@@ -57,30 +57,16 @@ struct Avx2Lanes<Half> : EightFloats {
   }
 };
 
-template <bool kStream>
-void copy_blocks(char* to, const char* from, std::int64_t bytes) {
-  for (std::int64_t done = 0; done < bytes; done += kAvx2CopyBytes) {
-    __m256i block[4];
-    for (int i = 0; i < 4; ++i) block[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + done) + i);
-    for (int i = 0; i < 4; ++i) {
-      __m256i* target = reinterpret_cast<__m256i*>(to + done) + i;
-      if constexpr (kStream) {
-        _mm256_stream_si256(target, block[i]);
-      } else {
-        _mm256_storeu_si256(target, block[i]);
-      }
-    }
-  }
-}
-
 }  // namespace
 
 const RowMath& row_math_avx2(DType dtype) { return row_math_of<Avx2Lanes>(dtype); }
 
-void copy_avx2(char* to, const char* from, std::int64_t bytes) { copy_blocks<false>(to, from, bytes); }
-
-void stream_avx2(char* to, const char* from, std::int64_t bytes) { copy_blocks<true>(to, from, bytes); }
-
-void fence_avx2() { _mm_sfence(); }
+void copy_avx2(char* to, const char* from, std::int64_t bytes) {
+  for (std::int64_t done = 0; done < bytes; done += kAvx2CopyBytes) {
+    __m256i block[4];
+    for (int i = 0; i < 4; ++i) block[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + done) + i);
+    for (int i = 0; i < 4; ++i) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + done) + i, block[i]);
+  }
+}
 
 }  // namespace triptych::cpu

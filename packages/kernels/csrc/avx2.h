@@ -20,9 +20,7 @@ constexpr std::int64_t kAvx2CopyBytes = 128;
 
 const RowMath& row_math_avx2(DType dtype);
 
-// Copy a multiple of kAvx2CopyBytes; `stream_avx2` wants `to` at a multiple of 32 and goes past the cache.
+// Copies a multiple of kAvx2CopyBytes.
 void copy_avx2(char* to, const char* from, std::int64_t bytes);
-void stream_avx2(char* to, const char* from, std::int64_t bytes);
-void fence_avx2();
 
 }  // namespace triptych::cpu

@@ -1,4 +1,4 @@
-// Rows in memory: addressing, and copies for buffers of every size.
+// Rows in memory: addressing, and copies into small and into large new buffers.
 #pragma once
 
 #include <cstdint>
@@ -14,17 +14,13 @@ inline char* row_of(void* rows, std::int64_t row, std::int64_t stride) {
 }
 
 enum class Copy {
-  kCached,    // the destination fits the cache, or its reader comes next: memcpy
-  kFresh,     // large and never written: each page faults in, and memcpy's long moves suffer most from that
-  kStreamed,  // large and written before: stores go past the cache and do not read the destination first
+  kCached,  // the destination fits into the cache: memcpy
+  kFresh,   // the destination is large and was never written: each page faults in, which slows memcpy's long moves most
 };
 
-// How to write `bytes` in all to a buffer that was written before (`kept`) or has just been allocated.
-Copy copy_for(std::int64_t bytes, bool kept);
+// How to write a new buffer of `bytes` in all.
+Copy copy_for(std::int64_t bytes);
 
 void copy_row(char* to, const char* from, std::int64_t bytes, Copy how);
-
-// Call on each thread after its last streamed row, before another thread may read.
-void finish_copies(Copy how);
 
 }  // namespace triptych::cpu

@@ -74,15 +74,7 @@ std::string device_problem() {
   return status == cudaSuccess ? "" : cudaGetErrorString(status);
 }
 
-std::int64_t embed_and_merge(const EmbedAndMergeArgs& args, Launch launch) {
-  enqueue(args, launch);
-  return -1;
-}
-
 void merge(const MergeArgs& args, Launch launch) { enqueue(args, launch); }
-void merge_in_place(const MergeInPlaceArgs& args, Launch launch) { enqueue(args, launch); }
-void merge_add(const MergeAddArgs& args, Launch launch) { enqueue(args, launch); }
-void merge_add_in_place(const MergeAddInPlaceArgs& args, Launch launch) { enqueue(args, launch); }
 void features_grad(const FeaturesGradArgs& args, Launch launch) { enqueue(args, launch); }
 void text_grad(const TextGradArgs& args, Launch launch) { enqueue(args, launch); }
 

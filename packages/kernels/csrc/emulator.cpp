@@ -26,15 +26,7 @@ void walk(const Args& args, Launch launch) {
 
 }  // namespace
 
-std::int64_t embed_and_merge(const EmbedAndMergeArgs& args, Launch launch) {
-  walk(args, launch);
-  return -1;
-}
-
 void merge(const MergeArgs& args, Launch launch) { walk(args, launch); }
-void merge_in_place(const MergeInPlaceArgs& args, Launch launch) { walk(args, launch); }
-void merge_add(const MergeAddArgs& args, Launch launch) { walk(args, launch); }
-void merge_add_in_place(const MergeAddInPlaceArgs& args, Launch launch) { walk(args, launch); }
 void features_grad(const FeaturesGradArgs& args, Launch launch) { walk(args, launch); }
 void text_grad(const TextGradArgs& args, Launch launch) { walk(args, launch); }
 

@@ -20,19 +20,10 @@ inline bool fits(std::int64_t unit_bytes, std::initializer_list<std::int64_t> st
          });
 }
 
-// Work of the ops that go by feature: one warp per 32 units of a feature row.
+// Warps that features_grad has work for: one per 32 units of a feature row.
 template <typename Unit>
 std::int64_t feature_warps(std::int64_t N, std::int64_t row_bytes) {
   return N * chunks_per_row(row_bytes / static_cast<std::int64_t>(sizeof(Unit)));
-}
-
-template <typename Runner>
-void start(const EmbedAndMergeArgs& args, Runner& runner) {
-  if (fits(16, {args.row_bytes, args.weight_stride, args.features_stride},
-           {args.out_RD, args.weight_VD, args.features_ND})) {
-    return runner.template run<embed_and_merge<Quad>>(args, args.R);
-  }
-  runner.template run<embed_and_merge<std::uint16_t>>(args, args.R);
 }
 
 template <typename Runner>
@@ -51,14 +42,6 @@ void start(const TextGradArgs& args, Runner& runner) {
   runner.template run<text_grad<std::uint16_t>>(args, args.R);
 }
 
-template <typename Runner>
-void start(const MergeInPlaceArgs& args, Runner& runner) {
-  if (fits(16, {args.row_bytes, args.features_stride}, {args.embeds_RD, args.features_ND})) {
-    return runner.template run<merge_in_place<Quad>>(args, feature_warps<Quad>(args.N, args.row_bytes));
-  }
-  runner.template run<merge_in_place<std::uint16_t>>(args, feature_warps<std::uint16_t>(args.N, args.row_bytes));
-}
-
 // Calls `body` with a value of the element type.
 template <typename Body>
 void with_element(DType dtype, const Body& body) {
@@ -67,30 +50,6 @@ void with_element(DType dtype, const Body& body) {
     case DType::kBFloat16: return body(BFloat16{});
     case DType::kFloat16: return body(Half{});
   }
-}
-
-template <typename Runner>
-void start(const MergeAddArgs& args, Runner& runner) {
-  with_element(args.dtype, [&](auto element) {
-    using T = decltype(element);
-    if (fits(16, {args.D * static_cast<std::int64_t>(sizeof(T)), args.features_stride},
-             {args.out_RD, args.hidden_RD, args.features_ND})) {
-      return runner.template run<merge_add<Quad, T>>(args, args.R);
-    }
-    runner.template run<merge_add<T, T>>(args, args.R);
-  });
-}
-
-template <typename Runner>
-void start(const MergeAddInPlaceArgs& args, Runner& runner) {
-  with_element(args.dtype, [&](auto element) {
-    using T = decltype(element);
-    const std::int64_t row_bytes = args.D * static_cast<std::int64_t>(sizeof(T));
-    if (fits(16, {row_bytes, args.features_stride}, {args.hidden_RD, args.features_ND})) {
-      return runner.template run<merge_add_in_place<Quad, T>>(args, feature_warps<Quad>(args.N, row_bytes));
-    }
-    runner.template run<merge_add_in_place<T, T>>(args, feature_warps<T>(args.N, row_bytes));
-  });
 }
 
 template <typename Runner>

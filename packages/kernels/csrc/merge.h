@@ -1,7 +1,7 @@
 // The merge ops: put image-feature rows into the rows of a prompt, and bring their gradients back.
 //
-// Letters: R rows of the prompt batch (T packed, or B*T), D hidden size, N feature rows, S slots (rows that take a
-// feature), V rows of the embedding table. Every `*_stride` is a row stride in bytes; rows themselves are contiguous.
+// Letters: R rows of the batch (B*T), D hidden size, N feature rows, S slots (rows that take a feature).
+// `features_stride` is a row stride in bytes; rows themselves are contiguous.
 //
 // `index` is one int32 array of R + N + 1 + S numbers, the merge plan:
 //   src_R        feature row that each row takes, -1 = the row is text
@@ -30,64 +30,18 @@ TRIPTYCH_HD Index split_index(const std::int32_t* index, std::int64_t R, std::in
   return Index{index, index + R, index + R + N + 1};
 }
 
-struct EmbedAndMergeArgs {  // out_RD[r] = src_R[r] >= 0 ? features_ND[src_R[r]] : weight_VD[ids_R[r]]
-  void* out_RD;             // contiguous
-  const void* weight_VD;
-  std::int64_t weight_stride;
-  std::int64_t V;
-  const std::int64_t* ids_R;  // read at text rows only
-  const void* features_ND;
-  std::int64_t features_stride;
-  const std::int32_t* index;
-  std::int64_t R;
-  std::int64_t row_bytes;
-};
-
-struct MergeArgs {  // out_RD[r] = src_R[r] >= 0 ? features_ND[src_R[r]] : embeds_RD[r]
-  void* out_RD;     // contiguous, not overlapping the inputs
+struct MergeArgs {        // out_RD[r] = src_R[r] >= 0 ? features_ND[src_R[r]] : embeds_RD[r]
+  void* out_RD;           // contiguous, newly allocated
   const void* embeds_RD;  // contiguous
   const void* features_ND;
   std::int64_t features_stride;
   const std::int32_t* index;
   std::int64_t R;
   std::int64_t row_bytes;
-  bool kept;  // out_RD is a buffer that has been written before: stores may bypass the cache
-};
-
-struct MergeInPlaceArgs {  // embeds_RD[r] = features_ND[src_R[r]] where src_R[r] >= 0; other rows are not touched
-  void* embeds_RD;         // contiguous
-  const void* features_ND;
-  std::int64_t features_stride;
-  const std::int32_t* index;
-  std::int64_t R;
-  std::int64_t N;
-  std::int64_t row_bytes;
-};
-
-struct MergeAddArgs {  // out_RD[r] = hidden_RD[r] + (src_R[r] >= 0 ? features_ND[src_R[r]] : nothing)
-  void* out_RD;        // contiguous
-  const void* hidden_RD;  // contiguous
-  const void* features_ND;
-  std::int64_t features_stride;
-  const std::int32_t* index;
-  std::int64_t R;
-  std::int64_t D;
-  DType dtype;
-};
-
-struct MergeAddInPlaceArgs {  // hidden_RD[r] += features_ND[src_R[r]] where src_R[r] >= 0; other rows are not touched
-  void* hidden_RD;            // contiguous
-  const void* features_ND;
-  std::int64_t features_stride;
-  const std::int32_t* index;
-  std::int64_t R;
-  std::int64_t N;
-  std::int64_t D;
-  DType dtype;
 };
 
 struct FeaturesGradArgs {  // out_ND[n] = sum of grad_RD[r] over the slots r of feature n
-  void* out_ND;            // contiguous
+  void* out_ND;            // contiguous, newly allocated
   const void* grad_RD;     // contiguous
   const std::int32_t* index;
   std::int64_t R;
@@ -96,8 +50,8 @@ struct FeaturesGradArgs {  // out_ND[n] = sum of grad_RD[r] over the slots r of 
   DType dtype;
 };
 
-struct TextGradArgs {  // out_RD[r] = src_R[r] >= 0 ? 0 : grad_RD[r]
-  void* out_RD;        // contiguous
+struct TextGradArgs {   // out_RD[r] = src_R[r] >= 0 ? 0 : grad_RD[r]
+  void* out_RD;         // contiguous, newly allocated
   const void* grad_RD;  // contiguous
   const std::int32_t* index;
   std::int64_t R;
@@ -110,12 +64,7 @@ struct Launch {
   int num_threads;
 };
 
-// Returns the first text row whose id lies outside the table (its output is undefined), or -1.
-std::int64_t embed_and_merge(const EmbedAndMergeArgs& args, Launch launch);
 void merge(const MergeArgs& args, Launch launch);
-void merge_in_place(const MergeInPlaceArgs& args, Launch launch);
-void merge_add(const MergeAddArgs& args, Launch launch);
-void merge_add_in_place(const MergeAddInPlaceArgs& args, Launch launch);
 void features_grad(const FeaturesGradArgs& args, Launch launch);
 void text_grad(const TextGradArgs& args, Launch launch);
 
@@ -128,12 +77,7 @@ struct Launch {
   int threads_per_block;
 };
 
-// Fills rows whose id lies outside the table with NaN, and returns -1.
-std::int64_t embed_and_merge(const EmbedAndMergeArgs& args, Launch launch);
 void merge(const MergeArgs& args, Launch launch);
-void merge_in_place(const MergeInPlaceArgs& args, Launch launch);
-void merge_add(const MergeAddArgs& args, Launch launch);
-void merge_add_in_place(const MergeAddInPlaceArgs& args, Launch launch);
 void features_grad(const FeaturesGradArgs& args, Launch launch);
 void text_grad(const TextGradArgs& args, Launch launch);
 
@@ -146,12 +90,7 @@ struct Launch {
   std::uintptr_t stream;
 };
 
-// Fills rows whose id lies outside the table with NaN, and returns -1 without waiting.
-std::int64_t embed_and_merge(const EmbedAndMergeArgs& args, Launch launch);
 void merge(const MergeArgs& args, Launch launch);
-void merge_in_place(const MergeInPlaceArgs& args, Launch launch);
-void merge_add(const MergeAddArgs& args, Launch launch);
-void merge_add_in_place(const MergeAddInPlaceArgs& args, Launch launch);
 void features_grad(const FeaturesGradArgs& args, Launch launch);
 void text_grad(const TextGradArgs& args, Launch launch);
 
@@ -164,8 +103,7 @@ std::string device_problem();
 // run that takes a row already taken, or -1.
 std::int64_t place_runs(std::int32_t* index, std::int64_t R, const std::int64_t* runs_K3, std::int64_t K);
 
-// Fills offsets_N1 and positions_S of `index` from its src_R; returns S, or -1 - r for the first row r whose
-// feature lies outside [-1, N).
-std::int64_t group_slots(std::int32_t* index, std::int64_t R, std::int64_t N);
+// Fills offsets_N1 and positions_S of `index` from its src_R, whose numbers lie in [-1, N).
+void group_slots(std::int32_t* index, std::int64_t R, std::int64_t N);
 
 }  // namespace triptych

@@ -20,14 +20,10 @@ T* at(Address address) {
 
 const std::int32_t* index_at(Address address) { return at<const std::int32_t>(address); }
 
-// The seven ops of one backend.
+// The ops of one backend.
 template <typename Launch>
 struct Ops {
-  std::int64_t (*embed_and_merge)(const EmbedAndMergeArgs&, Launch);
   void (*merge)(const MergeArgs&, Launch);
-  void (*merge_in_place)(const MergeInPlaceArgs&, Launch);
-  void (*merge_add)(const MergeAddArgs&, Launch);
-  void (*merge_add_in_place)(const MergeAddInPlaceArgs&, Launch);
   void (*features_grad)(const FeaturesGradArgs&, Launch);
   void (*text_grad)(const TextGradArgs&, Launch);
 };
@@ -36,43 +32,12 @@ struct Ops {
 template <typename Launch, typename... LaunchArgs>
 void bind_ops(py::module_& m, const Ops<Launch>& ops) {
   using Unlock = py::call_guard<py::gil_scoped_release>;
-  m.def("embed_and_merge",
-        [ops](Address out, Address weight, Size weight_stride, Size V, Address ids, Address features,
-              Size features_stride, Address index, Size R, Size row_bytes, LaunchArgs... launch) {
-          return ops.embed_and_merge({at<void>(out), at<void>(weight), weight_stride, V, at<std::int64_t>(ids),
-                                      at<void>(features), features_stride, index_at(index), R, row_bytes},
-                                     Launch{launch...});
-        },
-        Unlock());
   m.def("merge",
         [ops](Address out, Address embeds, Address features, Size features_stride, Address index, Size R,
-              Size row_bytes, bool kept, LaunchArgs... launch) {
+              Size row_bytes, bool, LaunchArgs... launch) {
           ops.merge({at<void>(out), at<void>(embeds), at<void>(features), features_stride, index_at(index), R,
-                     row_bytes, kept},
+                     row_bytes},
                     Launch{launch...});
-        },
-        Unlock());
-  m.def("merge_in_place",
-        [ops](Address embeds, Address features, Size features_stride, Address index, Size R, Size N, Size row_bytes,
-              LaunchArgs... launch) {
-          ops.merge_in_place({at<void>(embeds), at<void>(features), features_stride, index_at(index), R, N, row_bytes},
-                             Launch{launch...});
-        },
-        Unlock());
-  m.def("merge_add",
-        [ops](Address out, Address hidden, Address features, Size features_stride, Address index, Size R, Size D,
-              int dtype, LaunchArgs... launch) {
-          ops.merge_add({at<void>(out), at<void>(hidden), at<void>(features), features_stride, index_at(index), R, D,
-                         static_cast<DType>(dtype)},
-                        Launch{launch...});
-        },
-        Unlock());
-  m.def("merge_add_in_place",
-        [ops](Address hidden, Address features, Size features_stride, Address index, Size R, Size N, Size D, int dtype,
-              LaunchArgs... launch) {
-          ops.merge_add_in_place({at<void>(hidden), at<void>(features), features_stride, index_at(index), R, N, D,
-                                  static_cast<DType>(dtype)},
-                                 Launch{launch...});
         },
         Unlock());
   m.def("features_grad",
@@ -98,23 +63,18 @@ PYBIND11_MODULE(_native, m) {
   m.def("group_slots", [](Address index, Size R, Size N) { return group_slots(at<std::int32_t>(index), R, N); });
 
   py::module_ cpu_ops = m.def_submodule("cpu", "Last argument: number of threads.");
-  bind_ops<cpu::Launch, int>(cpu_ops, {cpu::embed_and_merge, cpu::merge, cpu::merge_in_place, cpu::merge_add,
-                                       cpu::merge_add_in_place, cpu::features_grad, cpu::text_grad});
+  bind_ops<cpu::Launch, int>(cpu_ops, {cpu::merge, cpu::features_grad, cpu::text_grad});
 
   py::module_ emulated = m.def_submodule("emulator", "Last arguments: number of blocks, threads per block.");
-  bind_ops<emulator::Launch, std::int64_t, int>(
-      emulated, {emulator::embed_and_merge, emulator::merge, emulator::merge_in_place, emulator::merge_add,
-                 emulator::merge_add_in_place, emulator::features_grad, emulator::text_grad});
+  bind_ops<emulator::Launch, std::int64_t, int>(emulated,
+                                                {emulator::merge, emulator::features_grad, emulator::text_grad});
 
 #ifdef TRIPTYCH_WITHOUT_CUDA
   m.attr("no_cuda_reason") = TRIPTYCH_WITHOUT_CUDA;
 #else
   py::module_ cuda_ops = m.def_submodule("cuda", "Last arguments: device number, stream address.");
-  bind_ops<cuda::Launch, int, std::uintptr_t>(
-      cuda_ops, {cuda::embed_and_merge, cuda::merge, cuda::merge_in_place, cuda::merge_add, cuda::merge_add_in_place,
-                 cuda::features_grad, cuda::text_grad});
+  bind_ops<cuda::Launch, int, std::uintptr_t>(cuda_ops, {cuda::merge, cuda::features_grad, cuda::text_grad});
   cuda_ops.def("device_problem", cuda::device_problem);
-  m.attr("cuda_architectures") = TRIPTYCH_CUDA_ARCHITECTURES;
 #endif
 }
 

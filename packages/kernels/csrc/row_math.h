@@ -1,4 +1,4 @@
-// Float32 arithmetic on rows of one element type; the fastest set of instructions this processor has.
+// Float32 sums of rows of one element type; the fastest set of instructions this processor has.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,6 @@ namespace triptych::cpu {
 
 struct RowMath {
   std::int64_t element_bytes;
-  // out_D = left_D + right_D; out_D may be left_D
-  void (*add)(void* out_D, const void* left_D, const void* right_D, std::int64_t D);
   // out_D = ((rows[first[0]] + rows[first[1]]) + ...) up to last, in float32, rounded once; first != last
   void (*sum)(void* out_D, const void* rows_RD, const std::int32_t* first, const std::int32_t* last, std::int64_t D);
 };

@@ -21,20 +21,6 @@ struct ScalarLanes {
   static Vector add(Vector left, Vector right) { return left + right; }
 };
 
-template <typename Lanes>
-void add(void* out_D, const void* left_D, const void* right_D, std::int64_t D) {
-  using T = typename Lanes::T;
-  using Tail = ScalarLanes<T>;
-  T* out = static_cast<T*>(out_D);
-  const T* left = static_cast<const T*>(left_D);
-  const T* right = static_cast<const T*>(right_D);
-  std::int64_t d = 0;
-  for (; d + Lanes::kWidth <= D; d += Lanes::kWidth) {
-    Lanes::store(out + d, Lanes::add(Lanes::load(left + d), Lanes::load(right + d)));
-  }
-  for (; d < D; ++d) Tail::store(out + d, Tail::load(left + d) + Tail::load(right + d));
-}
-
 template <typename Lanes, typename Step>  // step(lanes, d) handles lanes::kWidth columns from d on
 void over_columns(std::int64_t width, const Step& step) {
   std::int64_t d = 0;
@@ -64,7 +50,7 @@ void sum(void* out_D, const void* rows_RD, const std::int32_t* first, const std:
 
 template <typename Lanes>
 constexpr RowMath make_row_math() {
-  return RowMath{sizeof(typename Lanes::T), add<Lanes>, sum<Lanes>};
+  return RowMath{sizeof(typename Lanes::T), sum<Lanes>};
 }
 
 template <template <typename> class Lanes>

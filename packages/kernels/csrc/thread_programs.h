@@ -57,11 +57,9 @@ TRIPTYCH_HD Unit* row_at(void* rows, std::int64_t row, std::int64_t stride) {
 }
 
 template <typename Unit>
-TRIPTYCH_HD void fill_row(Unit* to, std::int64_t num_units, int lane, std::uint8_t byte) {
-  Unit unit;
-  memset(&unit, byte, sizeof unit);
+TRIPTYCH_HD void clear_row(Unit* to, std::int64_t num_units, int lane) {
 #pragma unroll 1
-  for (std::int64_t c = lane; c < num_units; c += kWarp) to[c] = unit;
+  for (std::int64_t c = lane; c < num_units; c += kWarp) to[c] = Unit{};
 }
 
 // One warp copies a row, each thread with four loads under way before the first store.
@@ -78,28 +76,6 @@ TRIPTYCH_HD void copy_row(Unit* to, const Unit* from, std::int64_t num_units, in
   }
 #pragma unroll 1
   for (; c < num_units; c += kWarp) to[c] = load_once(from + c);
-}
-
-template <typename Unit>
-TRIPTYCH_HD void embed_and_merge(const EmbedAndMergeArgs& args, Thread t) {
-  const std::int64_t num_units = args.row_bytes / static_cast<std::int64_t>(sizeof(Unit));
-#pragma unroll 1
-  for (std::int64_t r = warp_of(t); r < args.R; r += num_warps_of(t)) {
-    Unit* to = row_at<Unit>(args.out_RD, r, args.row_bytes);
-    const std::int64_t feature = args.index[r];
-    const Unit* from;
-    if (feature >= 0) {
-      from = row_at<Unit>(args.features_ND, feature, args.features_stride);
-    } else {
-      const std::int64_t id = args.ids_R[r];
-      if (id < 0 || id >= args.V) {  // all bits set is NaN in each of the dtypes
-        fill_row(to, num_units, lane_of(t), 0xff);
-        continue;
-      }
-      from = row_at<Unit>(args.weight_VD, id, args.weight_stride);
-    }
-    copy_row(to, from, num_units, lane_of(t));
-  }
 }
 
 template <typename Unit>
@@ -121,7 +97,7 @@ TRIPTYCH_HD void text_grad(const TextGradArgs& args, Thread t) {
   for (std::int64_t r = warp_of(t); r < args.R; r += num_warps_of(t)) {
     Unit* to = row_at<Unit>(args.out_RD, r, args.row_bytes);
     if (args.index[r] >= 0) {
-      fill_row(to, num_units, lane_of(t), 0);
+      clear_row(to, num_units, lane_of(t));
     } else {
       copy_row(to, row_at<Unit>(args.grad_RD, r, args.row_bytes), num_units, lane_of(t));
     }
@@ -158,7 +134,7 @@ struct Floats {
   }
 };
 
-// Ops that go by feature: a warp takes 32 units of one feature row at a time.
+// Where a thread of features_grad works: a warp takes 32 units of one feature row at a time.
 struct FeatureChunk {
   std::int64_t feature;
   std::int64_t unit;  // of this thread; may lie past the row's end
@@ -168,70 +144,6 @@ TRIPTYCH_HD std::int64_t chunks_per_row(std::int64_t num_units) { return (num_un
 
 TRIPTYCH_HD FeatureChunk feature_chunk(std::int64_t item, std::int64_t chunks, int lane) {
   return FeatureChunk{item / chunks, item % chunks * kWarp + lane};
-}
-
-template <typename Unit>
-TRIPTYCH_HD void merge_in_place(const MergeInPlaceArgs& args, Thread t) {
-  const Index index = split_index(args.index, args.R, args.N);
-  const std::int64_t num_units = args.row_bytes / static_cast<std::int64_t>(sizeof(Unit));
-  const std::int64_t chunks = chunks_per_row(num_units);
-#pragma unroll 1
-  for (std::int64_t item = warp_of(t); item < args.N * chunks; item += num_warps_of(t)) {
-    const FeatureChunk at = feature_chunk(item, chunks, lane_of(t));
-    if (at.unit >= num_units) continue;
-    const Unit unit = load_once(row_at<Unit>(args.features_ND, at.feature, args.features_stride) + at.unit);
-    const std::int32_t end = index.offsets_N1[at.feature + 1];
-#pragma unroll 1
-    for (std::int32_t slot = index.offsets_N1[at.feature]; slot < end; ++slot) {
-      row_at<Unit>(args.embeds_RD, index.positions_S[slot], args.row_bytes)[at.unit] = unit;
-    }
-  }
-}
-
-template <typename Unit, typename T>
-TRIPTYCH_HD void merge_add(const MergeAddArgs& args, Thread t) {
-  using Sum = Floats<Unit, T>;
-  const std::int64_t row_bytes = args.D * static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t num_units = row_bytes / static_cast<std::int64_t>(sizeof(Unit));
-#pragma unroll 1
-  for (std::int64_t r = warp_of(t); r < args.R; r += num_warps_of(t)) {
-    Unit* to = row_at<Unit>(args.out_RD, r, row_bytes);
-    const Unit* hidden = row_at<Unit>(args.hidden_RD, r, row_bytes);
-    if (args.index[r] < 0) {
-      copy_row(to, hidden, num_units, lane_of(t));
-      continue;
-    }
-    const Unit* feature = row_at<Unit>(args.features_ND, args.index[r], args.features_stride);
-#pragma unroll 1
-    for (std::int64_t c = lane_of(t); c < num_units; c += kWarp) {
-      Sum sum = Sum::of(load_once(hidden + c));
-      sum.add(Sum::of(load_once(feature + c)));
-      to[c] = sum.rounded();
-    }
-  }
-}
-
-template <typename Unit, typename T>
-TRIPTYCH_HD void merge_add_in_place(const MergeAddInPlaceArgs& args, Thread t) {
-  using Sum = Floats<Unit, T>;
-  const Index index = split_index(args.index, args.R, args.N);
-  const std::int64_t row_bytes = args.D * static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t num_units = row_bytes / static_cast<std::int64_t>(sizeof(Unit));
-  const std::int64_t chunks = chunks_per_row(num_units);
-#pragma unroll 1
-  for (std::int64_t item = warp_of(t); item < args.N * chunks; item += num_warps_of(t)) {
-    const FeatureChunk at = feature_chunk(item, chunks, lane_of(t));
-    if (at.unit >= num_units) continue;
-    const Sum feature = Sum::of(load_once(row_at<Unit>(args.features_ND, at.feature, args.features_stride) + at.unit));
-    const std::int32_t end = index.offsets_N1[at.feature + 1];
-#pragma unroll 1
-    for (std::int32_t slot = index.offsets_N1[at.feature]; slot < end; ++slot) {
-      Unit* hidden = row_at<Unit>(args.hidden_RD, index.positions_S[slot], row_bytes) + at.unit;
-      Sum sum = Sum::of(*hidden);
-      sum.add(feature);
-      *hidden = sum.rounded();
-    }
-  }
 }
 
 template <typename Unit, typename T>

@@ -3,8 +3,7 @@ from types import ModuleType
 cpu: ModuleType
 emulator: ModuleType
 cuda: ModuleType
-cuda_architectures: str
 no_cuda_reason: str
 
 def place_runs(index: int, num_rows: int, runs_K3: int, num_runs: int, /) -> int: ...
-def group_slots(index: int, num_rows: int, num_features: int, /) -> int: ...
+def group_slots(index: int, num_rows: int, num_features: int, /) -> None: ...

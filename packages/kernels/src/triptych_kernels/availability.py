@@ -6,7 +6,7 @@ from triptych_kernels import _native
 
 
 def unavailable_reason() -> str | None:
-    """Why the CUDA kernels cannot run here, in one sentence; None where they can. The CPU kernels always can."""
+    """Say in one sentence why the CUDA kernels cannot run here, or return None where they can."""
     without_cuda = getattr(_native, "no_cuda_reason", None)
     if without_cuda is not None:
         return f"triptych-kernels has no CUDA kernels: {without_cuda}"

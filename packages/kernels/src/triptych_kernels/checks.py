@@ -1,4 +1,4 @@
-"""Checks of what the public ops are given; every message names both sides."""
+"""Checks of what `merge` is given; every message names both sides."""
 
 import torch
 
@@ -8,41 +8,33 @@ DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """Supported element types and their numbers in the C++ `DType`."""
 
 
-def check_inputs(
-    plan: MergePlan,
-    *,
-    rows_name: str,
-    rows: torch.Tensor,
-    features_ND: torch.Tensor,
-    batch_name: str,
-    batch_shape: torch.Size,
-) -> None:
+def check_inputs(embeds_BTD: torch.Tensor, features_ND: torch.Tensor, plan: MergePlan) -> None:
     """Refuse tensors that do not fit one another or the plan.
 
-    `rows` [..., D] are the rows that meet the features, `batch_shape` is what must equal the plan's shape.
     Raises TypeError for a dtype, ValueError for a device or a shape.
     """
-    if features_ND.dim() != 2 or features_ND.shape[-1] != rows.shape[-1]:
+    if embeds_BTD.dim() != 3 or embeds_BTD.shape[:-1] != plan.shape:
         raise ValueError(
-            f"features must be [N, {rows.shape[-1]}] to fit {rows_name} {list(rows.shape)}, "
+            f"the plan was made for embeds [{plan.shape[0]}, {plan.shape[1]}, D], got {list(embeds_BTD.shape)}"
+        )
+    if features_ND.dim() != 2 or features_ND.shape[-1] != embeds_BTD.shape[-1]:
+        raise ValueError(
+            f"features must be [N, {embeds_BTD.shape[-1]}] to fit embeds {list(embeds_BTD.shape)}, "
             f"got {list(features_ND.shape)}"
         )
     if features_ND.shape[0] != plan.num_features:
         raise ValueError(f"the plan was made for {plan.num_features} features, got {features_ND.shape[0]} feature rows")
-    if batch_shape != plan.shape:
-        raise ValueError(f"the plan was made for shape {list(plan.shape)}, got {batch_name} of {list(batch_shape)}")
-    check_same(rows_name, rows, "features", features_ND)
-    if plan.index.device != rows.device:
-        raise ValueError(
-            f"{rows_name} is on {rows.device}, the plan is on {plan.index.device}; move the plan once with plan.to()"
+    if embeds_BTD.dtype != features_ND.dtype:
+        raise TypeError(
+            f"embeds are {embeds_BTD.dtype}, features are {features_ND.dtype}; cast one to the other's dtype"
         )
-
-
-def check_same(left_name: str, left: torch.Tensor, right_name: str, right: torch.Tensor) -> None:
-    """Refuse two tensors of different dtypes or devices, or of a dtype that the kernels do not know."""
-    if left.dtype != right.dtype:
-        raise TypeError(f"{left_name} is {left.dtype}, {right_name} is {right.dtype}; cast one to the other's dtype")
-    if left.dtype not in DTYPES:
-        raise TypeError(f"{left_name} and {right_name} are {left.dtype}, expected float32, bfloat16 or float16")
-    if left.device != right.device:
-        raise ValueError(f"{left_name} is on {left.device}, {right_name} is on {right.device}; move one to the other")
+    if embeds_BTD.dtype not in DTYPES:
+        raise TypeError(f"embeds and features are {embeds_BTD.dtype}, expected float32, bfloat16 or float16")
+    if embeds_BTD.device != features_ND.device:
+        raise ValueError(
+            f"embeds are on {embeds_BTD.device}, features are on {features_ND.device}; move one to the other"
+        )
+    if embeds_BTD.device != plan.index.device:
+        raise ValueError(
+            f"embeds are on {embeds_BTD.device}, the plan is on {plan.index.device}; move the plan once with plan.to()"
+        )

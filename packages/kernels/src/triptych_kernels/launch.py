@@ -11,7 +11,7 @@ from triptych_kernels.availability import unavailable_reason
 
 
 def has_kernels(tensor: torch.Tensor) -> bool:
-    """Whether the kernels run on the device of `tensor`; warns once where torch's own ops must stand in."""
+    """Return whether the kernels run on the device of `tensor`; warn once where torch's own ops replace them."""
     return tensor.device.type == "cpu" or _device_has_kernels(tensor.device.type)
 
 
@@ -23,20 +23,21 @@ def _device_has_kernels(device_type: str) -> bool:
     return reason is None
 
 
-def launch(op: str, tensor: torch.Tensor, *args: Any) -> Any:
-    """Run the compiled `op` on the device, and for CUDA on the current stream, of `tensor`.
+def launch(op: str, tensor: torch.Tensor, *args: Any) -> None:
+    """Run the compiled `op` on the device of `tensor`, for CUDA on that device's current stream.
 
-    The caller keeps every tensor behind `args` alive until this returns.
+    The caller keeps every tensor whose address is in `args` alive until this returns.
     """
     if tensor.device.type == "cpu":
-        return getattr(_native.cpu, op)(*args, torch.get_num_threads())
+        getattr(_native.cpu, op)(*args, torch.get_num_threads())
+        return
     with torch.cuda.device(tensor.device):
         stream = torch.cuda.current_stream(tensor.device).cuda_stream
-        return getattr(_native.cuda, op)(*args, tensor.device.index, stream)
+        getattr(_native.cuda, op)(*args, tensor.device.index, stream)
 
 
 def dense_rows(rows: torch.Tensor) -> torch.Tensor:
-    """`rows` [N, D] itself where each row is contiguous, else a contiguous copy."""
+    """Return `rows` [N, D] itself where each row is contiguous, else a contiguous copy."""
     return rows if rows.shape[1] <= 1 or rows.stride(1) == 1 else rows.contiguous()
 
 
@@ -49,5 +50,5 @@ def row_bytes(rows: torch.Tensor) -> int:
 
 
 def num_rows(rows: torch.Tensor) -> int:
-    """B * T of [B, T, D], T of [T, D]."""
+    """Count the rows of `[..., D]`: B * T of `[B, T, D]`."""
     return rows.shape[:-1].numel()

@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import prod
 from typing import Self
 
@@ -10,8 +11,10 @@ import torch
 
 from triptych_kernels import _native
 
-Run = tuple[int, int, int, int] | tuple[int, int, int, int, str]
-ImageRuns = tuple[int, int, Sequence[tuple[int, int]]] | tuple[int, int, Sequence[tuple[int, int]], str]
+Runs = Sequence[tuple[int, int]]
+"""(start, length) of consecutive tokens, counted within a row."""
+ImagePlace = tuple[int, int, Runs] | tuple[int, int, Runs, str]
+"""(row, image, runs[, label]): one image at one place of the batch."""
 
 _MAX_INT32 = 2**31 - 1
 
@@ -20,169 +23,122 @@ _MAX_INT32 = 2**31 - 1
 class MergePlan:
     """Where each feature row of a batch goes.
 
-    `index` is one int32 tensor, so that a plan moves in one copy: `src` (the feature row of every position, -1 = text),
-    then `offsets` (N + 1) and `positions` (S): feature n goes to the flat positions
-    `positions[offsets[n]:offsets[n + 1]]`, ascending.
+    `index` is one int32 tensor, so that a plan moves in one copy. It contains `src` (the feature row of every position,
+    -1 = text), `offsets` (N + 1 numbers) and `positions` (S numbers). Feature row n goes to the flat positions
+    `positions[offsets[n]:offsets[n + 1]]`, which are in ascending order.
     """
 
-    shape: tuple[int, ...]
-    """(T,) packed or (B, T)."""
+    shape: tuple[int, int]
+    """(B, T)."""
     num_features: int
-    """N, the rows of `features_ND` this plan was made for."""
+    """N, the rows of `features_ND` that this plan was made for."""
     num_slots: int
-    """S, the positions that take a feature row; more than N where rows share features."""
+    """S, the positions that take a feature row; more than N where an image has several places."""
     index: torch.Tensor
 
     @classmethod
-    def from_spans(
-        cls, shape: Sequence[int], runs: Iterable[Run], *, num_features: int, allow_unused: bool = False
-    ) -> Self:
-        """Plan from runs of consecutive positions: (row, start, length, first_feature[, label]).
-
-        `row` is 0 for a packed shape (T,). Runs of different rows may take the same features (the completions of one
-        prompt); `label` names the run in errors. Raises ValueError where a run leaves its row or the features, meets
-        another run, or, unless `allow_unused`, where a feature row is taken by no run.
-        """
-        num_rows, num_tokens = _rows_and_tokens(shape)
-        _check_sizes(num_rows * num_tokens, num_features)
-        placed = array("q")
-        labels: list[tuple[int, str]] = []
-        num_slots = 0
-        for row, start, length, first, *label in runs:
-            name = str(label[0]) if label else f"run {len(labels)}"
-            if not (0 <= row < num_rows and start >= 0 and length > 0 and start + length <= num_tokens):
-                raise ValueError(
-                    f"row {row}, {name}: slots {start}..{start + length - 1} do not lie in a batch of {num_rows} "
-                    f"row(s) of {num_tokens} tokens; was the row cut, or padded, after its spans were made?"
-                )
-            if not 0 <= first <= num_features - length:
-                raise ValueError(
-                    f"row {row}, {name}: {length} slots take features {first}..{first + length - 1}, "
-                    f"but there are {num_features} features; check the image's feature count"
-                )
-            placed.extend((row * num_tokens + start, length, first))
-            labels.append((row, name))
-            num_slots += length
-        index = torch.empty(num_rows * num_tokens + num_features + 1 + num_slots, dtype=torch.int32)
-        meets = _native.place_runs(index.data_ptr(), num_rows * num_tokens, placed.buffer_info()[0], len(labels))
-        if meets >= 0:
-            raise ValueError(_overlap_message(placed, labels, meets, num_tokens))
-        _native.group_slots(index.data_ptr(), num_rows * num_tokens, num_features)
-        plan = cls(shape=tuple(shape), num_features=num_features, num_slots=num_slots, index=index)
-        if not allow_unused:
-            plan._check_all_used()
-        return plan
-
-    @classmethod
     def from_images(
-        cls,
-        shape: Sequence[int],
-        images: Iterable[ImageRuns],
-        *,
-        features_per_image: Sequence[int],
-        allow_unused: bool = False,
+        cls, shape: tuple[int, int], places: Iterable[ImagePlace], *, features_per_image: Sequence[int]
     ) -> Self:
-        """Plan from images: (row, image, ((start, length), ...)[, label]), one entry per place an image stands.
+        """Make the plan of a batch of `shape` (B, T) from the places of its images.
 
-        `image` counts from 0 in `features_per_image`, whose images lie one after another in `features_ND`; it may
-        stand in several rows, or twice in one. Raises ValueError where its slots and its features differ in number.
+        A place is (row, image, ((start, length), ...)) and may end in a label that names it in errors. `image` counts
+        from 0 in `features_per_image`, the number of feature rows of each image; in `features_ND` the images follow one
+        another in this order. An image may have several places, in one row or in several. Raises ValueError where a
+        place has more or fewer tokens than its image has feature rows, leaves its row, or overlaps another place, and
+        where an image has no place.
         """
-        first_features = [0]
-        for count in features_per_image:
-            first_features.append(first_features[-1] + count)
-        runs: list[Run] = []
-        for row, image, image_runs, *label in images:
-            name = str(label[0]) if label else f"image {image}"
-            if not 0 <= image < len(features_per_image):
-                raise ValueError(
-                    f"row {row}, {name}: image {image} does not exist, there are {len(features_per_image)}"
-                )
-            num_slots = sum(length for _, length in image_runs)
-            if num_slots != features_per_image[image]:
-                raise ValueError(
-                    f"row {row}, {name}: {num_slots} slots, {features_per_image[image]} features; the prompt was "
-                    "expanded for another image size than the one that was encoded, or the row was cut"
-                )
-            first = first_features[image]
+        num_rows, num_tokens = shape
+        if max(num_rows * num_tokens, sum(features_per_image)) > _MAX_INT32:
+            raise ValueError(
+                f"a plan counts up to {_MAX_INT32}, got {num_rows * num_tokens} positions and "
+                f"{sum(features_per_image)} feature rows; make the batch smaller"
+            )
+        first_features = [0, *accumulate(features_per_image)]
+        runs: list[_Run] = []
+        placed = set()
+        for place in places:
+            _check_place(place, shape=shape, features_per_image=features_per_image)
+            row, image, image_runs = place[:3]
+            feature = first_features[image]
             for start, length in image_runs:
-                runs.append((row, start, length, first, name))
-                first += length
-        return cls.from_spans(shape, runs, num_features=first_features[-1], allow_unused=allow_unused)
+                runs.append((row * num_tokens + start, length, feature, place))
+                feature += length
+            placed.add(image)
+        for image, count in enumerate(features_per_image):
+            if image not in placed:
+                raise ValueError(
+                    f"image {image} of {len(features_per_image)} has {count} feature rows but no place in the batch; "
+                    "give it a place, or leave its rows out of the features"
+                )
+        return cls._of_runs(shape, runs, num_features=first_features[-1])
 
     @classmethod
-    def from_src(cls, src: torch.Tensor, *, num_features: int) -> Self:
-        """Plan from the feature row of every position, [T] or [B, T] integers, -1 = text."""
-        _check_sizes(src.numel(), num_features)
-        flat = src.detach().reshape(-1).to(device="cpu", dtype=torch.int64)
-        outside = ((flat < -1) | (flat >= num_features)).nonzero()
-        if outside.numel():
-            where = int(outside[0])
-            raise ValueError(
-                f"src at flat position {where} is {int(flat[where])}, expected -1 (text) or 0..{num_features - 1}"
-            )
-        num_slots = int((flat >= 0).sum())
-        index = torch.empty(flat.numel() + num_features + 1 + num_slots, dtype=torch.int32)
-        index[: flat.numel()] = flat
-        _native.group_slots(index.data_ptr(), flat.numel(), num_features)
-        return cls(shape=tuple(src.shape), num_features=num_features, num_slots=num_slots, index=index)
+    def _of_runs(cls, shape: tuple[int, int], runs: Sequence["_Run"], *, num_features: int) -> Self:
+        num_positions, num_slots = prod(shape), sum(length for _, length, _, _ in runs)
+        index = torch.empty(num_positions + num_features + 1 + num_slots, dtype=torch.int32)
+        runs_K3 = array("q", (number for run in runs for number in run[:3]))
+        late = _native.place_runs(index.data_ptr(), num_positions, runs_K3.buffer_info()[0], len(runs))
+        if late >= 0:
+            raise ValueError(_overlap_message(runs, late, num_tokens=shape[1]))
+        _native.group_slots(index.data_ptr(), num_positions, num_features)
+        return cls(shape=shape, num_features=num_features, num_slots=num_slots, index=index)
 
     @property
     def src(self) -> torch.Tensor:
-        """Feature row of every position, int32 of `shape`, -1 = text."""
+        """Feature row of every position, int32 `[B, T]`, -1 = text."""
         return self.index[: prod(self.shape)].view(self.shape)
 
     @property
     def offsets(self) -> torch.Tensor:
-        """int32 [N + 1] into `positions`."""
+        """Where the positions of each feature row begin and end in `positions`, int32 `[N + 1]`."""
         return self.index[prod(self.shape) :][: self.num_features + 1]
 
     @property
     def positions(self) -> torch.Tensor:
-        """Flat position of every slot, grouped by feature, int32 [S]."""
+        """Flat position of every slot, grouped by feature row, int32 `[S]`."""
         return self.index[prod(self.shape) + self.num_features + 1 :]
 
-    @property
-    def device(self) -> torch.device:
-        return self.index.device
-
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
-        """This plan on `device`, in one copy; itself where it is there already."""
-        moved = self.index.to(device, non_blocking=non_blocking)
+    def to(self, device: torch.device | str) -> Self:
+        """Return this plan on `device`, in one copy, or itself where it already is on `device`."""
+        moved = self.index.to(device)
         return self if moved is self.index else replace(self, index=moved)
 
-    def pin_memory(self) -> Self:
-        """This plan in page-locked host memory, for a copy that does not wait; a DataLoader calls it."""
-        return replace(self, index=self.index.pin_memory())
 
-    def _check_all_used(self) -> None:
-        offsets = self.offsets
-        unused = (offsets[1:] == offsets[:-1]).nonzero()
-        if unused.numel():
+_Run = tuple[int, int, int, ImagePlace]
+"""(first flat position, length, first feature row, place that it belongs to)."""
+
+
+def _name(place: ImagePlace) -> str:
+    return f"row {place[0]}, {place[3] if len(place) == 4 else f'image {place[1]}'}"
+
+
+def _check_place(place: ImagePlace, *, shape: tuple[int, int], features_per_image: Sequence[int]) -> None:
+    num_rows, num_tokens = shape
+    row, image, runs = place[:3]
+    if not 0 <= image < len(features_per_image):
+        raise ValueError(
+            f"{_name(place)}: expected an image from 0 to {len(features_per_image) - 1}, got image {image}"
+        )
+    num_slots = sum(length for _, length in runs)
+    if num_slots != features_per_image[image]:
+        raise ValueError(
+            f"{_name(place)}: {num_slots} placeholder tokens, but its image has {features_per_image[image]} feature "
+            "rows; the prompt was tokenized for another size of this image, or the row was cut"
+        )
+    for start, length in runs:
+        if not (0 <= row < num_rows and start >= 0 and length > 0 and start + length <= num_tokens):
             raise ValueError(
-                f"{unused.numel()} of {self.num_features} features are taken by no run, the first is feature "
-                f"{int(unused[0])}; an image is missing from its prompt, or pass allow_unused=True"
+                f"{_name(place)}: tokens {start} to {start + length - 1} are not in a batch of {num_rows} rows of "
+                f"{num_tokens} tokens; the row was cut or padded after its image places were computed"
             )
 
 
-def _rows_and_tokens(shape: Sequence[int]) -> tuple[int, int]:
-    if len(shape) not in (1, 2):
-        raise ValueError(f"expected a shape (T,) or (B, T), got {tuple(shape)}")
-    return (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
-
-
-def _check_sizes(num_positions: int, num_features: int) -> None:
-    if num_features < 0:
-        raise ValueError(f"expected num_features >= 0, got {num_features}")
-    if max(num_positions, num_features) > _MAX_INT32:
-        raise ValueError(f"a plan counts to {_MAX_INT32}, got {num_positions} positions and {num_features} features")
-
-
-def _overlap_message(placed: array, labels: list[tuple[int, str]], late: int, num_tokens: int) -> str:
-    begin, length = placed[3 * late], placed[3 * late + 1]
-    early = next(k for k in range(late) if placed[3 * k] < begin + length and begin < placed[3 * k] + placed[3 * k + 1])
-    row, late_name = labels[late]
-    spans = [
-        f"{name} (slots {placed[3 * k] % num_tokens}..{placed[3 * k] % num_tokens + placed[3 * k + 1] - 1})"
-        for k, name in ((late, late_name), (early, labels[early][1]))
-    ]
-    return f"row {row}: {spans[0]} overlaps {spans[1]}; every position takes one feature row"
+def _overlap_message(runs: Sequence[_Run], late: int, *, num_tokens: int) -> str:
+    begin, length, _, late_place = runs[late]
+    early = next(run for run in runs[:late] if run[0] < begin + length and begin < run[0] + run[1])
+    spans = [f"{first % num_tokens} to {first % num_tokens + count - 1}" for first, count, _, _ in (runs[late], early)]
+    return (
+        f"{_name(late_place)}: its tokens {spans[0]} overlap tokens {spans[1]} of {_name(early[3])}; "
+        "every token takes at most one feature row"
+    )

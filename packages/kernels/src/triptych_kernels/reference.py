@@ -1,41 +1,20 @@
 """The ops in plain torch: the oracle of the tests, the baseline of the benchmarks, the fallback on other devices."""
 
 import torch
-import torch.nn.functional as F
 
 from triptych_kernels.plan import MergePlan
 
 
-def embed_and_merge(
-    weight_VD: torch.Tensor,
-    ids: torch.Tensor,
-    features_ND: torch.Tensor,
-    plan: MergePlan,
-    *,
-    padding_idx: int | None = None,
-) -> torch.Tensor:
-    """`features_ND[src]` where the plan has a feature, `weight_VD[ids]` elsewhere."""
-    text_ids = torch.where(plan.src < 0, ids, 0)
-    return merge(F.embedding(text_ids, weight_VD, padding_idx), features_ND, plan)
-
-
-def merge(embeds: torch.Tensor, features_ND: torch.Tensor, plan: MergePlan) -> torch.Tensor:
-    """`features_ND[src]` where the plan has a feature, `embeds` elsewhere."""
+def merge(embeds_BTD: torch.Tensor, features_ND: torch.Tensor, plan: MergePlan) -> torch.Tensor:
+    """`features_ND[src]` where the plan has a feature, `embeds_BTD` elsewhere."""
     if plan.num_features == 0:
-        return embeds.clone()
-    return torch.where((plan.src >= 0)[..., None], features_ND[plan.src.clamp(min=0)], embeds)
+        return embeds_BTD.clone()
+    return torch.where((plan.src >= 0)[..., None], features_ND[plan.src.clamp(min=0)], embeds_BTD)
 
 
-def merge_add(hidden: torch.Tensor, features_ND: torch.Tensor, plan: MergePlan) -> torch.Tensor:
-    """`hidden + features_ND[src]` where the plan has a feature, `hidden` elsewhere."""
-    if plan.num_features == 0:
-        return hidden.clone()
-    return torch.where((plan.src >= 0)[..., None], hidden + features_ND[plan.src.clamp(min=0)], hidden)
-
-
-def features_grad(grad: torch.Tensor, plan: MergePlan) -> torch.Tensor:
+def features_grad(grad_BTD: torch.Tensor, plan: MergePlan) -> torch.Tensor:
     """Gradient of the features: float32 sums over each feature's positions in ascending order, rounded once."""
-    grad_RD = grad.reshape(-1, grad.shape[-1])
+    grad_RD = grad_BTD.reshape(-1, grad_BTD.shape[-1])
     if plan.num_slots == 0:
         return grad_RD.new_zeros(plan.num_features, grad_RD.shape[1])
     uses_N = plan.offsets.diff()
@@ -44,9 +23,9 @@ def features_grad(grad: torch.Tensor, plan: MergePlan) -> torch.Tensor:
         slot_N = (plan.offsets[:-1] + use).clamp(max=plan.num_slots - 1)
         row_ND = grad_RD[plan.positions[slot_N]].float()
         sum_ND = torch.where((uses_N > use)[:, None], row_ND if use == 0 else sum_ND + row_ND, sum_ND)
-    return sum_ND.to(grad.dtype)
+    return sum_ND.to(grad_BTD.dtype)
 
 
-def text_grad(grad: torch.Tensor, plan: MergePlan) -> torch.Tensor:
-    """Gradient of the embeddings: `grad` at text positions, zero at image positions."""
-    return grad.masked_fill((plan.src >= 0)[..., None], 0)
+def text_grad(grad_BTD: torch.Tensor, plan: MergePlan) -> torch.Tensor:
+    """Gradient of the embedded rows: `grad_BTD` at text positions, zero at image positions."""
+    return grad_BTD.masked_fill((plan.src >= 0)[..., None], 0)

@@ -9,14 +9,14 @@ from triptych_kernels.plan import MergePlan
 
 
 def plan_of(index: torch.Tensor, shape: torch.Size, num_features: int) -> MergePlan:
-    """The plan behind the one tensor that ops take."""
+    """Rebuild the plan from its index, the one tensor of a plan that an op takes."""
     num_slots = index.numel() - shape.numel() - num_features - 1
-    return MergePlan(shape=tuple(shape), num_features=num_features, num_slots=num_slots, index=index)
+    return MergePlan(shape=(shape[0], shape[1]), num_features=num_features, num_slots=num_slots, index=index)
 
 
 @torch.library.custom_op("triptych_kernels::features_grad", mutates_args=())
 def features_grad(grad: torch.Tensor, index: torch.Tensor, num_features: int) -> torch.Tensor:
-    """grad [..., D] -> [N, D]: float32 sums over each feature's positions in ascending order, rounded once."""
+    """Sum `grad` [B, T, D] over the positions of each feature row -> [N, D]: in float32, ascending, rounded once."""
     if not has_kernels(grad):
         return reference.features_grad(grad, plan_of(index, grad.shape[:-1], num_features))
     grad = grad.contiguous()
@@ -33,7 +33,7 @@ def _(grad: torch.Tensor, index: torch.Tensor, num_features: int) -> torch.Tenso
 
 @torch.library.custom_op("triptych_kernels::text_grad", mutates_args=())
 def text_grad(grad: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """grad [..., D] with zeros at image positions."""
+    """Return `grad` [B, T, D] with zeros at image positions."""
     if not has_kernels(grad):
         mask = index[: num_rows(grad)].view(grad.shape[:-1]) >= 0
         return grad.masked_fill(mask[..., None], 0)

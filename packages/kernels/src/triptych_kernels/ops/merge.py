@@ -1,63 +1,41 @@
-"""Merge of feature rows into embedded rows: out of place, into a kept buffer, or in place."""
+"""The merge: image-feature rows take their places among the embedded rows of a batch."""
 
 from typing import Any
 
 import torch
 
 from triptych_kernels import reference
+from triptych_kernels.checks import check_inputs
 from triptych_kernels.launch import dense_rows, has_kernels, launch, num_rows, row_bytes, row_stride_bytes
 from triptych_kernels.ops.gradients import features_grad, plan_of, text_grad
-from triptych_kernels.ops.out_argument import RowsOp, run
 from triptych_kernels.plan import MergePlan
 
 
-def merge(
-    embeds: torch.Tensor, features_ND: torch.Tensor, plan: MergePlan, *, out: torch.Tensor | None = None
-) -> torch.Tensor:
-    """`features_ND[src]` where the plan has a feature, `embeds` elsewhere; embeds [T, D] or [B, T, D].
+def merge(embeds_BTD: torch.Tensor, features_ND: torch.Tensor, plan: MergePlan) -> torch.Tensor:
+    """Return a new tensor `[B, T, D]`: feature rows at the plan's image positions, `embeds_BTD` at all others.
 
-    `out=embeds` works in place and touches image positions only; another `out` is a buffer kept from call to call,
-    without gradients. Raises TypeError or ValueError where tensors do not fit one another or the plan.
+    Gradients flow to both inputs. The features' gradient is a float32 sum over the places of each feature row, in
+    ascending order, and is rounded once. Raises TypeError for a dtype other than float32, bfloat16 and float16 or for
+    two different dtypes, and ValueError where devices or shapes do not fit one another or the plan.
     """
-    return run(_OP, embeds, features_ND, plan, rows_name="embeds", out=out)
+    check_inputs(embeds_BTD, features_ND, plan)
+    return _merge(embeds_BTD, features_ND, plan.index)
 
 
 @torch.library.custom_op("triptych_kernels::merge", mutates_args=())
 def _merge(embeds: torch.Tensor, features: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     if not has_kernels(embeds):
         return reference.merge(embeds, features, plan_of(index, embeds.shape[:-1], features.shape[0]))
-    out = torch.empty_like(embeds, memory_format=torch.contiguous_format)
-    _run(out, embeds, features, index, kept=False)
+    embeds, features = embeds.contiguous(), dense_rows(features)
+    out = torch.empty_like(embeds)
+    rows = (features.data_ptr(), row_stride_bytes(features), index.data_ptr(), num_rows(embeds))
+    launch("merge", embeds, out.data_ptr(), embeds.data_ptr(), *rows, row_bytes(embeds), False)
     return out
 
 
 @_merge.register_fake
 def _(embeds: torch.Tensor, features: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(embeds, memory_format=torch.contiguous_format)
-
-
-@torch.library.custom_op("triptych_kernels::merge_into", mutates_args=("out",))
-def _merge_into(out: torch.Tensor, embeds: torch.Tensor, features: torch.Tensor, index: torch.Tensor) -> None:
-    if not has_kernels(embeds):
-        out.copy_(reference.merge(embeds, features, plan_of(index, embeds.shape[:-1], features.shape[0])))
-        return
-    _run(out, embeds, features, index, kept=True)
-
-
-@torch.library.custom_op("triptych_kernels::merge_in_place", mutates_args=("embeds",))
-def _merge_in_place(embeds: torch.Tensor, features: torch.Tensor, index: torch.Tensor) -> None:
-    if not has_kernels(embeds):
-        embeds.copy_(reference.merge(embeds, features, plan_of(index, embeds.shape[:-1], features.shape[0])))
-        return
-    features = dense_rows(features)
-    rows = (features.data_ptr(), row_stride_bytes(features), index.data_ptr(), num_rows(embeds), features.shape[0])
-    launch("merge_in_place", embeds, embeds.data_ptr(), *rows, row_bytes(embeds))
-
-
-def _run(out: torch.Tensor, embeds: torch.Tensor, features: torch.Tensor, index: torch.Tensor, *, kept: bool) -> None:
-    embeds, features = embeds.contiguous(), dense_rows(features)
-    rows = (features.data_ptr(), row_stride_bytes(features), index.data_ptr(), num_rows(embeds))
-    launch("merge", embeds, out.data_ptr(), embeds.data_ptr(), *rows, row_bytes(embeds), kept)
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
@@ -74,5 +52,3 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple:
 
 
 _merge.register_autograd(_backward, setup_context=_setup_context)
-
-_OP = RowsOp(new=_merge, in_place=_merge_in_place, into=_merge_into, backward=_backward)
