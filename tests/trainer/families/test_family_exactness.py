@@ -38,7 +38,7 @@ def test_greedy_tokens_equal_stock_generate_on_a_left_padded_batch(kits, kit):
     got = shared_generate(model, kit.prompts.batch, num_generations=2, generation_config=config)
     assert [group[0] for group in got] == expected
     assert [group[1] for group in got] == expected
-    assert len({token for group in expected for token in group}) > 3
+    assert len({token for group in expected for token in group}) > 2
 
 
 def test_the_dummy_image_goes_through_the_tower(kit):

@@ -1,6 +1,8 @@
 """A few layers, extended, are the whole model traced: to the byte."""
 
-import models
+import copy
+
+import kits
 import pytest
 from shapes import SHAPES, shape_batch
 from triptych_trainer.forecast.passes import Setting
@@ -45,12 +47,16 @@ def test_two_kinds_of_layers_are_told_apart(plan_for):
 
 @pytest.mark.slow
 def test_deepstack_rows_of_the_first_layers_are_not_multiplied(plan_for):
-    model_config = models.CASES["qwen3_vl"].build().config
+    case = kits.CASES["qwen3_vl"]
+    processor = case.processor()
+    model = case.model(processor.tokenizer)
+    model_config = copy.deepcopy(model.config)
     model_config.text_config.num_hidden_layers = 7
     model_config.vision_config.depth = 6
     model_config.vision_config.deepstack_visual_indexes = [2, 4]
     config, skeleton = plan_for(model_config)
-    batch = models.build_batch("qwen3_vl", images=(2, 0, 1), lengths=((5, 3), (4, 4), (6, 2)))
+    prompts = kits.build_prompts(case, model, processor, images=(1, 0, 1), lengths=((5, 3), (4, 4), (6, 2)))
+    batch = prompts.batch
     for phase in PHASES:
         setting = Setting.of(config, device="cpu")
         extended = trace(skeleton, batch, phase=phase, setting=setting)

@@ -1,6 +1,6 @@
-"""Every family of the table is traced through its own code, on both kinds of device."""
+"""Families are traced through their own code, on both kinds of device."""
 
-import models
+import kits
 import pytest
 import torch
 from triptych_trainer.forecast.passes import Setting
@@ -9,9 +9,23 @@ from triptych_trainer.forward import prepare
 from triptych_trainer.grpo.engine import GroupEngine
 
 LENGTHS = ((5, 3), (4, 4), (6, 2))
+KINDS = ("qwen3_vl_moe", "qwen3_5", "llava", "gemma3", "gemma4_small", "internvl_gpt_oss", "paligemma")
+"""One family of every kind: experts, linear attention, one tile, both ways, shared keys, sinks, the plain pass."""
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 
-def kept_cache_bytes(name: str, batch) -> int:
+def built(name: str, *, lengths=LENGTHS):
+    """A family's model and a batch of three prompts."""
+    case = kits.CASES[name]
+    if case.torchvision:
+        pytest.importorskip("torchvision")
+    processor = case.processor()
+    model = case.model(processor.tokenizer).eval()
+    prompts = kits.build_prompts(case, model, processor, images=(1, 0, 1), lengths=lengths)
+    return model, prompts.batch
+
+
+def kept_cache_bytes(model, batch) -> int:
     """Bytes of a real cache after a real generation of ``batch``'s longest completion."""
     from triptych_trainer.forward import generate
 
@@ -22,7 +36,6 @@ def kept_cache_bytes(name: str, batch) -> int:
         caches.append(stock(*args, **kwargs))
         return caches[-1]
 
-    model = models.CASES[name].build().eval()
     prepare(model)
     generate.prefill = prefill
     try:
@@ -41,24 +54,25 @@ def kept_cache_bytes(name: str, batch) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", models.CASES)
-def test_every_family_is_forecast(name, plan_for):
-    batch = models.build_batch(name, images=(2, 0, 1), lengths=LENGTHS)
-    config, skeleton = plan_for(models.CASES[name].build().config, bf16=True)
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_family_is_forecast(name, plan_for):
+    model, batch = built(name)
+    config, skeleton = plan_for(model.config, bf16=True)
     peaks = {}
     for device in ("cpu", "cuda"):
         for phase in ("generate", "policy"):
             traced = trace(skeleton, batch, phase=phase, setting=Setting.of(config, device=device))
             peaks[device, phase] = traced.peak
             assert traced.flops > 0
-    assert peaks["cuda", "policy"] == pytest.approx(peaks["cpu", "policy"], rel=0.25), "the same code, other kernels"
+    # The same code with other kernels, and on CUDA without all logits at once.
+    assert peaks["cuda", "policy"] == pytest.approx(peaks["cpu", "policy"], rel=0.35)
     assert peaks["cpu", "policy"] > peaks["cpu", "generate"] / 4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["qwen3_vl", "gemma3", "internvl"])
 def test_the_cache_has_the_size_that_generation_leaves(name, plan_for):
-    batch = models.build_batch(name, images=(2, 0, 1), lengths=((6, 6), (6, 6), (6, 6)))
-    config, skeleton = plan_for(models.CASES[name].build().config)
+    model, batch = built(name, lengths=((6, 6), (6, 6), (6, 6)))
+    config, skeleton = plan_for(model.config)
     traced = trace(skeleton, batch, phase="generate", setting=Setting.of(config, device="cpu"))
-    assert traced.cache_bytes == kept_cache_bytes(name, batch)
+    assert traced.cache_bytes == kept_cache_bytes(model, batch)

@@ -46,6 +46,7 @@ def internvl_gpt_oss(tokenizer: Any) -> torch.nn.Module:
         num_experts_per_tok=2,
         sliding_window=10,
         layer_types=["sliding_attention", "full_attention"],
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
     )
 
 

@@ -67,7 +67,6 @@ def build_skeleton(config: RunConfig, *, model_config: Any = None) -> Skeleton:
         warnings.simplefilter("ignore")
         model = AutoModelForImageTextToText.from_config(
             model_config,
-            attn_implementation="sdpa",
             dtype=_dtype(config, model_config),
             trust_remote_code=config.grpo.trust_remote_code,
         )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from transformers import Cache
 
+from triptych_trainer.errors import SeamError
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.hooks import prepare
 from triptych_trainer.forward.layout import padded_layout, padded_positions
@@ -103,6 +104,7 @@ def forward_prefix(model: torch.nn.Module, batch: GroupBatch, *, features: Image
 
     Raises:
         ValueError: reentrant gradient checkpointing, or no prompt with more than one token.
+        SeamError: a model whose prompts cannot be cached.
     """
     if torch.is_grad_enabled() and uses_reentrant_checkpointing(model):
         raise ValueError(
@@ -111,6 +113,11 @@ def forward_prefix(model: torch.nn.Module, batch: GroupBatch, *, features: Image
         )
     family = prepare(model)
     base = unwrap(model)
+    if family.path == "plain":
+        raise SeamError(
+            f"the prompts of {type(base).__name__} cannot be cached and completed in slices (its adapter's path is "
+            "'plain'); leave --completions_per_slice out"
+        )
     inner = family.vision_language_model(base)
     device = next(inner.parameters()).device
     layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=0)
@@ -136,7 +143,7 @@ def forward_prefix(model: torch.nn.Module, batch: GroupBatch, *, features: Image
             position_ids=family.position_ids(positions_ABT[:, :, :-1]),
             **cache_argument(base, cache),
             use_cache=False,
-            logits_to_keep=1,
+            **kept_logits(base, torch.tensor([layout.ids.shape[1] - 2], device=device)),
             **{PASS_KWARG: shared},
             **shared.extras(base.config, device=device),
         )
@@ -176,9 +183,9 @@ def forward_branches(
             ),
             **cache_argument(base, cache),
             use_cache=False,
-            **kept_logits(keep_BS),
+            **kept_logits(base, keep_BS),
         ).logits
-    logits_KV, labels_K = rows_of_logits(logits, keep_BS), labels_BS.to(device)[keep_BS]
+    logits_KV, labels_K = rows_of_logits(base, logits, keep_BS), labels_BS.to(device)[keep_BS]
     logps_K, entropies_K = token_logps(logits_KV, labels_K, temperature=temperature)
     where = keep_BS.nonzero(as_tuple=True)
     outputs = []

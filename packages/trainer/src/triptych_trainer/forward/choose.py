@@ -9,7 +9,7 @@ from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import SharingPath, family_of
 
 _PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
-_CACHEABLE_LAYERS = _PACKABLE_LAYERS | {"linear_attention"}
+_CACHEABLE_LAYERS = _PACKABLE_LAYERS | {"linear_attention", "conv"}
 
 
 def sharing_path(model: torch.nn.Module) -> SharingPath:

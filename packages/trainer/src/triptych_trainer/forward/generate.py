@@ -24,8 +24,8 @@ from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.positions import prompt_positions
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.unwrap import unwrap
-from triptych_trainer.models.families import Family, ImageFeatures, family_of
-from triptych_trainer.upstream.transformers_names import cache_argument
+from triptych_trainer.models.families import Family, ImageFeatures
+from triptych_trainer.upstream.transformers_names import cache_argument, kept_logits
 
 
 class SuppressIds(LogitsProcessor):
@@ -92,11 +92,14 @@ def shared_generate(
     Returns:
         Per prompt, per completion, the sampled ids up to and including the first end-of-sequence id.
     """
-    base = unwrap(model)
+    family, base = prepare(model), unwrap(model)
     pad_id = generation_config.pad_token_id or 0
     sizes = [num_generations] * len(batch.prompts) if isinstance(num_generations, int) else list(num_generations)
-    start = repeated(prefilled(model, batch, features=features, pad_id=pad_id), group_sizes=sizes)
-    banned = family_of(base).image_token_ids(base.config) if suppress_ids is None else suppress_ids
+    if family.prefills:
+        start = repeated(prefilled(model, batch, features=features, pad_id=pad_id), group_sizes=sizes)
+    else:
+        start = not_prefilled(model, batch, group_sizes=sizes, pad_id=pad_id)
+    banned = family.image_token_ids(base.config) if suppress_ids is None else suppress_ids
     processors = LogitsProcessorList(generate_kwargs.pop("logits_processor", None) or [])
     if banned:
         processors.append(SuppressIds(banned))
@@ -154,6 +157,34 @@ def repeated(start: Prefilled, *, group_sizes: Sequence[int]) -> DecodingStart:
     )
 
 
+def not_prefilled(
+    model: torch.nn.Module, batch: GroupBatch, *, group_sizes: Sequence[int], pad_id: int
+) -> DecodingStart:
+    """Whole prompts, each `group_sizes[p]` times, with their images: where no part of a prompt can be cached."""
+    family, base = prepare(model), unwrap(model)
+    inner = family.vision_language_model(base)
+    device = next(inner.parameters()).device
+    layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=pad_id)
+    prompt_of_row = torch.arange(len(group_sizes)).repeat_interleave(torch.tensor(group_sizes))
+    rows = prompt_of_row.tolist()
+    shared = SharedPass(
+        family=family,
+        vision_model=inner,
+        batch=batch,
+        layout=None,
+        ids=layout.ids[prompt_of_row],
+        places=image_places(batch, starts=[(p, b, layout.offsets[p]) for b, p in enumerate(rows)]),
+        features=None,
+    )
+    shown = [{name: value.to(device) for name, value in image.items()} for p in rows for image in batch.images_of(p)]
+    return DecodingStart(
+        ids_BT=shared.rows.ids.to(device),
+        mask_BT=layout.mask[prompt_of_row].to(device),
+        cache=None,
+        extras={**family.stock_inputs(inner, shown), **shared.extras(base.config, device=device)},
+    )
+
+
 def prefill(
     model: torch.nn.Module,
     family: Family,
@@ -186,7 +217,7 @@ def prefill(
         position_ids=family.position_ids(positions_ABT[:, :, :-1]),
         **cache_argument(base, cache),
         use_cache=True,
-        logits_to_keep=1,
+        **kept_logits(base, torch.tensor([layout.ids.shape[1] - 2], device=device)),
         **{PASS_KWARG: shared},
         **shared.extras(base.config, device=device),
     )

@@ -10,6 +10,7 @@ Both do nothing in calls without a `SharedPass`. `prepare` installs them, `resto
 from __future__ import annotations
 
 import inspect
+import weakref
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import Family, family_of
 from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS, check_names, takes_keywords
 
+_BEFORE: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()
+"""Which attention a text backbone had before it was prepared."""
+
 
 def prepare(model: torch.nn.Module) -> Family:
     """Install both seams on `model` (idempotent) and return its family. Call it once, before training.
@@ -38,6 +42,7 @@ def prepare(model: torch.nn.Module) -> Family:
     check_seams(base, text=text)
     if sharing_path(base) == "packed" and text.config._attn_implementation != IMPLEMENTATION:
         register_attention()
+        _BEFORE[text] = text.config._attn_implementation
         base.set_attn_implementation({"text_config": IMPLEMENTATION})
         if text.config._attn_implementation != IMPLEMENTATION:
             raise SeamError(_message(base, "its text backbone does not take a registered attention function"))
@@ -46,8 +51,8 @@ def prepare(model: torch.nn.Module) -> Family:
     return family
 
 
-def restore(model: torch.nn.Module, *, attn_implementation: str = "sdpa") -> None:
-    """Remove the hook and give the text backbone an ordinary attention again."""
+def restore(model: torch.nn.Module) -> None:
+    """Remove the hook and give the text backbone the attention again that it had before."""
     base = unwrap(model)
     family = family_of(base)
     text = family.language_model(family.vision_language_model(base))
@@ -56,7 +61,7 @@ def restore(model: torch.nn.Module, *, attn_implementation: str = "sdpa") -> Non
             del text._forward_pre_hooks[key]
             text._forward_pre_hooks_with_kwargs.pop(key, None)
     if text.config._attn_implementation == IMPLEMENTATION:
-        base.set_attn_implementation({"text_config": attn_implementation})
+        base.set_attn_implementation({"text_config": _BEFORE.pop(text, "sdpa")})
 
 
 def is_prepared(model: torch.nn.Module) -> bool:
@@ -69,9 +74,8 @@ def is_prepared(model: torch.nn.Module) -> bool:
 def check_seams(base: torch.nn.Module, *, text: torch.nn.Module) -> None:
     """Check by signature that the parts exist that the seams lean on."""
     check_names()
-    parameters = inspect.signature(type(base).forward).parameters
-    if not takes_keywords(type(base).forward) or "logits_to_keep" not in parameters:
-        raise SeamError(_message(base, "its forward takes no `**kwargs` or no `logits_to_keep`"))
+    if not takes_keywords(type(base).forward):
+        raise SeamError(_message(base, "its forward takes no `**kwargs`"))
     accepted = inspect.signature(type(text).forward).parameters
     if "inputs_embeds" not in accepted or not takes_keywords(type(text).forward):
         raise SeamError(_message(text, "its forward takes no `inputs_embeds` or no `**kwargs`"))
@@ -94,7 +98,9 @@ def merge_images(
     if features is not None and features.counts:
         plan = shared.plan.to(embeds_BTD.device)
         kwargs["inputs_embeds"] = shared.merge(embeds_BTD, features, plan)
-        shared.family.before_language_model(kwargs, features=features, plan=plan, rows=shared.rows)
+        shared.family.before_language_model(
+            kwargs, shared.vision_model.config, features=features, plan=plan, rows=shared.rows
+        )
     elif features is None and _other_ranks_need_tower(module, shared):
         kwargs["inputs_embeds"] = touch_tower(shared.family, shared.vision_model, embeds_BTD)
     return args, kwargs

@@ -23,6 +23,7 @@ from triptych_trainer.forward.positions import prompt_positions
 from triptych_trainer.forward.scoring import token_logps
 from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import ImageFeatures, family_of
+from triptych_trainer.upstream.transformers_names import kept_logits, rows_of_logits
 
 Result = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -117,12 +118,13 @@ def plain_logps(
         places=image_places(batch, starts=starts),
         features=features,
     )
+    # Positions and not their number: given a number, some models drop queries of their last layers, and causality.
+    keep_K = torch.arange(num_tokens - layout.width - 1, num_tokens, device=device)
     outputs = model(
         input_ids=layout.ids.to(device),
         attention_mask=layout.mask.to(device),
         position_ids=family.position_ids(positions_ABT.to(device)),
-        # Positions and not a number: given a number, some models drop queries of their last layers, and causality.
-        logits_to_keep=torch.arange(num_tokens - layout.width - 1, num_tokens, device=device),
+        **kept_logits(base, keep_K),
         use_cache=False,
         **{PASS_KWARG: shared},
         **shared.extras(base.config, device=device),
@@ -130,7 +132,7 @@ def plain_logps(
     columns = layout.width
     labels = layout.ids[:, num_tokens - columns :].to(device)
     mask = layout.mask[:, num_tokens - columns :].to(device).bool()
-    logits = outputs.logits[:, -columns - 1 : -1]
+    logits = rows_of_logits(base, outputs.logits, keep_K)[:, :-1]
     logps, entropies = token_logps(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), temperature=temperature)
     extra = _width(batch, width) - columns
 
@@ -175,7 +177,8 @@ def _selected(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Project only the label positions. Without any label, one position is projected and dropped: the graph stays."""
     keep = keep_K if len(keep_K) else keep_K.new_zeros(1)
-    logits_KV = model(**call, logits_to_keep=keep, use_cache=False).logits[0]
+    base = unwrap(model)
+    logits_KV = rows_of_logits(base, model(**call, **kept_logits(base, keep), use_cache=False).logits, keep)[0]
     if not len(keep_K):
         nothing = logits_KV.float().sum(-1)[:0]
         return nothing, nothing

@@ -24,7 +24,9 @@ from triptych_trainer.upstream.transformers_names import (
 )
 
 LayerState = tuple[torch.Tensor, torch.Tensor]
-"""(keys, values) of an attention layer, (convolution state, recurrent state) of a linear-attention layer."""
+"""(keys, values) of an attention layer, (convolution state, recurrent state) of a linear-attention layer.
+
+A layer that only convolves has an empty recurrent state."""
 
 
 class _RecordAttention(DynamicLayer):
@@ -51,11 +53,11 @@ class _RecordLinear(LinearAttentionLayer):
     ) -> torch.Tensor:
         size = conv_kernel_size or conv_states.shape[-1]
         padded = torch.nn.functional.pad(conv_states, (max(0, size - conv_states.shape[-1]), 0))
-        self.recorded_conv = padded[..., -size:]
+        self.recorded = (padded[..., -size:], padded[..., :0])
         return padded
 
     def update_recurrent_state(self, recurrent_states: torch.Tensor, state_idx: int = 0, **kwargs: Any) -> torch.Tensor:
-        self.recorded = (self.recorded_conv, recurrent_states)
+        self.recorded = (self.recorded[0], recurrent_states)
         return recurrent_states
 
 

@@ -181,8 +181,4 @@ def _join(parts: Sequence[ImageFeatures | None]) -> ImageFeatures | None:
     present = [part for part in parts if part is not None]
     if not present:
         return None
-    return ImageFeatures(
-        rows=torch.cat([part.rows for part in present]),
-        counts=tuple(count for part in present for count in part.counts),
-        deepstack=tuple(torch.cat(rows) for rows in zip(*(part.deepstack for part in present), strict=True)),
-    )
+    return ImageFeatures.join(present)

@@ -106,14 +106,24 @@ def cache_argument(model: torch.nn.Module, cache: Any) -> dict[str, Any]:
     return {name: cache}
 
 
-def kept_logits(keep_BS: torch.Tensor) -> dict[str, Any]:
-    """The keyword argument that projects only the positions of a mask; nothing where transformers takes no mask."""
-    return {"logits_to_keep": keep_BS} if _KEEPS_BY_MASK else {}
+def kept_logits(model: torch.nn.Module, keep: torch.Tensor) -> dict[str, Any]:
+    """The keyword argument that projects only some positions; nothing where the model or transformers takes no such.
+
+    `keep` is a boolean mask `[B, S]`, or positions `[K]` that hold for every row.
+    """
+    return {"logits_to_keep": keep} if _keeps(model, keep) else {}
 
 
-def rows_of_logits(logits: torch.Tensor, keep_BS: torch.Tensor) -> torch.Tensor:
-    """The `[K, V]` logits of the kept positions, from a call that was given `kept_logits(keep_BS)`."""
-    return logits.reshape(-1, logits.shape[-1]) if _KEEPS_BY_MASK else logits[keep_BS]
+def rows_of_logits(model: torch.nn.Module, logits: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """The kept logits, `[K, V]` by a mask and `[B, K, V]` by positions, from a call with `kept_logits(model, keep)`."""
+    if keep.dtype == torch.bool:
+        return logits.reshape(-1, logits.shape[-1]) if _keeps(model, keep) else logits[keep]
+    return logits if _keeps(model, keep) else logits[:, keep]
+
+
+def _keeps(model: torch.nn.Module, keep: torch.Tensor) -> bool:
+    named = "logits_to_keep" in inspect.signature(type(model).forward).parameters
+    return named and (_KEEPS_BY_MASK or keep.dtype != torch.bool)
 
 
 def rows_per_layer(deepstack: Sequence[Any]) -> tuple[torch.Tensor, ...]:

@@ -30,6 +30,8 @@ class Family:
     """`config.model_type` values this adapter has been tested with."""
     path: SharingPath = "packed"
     """How the policy pass shares the prompt: one packed row, a cached prompt, or not at all."""
+    prefills: bool = True
+    """Whether generation may cache a prompt without its last token; not where earlier tokens see that one."""
 
     def vision_language_model(self, model: torch.nn.Module) -> torch.nn.Module:
         """The module that owns tower and language model."""
@@ -123,13 +125,22 @@ class Family:
         return "causal"
 
     def before_language_model(
-        self, kwargs: dict[str, Any], *, features: ImageFeatures, plan: MergePlan, rows: TokenRows
+        self, kwargs: dict[str, Any], config: Any, *, features: ImageFeatures, plan: MergePlan, rows: TokenRows
     ) -> None:
-        """Add to `kwargs` what the text backbone takes next to merged embeddings, or change the merged embeddings."""
+        """Add to `kwargs` what the text backbone takes next to merged embeddings, or change the merged embeddings.
+
+        `config` is the whole model's; the plan is on the device of the embeddings.
+        """
 
     def forward_extras(self, config: Any, rows: TokenRows) -> dict[str, Any]:
         """Further keyword arguments of a model call; `config` is the whole model's."""
         return {}
+
+    def stock_inputs(
+        self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]
+    ) -> dict[str, torch.Tensor]:
+        """The image inputs of the model's own forward for rows that show these images, in order."""
+        return self.tower_inputs(vision_language_model, images) if images else {}
 
     def continue_generation(
         self, vision_language_model: torch.nn.Module, *, next_minus_length_B: torch.Tensor

@@ -23,6 +23,16 @@ class ImageFeatures:
     common: torch.Tensor | None = None
     """Rows `[K, D]` that the tower makes next to those of the images, the same for all images (Ovis2)."""
 
+    @classmethod
+    def join(cls, parts: Sequence[ImageFeatures]) -> ImageFeatures:
+        """The features of several calls of one tower as those of one call."""
+        return cls(
+            rows=torch.cat([part.rows for part in parts]),
+            counts=tuple(count for part in parts for count in part.counts),
+            deepstack=tuple(torch.cat(rows) for rows in zip(*(part.deepstack for part in parts), strict=True)),
+            common=parts[0].common,
+        )
+
     def select(self, images: Sequence[int]) -> ImageFeatures:
         """The features of some images, in the given order (pairs with `GroupBatch.select`)."""
         if tuple(images) == tuple(range(len(self.counts))):

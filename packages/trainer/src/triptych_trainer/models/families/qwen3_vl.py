@@ -24,7 +24,7 @@ class Qwen3VLFamily(QwenVLFamily):
         return ImageFeatures(rows=features.rows, counts=features.counts, deepstack=deepstack)
 
     def before_language_model(
-        self, kwargs: dict[str, Any], *, features: ImageFeatures, plan: MergePlan, rows: TokenRows
+        self, kwargs: dict[str, Any], config: Any, *, features: ImageFeatures, plan: MergePlan, rows: TokenRows
     ) -> None:
         """Hand over the deepstack rows in the order of the image positions, repeated where rows share an image."""
         mask_BT = plan.src >= 0

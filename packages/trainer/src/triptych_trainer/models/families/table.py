@@ -12,6 +12,9 @@ from triptych_trainer.models.families.gemma4 import Gemma4Family, Gemma4UnifiedF
 from triptych_trainer.models.families.glm4v import Glm4vFamily, PaddleOCRFamily
 from triptych_trainer.models.families.llava import LlavaFamily
 from triptych_trainer.models.families.mistral3 import Mistral3Family
+from triptych_trainer.models.families.ovis2 import Ovis2Family
+from triptych_trainer.models.families.paligemma import PaliGemmaFamily
+from triptych_trainer.models.families.patches import KimiVLFamily, Lfm2VLFamily, MiniCPMVFamily
 from triptych_trainer.models.families.qwen3_5 import Qwen35Family
 from triptych_trainer.models.families.qwen3_vl import Qwen3VLFamily
 from triptych_trainer.models.families.qwen_vl import QwenVLFamily
@@ -40,6 +43,11 @@ FAMILIES: tuple[Family, ...] = (
     Gemma4UnifiedFamily(),
     SmolVLMFamily(),
     Idefics2Family(),
+    KimiVLFamily(),
+    Lfm2VLFamily(),
+    MiniCPMVFamily(),
+    Ovis2Family(),
+    PaliGemmaFamily(),
 )
 _GENERIC = Family()
 

@@ -107,10 +107,7 @@ class LlavaOnevisionFamily(Family):
         cut = sum(_alone(image) for image in images)
         halves = [[images[i] for i in part] for part in (order[:cut], order[cut:]) if part]
         encoded = [super(LlavaOnevisionFamily, self).encode(vision_language_model, half) for half in halves]
-        joined = ImageFeatures(
-            rows=torch.cat([half.rows for half in encoded]), counts=tuple(c for half in encoded for c in half.counts)
-        )
-        return joined.select([order.index(i) for i in range(len(images))])
+        return ImageFeatures.join(encoded).select([order.index(i) for i in range(len(images))])
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
         """One tile, as of an image among several."""
