@@ -16,7 +16,7 @@ from triptych_data.prompt_settings import PromptSettings
 class Words:
     """A tokenizer of words whose template writes what it is told to."""
 
-    image_token, chat_template = "<pad>", None
+    image_token, chat_template = "<pad>", "written by apply_chat_template"
     all_special_tokens = ("<pad>",)
 
     def __init__(self) -> None:

@@ -13,6 +13,8 @@ from triptych_trainer.options.arguments import parse_run, wants_demo
         (["--data", "x.jsonl"], False),
         (["--model_name_or_path=m"], False),
         (["--model-name-or-path", "m"], False),
+        (["--model", "m"], False),
+        (["--model=m"], False),
     ],
 )
 def test_a_model_or_data_makes_it_no_demo(argv, demo):
@@ -38,7 +40,7 @@ def test_command_line_wins_over_config_which_wins_over_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("learning_rte: 1\n", "unknown options: learning_rte"),
+        ("learning_rte: 1\n", r"unknown options: learning_rte; did you mean learning_rate\?"),
         ("- a\n- b\n", "must hold a mapping"),
         ("a: [\n", "is not valid YAML"),
     ],
@@ -53,3 +55,33 @@ def test_bad_config_files_are_named(tmp_path, content, expected):
 def test_a_budget_upside_down_is_refused(tmp_path):
     with pytest.raises(UsageError, match="--min_pixels 10 is more than --max_pixels 5"):
         parse_run(["--min_pixels", "10", "--max_pixels", "5", "--output_dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--num_generation", "4"], "there is no option --num_generation; did you mean --num_generations?; see"),
+        (["--data-format", "swfit"], "--data_format expects one of auto, "),
+        (["--data-format", "swfit"], "got 'swfit'; did you mean swift?"),
+        (["--max_steps", "x"], "--max_steps: invalid int value: 'x'; see `train --help`"),
+        (["--animated", "last"], "--animated expects one of refuse, first, got 'last'"),
+        (["--max_bad", "-1"], "--max_bad expects 0 or more, got -1"),
+        (["--chat_template_kwargs", "yes"], "--chat_template_kwargs expects a JSON object"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(tmp_path, words, expected):
+    with pytest.raises(UsageError) as caught:
+        parse_run([*words, "--output_dir", str(tmp_path)])
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_short_name_and_one_word_for_a_list_are_read(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("data: rows.jsonl\nimage_root: images\n")
+    config = parse_run([f"--config={path}", "--model", "m", "--output_dir", str(tmp_path)])
+    assert (config.model.model_name_or_path, config.run.data, config.run.image_root) == (
+        "m",
+        ["rows.jsonl"],
+        ["images"],
+    )

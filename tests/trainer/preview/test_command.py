@@ -35,7 +35,7 @@ def size(path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["nowhere.jsonl"], "nowhere.jsonl: no such file; correct the path"),
+        (["nowhere.jsonl"], "nowhere.jsonl: no such file (looked from "),
         (["--max_pixels", "100"], "--max_pixels needs --model, whose processor does the counting"),
         (["--model", "./nowhere"], "--model ./nowhere: no such folder"),
         (["--image_root", "/nowhere"], "--image_root /nowhere: no such folder"),

@@ -1,17 +1,21 @@
 """Multi-image records, safe images, budgets and order for vision-language training."""
 
-from triptych_data.budget import Budget
-from triptych_data.errors import DataError, ImageError
-from triptych_data.example import Example, ImageSource
-from triptych_data.header import probe_image
-from triptych_data.images import ImageLoader
-from triptych_data.loader import LoadedPrompt, Loader
-from triptych_data.mixture import Mixture
-from triptych_data.pixels import load_image, load_thumbnail
-from triptych_data.policy import ImagePolicy
-from triptych_data.read import Examples, read_examples
-from triptych_data.trl import as_trl_dataset
-from triptych_data.vision import ImagePlan, VisionSpec
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from triptych_data.budget import Budget
+    from triptych_data.errors import DataError, ImageError
+    from triptych_data.example import Example, ImageSource
+    from triptych_data.header import probe_image
+    from triptych_data.images import ImageLoader
+    from triptych_data.loader import LoadedPrompt, Loader
+    from triptych_data.mixture import Mixture
+    from triptych_data.pixels import load_image, load_thumbnail
+    from triptych_data.policy import ImagePolicy
+    from triptych_data.read import Examples, read_examples
+    from triptych_data.trl import as_trl_dataset
+    from triptych_data.vision import ImagePlan, VisionSpec
 
 __all__ = [
     "Budget",
@@ -33,3 +37,26 @@ __all__ = [
     "probe_image",
     "read_examples",
 ]
+
+_HOMES = {
+    "budget": ("Budget",),
+    "errors": ("DataError", "ImageError"),
+    "example": ("Example", "ImageSource"),
+    "header": ("probe_image",),
+    "images": ("ImageLoader",),
+    "loader": ("LoadedPrompt", "Loader"),
+    "mixture": ("Mixture",),
+    "pixels": ("load_image", "load_thumbnail"),
+    "policy": ("ImagePolicy",),
+    "read": ("Examples", "read_examples"),
+    "trl": ("as_trl_dataset",),
+    "vision": ("ImagePlan", "VisionSpec"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # numpy and Pillow take half a second, and the help of a command needs neither: load a home when it is asked for.
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"triptych_data.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from triptych_parser import Refusal
+from triptych_parser.printable import printable
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONGEST = 300
-
-
-def printable(text: str) -> str:
-    """A text without what moves a terminal's cursor, breaks the line or turns the writing: those as escapes."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _name(text: str) -> str:
     """A name from a file as a message shows it, printable and not endless."""
-    text = printable(text)
+    text = printable(text, kept="")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
 
 
@@ -29,7 +22,7 @@ class DataError(Refusal, ValueError):
     """A record that cannot be used: `source` is "file:line", `id` the sample's id, `remedy` what to do."""
 
     def __init__(self, reason: str, *, source: str, id: str | None = None, remedy: str, kind: str = "record") -> None:
-        reason, remedy = printable(reason), printable(remedy)
+        reason, remedy = printable(reason, kept=""), printable(remedy, kept="")
         where = _name(source) if id is None else f"{_name(source)} (id {_name(id)})"
         super().__init__(f"{where}: {reason}; {remedy}")
         self.reason = reason
@@ -50,7 +43,7 @@ class ImageError(Refusal, ValueError):
     """
 
     def __init__(self, reason: str, *, image: str, kind: str, remedy: str) -> None:
-        reason, remedy, image = printable(reason), printable(remedy), _name(image)
+        reason, remedy, image = printable(reason, kept=""), printable(remedy, kept=""), _name(image)
         super().__init__(f"image {image}: {reason}; {remedy}")
         self.reason = reason
         self.image = image

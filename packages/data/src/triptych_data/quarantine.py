@@ -25,3 +25,14 @@ def write_quarantined(path: Path, error: DataError) -> None:
 def allowed(max_bad: float, total: int) -> float:
     """How many rows may be refused: a share of all below 1, a number from 1 on."""
     return max_bad if max_bad >= 1 else max_bad * total
+
+
+def too_many(last: DataError, count: int, *, total: int, limit: float) -> DataError:
+    """The refusal of data of which more rows than allowed cannot be used; `last` is the one that was too much."""
+    return DataError(
+        f"expected at most {limit:g} refused rows of {total}, got {count}; the last: {last.reason}",
+        source=last.source,
+        id=last.id,
+        remedy=f"{last.remedy}, or raise max_bad (--max_bad)",
+        kind=last.kind,
+    )

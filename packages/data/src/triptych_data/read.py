@@ -17,7 +17,7 @@ from triptych_data.formats import FORMATS, Record, RowError, check_format, detec
 from triptych_data.formats.dataset_info import ColumnNames, Names, renamed
 from triptych_data.header import read_header
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
-from triptych_data.quarantine import allowed, write_quarantined
+from triptych_data.quarantine import allowed, too_many, write_quarantined
 from triptych_data.rows import Row, Rows, open_rows
 
 OnBad = Literal["stop", "skip"]
@@ -115,7 +115,7 @@ def read_examples(
             if quarantine is not None:
                 write_quarantined(quarantine, error)
             if len(bad) > limit:
-                raise _too_many(bad, len(rows), limit) from error
+                raise too_many(error, len(bad), total=len(rows), limit=limit) from error
         else:
             kept.append(index)
     return Examples(rows, reader, kept=kept, bad=bad, digest=digest)
@@ -187,14 +187,3 @@ def _digest(*parts: object) -> str:
 
 def _with_no_markers(record: Record, no_markers: Literal["error", "first"]) -> Record:
     return replace(record, no_markers=no_markers)
-
-
-def _too_many(bad: Sequence[DataError], total: int, limit: float) -> DataError:
-    last = bad[-1]
-    return DataError(
-        f"expected at most {limit:g} refused rows of {total}, got {len(bad)}; the last: {last.reason}",
-        source=last.source,
-        id=last.id,
-        remedy=f"{last.remedy}, or raise max_bad",
-        kind=last.kind,
-    )

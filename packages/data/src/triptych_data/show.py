@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from triptych_parser.printable import printable
 
-from triptych_data.errors import DataError, printable
+from triptych_data.errors import DataError
 from triptych_data.tally import Tally, percentiles
 
 _SHOWN_PER_KIND = 5
@@ -51,7 +52,7 @@ def show(tally: Tally, *, console: Console, counted_for: str | None, shown: int 
     for kind, count in Counter(error.kind for error in tally.refused).most_common():
         console.print(f"\n[bold red]{count:,} refused: {KINDS.get(kind, kind)}[/]", highlight=False)
         for error in by_kind[kind][:shown]:
-            console.print(f"  {escape(str(error))}", highlight=False, soft_wrap=True)
+            console.print(f"  {escape(printable(str(error)))}", highlight=False, soft_wrap=True)
         if count > shown:
             console.print(f"  ... and {count - shown:,} more (--json lists all)", highlight=False)
     verdict = f"{tally.rows:,} rows, {tally.passed:,} pass, {len(tally.refused):,} would be refused"
@@ -81,7 +82,7 @@ def _distributions(tally: Tally, counted_for: str | None) -> Table:
 
 def _print_counter(console: Console, label: str, items: Sequence[tuple[object, int]]) -> None:
     if items:
-        text = "  ".join(f"{escape(printable(str(name)))}: {count:,}" for name, count in items[:12])
+        text = "  ".join(f"{escape(printable(str(name), kept=''))}: {count:,}" for name, count in items[:12])
         more = f"  (+{len(items) - 12} more)" if len(items) > 12 else ""
         console.print(f"{label}  {text}{more}", highlight=False)
 
@@ -89,6 +90,4 @@ def _print_counter(console: Console, label: str, items: Sequence[tuple[object, i
 def _print_repeated(console: Console, repeated: Sequence[tuple[str, str]], shown: int) -> None:
     console.print(f"\n[bold yellow]{len(repeated):,} rows repeat an earlier one[/] (they pass)", highlight=False)
     for source, first in repeated[:shown]:
-        console.print(
-            f"  {escape(printable(source))} repeats {escape(printable(first))}", highlight=False, soft_wrap=True
-        )
+        console.print(f"  {escape(printable(f'{source} repeats {first}', kept=''))}", highlight=False, soft_wrap=True)

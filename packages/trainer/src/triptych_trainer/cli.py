@@ -6,7 +6,11 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
+from triptych_data.option_parser import nearest
+
 from triptych_trainer.errors import SeamError
+from triptych_trainer.monitor.versions import installed_versions
+from triptych_trainer.options.help import print_help
 from triptych_trainer.upstream.versions import check_versions
 
 __all__ = ["main", "train"]
@@ -18,6 +22,7 @@ COMMANDS = {
     "plan": ("triptych_trainer.commands.plan", "forecast memory, steps and hours of a run before it begins"),
     "eval": ("triptych_trainer.commands.evaluate", "score a model on held-out data, by slices, with intervals"),
     "report": ("triptych_trainer.commands.report", "rebuild the page of a run's rollouts"),
+    "env": ("triptych_trainer.commands.env", "print the versions of everything, for a bug report"),
 }
 
 
@@ -32,10 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: triptych COMMAND ...\n")
         print("\n".join(f"  {name:<8} {what}" for name, (_, what) in COMMANDS.items()))
-        print("\n`triptych COMMAND --help` lists the options of a command.")
+        print(
+            "\n`triptych COMMAND --help` lists the options of a command, `triptych --version` says which one this is."
+        )
         return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        print(f"triptych {installed_versions()['triptych-trainer']}")
+        return 0
     if arguments[0] not in COMMANDS:
-        print(f"triptych: no command {arguments[0]!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        hint = nearest(arguments[0], tuple(COMMANDS))
+        print(
+            f"triptych: error: there is no command {arguments[0]!r}{hint}; there are: {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
         return 2
     return _run(COMMANDS[arguments[0]][0], arguments[1:], name=arguments[0])
 
@@ -45,6 +59,8 @@ def _run(module: str, arguments: Sequence[str], *, name: str) -> int:
     warnings.filterwarnings("ignore", message=".*deprecated and will be removed in v6", category=FutureWarning)
     # Where bitsandbytes is installed, PEFT imports it, and it may warn of a CPU kernel for 4-bit weights.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    if print_help(name, arguments):
+        return 0
     try:
         check_versions()
         command: Callable[[Sequence[str]], int] = importlib.import_module(module).main

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from triptych_data.option_parser import collected
 
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.errors import UsageError
@@ -22,50 +22,26 @@ from triptych_trainer.forecast.passes import Device
 from triptych_trainer.forecast.rows import Rows
 from triptych_trainer.forecast.show import as_json, show_fit, show_forecast, show_knobs, show_time, size
 from triptych_trainer.forecast.skeleton import read_model_config
-from triptych_trainer.forecast.states import SHARDINGS, sharding_of
+from triptych_trainer.forecast.states import sharding_of
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.arguments import parse_run, prompt_settings
+from triptych_trainer.options.plan_options import A100, PlanOptions, own_parser
 from triptych_trainer.options.refusals import check_num_prompts, check_options, check_slices
 
 __all__ = ["main"]
 
-A100 = {"tflops": 312.0, "memory_bandwidth": 2039.0, "mfu": 0.35}
-"""bfloat16 peak and bandwidth of an A100 80 GB by its data sheet, and a guess at the share that training gets."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0, or 2 after one line that says what is wrong."""
-    own, rest = _parser().parse_known_args(sys.argv[1:] if argv is None else list(argv))
-    return outcome("triptych plan", lambda: _plan(own, rest))
+    return outcome("triptych plan", lambda: _plan(sys.argv[1:] if argv is None else list(argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="triptych plan",
-        description="Forecast memory, steps and hours of a run. Every option of `train` is taken as `train` takes it.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--model", metavar="DIR", help="model folder or hub id; the same as --model_name_or_path. Weights are not read")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="plan for (default: what is here)")
-    add("--memory_gib", type=float, metavar="GIB", help="say whether the run fits (default: the device that is here)")
-    add("--num_processes", type=int, default=None, metavar="N", help="devices (default: those of this launch)")
-    add("--sharding", choices=SHARDINGS, help="what they split (default: by --deepspeed and --fsdp)")
-    add("--tflops", type=float, help=f"peak of a device in training precision (default for cuda: {A100['tflops']:g})")
-    add("--memory_bandwidth", type=float, metavar="GB/S", help=f"(default for cuda: {A100['memory_bandwidth']:g})")
-    add("--mfu", type=float, help=f"share of the peak that a run gets (default: {A100['mfu']})")
-    add("--mean_completion_length", type=float, metavar="N", help="for the hours (default: --max_completion_length)")
-    add("--limit", type=int, metavar="N", help="count only the first rows")
-    add("--no_knobs", action="store_true", help="leave out what each setting would save")
-    add("--calibrate", action="store_true", help="load the model and measure its heaviest policy pass here")
-    add("--json", type=Path, metavar="FILE", help="write the whole plan here")
-    return parser
-
-
-def _plan(own: argparse.Namespace, rest: Sequence[str]) -> int:
+def _plan(argv: Sequence[str]) -> int:
     from triptych_trainer.commands.train import quiet_libraries
 
+    namespace, rest = own_parser().parse_known_args(argv)
+    own = collected(PlanOptions, namespace)
     quiet_libraries()
     subject, reporter = _subject(own, rest)
     with reporter.console.status("forecasting") if reporter.console.is_terminal else _silent():
@@ -103,7 +79,7 @@ def _plan(own: argparse.Namespace, rest: Sequence[str]) -> int:
             memory_bytes=memory,
             cap=cap,
         )
-        own.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        Path(own.json).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -113,18 +89,17 @@ def _silent() -> Any:
     return nullcontext()
 
 
-def _subject(own: argparse.Namespace, rest: Sequence[str]) -> tuple[Subject, Reporter]:
+def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
     from triptych_trainer.commands.train import read_data
 
-    argv = [*rest, *(["--model_name_or_path", own.model] if own.model else [])]
     device = _device(own)
-    config = parse_run(argv, defaults={"use_cpu": True, "bf16": True} if _is_elsewhere(device) else None)
+    config = parse_run(rest, defaults={"use_cpu": True, "bf16": True} if _is_elsewhere(device) else None)
     if config.model.model_name_or_path is None or not config.run.data:
         missing = "--model" if config.run.data else "--data"
         raise UsageError(f"{missing} is missing: a plan needs a model folder (its weights are not read) and data")
     reporter = Reporter(quiet=config.run.quiet)
     check_options(config.grpo, {})
-    sharding = own.sharding or sharding_of(config.grpo)
+    sharding: Any = own.sharding or sharding_of(config.grpo)
     shared = config.run.group_sharing != "off"
     check_slices(config.grpo, config.run.completions_per_slice, shared=shared, sharded=sharding == "full")
     processor = load_processor(
@@ -135,7 +110,7 @@ def _subject(own: argparse.Namespace, rest: Sequence[str]) -> tuple[Subject, Rep
         max_pixels=config.run.max_pixels,
     )
     model_config = read_model_config(config)
-    examples = read_data(config.run.data, config)[: own.limit]
+    examples = read_data(config)[0][: own.limit]
     check_num_prompts(len(examples), config.grpo)
     counter = Rows(processor, prompt_settings(config))
     with reporter.stage("counting", len(examples)) as bar:
@@ -153,9 +128,9 @@ def _subject(own: argparse.Namespace, rest: Sequence[str]) -> tuple[Subject, Rep
     return subject, reporter
 
 
-def _device(own: argparse.Namespace) -> Device:
+def _device(own: PlanOptions) -> Device:
     if own.device != "auto":
-        return own.device  # type: ignore[no-any-return]
+        return own.device  # type: ignore[return-value]
     return "cuda" if torch.accelerator.is_available() else "cpu"
 
 
@@ -164,7 +139,7 @@ def _is_elsewhere(device: Device) -> bool:
     return device == "cuda" and not torch.accelerator.is_available()
 
 
-def _memory_bytes(own: argparse.Namespace, device: Device) -> int | None:
+def _memory_bytes(own: PlanOptions, device: Device) -> int | None:
     if own.memory_gib is not None:
         return int(own.memory_gib * 2**30)
     if device == "cuda" and torch.cuda.is_available():
@@ -172,7 +147,7 @@ def _memory_bytes(own: argparse.Namespace, device: Device) -> int | None:
     return None
 
 
-def _hardware(own: argparse.Namespace, device: Device, measured: Measured | None) -> Hardware | None:
+def _hardware(own: PlanOptions, device: Device, measured: Measured | None) -> Hardware | None:
     given = {name: getattr(own, name) for name in A100}
     if device == "cpu" and measured is None and (given["tflops"] is None or given["memory_bandwidth"] is None):
         return None
@@ -183,7 +158,7 @@ def _hardware(own: argparse.Namespace, device: Device, measured: Measured | None
 
 
 def _estimate(
-    planned: Forecast, subject: Subject, hardware: Hardware | None, measured: Measured | None, own: argparse.Namespace
+    planned: Forecast, subject: Subject, hardware: Hardware | None, measured: Measured | None, own: PlanOptions
 ) -> Duration | None:
     if hardware is None:
         return None

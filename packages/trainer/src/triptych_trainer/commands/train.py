@@ -7,17 +7,20 @@ from typing import Any
 
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
-from triptych_data import Example, read_examples
+from triptych_data import Example
+from triptych_data.model_tokens import ModelTokens
+from triptych_data.options import QUARANTINE, data_files, image_roots
 
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.errors import UsageError
-from triptych_trainer.forecast.rows import Rows
 from triptych_trainer.grpo.train import train_model
 from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
-from triptych_trainer.options.arguments import RunConfig, image_policy, parse_run, prompt_settings, wants_demo
+from triptych_trainer.options.arguments import RunConfig, parse_run, prompt_settings, wants_demo
+from triptych_trainer.options.help import print_help
 from triptych_trainer.options.refusals import check_trackers
+from triptych_trainer.prompts.read_files import read_files, usable
 from triptych_trainer.rewards import guarded, load_reward
 from triptych_trainer.rewards.reward_model import PREFIX, load_reward_model
 
@@ -30,6 +33,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _train(argv: Sequence[str]) -> int:
+    if print_help("train", argv):
+        return 0
     if wants_demo(argv):
         from triptych_trainer.commands.demo import run_demo
 
@@ -54,8 +59,7 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     check_trackers(config.grpo)
     output = Path(config.grpo.output_dir)
     rewards = read_rewards(config.run.reward)
-    examples = read_data(config.run.data, config)
-    held_out = read_data(config.run.eval_data or [], config)
+    examples, held_out = read_data(config)
     images = sum(len(example.images) for example in examples)
     reporter.say(f"{len(examples)} prompts with {images} images; {len(held_out)} held out")
     path, trust = config.model.model_name_or_path, config.grpo.trust_remote_code
@@ -66,8 +70,7 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
         min_pixels=config.run.min_pixels,
         max_pixels=config.run.max_pixels,
     )
-    if config.grpo.process_index == 0:
-        check_prompt_limits([*examples, *held_out], processor, config, reporter=reporter)
+    examples, held_out = (usable_rows(part, processor, config, reporter=reporter) for part in (examples, held_out))
     model = load_model(path, config.model, trust_remote_code=trust)
     if config.grpo.process_index == 0:
         write_record(output, config, data=[Path(file) for file in (*config.run.data, *(config.run.eval_data or ()))])
@@ -84,16 +87,25 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     return 0
 
 
-def check_prompt_limits(examples: Sequence[Example], processor: Any, config: RunConfig, *, reporter: Reporter) -> None:
-    """Count the tokens of every prompt where the run limits them, so that none ends it later; nothing without a limit.
+def usable_rows(examples: Sequence[Example], processor: Any, config: RunConfig, *, reporter: Reporter) -> list[Example]:
+    """The rows that the model takes, so that none of the others ends the run later.
+
+    One rank looks, unless rows may be skipped: then every rank has to leave out the same ones.
 
     Raises:
-        DataError: the first row that does not fit.
+        DataError: a row that the model cannot take.
     """
-    if config.run.max_prompt_tokens is None and config.run.max_prompt_image_tokens is None:
-        return
+    if config.grpo.process_index > 0 and config.run.on_bad == "stop":
+        return list(examples)
     with reporter.stage("tokens", len(examples)) as bar:
-        Rows(processor, prompt_settings(config)).count(examples, progress=bar.move_to)
+        return usable(
+            examples,
+            model=ModelTokens.of(processor),
+            settings=prompt_settings(config),
+            options=config.run,
+            quarantine=quarantine_of(config),
+            progress=bar.move_to,
+        )
 
 
 def read_rewards(specs: Sequence[str]) -> list[Callable[..., Any]]:
@@ -104,25 +116,21 @@ def read_rewards(specs: Sequence[str]) -> list[Callable[..., Any]]:
         raise UsageError(f"--reward: {error}") from error
 
 
-def read_data(files: Sequence[str], config: RunConfig) -> list[Example]:
-    """Read and check data files; ``--image_root`` holds for all of them or one for each."""
-    roots: list[str | None] = list(config.run.image_root or []) or [None]
-    if len(roots) not in (1, len(config.run.data or ())):
-        raise UsageError(
-            f"--image_root expects one folder, or one for each of the {len(config.run.data or ())} --data files; "
-            f"got {len(roots)}"
-        )
-    roots = roots * len(files) if len(roots) == 1 else roots
-    for file in files:
-        if not Path(file).exists() and "://" not in file:
-            raise UsageError(f"--data {file}: no such file (looked from {Path.cwd()})")
-    return [
-        example
-        for file, root in zip(files, roots, strict=False)
-        for example in read_examples(
-            file, image_root=root, format=config.run.data_format, policy=image_policy(config.run)
-        )
-    ]
+def read_data(config: RunConfig) -> tuple[list[Example], list[Example]]:
+    """Read and check the training rows and the held-out rows of a run."""
+    run = config.run
+    quarantine = quarantine_of(config)
+    run.data = data_files(run)
+    roots, held_out_roots = image_roots(run)
+    return (
+        read_files(run.data, roots, run, quarantine=quarantine),
+        read_files(run.eval_data or (), held_out_roots, run, quarantine=quarantine),
+    )
+
+
+def quarantine_of(config: RunConfig) -> Path | None:
+    """Where the first rank lists the rows that are left out."""
+    return Path(config.grpo.output_dir) / QUARANTINE if config.grpo.process_index == 0 else None
 
 
 def quiet_libraries() -> None:

@@ -12,10 +12,11 @@ from triptych_trainer.forecast.passes import Device, Setting
 from triptych_trainer.forecast.phases import PHASES, TOWER_BACKWARD, Phase, Traced, trace
 from triptych_trainer.forecast.rows import PlannedRow, Rows, group_batch, heaviest
 from triptych_trainer.forecast.skeleton import Skeleton, build_skeleton
-from triptych_trainer.forecast.states import Sharding, States, states_of
+from triptych_trainer.forecast.states import States, states_of
 from triptych_trainer.forecast.step import StepShape, step_shape
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.arguments import RunConfig
+from triptych_trainer.options.plan_options import Sharding
 
 __all__ = ["Forecast", "PhaseForecast", "Subject", "forecast"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -15,12 +14,9 @@ from triptych_trainer.forecast.recorder import Recorder
 from triptych_trainer.forecast.skeleton import Skeleton
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.arguments import RunConfig
+from triptych_trainer.options.plan_options import SHARDINGS, Sharding
 
-__all__ = ["SHARDINGS", "Sharding", "States", "sharding_of", "states_of"]
-
-Sharding = Literal["none", "optimizer", "gradients", "full"]
-"""What ranks split among them: nothing (DDP), ZeRO-1, ZeRO-2, or ZeRO-3 and FSDP."""
-SHARDINGS: tuple[Sharding, ...] = ("none", "optimizer", "gradients", "full")
+__all__ = ["States", "sharding_of", "states_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,24 +2,18 @@
 
 import hashlib
 import json
-import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from triptych_trainer.monitor.versions import installed_versions, machine
 from triptych_trainer.options.arguments import RunConfig
 
 __all__ = ["add_to_record", "write_record"]
-
-PACKAGES = (
-    *("triptych-parser", "triptych-kernels", "triptych-data", "triptych-trainer"),
-    *("torch", "transformers", "trl", "accelerate", "peft", "datasets", "pillow", "vllm", "deepspeed"),
-)
 
 TOKEN = "_token"
 
@@ -33,9 +27,8 @@ def write_record(folder: Path, config: RunConfig, *, data: Sequence[Path]) -> No
     record = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": _without_tokens(config.command),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        **machine(),
+        "versions": installed_versions(),
         "data": [_fingerprint(path) for path in data],
         "git": _git_state(),
     }
@@ -61,13 +54,6 @@ def add_to_record(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
     if path.is_file():
         record = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps({**record, name: dict(entry)}, indent=2) + "\n", encoding="utf-8")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _fingerprint(path: Path) -> Mapping[str, Any]:

@@ -1,96 +1,25 @@
-"""Command-line arguments: Triptych's own few, beside every option of TRL's GRPOConfig and ModelConfig."""
+"""The command line of a run: Triptych's own options next to every option of TRL's GRPOConfig and ModelConfig."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import yaml
-from triptych_data import ImagePolicy
+from triptych_data.option_parser import checked, nearest, option_names, underscored, unknown_option
+from triptych_data.options import check_pixels, image_policy
+from triptych_data.options import prompt_settings as settings_of
 from triptych_data.prompt_settings import PromptSettings
 from trl import GRPOConfig, ModelConfig, TrlParser
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.options.run_options import RunArguments
 
 __all__ = ["RunArguments", "RunConfig", "image_policy", "parse_run", "prompt_settings", "wants_demo"]
-
-
-@dataclass(kw_only=True)
-class RunArguments:
-    """What Triptych adds to TRL's options."""
-
-    data: list[str] | None = field(
-        default=None, metadata={"help": "Training files (VLM-R1 JSONL, TRL conversational, ...); several are joined."}
-    )
-    eval_data: list[str] | None = field(default=None, metadata={"help": "Held-out files for TRL's evaluation loop."})
-    image_root: list[str] | None = field(
-        default=None, metadata={"help": "Folder that image paths are relative to; one for all files, or one per file."}
-    )
-    allow_outside: list[str] | None = field(
-        default=None, metadata={"help": "Further folders that images may lie in, besides the image root."}
-    )
-    allow_remote: bool = field(default=False, metadata={"help": "Read images at addresses, such as https://."})
-    data_format: str = field(default="auto", metadata={"help": "Name of the data format, or auto: told by content."})
-    reward: list[str] = field(
-        default_factory=lambda: ["accuracy", "format"],
-        metadata={
-            "help": "Names of triptych_trainer.rewards, module:function, file.py:function or model:<reward model>."
-        },
-    )
-    freeze_vision_modules: bool = field(
-        default=False,
-        metadata={"help": "Train the language model only; the tower then runs once per image for all passes."},
-    )
-    vision_learning_rate: float | None = field(
-        default=None,
-        metadata={"help": "Learning rate of everything outside the language model; default: --learning_rate."},
-    )
-    min_pixels: int | None = field(default=None, metadata={"help": "Fewest pixels an image is resized to."})
-    max_pixels: int | None = field(default=None, metadata={"help": "Most pixels an image is resized to."})
-    max_prompt_image_tokens: int | None = field(
-        default=None,
-        metadata={"help": "Most tokens that all images of a prompt take together; larger ones give way first."},
-    )
-    max_prompt_tokens: int | None = field(
-        default=None,
-        metadata={"help": "A prompt of more tokens, images included, is an error that names its row; none is cut."},
-    )
-    group_sharing: str = field(
-        default="auto",
-        metadata={"help": "auto: each prompt is forwarded once for its completions; off: the plain replicated pass."},
-    )
-    completions_per_slice: int | None = field(
-        default=None,
-        metadata={
-            "help": "For groups larger than memory: score and back-propagate at most so many completions at a time. "
-            "Exact; costs one more forward pass; not with FSDP or ZeRO-3."
-        },
-    )
-    image_cache_gb: float = field(default=2.0, metadata={"help": "Host memory for decoded images, in GiB."})
-    image_threads: int = field(default=2, metadata={"help": "Threads that decode images ahead of the step."})
-    rollouts: bool = field(
-        default=True,
-        metadata={"help": "Write every generation with rewards and advantages as parquet, and report.html over them."},
-    )
-    memory_forecast: bool = field(
-        default=True,
-        metadata={"help": "Say at the start what memory the run will need, and after two steps what it took."},
-    )
-    chat_template_images: str = field(
-        default="exact",
-        metadata={
-            "help": "If the chat template moves images, as LLaVA's does. exact: refuse; inline: write them at their "
-            "markers; template: leave them where it puts them."
-        },
-    )
-    placement: str = field(
-        default="in_place",
-        metadata={"help": "Demo only. in_place: images at their markers; first: all moved to the front, to compare."},
-    )
-    quiet: bool = field(default=False, metadata={"help": "Only warnings, errors and the last lines."})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,31 +34,27 @@ class RunConfig:
     """The options that differ from their defaults, as they were given: a ``--config`` that repeats the run."""
 
 
-def image_policy(options: Any) -> ImagePolicy:
-    """What ``--allow_outside`` and ``--allow_remote`` of a command let it read."""
-    return ImagePolicy(
-        allow_outside=tuple(Path(folder) for folder in options.allow_outside or ()), allow_remote=options.allow_remote
-    )
-
-
 def prompt_settings(config: RunConfig) -> PromptSettings:
     """How the rows of a run become prompts."""
-    run = config.run
-    return PromptSettings(
-        max_prompt_image_tokens=run.max_prompt_image_tokens,
-        max_prompt_tokens=run.max_prompt_tokens,
-        chat_template_images=run.chat_template_images,  # type: ignore[arg-type]
-        chat_template_kwargs=config.grpo.chat_template_kwargs or {},
-        policy=image_policy(run),
-    )
+    return settings_of(config.run, config.run, chat_template_kwargs=config.grpo.chat_template_kwargs)
 
 
 def wants_demo(argv: Sequence[str]) -> bool:
     """Tell whether a command line names neither a model nor data, neither directly nor in its ``--config``."""
-    named = ("model_name_or_path", "data")
-    given = {argument.split("=")[0].lstrip("-").replace("-", "_") for argument in argv if argument.startswith("--")}
-    config = _config_file(argv)
-    return not (given | set(config)) & set(named)
+    words = written_out(argv)
+    given = {word.split("=")[0].lstrip("-") for word in words if word.startswith("--")}
+    return not (given | set(_config_file(words))) & {"model_name_or_path", "data"}
+
+
+def written_out(argv: Sequence[str]) -> list[str]:
+    """The words of a command line: ``_`` in names, TRL's name for ``--model``, the file of ``--config`` apart."""
+    words: list[str] = []
+    for word in underscored(argv):
+        name, equals, value = word.partition("=")
+        if name == "--model":
+            word = f"--model_name_or_path{equals}{value}"
+        words += [name, value] if name == "--config" and equals else [word]
+    return words
 
 
 def _config_file(argv: Sequence[str]) -> Mapping[str, Any]:
@@ -161,20 +86,51 @@ def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None)
     """Parse a command line; explicit options win over ``--config``, which wins over ``defaults``.
 
     Raises:
-        UsageError: an option value that TRL or transformers refuses, with its own explanation.
+        UsageError: an unknown option, or a value that TRL or transformers refuses, with its own explanation.
     """
-    config = _config_file(argv)  # its errors are clearer than the parser's
-    parser = TrlParser((RunArguments, GRPOConfig, ModelConfig), prog="train", allow_abbrev=False)
-    parser.set_defaults(logging_steps=1, report_to=["none"], **{**_device_defaults(), **(defaults or {})})
-    unknown = set(config) - {action.dest for action in parser._actions} - {"env"}
+    words = written_out(argv)
+    config = _config_file(words)  # its errors are clearer than the parser's
+    parser = run_parser(defaults)
+    known = option_names(parser)
+    unknown = sorted(set(config) - {action.dest for action in parser._actions} - {"env"})
     if unknown:
-        raise UsageError(f"--config names unknown options: {', '.join(sorted(unknown))}; see `train --help`")
+        hint = nearest(f"--{unknown[0]}", known).replace("--", "")
+        raise UsageError(f"--config names unknown options: {', '.join(unknown)}{hint}; see `train --help`")
+    rest = parser.parse_known_args(_without_config(words))[1]
+    if rest:
+        raise unknown_option(rest[0], known, command="train")
     try:
-        run, grpo, model = parser.parse_args_and_config(args=list(argv))
+        run, grpo, model = parser.parse_args_and_config(args=list(words))
     except ValueError as error:
         raise UsageError(" ".join(str(error).split())) from error
+    check_pixels(checked(run))
+    _check_mappings(grpo)
     command = (Path(sys.argv[0]).name, *argv)
-    return RunConfig(run=_checked(run), grpo=grpo, model=model, command=command, options=_given(parser, argv))
+    return RunConfig(run=run, grpo=grpo, model=model, command=command, options=_given(parser, words))
+
+
+def run_parser(defaults: Mapping[str, Any] | None = None) -> TrlParser:
+    """The parser of a run, with every option of TRL."""
+    parser = TrlParser((RunArguments, GRPOConfig, ModelConfig), prog="train", allow_abbrev=False)
+    parser.set_defaults(logging_steps=1, report_to=["none"], **{**_device_defaults(), **(defaults or {})})
+    for action in parser._actions:
+        opposite = next((name for name in action.option_strings if name.startswith("--no_")), None)
+        if opposite is not None:  # its text would be that of the option it switches off
+            action.help = f"Switch off --{action.dest}."
+    parser.error = _refuse
+    return parser
+
+
+def _refuse(message: str) -> NoReturn:
+    text = re.sub(r"^(--\w+)/--[\w-]+", r"\1", message.removeprefix("argument "))
+    raise UsageError(f"{text}; see `train --help`")
+
+
+def _check_mappings(args: GRPOConfig) -> None:
+    for name in ("chat_template_kwargs", "generation_kwargs", "model_init_kwargs"):
+        value = getattr(args, name)
+        if value is not None and not isinstance(value, Mapping):
+            raise UsageError(f"--{name} expects a JSON object such as '{{\"a\": true}}', got {value!r}")
 
 
 def _given(parser: TrlParser, argv: Sequence[str]) -> dict[str, Any]:
@@ -197,16 +153,3 @@ def _without_config(argv: Sequence[str]) -> list[str]:
         position = kept.index("--config")
         del kept[position : position + 2]
     return kept
-
-
-def _checked(run: RunArguments) -> RunArguments:
-    for name, value, allowed in (
-        ("group_sharing", run.group_sharing, ("auto", "off")),
-        ("placement", run.placement, ("in_place", "first")),
-        ("chat_template_images", run.chat_template_images, ("exact", "inline", "template")),
-    ):
-        if value not in allowed:
-            raise UsageError(f"--{name} expects one of {', '.join(allowed)}, got {value!r}")
-    if run.min_pixels and run.max_pixels and run.min_pixels > run.max_pixels:
-        raise UsageError(f"--min_pixels {run.min_pixels} is more than --max_pixels {run.max_pixels}; swap or drop one")
-    return run

@@ -15,7 +15,7 @@ from triptych_data.rows import Row, Rows, open_rows
 from triptych_data.scan import row_digest
 from triptych_data.show import KINDS
 
-from triptych_trainer.preview.counting import PreviewError, change
+from triptych_trainer.preview.counting import change
 from triptych_trainer.preview.row import PreviewImage, PreviewRow
 
 SHRUNK, ENLARGED = "image shrunk", "image enlarged"
@@ -35,25 +35,17 @@ class Source:
     read: Callable[[Row], Example]
 
 
-def open_sources(files: Sequence[str], *, image_roots: Sequence[Path] = (), data_format: str = "auto") -> list[Source]:
-    """Open the files; `image_roots` has one folder for all of them, one for each, or none.
+def open_sources(
+    files: Sequence[str], *, image_roots: Sequence[Path | None] = (), data_format: str = "auto"
+) -> list[Source]:
+    """Open the files; `image_roots` has the folder of each (None: beside the file), or nothing.
 
     Raises:
-        PreviewError: another number of folders, or an unknown format.
         DataError: a file that cannot be read as rows.
     """
-    if len(image_roots) not in (0, 1, len(files)):
-        raise PreviewError(
-            f"--image_root expects one folder, or one for each of the {len(files)} files; got {len(image_roots)}"
-        )
-    for root in image_roots:
-        if not root.is_dir():
-            raise PreviewError(f"--image_root {root}: no such folder (looked from {Path.cwd()})")
-    roots: Sequence[Path | None] = list(image_roots) or [None]
-    roots = roots if len(roots) == len(files) else [roots[0]] * len(files)
     return [
         Source(rows=open_rows(file), read=row_reader(root=root, format=data_format))
-        for file, root in zip(files, roots, strict=True)
+        for file, root in zip(files, image_roots or [None] * len(files), strict=True)
     ]
 
 

@@ -5,11 +5,6 @@ from typing import Any, Literal
 from triptych_data.budget import Size
 from triptych_data.describe import CountedPrompt
 from triptych_data.model_tokens import ModelTokens
-from triptych_parser import Refusal
-
-
-class PreviewError(Refusal, ValueError):
-    """A preview that cannot be made; its text says what to change."""
 
 
 def written(prompt: CountedPrompt, model: ModelTokens) -> str:

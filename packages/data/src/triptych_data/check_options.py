@@ -1,0 +1,58 @@
+"""What `triptych check` takes; importing it loads nothing heavy, so that its help is there at once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from triptych_data.option_parser import OptionParser, add_options
+from triptych_data.options import DataOptions, TemplateOptions
+
+
+@dataclass(kw_only=True)
+class CheckOptions:
+    """What `check` takes besides the options that every command shares."""
+
+    LEAST: ClassVar[dict[str, int]] = {"workers": 1, "show": 0}
+
+    decode: bool = field(default=False, metadata={"help": "decode every image, not only its header"})
+    workers: int = field(default_factory=lambda: default_workers(), metadata={"help": "processes that look at rows"})
+    show: int = field(default=5, metadata={"help": "refused rows printed per kind"})
+    json: str | None = field(default=None, metadata={"metavar": "OUT", "help": "write the whole report here"})
+    fix: str | None = field(
+        default=None, metadata={"metavar": "OUT", "help": "write the rows that pass here, as they stood (JSONL)"}
+    )
+
+
+def parser() -> OptionParser:
+    """The command's parser."""
+    made = OptionParser(
+        prog="triptych check",
+        usage="triptych check FILE ... [options]",
+        description="Check dataset files before a run: what passes here with the options of the run, the run takes.",
+        epilog="It ends with 0 when a run would take the rows, 1 when it would stop at one, 2 when it cannot check.",
+    )
+    made.add_argument("files", nargs="*", metavar="FILE", help="data files; the same as --data")
+    add_model(made)
+    add_options(made, DataOptions, title="rows and images, as for train")
+    add_options(made, TemplateOptions, title="prompts, as for train (these need --model)")
+    add_options(made, CheckOptions, title="the check")
+    return made
+
+
+def add_model(made: OptionParser, *, required: bool = False, help: str = "count tokens with this model") -> None:
+    """Add the model under its two names."""
+    made.add_argument(
+        "--model_name_or_path",
+        "--model",
+        dest="model",
+        metavar="NAME",
+        required=required,
+        help=f"{help}: a folder or a hub id",
+    )
+
+
+def default_workers() -> int:
+    """The cores that this process may use, at most 8."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -1,0 +1,33 @@
+"""The help of every command, printed without what the command needs to run."""
+
+import importlib
+from collections.abc import Sequence
+
+from triptych_data.option_parser import underscored
+
+__all__ = ["PARSERS", "print_help"]
+
+PARSERS = {
+    "train": "triptych_trainer.options.train_help",
+    "check": "triptych_data.check_options",
+    "preview": "triptych_trainer.options.preview_options",
+    "plan": "triptych_trainer.options.plan_options",
+    "eval": "triptych_trainer.options.eval_options",
+    "report": "triptych_trainer.options.report_options",
+    "env": "triptych_trainer.commands.env",
+}
+"""For each command the module whose ``parser`` prints its help."""
+
+
+def print_help(command: str, argv: Sequence[str]) -> bool:
+    """Print a command's help where its words ask for it; return whether they do."""
+    words = underscored(argv)
+    if "--help_all" in words and command in ("train", "plan"):
+        from triptych_trainer.options.arguments import run_parser  # brings TRL, whose options these are
+
+        run_parser().print_help()
+        return True
+    if "-h" in words or "--help" in words:
+        importlib.import_module(PARSERS[command]).parser().print_help()
+        return True
+    return False

@@ -1,0 +1,43 @@
+"""What ``triptych report`` takes; importing it loads nothing heavy, so that its help is there at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from triptych_data.option_parser import OptionParser, add_options
+
+from triptych_trainer.rewards.boxes import FRAMES
+
+__all__ = ["ReportOptions", "parser"]
+
+
+@dataclass(kw_only=True)
+class ReportOptions:
+    """What ``report`` takes besides the folder."""
+
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"answer_frame": FRAMES, "completion_frame": FRAMES}
+    LEAST: ClassVar[Mapping[str, int]] = {"max_groups": 1, "max_image_mb": 0}
+
+    compare: str | None = field(default=None, metadata={"metavar": "RUN_DIR", "help": "a second run next to it"})
+    max_groups: int = field(default=2000, metadata={"help": "groups shown in full"})
+    max_image_mb: float = field(default=24, metadata={"help": "embedded thumbnails, in MB"})
+    answer_frame: str = field(default="seen", metadata={"metavar": "FRAME", "help": "coordinates of boxes in answers"})
+    completion_frame: str = field(
+        default="seen", metadata={"metavar": "FRAME", "help": "coordinates of boxes in completions"}
+    )
+
+
+def parser() -> OptionParser:
+    """The command's parser."""
+    made = OptionParser(
+        prog="triptych report",
+        usage="triptych report RUN_DIR [options]",
+        description="Build one self-contained page from the rollouts of a run.",
+    )
+    made.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="output folder of a run, finished or not")
+    made.add_argument("-o", "--out", type=Path, metavar="PAGE", help="page to write (default: RUN_DIR/report.html)")
+    add_options(made, ReportOptions, title="the page")
+    return made

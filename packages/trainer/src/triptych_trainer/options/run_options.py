@@ -1,0 +1,57 @@
+"""What Triptych adds to TRL's options of a run; importing it loads nothing heavy, so that its help is there at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from triptych_data.options import DataOptions, PromptOptions
+
+__all__ = ["RunArguments"]
+
+
+@dataclass(kw_only=True)
+class RunArguments(DataOptions, PromptOptions):
+    """What Triptych adds to TRL's options."""
+
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "group_sharing": ("auto", "off"),
+        "placement": ("in_place", "first"),
+    }
+    LEAST: ClassVar[Mapping[str, int]] = {"completions_per_slice": 1, "image_threads": 1}
+
+    reward: list[str] = field(
+        default_factory=lambda: ["accuracy", "format"],
+        metadata={
+            "metavar": "NAME",
+            "help": "a reward of docs/rewards.md, module:function, file.py:function or model:NAME",
+        },
+    )
+    freeze_vision_modules: bool = field(
+        default=False,
+        metadata={"help": "train the language model only; images are encoded once for all passes"},
+    )
+    vision_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "for all but the language model (default: --learning_rate)"},
+    )
+    group_sharing: str = field(
+        default="auto",
+        metadata={"help": "forward a prompt once for its completions, or for each"},
+    )
+    completions_per_slice: int | None = field(
+        default=None,
+        metadata={"help": "score so many completions of a group at a time, for less memory and the same result"},
+    )
+    image_cache_gb: float = field(default=2.0, metadata={"help": "host memory for decoded images, in GiB"})
+    image_threads: int = field(default=2, metadata={"help": "threads that decode images ahead of the step"})
+    rollouts: bool = field(default=True, metadata={"help": "write every generation as parquet, and report.html"})
+    memory_forecast: bool = field(
+        default=True, metadata={"help": "say what memory the run will need, and what it took"}
+    )
+    placement: str = field(
+        default="in_place",
+        metadata={"help": "demo only: images at their markers, or all first"},
+    )
+    quiet: bool = field(default=False, metadata={"help": "print only warnings, errors and the last lines"})

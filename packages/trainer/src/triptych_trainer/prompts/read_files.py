@@ -1,0 +1,74 @@
+"""The rows of a command's data files, and which of them a model takes."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from triptych_data import DataError, Example, read_examples
+from triptych_data.describe import count_images, describe
+from triptych_data.model_tokens import ModelTokens
+from triptych_data.options import DataOptions, image_policy
+from triptych_data.prompt_settings import PromptSettings
+from triptych_data.quarantine import allowed, too_many, write_quarantined
+
+__all__ = ["read_files", "usable"]
+
+
+def read_files(
+    files: Sequence[str], roots: Sequence[Path | None], options: DataOptions, *, quarantine: Path | None = None
+) -> list[Example]:
+    """Read and check data files, each with its image folder; with ``--on_bad skip`` bad rows are left out and listed.
+
+    Raises:
+        DataError: a row that cannot be used, or more of them in a file than ``--max_bad`` allows.
+    """
+    return [
+        example
+        for file, root in zip(files, roots, strict=True)
+        for example in read_examples(
+            file,
+            image_root=root,
+            format=options.data_format,
+            policy=image_policy(options),
+            on_bad=options.on_bad,  # type: ignore[arg-type]
+            max_bad=options.max_bad,
+            quarantine=quarantine,
+        )
+    ]
+
+
+def usable(
+    examples: Sequence[Example],
+    *,
+    model: ModelTokens,
+    settings: PromptSettings,
+    options: DataOptions,
+    quarantine: Path | None = None,
+    progress: Callable[[int], object] = int,
+) -> list[Example]:
+    """The rows that the model takes under the settings, counted from headers as ``triptych check`` counts them.
+
+    Without a limit on tokens only the images are counted, which is much cheaper than their prompts.
+
+    Raises:
+        DataError: a row that the model cannot take; with ``--on_bad skip``, more of them than ``--max_bad`` allows.
+    """
+    kept, num_bad = [], 0
+    limit = allowed(options.max_bad, len(examples))
+    has_limit = settings.max_prompt_tokens is not None or settings.max_prompt_image_tokens is not None
+    for number, example in enumerate(examples, start=1):
+        try:
+            if has_limit:
+                describe(example, model=model, settings=settings).accepted()
+            else:
+                count_images(example, model=model, settings=settings)
+            kept.append(example)
+        except DataError as error:
+            if options.on_bad == "stop" or error.kind == "io":
+                raise
+            num_bad += 1
+            if quarantine is not None:
+                write_quarantined(quarantine, error)
+            if num_bad > limit:
+                raise too_many(error, num_bad, total=len(examples), limit=limit) from error
+        progress(number)
+    return kept
