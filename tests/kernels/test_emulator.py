@@ -56,7 +56,7 @@ def test_merge(plan: MergePlan, dtype: torch.dtype, num_columns: int, place: Cal
     num_rows = plan.src.numel()
     features = (features_ND.data_ptr(), row_bytes(features_ND), plan.index.data_ptr(), num_rows)
     out = place(torch.full_like(embeds, torch.nan))
-    from_cpu = both("merge", out, (embeds.data_ptr(), *features, row_bytes(embeds), False))
+    from_cpu = both("merge", out, (embeds.data_ptr(), *features, row_bytes(embeds)))
     assert not from_cpu.isnan().any()
 
 
@@ -68,7 +68,7 @@ def test_features_between_other_columns(plan: MergePlan, dtype: torch.dtype, pla
         embeds = place(randn(*plan.shape, num_columns, dtype=dtype))
         rows = (features_ND.data_ptr(), row_bytes(wide_ND), plan.index.data_ptr(), plan.src.numel())
         out = place(torch.full_like(embeds, torch.nan))
-        from_cpu = both("merge", out, (embeds.data_ptr(), *rows, row_bytes(embeds), False))
+        from_cpu = both("merge", out, (embeds.data_ptr(), *rows, row_bytes(embeds)))
         assert torch.equal(from_cpu, reference.merge(embeds, features_ND, plan))
 
 

@@ -34,7 +34,7 @@ void bind_ops(py::module_& m, const Ops<Launch>& ops) {
   using Unlock = py::call_guard<py::gil_scoped_release>;
   m.def("merge",
         [ops](Address out, Address embeds, Address features, Size features_stride, Address index, Size R,
-              Size row_bytes, bool, LaunchArgs... launch) {
+              Size row_bytes, LaunchArgs... launch) {
           ops.merge({at<void>(out), at<void>(embeds), at<void>(features), features_stride, index_at(index), R,
                      row_bytes},
                     Launch{launch...});

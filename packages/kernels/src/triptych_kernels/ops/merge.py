@@ -29,7 +29,7 @@ def _merge(embeds: torch.Tensor, features: torch.Tensor, index: torch.Tensor) ->
     embeds, features = embeds.contiguous(), dense_rows(features)
     out = torch.empty_like(embeds)
     rows = (features.data_ptr(), row_stride_bytes(features), index.data_ptr(), num_rows(embeds))
-    launch("merge", embeds, out.data_ptr(), embeds.data_ptr(), *rows, row_bytes(embeds), False)
+    launch("merge", embeds, out.data_ptr(), embeds.data_ptr(), *rows, row_bytes(embeds))
     return out
 
 
