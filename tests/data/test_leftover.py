@@ -43,6 +43,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         r"got <video> in conversations\[0\]",
         {"conversations": [{"from": "human", "value": [{"type": "text", "text": "<video>\nColour?"}]}, GPT]},
     ),
+    "a marker as another project writes it": (
+        {**ASK, "problem": "<|video_pad|>Colour?"},
+        r"got <\|video_pad\|> in problem\[0\]; give its frames as images",
+        {**ASK, "problem": "<image>Colour?", "images": ["0.png"]},
+    ),
+    "a film in a column of another name": (
+        {**ASK, "image": "0.png", "clip": {"bytes": None, "path": "a.mp4"}},
+        "got video in the column clip",
+        {**ASK, "image": "0.png"},
+    ),
+    "an image of Anthropic's form": (
+        {**part(type="image", source={"type": "base64", "data": "aaaa"}), "image": "0.png"},
+        "got 'source', which is not read",
+        part(type="image", image="0.png"),
+    ),
+    "two files in an entry": (
+        {**ASK, "image": {"path": "0.png", "image_path": "1.jpg"}},
+        "expected image 1 to be one image, got another as image_path than as path",
+        {**ASK, "image": PNG},
+    ),
     "audio marker": (
         {**ASK, "problem": "<audio>?"},
         r"got <audio> in problem\[0\]",
@@ -460,7 +480,11 @@ READ: dict[str, tuple[dict[str, Any], list[list[str | int]], str | None]] = {
         [["Colour?"]],
         "red",
     ),
-    "no tools, no videos": ({**ASK, "tools": [], "videos": None, "audio": False}, [["Colour?"]], "red"),
+    "no tools, no videos": (
+        {**ASK, "tools": [], "videos": [[]], "audio": False, "audios": [None]},
+        [["Colour?"]],
+        "red",
+    ),
     "a literal marker": ({**ASK, "problem": r"What does \<image> mean?"}, [["What does <image> mean?"]], "red"),
     "a literal video tag": (
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "<video>?"}]}, ASSISTANT]},

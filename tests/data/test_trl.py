@@ -5,7 +5,7 @@ from __future__ import annotations
 import datasets
 import pytest
 import torch
-from triptych_data import ImageLoader, as_trl_dataset, read_examples
+from triptych_data import DataError, ImageLoader, as_trl_dataset, read_examples
 from trl.trainer.utils import RepeatSampler
 
 
@@ -38,6 +38,12 @@ def test_an_image_at_two_markers_is_given_twice(write_jsonl, pictures):
         row = as_trl_dataset(examples, images=images)[0]
         assert [picture.size for picture in row["images"]] == [(40, 30), (50, 35), (40, 30)]
         assert images.decodes == 2
+
+
+def test_a_column_that_trl_gives_to_rewards_itself_is_refused(write_jsonl):
+    examples = read_examples(write_jsonl([{"id": 7, "prompt": "x", "answer": "y", "prompts": "mine"}]))
+    with ImageLoader() as images, pytest.raises(DataError, match=r"\(id 7\): expected no column prompts, which TRL"):
+        as_trl_dataset(examples, images=images)[0]
 
 
 @pytest.mark.parametrize("steps_per_generation", [1, 4])

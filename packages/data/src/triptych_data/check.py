@@ -95,7 +95,8 @@ def _checked_files(
     if fix is not None:
         console.print(f"{total.passed:,} rows written to {escape(printable(str(fix)))}", highlight=False)
     if own.json is not None:
-        Path(own.json).write_text(json.dumps(total.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(total.as_json(), ensure_ascii=False, indent=1) + "\n"
+        Path(own.json).write_text(text, encoding="utf-8", errors="backslashreplace")
     return tallies
 
 

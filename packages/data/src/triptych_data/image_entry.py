@@ -49,9 +49,13 @@ def to_source(value: Any, *, root: Path, row: Row, what: str = "the image") -> I
 def _one_source(entry: Mapping[str, Any], what: str) -> Any:
     """The image that a mapping names; a path beside bytes, and an address beside either, say where it came from."""
     given = {name: entry[name] for name in SOURCES if entry.get(name) is not None}
-    files = [name for name in ("path", "image") if name in given and "bytes" not in given]
-    if len(files) == 2 and given["path"] != given["image"]:
-        raise RowError(f"expected {what} to be one image, got another as path than as image", remedy="remove one")
+    files = [name for name in given if name not in ("bytes", "url") and "bytes" not in given]
+    for name in files[1:]:
+        if given[name] != given[files[0]]:
+            raise RowError(
+                f"expected {what} to be one image, got another as {name} than as {files[0]}",
+                remedy="remove one of them",
+            )
     return next(iter(given.values()), None)
 
 

@@ -28,8 +28,7 @@ def check_places(record: Record, *, dialect: str) -> None:
                     '[{"type": "text", "text": ...}]',
                 )
         return
-    texts = [*_strings(record), *(_part_texts(record) if record.images else ())]
-    for number, text in texts:
+    for number, text in _texts(record):
         found = _NUMBERED.search(text)
         if found is not None:
             raise RowError(
@@ -37,8 +36,18 @@ def check_places(record: Record, *, dialect: str) -> None:
                 f"got {found[0]} in message {number + 1}",
                 remedy="write <image:1> for the first image of the row, <image:2> for the second and so on",
             )
-    if record.images:
-        _check_dialect(texts, dialect)
+
+
+def check_dialect(record: Record, *, dialect: str) -> None:
+    """RowError where a row with images has no marker of the dialect, and one as another dialect writes it."""
+    for number, text in _texts(record):
+        for other in DIALECTS.values():
+            if other.opener and other.opener in text and parse(text, dialect=other.name).num_markers:
+                raise RowError(
+                    f"expected images in text as {dialect} writes them, got a marker as {other.name} writes it in "
+                    f"message {number + 1}",
+                    remedy="write <image> in its place",
+                )
 
 
 def check_packed(images: Sequence[ImageSource], row: Row) -> None:
@@ -70,18 +79,11 @@ def has_image_parts(record: Record) -> bool:
     return any(part.get("type") == "image" for _, part in _parts(record))
 
 
-def _check_dialect(texts: Sequence[tuple[int, str]], dialect: str) -> None:
-    """RowError where no marker is written as the dialect says and one is written as another says."""
-    if any(parse(text, dialect=dialect).num_markers for _, text in texts):
-        return
-    for number, text in texts:
-        for other in DIALECTS.values():
-            if other.opener and other.name != dialect and parse(text, dialect=other.name).num_markers:
-                raise RowError(
-                    f"expected images in text as {dialect} writes them, got a marker as {other.name} writes it in "
-                    f"message {number + 1}",
-                    remedy="write <image> in its place",
-                )
+def _texts(record: Record) -> Iterator[tuple[int, str]]:
+    """(number of the message, text) of every text that may hold markers."""
+    yield from _strings(record)
+    if record.images:
+        yield from ((number, part["text"]) for number, part in _parts(record) if part["type"] == "text")
 
 
 def _strings(record: Record) -> Iterator[tuple[int, str]]:
@@ -95,7 +97,3 @@ def _parts(record: Record) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if isinstance(message["content"], (list, tuple)):
             for part in message["content"]:
                 yield number, part
-
-
-def _part_texts(record: Record) -> Iterator[tuple[int, str]]:
-    return ((number, part["text"]) for number, part in _parts(record) if part["type"] == "text")

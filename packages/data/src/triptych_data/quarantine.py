@@ -18,7 +18,9 @@ def write_quarantined(path: Path, error: DataError) -> None:
         "remedy": error.remedy,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as stream:  # one short write per line: ranks may share the file
+    with path.open(
+        "a", encoding="utf-8", errors="backslashreplace"
+    ) as stream:  # one short write per line: ranks may share the file
         stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 

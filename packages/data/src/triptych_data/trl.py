@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from triptych_data.errors import DataError
 from triptych_data.example import Example
 from triptych_data.images import ImageLoader
 
@@ -22,6 +23,10 @@ def as_trl_dataset(examples: Sequence[Example], *, images: ImageLoader) -> Any:
     return rows.with_transform(_Rows(examples, images))
 
 
+# What TRL gives to rewards itself, or reads from a row for itself.
+_TRL_COLUMNS = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
+
+
 class _Rows:
     """Makes the rows of a batch from the numbers of their examples."""
 
@@ -35,10 +40,18 @@ class _Rows:
 
     def __getstate__(self) -> dict[str, Any]:
         """Only what tells one from another: `datasets` hashes the transform that it is given."""
-        return {"rows": len(self.examples), "first": [(e.source, e.id) for e in self.examples[:64]]}
+        return {"rows": len(self.examples), "first": [e.key for e in self.examples[:64]]}
 
 
 def _row(example: Example, images: ImageLoader) -> dict[str, Any]:
+    for name in _TRL_COLUMNS:
+        if name in example.extras:
+            raise DataError(
+                f"expected no column {name}, which TRL gives to rewards itself",
+                source=example.source,
+                id=None if example.id == example.source else example.id,
+                remedy=f"rename the column, for example to row_{name}",
+            )
     pictures = images.get(example)
     return {
         **example.extras,

@@ -38,9 +38,13 @@ class Columns:
 
     def given(self, names: Iterable[str]) -> dict[str, Any]:
         """Those of the columns `names` that hold a value, in that order; all of them count as read."""
-        names = tuple(names)
-        self.read.update(names)
-        return {name: self.row[name] for name in names if not is_empty(self.row.get(name))}
+        found = {}
+        for name in names:
+            if name in self.row:
+                self.read.add(name)
+                if not is_empty(self.row[name]):
+                    found[name] = self.row[name]
+        return found
 
     def unread(self) -> dict[str, Any]:
         """The columns that nobody has read."""
@@ -49,9 +53,9 @@ class Columns:
 
 def is_empty(value: object) -> bool:
     """Whether a column says nothing: null, empty, or an Arrow struct of nulls."""
-    if isinstance(value, Mapping):
-        return all(inner is None for inner in value.values())
-    return value is None or (isinstance(value, (str, list, tuple)) and not value)
+    if value is None or isinstance(value, (str, list, tuple)):
+        return not value
+    return isinstance(value, Mapping) and all(inner is None for inner in value.values())
 
 
 def literal(text: str) -> Any:
@@ -70,7 +74,7 @@ def literal(text: str) -> Any:
 
 def listed_text(value: object) -> object:
     """`value`, or the list or mapping that a string writes as JSON or as a Python literal."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and value:
         found = literal(value)
         return value if found is None else found
     return value

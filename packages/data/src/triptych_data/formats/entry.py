@@ -7,7 +7,7 @@ from typing import Any
 
 from triptych_data.formats.record import RowError
 
-SOURCES = ("bytes", "path", "image", "url")
+SOURCES = ("bytes", "path", "image", "url", "image_path", "img", "base64")
 LIMITS = ("min_pixels", "max_pixels", "resized_height", "resized_width")
 ENTRY_KEYS = (*SOURCES, *LIMITS)
 # What describes a file without changing what is seen of it.
@@ -20,7 +20,8 @@ _DESCRIPTIONS = {
 def check_keys(entry: Mapping[str, Any], *, allowed: Collection[str], what: str) -> None:
     """RowError where an entry has a key that is not read and may change what should be seen."""
     for key, value in entry.items():
-        if value is not None and key not in allowed and key not in _DESCRIPTIONS:
+        described = key in _DESCRIPTIONS and not isinstance(value, Mapping)
+        if value is not None and key not in allowed and not described:
             raise RowError(
                 f"expected {what} to have the keys {', '.join(ENTRY_KEYS)}, got {key!r}, which is not read",
                 remedy="apply it to the image file, or remove the key",

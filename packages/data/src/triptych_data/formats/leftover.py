@@ -24,7 +24,7 @@ _LIMITS = re.compile(
 )
 _READ_ELSEWHERE = {*ANSWERS, *OPTIONS, "objects"}
 _FOR_REWARDS = re.compile(r"(?:^|_)(mask|segmentation|label|gt|target|reference)s?(?:_|$)", re.IGNORECASE)
-_MARKS = re.compile(r"<(video|audio)>")
+_MARKS = re.compile(r"<\|?(video|audio)(?:_?pad|_bos|_start|[ _-]?[0-9]{1,4})?\|?>", re.IGNORECASE)
 
 
 def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> None:
@@ -39,7 +39,7 @@ def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> No
             remedy=f"write them into the prompt, or call the column reward_{options[0]} where only rewards need it",
         )
     for name, value in columns.unread().items():
-        if not is_empty(value) and name not in _READ_ELSEWHERE and not str(name).startswith("reward"):
+        if not _says_nothing(value) and name not in _READ_ELSEWHERE and not str(name).startswith("reward"):
             _check(str(name), value, prompt=prompt, images=images)
 
 
@@ -49,9 +49,14 @@ def refuse_marks(text: str, *, what: str) -> None:
     if found is not None:
         raise RowError(
             f"expected text and images, got {found[0]} in {what}",
-            remedy=f"{FRAMES[found[1]]}, or, for the literal text, write the content as parts: "
+            remedy=f"{FRAMES[found[1].lower()]}, or, for the literal text, write the content as parts: "
             '[{"type": "text", "text": ...}]',
         )
+
+
+def _says_nothing(value: Any) -> bool:
+    """Whether a value is empty however deep, as `[None]` and `[[]]` are."""
+    return is_empty(value) or (isinstance(value, (list, tuple)) and all(map(_says_nothing, value)))
 
 
 def _check(name: str, value: Any, *, prompt: str, images: Sequence[Any]) -> None:
@@ -92,10 +97,10 @@ def _check_image(name: str, value: Any, images: Sequence[Any]) -> None:
     files = [entry for entry in entries if is_image_file(entry)]
     unseen = [entry for entry in files if not _is_among(entry, images)]
     media = next((kind for entry in entries if (kind := media_file(entry))), None)
-    if media is not None and not images:
+    if media is not None and (not images or any(isinstance(entry, Mapping) for entry in entries)):
         raise RowError(f"expected text and images, got {media} in the column {name}", remedy=FRAMES[media])
     is_named = _IMAGE_NAME.search(name) is not None
-    if unseen and (is_named or not images or any(_is_pixels(entry) for entry in unseen)):
+    if unseen and (is_named or not images or any(_is_file(entry) for entry in unseen)):
         raise RowError(
             f"expected every image in the column images, got {shown(unseen[0])} in {name}, which is not read",
             remedy="put it into images, with an <image> where it belongs, "
@@ -116,8 +121,6 @@ def _file_name(value: Any) -> str | None:
     return PurePosixPath(value).name if isinstance(value, str) and not value.startswith("data:") else None
 
 
-def _is_pixels(value: Any) -> bool:
-    """Whether a value holds pixels itself, whatever it is called."""
-    if isinstance(value, Mapping):
-        return isinstance(value.get("bytes"), (bytes, bytearray))
+def _is_file(value: Any) -> bool:
+    """Whether a value is pixels or a file itself, and no text that happens to name one."""
     return not isinstance(value, str) or value.startswith("data:image/")

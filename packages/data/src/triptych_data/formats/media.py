@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from collections.abc import Mapping
 
 FRAMES = {
     "video": "give its frames as images, each with its <image>",
@@ -14,13 +14,13 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _SUFFIXES = {
-    "video": (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp"),
-    "audio": (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".opus", ".aac"),
+    **dict.fromkeys(("mp4", "avi", "mov", "mkv", "webm", "m4v", "mpg", "mpeg", "flv", "wmv", "3gp"), "video"),
+    **dict.fromkeys(("wav", "mp3", "flac", "ogg", "m4a", "opus", "aac"), "audio"),
 }
 
 
 def media_kind(name: str) -> str | None:
-    """ "video" or "audio" where a column, key or part type is named as one; None for all other names."""
+    """Whether a column, key or part type is named as a "video" or an "audio"; None for all other names."""
     found = _NAME.fullmatch(name)
     if found is None:
         return None
@@ -28,8 +28,9 @@ def media_kind(name: str) -> str | None:
 
 
 def media_file(path: object) -> str | None:
-    """ "video" or "audio" where a path or address ends as such a file does."""
+    """Whether a path, an address or the path of a file ends as a "video" or an "audio" does; None otherwise."""
+    if isinstance(path, Mapping):
+        path = path.get("path")
     if not isinstance(path, str) or path.startswith("data:"):
         return None
-    suffix = PurePosixPath(path.partition("?")[0].strip().lower()).suffix
-    return next((kind for kind, suffixes in _SUFFIXES.items() if suffix in suffixes), None)
+    return _SUFFIXES.get(path.partition("?")[0].rpartition(".")[2].strip().lower())

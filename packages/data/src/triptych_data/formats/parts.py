@@ -12,8 +12,8 @@ from triptych_data.formats.record import RowError, shown
 
 _TEXT_TYPES = ("text", "input_text", "output_text")
 _IMAGE_TYPES = ("image", "image_url", "input_image")
-_SOURCES = ("image", "url", "path", "base64", "bytes", "image_url")
-_PART_KEYS = {"type", "text", "name", "annotation", "detail", "base64", "image_url", *ENTRY_KEYS}
+_SOURCES = ("image", "url", "path", "image_path", "img", "base64", "bytes", "image_url")
+_PART_KEYS = {"type", "text", "name", "annotation", "detail", "image_url", *ENTRY_KEYS}
 
 
 def read_parts(content: Iterable[Any], *, what: str) -> tuple[list[dict[str, Any]], list[tuple[Any, str | None]]]:

@@ -30,7 +30,7 @@ def read_images(columns: Columns, inline: Sequence[Named]) -> list[Named]:
         del given["path"]
     for name, images in given.items():
         for image, _ in images:
-            media = media_file(image if isinstance(image, str) else _path(image))
+            media = media_file(_path(image) if isinstance(image, Mapping) else image)
             if media is not None:
                 raise RowError(f"expected images in {name}, got {media}", remedy=FRAMES[media])
     found = [("the content parts", list(inline))] if inline else []
@@ -97,8 +97,8 @@ def _named(item: Any) -> Named:
     return (rest["image"] if set(rest) == {"image"} else rest), str(item["name"])
 
 
-def _path(image: object) -> object:
-    return next((image[name] for name in SOURCES[1:] if image.get(name)), None) if isinstance(image, Mapping) else None
+def _path(image: Mapping[str, Any]) -> object:
+    return next((image[name] for name in SOURCES[1:] if image.get(name)), None)
 
 
 def _is_one_image(value: Mapping[str, Any]) -> bool:

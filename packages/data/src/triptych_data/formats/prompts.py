@@ -33,15 +33,18 @@ def read_prompt(columns: Columns) -> tuple[list[Turn], str]:
             f"got the columns {', '.join(map(str, columns.row)) or 'none'}",
             remedy="rename the column that holds it, or name it in dataset_info.json",
         )
-    turns = {name: _turns(name, value) for name, value in found.items()}
-    source = max(turns, key=lambda name: (name in CONVERSATIONS, is_turns(found[name]), len(_text(turns[name]))))
+    are_turns = {name: name in CONVERSATIONS or is_turns(value) for name, value in found.items()}
+    turns = {name: _turns(name, value, are_turns[name]) for name, value in found.items()}
+    source = next(iter(turns))
+    if len(turns) > 1:
+        source = max(turns, key=lambda name: (name in CONVERSATIONS, are_turns[name], len(_text(turns[name]))))
     for other, its in turns.items():
-        if not _contains(turns[source], its):
+        if other != source and not _contains(turns[source], its):
             raise RowError(
                 f"expected one prompt, got different texts in {source} and {other}",
                 remedy=f"remove {other}, or call it reward_{other} where only rewards need it",
             )
-    if is_turns(found[source]):
+    if are_turns[source]:
         return turns[source], source
     question = _with_options(turns[source][0]["content"], columns)
     return [*_history(columns), {"role": "user", "content": question}], source
@@ -101,8 +104,8 @@ def _history(columns: Columns) -> list[Turn]:
     return turns
 
 
-def _turns(name: str, value: Any) -> list[Turn]:
-    if name in CONVERSATIONS or is_turns(value) or isinstance(value, (list, tuple)):
+def _turns(name: str, value: Any, are_turns: bool) -> list[Turn]:
+    if are_turns or isinstance(value, (list, tuple)):
         return read_turns(value, what=name)
     return [{"role": "user", "content": require_text(value, what=name)}]
 

@@ -29,6 +29,7 @@ ROLES = {
     "function_call": "assistant",
 }
 _PASSED = ("name", "tool_call_id", "reasoning_content")  # a chat template may write them
+_READ = ("role", "from", "content", "value", *_PASSED)
 _INPUT = ("text", "parts", "image", "images", "image_url", "tool_calls", "tools", *LIMITS)
 Turn = dict[str, Any]
 
@@ -102,7 +103,8 @@ def with_system(turns: list[Turn], system: Mapping[str, Any], *, what: str) -> l
 def _turn(turn: Mapping[str, Any], place: str) -> Turn:
     role_key, role = _one_of(turn, ("role", "from"), place)
     content_key, content = _one_of(turn, ("content", "value"), place)
-    known = ROLES.get(str(role).strip().lower().replace("-", "_"))
+    known = ROLES.get(role) if isinstance(role, str) else None
+    known = known or ROLES.get(str(role).strip().lower().replace("-", "_"))
     if known is None:
         raise RowError(
             f"expected {role_key} to be one of {', '.join(ROLES)}, got {shown(role)} in {place}",
@@ -119,6 +121,8 @@ def _turn(turn: Mapping[str, Any], place: str) -> Turn:
 def _one_of(turn: Mapping[str, Any], names: tuple[str, str], place: str) -> tuple[str, Any]:
     """(name, value) of the one that is there; RowError where both are and differ."""
     given = [name for name in names if turn.get(name) is not None]
+    if len(given) == 1:
+        return given[0], turn[given[0]]
     if len(given) == 2 and turn[names[0]] != turn[names[1]]:
         raise RowError(
             f"expected one of {names[0]} and {names[1]} in {place}, got both with different values",
@@ -135,7 +139,7 @@ def _one_of(turn: Mapping[str, Any], names: tuple[str, str], place: str) -> tupl
 
 def _check_keys(turn: Mapping[str, Any], place: str) -> None:
     for key, value in turn.items():
-        if is_empty(value):
+        if key in _READ or is_empty(value):
             continue
         media = media_kind(key)
         if media is not None and not isinstance(value, (bool, int, float)):

@@ -24,7 +24,7 @@ class JsonlRows:
     """The lines of a file; blank lines are no rows. Only 16 bytes per row stay in memory."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._folder = path, path.parent
         self.file = str(path)
         self._offsets, self._lines, self._end = _index_lines(path)
         self._opened: int | None = None
@@ -40,7 +40,7 @@ class JsonlRows:
         is_last = index + 1 == len(self._offsets) and not line.endswith(b"\n")
         source = self.source(index)
         values = parse_row(line, source=source, unfinished=is_last)
-        return Row(values=values, file=self.file, source=source, index=index, folder=self.path.parent)
+        return Row(values=values, file=self.file, source=source, index=index, folder=self._folder)
 
     def source(self, index: int, /) -> str:
         """The place of row `index` as "file:line"."""

@@ -67,9 +67,10 @@ def _name_in_memory(dataset: Any) -> str:
 
 
 def undecoded(feature: Any, datasets: Any) -> Any:
-    """The same features with every Image, however deep, left encoded."""
-    if isinstance(feature, datasets.Image):
-        return datasets.Image(decode=False)
+    """The same features with every image, video and sound, however deep, left encoded."""
+    for kind in (datasets.Image, datasets.Video, datasets.Audio):
+        if isinstance(feature, kind):
+            return kind(decode=False)
     if isinstance(feature, Mapping):
         return {name: undecoded(inner, datasets) for name, inner in feature.items()}
     if isinstance(feature, list):
