@@ -43,6 +43,16 @@ def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> No
             _check(str(name), value, prompt=prompt, images=images)
 
 
+def refuse_media(row: Mapping[str, Any]) -> None:
+    """RowError for the first column that is named as a video or a sound and holds something."""
+    for name, value in row.items():
+        media = media_kind(str(name))
+        if name == "data_type" and isinstance(value, str) and value.lower() in FRAMES:
+            media = value.lower()
+        if media is not None and not isinstance(value, (bool, int, float)) and not _says_nothing(value):
+            raise RowError(f"expected text and images, got {media} in the column {name}", remedy=FRAMES[media])
+
+
 def refuse_marks(text: str, *, what: str) -> None:
     """RowError where a text says that a video or a sound stands in it."""
     found = _MARKS.search(text)
@@ -60,10 +70,6 @@ def _says_nothing(value: Any) -> bool:
 
 
 def _check(name: str, value: Any, *, prompt: str, images: Sequence[Any]) -> None:
-    media = None if isinstance(value, (bool, int, float)) else media_kind(name)
-    media = media or (str(value).lower() if name == "data_type" and str(value).lower() in FRAMES else None)
-    if media is not None:
-        raise RowError(f"expected text and images, got {media} in the column {name}", remedy=FRAMES[media])
     if name in _TOOLS:
         raise RowError(
             f"expected a prompt without tools, got the column {name}, which is not read",

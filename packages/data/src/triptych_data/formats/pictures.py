@@ -38,7 +38,7 @@ def read_images(columns: Columns, inline: Sequence[Named]) -> list[Named]:
     for (first, images), (second, others) in itertools.pairwise(found):
         if [image for image, _ in images] != [image for image, _ in others]:
             raise RowError(
-                f"expected the images in one place, got {len(images)} in {first} and {len(others)} others in {second}",
+                f"expected the images in one place, got different ones in {first} and {second}",
                 remedy=f"remove {second}, or {first}",
             )
     return found[0][1] if found else []

@@ -7,7 +7,7 @@ from typing import Any
 
 from triptych_data.formats.answers import read_answer, split_answer
 from triptych_data.formats.columns import CONVERSATIONS, PIXELS, SYSTEM, Columns, is_empty
-from triptych_data.formats.leftover import refuse_marks, refuse_unread
+from triptych_data.formats.leftover import refuse_marks, refuse_media, refuse_unread
 from triptych_data.formats.objects import fill, is_objects, read_objects
 from triptych_data.formats.parts import read_parts
 from triptych_data.formats.pictures import Named, as_names, read_images
@@ -21,6 +21,7 @@ def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers) -> Record:
 
     `no_markers` is what zero markers mean for the column `images`; images of other columns come first without them.
     """
+    refuse_media(row)
     columns = Columns(row)
     turns, source = read_prompt(columns)
     check_order(turns, what=source)
