@@ -16,9 +16,10 @@ def cells(patch: int = 14, least: int = 4, most: int = 64) -> dict[str, int]:
     return {"shortest_edge": (2 * patch) ** 2 * least, "longest_edge": (2 * patch) ** 2 * most}
 
 
-def qwen(folder: str, name: str, patch: int = 14) -> Any:
+def qwen(folder: str, name: str, patch: int = 14, tokenizer: Any = None) -> Any:
     template = chatml("<|vision_start|><|image_pad|><|vision_end|>", "You are a helpful assistant.")
-    tokenizer = byte_level(QWEN, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template)
+    if tokenizer is None:
+        tokenizer = byte_level(QWEN, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template)
     images = stock("qwen2_vl", "Qwen2VLImageProcessorPil")(patch_size=patch, size=cells(patch))
     return images_only(stock(folder, name))(images, tokenizer, chat_template=template)
 
@@ -83,14 +84,16 @@ def gemma4(folder: str, name: str, image_processor: str) -> Any:
     return cls(None, images, tokenizer, None, chat_template=GEMMA4_TEMPLATE)
 
 
-def internvl() -> Any:
-    names = {
-        "start_image_token": "<img>",
-        "end_image_token": "</img>",
-        "context_image_token": "<IMG_CONTEXT>",
-        "video_token": "<video>",
-    }
-    tokenizer = byte_level(CHATML, eos_token="<|im_end|>", extra_special_tokens=names)
+INTERNVL = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
+
+
+def internvl(tokenizer: Any = None) -> Any:
+    tokenizer = tokenizer or byte_level(CHATML, eos_token="<|im_end|>", extra_special_tokens=INTERNVL)
     images = stock("got_ocr2", "GotOcr2ImageProcessorPil")(
         size={"height": 28, "width": 28}, min_patches=1, max_patches=6
     )
@@ -122,12 +125,12 @@ def llava_siglip() -> Any:
     )
 
 
-def llava_next() -> Any:
+def llava_next(tokenizer: Any = None) -> Any:
     pinpoints = [[28, 56], [56, 28], [56, 56], [84, 28], [28, 84]]
     size = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
     return stock("llava_next", "LlavaNextProcessor")(
         stock("llava_next", "LlavaNextImageProcessorPil")(image_grid_pinpoints=pinpoints, **size),
-        sentence_piece(["<image>"], prefix="always"),
+        tokenizer or sentence_piece(["<image>"], prefix="always"),
         patch_size=14,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
@@ -146,7 +149,7 @@ def llava_onevision() -> Any:
     )
 
 
-def paligemma() -> Any:
-    tokenizer = sentence_piece([], prefix="never")
+def paligemma(tokenizer: Any = None) -> Any:
+    tokenizer = tokenizer or sentence_piece([], prefix="never")
     images = stock("siglip", "SiglipImageProcessorPil")(size={"height": 28, "width": 28}, image_seq_length=4)
     return stock("paligemma", "PaliGemmaProcessor")(images, tokenizer, chat_template=PLAIN_TEMPLATE)

@@ -49,13 +49,15 @@ def cohere2_vision() -> Any:
     return stock("cohere2_vision", "Cohere2VisionProcessor")(images, tokenizer, chat_template=template)
 
 
-def gemma3(pan_and_scan: bool) -> Any:
+def gemma3(pan_and_scan: bool, tokenizer: Any = None) -> Any:
     names = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
-    tokenizer = sentence_piece(["<start_of_turn>", "<end_of_turn>"], prefix="never", extra_special_tokens=names)
-    breaks = [AddedToken("\n" * count, normalized=False, special=False) for count in (1, 2, 3, 4, 5)]
-    tokenizer.add_tokens(breaks)
+    if tokenizer is None:
+        tokenizer = sentence_piece(["<start_of_turn>", "<end_of_turn>"], prefix="never", extra_special_tokens=names)
+        breaks = [AddedToken("\n" * count, normalized=False, special=False) for count in (1, 2, 3, 4, 5)]
+        tokenizer.add_tokens(breaks)
     images = stock("gemma3", "Gemma3ImageProcessorPil")(size={"height": 28, "width": 28})
-    processor = stock("gemma3", "Gemma3Processor")(images, tokenizer, image_seq_length=4, chat_template=GEMMA_TEMPLATE)
+    template = tokenizer.chat_template or GEMMA_TEMPLATE
+    processor = stock("gemma3", "Gemma3Processor")(images, tokenizer, image_seq_length=4, chat_template=template)
     if pan_and_scan:
         if not hasattr(processor, "images_kwargs"):
             raise ImportError("before transformers 5.23 a processor has no image options of its own")
