@@ -110,7 +110,9 @@ class Writer:
         bos = getattr(self.tokenizer, "bos_token", None)
         if bos is not None and beginning.startswith(bos):
             return False
-        return bool(call_defaults(self.processor, "text_kwargs").get("add_special_tokens", True))
+        named = getattr(self.tokenizer, "init_kwargs", None) or {}
+        options = {**call_defaults(self.processor, "text_kwargs"), **named}
+        return bool(options.get("add_special_tokens", True))
 
     def encode(self, drafts: Sequence[Draft]) -> list[list[int]]:
         """Ids of each draft, with one placeholder per run; drafts without a guard go through the tokenizer together."""

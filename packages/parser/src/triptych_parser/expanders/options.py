@@ -12,11 +12,12 @@ __all__ = ["call_defaults", "fed_size", "own_function", "read_option", "side"]
 def call_defaults(processor: Any, kind: str) -> dict[str, Any]:
     """The defaults of a processor's call for one kind of its arguments ("images_kwargs", "text_kwargs").
 
-    From transformers 5.23 on they are an attribute of the processor; before, of its `valid_processor_kwargs`.
+    From transformers 5.23 on they are an attribute of the processor; before, and in older code from the hub, they stand
+    in the `_defaults` of its `valid_processor_kwargs`, which still come first.
     """
     older = getattr(getattr(processor, "valid_processor_kwargs", None), "_defaults", None) or {}
     newer = getattr(processor, kind, None) or {}
-    return {**older.get("common_kwargs", {}), **older.get(kind, {}), **newer}
+    return {**newer, **older.get(kind, {}), **older.get("common_kwargs", {})}
 
 
 def read_option(processor: Any, options: Mapping[str, Any], name: str) -> Any:
