@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import fsspec
 import pytest
 from triptych_data import DataError, ImageError, ImagePolicy, ImageSource, load_image, read_examples
@@ -51,8 +53,73 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_the_copy(store, tmp_pa
 
 
 def test_an_unknown_kind_of_address_and_a_large_object_say_so(store):
-    with pytest.raises(ImageError, match="cannot be opened .*install the fsspec file system") as caught:
+    with pytest.raises(
+        ImageError, match=r"expected an address of http\(s\) or an object store, got 'nosuch'"
+    ) as caught:
         load_image(ImageSource(ref="nosuch://bucket/1.png"), policy=ImagePolicy(allow_remote=True))
     assert caught.value.kind == "remote"
+    with pytest.raises(ImageError, match="cannot be opened .*install the fsspec file system"):
+        load_image(ImageSource(ref="oci://bucket/1.png"), policy=ImagePolicy(allow_remote=True))
     with pytest.raises(ImageError, match="expected at most 10 bytes"):
         load_image(ImageSource(ref="memory://bucket/1.png"), policy=ImagePolicy(allow_remote=True, max_file_bytes=10))
+
+
+@pytest.fixture
+def folder(tmp_path, draw):
+    """An image root with a picture, and one beside it that it must not reach."""
+    root = tmp_path / "images"
+    root.mkdir()
+    draw(40, 30).save(root / "in side.png")
+    draw(50, 30).save(tmp_path / "outside.png")
+    os.mkfifo(root / "pipe.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("file://{root}/in%20side.png", None),
+        ("file:{root}/in%20side.png", None),
+        ("file://localhost{root}/in%20side.png", None),
+        ("file:in%20side.png", None),
+        ("FILE://{root}/in%20side.png", None),
+        ("local://{root}/in side.png", None),
+        ("local://in side.png", None),
+        ("file://{root}/../outside.png", "escape"),
+        ("file://{root}/%2e%2e/outside.png", "escape"),
+        ("local://{root}/../outside.png", "escape"),
+        ("local://../outside.png", "escape"),
+        ("file:///etc/hostname", "escape"),
+        ("file://elsewhere/in%20side.png", "remote"),
+        ("file://{root}/pipe.png", "not_a_file"),
+        ("local://{root}/pipe.png", "not_a_file"),
+        ("simplecache::file://{root}/in%20side.png", "remote"),
+        ("filecache::local://{root}/../outside.png", "remote"),
+        ("zip://outside.png::file://{root}/a.zip", "remote"),
+        ("dir::file://{root}", "remote"),
+        ("git://{root}:main@in side.png", "remote"),
+        ("reference://x", "remote"),
+    ],
+)
+def test_addresses_of_this_machine_stay_below_the_image_root(folder, address, kind):
+    source = ImageSource(ref=address.format(root=folder), root=folder)
+    policy = ImagePolicy(allow_remote=True)
+    if kind is None:
+        assert load_image(source, policy=policy).size == (40, 30)
+        with pytest.raises(ImageError, match="addresses are not read"):
+            load_image(source)
+        return
+    with pytest.raises(ImageError) as caught:
+        load_image(source, policy=policy)
+    assert caught.value.kind == kind
+
+
+def test_an_allowed_folder_holds_for_addresses_too(folder):
+    source = ImageSource(ref=f"file://{folder.parent}/outside.png", root=folder)
+    policy = ImagePolicy(allow_remote=True, allow_outside=(folder.parent,))
+    assert load_image(source, policy=policy).size == (50, 30)
+
+
+def test_a_store_behind_a_cache_is_read(store):
+    source = ImageSource(ref="simplecache::memory://bucket/0.png")
+    assert load_image(source, policy=ImagePolicy(allow_remote=True)).size == (40, 30)

@@ -12,12 +12,12 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from triptych_data.addresses import is_address, local_path
 from triptych_data.errors import ImageError
 from triptych_data.example import ArchiveMember, ImageSource
 from triptych_data.paths import open_beneath
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):(//)?")
 _BASE64 = re.compile(r"^[A-Za-z0-9+/\s]+={0,2}\s*$")
 # What the base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins with: it tells an encoded image from a path.
 _BASE64_STARTS = ("/9j/", "iVBOR", "R0lGO", "UklGR", "Qk", "SUkq", "TU0A")
@@ -35,11 +35,14 @@ def open_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> 
     encoded = _inline_bytes(ref)
     if encoded is not None:
         return io.BytesIO(_within(encoded, str(source), policy))
-    scheme = _SCHEME.match(ref)
-    if scheme is not None and (scheme[2] or scheme[1] in ("file", "http", "https")):
+    if is_address(ref):
         return _open_address(source, ref, policy)
+    return _open_path(source, ref, policy)
+
+
+def _open_path(source: ImageSource, path: str, policy: ImagePolicy) -> BinaryIO:
     root = source.root if source.root is not None else Path()
-    descriptor = open_beneath(root, ref, allow_outside=policy.allow_outside, max_bytes=policy.max_file_bytes)
+    descriptor = open_beneath(root, path, allow_outside=policy.allow_outside, max_bytes=policy.max_file_bytes)
     return os.fdopen(descriptor, "rb")
 
 
@@ -112,6 +115,9 @@ def _open_address(source: ImageSource, address: str, policy: ImagePolicy) -> Bin
             kind="remote",
             remedy="download the image, or allow it with allow_remote=True (--allow_remote)",
         )
+    path = local_path(address)
+    if path is not None:
+        return _open_path(source, path, policy)
     from triptych_data.remote import read_remote
 
     return io.BytesIO(read_remote(address, policy=policy))

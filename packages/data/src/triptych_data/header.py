@@ -164,21 +164,33 @@ def _checked(header: ImageHeader, image: str, policy: ImagePolicy) -> ImageHeade
     pixels = header.height * header.width
     if pixels == 0:
         raise ImageError("the image has no pixels", image=image, kind="corrupt", remedy="replace the file")
+    check_depth(header.mode, image)
     if pixels > policy.max_image_pixels:
         raise ImageError(
             f"expected at most {policy.max_image_pixels} pixels, got {header.width}x{header.height} = {pixels}",
             image=image,
             kind="too_large",
-            remedy="shrink the image or raise max_image_pixels",
+            remedy="shrink the image or raise max_image_pixels (--max_image_pixels)",
         )
     if header.animated and policy.animated == "refuse":
         raise ImageError(
             f"expected one picture, got several frames or pages ({header.format})",
             image=image,
             kind="animated",
-            remedy='extract one, or read the first with animated="first"',
+            remedy='extract one, or read the first with animated="first" (--animated first)',
         )
     return header
+
+
+def check_depth(mode: str, image: str) -> None:
+    """ImageError for pixels whose range nobody states: 32-bit integers and floats."""
+    if mode in ("I", "F"):
+        raise ImageError(
+            f"expected 8 or 16 bits per channel, got mode {mode} whose range is unknown",
+            image=image,
+            kind="depth",
+            remedy="convert it to 8-bit PNG",
+        )
 
 
 def _orientation_of(picture: Image.Image, policy: ImagePolicy) -> int:

@@ -14,12 +14,13 @@ from triptych_data.example import Example, ImageSource
 from triptych_data.fetch import open_image
 from triptych_data.header import ImageHeader, parse_header, read_header
 from triptych_data.model_tokens import ModelTokens
-from triptych_data.pixels import decode, load_pixels
+from triptych_data.pixels import decode, guessed_around, load_pixels
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.read import image_in_example
 from triptych_data.rows import Row
 from triptych_data.tally import Tally
 
+GUESSED = "JPEGs with stray bytes or damage that decoders read over in silence"
 _TINY_PIXELS = 28
 _THIN_RATIO = 20
 
@@ -70,7 +71,10 @@ def _look_at(image: ImageSource, number: int, example: Example, tally: Tally, in
             tally.bytes += stream.seek(0, os.SEEK_END)
             if inspection.decode:
                 stream.seek(0)
-                decode(stream.read(), image=str(image), policy=policy)
+                data = stream.read()
+                decode(data, image=str(image), policy=policy)
+                if guessed_around(data, header):
+                    tally.notes[GUESSED] += 1
         return header
     except ImageError as error:
         raise image_in_example(error, example, image, number) from error

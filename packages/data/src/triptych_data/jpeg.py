@@ -44,7 +44,9 @@ def read_jpeg_header(stream: BinaryIO) -> JpegHeader:
             raise ValueError(f"segment 0x{marker:02x} has the impossible length {length}")
         stop = position + length
         if marker in _START_OF_FRAME and frame is None:
-            _, height, width, components = struct.unpack(">BHHB", window.at(position + 2, 6))
+            precision, height, width, components = struct.unpack(">BHHB", window.at(position + 2, 6))
+            if precision != 8 or components not in (1, 3, 4):
+                raise ValueError(f"expected 8 bits in 1, 3 or 4 components, got {precision} bits in {components}")
             frame = height, width, components
         elif marker in (_EXIF, _MULTI_PICTURE):
             body = window.at(position + 2, length - 2)

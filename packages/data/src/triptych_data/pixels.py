@@ -14,7 +14,15 @@ from PIL import Image
 from triptych_data.errors import ImageError
 from triptych_data.example import ImageSource
 from triptych_data.fetch import read_image
-from triptych_data.header import ImageHeader, has_alpha, open_picture, parse_header, read_header, unreadable
+from triptych_data.header import (
+    ImageHeader,
+    check_depth,
+    has_alpha,
+    open_picture,
+    parse_header,
+    read_header,
+    unreadable,
+)
 from triptych_data.jpeg import read_jpeg_header, without_metadata
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 
@@ -58,7 +66,7 @@ def decode(data: bytes, *, image: str, policy: ImagePolicy = DEFAULT_POLICY, at_
     reduced = at_least is not None and min(header.height, header.width) >= 2 * at_least
     if header.format == "JPEG":
         if header.mode in ("RGB", "L") and not reduced:
-            fast = _decode_fast(data, image)
+            fast = _decode_fast(data)
             if fast is not None:
                 return _upright(fast, header.orientation)
         data = without_metadata(data, read_jpeg_header(io.BytesIO(data)))
@@ -76,34 +84,41 @@ def decode(data: bytes, *, image: str, policy: ImagePolicy = DEFAULT_POLICY, at_
 
 @functools.cache
 def fast_decoder() -> Any | None:
-    """simplejpeg, where the extra `fast` is installed: the same pixels as Pillow, faster, and strict about damage."""
+    """simplejpeg, where the extra `fast` is installed: the same pixels as Pillow, faster."""
     try:
         return importlib.import_module("simplejpeg")
     except ImportError:
         return None
 
 
-def _decode_fast(data: bytes, image: str) -> Pixels | None:
-    """Pixels by libjpeg-turbo; None without it. Damage that it can only guess around is an error."""
+def _decode_fast(data: bytes) -> Pixels | None:
+    """Pixels by libjpeg-turbo; None without it, or where it complains: then Pillow decides, as it does everywhere else.
+
+    Whether an image is used must not depend on which decoder is installed.
+    """
     decoder = fast_decoder()
     if decoder is None:
         return None
     try:
-        return _strictly(decoder, data)
-    except ValueError as error:
-        if "premature end of jpeg file" not in str(error).lower():
-            raise unreadable(error, image) from error
-    try:  # the end marker is missing: harmless if nothing else is
-        return _strictly(decoder, data + b"\xff\xd9")
-    except ValueError as error:
-        reason = "cannot be decoded (the file is truncated)"
-        remedy = "copy the file again, it is cut short"
-        raise ImageError(reason, image=image, kind="truncated", remedy=remedy) from error
-
-
-def _strictly(decoder: Any, data: bytes) -> Pixels:
-    pixels: Pixels = decoder.decode_jpeg(data, colorspace="RGB", strict=True)
+        pixels: Pixels = decoder.decode_jpeg(data, colorspace="RGB", strict=True)
+    except ValueError:
+        return None
     return pixels
+
+
+def guessed_around(data: bytes, header: ImageHeader) -> bool:
+    """Whether a JPEG's compressed data holds more or less than its picture needs: stray bytes, or damage.
+
+    Decoders read on in silence. Only the strict one of the extra `fast` tells; without it the answer is False.
+    """
+    decoder = fast_decoder() if header.format == "JPEG" and header.mode in ("RGB", "L") else None
+    if decoder is None:
+        return False
+    try:
+        decoder.decode_jpeg(data, colorspace="RGB", strict=True)
+    except ValueError as error:
+        return "corrupt jpeg data" in str(error).lower()
+    return False
 
 
 def _normalised(picture: Image.Image, header: ImageHeader, image: str, policy: ImagePolicy) -> Pixels:
@@ -118,13 +133,9 @@ def to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (255, 255
     if mode.startswith("I;16"):
         gray = np.asarray(picture).astype(np.uint16) >> 8  # Pillow's own conversion clips almost everything to white
         return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
-    if mode in ("I", "F"):
-        raise ImageError(
-            f"expected 8 or 16 bits per channel, got mode {mode} whose range is unknown",
-            image=image,
-            kind="depth",
-            remedy="convert it to 8-bit PNG",
-        )
+    check_depth(mode, image)
+    if mode == "La":
+        picture = picture.convert("LA")
     if has_alpha(picture):
         translucent = picture.convert("RGBA")
         flat = Image.new("RGB", picture.size, background)

@@ -1,0 +1,66 @@
+"""Addresses of images: which texts are one, which of them mean a file of this machine, and which may be asked for."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+
+from triptych_data.errors import ImageError
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):(//)?")
+_LOCAL = ("file", "local")
+_STORES = frozenset(
+    {
+        *("http", "https", "ftp", "sftp", "ssh", "smb", "webdav", "webhdfs", "hdfs", "memory"),
+        *("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oss", "oci", "tos", "obs", "r2", "swift"),
+        *("github", "dropbox", "gdrive", "box", "dbfs", "lakefs", "wandb"),
+    }
+)
+"""Protocols that lead to another machine, or to nothing of this one but memory."""
+_CACHES = frozenset({"simplecache", "filecache", "blockcache"})
+
+
+def is_address(text: str) -> bool:
+    """Whether a reference to an image is an address and not a path: it has a scheme, or is a chain of them."""
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return False
+    return bool(scheme[2]) or scheme[1].lower() in ("file", "http", "https") or ("::" in text and "://" in text)
+
+
+def local_path(address: str) -> str | None:
+    """The path that a `file:` or `local:` address means on this machine; None for an address of elsewhere.
+
+    A path of `file:` is percent-encoded (RFC 8089); `local:` is taken as it stands, as fsspec does.
+    Raises ImageError for an address that reaches files of this machine in another way, or names another host.
+    """
+    scheme, _, rest = address.partition(":")
+    if scheme.lower() not in _LOCAL or "::" in address:
+        _check_chain(address)
+        return None
+    host = ""
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        rest = slash + path
+        if scheme.lower() == "local":  # it has no host: what stands there is the first folder of a relative path
+            host, rest = "", host + rest
+    if host not in ("", "localhost"):
+        raise _refused(address, f"expected a path of this machine, got one of the host {host!r}")
+    return urllib.parse.unquote(rest) if scheme.lower() == "file" else rest
+
+
+def _check_chain(address: str) -> None:
+    """Refuse every protocol but those of object stores, and chains of anything else: they could open any file here."""
+    *caches, last = address.split("::")
+    unknown = [name for name in caches if name.lower() not in _CACHES]
+    protocol = last.partition(":")[0].lower()
+    if protocol not in _STORES:
+        unknown.append(protocol)
+    if unknown:
+        raise _refused(address, f"expected an address of http(s) or an object store, got {unknown[0]!r}")
+
+
+def _refused(address: str, reason: str) -> ImageError:
+    return ImageError(
+        reason, image=address[:200], kind="remote", remedy="copy the image below the image root and name its path"
+    )
