@@ -107,3 +107,16 @@ def test_a_folder_of_a_tokenizer_alone_takes_no_images(processors, tmp_path):
     file.write_text(json.dumps(config))
     with pytest.raises(UsageError, match="--base .*: no processor can be loaded: .*takes no images"):
         load_processor(str(tmp_path / "model"), option="--base")
+
+
+def test_a_folder_whose_prompts_nobody_has_compared_is_refused_in_one_sentence(processors, tmp_path):
+    folder = tmp_path / "model"
+    processors["qwen2_5_vl"].save_pretrained(folder)
+    config = json.loads((folder / "processor_config.json").read_text())
+    (folder / "processor_config.json").write_text(json.dumps({**config, "processor_class": "GotOcr2Processor"}))
+    with pytest.raises(UsageError) as caught:
+        load_processor(str(folder))
+    assert str(caught.value) == (
+        f"--model {folder}: GotOcr2Processor cannot be verified, a small prompt ends in an error: GotOcr2Processor "
+        "cannot count the tokens of an image; mend what it names, or use a processor that docs/markers.md names"
+    )

@@ -67,7 +67,7 @@ def test_a_call_that_fails_is_refused_for_an_unknown_class_only(build: Any, monk
     monkeypatch.setattr(type(known), "__call__", fail)
     check_processor(known)
     with pytest.raises(
-        MarkerError, match=r"Wrapped cannot be verified: a small prompt ends in OSError: no network here; "
+        MarkerError, match=r"Wrapped cannot be verified, a small prompt ends in OSError: no network here; "
     ):
         check_processor(Wrapped(known))
 

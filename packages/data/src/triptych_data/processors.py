@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from triptych_parser import MarkerError, check_processor
+
 from triptych_data.errors import UsageError
 
 __all__ = ["load_processor"]
@@ -17,7 +19,9 @@ def load_processor(path: str, *, option: str = "--model", needs_images: bool = T
 
     Without `needs_images` it may be what transformers makes of a model that takes none: a tokenizer.
     Where the stock class cannot be built because torchvision or the folder's video configuration is missing, the same
-    class is built without its video branch: token ids and pixels of images are the same. UsageError names the reason.
+    class is built without its video branch: token ids and pixels of images are the same.
+
+    UsageError names why there is no processor, or where its ids would differ from those that are written here.
     """
     try:
         from transformers import AutoProcessor
@@ -30,6 +34,11 @@ def load_processor(path: str, *, option: str = "--model", needs_images: bool = T
     if needs_images and getattr(processor, "image_processor", None) is None:
         refused = ValueError(f"its files make a {type(processor).__name__}, which takes no images")
         processor = _image_only(path, options, option=option, refused=refused)
+    if getattr(processor, "image_processor", None) is not None:
+        try:
+            check_processor(processor)
+        except MarkerError as error:
+            raise UsageError(f"{option} {path}: {error.summary}") from error
     return processor
 
 

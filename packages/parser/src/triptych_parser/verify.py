@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,7 +39,7 @@ def check_processor(
     >>> check_processor(object())
     Traceback (most recent call last):
     ...
-    triptych_parser.errors.MarkerError: object cannot be verified: a small prompt ends in TypeError: ...
+    triptych_parser.errors.MarkerError: object cannot be verified, a small prompt ends in TypeError: ...
     """
     options: dict[str, Any] = {
         "images_kwargs": images_kwargs,
@@ -53,10 +54,11 @@ def check_processor(
         except Exception as error:
             if _is_tested(processor):
                 return
+            name = "an error" if isinstance(error, MarkerError) else type(error).__name__
+            reason = error.problem if isinstance(error, MarkerError) else " ".join(str(error).split())
             raise MarkerError(
-                f"{type(processor).__name__} cannot be verified: a small prompt ends in "
-                f"{type(error).__name__}: {' '.join(str(error).split())}",
-                remedy="mend what the error names, or use a processor that docs/markers.md names",
+                f"{type(processor).__name__} cannot be verified, a small prompt ends in {name}: {reason}",
+                remedy="mend what it names, or use a processor that docs/markers.md names",
             ) from error
         if ours != theirs:
             raise _difference(processor, ours, theirs, len(sizes))
@@ -79,10 +81,13 @@ def _own_ids(
     call: dict[str, Any] = {"images_kwargs": dict(images_kwargs)} if images_kwargs else {}
     options = {**(chat_template_kwargs or {}), **({} if chat_template is None else {"chat_template": chat_template})}
     options |= {"tokenize": True, "return_dict": True, "add_generation_prompt": True}
-    try:
-        result = processor.apply_chat_template(messages, processor_kwargs=dict(call), **options)
-    except Exception:  # some take only tensors
-        result = processor.apply_chat_template(messages, processor_kwargs={**call, "return_tensors": "pt"}, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the processor's own call warns of is no news of this comparison
+        try:
+            result = processor.apply_chat_template(messages, processor_kwargs=dict(call), **options)
+        except Exception:  # some take only tensors
+            call["return_tensors"] = "pt"
+            result = processor.apply_chat_template(messages, processor_kwargs=call, **options)
     return [int(number) for number in result["input_ids"][0]]
 
 

@@ -7,7 +7,6 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 from triptych_data.model_tokens import set_pixels
 from triptych_data.processors import load_processor as load_stock_processor
-from triptych_parser import MarkerError, check_processor
 from trl import ModelConfig, get_quantization_config
 
 from triptych_trainer.errors import UsageError
@@ -43,10 +42,6 @@ def load_processor(
     if getattr(processor, "image_processor", None) is None:
         return processor
     set_pixels(processor.image_processor, min_pixels=min_pixels, max_pixels=max_pixels)
-    try:
-        check_processor(processor)
-    except MarkerError as error:
-        raise UsageError(f"{option} {path}: {error.summary}") from error
     return processor
 
 
