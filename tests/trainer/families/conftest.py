@@ -71,8 +71,7 @@ def kit_of(kits: ModuleType) -> Callable[[str], Kit]:
             pytest.importorskip("torchvision", reason=f"the processor of {name} needs torchvision")
         if name not in built:
             processor = case.processor()
-            torch.manual_seed(0)
-            stock = kits.strengthen(case.model(processor.tokenizer), case.strength).train()
+            stock = kits.build_model(case, processor).train()
             model = copy.deepcopy(stock)
             prompts = kits.build_prompts(case, model, processor, images=IMAGES, lengths=LENGTHS)
             built[name] = Kit(case=case, processor=processor, stock=stock, prompts=prompts)

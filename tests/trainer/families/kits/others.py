@@ -169,7 +169,9 @@ def paligemma2(tokenizer: Any) -> torch.nn.Module:
 CASES = {
     "kimi_k25": Case(processor=kimi_processor, model=kimi, marker="<|media_pad|>", torchvision=True),
     "lfm2_vl": Case(processor=lfm2_processor, model=lfm2, marker="<image>", torchvision=True),
-    "minicpmv4_6": Case(processor=minicpm_processor, model=minicpm, marker="<unk>", joint=side_by_side, strength=1.0),
+    "minicpmv4_6": Case(
+        processor=minicpm_processor, model=minicpm, marker="<unk>", joint=side_by_side, spared="linear_attn"
+    ),
     "ovis2": Case(processor=ovis2_processor, model=ovis2, marker="<image>", placeholder="<IMG_ATOM>"),
     "paligemma": Case(
         processor=paligemma_processor,

@@ -96,8 +96,10 @@ CASES = {
     "qwen2_5_vl": Case(processor=lambda: processor(hf.Qwen2_5_VLProcessor), model=qwen2_5_vl, marker=MARKER),
     "qwen3_vl": Case(processor=lambda: processor(hf.Qwen3VLProcessor), model=qwen3_vl, marker=MARKER),
     "qwen3_vl_moe": Case(processor=lambda: processor(hf.Qwen3VLProcessor), model=qwen3_vl_moe, marker=MARKER),
-    "qwen3_5": Case(processor=lambda: processor(hf.Qwen3VLProcessor), model=qwen3_5, marker=MARKER, strength=1.0),
+    "qwen3_5": Case(
+        processor=lambda: processor(hf.Qwen3VLProcessor), model=qwen3_5, marker=MARKER, spared="linear_attn"
+    ),
     "qwen3_5_moe": Case(
-        processor=lambda: processor(hf.Qwen3VLProcessor), model=qwen3_5_moe, marker=MARKER, strength=1.0
+        processor=lambda: processor(hf.Qwen3VLProcessor), model=qwen3_5_moe, marker=MARKER, spared="linear_attn"
     ),
 }
