@@ -1,6 +1,7 @@
 """The tiny models can see what the other tests compare: each thing put wrong on purpose moves the values by far."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def test_every_fault_is_seen(kits, kit, monkeypatch):
     features = encode_images(model, batch.images)
     rows = features.rows.split(list(features.counts))
     assert all(float(part.abs().max()) > 1e-2 for part in rows), "an image gives no features"
-    for one, other in zip(rows, rows[1:], strict=False):
+    for one, other in pairwise(rows):
         length = min(len(one), len(other))
         assert float((one[:length] - other[:length]).abs().max()) > SEEN, "two images give the same features"
 

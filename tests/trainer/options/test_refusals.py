@@ -5,6 +5,7 @@ import torch
 from transformers import AutoConfig, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
 from triptych_data import ImageLoader, read_examples
 from triptych_trainer.commands.train import main
+from triptych_trainer.demo import build_model
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.load import load_processor
@@ -28,7 +29,10 @@ def test_options_are_refused(make_trainer, write_rows, options, message):
         make_trainer(write_rows([1, 2]), **options)
 
 
-def test_a_model_of_experts_trains_without_its_load_balancing_loss(write_rows, model_dir, tmp_path):
+@pytest.mark.parametrize("coefficient", [None, 0.0])
+def test_a_model_of_experts_trains_with_and_without_its_load_balancing_loss(
+    coefficient, write_rows, model_dir, tmp_path
+):
     data = list(read_examples(write_rows([1, 2])))
     demo = AutoConfig.from_pretrained(model_dir)
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 1}
@@ -63,19 +67,20 @@ def test_a_model_of_experts_trains_without_its_load_balancing_loss(write_rows, m
         )
 
     with ImageLoader(threads=1) as loader:
-        with pytest.raises(UsageError, match=r"Qwen3VLMoe.* asks for .* 0\.001.*set --router_aux_loss_coef 0"):
-            trainer()
-        run = trainer(router_aux_loss_coef=0.0)
+        run = trainer(router_aux_loss_coef=coefficient)
         before = {name: values.clone() for name, values in run.model.named_parameters()}
         run.train()
         moved = [name for name, values in run.model.named_parameters() if not torch.equal(values, before[name])]
         assert any("experts" in name for name in moved)
+        logged = [entry["aux_loss"] for entry in run.state.log_history if "aux_loss" in entry]
+        assert logged == ([] if coefficient == 0.0 else [pytest.approx(2.0, abs=0.5)])  # two experts of four: 2 if even
 
 
-def test_the_load_balancing_loss_is_refused():
-    check_router_loss(enabled=False, coefficient=0.0, model_name="Dense")
-    with pytest.raises(UsageError, match=r"Experts asks for .* 0\.001.*set --router_aux_loss_coef 0"):
-        check_router_loss(enabled=True, coefficient=0.001, model_name="Experts")
+def test_a_load_balancing_loss_that_cannot_be_computed_is_refused():
+    check_router_loss(None, completions_per_slice=4)
+    model = build_model(0)  # it has no experts
+    with pytest.raises(UsageError, match=r"does not tell where its routers are; set --router_aux_loss_coef 0"):
+        check_router_loss(model, completions_per_slice=None)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--model_name_or_path", "m", "--data", "d.jsonl"]], ids=["demo", "data"])

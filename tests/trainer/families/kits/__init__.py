@@ -2,8 +2,19 @@
 
 from . import gemma, glm, llava, others, qwen, tiles
 from .case import Case, Prompts, build_model, build_prompts, pictures
-from .stock import stock_generate, stock_logps
+from .stock import accepted, replicated, stock_generate, stock_logps
 
 CASES: dict[str, Case] = {**qwen.CASES, **glm.CASES, **llava.CASES, **tiles.CASES, **gemma.CASES, **others.CASES}
 
-__all__ = ["CASES", "Case", "Prompts", "build_model", "build_prompts", "pictures", "stock_generate", "stock_logps"]
+__all__ = [
+    "CASES",
+    "Case",
+    "Prompts",
+    "accepted",
+    "build_model",
+    "build_prompts",
+    "pictures",
+    "replicated",
+    "stock_generate",
+    "stock_logps",
+]

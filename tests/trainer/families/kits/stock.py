@@ -61,15 +61,30 @@ def stock_generate(
 def left_padded(case: Case, prompts: Prompts) -> Stock:
     """All prompts as one batch, as the processor builds it with `padding=True`."""
     longest = max(inputs["input_ids"].shape[1] for inputs in prompts.stock)
+    return _joined(case, prompts.stock, margins=[(longest - part["input_ids"].shape[1], 0) for part in prompts.stock])
+
+
+def replicated(case: Case, prompts: Prompts) -> Stock:
+    """One row for every completion, as TRL builds them: prompts left-padded, completions right-padded."""
+    batch = prompts.batch
+    pairs = [(p, completion) for p, group in enumerate(batch.completions) for completion in group]
+    longest = max(len(ids) for ids in batch.prompts)
+    width = batch.max_completion_tokens
+    margins = [(longest - len(batch.prompts[p]), width - len(completion)) for p, completion in pairs]
+    return _joined(case, [stock_row(prompts, p, completion) for p, completion in pairs], margins=margins)
+
+
+def _joined(case: Case, parts: Sequence[Stock], *, margins: Sequence[tuple[int, int]]) -> Stock:
     batch: Stock = {}
     for name in ROWS:
-        if name in prompts.stock[0]:
-            rows = [inputs[name] for inputs in prompts.stock]
-            batch[name] = torch.cat([torch.nn.functional.pad(row, (longest - row.shape[1], 0)) for row in rows])
+        if name in parts[0]:
+            rows = [part[name] for part in parts]
+            padded = [torch.nn.functional.pad(row, margin) for row, margin in zip(rows, margins, strict=True)]
+            batch[name] = torch.cat(padded)
     images = [
-        {name: value for name, value in inputs.items() if name not in ROWS}
-        for inputs in prompts.stock
-        if any(name not in ROWS for name in inputs)
+        {name: value for name, value in part.items() if name not in ROWS}
+        for part in parts
+        if any(name not in ROWS for name in part)
     ]
     if images and case.joint:
         batch |= case.joint(images)

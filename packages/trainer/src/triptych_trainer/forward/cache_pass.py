@@ -31,6 +31,7 @@ from triptych_trainer.forward.prefix_cache import (
     recording_cache,
     uses_reentrant_checkpointing,
 )
+from triptych_trainer.forward.router_loss import RouterTap, recording
 from triptych_trainer.forward.scoring import token_logps
 from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import Family, ImageFeatures
@@ -57,11 +58,14 @@ def cached_logps(
     temperature: float = 1.0,
     features: ImageFeatures | None = None,
     width: int | None = None,
+    router: RouterTap | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities and entropies `[num_completions, width]` through a prompt cache with gradients."""
-    prefix = forward_prefix(model, batch, features=features)
+    prefix = forward_prefix(model, batch, features=features, router=router)
     rows = torch.arange(batch.num_completions)
-    return forward_branches(model, batch, prefix, prefix.states, rows=rows, temperature=temperature, width=width)
+    return forward_branches(
+        model, batch, prefix, prefix.states, rows=rows, temperature=temperature, width=width, router=router
+    )
 
 
 def two_phase_backward(
@@ -99,7 +103,9 @@ def two_phase_backward(
     return total
 
 
-def forward_prefix(model: torch.nn.Module, batch: GroupBatch, *, features: ImageFeatures | None) -> Prefix:
+def forward_prefix(
+    model: torch.nn.Module, batch: GroupBatch, *, features: ImageFeatures | None, router: RouterTap | None = None
+) -> Prefix:
     """Forward `prompt[:-1]` of every prompt (left-padded rows) and record keys, values and states with their graph.
 
     Raises:
@@ -136,7 +142,8 @@ def forward_prefix(model: torch.nn.Module, batch: GroupBatch, *, features: Image
     )
     cache = recording_cache(base.config.get_text_config(decoder=True))
     mask_PT = layout.mask[:, :-1].to(device)
-    with checkpointing_keeps_caches(base):
+    weights_PT = layout.mask[:, :-1] * torch.tensor(batch.group_sizes)[:, None]
+    with checkpointing_keeps_caches(base), recording(router, weights_PT):
         model(
             input_ids=layout.ids[:, :-1].to(device),
             attention_mask=mask_PT,
@@ -159,6 +166,7 @@ def forward_branches(
     rows: torch.Tensor,
     temperature: float = 1.0,
     width: int | None = None,
+    router: RouterTap | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Score completions `rows` on top of `states` (the prefix's own, or detached copies)."""
     family = prepare(model)
@@ -167,17 +175,20 @@ def forward_branches(
     chosen = [pairs[row] for row in rows.tolist()]
     columns = max(batch.max_completion_tokens, width or 0)
     # At least two tokens: a single one would take the in-place decoding step of recurrent layers.
-    num_tokens = max(2, max(len(ids) for _, ids in chosen))
+    whole = router is not None  # every token of the replicated rows, also those that predict nothing
+    num_tokens = max(2, max(len(ids) + whole for _, ids in chosen))
     ids_BS, mask_BS, labels_BS = _branch_tensors(batch, chosen, num_tokens=num_tokens)
+    held_BS = torch.arange(num_tokens) < torch.tensor([len(ids) + 1 for _, ids in chosen])[:, None]
+    seen_BS = held_BS if whole else mask_BS
     prompts_B = torch.tensor([p for p, _ in chosen])
     cache = reading_cache(prefix.cache, states, rows=prompts_B.to(device))
     keep_BS = mask_BS.clone()
     keep_BS[0, 0] = True  # never empty, so that the graph stays
     base, keep_BS = unwrap(model), keep_BS.to(device)
-    with checkpointing_keeps_caches(base):
+    with checkpointing_keeps_caches(base), recording(router, held_BS):
         logits = model(
             input_ids=ids_BS.to(device),
-            attention_mask=torch.cat([prefix.mask[prompts_B.to(device)], mask_BS.to(device).long()], dim=1),
+            attention_mask=torch.cat([prefix.mask[prompts_B.to(device)], seen_BS.to(device).long()], dim=1),
             position_ids=family.position_ids(
                 _branch_positions(family, prefix, chosen, num_tokens=num_tokens).to(device)
             ),
@@ -201,14 +212,14 @@ def forward_branches(
 def _branch_tensors(
     batch: GroupBatch, chosen: list[tuple[int, tuple[int, ...]]], *, num_tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Right-padded inputs (last prompt token, completion without its last), validity and labels, each `[B, S]`."""
+    """Right-padded inputs (last prompt token, completion as far as it fits), label positions, labels; each `[B, S]`."""
     ids_BS = torch.zeros(len(chosen), num_tokens, dtype=torch.long)
     labels_BS = torch.zeros_like(ids_BS)
     mask_BS = torch.zeros_like(ids_BS, dtype=torch.bool)
     for b, (p, ids) in enumerate(chosen):
         ids_BS[b, 0] = batch.prompts[p][-1]
         if ids:
-            ids_BS[b, 1 : len(ids)] = torch.tensor(ids[:-1])
+            ids_BS[b, 1 : len(ids) + 1] = torch.tensor(ids)[: num_tokens - 1]
             labels_BS[b, : len(ids)] = torch.tensor(ids)
             mask_BS[b, : len(ids)] = True
     return ids_BS, mask_BS, labels_BS

@@ -11,6 +11,7 @@ out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,8 +50,19 @@ class PackedLayout:
     def completions(self) -> torch.Tensor:
         """Boolean `[T]`: True at the tokens of completions (a branch begins with its prompt's last token)."""
         mask_T = torch.zeros(len(self.ids), dtype=torch.bool)
-        mask_T[self.label_positions[self.columns > 0]] = True
+        for group in self.groups:
+            first = group.start + group.prefix
+            for length in group.branches:
+                mask_T[first + 1 : first + length] = True
+                first += length
         return mask_T
+
+    def token_weights(self, group_sizes: Sequence[int]) -> torch.Tensor:
+        """How many replicated rows hold each token `[T]`: as many as there are completions for a shared one, else 1."""
+        weights_T = torch.ones(len(self.ids))
+        for group, size in zip(self.groups, group_sizes, strict=True):
+            weights_T[group.start : group.start + group.prefix] = size
+        return weights_T
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +86,12 @@ class PaddedLayout:
         return self.mask.bool() & (torch.arange(self.ids.shape[1]) >= self.ids.shape[1] - self.width)
 
 
-def packed_layout(batch: GroupBatch) -> PackedLayout:
-    """Lay all prompts and completions of `batch` into one row (tensors on the CPU)."""
+def packed_layout(batch: GroupBatch, *, whole: bool = False) -> PackedLayout:
+    """Lay all prompts and completions of `batch` into one row (tensors on the CPU).
+
+    With `whole` the row also holds the last token of every completion, and a branch for completions without tokens:
+    every token of the replicated rows is then in it.
+    """
     ids: list[int] = []
     groups: list[Group] = []
     positions: list[int] = []
@@ -87,14 +103,14 @@ def packed_layout(batch: GroupBatch) -> PackedLayout:
         start, branches = len(ids), []
         ids.extend(prompt[:-1])
         for completion in completions:
-            if completion:
+            if completion or whole:
                 positions.extend(range(len(ids), len(ids) + len(completion)))
                 rows.extend([row] * len(completion))
                 columns.extend(range(len(completion)))
                 labels.extend(completion)
                 ids.append(prompt[-1])
-                ids.extend(completion[:-1])
-                branches.append(len(completion))
+                ids.extend(completion if whole else completion[:-1])
+                branches.append(len(completion) + whole)
             row += 1
         groups.append(Group(start=start, prefix=len(prompt) - 1, branches=tuple(branches)))
     return PackedLayout(

@@ -20,6 +20,7 @@ from triptych_trainer.forward.layout import (
 from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.positions import prompt_positions
+from triptych_trainer.forward.router_loss import RouterTap, recording
 from triptych_trainer.forward.scoring import token_logps
 from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import ImageFeatures, family_of
@@ -38,6 +39,7 @@ def shared_logps(
     width: int | None = None,
     fused_lm_head: bool = False,
     pad_id: int = 0,
+    router: RouterTap | None = None,
 ) -> Result:
     """Log-probabilities (and entropies) of every completion token, each prompt forwarded once for its whole group.
 
@@ -47,6 +49,7 @@ def shared_logps(
         width: columns of the result; at least the longest completion (default: exactly that).
         fused_lm_head: score through TRL's `add_fused_lm_head` forward, whose temperature and outputs were fixed there.
         pad_id: unused by the packed pass; the plain pass pads with it.
+        router: records the routers of a model with experts during the pass; its `loss` is then that of these rows.
 
     Returns:
         `[num_completions, width]` float32 log-probabilities, zero behind each completion's end, and entropies of the
@@ -55,7 +58,9 @@ def shared_logps(
     prepare(model)
     path = sharing_path(model)
     if path == "cache":
-        logps, entropies = cached_logps(model, batch, temperature=temperature, features=features, width=width)
+        logps, entropies = cached_logps(
+            model, batch, temperature=temperature, features=features, width=width, router=router
+        )
         return logps, entropies if compute_entropy else None
     if path == "plain":
         return plain_logps(
@@ -66,15 +71,17 @@ def shared_logps(
             compute_entropy=compute_entropy,
             width=width,
             pad_id=pad_id,
+            router=router,
         )
-    layout = packed_layout(batch)
+    layout = packed_layout(batch, whole=router is not None)
     call = _packed_call(model, batch, layout=layout, features=features)
     device = call["input_ids"].device
     labels_K, keep_K = layout.labels.to(device), layout.label_positions.to(device)
-    if fused_lm_head:
-        logps_K, entropies_K = _fused(model, call, keep_K=keep_K, labels_K=labels_K)
-    else:
-        logps_K, entropies_K = _selected(model, call, keep_K=keep_K, labels_K=labels_K, temperature=temperature)
+    with recording(router, layout.token_weights(batch.group_sizes)):
+        if fused_lm_head:
+            logps_K, entropies_K = _fused(model, call, keep_K=keep_K, labels_K=labels_K)
+        else:
+            logps_K, entropies_K = _selected(model, call, keep_K=keep_K, labels_K=labels_K, temperature=temperature)
     shape = (batch.num_completions, _width(batch, width))
     where = (layout.rows.to(device), layout.columns.to(device))
     logps = logps_K.new_zeros(shape).index_put(where, logps_K)
@@ -94,6 +101,7 @@ def plain_logps(
     compute_entropy: bool = False,
     width: int | None = None,
     pad_id: int = 0,
+    router: RouterTap | None = None,
 ) -> Result:
     """The same numbers from replicated, left-padded rows: the oracle, and the path for models that cannot share.
 
@@ -120,15 +128,16 @@ def plain_logps(
     )
     # Positions and not their number: given a number, some models drop queries of their last layers, and causality.
     keep_K = torch.arange(num_tokens - layout.width - 1, num_tokens, device=device)
-    outputs = model(
-        input_ids=layout.ids.to(device),
-        attention_mask=layout.mask.to(device),
-        position_ids=family.position_ids(positions_ABT.to(device)),
-        **kept_logits(base, keep_K),
-        use_cache=False,
-        **{PASS_KWARG: shared},
-        **shared.extras(base.config, device=device),
-    )
+    with recording(router, layout.mask):
+        outputs = model(
+            input_ids=layout.ids.to(device),
+            attention_mask=layout.mask.to(device),
+            position_ids=family.position_ids(positions_ABT.to(device)),
+            **kept_logits(base, keep_K),
+            use_cache=False,
+            **{PASS_KWARG: shared},
+            **shared.extras(base.config, device=device),
+        )
     columns = layout.width
     labels = layout.ids[:, num_tokens - columns :].to(device)
     mask = layout.mask[:, num_tokens - columns :].to(device).bool()

@@ -21,8 +21,10 @@ from triptych_trainer.forward import (
     unwrap,
 )
 from triptych_trainer.forward.encode import tower_is_trainable
+from triptych_trainer.forward.router_loss import RouterTap
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.grpo.batch import TokenScores
+from triptych_trainer.models.families import family_of
 
 __all__ = ["GroupEngine"]
 
@@ -44,13 +46,15 @@ class GroupEngine:
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         verify: bool = True,
         fused_lm_head: bool | None = None,
+        router_loss: bool = False,
     ) -> None:
         """Score at ``temperature``; without ``share_prompts`` rows are replicated as other trainers do.
 
         With ``completions_per_slice`` a batch of more completions is scored and back-propagated so many at a time.
         Every scoring pass runs under ``autocast``. ``verify=False`` leaves out the comparison at first use, for
         forecasts that compute no numbers.
-        ``fused_lm_head`` is by default on where the model is on CUDA.
+        ``fused_lm_head`` is by default on where the model is on CUDA. With ``router_loss`` policy passes also compute
+        the load-balancing loss of a model with experts.
         """
         self.temperature = temperature
         self.share_prompts = share_prompts
@@ -58,6 +62,7 @@ class GroupEngine:
         self.autocast = autocast
         self.verify = verify
         self.fused_lm_head = fused_lm_head
+        self.router_loss = router_loss
         self.images_encoded = 0
         """Images that went through a vision tower outside a policy pass."""
         self._kept: dict[tuple[Any, ...], ImageFeatures | None] = {}
@@ -86,15 +91,31 @@ class GroupEngine:
         )
 
     def logps(
-        self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int], compute_entropy: bool = False
+        self,
+        model: torch.nn.Module,
+        batch: GroupBatch,
+        *,
+        keys: Sequence[int],
+        compute_entropy: bool = False,
+        compute_router_loss: bool = False,
     ) -> TokenScores:
         """Score every completion token of a batch; with gradient where it is enabled."""
+        router = _router_tap(model) if compute_router_loss else None
         with self.autocast():
-            logps_BC, entropies_BC = self._logps(model, batch, keys=keys, compute_entropy=compute_entropy)
-        return TokenScores(logps_BC=logps_BC, entropies_BC=entropies_BC)
+            logps_BC, entropies_BC = self._logps(
+                model, batch, keys=keys, compute_entropy=compute_entropy, router=router
+            )
+        aux_loss = None if router is None else router.loss()
+        return TokenScores(logps_BC=logps_BC, entropies_BC=entropies_BC, aux_loss=aux_loss)
 
     def _logps(
-        self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int], compute_entropy: bool
+        self,
+        model: torch.nn.Module,
+        batch: GroupBatch,
+        *,
+        keys: Sequence[int],
+        compute_entropy: bool,
+        router: RouterTap | None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         base = unwrap(model)
         family = prepare(base)
@@ -102,7 +123,12 @@ class GroupEngine:
         features = None if trainable else self.features(model, batch, keys=keys)
         if not self.share_prompts:
             return plain_logps(
-                model, batch, temperature=self.temperature, features=features, compute_entropy=compute_entropy
+                model,
+                batch,
+                temperature=self.temperature,
+                features=features,
+                compute_entropy=compute_entropy,
+                router=router,
             )
         if self.completions_per_slice is not None and batch.num_completions > self.completions_per_slice:
             return sliced_logps(
@@ -124,6 +150,7 @@ class GroupEngine:
                 features=features,
                 compute_entropy=compute_entropy,
                 fused_lm_head=fused,
+                router=router,
             )
         return self._shared_logps(
             model,
@@ -133,6 +160,7 @@ class GroupEngine:
             features=features,
             compute_entropy=compute_entropy,
             fused_lm_head=fused,
+            router=router,
         )
 
     def encode_ahead(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> None:
@@ -167,6 +195,12 @@ class GroupEngine:
             self._kept.update({name: encoded.select([k]) for k, name in enumerate(missing)})
         by_index = {index: self._kept[name] for name, index in wanted.items()}
         return _join([by_index[index] for index in range(len(batch.images))])
+
+
+def _router_tap(model: torch.nn.Module) -> RouterTap:
+    base = unwrap(model)
+    family = family_of(base)
+    return RouterTap(family.language_model(family.vision_language_model(base)))
 
 
 def _adapter_state(model: torch.nn.Module) -> tuple[Any, ...]:

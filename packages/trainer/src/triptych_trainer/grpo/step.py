@@ -218,7 +218,13 @@ def sampling_logps(batch: TrainingBatch, *, device: torch.device) -> torch.Tenso
 def policy_loss(engine: GroupEngine, model: torch.nn.Module, batch: TrainingBatch, *, loss: Loss) -> torch.Tensor:
     """Score a batch with gradient, every prompt once for all of its rollouts, and return its loss."""
     keys = [group.key for group in batch.groups]
-    scores = engine.logps(model, group_batch(batch.groups), keys=keys, compute_entropy=True)
+    scores = engine.logps(
+        model,
+        group_batch(batch.groups),
+        keys=keys,
+        compute_entropy=True,
+        compute_router_loss=engine.router_loss,
+    )
     entropies_BC = scores.entropies_BC
     return loss(
         replace(

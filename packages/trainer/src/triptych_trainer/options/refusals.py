@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from transformers.integrations import get_available_reporting_integrations
 from trl import GRPOConfig
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.forward.router_loss import find_routers
+from triptych_trainer.models.families import family_of
 
 __all__ = [
     "check_head_dtype",
@@ -60,18 +63,24 @@ def check_head_dtype(args: GRPOConfig, model: Any) -> None:
         )
 
 
-def check_router_loss(*, enabled: bool, coefficient: float, model_name: str) -> None:
-    """Refuse the load-balancing loss of a Mixture-of-Experts model, which counts tokens that are shared here.
+def check_router_loss(model: torch.nn.Module | None, *, completions_per_slice: int | None) -> None:
+    """Check that the load-balancing loss of a Mixture-of-Experts model can be computed; ``model`` is None without it.
 
     Raises:
         UsageError: says which option switches it off.
     """
-    if enabled:
-        raise UsageError(
-            f"{model_name} asks for a load-balancing loss (router_aux_loss_coef {coefficient}), which counts how often "
-            "each expert is chosen over replicated prompts and is not computed by the shared pass; "
-            "set --router_aux_loss_coef 0"
-        )
+    if model is None:
+        return
+    family = family_of(model)
+    if not find_routers(family.language_model(family.vision_language_model(model))):
+        why = f"{type(model).__name__} does not tell where its routers are"
+    elif completions_per_slice is not None:
+        why = f"--completions_per_slice {completions_per_slice} never has all tokens that it counts at once"
+    else:
+        return
+    raise UsageError(
+        f"the load-balancing loss of {type(model).__name__} cannot be computed: {why}; set --router_aux_loss_coef 0"
+    )
 
 
 def check_slices(args: GRPOConfig, completions_per_slice: int | None, *, shared: bool, sharded: bool) -> None:

@@ -32,8 +32,10 @@ try:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
     from transformers.modeling_layers import GradientCheckpointingLayer
+    from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
     from transformers.trainer import TRAINER_STATE_NAME
     from transformers.trainer_utils import rotate_checkpoints
+    from transformers.utils.output_capturing import OutputRecorder
 except ImportError as error:
     raise SeamError(
         f"transformers {transformers.__version__} is not the one that Triptych hooks into: {error}; "
@@ -49,9 +51,11 @@ __all__ = [
     "GradientCheckpointingLayer",
     "LinearAttentionCacheLayerMixin",
     "LinearAttentionLayer",
+    "OutputRecorder",
     "cache_argument",
     "check_names",
     "kept_logits",
+    "load_balancing_loss_func",
     "no_init_weights",
     "rotate_checkpoints",
     "rows_of_logits",

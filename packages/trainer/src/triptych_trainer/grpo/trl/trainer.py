@@ -132,6 +132,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             share_prompts=group_sharing != "off",
             completions_per_slice=completions_per_slice,
             autocast=self.accelerator.autocast,
+            router_loss=self.aux_loss_enabled,
         )
         for part in (self.model, self.ref_model):
             if part is not None:
@@ -141,9 +142,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
     def _check_run(self, *, group_sharing: str, completions_per_slice: int | None) -> None:
         args = self.args
         check_router_loss(
-            enabled=self.aux_loss_enabled,
-            coefficient=self.router_aux_loss_coef,
-            model_name=type(self.accelerator.unwrap_model(self.model)).__name__,
+            unwrap(self.model) if self.aux_loss_enabled else None, completions_per_slice=completions_per_slice
         )
         check_groups_on_ranks(
             per_device=args.per_device_train_batch_size,
