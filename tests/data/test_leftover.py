@@ -322,6 +322,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
             "answer": "x",
         },
     ),
+    "numbered marker beside parts": (
+        {**part(type="image", image="0.png"), "system": "See <image 1>."},
+        "expected images as parts alone, got a marker in the text of message 1 as well",
+        {
+            "messages": [
+                {"role": "system", "content": [{"type": "text", "text": "See <image 1>."}]},
+                *part(type="image", image="0.png")["messages"],
+            ]
+        },
+    ),
     "text and image in one part": (
         part(type="image", image="0.png", text="Colour?"),
         "to be an image alone, got text beside it",

@@ -21,7 +21,7 @@ def check_places(record: Record, *, dialect: str) -> None:
     """RowError where parts and markers are mixed, or where a text writes markers that nobody reads."""
     if has_image_parts(record):
         for number, text in _strings(record):
-            if parse(text, dialect=dialect).num_markers:
+            if parse(text, dialect=dialect).num_markers or _NUMBERED.search(text):
                 raise RowError(
                     f"expected images as parts alone, got a marker in the text of message {number + 1} as well",
                     remedy="write the image as a part too, or, for the literal text, write the text as a part: "
