@@ -33,4 +33,4 @@ gpu-check: ## build, test and time on a CUDA machine, under ten minutes
 	bash scripts/gpu_check.sh
 
 fuzz: ## draw new rows, texts and replies for about ten minutes
-	TRIPTYCH_FUZZ=1 uv run pytest -q -p no:cacheprovider tests/data/test_fuzz_rows.py tests/parser/test_special.py tests/parser/test_roundtrip.py
+	TRIPTYCH_FUZZ=1 uv run pytest -q -p no:cacheprovider tests/data/test_fuzz_rows.py tests/parser/test_fuzz.py tests/parser/test_special.py tests/parser/test_roundtrip.py
