@@ -39,7 +39,7 @@ class ImageError(Refusal, ValueError):
     """An image that cannot be used: `image` names it, `kind` is the class of fault, `remedy` what to do.
 
     Kinds: missing, escape, remote, not_a_file, too_large, format, animated, truncated, corrupt, depth, shape, memory,
-    io (only this one can pass by itself and is tried again).
+    changed, io (only this one can pass by itself and is tried again).
     """
 
     def __init__(self, reason: str, *, image: str, kind: str, remedy: str) -> None:

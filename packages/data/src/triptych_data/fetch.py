@@ -7,6 +7,7 @@ import binascii
 import io
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,15 @@ from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 _BASE64 = re.compile(r"^[A-Za-z0-9+/\s]+={0,2}\s*$")
 # What the base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins with: it tells an encoded image from a path.
 _BASE64_STARTS = ("/9j/", "iVBOR", "R0lGO", "UklGR", "Qk", "SUkq", "TU0A")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """Which state of a file was read: its length, and when it was last written."""
+
+    num_bytes: int
+    changed_ns: int
+    """Nanoseconds since 1970 (st_mtime_ns)."""
 
 
 def open_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> BinaryIO:
@@ -46,17 +56,32 @@ def _open_path(source: ImageSource, path: str, policy: ImagePolicy) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def stamp_of(stream: BinaryIO) -> Stamp | None:
+    """The state of the file behind a stream; None where there is no file."""
+    try:
+        status = os.fstat(stream.fileno())
+    except OSError:  # io.UnsupportedOperation is one
+        return None
+    return Stamp(num_bytes=status.st_size, changed_ns=status.st_mtime_ns)
+
+
 def read_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> bytes:
     """The encoded bytes of an image, at most `policy.max_file_bytes` of them."""
+    return read_stamped(source, policy=policy)[0]
+
+
+def read_stamped(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> tuple[bytes, Stamp | None]:
+    """The encoded bytes of an image, and the state of the file they were read from."""
     if isinstance(source.ref, bytes):
-        return _within(source.ref, str(source), policy)
+        return _within(source.ref, str(source), policy), None
     with open_image(source, policy=policy) as stream:
+        stamp = stamp_of(stream)
         try:
             data = stream.read(policy.max_file_bytes + 1)
         except OSError as error:
             remedy = "check the disk or network and try again"
             raise ImageError(f"cannot be read ({error})", image=str(source), kind="io", remedy=remedy) from error
-    return _within(data, str(source), policy)  # a file may have grown since its size was looked up
+    return _within(data, str(source), policy), stamp  # a file may have grown since its size was looked up
 
 
 def _within(data: bytes, image: str, policy: ImagePolicy) -> bytes:

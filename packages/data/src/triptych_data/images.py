@@ -16,15 +16,15 @@ from PIL import Image
 from triptych_data.budget import Budget, Size
 from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example, ImageSource
-from triptych_data.header import probe_image
-from triptych_data.pixels import Pixels, load_pixels
+from triptych_data.fetch import read_stamped
+from triptych_data.pixels import Pixels, decode, load_pixels
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.read import image_in_example
 from triptych_data.resize import letterbox, resize
+from triptych_data.seen_headers import SeenHeaders
 from triptych_data.vision import ImagePlan, VisionSpec
 
 _RETRY_SECONDS = (0.1, 0.5, 2.0)
-_MAX_HEADERS = 100_000
 
 
 class _Entry:
@@ -49,6 +49,7 @@ class ImageLoader:
 
     Decoded pixels and decodes in flight together stay within `memory_bytes` (one image that is larger runs alone).
     What was prefetched and not yet taken is never dropped; of the rest the least recently used goes first.
+    `seen` remembers the sizes of headers, and a file that was replaced since is an error.
     With `vision` (and `budget`) images are resized to what the model sees, once, and kept at that size.
     `decodes` counts decodes. Use as a context manager, or call `close()`.
     """
@@ -62,6 +63,7 @@ class ImageLoader:
         vision: VisionSpec | None = None,
         budget: Budget | None = None,
         retry_seconds: tuple[float, ...] = _RETRY_SECONDS,
+        seen: SeenHeaders | None = None,
     ) -> None:
         if threads < 1 or memory_bytes < 1:
             raise ValueError(f"expected threads and memory_bytes of at least 1, got {threads} and {memory_bytes}")
@@ -77,7 +79,7 @@ class ImageLoader:
         self._threads: list[threading.Thread] = []
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
-        self._headers: dict[Hashable, Size] = {}
+        self.seen = SeenHeaders(policy=policy) if seen is None else seen
         self._held_bytes = 0  # decoded pixels in `_entries`
         self._reserved_bytes = 0  # decodes in flight
         self._changed = threading.Condition()
@@ -162,13 +164,15 @@ class ImageLoader:
         return self.plan(example).sizes
 
     def _header_size(self, image: ImageSource) -> Size:
-        size = self._headers.get(image.key)
-        if size is None:
-            size = self._retried(lambda: probe_image(image, policy=self.policy))
-            if len(self._headers) >= _MAX_HEADERS:
-                self._headers.clear()
-            self._headers[image.key] = size
-        return size
+        return self._retried(lambda: self.seen.size(image))
+
+    def _load(self, source: ImageSource) -> Pixels:
+        """Decode an image, unless its file is no longer the one that was seen."""
+        if isinstance(source.ref, Image.Image):
+            return load_pixels(source, policy=self.policy)
+        data, stamp = read_stamped(source, policy=self.policy)
+        self.seen.check(source, stamp)
+        return decode(data, image=str(source), policy=self.policy)
 
     def _request(self, image: ImageSource, size: Size | None) -> _Entry:
         if os.getpid() != self._process:  # before the lock: a thread may have held it when this process was forked
@@ -221,7 +225,7 @@ class ImageLoader:
         try:
             height, width = self._header_size(entry.source)
             reserved = self._reserve(entry, 3 * height * width)
-            pixels = self._retried(lambda: load_pixels(entry.source, policy=self.policy))
+            pixels = self._retried(lambda: self._load(entry.source))
             pixels = self._resized(pixels, entry.size)
             pixels.flags.writeable = False
             entry.pixels = pixels

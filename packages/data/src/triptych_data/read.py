@@ -15,10 +15,11 @@ from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example, ImageSource
 from triptych_data.formats import FORMATS, Record, RowError, check_format, detect, sharegpt
 from triptych_data.formats.dataset_info import ColumnNames, Names, renamed
-from triptych_data.header import read_header
+from triptych_data.header import probe_image
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.quarantine import allowed, too_many, write_quarantined
 from triptych_data.rows import Row, Rows, open_rows
+from triptych_data.seen_headers import SeenHeaders
 
 OnBad = Literal["stop", "skip"]
 
@@ -81,11 +82,13 @@ def read_examples(
     split: str = "train",
     dataset_info: Path | None = None,
     quarantine: Path | None = None,
+    seen: SeenHeaders | None = None,
 ) -> Examples:
     """Read a JSONL, JSON, parquet or tar file, or a `datasets.Dataset`, and check every row.
 
     `path` may also be a list of such files. Image paths are relative to `image_root`, by default each file's folder.
-    `check_images` opens each image and reads its header. With `on_bad="skip"` refused rows are left out, up to the
+    `check_images` opens each image and reads its header, and `seen` remembers what it says. With `on_bad="skip"`
+    refused rows are left out, up to the
     share `max_bad` of all rows (a number of rows where it is 1 or more), and listed in the file `quarantine`.
     `no_markers` overrides what zero markers with images mean in the format. A LLaMA-Factory `dataset_info.json` is
     found beside the file, or named.
@@ -107,7 +110,7 @@ def read_examples(
         try:
             example = reader(rows.row(index))
             if check_images:
-                header_sizes(example, policy=policy)
+                header_sizes(example, policy=policy, seen=seen)
         except DataError as error:
             if on_bad == "stop" or error.kind == "io":
                 raise
@@ -157,15 +160,19 @@ def read_record(values: Mapping[str, Any], *, format: str = "auto", columns: Nam
     return FORMATS[detect(values) if format == "auto" else format](values)
 
 
-def header_sizes(example: Example, *, policy: ImagePolicy = DEFAULT_POLICY) -> tuple[Size, ...]:
-    """(height, width) of each image of an example, from its header; DataError names the first that cannot be used."""
+def header_sizes(
+    example: Example, *, policy: ImagePolicy = DEFAULT_POLICY, seen: SeenHeaders | None = None
+) -> tuple[Size, ...]:
+    """(height, width) of each image of an example, from its header; DataError names the first that cannot be used.
+
+    With `seen` a header that was read before is not read again.
+    """
     sizes = []
     for number, image in enumerate(example.images, start=1):
         try:
-            header = read_header(image, policy=policy)
+            sizes.append(probe_image(image, policy=policy) if seen is None else seen.size(image))
         except ImageError as error:
             raise image_in_example(error, example, image, number) from error
-        sizes.append((header.height, header.width))
     return tuple(sizes)
 
 

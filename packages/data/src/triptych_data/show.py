@@ -32,6 +32,7 @@ KINDS = {
     "shape": "images too thin",
     "budget": "prompts over the budget",
     "tokens": "prompts that cannot be tokenized",
+    "changed": "images replaced while a run was under way",
     "io": "could not be read now",
 }
 

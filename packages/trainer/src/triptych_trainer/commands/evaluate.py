@@ -18,9 +18,11 @@ from triptych_data.options import (
     TemplateOptions,
     check_pixels,
     data_files,
+    image_policy,
     image_roots,
     prompt_settings,
 )
+from triptych_data.seen_headers import SeenHeaders
 from trl import ModelConfig
 
 from triptych_trainer.commands.outcome import outcome
@@ -35,6 +37,7 @@ from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.eval_options import EvalOptions, parser
+from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.read_files import read_files, usable
 from triptych_trainer.prompts.table import ExampleTable
@@ -56,13 +59,20 @@ class Asked:
     data: DataOptions
     prompt: TemplateOptions
     own: EvalOptions
+    seen: SeenHeaders
 
 
 def _run(namespace: argparse.Namespace) -> int:
     from triptych_trainer.commands.train import quiet_libraries
 
     data, prompt = collected(DataOptions, namespace), collected(TemplateOptions, namespace)
-    asked = Asked(model=namespace.model, data=data, prompt=prompt, own=collected(EvalOptions, namespace))
+    asked = Asked(
+        model=namespace.model,
+        data=data,
+        prompt=prompt,
+        own=collected(EvalOptions, namespace),
+        seen=SeenHeaders(policy=image_policy(data)),
+    )
     options = asked.own
     data.data = data_files(data)
     check_pixels(prompt)
@@ -109,7 +119,7 @@ def _evaluate(path: str, asked: Asked, *, name: str, rollouts: Path, reporter: R
     rewards = read_rewards(options.reward)
     roots, held_out_roots = image_roots(asked.data)
     files, roots = (asked.data.eval_data, held_out_roots) if asked.data.eval_data else (asked.data.data or [], roots)
-    examples = read_files(files, roots, asked.data)
+    examples = read_files(files, roots, asked.data, seen=asked.seen)
     examples = examples[: options.limit] if options.limit else examples
     columns = sorted({name for example in examples for name in example.extras})
     for column in (*(options.by or ()), *([options.position] if options.position else ())):
@@ -124,7 +134,7 @@ def _evaluate(path: str, asked: Asked, *, name: str, rollouts: Path, reporter: R
         option=f"--{name}",
     )
     settings = prompt_settings(asked.data, asked.prompt)
-    examples = usable(examples, model=ModelTokens.of(processor), settings=settings, options=asked.data)
+    examples = usable(examples, model=ModelTokens.of(processor), settings=settings, options=asked.data, seen=asked.seen)
     table = ExampleTable(examples)
     trust = options.trust_remote_code
     model = load_model(path, ModelConfig(dtype=options.dtype), trust_remote_code=trust, option=f"--{name}")
@@ -134,8 +144,14 @@ def _evaluate(path: str, asked: Asked, *, name: str, rollouts: Path, reporter: R
     torch.manual_seed(options.seed)
     rows: list[ScoredRow] = []
     stopwatch = Stopwatch()
+    bad = None
+    if asked.data.on_bad == "skip":
+        bad = BadRows(max_bad=asked.data.max_bad, num_rows=len(table), say=reporter.say)
     writer = RolloutWriter(rollouts, policy=settings.policy)
-    with ImageLoader(policy=settings.policy) as loader, reporter.stage(f"eval {name}", len(table)) as bar:
+    with (
+        ImageLoader(policy=settings.policy, seen=asked.seen) as loader,
+        reporter.stage(f"eval {name}", len(table)) as bar,
+    ):
         preparer = PromptPreparer(
             processor, loader=loader, family=family_of(model), settings=settings, keep=2 * options.batch_size
         )
@@ -148,10 +164,13 @@ def _evaluate(path: str, asked: Asked, *, name: str, rollouts: Path, reporter: R
             num_generations=options.num_generations,
             batch_size=options.batch_size,
             on_rollouts=writer.record if options.html else None,
+            bad_rows=bad,
         ):
             rows += batch
             stopwatch.cut(tokens=sum(row.num_tokens for row in rows), images=sum(row.num_images for row in rows))
             bar.advance(len(batch), status=f"{_status(rows)}  {stopwatch.whole()}  {peak_bytes() / 2**30:.1f} GiB")
+    if not rows:
+        raise UsageError(f"none of the {len(table)} rows could be scored; `triptych check --decode` says why")
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from rich.console import Console
 from transformers.utils import logging as transformers_logging
 from triptych_data import Example
 from triptych_data.model_tokens import ModelTokens
-from triptych_data.options import QUARANTINE, data_files, image_roots
+from triptych_data.options import QUARANTINE, data_files, image_policy, image_roots
+from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.errors import UsageError
@@ -59,7 +61,8 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     check_trackers(config.grpo)
     output = Path(config.grpo.output_dir)
     rewards = read_rewards(config.run.reward)
-    examples, held_out = read_data(config)
+    seen = SeenHeaders(policy=image_policy(config.run))
+    examples, held_out = read_data(config, seen)
     images = sum(len(example.images) for example in examples)
     reporter.say(f"{len(examples)} prompts with {images} images; {len(held_out)} held out")
     path, trust = config.model.model_name_or_path, config.grpo.trust_remote_code
@@ -70,12 +73,20 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
         min_pixels=config.run.min_pixels,
         max_pixels=config.run.max_pixels,
     )
-    examples, held_out = (usable_rows(part, processor, config, reporter=reporter) for part in (examples, held_out))
+    examples = usable_rows(examples, processor, config, seen, reporter=reporter)
+    held_out = usable_rows(held_out, processor, config, seen, reporter=reporter)
     model = load_model(path, config.model, trust_remote_code=trust)
     if config.grpo.process_index == 0:
         write_record(output, config, data=[Path(file) for file in (*config.run.data, *(config.run.eval_data or ()))])
     training = train_model(
-        model, processor, examples=examples, held_out=held_out, rewards=rewards, config=config, reporter=reporter
+        model,
+        processor,
+        examples=examples,
+        held_out=held_out,
+        rewards=rewards,
+        config=config,
+        reporter=reporter,
+        seen=seen,
     )
     if training.stopped_at is not None:
         training.trainer.accelerator.end_training()
@@ -87,7 +98,9 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     return 0
 
 
-def usable_rows(examples: Sequence[Example], processor: Any, config: RunConfig, *, reporter: Reporter) -> list[Example]:
+def usable_rows(
+    examples: Sequence[Example], processor: Any, config: RunConfig, seen: SeenHeaders, *, reporter: Reporter
+) -> list[Example]:
     """The rows that the model takes, so that none of the others ends the run later.
 
     One rank looks, unless rows may be skipped: then every rank has to leave out the same ones.
@@ -97,14 +110,16 @@ def usable_rows(examples: Sequence[Example], processor: Any, config: RunConfig, 
     """
     if config.grpo.process_index > 0 and config.run.on_bad == "stop":
         return list(examples)
-    with reporter.stage("tokens", len(examples)) as bar:
+    has_limit = config.run.max_prompt_tokens is not None or config.run.max_prompt_image_tokens is not None
+    with reporter.stage("tokens", len(examples)) if has_limit else nullcontext() as bar:
         return usable(
             examples,
             model=ModelTokens.of(processor),
             settings=prompt_settings(config),
             options=config.run,
+            seen=seen,
             quarantine=quarantine_of(config),
-            progress=bar.move_to,
+            progress=int if bar is None else bar.move_to,
         )
 
 
@@ -116,15 +131,15 @@ def read_rewards(specs: Sequence[str]) -> list[Callable[..., Any]]:
         raise UsageError(f"--reward: {error}") from error
 
 
-def read_data(config: RunConfig) -> tuple[list[Example], list[Example]]:
-    """Read and check the training rows and the held-out rows of a run."""
+def read_data(config: RunConfig, seen: SeenHeaders | None = None) -> tuple[list[Example], list[Example]]:
+    """Read and check the training rows and the held-out rows of a run; ``seen`` remembers what headers say."""
     run = config.run
     quarantine = quarantine_of(config)
     run.data = data_files(run)
     roots, held_out_roots = image_roots(run)
     return (
-        read_files(run.data, roots, run, quarantine=quarantine),
-        read_files(run.eval_data or (), held_out_roots, run, quarantine=quarantine),
+        read_files(run.data, roots, run, seen=seen, quarantine=quarantine),
+        read_files(run.eval_data or (), held_out_roots, run, seen=seen, quarantine=quarantine),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig
-from triptych_data import Example
+from triptych_data import DataError, Example
 
 from triptych_trainer.evaluation.scores import ScoredRow
 from triptych_trainer.grpo.batch import scored_groups
@@ -13,8 +13,9 @@ from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.judging import judge_by_functions
 from triptych_trainer.grpo.sampler import end_ids_of, model_sampler, one_message
 from triptych_trainer.grpo.step import rollout
+from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.image_info import image_infos
-from triptych_trainer.prompts.prepare import PromptPreparer
+from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.prompts.table import Table
 from triptych_trainer.report.mentions import labels_of
 from triptych_trainer.report.payload import boxes_json, cites
@@ -34,10 +35,15 @@ def score_examples(
     num_generations: int,
     batch_size: int,
     on_rollouts: Callable[..., object] | None = None,
+    bad_rows: BadRows | None = None,
 ) -> Iterator[list[ScoredRow]]:
     """Yield the scored rows of one batch of prompts after another, in the order of the table.
 
-    ``on_rollouts`` is called once per batch as a trainer's ``on_rollouts`` is.
+    ``on_rollouts`` is called once per batch as a trainer's ``on_rollouts`` is. Rows that turn out to be unusable are
+    left out where ``bad_rows`` allows it; none takes their place.
+
+    Raises:
+        DataError: a row cannot be used and may not be left out.
     """
     engine = GroupEngine()
     sampler = model_sampler(
@@ -52,7 +58,16 @@ def score_examples(
         for row in range(rows.stop, min(rows.stop + batch_size, len(table))):
             preparer.prefetch(table.example(row))
         engine.forget()
-        prompts = {row: preparer(table.example(row)) for row in rows}
+        prompts: dict[int, PreparedPrompt] = {}
+        for row in rows:
+            try:
+                prompts[row] = preparer(table.example(row))
+            except DataError as error:
+                if bad_rows is None:
+                    raise
+                bad_rows.refuse(row, error)
+        if not prompts:
+            continue
         groups = rollout(sampler, prompts, num_generations=num_generations)
         scored = scored_groups(groups, judge_by_functions(rewards, groups, table=table))
         if on_rollouts is not None:

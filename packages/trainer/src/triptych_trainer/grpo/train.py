@@ -13,6 +13,8 @@ import torch
 from safetensors import SafetensorError
 from transformers import PrinterCallback, TrainerCallback
 from triptych_data import Example, ImageLoader
+from triptych_data.options import QUARANTINE
+from triptych_data.seen_headers import SeenHeaders
 from triptych_parser import Refusal
 from trl import GRPOConfig
 
@@ -28,6 +30,7 @@ from triptych_trainer.monitor.pace import closing_table
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.step_progress import StepProgress
 from triptych_trainer.options.arguments import RunConfig, image_policy, prompt_settings
+from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable
 from triptych_trainer.report import ReportError, RolloutWriter, build_report
@@ -57,6 +60,7 @@ def train_model(
     rewards: Sequence[Callable[..., Any]],
     config: RunConfig,
     reporter: Reporter,
+    seen: SeenHeaders | None = None,
     stage: str = "GRPO",
 ) -> Training:
     """Run GRPO and save the final model, the processor and the trainer's state into the output folder."""
@@ -70,6 +74,7 @@ def train_model(
         threads=config.run.image_threads,
         memory_bytes=int(config.run.image_cache_gb * 2**30),
         policy=image_policy(config.run),
+        seen=seen,
     )
     try:
         preparer = PromptPreparer(
@@ -90,6 +95,7 @@ def train_model(
                     rewards=rewards,
                     config=config,
                     callbacks=[progress, StopOnRequest(request), *watches],
+                    bad_rows=bad_rows_of(config, num_rows=len(examples), say=reporter.say),
                 )
                 progress.images_seen = lambda: trainer.images_seen
                 trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
@@ -155,6 +161,7 @@ def build_trainer(
     rewards: Sequence[Callable[..., Any]],
     config: RunConfig,
     callbacks: Sequence[TrainerCallback],
+    bad_rows: BadRows | None = None,
 ) -> MultiImageGRPOTrainer:
     """Build the trainer that a command line describes.
 
@@ -175,6 +182,7 @@ def build_trainer(
             completions_per_slice=run.completions_per_slice,
             vision_learning_rate=run.vision_learning_rate,
             on_rollouts=writer.record if writer else None,
+            bad_rows=bad_rows,
             callbacks=[*callbacks, *([FreshReport(output)] if writer else [])],
             peft_config=adapter_config(config.model, model, freeze_vision=run.freeze_vision_modules),
         )
@@ -182,6 +190,14 @@ def build_trainer(
         raise
     except ValueError as error:
         raise UsageError(" ".join(str(error).split())) from error
+
+
+def bad_rows_of(config: RunConfig, *, num_rows: int, say: Callable[[str], object]) -> BadRows | None:
+    """What ``--on_bad`` asks for; None where a bad row stops the run."""
+    if config.run.on_bad == "stop":
+        return None
+    quarantine = Path(config.grpo.output_dir) / QUARANTINE
+    return BadRows(max_bad=config.run.max_bad, num_rows=num_rows, seed=config.grpo.seed, quarantine=quarantine, say=say)
 
 
 def resume_folder(config: RunConfig, *, say: Callable[[str], None] = print) -> str | None:

@@ -9,14 +9,23 @@ from triptych_data.model_tokens import ModelTokens
 from triptych_data.options import DataOptions, image_policy
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.quarantine import allowed, too_many, write_quarantined
+from triptych_data.read import header_sizes
+from triptych_data.seen_headers import SeenHeaders
 
 __all__ = ["read_files", "usable"]
 
 
 def read_files(
-    files: Sequence[str], roots: Sequence[Path | None], options: DataOptions, *, quarantine: Path | None = None
+    files: Sequence[str],
+    roots: Sequence[Path | None],
+    options: DataOptions,
+    *,
+    seen: SeenHeaders | None = None,
+    quarantine: Path | None = None,
 ) -> list[Example]:
     """Read and check data files, each with its image folder; with ``--on_bad skip`` bad rows are left out and listed.
+
+    ``seen`` remembers what the headers of the images say.
 
     Raises:
         DataError: a row that cannot be used, or more of them in a file than ``--max_bad`` allows.
@@ -32,6 +41,7 @@ def read_files(
             on_bad=options.on_bad,  # type: ignore[arg-type]
             max_bad=options.max_bad,
             quarantine=quarantine,
+            seen=seen,
         )
     ]
 
@@ -42,6 +52,7 @@ def usable(
     model: ModelTokens,
     settings: PromptSettings,
     options: DataOptions,
+    seen: SeenHeaders | None = None,
     quarantine: Path | None = None,
     progress: Callable[[int], object] = int,
 ) -> list[Example]:
@@ -57,10 +68,11 @@ def usable(
     has_limit = settings.max_prompt_tokens is not None or settings.max_prompt_image_tokens is not None
     for number, example in enumerate(examples, start=1):
         try:
+            sizes = header_sizes(example, policy=settings.policy, seen=seen)
             if has_limit:
-                describe(example, model=model, settings=settings).accepted()
+                describe(example, model=model, settings=settings, sizes=sizes).accepted()
             else:
-                count_images(example, model=model, settings=settings)
+                count_images(example, model=model, settings=settings, sizes=sizes)
             kept.append(example)
         except DataError as error:
             if options.on_bad == "stop" or error.kind == "io":

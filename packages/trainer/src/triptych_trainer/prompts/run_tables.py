@@ -62,6 +62,11 @@ class RunTables:
         table, row = self._place(key)
         return table.prompt(row)
 
+    def rows_beside(self, key: int) -> range:
+        """The keys of all rows of the table that holds a row."""
+        first, table = next((first, table) for first, table in reversed(self._tables) if first <= key)
+        return range(first, first + len(table))
+
     def _place(self, key: int) -> tuple[Table, int]:
         first, table = next((first, table) for first, table in reversed(self._tables) if first <= key)
         return table, key - first

@@ -38,6 +38,7 @@ from triptych_trainer.options.refusals import (
     check_router_loss,
     check_slices,
 )
+from triptych_trainer.prompts.bad_rows import BadRows, prepared_with
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.prompts.run_tables import KEY, RunTables
 from triptych_trainer.prompts.table import Table
@@ -78,6 +79,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         completions_per_slice: int | None = None,
         vision_learning_rate: float | None = None,
         on_rollouts: Callable[..., object] | None = None,
+        bad_rows: BadRows | None = None,
     ) -> None:
         """Take what TRL's trainer takes, in its order, and a few things more.
 
@@ -91,6 +93,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             completions_per_slice: score and back-propagate at most so many completions at a time; not with sharded
                 weights.
             vision_learning_rate: learning rate of the parameters outside the language model; None: that of ``args``.
+            bad_rows: what becomes of rows that turn out to be unusable; None: they stop the run.
             on_rollouts: called once per generation with a list of `ScoredGroup`, and ``step`` and ``mode`` by keyword.
 
         Raises:
@@ -107,6 +110,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             processing_class = default_processing_class(model, args) if preparer is None else preparer.processor
         self.tables = RunTables()
         self.on_rollouts = on_rollouts
+        self.bad_rows = bad_rows
         self.vision_learning_rate = vision_learning_rate
         self.images_seen = 0
         """Unique images of the prompts trained on so far, on all ranks."""
@@ -219,8 +223,13 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One generation of the step, from the keys of this rank's rows; a key stands there once per completion."""
         mode = "train" if self.model.training else "eval"
-        sizes = Counter(row[KEY] for row in inputs)
-        prompts = {key: self.prompt_of(key) for key in sizes}
+        prompts, sizes = prepared_with(
+            self.bad_rows,
+            Counter(row[KEY] for row in inputs),
+            prepare=self.prompt_of,
+            rows_beside=self.tables.rows_beside,
+            step=self.state.global_step,
+        )
         self.engine.forget()
         experience = collect(
             prompts,

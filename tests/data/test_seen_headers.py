@@ -1,0 +1,85 @@
+"""What a run saw of its images: each header read once, and a replaced file noticed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from triptych_data import DataError, ImageError, ImageLoader, ImageSource, read_examples
+from triptych_data.fetch import Stamp, read_stamped
+from triptych_data.read import header_sizes
+from triptych_data.seen_headers import SeenHeaders, _packed, _unpacked
+
+SIDES = st.integers(1, (1 << 24) - 1)
+
+
+@given(SIDES, SIDES, st.integers(0, 1 << 47), st.integers(1, (1 << 63) - 1))
+def test_size_and_stamp_come_back_from_one_integer(height, width, num_bytes, changed_ns):
+    stamp = Stamp(num_bytes=num_bytes, changed_ns=changed_ns)
+    assert _unpacked(_packed((height, width), stamp)) == ((height, width), stamp)
+    assert _unpacked(_packed((height, width), None)) == ((height, width), None)
+
+
+@pytest.fixture
+def example(write_jsonl, draw, tmp_path):
+    draw(40, 30).save(tmp_path / "a.png")
+    return read_examples(write_jsonl([{"prompt": "<image> ?", "images": ["a.png"]}]))[0]
+
+
+def test_a_header_is_read_once(example, tmp_path):
+    seen = SeenHeaders()
+    assert header_sizes(example, seen=seen) == ((30, 40),)
+    (tmp_path / "a.png").unlink()
+    assert header_sizes(example, seen=seen) == ((30, 40),)
+    assert len(seen) == 1
+
+
+def replaced(path, draw):
+    draw(40, 30, seed=9).save(path)
+
+
+def rewritten(path, draw):
+    """Another picture of the same size in bytes, written within the clock's resolution or not."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+
+
+@pytest.mark.parametrize("change", [replaced, rewritten])
+def test_a_replaced_file_is_refused_when_it_is_decoded(example, tmp_path, draw, change):
+    seen = SeenHeaders()
+    header_sizes(example, seen=seen)
+    change(tmp_path / "a.png", draw)
+    with ImageLoader(seen=seen) as loader, pytest.raises(DataError, match="a.png: the file was replaced") as caught:
+        loader.get(example)
+    assert caught.value.kind == "changed"
+    with ImageLoader() as loader:
+        assert loader.get(example)[0].size == (40, 30), "a run that begins now takes it"
+
+
+def test_an_image_that_is_in_memory_stays_as_it_was_seen(example, tmp_path, draw):
+    with ImageLoader() as loader:
+        before = loader.get(example)[0]
+        replaced(tmp_path / "a.png", draw)
+        assert loader.get(example)[0].tobytes() == before.tobytes()
+
+
+def test_what_has_no_file_is_never_replaced(draw, encode):
+    seen = SeenHeaders()
+    for ref in (encode(draw(20, 10)), draw(20, 10)):
+        source = ImageSource(ref=ref)
+        assert seen.size(source) == (10, 20)
+        seen.check(source, None)
+    assert read_stamped(ImageSource(ref=encode(draw(20, 10))))[1] is None
+
+
+def test_a_stranger_is_not_compared(tmp_path, draw):
+    draw(20, 10).save(tmp_path / "b.png")
+    source = ImageSource(ref="b.png", root=tmp_path)
+    seen = SeenHeaders()
+    seen.check(source, Stamp(num_bytes=1, changed_ns=1))
+    seen.size(source)
+    with pytest.raises(ImageError, match=r"got 1 bytes of 1970-01-01 00:00:00\.000000 UTC"):
+        seen.check(source, Stamp(num_bytes=1, changed_ns=1))
