@@ -67,8 +67,6 @@ def kit_of(kits: ModuleType) -> Callable[[str], Kit]:
 
     def kit_of(name: str) -> Kit:
         case = kits.CASES[name]
-        if case.torchvision:
-            pytest.importorskip("torchvision", reason=f"the processor of {name} needs torchvision")
         if name not in built:
             processor = case.processor()
             stock = kits.build_model(case, processor).train()

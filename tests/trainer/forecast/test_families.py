@@ -17,8 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 def built(name: str, *, lengths=LENGTHS):
     """A family's model and a batch of three prompts."""
     case = kits.CASES[name]
-    if case.torchvision:
-        pytest.importorskip("torchvision")
     processor = case.processor()
     model = case.model(processor.tokenizer).eval()
     prompts = kits.build_prompts(case, model, processor, images=(1, 0, 1), lengths=lengths)
