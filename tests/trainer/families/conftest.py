@@ -31,9 +31,9 @@ def _load(name: str, path: Path, *, package: bool = False) -> ModuleType:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for `family_name` for every family; those of the long tail are slow."""
     if "family_name" in metafunc.fixturenames:
-        cases = _load("triptych_family_kits", HERE / "kits" / "__init__.py", package=True).CASES
-        names = [pytest.param(name, marks=[pytest.mark.slow] * case.slow) for name, case in cases.items()]
-        metafunc.parametrize("family_name", names)
+        kits = _load("triptych_family_kits", HERE / "kits" / "__init__.py", package=True)
+        slow = {name: [pytest.mark.slow] if name not in kits.QUICK else [] for name in kits.CASES}
+        metafunc.parametrize("family_name", [pytest.param(name, marks=marks) for name, marks in slow.items()])
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from triptych_trainer.grpo.engine import GroupEngine
 LENGTHS = ((5, 3), (4, 4), (6, 2))
 KINDS = ("qwen3_vl_moe", "qwen3_5", "llava", "gemma3", "gemma4_small", "internvl_gpt_oss", "paligemma")
 """One family of every kind: experts, linear attention, one tile, both ways, shared keys, sinks, the plain pass."""
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 
 def built(name: str, *, lengths=LENGTHS):

@@ -39,8 +39,6 @@ class Case:
     """Whether the processor takes prompts without an image."""
     spared: str | None = None
     """Part of the names of parameters that are not scaled up: recurrent layers, whose rounding would grow as well."""
-    slow: bool = False
-    """Whether the case belongs to the long tail, which only the full run tests."""
 
 
 @dataclass(frozen=True, kw_only=True)

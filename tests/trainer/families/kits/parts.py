@@ -53,7 +53,8 @@ def whole(cls: type, image_processor: Any, tokenizer: Any, **settings: Any) -> A
     parts: dict[str, Any] = {"image_processor": image_processor, "tokenizer": tokenizer}
     if "video_processor" in cls.get_attributes():
         name = cls.__name__.replace("Qwen2_5_VL", "Qwen2VL").replace("Processor", "VideoProcessor")
-        parts["video_processor"] = getattr(hf, name)()
+        font = {"draw_on_frames": False} if name.startswith("Ernie") else {}  # the font file comes with the model
+        parts["video_processor"] = getattr(hf, name)(**font)
     if "feature_extractor" in cls.get_attributes():
         parts["feature_extractor"] = getattr(hf, cls.__name__.replace("Processor", "AudioFeatureExtractor"))()
     return cls(**parts, **settings)
