@@ -132,6 +132,11 @@ def test_bad_data_stops_before_training_with_one_line(options, tmp_path, capsys,
         (["--data", "DATA", "--gradient_accumulation_steps", "4"], "2 training prompts, but one generation takes 8"),
         (["--data", "DATA", "--resume_from_checkpoint", "latest"], "holds no whole checkpoint"),
         (["--data", "DATA", "--image_root", "a", "b"], "got 2"),
+        (["--data", "DATA", "--output_dir", "DATA"], "is a file; name a folder"),
+        (["--data", "DATA", "--output_dir", "/proc/out"], "/proc/out: the system refuses it (No such file"),
+        (["--data", "DATA", "--lora_target_modules", "nowhere", "--use_peft"], "nowhere"),
+        (["--data", "DATA", "--num_generation", "2"], "did you mean --num_generations?"),
+        (["--data", "DATA", "--data-format", "swfit"], "got 'swfit'; did you mean swift?"),
     ],
 )
 def test_bad_options_are_one_line(options, write_rows, capsys, arguments, expected):

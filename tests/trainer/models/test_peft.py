@@ -50,6 +50,15 @@ def test_named_targets_reach_the_tower_unless_it_is_frozen(freeze, towers):
     assert {"visual" in name for name, values in adapted.named_parameters() if values.requires_grad} == towers
 
 
+def test_one_named_target_is_a_name_and_no_pattern():
+    model = build_model(0)
+    config = ModelConfig(use_peft=True, lora_target_modules=["q_proj"])
+    adapted = get_peft_model(model, adapter_config(config, model))
+    names = [name for name, values in adapted.named_parameters() if values.requires_grad]
+    assert names
+    assert all(".q_proj." in name for name in names)
+
+
 def test_no_adapters_unless_asked_for():
     assert adapter_config(ModelConfig(), build_model(0)) is None
 

@@ -21,7 +21,7 @@ from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
 from triptych_trainer.options.arguments import RunConfig, parse_run, prompt_settings, wants_demo
 from triptych_trainer.options.help import print_help
-from triptych_trainer.options.refusals import check_trackers
+from triptych_trainer.options.refusals import check_adapter_folder, check_options, check_output_folder, check_trackers
 from triptych_trainer.prompts.read_files import read_files, usable
 from triptych_trainer.rewards import guarded, load_reward
 from triptych_trainer.rewards.reward_model import PREFIX, load_reward_model
@@ -59,7 +59,10 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
         raise UsageError(f"{missing} is missing: give a model and data, or neither for the built-in demo")
     quiet_libraries()
     check_trackers(config.grpo)
+    check_options(config.grpo, {})
+    check_adapter_folder(config.model.model_name_or_path, use_peft=config.model.use_peft)
     output = Path(config.grpo.output_dir)
+    check_output_folder(output)
     rewards = read_rewards(config.run.reward)
     seen = SeenHeaders(policy=image_policy(config.run))
     examples, held_out = read_data(config, seen)

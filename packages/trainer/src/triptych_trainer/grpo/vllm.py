@@ -20,6 +20,7 @@ from PIL import Image
 from triptych_data.describe import unexpanded_ids
 from triptych_parser import ImageSpan, Refusal
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.step import Sampled
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 
@@ -221,7 +222,7 @@ def _from_engine(
     with profiler:
         outputs = backend.llm.generate(
             [_engine_prompt(one) for one in everyone],
-            sampling_params=[sampling_params(**common, n=one.num_completions) for one in everyone],
+            sampling_params=[_sampling(sampling_params, common, one.num_completions) for one in everyone],
             use_tqdm=False,
         )
     if backend.enable_sleep_mode:
@@ -229,6 +230,13 @@ def _from_engine(
         backend._llm_weights_sleeping = True
     mine = slice(first, first + len(requests))
     return [_read(output, one) for output, one in zip(outputs[mine], requests, strict=True)]
+
+
+def _sampling(sampling_params: Callable[..., Any], options: Mapping[str, Any], num_completions: int) -> Any:
+    try:
+        return sampling_params(**options, n=num_completions)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--generation_kwargs: vLLM refuses them: {' '.join(str(error).split())}") from error
 
 
 def _structured(backend: Any, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ def adapter_config(config: ModelConfig, model: torch.nn.Module, *, freeze_vision
     lora = get_peft_config(config)
     if lora is None:
         return None
+    if isinstance(lora.target_modules, str) and re.fullmatch(r"[\w.]+", lora.target_modules):
+        lora.target_modules = [lora.target_modules]  # TRL makes a text of one name, and PEFT reads a text as a pattern
     text = language_model_name(model)
     if lora.target_modules is None and not config.lora_target_parameters:
         lora.target_modules = _linear_layers(model.get_submodule(text), text=text)

@@ -1,10 +1,14 @@
 """Options of TRL that this trainer replaces or cannot keep: refused in one sentence, never read and ignored."""
 
+import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.integrations import get_available_reporting_integrations
+from triptych_data.option_parser import nearest
 from trl import GRPOConfig
 
 from triptych_trainer.errors import UsageError
@@ -12,9 +16,12 @@ from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
 
 __all__ = [
+    "check_adapter_folder",
+    "check_generation_kwargs",
     "check_head_dtype",
     "check_num_prompts",
     "check_options",
+    "check_output_folder",
     "check_router_loss",
     "check_slices",
     "check_trackers",
@@ -42,12 +49,75 @@ def check_options(args: GRPOConfig, keywords: Mapping[str, Any]) -> None:
             f"--cache_implementation {args.cache_implementation}: generation goes on from a prompt's own cache, "
             "which is a dynamic one; leave it out"
         )
+    check_generation_kwargs(args)
     for name in ("tools", "environment_factory", "rollout_func"):
         if keywords.get(name):
             raise UsageError(
                 f"{name}: conversations of several turns are not supported here, because images that arrive after "
                 "the prompt have no marker to stand at; train them with TRL's own GRPOTrainer"
             )
+
+
+SAMPLING = (
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+    *("repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
+    *("sequence_bias", "exponential_decay_length_penalty", "min_new_tokens", "max_time"),
+    *("eos_token_id", "pad_token_id", "bos_token_id", "renormalize_logits", "remove_invalid_values", "disable_compile"),
+)
+"""Arguments of transformers' generation that say how the next token is sampled, and nothing else."""
+
+
+def check_generation_kwargs(args: GRPOConfig) -> None:
+    """Check that generation is told only how to sample: its cache is the prompts' own, and it writes one row for each.
+
+    Beam search, candidates, other caches and other outputs do not go on from there. vLLM checks its own arguments.
+
+    Raises:
+        UsageError: names the argument.
+    """
+    given = args.generation_kwargs or {}
+    for name in given:
+        if args.use_vllm or name in SAMPLING:
+            continue
+        reason = "completions are sampled token by token, all from the cache of their prompt"
+        if name in ("max_new_tokens", "max_length"):
+            reason = "set --max_completion_length"
+        raise UsageError(
+            f"--generation_kwargs {name}: {reason}; leave it out{nearest(name, SAMPLING)} (taken are: "
+            f"{', '.join(SAMPLING)})"
+        )
+
+
+def check_adapter_folder(path: str, *, use_peft: bool) -> None:
+    """Check that ``--use_peft`` is not asked to put new adapters on a folder that holds adapters.
+
+    Raises:
+        UsageError: names the model that new adapters belong on.
+    """
+    described = Path(path) / "adapter_config.json"
+    if not use_peft or not described.is_file():
+        return
+    try:
+        base = json.loads(described.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        base = None
+    raise UsageError(
+        f"--use_peft: {path} holds adapters, and new ones cannot be put on top of them; leave out --use_peft to go on "
+        f"with these, or name the model that they are for ({base or 'see its adapter_config.json'}) to begin new ones"
+    )
+
+
+def check_output_folder(folder: Path) -> None:
+    """Check that the output folder can be written, without making it.
+
+    Raises:
+        UsageError: names the part of the path that stands in the way.
+    """
+    existing = next(part for part in (folder, *folder.absolute().parents) if part.exists())
+    if not existing.is_dir():
+        raise UsageError(f"--output_dir {folder}: {existing} is a file; name a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"--output_dir {folder}: {existing} cannot be written; name a folder that you may write to")
 
 
 def check_head_dtype(args: GRPOConfig, model: Any) -> None:
