@@ -31,9 +31,9 @@ def _load(name: str, path: Path, *, package: bool = False) -> ModuleType:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for `family_name` for every family; those of the long tail are slow."""
     if "family_name" in metafunc.fixturenames:
-        kits = _load("triptych_family_kits", HERE / "kits" / "__init__.py", package=True)
-        slow = {name: [pytest.mark.slow] if name not in kits.QUICK else [] for name in kits.CASES}
-        metafunc.parametrize("family_name", [pytest.param(name, marks=marks) for name, marks in slow.items()])
+        cases = _load("triptych_family_kits", HERE / "kits" / "__init__.py", package=True).CASES
+        names = [pytest.param(name, marks=[pytest.mark.slow] * case.slow) for name, case in cases.items()]
+        metafunc.parametrize("family_name", names)
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +67,8 @@ def kit_of(kits: ModuleType) -> Callable[[str], Kit]:
 
     def kit_of(name: str) -> Kit:
         case = kits.CASES[name]
+        if case.torchvision:
+            pytest.importorskip("torchvision", reason=f"the processor of {name} needs torchvision")
         if name not in built:
             processor = case.processor()
             stock = kits.build_model(case, processor).train()

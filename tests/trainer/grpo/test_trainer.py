@@ -61,6 +61,7 @@ def test_every_image_is_decoded_preprocessed_and_encoded_once(make_trainer, writ
         num_generations=num_generations,
         per_device_train_batch_size=4 * num_generations,
         max_steps=1,
+        verify_model=False,  # it encodes images of its own
     )
     encoded = []
     trainer.model.model.visual.register_forward_pre_hook(
@@ -77,7 +78,13 @@ def test_every_image_is_decoded_preprocessed_and_encoded_once(make_trainer, writ
 
 def test_a_frozen_tower_runs_once_for_all_passes_and_iterations(make_trainer, write_rows):
     trainer = make_trainer(
-        write_rows([0, 1, 2, 5]), freeze_vision=True, beta=0.1, num_iterations=2, max_steps=2, temperature=0.9
+        write_rows([0, 1, 2, 5]),
+        freeze_vision=True,
+        beta=0.1,
+        num_iterations=2,
+        max_steps=2,
+        temperature=0.9,
+        verify_model=False,
     )
     encoded = []
     for model in (trainer.model, trainer.ref_model):

@@ -9,7 +9,7 @@ import transformers as hf
 
 from .case import Case
 from .llava import SQUARE
-from .parts import SIGLIP, text, whole
+from .parts import SIGLIP, images_only, text
 from .tokenizer import build_tokenizer, chat_template
 
 LAYERS = {"head_dim": 8, "sliding_window": 10, "layer_types": ["sliding_attention", "full_attention"]}
@@ -41,10 +41,11 @@ def gemma3(tokenizer: Any) -> torch.nn.Module:
 
 def gemma4_processor(cls: type = hf.Gemma4Processor, images: type | None = None) -> Any:
     make = images or hf.Gemma4ImageProcessor
-    return whole(
-        cls,
+    return images_only(cls)(
+        feature_extractor=None,
         image_processor=make(patch_size=2, max_soft_tokens=70, pooling_kernel_size=2),
         tokenizer=build_tokenizer("<|video|>", named=GEMMA4),
+        video_processor=None,
         image_seq_length=70,
         chat_template=chat_template("<|image|>"),
     )
@@ -122,5 +123,6 @@ CASES = {
         processor=lambda: gemma4_processor(hf.Gemma4UnifiedProcessor, hf.Gemma4UnifiedImageProcessor),
         model=gemma4_unified,
         marker="<|image|>",
+        torchvision=True,
     ),
 }

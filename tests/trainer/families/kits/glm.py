@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 
 from .case import Case
-from .parts import BUDGET, MROPE, PATCHES, VIT, text, whole
+from .parts import BUDGET, MROPE, PATCHES, VIT, images_only, text
 from .tokenizer import build_tokenizer, chat_template
 
 MARKER = "<|begin_of_image|><|image|><|end_of_image|>"
@@ -29,7 +29,7 @@ ROPE = {**MROPE, "partial_rotary_factor": 1.0}
 def processor(cls: type, image_processor: type) -> Any:
     names = ("image", "video", "begin_of_image", "end_of_image", "begin_of_video", "end_of_video")
     tokenizer = build_tokenizer(*(f"<|{name}|>" for name in names))
-    return whole(cls, image_processor(**PATCHES, **BUDGET), tokenizer, chat_template=chat_template(MARKER))
+    return images_only(cls)(image_processor(**PATCHES, **BUDGET), tokenizer, chat_template=chat_template(MARKER))
 
 
 def config(cls: type, tokenizer: Any, **parts: Any) -> Any:
@@ -77,7 +77,7 @@ ERNIE_NAMES = {
 def ernie_processor() -> Any:
     tokenizer = build_tokenizer(named=ERNIE_NAMES)
     images = hf.Ernie4_5_VLMoeImageProcessor(**{**PATCHES, "temporal_patch_size": 1}, **BUDGET)
-    return whole(hf.Ernie4_5_VLMoeProcessor, images, tokenizer, chat_template=chat_template(ERNIE_MARKER))
+    return images_only(hf.Ernie4_5_VLMoeProcessor)(images, tokenizer, chat_template=chat_template(ERNIE_MARKER))
 
 
 def ernie(tokenizer: Any) -> torch.nn.Module:

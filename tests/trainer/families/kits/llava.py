@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 
 from .case import Case, Stock
-from .parts import PIXTRAL, SIGLIP, VIT, text, whole
+from .parts import PIXTRAL, SIGLIP, VIT, images_only, text
 from .tokenizer import build_tokenizer, chat_template
 
 CLIP = {**VIT, "model_type": "clip_vision_model", "projection_dim": 16}
@@ -129,8 +129,7 @@ def llava_next(tokenizer: Any) -> torch.nn.Module:
 def llava_onevision_processor() -> Any:
     tokenizer = build_tokenizer(named={"image_token": "<image>", "video_token": "<video>"})
     images = hf.LlavaOnevisionImageProcessor(**SQUARE, image_grid_pinpoints=PINPOINTS)
-    return whole(
-        hf.LlavaOnevisionProcessor,
+    return images_only(hf.LlavaOnevisionProcessor)(
         images,
         tokenizer,
         num_image_tokens=16,
@@ -206,12 +205,16 @@ def cohere2_vision(tokenizer: Any) -> torch.nn.Module:
 CASES = {
     "llava": Case(processor=llava_processor, model=llava, marker="<image>"),
     "vipllava": Case(processor=llava_processor, model=vipllava, marker="<image>"),
-    "llava_pixtral": Case(processor=pixtral_processor, model=llava_pixtral, marker="[IMG]", joint=pixtral_joint),
-    "mistral3": Case(processor=lambda: pixtral_processor(2), model=mistral3, marker="[IMG]", joint=pixtral_joint),
+    "llava_pixtral": Case(
+        processor=pixtral_processor, model=llava_pixtral, marker="[IMG]", joint=pixtral_joint, torchvision=True
+    ),
+    "mistral3": Case(
+        processor=lambda: pixtral_processor(2), model=mistral3, marker="[IMG]", joint=pixtral_joint, torchvision=True
+    ),
     "llava_next": Case(processor=llava_next_processor, model=llava_next, marker="<image>", joint=padded_tiles),
     "llava_onevision": Case(
         processor=llava_onevision_processor, model=llava_onevision, marker="<image>", joint=padded_tiles
     ),
     "aya_vision": Case(processor=aya_processor, model=aya_vision, marker="<image>", placeholder="<|IMG_PATCH|>"),
-    "cohere2_vision": Case(processor=cohere2_processor, model=cohere2_vision, marker="<|IMG_PATCH|>"),
+    "cohere2_vision": Case(processor=cohere2_processor, model=cohere2_vision, marker="<|IMG_PATCH|>", torchvision=True),
 }

@@ -9,7 +9,7 @@ import transformers as hf
 
 from .case import Case, Stock
 from .llava import SQUARE
-from .parts import LINEAR, SIGLIP, VIT, text, whole
+from .parts import LINEAR, SIGLIP, VIT, images_only, text
 from .tokenizer import build_tokenizer, chat_template
 
 
@@ -17,7 +17,7 @@ def kimi_processor() -> Any:
     named = {"image_token": "<|media_pad|>", "video_token": "<|kimi_k25_video_placeholder|>"}
     tokenizer = build_tokenizer("<|media_begin|>", "<|media_end|>", named=named)
     images = hf.Kimi_K25ImageProcessor(size={"max_height": 16, "max_width": 16}, patch_size=2, merge_size=2)
-    return whole(hf.Kimi_K25Processor, images, tokenizer, chat_template=chat_template("<|media_pad|>"))
+    return images_only(hf.Kimi_K25Processor)(images, tokenizer, chat_template=chat_template("<|media_pad|>"))
 
 
 def kimi(tokenizer: Any) -> torch.nn.Module:
@@ -88,7 +88,8 @@ MINICPM |= {"image_id_start_token": "<image_id>", "image_id_end_token": "</image
 def minicpm_processor() -> Any:
     images = hf.MiniCPMV4_6ImageProcessor(patch_size=2, scale_resolution=24, max_slice_nums=4)
     template = chat_template("<unk>")
-    return whole(hf.MiniCPMV4_6Processor, images, build_tokenizer(named=MINICPM), chat_template=template)
+    parts = {"image_processor": images, "video_processor": None, "tokenizer": build_tokenizer(named=MINICPM)}
+    return images_only(hf.MiniCPMV4_6Processor)(**parts, chat_template=template)
 
 
 def minicpm(tokenizer: Any) -> torch.nn.Module:
@@ -166,8 +167,8 @@ def paligemma2(tokenizer: Any) -> torch.nn.Module:
 
 
 CASES = {
-    "kimi_k25": Case(processor=kimi_processor, model=kimi, marker="<|media_pad|>"),
-    "lfm2_vl": Case(processor=lfm2_processor, model=lfm2, marker="<image>"),
+    "kimi_k25": Case(processor=kimi_processor, model=kimi, marker="<|media_pad|>", torchvision=True),
+    "lfm2_vl": Case(processor=lfm2_processor, model=lfm2, marker="<image>", torchvision=True),
     "minicpmv4_6": Case(
         processor=minicpm_processor, model=minicpm, marker="<unk>", joint=side_by_side, spared="linear_attn"
     ),

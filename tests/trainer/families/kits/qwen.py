@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 
 from .case import Case
-from .parts import BUDGET, EXPERTS, LINEAR, MROPE, PATCHES, text, whole
+from .parts import BUDGET, EXPERTS, LINEAR, MROPE, PATCHES, images_only, text
 from .tokenizer import build_tokenizer, chat_template
 
 MARKER = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -29,7 +29,7 @@ DEEPSTACK = {**VISION, "deepstack_visual_indexes": [0, 1]}
 def processor(cls: type) -> Any:
     tokenizer = build_tokenizer("<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
     images = hf.Qwen2VLImageProcessor(**PATCHES, **BUDGET)
-    return whole(cls, images, tokenizer, chat_template=chat_template(MARKER))
+    return images_only(cls)(images, tokenizer, chat_template=chat_template(MARKER))
 
 
 def config(cls: type, tokenizer: Any, *, text_config: dict[str, Any], vision_config: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ import transformers as hf
 
 from .case import Case, Stock
 from .llava import SQUARE
-from .parts import VIT, text, whole
+from .parts import VIT, images_only, text
 from .tokenizer import build_tokenizer, chat_template
 
 INTERNVL = {
@@ -22,12 +22,8 @@ INTERNVL = {
 
 def internvl_processor() -> Any:
     images = hf.GotOcr2ImageProcessor(**SQUARE, crop_to_patches=True, min_patches=1, max_patches=3)
-    return whole(
-        hf.InternVLProcessor,
-        images,
-        build_tokenizer(named=INTERNVL),
-        image_seq_length=4,
-        chat_template=chat_template("<IMG_CONTEXT>\n"),
+    return images_only(hf.InternVLProcessor)(
+        images, build_tokenizer(named=INTERNVL), image_seq_length=4, chat_template=chat_template("<IMG_CONTEXT>\n")
     )
 
 
@@ -65,9 +61,10 @@ ROWS = tuple(f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1,
 
 def smolvlm_processor(cls: type, image_processor: type) -> Any:
     images = image_processor(size={"longest_edge": 32}, max_image_size={"longest_edge": 16})
+    parts = {"video_processor": None} if cls is hf.SmolVLMProcessor else {}
     template = chat_template("<image>")
     tokenizer = build_tokenizer(*SMOLVLM, *ROWS)
-    return whole(cls, images, tokenizer, image_seq_len=4, chat_template=template)
+    return images_only(cls)(images, tokenizer, **parts, image_seq_len=4, chat_template=template)
 
 
 def smolvlm(tokenizer: Any) -> torch.nn.Module:

@@ -165,6 +165,7 @@ def _evaluate(path: str, asked: Asked, *, name: str, rollouts: Path, reporter: R
             batch_size=options.batch_size,
             on_rollouts=writer.record if options.html else None,
             bad_rows=bad,
+            verify_model=options.verify_model != "off",
         ):
             rows += batch
             stopwatch.cut(tokens=sum(row.num_tokens for row in rows), images=sum(row.num_images for row in rows))

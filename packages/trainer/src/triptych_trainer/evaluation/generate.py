@@ -1,6 +1,7 @@
 """Completions of a model for held-out examples, scored; each prompt is prefilled once for all of its completions."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from triptych_trainer.report.mentions import labels_of
 from triptych_trainer.report.payload import boxes_json, cites
 from triptych_trainer.rewards import ImageInfo, completion_text, extract_answer
 from triptych_trainer.rollouts.rollout import ScoredGroup
+from triptych_trainer.verification.first_use import verify_first_use
 
 __all__ = ["score_examples"]
 
@@ -36,11 +38,13 @@ def score_examples(
     batch_size: int,
     on_rollouts: Callable[..., object] | None = None,
     bad_rows: BadRows | None = None,
+    verify_model: bool = True,
 ) -> Iterator[list[ScoredRow]]:
     """Yield the scored rows of one batch of prompts after another, in the order of the table.
 
     ``on_rollouts`` is called once per batch as a trainer's ``on_rollouts`` is. Rows that turn out to be unusable are
-    left out where ``bad_rows`` allows it; none takes their place.
+    left out where ``bad_rows`` allows it; none takes their place. With ``verify_model`` the model is compared with
+    itself as transformers runs it, on prompts of the first batch.
 
     Raises:
         DataError: a row cannot be used and may not be left out.
@@ -68,6 +72,9 @@ def score_examples(
                 bad_rows.refuse(row, error)
         if not prompts:
             continue
+        if verify_model:
+            verify_first_use(model, list(prompts.values()), preparer, open_for_sampling=lambda: nullcontext(model))
+            verify_model = False
         groups = rollout(sampler, prompts, num_generations=num_generations)
         scored = scored_groups(groups, judge_by_functions(rewards, groups, table=table))
         if on_rollouts is not None:

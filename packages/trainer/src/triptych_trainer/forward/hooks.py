@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import inspect
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,6 +30,8 @@ from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS, ch
 
 _BEFORE: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()
 """Which attention a text backbone had before it was prepared."""
+_AS_LOADED: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+"""Text backbones that keep their own attention for now (`own_attention`)."""
 
 
 def prepare(model: torch.nn.Module) -> Family:
@@ -40,7 +44,8 @@ def prepare(model: torch.nn.Module) -> Family:
     family = family_of(base)
     text = family.language_model(family.vision_language_model(base))
     check_seams(base, text=text)
-    if sharing_path(base) == "packed" and text.config._attn_implementation != IMPLEMENTATION:
+    replaces = sharing_path(base) == "packed" and text not in _AS_LOADED
+    if replaces and text.config._attn_implementation != IMPLEMENTATION:
         register_attention()
         _BEFORE[text] = text.config._attn_implementation
         base.set_attn_implementation({"text_config": IMPLEMENTATION})
@@ -62,6 +67,28 @@ def restore(model: torch.nn.Module) -> None:
             text._forward_pre_hooks_with_kwargs.pop(key, None)
     if text.config._attn_implementation == IMPLEMENTATION:
         base.set_attn_implementation({"text_config": _BEFORE.pop(text, "sdpa")})
+
+
+@contextmanager
+def own_attention(model: torch.nn.Module) -> Iterator[bool]:
+    """Give the text backbone for a while the attention that it had before `prepare`; yields whether that is another.
+
+    SDPA is the same function as ours in every call without a shared pass, and stays replaced.
+    """
+    base = unwrap(model)
+    family = family_of(base)
+    text = family.language_model(family.vision_language_model(base))
+    own = _BEFORE.get(text, "sdpa")
+    if text.config._attn_implementation != IMPLEMENTATION or own == "sdpa":
+        yield False
+        return
+    base.set_attn_implementation({"text_config": own})
+    _AS_LOADED.add(text)
+    try:
+        yield True
+    finally:
+        _AS_LOADED.discard(text)
+        base.set_attn_implementation({"text_config": IMPLEMENTATION})
 
 
 def is_prepared(model: torch.nn.Module) -> bool:

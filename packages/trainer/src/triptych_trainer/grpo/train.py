@@ -179,6 +179,7 @@ def build_trainer(
             eval_dataset=ExampleTable(held_out) if held_out else None,
             preparer=preparer,
             group_sharing=run.group_sharing,
+            verify_model=run.verify_model != "off",
             completions_per_slice=run.completions_per_slice,
             vision_learning_rate=run.vision_learning_rate,
             on_rollouts=writer.record if writer else None,

@@ -19,7 +19,11 @@ __all__ = ["EvalOptions", "parser"]
 class EvalOptions:
     """What ``eval`` takes besides the options that every command shares."""
 
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"answer_frame": FRAMES, "completion_frame": FRAMES}
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "answer_frame": FRAMES,
+        "completion_frame": FRAMES,
+        "verify_model": ("on", "off"),
+    }
     LEAST: ClassVar[Mapping[str, int]] = {
         "limit": 0,
         "batch_size": 1,
@@ -50,6 +54,7 @@ class EvalOptions:
         },
     )
     dtype: str = field(default="auto", metadata={"help": "of the weights: auto takes the checkpoint's"})
+    verify_model: str = field(default="on", metadata={"help": "compare with its own transformers forward"})
     seed: int = field(default=0, metadata={"help": "of sampling (default: 0)"})
     trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with the model"})
     json: str | None = field(default=None, metadata={"metavar": "OUT", "help": "write every row and every mean here"})

@@ -17,6 +17,7 @@ class RunArguments(DataOptions, PromptOptions):
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "group_sharing": ("auto", "off"),
+        "verify_model": ("on", "off"),
         "placement": ("in_place", "first"),
     }
     LEAST: ClassVar[Mapping[str, int]] = {"completions_per_slice": 1, "image_threads": 1}
@@ -39,6 +40,10 @@ class RunArguments(DataOptions, PromptOptions):
     group_sharing: str = field(
         default="auto",
         metadata={"help": "forward a prompt once for its completions, or for each"},
+    )
+    verify_model: str = field(
+        default="on",
+        metadata={"help": "compare the model with its own transformers forward at first use"},
     )
     completions_per_slice: int | None = field(
         default=None,

@@ -1,6 +1,7 @@
 """One prompt made ready once: images decoded, preprocessed and counted, text tokenized with every image in its span."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image
 from triptych_data import Example, ImageLoader
 from triptych_data.budget import Size
-from triptych_data.describe import describe
+from triptych_data.describe import count_images, describe
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.resize import resize
@@ -101,10 +102,8 @@ class PromptPreparer:
         images = self.loader.get(example) if example.images else []
         sizes = tuple((image.height, image.width) for image in images)
         counted = describe(example, model=self.model, settings=self.settings, sizes=sizes).accepted()
-        process, resized = image_processor_of(self.processor), counted.images.resized
-        if resized is not None:
-            images = [_resized(image, size) for image, size in zip(images, resized, strict=True)]
-            process = partial(process, do_resize=False)
+        images, options = _as_processed(images, counted.images.resized)
+        process = partial(image_processor_of(self.processor), **options)
         inputs = self.family.preprocess(process, images) if images else ()
         self.preprocessed += len(images)
         return PreparedPrompt(
@@ -116,6 +115,13 @@ class PromptPreparer:
             fed_sizes=tuple(self._fed_size(entry, size) for entry, size in zip(inputs, sizes, strict=True)),
         )
 
+    def pictures(self, prompt: PreparedPrompt) -> tuple[list[Image.Image], dict[str, Any]]:
+        """The decoded images of a prompt as its processor takes them, and the options of that call."""
+        if not prompt.image_sizes:
+            return [], {}
+        counted = count_images(prompt.example, model=self.model, settings=self.settings, sizes=prompt.image_sizes)
+        return _as_processed(self.loader.get(prompt.example), counted.resized)
+
     def _fed_size(self, inputs: ImageInputs, decoded: tuple[int, int]) -> tuple[int, int]:
         """Pixels after the model's resize: from the patch grid, the single frame, or as decoded where tiled."""
         if "image_grid_thw" in inputs:
@@ -126,6 +132,15 @@ class PromptPreparer:
         if frames.ndim == 4 and frames.shape[0] == 1:
             return frames.shape[-2], frames.shape[-1]
         return decoded
+
+
+def _as_processed(
+    images: Sequence[Image.Image], resized: Sequence[Size] | None
+) -> tuple[list[Image.Image], dict[str, Any]]:
+    """The images at the sizes that the run gives them, and what to tell the image processor of it."""
+    if resized is None:
+        return list(images), {}
+    return [_resized(image, size) for image, size in zip(images, resized, strict=True)], {"do_resize": False}
 
 
 def _resized(image: Image.Image, size: Size) -> Image.Image:

@@ -20,7 +20,7 @@ from triptych_trainer.rollouts.rollout import RolloutGroup
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["sampler", "scoring", "settings"]
+__all__ = ["opened_for_generation", "opened_for_scoring", "sampler", "scoring", "settings"]
 
 
 def settings(trainer: "MultiImageGRPOTrainer", *, mode: str) -> StepSettings:
@@ -50,7 +50,7 @@ def sampler(trainer: "MultiImageGRPOTrainer") -> Sampler:
     if not trainer.use_vllm:
         return model_sampler(
             trainer.engine,
-            lambda: _opened_for_generation(trainer),
+            lambda: opened_for_generation(trainer),
             generation_config=trainer.generation_config,
             read=read,
             end_ids=end_ids,
@@ -65,7 +65,8 @@ def sampler(trainer: "MultiImageGRPOTrainer") -> Sampler:
 
 
 @contextmanager
-def _opened_for_generation(trainer: "MultiImageGRPOTrainer") -> Iterator[torch.nn.Module]:
+def opened_for_generation(trainer: "MultiImageGRPOTrainer") -> Iterator[torch.nn.Module]:
+    """The policy as it generates: unwrapped, its weights gathered, without checkpointing."""
     with (
         profiling_context(trainer, "transformers.generate"),
         unwrap_model_for_generation(
@@ -109,13 +110,14 @@ def scoring(trainer: "MultiImageGRPOTrainer") -> Scoring:
     moves = args.gradient_accumulation_steps % every != 0
     return Scoring(
         engine=trainer.engine,
-        old=(lambda: _opened_for_scoring(trainer, trainer.model)) if moves or corrected else None,
+        old=(lambda: opened_for_scoring(trainer, trainer.model)) if moves or corrected else None,
         reference=(lambda: _opened_reference(trainer)) if trainer.beta != 0.0 else None,
     )
 
 
 @contextmanager
-def _opened_for_scoring(trainer: "MultiImageGRPOTrainer", model: Any) -> Iterator[torch.nn.Module]:
+def opened_for_scoring(trainer: "MultiImageGRPOTrainer", model: Any) -> Iterator[torch.nn.Module]:
+    """A model as it scores without gradient: without checkpointing."""
     with disable_gradient_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs):
         yield model
 
@@ -124,10 +126,10 @@ def _opened_for_scoring(trainer: "MultiImageGRPOTrainer", model: Any) -> Iterato
 def _opened_reference(trainer: "MultiImageGRPOTrainer") -> Iterator[torch.nn.Module]:
     """The reference model; with adapters the policy without them, or with the copy that TRL made of trained ones."""
     if trainer.ref_model is not None:
-        with _opened_for_scoring(trainer, trainer.ref_model) as model:
+        with opened_for_scoring(trainer, trainer.ref_model) as model:
             yield model
         return
     base = trainer.accelerator.unwrap_model(trainer.model)
     adapter = "ref" if "ref" in base.peft_config else None
-    with use_adapter(base, adapter_name=adapter), _opened_for_scoring(trainer, trainer.model) as model:
+    with use_adapter(base, adapter_name=adapter), opened_for_scoring(trainer, trainer.model) as model:
         yield model

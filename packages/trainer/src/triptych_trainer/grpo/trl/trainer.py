@@ -24,7 +24,7 @@ from triptych_trainer.grpo.step import collect, policy_loss
 from triptych_trainer.grpo.trl.arguments import default_arguments, default_processing_class, evaluation_keys
 from triptych_trainer.grpo.trl.logs import log_experience
 from triptych_trainer.grpo.trl.loss import loss_inputs
-from triptych_trainer.grpo.trl.passes import sampler, scoring, settings
+from triptych_trainer.grpo.trl.passes import opened_for_generation, opened_for_scoring, sampler, scoring, settings
 from triptych_trainer.grpo.trl.rewards import judge
 from triptych_trainer.grpo.trl.seams import check_attributes, check_no_images, check_seams
 from triptych_trainer.models.families import family_of
@@ -43,6 +43,7 @@ from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.prompts.run_tables import KEY, RunTables
 from triptych_trainer.prompts.table import Table
 from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.verification.first_use import verify_first_use
 
 __all__ = ["MultiImageGRPOTrainer"]
 
@@ -76,6 +77,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         preparer: PromptPreparer | None = None,
         image_policy: ImagePolicy | None = None,
         group_sharing: str = "auto",
+        verify_model: bool = True,
         completions_per_slice: int | None = None,
         vision_learning_rate: float | None = None,
         on_rollouts: Callable[..., object] | None = None,
@@ -90,6 +92,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             preparer: turns rows into token ids, spans and image inputs; by default one over ``processing_class``.
             image_policy: which files and addresses images may be read from; only without ``preparer``.
             group_sharing: ``auto`` forwards each prompt once for its completions where that is exact; ``off`` never.
+            verify_model: compare the model with itself as transformers runs it, once, before it is sampled from.
             completions_per_slice: score and back-propagate at most so many completions at a time; not with sharded
                 weights.
             vision_learning_rate: learning rate of the parameters outside the language model; None: that of ``args``.
@@ -109,6 +112,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         if processing_class is None:
             processing_class = default_processing_class(model, args) if preparer is None else preparer.processor
         self.tables = RunTables()
+        self._to_verify = verify_model
         self.on_rollouts = on_rollouts
         self.bad_rows = bad_rows
         self.vision_learning_rate = vision_learning_rate
@@ -231,6 +235,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             step=self.state.global_step,
         )
         self.engine.forget()
+        self._verify(list(prompts.values()))
         experience = collect(
             prompts,
             num_generations=sizes,
@@ -243,6 +248,19 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         )
         self._tell(experience, mode=mode)
         return {BATCH: experience.batch}
+
+    def _verify(self, prompts: list[PreparedPrompt]) -> None:
+        """At the first generation of a run, compare the model with itself as transformers runs it."""
+        if not self._to_verify:
+            return
+        self._to_verify = False
+        with opened_for_scoring(self, self.model) as model, self.engine.autocast():
+            verify_first_use(
+                model,
+                prompts,
+                self.preparer,
+                open_for_sampling=None if self.use_vllm else lambda: opened_for_generation(self),
+            )
 
     def prompt_of(self, key: int) -> PreparedPrompt:
         """The prepared prompt of a row."""

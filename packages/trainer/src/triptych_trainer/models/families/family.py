@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -32,6 +33,9 @@ class Family:
     """How the policy pass shares the prompt: one packed row, a cached prompt, or not at all."""
     prefills: bool = True
     """Whether generation may cache a prompt without its last token; not where earlier tokens see that one."""
+
+    completion_types: Mapping[str, int] = MappingProxyType({})
+    """Values of the processor's type ids behind the prompt, by name, where they are not 0."""
 
     def vision_language_model(self, model: torch.nn.Module) -> torch.nn.Module:
         """The module that owns tower and language model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,7 @@ class PaliGemmaFamily(Family):
     model_types = ("paligemma",)
     path: SharingPath = "plain"
     prefills = False
+    completion_types = MappingProxyType({"token_type_ids": 1})
 
     def positions(
         self,

@@ -20,6 +20,13 @@ class KimiVLFamily(Family):
         rows, columns = vision_language_model.config.vision_config.merge_kernel_size
         return int(image["image_grid_thw"].prod()) // (rows * columns)
 
+    def tower_inputs(
+        self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]
+    ) -> dict[str, torch.Tensor]:
+        """The tower takes pixels in its own precision only."""
+        inputs = super().tower_inputs(vision_language_model, images)
+        return inputs | {"pixel_values": inputs["pixel_values"].to(vision_language_model.dtype)}
+
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
         """One row."""
         vision = vision_language_model.config.vision_config

@@ -1,0 +1,229 @@
+"""Rows on which a model is compared with its own stock forward, and by how much each comparison differs.
+
+    inputs     our plain pass against the stock forward, one row at a time, under the attention that the user chose
+    attention  the stock forward under our attention function against the same under the user's
+    sampling   the first tokens of `shared_generate`, led along the completion, against the stock forward
+
+The first comparison repeats the stock arithmetic in the same shapes. Where ids, positions, masks and features are right
+it differs by less than 1e-6 in float32 and in bfloat16 alike, so its bound holds for both. The other two take other
+kernels: in half precision their bound follows from the difference between two stock forwards of the same row, with and
+without pads on its left. Where the tower encodes a row's images in another batch than the stock forward (one image at
+two markers), the first bound follows from the difference that such batches make.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+from triptych_trainer.forward.batch import GroupBatch
+from triptych_trainer.forward.encode import encode_images
+from triptych_trainer.forward.hooks import own_attention
+from triptych_trainer.forward.logps import plain_logps
+from triptych_trainer.forward.sharded import is_sharded
+from triptych_trainer.forward.unwrap import unwrap
+from triptych_trainer.forward.verify import in_half_precision
+from triptych_trainer.models.families import ImageFeatures
+from triptych_trainer.verification.sampling import NUM_TOKENS, sampling_distributions
+from triptych_trainer.verification.stock_inputs import StockInputs
+from triptych_trainer.verification.stock_pass import stock_distributions
+from triptych_trainer.verification.swaps import culprits
+
+__all__ = ["ALLOWED", "ALLOWED_HALF", "Comparison", "Difference", "OpenModel", "Row"]
+
+Value = TypeVar("Value")
+OpenModel = Callable[[], AbstractContextManager[torch.nn.Module]]
+ALLOWED = 1e-3
+"""Largest mean difference of log-probabilities where both sides compute the same in the same way, and in float32."""
+ALLOWED_HALF = 1e-2
+"""The least bound in half precision where the two sides take different kernels."""
+_TIMES_NOISE = 2.0
+_OUTLIER = 20.0
+"""By how much a single token may differ more than the bound in half precision."""
+_PADS = (3, 16)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One prompt to compare on, alone in its batch row."""
+
+    where: str
+    """What errors call it."""
+    inputs: StockInputs
+    completion: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """What one comparison found: mean differences of log-probabilities, the largest over rows and ranks."""
+
+    found: float
+    allowed: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is no more than rounding."""
+        return self.found <= self.allowed
+
+
+class Comparison:
+    """The rows, what the stock forward says of them, and how far we are from it."""
+
+    def __init__(self, model: torch.nn.Module, batch: GroupBatch, rows: Sequence[Row]) -> None:
+        """Run the stock forward over the prompts of ``batch``, of which ``rows[p]`` holds the stock inputs."""
+        base = unwrap(model)
+        self.sharded = is_sharded(base)
+        self.model = model if self.sharded else base  # what wraps whole weights may ask other ranks for something
+        self.batch, self.rows = batch, rows
+        self.worst = 0
+        """This rank's row that differed most in the last comparison."""
+        self.where = ""
+        """The row that differed most on any rank."""
+        self._worst_rank = 0
+        with own_attention(self.model) as self.attention_is_replaced:
+            self.stock = [stock_distributions(self.model, row.inputs, row.completion) for row in rows]
+
+    def inputs(self) -> Difference:
+        """Our plain pass: ids, positions, masks, features and their places."""
+        with own_attention(self.model):
+            found = self._largest([float(self._differences(p, self.plain(p)).mean()) for p in range(len(self.rows))])
+        return self._judged(found, allowed=ALLOWED, noise=self._noise_of_features)
+
+    def attention(self) -> Difference:
+        """The attention function that `prepare` installed, in a call without a shared pass."""
+        if not self.attention_is_replaced:
+            return Difference(found=0.0, allowed=ALLOWED)
+        values = [stock_distributions(self.model, row.inputs, row.completion) for row in self.rows]
+        found = self._largest(
+            [self._typical(self._differences(p, self._labels(p, logps_KV))) for p, logps_KV in enumerate(values)]
+        )
+        return self._judged(found, allowed=self._least(), noise=self._noise_of_labels)
+
+    def sampling(self, open_model: OpenModel) -> Difference:
+        """The distributions that the first tokens are sampled from."""
+        with open_model() as model:
+            known = [row.completion for row in self.rows]
+            found_PKV = sampling_distributions(model, self.batch, known) if known else ()
+        found = self._largest(
+            [self._typical(_expected_differences(self.stock[p], logps_KV)) for p, logps_KV in enumerate(found_PKV)]
+        )
+        return self._judged(found, allowed=self._least(), noise=self._noise_of_sampling)
+
+    def plain(self, row: int, *, features: ImageFeatures | None = None) -> torch.Tensor:
+        """Our log-probabilities [C] of one row, without other rows and without pads."""
+        part, _ = self.batch.select([row])
+        part = part.with_completions([[self.rows[row].completion]])
+        return plain_logps(self.model, part, features=features)[0][0]
+
+    def causes(self) -> list[str]:
+        """Which inputs of the text backbone make the worst row differ; nothing where the weights are sharded."""
+        if self.sharded:
+            return []
+        return _of_ranks(self._causes() if self.rows else [])[self._worst_rank]
+
+    def _causes(self) -> list[str]:
+        p = self.worst
+        row, spans = self.rows[p], self.batch.spans[p]
+        images_T = torch.zeros(row.inputs["input_ids"].shape[1] + len(row.completion), dtype=torch.bool)
+        for start, count in (run for span in spans for run in span.runs):
+            images_T[start : start + count] = True
+        with own_attention(self.model):
+            return culprits(
+                self.model,
+                stock=lambda: stock_distributions(self.model, row.inputs, row.completion),
+                ours=lambda: self.plain(p),
+                agrees=lambda logps_C: float(self._differences(p, logps_C).mean()) <= ALLOWED,
+                images_T=images_T,
+            )
+
+    def _least(self) -> float:
+        return ALLOWED_HALF if in_half_precision(self.model) else ALLOWED
+
+    def _judged(self, found: float, *, allowed: float, noise: Callable[[], float]) -> Difference:
+        """With the fixed bound, or in half precision with a multiple of the model's noise where that is larger."""
+        if found > allowed and in_half_precision(self.model):
+            allowed = max(allowed, _TIMES_NOISE * noise())
+        return Difference(found=found, allowed=allowed)
+
+    def _noise_of_features(self) -> float:
+        """How far our plain pass moves when the tower encodes a row's images in other batches: one by one, twice."""
+        if self.sharded:
+            return self._noise_of_labels()
+        found = [0.0]
+        with own_attention(self.model):
+            for p in range(len(self.rows)):
+                images = self.batch.select([p])[0].images
+                if images:
+                    alone = [part for part in (encode_images(self.model, [image]) for image in images) if part]
+                    twice = encode_images(self.model, [*images, *images])
+                    assert twice is not None
+                    for features in (ImageFeatures.join(alone), twice.select(range(len(images)))):
+                        found.append(float((self.plain(p, features=features) - self.plain(p)).abs().mean()))
+        return self._largest_noise(found)
+
+    def _noise_of_labels(self) -> float:
+        return self._noise(lambda p, logps_KV: self._differences(p, self._labels(p, logps_KV)))
+
+    def _noise_of_sampling(self) -> float:
+        return self._noise(lambda p, logps_KV: _expected_differences(self.stock[p], logps_KV[:NUM_TOKENS]))
+
+    def _noise(self, differences: Callable[[int, torch.Tensor], torch.Tensor]) -> float:
+        """How far two stock forwards of one row differ that differ in nothing but pads."""
+        with own_attention(self.model):
+            found = [
+                float(differences(p, stock_distributions(self.model, row.inputs, row.completion, pads=pads)).mean())
+                for p, row in enumerate(self.rows)
+                for pads in _PADS
+            ]
+        return self._largest_noise(found)
+
+    def _labels(self, row: int, logps_KV: torch.Tensor) -> torch.Tensor:
+        labels = torch.tensor(self.rows[row].completion, device=logps_KV.device)[:, None]
+        return logps_KV[: len(labels)].gather(-1, labels)[:, 0]
+
+    def _differences(self, row: int, logps_C: torch.Tensor) -> torch.Tensor:
+        return (logps_C - self._labels(row, self.stock[row])).abs()
+
+    def _typical(self, differences_K: torch.Tensor) -> float:
+        """Their mean; in half precision their median, or a part of the largest one if that is more.
+
+        There a router may take another expert for one token by rounding alone, and then that token differs by much.
+        """
+        if not in_half_precision(self.model):
+            return float(differences_K.mean())
+        return float(torch.maximum(differences_K.median(), differences_K.max() / _OUTLIER))
+
+    def _largest_noise(self, differences: Sequence[float]) -> float:
+        before = self.worst, self.where, self._worst_rank
+        noise = self._largest(differences)
+        self.worst, self.where, self._worst_rank = before
+        return noise
+
+    def _largest(self, differences: Sequence[float]) -> float:
+        """The largest of all rows and ranks; what is no number is infinite."""
+        known = [value if value == value else float("inf") for value in differences] or [0.0]
+        self.worst = max(range(len(known)), key=known.__getitem__)
+        where = self.rows[self.worst].where if self.worst < len(self.rows) else ""
+        found = _of_ranks((known[self.worst], where))
+        self._worst_rank = max(range(len(found)), key=lambda rank: found[rank][0])
+        largest, self.where = found[self._worst_rank]
+        return largest
+
+
+def _of_ranks(value: Value) -> list[Value]:
+    """The values of all ranks."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    found: list[Value] = [value] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
+def _expected_differences(stock_CV: torch.Tensor, found_KV: torch.Tensor) -> torch.Tensor:
+    """For each position the difference of log-probabilities [K] that a token has on average which the model samples."""
+    expected_KV = stock_CV[: len(found_KV)]
+    difference_KV = (found_KV.to(expected_KV.device) - expected_KV).abs()
+    return (expected_KV.exp() * difference_KV).sum(-1)

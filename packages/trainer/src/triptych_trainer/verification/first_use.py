@@ -1,0 +1,211 @@
+"""A model is compared with itself as transformers runs it, on prompts of the first batch, before it is sampled from.
+
+At most two rows: the prompt with the most images, and the shortest one with another number of images. The last text
+tokens of the prompt itself stand behind it for a completion, so that nothing has to be sampled first. Whether the
+prompt-sharing pass equals the plain one is found out when it is first used (`forward/verify.py`).
+"""
+
+import warnings
+from collections.abc import Collection, Sequence
+
+import torch
+import torch.distributed as dist
+from triptych_parser import Refusal
+
+from triptych_trainer.forward.batch import GroupBatch
+from triptych_trainer.forward.sharded import is_sharded
+from triptych_trainer.forward.unwrap import unwrap
+from triptych_trainer.forward.verify import SharingWarning, without_dropout
+from triptych_trainer.models.families import FAMILIES
+from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
+from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS
+from triptych_trainer.verification.comparison import Comparison, Difference, OpenModel, Row
+from triptych_trainer.verification.stock_inputs import stock_inputs
+
+__all__ = ["VerificationError", "chosen", "probe", "verify_comparison", "verify_first_use"]
+
+NUM_PROBE_TOKENS = 16
+
+
+class VerificationError(Refusal, RuntimeError):
+    """A model computes other log-probabilities here than transformers computes with the same model."""
+
+
+def verify_first_use(
+    model: torch.nn.Module,
+    prompts: Sequence[PreparedPrompt],
+    preparer: PromptPreparer,
+    *,
+    open_for_sampling: OpenModel | None,
+) -> None:
+    """Compare on prompts of this rank's first batch; every rank calls this at the same time.
+
+    ``open_for_sampling`` gives the model as it generates; None where another engine samples.
+
+    Raises:
+        VerificationError: by how much the model differs, on which row, by which input, and what to do.
+    """
+    found = [prompts[k] for k in chosen(prompts)]
+    if is_sharded(unwrap(model)):
+        found = _in_step(found, device=next(model.parameters()).device)
+    try:
+        rows = [_row(prompt, preparer) for prompt in found]
+    except Exception as error:
+        _not_compared(unwrap(model), error)
+        return
+    if found or not is_sharded(unwrap(model)):
+        verify_comparison(model, _batch(found), rows, open_for_sampling=open_for_sampling)
+
+
+@torch.no_grad()
+def verify_comparison(
+    model: torch.nn.Module, batch: GroupBatch, rows: Sequence[Row], *, open_for_sampling: OpenModel | None = None
+) -> None:
+    """Compare on the prompts of ``batch``, of which ``rows[p]`` holds the stock inputs; all ranks decide together.
+
+    Raises:
+        VerificationError: as above.
+    """
+    with without_dropout(model):
+        try:
+            comparison = Comparison(model, batch, rows)
+        except ValueError as error:
+            base, reason = unwrap(model), " ".join(str(error).split())
+            raise VerificationError(
+                f"the own forward of {type(base).__name__} ({base.config.model_type}) refuses the ids of "
+                f"{rows[0].where}: {reason}; use the processor that belongs to the model"
+            ) from error
+        try:
+            _judge(comparison, open_for_sampling=open_for_sampling)
+        except Refusal:
+            raise
+        except Exception as error:  # the generic adapter may fail in any way on a model that it does not describe
+            if _is_tested(unwrap(model)):
+                raise
+            raise VerificationError(_of_failure(comparison, error)) from error
+
+
+def _judge(comparison: Comparison, *, open_for_sampling: OpenModel | None) -> None:
+    if not (difference := comparison.inputs()).holds:
+        raise VerificationError(_of_inputs(comparison, difference))
+    if not (difference := comparison.attention()).holds:
+        raise VerificationError(_of_attention(comparison, difference))
+    if open_for_sampling is not None and not (difference := comparison.sampling(open_for_sampling)).holds:
+        raise VerificationError(_of_sampling(comparison, difference))
+
+
+def chosen(prompts: Sequence[PreparedPrompt]) -> list[int]:
+    """The prompt with the most images, then the shortest; and the shortest of the others, best with another number."""
+    if not prompts:
+        return []
+    order = sorted(range(len(prompts)), key=lambda k: (-len(prompts[k].spans), len(prompts[k].ids)))
+    first = order[0]
+    others = sorted(
+        order[1:],
+        key=lambda k: (len(prompts[k].spans) == len(prompts[first].spans), len(prompts[k].ids)),
+    )
+    return [first, *others[:1]]
+
+
+def probe(prompt: PreparedPrompt, *, special_ids: Collection[int]) -> tuple[int, ...]:
+    """Tokens that stand for a completion: the last text tokens of the prompt, or its first token where it has none."""
+    images = {place for span in prompt.spans for start, count in span.runs for place in range(start, start + count)}
+    text = [token for place, token in enumerate(prompt.ids) if place not in images and token not in special_ids]
+    return tuple(text[-NUM_PROBE_TOKENS:]) or (prompt.ids[0],)
+
+
+def _row(prompt: PreparedPrompt, preparer: PromptPreparer) -> Row:
+    tokenizer = getattr(preparer.processor, "tokenizer", preparer.processor)
+    return Row(
+        where=f"{prompt.example.source}: example {prompt.example.id}",
+        inputs=stock_inputs(prompt, preparer),
+        completion=probe(prompt, special_ids=set(tokenizer.all_special_ids)),
+    )
+
+
+def _batch(prompts: Sequence[PreparedPrompt]) -> GroupBatch:
+    return GroupBatch.build(
+        [prompt.ids for prompt in prompts],
+        spans=[prompt.spans for prompt in prompts],
+        images=[inputs for prompt in prompts for inputs in prompt.image_inputs],
+    )
+
+
+def _in_step(prompts: Sequence[PreparedPrompt], *, device: torch.device) -> list[PreparedPrompt]:
+    """The prompts whose stock forward runs the same modules on every rank: with images on all, or on none.
+
+    A rank without images would skip the tower, whose weights the other ranks wait for.
+    """
+    mine = [int(bool(prompt.spans)) for prompt in prompts] + [-1] * (2 - len(prompts))
+    low, high = torch.tensor(mine, device=device), torch.tensor(mine, device=device)
+    dist.all_reduce(low, op=dist.ReduceOp.MIN)
+    dist.all_reduce(high, op=dist.ReduceOp.MAX)
+    kept = [prompt for prompt, a, b in zip(prompts, low.tolist(), high.tolist(), strict=False) if a == b >= 0]
+    if not kept:
+        warnings.warn(
+            "the model is not compared with its own forward: its weights are sharded, and some ranks have prompts with "
+            "images where others have none; a run on one process compares it",
+            SharingWarning,
+            stacklevel=3,
+        )
+    return kept
+
+
+def _not_compared(base: torch.nn.Module, error: Exception) -> None:
+    """Warn for a model type of the table; refuse any other, of which nothing is known."""
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    what = f"{type(base).__name__} ({base.config.model_type}) cannot be compared with its own forward: its processor "
+    if _is_tested(base):
+        warnings.warn(f"{what}ends in {reason}", SharingWarning, stacklevel=3)
+        return
+    raise VerificationError(
+        f"{what}ends in {reason}; mend what the error names, or pass this check with --verify_model off"
+    ) from error
+
+
+def _is_tested(base: torch.nn.Module) -> bool:
+    return any(base.config.model_type in family.model_types for family in FAMILIES)
+
+
+def _of_failure(comparison: Comparison, error: Exception) -> str:
+    return (
+        f"{_named(comparison)} runs by its own forward but not through the adapter for unknown types, on "
+        f"{comparison.rows[0].where}: {type(error).__name__}: {' '.join(str(error).split())}; write an adapter for it "
+        "(docs/add-a-family.md)"
+    )
+
+
+def _of_inputs(comparison: Comparison, difference: Difference) -> str:
+    causes = comparison.causes()
+    because = f", because of its {' and '.join(causes)}" if causes else ""
+    return (
+        f"the log-probabilities of {_named(comparison)} differ from its own forward by "
+        f"{_amount(comparison, difference)}{because}; write an adapter for it (docs/add-a-family.md), install "
+        f"transformers {TESTED_TRANSFORMERS}, or pass this check with --verify_model off"
+    )
+
+
+def _of_attention(comparison: Comparison, difference: Difference) -> str:
+    return (
+        f"the attention of {_named(comparison)} is computed differently while prompts are shared, "
+        f"by {_amount(comparison, difference)}; load it with --attn_implementation sdpa, or pass this check with "
+        "--verify_model off"
+    )
+
+
+def _of_sampling(comparison: Comparison, difference: Difference) -> str:
+    return (
+        f"{_named(comparison)} would sample its first tokens from another distribution than its own forward gives, "
+        f"by {_amount(comparison, difference)}, because its `generate` does not go on from the positions of a prompt's "
+        "cache; sample with --use_vllm, write `continue_generation` of its adapter (docs/add-a-family.md), or pass "
+        "this check with --verify_model off"
+    )
+
+
+def _named(comparison: Comparison) -> str:
+    base = unwrap(comparison.model)
+    return f"{type(base).__name__} ({base.config.model_type})"
+
+
+def _amount(comparison: Comparison, difference: Difference) -> str:
+    return f"{difference.found:.2g} per token on {comparison.where} (rounding: at most {difference.allowed:.2g})"

@@ -1,0 +1,60 @@
+"""What `shared_generate` samples from at the first tokens, read while it is led along a known completion."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor
+
+from triptych_trainer.forward.batch import GroupBatch
+from triptych_trainer.forward.generate import shared_generate
+from triptych_trainer.forward.unwrap import unwrap
+
+__all__ = ["NUM_TOKENS", "sampling_distributions"]
+
+NUM_TOKENS = 3
+"""The first token follows the prompt's cache, the second one a decoded token, the third one is as all others."""
+
+
+class _Led(LogitsProcessor):
+    """Lets only the known token be chosen at every step."""
+
+    def __init__(self, completions: Sequence[Sequence[int]]) -> None:
+        self.completions = completions
+        self.step = 0
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        known_B = torch.tensor([ids[self.step] for ids in self.completions], device=scores.device)
+        self.step += 1
+        return torch.full_like(scores, -torch.inf).scatter(1, known_B[:, None], 0.0)
+
+
+def sampling_distributions(
+    model: torch.nn.Module, batch: GroupBatch, completions: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """Log-probabilities [P, K, V] of the first K tokens behind each prompt of a left-padded batch.
+
+    Row p is led along ``completions[p]``. The values are the model's own, before any setting of the sampling.
+    """
+    num_tokens = min(NUM_TOKENS, *(len(ids) for ids in completions))
+    never = 1 + max(token for ids in completions for token in ids)  # none of the known tokens ends a row
+    seen: list[torch.Tensor] = []
+
+    def keep(module: torch.nn.Module, args: Any, output: Any) -> None:
+        seen.append(output.logits[:, -1].float())
+
+    handle = unwrap(model).register_forward_hook(keep)
+    try:
+        shared_generate(
+            model,
+            batch,
+            num_generations=1,
+            generation_config=GenerationConfig(
+                do_sample=False, max_new_tokens=num_tokens, pad_token_id=0, eos_token_id=never
+            ),
+            suppress_ids=(),
+            logits_processor=[_Led(completions)],
+        )
+    finally:
+        handle.remove()
+    return torch.stack(seen[-num_tokens:], dim=1).log_softmax(-1)

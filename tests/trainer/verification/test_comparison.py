@@ -1,0 +1,163 @@
+"""A model that is exact agrees with its stock forward in every precision; one that is wrong by a hundredth does not."""
+
+from contextlib import nullcontext
+from types import MethodType
+
+import pytest
+import torch
+from triptych_trainer.forward import prepare
+from triptych_trainer.forward.sinks import attention_with_sinks
+from triptych_trainer.models.families import Family, ImageFeatures, family_of
+from triptych_trainer.models.families.gemma3 import Gemma3Family
+from triptych_trainer.models.families.qwen_vl import QwenVLFamily
+from triptych_trainer.verification.comparison import Comparison
+
+PRECISIONS = [torch.float32, torch.bfloat16]
+
+
+def compared(kit, rows_of, *, dtype=torch.float32):
+    """A prepared model of the kit, and its comparison."""
+    model = kit.model().to(dtype)
+    prepare(model)
+    with torch.no_grad():
+        return model, Comparison(model, *rows_of(kit))
+
+
+def scaled_features(monkeypatch, family, factor):
+    """Let an adapter read features that are too large by a factor."""
+    stock = type(family).encode
+
+    def encode(self, vision_language_model, images):
+        features = stock(self, vision_language_model, images)
+        return ImageFeatures(rows=features.rows * factor, counts=features.counts, deepstack=features.deepstack)
+
+    monkeypatch.setattr(type(family), "encode", encode)
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "gemma3", "internvl", "qwen3_5"])
+def test_an_exact_model_agrees_in_every_comparison(kit_of, rows_of, name, dtype):
+    model, comparison = compared(kit_of(name), rows_of, dtype=dtype)
+    with torch.no_grad():
+        inputs, sampling = comparison.inputs(), comparison.sampling(lambda: nullcontext(model))
+        assert comparison.attention().found == 0, "ours is SDPA in a call without a shared pass"
+    assert inputs.found < 1e-5, "the same arithmetic in the same shapes"
+    assert inputs.holds
+    assert sampling.holds
+    if dtype == torch.float32:
+        assert sampling.found < 1e-5
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_features_wrong_by_a_hundredth_of_a_log_probability_are_found(kit_of, rows_of, monkeypatch, dtype):
+    kit = kit_of("internvl")
+    model, comparison = compared(kit, rows_of, dtype=dtype)
+    factor = 1.01
+    with torch.no_grad():
+        for _ in range(6):  # find the factor that makes a hundredth
+            with monkeypatch.context() as patch:
+                scaled_features(patch, family_of(model), factor)
+                wrong = comparison.inputs()
+                causes = comparison.causes()
+            if 8e-3 < wrong.found < 1.3e-2:
+                break
+            factor = 1 + (factor - 1) * 1e-2 / wrong.found
+    assert 8e-3 < wrong.found < 1.3e-2
+    assert not wrong.holds
+    assert causes == ["features"]
+
+
+def test_positions_of_another_kind_are_named(kit_of, rows_of, monkeypatch):
+    monkeypatch.setattr(QwenVLFamily, "positions", lambda self, model, ids, **_: Family().positions(model, ids, **_))
+    monkeypatch.setattr(
+        QwenVLFamily, "position_ids", lambda self, positions: positions[:1].expand(3, -1, -1), raising=False
+    )
+    _, comparison = compared(kit_of("qwen2_5_vl"), rows_of)
+    with torch.no_grad():
+        assert not comparison.inputs().holds
+        assert comparison.causes() == ["positions"]
+
+
+def test_masks_that_are_left_out_are_named(kit_of, rows_of, monkeypatch):
+    monkeypatch.setattr(Gemma3Family, "forward_extras", lambda self, config, rows: {})
+    kit = kit_of("gemma3")
+    model = kit.model().eval()
+    prepare(model)
+    with torch.no_grad():
+        comparison = Comparison(model, *rows_of(kit))
+        assert not comparison.inputs().holds
+        assert comparison.causes() == ["masks"]
+
+
+def test_text_embeddings_that_differ_are_named(kit_of, rows_of):
+    kit = kit_of("qwen2_5_vl")
+    model, comparison = compared(kit, rows_of)
+    text = model.model.language_model
+
+    def scale(module, args, kwargs):
+        if "triptych_pass" not in kwargs:
+            return None
+        ours = kwargs["inputs_embeds"].clone()
+        ours[:, :3] *= 1.5
+        return args, {**kwargs, "inputs_embeds": ours}
+
+    text.register_forward_pre_hook(scale, with_kwargs=True)
+    with torch.no_grad():
+        assert not comparison.inputs().holds
+        assert comparison.causes() == ["text embeddings"]
+
+
+def recomputing(model):
+    """A model whose `generate` counts positions from the number of tokens instead of going on from the prompt's."""
+    stock = model.prepare_inputs_for_generation
+
+    def prepare_inputs(self, input_ids, **kwargs):
+        inputs = stock(input_ids, **kwargs)
+        length = inputs["input_ids"].shape[1]
+        counted = kwargs["attention_mask"].cumsum(-1)[:, -length:] - 1
+        return {**inputs, "position_ids": counted.expand(3, -1, -1)}
+
+    model.prepare_inputs_for_generation = MethodType(prepare_inputs, model)
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_model_that_recomputes_positions_while_it_generates_is_found(kit_of, rows_of, dtype):
+    model, comparison = compared(kit_of("qwen2_5_vl"), rows_of, dtype=dtype)
+    recomputing(model)
+    with torch.no_grad():
+        assert comparison.inputs().holds
+        assert not comparison.sampling(lambda: nullcontext(model)).holds
+
+
+def test_an_attention_function_that_drops_sinks_is_found(kit_of, rows_of, monkeypatch):
+    _, comparison = compared(kit_of("internvl_gpt_oss"), rows_of)
+    assert comparison.attention_is_replaced
+    with torch.no_grad():
+        assert comparison.attention().found < 1e-5
+        monkeypatch.setattr(
+            "triptych_trainer.forward.attention.attention_with_sinks",
+            lambda *args, sinks, **kwargs: attention_with_sinks(*args, sinks=sinks - 30, **kwargs),
+        )
+        assert comparison.inputs().holds, "under the attention that the user chose"
+        assert not comparison.attention().holds
+
+
+def test_half_precision_measures_the_models_own_noise_before_it_refuses(kit_of, rows_of):
+    kit = kit_of("llava")
+    _, comparison = compared(kit, rows_of, dtype=torch.bfloat16)
+    with torch.no_grad():
+        noise = comparison._noise_of_labels()
+        assert 0 < noise < 0.05
+        judged = comparison._judged(0.5 * noise + 1e-3, allowed=1e-9, noise=comparison._noise_of_labels)
+        assert judged.allowed == 2 * noise
+        exact = comparison._judged(1e-10, allowed=1e-9, noise=lambda: pytest.fail("nothing to explain"))
+        assert exact.holds
+
+
+def test_what_is_no_number_is_no_agreement(kit_of, rows_of):
+    _, comparison = compared(kit_of("qwen2_5_vl"), rows_of)
+    with torch.no_grad():
+        comparison.stock[1] = comparison.stock[1] * torch.nan
+        found = comparison.inputs()
+    assert found.found == float("inf")
+    assert comparison.worst == 1

@@ -1,0 +1,160 @@
+"""A run compares its model with itself as transformers runs it, and ends in one sentence where they differ."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+import torch
+from triptych_data import ImageLoader, read_examples
+from triptych_parser import ImageSpan
+from triptych_trainer.commands.train import main
+from triptych_trainer.forward import SharingWarning, prepare
+from triptych_trainer.models.families import Family, family_of
+from triptych_trainer.models.families.qwen_vl import QwenVLFamily
+from triptych_trainer.models.load import load_processor
+from triptych_trainer.prompts.prepare import PromptPreparer
+from triptych_trainer.verification import first_use
+from triptych_trainer.verification.first_use import (
+    VerificationError,
+    chosen,
+    probe,
+    verify_comparison,
+    verify_first_use,
+)
+
+# transformers' own, in stock processors
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+
+def prompt_of(*, images=0, length=10, ids=None):
+    """As much of a prepared prompt as the choice needs."""
+    spans = tuple(ImageSpan(start=2 * k, length=1, image=k, runs=((2 * k, 1),)) for k in range(images))
+    return SimpleNamespace(ids=list(range(length)) if ids is None else ids, spans=spans)
+
+
+def test_the_prompt_with_the_most_images_is_chosen_and_a_short_one_with_another_number():
+    assert chosen([prompt_of(images=1), prompt_of(images=3, length=30), prompt_of(images=3, length=20)]) == [2, 0]
+    assert chosen([prompt_of(images=2), prompt_of(images=2, length=5), prompt_of(images=0, length=50)]) == [1, 2]
+    assert chosen([prompt_of(images=2), prompt_of(images=2, length=5)]) == [1, 0]
+    assert chosen([prompt_of()]) == [0]
+
+
+def test_the_probe_is_the_last_text_of_the_prompt():
+    prompt = prompt_of(images=2, ids=[7, 40, 7, 41, 99, 42])
+    assert probe(prompt, special_ids={99}) == (40, 41, 42)
+    assert probe(prompt_of(length=40), special_ids=()) == tuple(range(24, 40))
+    assert probe(prompt_of(images=1, ids=[7]), special_ids=()) == (7,)
+
+
+WRONG = {
+    "qwen2_5_vl": r"\(something_new\) differ from its own forward by .* because of its positions; write an adapter",
+    "qwen3_vl": "differ from its own forward by .* because of its features and positions; write",
+    "gemma3": "differ from its own forward by .* because of its masks; .* or pass this check with --verify_model off",
+    "glm46v": "differ from its own forward by .* because of its positions",
+    "smolvlm": r"\(something_new\) runs by its own forward but not through the adapter for unknown types, on prompt",
+    "paligemma": "would sample its first tokens from another distribution than its own forward gives, by",
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_type_that_needs_an_adapter_is_refused_under_a_name_that_nobody_knows(kit_of, rows_of, name):
+    kit = kit_of(name)
+    model = kit.model().eval()
+    model.config.model_type = "something_new"
+    assert type(family_of(model)) is Family
+    batch, rows = rows_of(kit)
+    with pytest.raises(VerificationError, match=WRONG[name]) as caught:
+        verify_comparison(model, batch, rows, open_for_sampling=lambda: nullcontext(model))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_type_that_needs_none_passes_under_a_name_that_nobody_knows(kit_of, rows_of):
+    kit = kit_of("vipllava")
+    model = kit.model().train()
+    model.config.model_type = "something_new"
+    prepare(model)
+    verify_comparison(model, *rows_of(kit))
+
+
+def test_ids_that_the_model_itself_refuses_are_one_sentence(kit_of, rows_of):
+    kit = kit_of("llava")
+    batch, rows = rows_of(kit)
+    short = {name: values[:, 1:] if name == "pixel_values" else values for name, values in rows[0].inputs.items()}
+    short["pixel_values"] = rows[0].inputs["pixel_values"][:1]
+    broken = [first_use.Row(where="rows.jsonl:3", inputs=short, completion=rows[0].completion), rows[1]]
+    with pytest.raises(VerificationError, match=r"refuses the ids of rows\.jsonl:3: .*; use the processor that"):
+        verify_comparison(kit.model(), batch, broken)
+
+
+@pytest.fixture
+def command(model_dir, write_rows, tmp_path):
+    """A command line that trains one tiny step on two images and on none."""
+    return [
+        *("--model_name_or_path", str(model_dir), "--output_dir", str(tmp_path / "out"), "--max_steps", "1"),
+        *("--per_device_train_batch_size", "4", "--num_generations", "2", "--max_completion_length", "3"),
+        *("--data", str(write_rows([2, 0])), "--reward", "format", "--quiet", "--memory_forecast", "false"),
+    ]
+
+
+def test_a_run_on_wrong_positions_ends_in_one_sentence_before_it_samples(command, monkeypatch, capsys):
+    monkeypatch.setattr(QwenVLFamily, "positions", lambda self, *args, **given: Family().positions(*args, **given))
+    monkeypatch.setattr(QwenVLFamily, "position_ids", lambda self, values: values[:1].expand(3, -1, -1))
+    assert main(command) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "train: error: the log-probabilities of Qwen2_5_VLForConditionalGeneration (qwen2_5_vl) differ" in said
+    assert "rows.jsonl:1: example row-0 (rounding: at most 0.001), because of its positions; write an adapter" in said
+    assert main([*command, "--verify_model", "off"]) == 0
+
+
+def test_a_run_on_a_model_that_samples_from_other_positions_ends_in_one_sentence(command, monkeypatch, capsys):
+    monkeypatch.setattr(QwenVLFamily, "continue_generation", lambda self, model, *, next_minus_length_B: {})
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "would sample its first tokens from another distribution than its own forward gives, by" in said
+    assert "write `continue_generation` of its adapter" in said
+
+
+def test_the_comparison_runs_once_and_its_keyword_switches_it_off(make_trainer, write_rows, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "triptych_trainer.grpo.trl.trainer.verify_first_use",
+        lambda model, prompts, preparer, open_for_sampling: calls.append([len(prompt.spans) for prompt in prompts]),
+    )
+    make_trainer(write_rows([1, 2, 0, 3]), max_steps=2).train()
+    assert len(calls) == 1
+    assert sorted(calls[0]) == [0, 1, 2, 3]
+    make_trainer(write_rows([1, 2, 0, 3]), max_steps=1, verify_model=False).train()
+    assert len(calls) == 1
+
+
+@pytest.fixture
+def preparer(model_dir):
+    with ImageLoader(threads=1) as loader:
+        yield PromptPreparer(load_processor(str(model_dir)), loader=loader)
+
+
+def test_a_processor_that_fails_is_a_warning_for_a_tested_type_and_an_error_for_any_other(
+    preparer, write_rows, kit_of, monkeypatch
+):
+    monkeypatch.setattr(first_use, "stock_inputs", lambda prompt, preparer: {}["image_grid"])
+    prompts = [preparer(example) for example in read_examples(write_rows([1]))]
+    model = kit_of("qwen2_5_vl").model()
+    with pytest.warns(SharingWarning, match="cannot be compared with its own forward: its processor ends in KeyError"):
+        verify_first_use(model, prompts, preparer, open_for_sampling=None)
+    model.config.model_type = "something_new"
+    with pytest.raises(VerificationError, match=r"\(something_new\) cannot be compared .*KeyError.*--verify_model off"):
+        verify_first_use(model, prompts, preparer, open_for_sampling=None)
+
+
+def test_prompts_out_of_step_between_ranks_are_left_out_where_weights_are_sharded(monkeypatch):
+    others = torch.tensor([0, 1])  # the other rank: first prompt without images, second with
+
+    def reduced(values, op):
+        both = torch.stack([values, others.to(values.dtype)])
+        values.copy_(both.amin(0) if op == torch.distributed.ReduceOp.MIN else both.amax(0))
+
+    monkeypatch.setattr(first_use.dist, "all_reduce", reduced)
+    mine = [prompt_of(images=2), prompt_of(images=1)]
+    assert first_use._in_step(mine, device=torch.device("cpu")) == mine[1:]
+    with pytest.warns(SharingWarning, match="is not compared with its own forward: its weights are sharded"):
+        assert first_use._in_step([prompt_of(images=2)], device=torch.device("cpu")) == []
