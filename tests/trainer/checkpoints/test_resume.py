@@ -1,12 +1,17 @@
 """A resumed run repeats the uninterrupted one to the bit: losses, metrics, completions and parameters."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from triptych_trainer.checkpoints.folder import CheckpointError
+from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
+from triptych_trainer.checkpoints.weights import load_weights
 
-TIMES = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
+TIMES = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 
 CASES = {
     # options, and the steps to go on from; steps 1, 3 and 5 generate, so 1 and 3 are in the middle of a cycle
@@ -28,7 +33,7 @@ def run(make_trainer, write_rows, tmp_path):
     """Train, saving after every step, from the start or from a checkpoint."""
     rows = write_rows([0, 1, 2, 5, 1, 0])
 
-    def go(name, *, resume=None, **options):
+    def go(name, *, resume=None, whole_log=False, **options):
         heard = []
 
         def reward(completions, example_id, **_):
@@ -50,13 +55,17 @@ def run(make_trainer, write_rows, tmp_path):
         )
         trainer.train(resume_from_checkpoint=resume)
         history = [
-            {key: value for key, value in entry.items() if key not in TIMES}
+            {key: value for key, value in entry.items() if whole_log or key not in TIMES}
             for entry in trainer.state.log_history
-            if "loss" in entry
         ]
         return history, heard, {name: value.clone() for name, value in trainer.model.state_dict().items()}
 
     return go
+
+
+def mean_loss(history, options):
+    """The mean loss of a step, from logs that are means over ``logging_steps``."""
+    return sum(entry["loss"] for entry in history[:-1]) * options.get("logging_steps", 1) / options["max_steps"]
 
 
 @pytest.mark.slow
@@ -64,7 +73,8 @@ def run(make_trainer, write_rows, tmp_path):
 def test_every_checkpoint_goes_on_exactly(run, tmp_path, case):
     options, steps = CASES[case]
     history, heard, parameters = run("whole", **options)
-    assert len({str(entry["loss"]) for entry in history}) > 1, "losses differ between steps, or nothing is tested"
+    assert len({entry["loss"] for entry in history[:-1]}) > 1, "losses differ between steps, or nothing is tested"
+    assert history[-1]["train_loss"] == pytest.approx(mean_loss(history, options)), "over all steps"
     for step in steps:
         again = run("again", resume=str(tmp_path / "whole" / f"checkpoint-{step}"), **options)
         assert again[0] == history, f"resumed from step {step}"
@@ -110,3 +120,64 @@ def test_another_number_of_ranks_samples_the_open_cycle_again_and_says_so(run, t
     with pytest.warns(UserWarning, match="written by 2 ranks and goes on with 1"):
         _, heard, _ = run("again", resume=str(folder), **options)
     assert [step for step, _ in heard] == [1]
+
+
+def test_a_finished_run_has_nothing_left_to_do_also_where_it_ended_inside_an_epoch(run, tmp_path):
+    """transformers trains one step more, each time."""
+    options = {"max_steps": 2, "lr_scheduler_type": "constant"}  # of three steps per epoch
+    history, _, parameters = run("whole", **options)
+    again = run("whole", resume=str(tmp_path / "whole" / "checkpoint-2"), **options)
+    assert again[0] == history
+    assert again[1] == [], "nothing is generated"
+    assert all(torch.equal(value, parameters[name]) for name, value in again[2].items())
+
+
+def test_the_speeds_at_the_end_are_those_of_all_steps(run, tmp_path):
+    run("whole", max_steps=2)
+    checkpoint = tmp_path / "whole" / "checkpoint-1"
+    cycle = torch.load(checkpoint / "cycle_0.pt", weights_only=True)
+    torch.save({**cycle, "seconds": 1000.0}, checkpoint / "cycle_0.pt")
+    last = run("again", resume=str(checkpoint), max_steps=2, whole_log=True)[0][-1]
+    assert 1000 < last["train_runtime"] < 1100
+    assert last["train_steps_per_second"] == pytest.approx(2 / last["train_runtime"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"version": 99}, "has version 99, and this program reads 1"),
+        ({"parts": {"surplus": [1]}}, "holds surplus, which this program does not know"),
+    ],
+)
+def test_a_cycle_of_another_version_is_sampled_again_with_a_warning(run, tmp_path, change, reason):
+    options = {"num_iterations": 2, "max_steps": 2}
+    run("whole", **options)
+    file = tmp_path / "whole" / "checkpoint-1" / "cycle_0.pt"
+    torch.save({**torch.load(file, weights_only=True), **change}, file)
+    with pytest.warns(UserWarning, match=f"cycle_0.pt: the file {reason}; the completions .* are sampled again"):
+        _, heard, _ = run("again", resume=str(file.parent), **options)
+    assert [step for step, _ in heard] == [1]
+
+
+def test_a_part_that_a_trainer_adds_to_the_cycle_comes_back(run, tmp_path, monkeypatch):
+    returned = []
+    monkeypatch.setattr(ResumableGRPOTrainer, "cycle_parts", lambda self: {"surplus": {"ids": torch.tensor([3, 1])}})
+    monkeypatch.setattr(ResumableGRPOTrainer, "restore_cycle_parts", lambda self, parts: returned.append(parts))
+    run("whole", max_steps=1)
+    run("again", resume=str(tmp_path / "whole" / "checkpoint-1"), max_steps=2)
+    (parts,) = returned
+    assert parts["surplus"]["ids"].tolist() == [3, 1]
+
+
+def test_weights_of_another_model_are_one_sentence(run, tmp_path):
+    run("whole", max_steps=1)
+    checkpoint = tmp_path / "whole" / "checkpoint-1"
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["text_config"]["intermediate_size"] //= 2
+    model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config))
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(model, checkpoint)
+    assert "checkpoint-1 holds another model than the one given: model.language_model.layers.0.mlp.gate_proj" in str(
+        caught.value
+    )
+    assert "give the --model_name_or_path that the run was started with" in str(caught.value)

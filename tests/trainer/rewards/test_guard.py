@@ -1,5 +1,6 @@
 import asyncio
 import inspect
+from fractions import Fraction
 
 import pytest
 from triptych_trainer.rewards import RewardError, accuracy_reward, guarded
@@ -68,11 +69,45 @@ def test_an_exception_that_no_single_row_repeats_names_the_batch():
         (1.0, "returned float; expected a list of 2"),
         ([1.0, float("nan")], "returned nan on sample b .* expected a finite number, or None"),
         (["good", 1.0], "returned 'good' on sample a"),
+        ([1.0, float("-inf")], r"returned -inf on sample b \(d.jsonl:2\), completion 1 of 2: 'y'; expected a finite"),
+        (
+            [10**400, 1.0],
+            r"returned 10{199}\.\.\. \(401 characters\) on sample a \(d.jsonl:1\), completion 0 of 2: 'x'",
+        ),
+        ([1.0, -(10**5000)], r"returned an integer of 16610 bits on sample b"),
+        ([1.0, Fraction(10**400, 3)], r"returned Fraction\(10+\.\.\. \(\d+ characters\) on sample b"),
     ],
 )
 def test_unusable_results_are_named(scores, message):
     with pytest.raises(RewardError, match=message):
         guarded(lambda **_: scores)(completions=["x", "y"], **COLUMNS)
+
+
+@pytest.mark.parametrize("leave", [SystemExit(0), SystemExit("done"), SystemExit()])
+def test_a_function_that_ends_the_program_is_named_and_does_not_end_it(leave):
+    """The run would end with exit code 0 and without a model."""
+
+    def leaving(completions, **columns):
+        if "y" in completions:
+            raise leave
+        return [1.0] * len(completions)
+
+    async def leaving_later(completions, **columns):
+        return leaving(completions)
+
+    expected = r"'leaving(_later)?' raised SystemExit: .* on sample b \(d.jsonl:2\), completion 1 of 2: 'y'"
+    with pytest.raises(RewardError, match=expected):
+        guarded(leaving)(completions=["x", "y"], **COLUMNS)
+    with pytest.raises(RewardError, match=expected):
+        asyncio.run(guarded(leaving_later)(completions=["x", "y"], **COLUMNS))
+
+
+def test_ctrl_c_in_a_reward_is_the_users_and_ends_the_run():
+    def interrupted(completions, **columns):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        guarded(interrupted)(completions=["x", "y"], **COLUMNS)
 
 
 def test_none_and_tensors_are_results():

@@ -1,9 +1,15 @@
 """The judge against a real HTTP server on this machine."""
 
 import asyncio
+import contextlib
 import inspect
 import json
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -14,6 +20,7 @@ from triptych_trainer.rewards import (
     Row,
     accuracy_reward,
     guarded,
+    judge_client,
     judge_reward,
     load_reward,
 )
@@ -279,3 +286,83 @@ def test_a_guarded_judge_that_fails_is_not_asked_again_row_by_row(server):
     with pytest.raises(RewardError, match=r"reward 'judge': sample s1: judge 'grader' at .* refused the request"):
         asyncio.run(reward(completions=["a", "a"], answer=["x", "x"], example_id=["s1", "s2"]))
     assert len(server.requests) == 1
+
+
+class TrickleServer:
+    """Sends `head` at once and then `piece` every hundredth of a second, without end."""
+
+    def __init__(self, head, piece):
+        self.head, self.piece, self.closed = head, piece, threading.Event()
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/v1"
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with self.socket:
+            connection, _ = self.socket.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(self.head)
+            while not self.closed.wait(0.01):
+                connection.sendall(self.piece)
+        self.closed.set()
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"", b"H"),
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", b"a"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b" "),
+        (b"HTTP/1.1 503 Busy\r\n\r\n", b" "),
+    ],
+    ids=["status", "header", "body", "body of an error"],
+)
+def test_a_judge_that_sends_byte_by_byte_has_as_long_as_any_other(head, piece):
+    """The time-out of a socket is one for each read: such a judge took as long as it liked."""
+    slow = TrickleServer(head, piece)
+    started = time.monotonic()
+    with pytest.raises(JudgeError, match=r"in 1 attempts of 0\.2 s, last TimeoutError: no whole reply within 0\.2 s"):
+        judge(slow, timeout_seconds=0.2, retries=0).score([row()])
+    assert time.monotonic() - started < 2
+    assert slow.closed.wait(5), "the connection is closed, so that no thread goes on reading"
+
+
+def test_a_reply_without_end_is_read_no_further_than_the_limit(monkeypatch):
+    monkeypatch.setattr(judge_client, "MOST_REPLY_BYTES", 2**20)
+    endless = TrickleServer(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 2**18)
+    with pytest.raises(JudgeError, match="sent more than 1 MiB, of which no more was read; is this an OpenAI-compat"):
+        judge(endless, timeout_seconds=10, retries=3).score([row()])
+    assert endless.closed.wait(5)
+
+
+def test_ctrl_c_ends_the_program_at_once(tmp_path):
+    """Python waits for the threads of an executor before it ends."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    code = (
+        "import asyncio, sys\n"
+        "from triptych_trainer.rewards.judge import judge_reward\n"
+        "judge = judge_reward(url=sys.argv[1], model='grader', timeout_seconds=60)\n"
+        "print('asking', flush=True)\n"
+        "asyncio.run(judge(['<answer>a</answer>'], answer=['b']))\n"
+    )
+    asking = subprocess.Popen(
+        [sys.executable, "-c", code, f"http://127.0.0.1:{silent.getsockname()[1]}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert asking.stdout.readline() == b"asking\n"
+    connection, _ = silent.accept()
+    with connection:
+        started = time.monotonic()
+        asking.send_signal(signal.SIGINT)
+        _, error = asking.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert b"KeyboardInterrupt" in error
+    silent.close()
+
+
+def test_what_a_judge_sends_does_not_reach_the_terminal_as_it_is(server):
+    server.plan = lambda number, prompt: (400, "\x1b[2Jno", {})
+    with pytest.warns(RuntimeWarning, match=r"left unscored: .*\\x1b\[2Jno"):
+        assert judge(server, on_failure="skip").score([row()]) == [None]

@@ -5,10 +5,13 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from triptych_parser import Refusal
+
+from triptych_trainer.checkpoints.digests import digests
 
 __all__ = [
     "CheckpointError",
@@ -16,10 +19,15 @@ __all__ = [
     "checkpoints",
     "defect",
     "latest_checkpoint",
+    "manifest_of",
     "name_aside",
     "publish",
     "remove_unfinished",
+    "rotate",
+    "run_id_of",
     "seal",
+    "step_of",
+    "sync_all",
 ]
 
 MANIFEST = "checkpoint.json"
@@ -36,35 +44,79 @@ def checkpoints(output: Path) -> list[Path]:
     if not output.is_dir():
         return []
     found = [path for path in output.iterdir() if NAME.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    return sorted(found, key=step_of, reverse=True)
 
 
-def latest_checkpoint(output: Path) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint of a run, and one sentence for each newer one that is not."""
+def step_of(folder: Path) -> int:
+    """The step in the name of a checkpoint folder."""
+    return int(folder.name.split("-")[1])
+
+
+def latest_checkpoint(output: Path, *, run: str | None = None) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint of a run, and one sentence for each newer one that is passed over.
+
+    ``run`` is the id of the run; without it, checkpoints of any run count.
+    """
     skipped: list[str] = []
     for folder in checkpoints(output):
-        found = defect(folder)
-        if found is None:
+        found, owner = defect(folder), run_id_of(folder)
+        if found is not None:
+            skipped.append(f"{folder.name} is not whole and is passed over: {found}")
+        elif run is not None and owner not in (None, run):
+            skipped.append(f"{folder.name} belongs to run {owner}, not to run {run} of this folder, and is passed over")
+        else:
             return folder, skipped
-        skipped.append(f"{folder.name} is not whole and is passed over: {found}")
     return None, skipped
 
 
-def defect(folder: Path) -> str | None:
-    """What keeps a checkpoint from being resumed, or None for a whole one."""
-    manifest = folder / MANIFEST
+def manifest_of(folder: Path) -> Mapping[str, Any]:
+    """The content of a checkpoint's manifest.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it cannot be read.
+    """
     try:
-        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return {**content, "files": {str(name): dict(entry) for name, entry in content["files"].items()}}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"its {MANIFEST} cannot be read ({type(error).__name__})") from error
+
+
+def run_id_of(folder: Path) -> str | None:
+    """The id of the run that wrote a checkpoint; None where its manifest does not name one."""
+    try:
+        run = manifest_of(folder).get("run")
+    except (OSError, ValueError):
+        return None
+    return run.get("id") if isinstance(run, dict) else None
+
+
+def defect(folder: Path, *, deep: bool = True) -> str | None:
+    """What keeps a checkpoint from being resumed, or None for a whole one; ``deep`` also compares the digests."""
+    try:
+        files = manifest_of(folder)["files"]
     except FileNotFoundError:
         return f"it has no {MANIFEST}, which is written last"
-    except (ValueError, KeyError, TypeError) as error:
-        return f"its {MANIFEST} cannot be read ({type(error).__name__})"
-    for name, num_bytes in files.items():
+    except (OSError, ValueError) as error:
+        return str(error)
+    for name, entry in files.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != num_bytes:
-            return f"{name} has {path.stat().st_size} bytes, {num_bytes} were written"
+        if path.stat().st_size != entry.get("bytes"):
+            return f"{name} has {path.stat().st_size} bytes, {entry.get('bytes')} were written"
+    return _changed(folder, files) if deep else None
+
+
+def _changed(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
+    try:
+        found = digests([folder / name for name in files])
+    except OSError as error:
+        return f"a file cannot be read ({error})"
+    for (name, entry), digest in zip(files.items(), found, strict=True):
+        if digest != entry.get("digest"):
+            return f"{name} has the size that was written, but not the bytes: its digest differs from the manifest's"
     return None
 
 
@@ -77,7 +129,7 @@ def check_whole(folder: Path) -> None:
     """Check a checkpoint that a user names; one that another tool wrote has no manifest and is taken as it is.
 
     Raises:
-        CheckpointError: a file of the manifest is missing or has another size.
+        CheckpointError: a file of the manifest is missing, or has another size or other bytes.
     """
     found = defect(folder)
     if found is not None and (folder / MANIFEST).exists():
@@ -86,18 +138,30 @@ def check_whole(folder: Path) -> None:
         )
 
 
-def seal(folder: Path, *, step: int, num_ranks: int) -> None:
-    """Force every file of a finished folder to disk and list them with their sizes in its manifest, the last file."""
-    paths = sorted(_files(folder))
-    for path in paths:
-        _sync(path)
-    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+def seal(folder: Path, *, step: int, num_ranks: int, run: Mapping[str, Any] | None = None) -> None:
+    """Force every file of a finished folder to disk, and list them in its manifest, which is written last.
+
+    The manifest holds the step, the number of ranks, the run (its id and what it was started with; see ``Run``) and for
+    each file its size and its digest.
+    """
+    paths = sync_all(folder)
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "digest": digest}
+        for path, digest in zip(paths, digests(paths), strict=True)
+    }
     manifest = folder / MANIFEST
-    content = {"step": step, "num_ranks": num_ranks, "files": files}
+    content = {"step": step, "num_ranks": num_ranks, "run": run, "files": files}
     manifest.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     _sync(manifest)
-    for path in {manifest.parent, *(path.parent for path in paths)}:
+    _sync(folder)
+
+
+def sync_all(folder: Path) -> list[Path]:
+    """Force every file of a folder to disk, and the folders that name them; returns the files in order."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in (*paths, *{folder, *(path.parent for path in paths)}):
         _sync(path)
+    return paths
 
 
 def publish(folder: Path, *, output: Path) -> Path:
@@ -121,8 +185,18 @@ def remove_unfinished(output: Path, *, keep: str | None = None) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+def rotate(output: Path, *, limit: int | None, run: str | None, keep: Collection[Path] = ()) -> None:
+    """Remove the oldest checkpoints of a run beyond ``limit``; the newest, those to ``keep`` and other runs' remain.
+
+    transformers would take any folder whose name begins with ``checkpoint-``, in the order of their times.
+    """
+    if not limit or limit < 1:
+        return
+    own = [folder for folder in checkpoints(output) if run is None or run_id_of(folder) in (None, run)]
+    kept = {path.absolute() for path in (*own[:1], *keep)}
+    others = [folder for folder in own if folder.absolute() not in kept]
+    for folder in others[max(0, limit - len(kept)) :]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

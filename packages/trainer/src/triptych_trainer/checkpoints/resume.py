@@ -1,28 +1,33 @@
 """TRL's GRPO trainer whose checkpoints are whole or absent, and hold all that the next step depends on."""
 
 import shutil
+import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import broadcast_object_list, send_to_device
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, TrainerCallback
 from trl import GRPOTrainer
 
+from triptych_trainer.checkpoints.cycle import read_cycle, write_cycle
 from triptych_trainer.checkpoints.folder import (
     CheckpointError,
-    latest_checkpoint,
+    checkpoints,
+    defect,
     name_aside,
     publish,
     remove_unfinished,
+    rotate,
     seal,
 )
+from triptych_trainer.checkpoints.order import EpochSampler
 from triptych_trainer.checkpoints.ranks import any_rank
-from triptych_trainer.upstream.transformers_names import TRAINER_STATE_NAME, rotate_checkpoints
+from triptych_trainer.checkpoints.weights import dtypes_kept, load_weights
+from triptych_trainer.monitor.tracker_guard import tracker_in, warn_switched_off
+from triptych_trainer.upstream.transformers_names import TRAINER_STATE_NAME
 
 __all__ = ["ResumableGRPOTrainer"]
 
@@ -34,12 +39,19 @@ class ResumableGRPOTrainer(GRPOTrainer):
     """Saves atomically, and resumes in the middle of a generation cycle or of a logging interval, in any epoch.
 
     TRL's checkpoints leave out the completions that later steps still train on, the position in that cycle, the
-    metrics that are not logged yet, and how often the sampler has shuffled. Each rank adds them: ``cycle_<rank>.pt``.
+    metrics that are not logged yet, and the losses and the time since the start of the run. Each rank adds them in its
+    cycle file (see ``checkpoints.cycle``). The order of the prompts is a function of seed and epoch.
     """
 
+    run: Mapping[str, Any] | None = None
+    """What the manifest of each checkpoint says about the run: its id and what it was started with (see ``Run``)."""
+    nothing_left: bool = False
+    """Whether the checkpoint that a resumed run goes on from is already that of its last step."""
     _aside: Path | None = None
     _resumed_from: Path | None = None
     _train_sampler: Any = None
+    _seconds_before: float = 0.0
+    _began: float = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -49,8 +61,32 @@ class ResumableGRPOTrainer(GRPOTrainer):
         return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
-        self._train_sampler = super()._get_train_sampler(dataset)
+        self._train_sampler = EpochSampler.like(super()._get_train_sampler(dataset))
         return self._train_sampler
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """As transformers', which trains one more step when a run goes on from its last step inside an epoch."""
+        if self.state.global_step >= self.state.max_steps:
+            self.nothing_left = True
+            self.control.should_training_stop = True
+            return
+        self._train_sampler.set_epoch(kwargs["epoch"])
+        super()._run_epoch(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As TRL's; a tracker that fails while TRL gives it its table of completions is switched off with a warning."""
+        try:
+            super().log(logs, start_time)
+        except Exception as error:
+            tracker = tracker_in(error, self.args.report_to)
+            if tracker is None:
+                raise
+            self.args.report_to = [name for name in self.args.report_to if name != tracker]
+            warn_switched_off(tracker, error)
+
+    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        """As transformers', but ``train_loss`` and the speeds are those of all steps, before a resume and after it."""
+        return super()._finalize_training(trial, num_train_samples, start_time - self._seconds_before)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self._aside is None:  # else it is not complete and will move
@@ -73,7 +109,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
             self._write(model, trial, folder=folder)
 
         def finish() -> None:
-            seal(folder, step=self.state.global_step, num_ranks=self.args.world_size)
+            seal(folder, step=self.state.global_step, num_ranks=self.args.world_size, run=self.run)
             publish(folder, output=output)
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -83,7 +119,9 @@ class ResumableGRPOTrainer(GRPOTrainer):
         self._on_all_ranks(finish if other_node else None, aside=aside)
         if self.args.should_save:
             best = self.state.best_model_checkpoint
-            rotate_checkpoints(str(output), self.args.save_total_limit, best, use_mtime=True)
+            keep = [] if best is None else [Path(best)]
+            run_id = None if self.run is None else self.run["id"]
+            rotate(output, limit=self.args.save_total_limit, run=run_id, keep=keep)
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(output / folder.name))
 
@@ -99,7 +137,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
             if self.args.should_save:
                 self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
         if not self.args.save_only_model:
-            torch.save(self._cycle(), folder / f"cycle_{self.args.process_index}.pt")
+            write_cycle(folder, self._cycle(), rank=self.args.process_index)
 
     def _on_all_ranks(self, action: Callable[[], None] | None, *, aside: Path) -> None:
         """Run a part of saving; when it fails on any rank, remove what is there and raise on all."""
@@ -122,7 +160,17 @@ class ResumableGRPOTrainer(GRPOTrainer):
             "metrics": {mode: dict(values) for mode, values in self._metrics.items()},
             "loss_since_log": self._tr_loss.item(),
             "last_logged": self._globalstep_last_logged,
+            "total_loss": self._total_loss_scalar,
+            "seconds": self._seconds_before + time.monotonic() - self._began,
+            "parts": self.cycle_parts(),
         }
+
+    def cycle_parts(self) -> dict[str, Any]:
+        """Further parts of the cycle by name, as plain values and tensors; a trainer that has some overrides this."""
+        return {}
+
+    def restore_cycle_parts(self, parts: Mapping[str, Any]) -> None:
+        """Take back what ``cycle_parts`` returned when the checkpoint was written."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """As transformers', but for whole models, whose names on disk are not those of their parameters."""
@@ -148,23 +196,39 @@ class ResumableGRPOTrainer(GRPOTrainer):
         self._resumed_from = None if checkpoint is None else Path(checkpoint)
 
     def restore_cycle(self) -> None:
-        """Go on where the checkpoint of a resumed run stands; called when the training begins."""
+        """Go on where the checkpoint of a resumed run was written; called when the training begins.
+
+        An example: six prompts, two per generation with two completions each, ``num_iterations`` 2, so that each
+        generation is trained on in two steps and an epoch has six. The run was killed in step 6; checkpoint-5 exists.
+
+        - transformers restores parameters, optimizer, scheduler and random states, computes that step 6 is the last of
+          epoch 0, walks the sampler over the first five batches and asks for the next one. The sampler gives the
+          prompts of the third generation, because its order is a function of seed and epoch.
+        - Alone, TRL would now generate anew: it counts its steps from 0. The cycle file says ``step`` 5, which is odd,
+          so the second half of a generation is due, and ``batches`` holds that generation: its completions, their
+          advantages and the log-probabilities of the policy that sampled them. Step 6 trains on them, and step 7
+          begins epoch 1 with a generation of its own.
+        - With ``logging_steps`` 4 the log of step 8 is about steps 5 to 8: ``metrics`` and ``loss_since_log`` hold the
+          part of step 5, and ``last_logged`` is 4.
+        """
+        self._began = time.monotonic()
         folder, self._resumed_from = self._resumed_from, None
         if folder is None:
             return
-        generator = getattr(self._train_sampler, "generator", None)
-        if generator is not None:  # it shuffles once per epoch and goes on from there
-            for _ in range(int(self.state.epoch or 0)):
-                torch.randperm(self._train_sampler.num_samples, generator=generator)
-        file = folder / f"cycle_{self.args.process_index}.pt"
-        if not file.is_file():
+        cycle = read_cycle(folder, rank=self.args.process_index, known_parts=self.cycle_parts())
+        if cycle is None:
             return
-        cycle = torch.load(file, map_location="cpu", weights_only=True)
         self._step = cycle["step"]
         for mode, values in cycle["metrics"].items():
             self._metrics[mode].update(values)
         self._tr_loss += cycle["loss_since_log"]
         self._globalstep_last_logged = cycle["last_logged"]
+        self._total_loss_scalar = cycle["total_loss"]
+        self._initial_global_step = 0  # train_loss divides by the steps since this one
+        self._seconds_before = cycle["seconds"]
+        self._find_best_beside(folder)
+        if cycle["num_ranks"] == self.args.world_size:
+            self.restore_cycle_parts(cycle["parts"])
         if cycle["batches"] is None:
             return
         if cycle["num_ranks"] != self.args.world_size:
@@ -184,26 +248,13 @@ class ResumableGRPOTrainer(GRPOTrainer):
         """Take back what ``cycle_to_state`` gave."""
         self._buffered_inputs = send_to_device(state, self.args.device)
 
-
-def load_weights(model: PreTrainedModel, folder: Path) -> None:
-    """Load what ``save_pretrained`` wrote, by the same rules of names, and miss nothing.
-
-    transformers 5.23 saves a vision-language model under the names of the hub (``visual.``, ``model.layers.``), but
-    its trainer looks for ``model.visual.`` and ``model.language_model.``, finds none, and goes on with the weights
-    it started from.
-    """
-    saved = type(model).from_pretrained(folder, dtype="auto")
-    model.load_state_dict(saved.state_dict())
-
-
-@contextmanager
-def dtypes_kept(model: torch.nn.Module) -> Iterator[None]:
-    """Give trained parameters their dtype back: PEFT reads bfloat16 adapters, which QLoRA trains, as float32."""
-    before = {name: parameter.dtype for name, parameter in model.named_parameters() if parameter.requires_grad}
-    yield
-    for name, parameter in model.named_parameters():
-        if parameter.dtype != before.get(name, parameter.dtype):
-            parameter.data = parameter.data.to(before[name])
+    def _find_best_beside(self, folder: Path) -> None:
+        """Take the best checkpoint from beside the one gone on from, also where the output folder was moved."""
+        if self.state.best_global_step is None:
+            return
+        best = folder.with_name(f"checkpoint-{self.state.best_global_step}")
+        if best.is_dir():
+            self.state.best_model_checkpoint = str(best)
 
 
 class _RestoreCycle(TrainerCallback):
@@ -216,7 +267,7 @@ class _RestoreCycle(TrainerCallback):
 
 def _failure(output: Path, *, step: int, error: Exception | None) -> str:
     cause = " ".join(str(error).split()) if error is not None else "another rank could not write its part"
-    found, _ = latest_checkpoint(output)
+    found = next((folder for folder in checkpoints(output) if defect(folder, deep=False) is None), None)
     kept = f"{found.name} is whole" if found else "there is no earlier one"
     needed = sum(path.stat().st_size for path in found.rglob("*") if path.is_file()) if found else 0
     size = f" and takes {needed / 2**20:.0f} MiB" if found else ""

@@ -14,6 +14,9 @@ from safetensors.torch import save_model as save_weights
 from triptych_data import read_examples
 
 from triptych_trainer import demo
+from triptych_trainer.checkpoints.lock import one_run_in
+from triptych_trainer.checkpoints.run import data_digest
+from triptych_trainer.checkpoints.start import begin_run, choose_start
 from triptych_trainer.commands.train import quiet_libraries, read_rewards
 from triptych_trainer.grpo.train import train_model
 from triptych_trainer.monitor.progress import Reporter
@@ -33,6 +36,12 @@ def run_demo(argv: Sequence[str]) -> int:
     reporter = Reporter(quiet=config.run.quiet)
     quiet_libraries()
     check_trackers(config.grpo)
+    with one_run_in(config.grpo, say=reporter.say):
+        return _run_alone(config, recipe=recipe, reporter=reporter)
+
+
+def _run_alone(config: RunConfig, *, recipe: demo.GRPORecipe, reporter: Reporter) -> int:
+    """Run the demo in an output folder that no other run writes into."""
     output, seed, placement = Path(config.grpo.output_dir), config.grpo.seed, _placement(config)
     reporter.say(
         "Triptych demo: questions about several pictures, answered right only by who keeps each picture in its place.\n"
@@ -42,11 +51,13 @@ def run_demo(argv: Sequence[str]) -> int:
     data = demo.write_dataset(
         output / "data", split="train", num_samples=recipe.num_train, seed=seed, placement=placement
     )
-    examples = list(read_examples(data, image_root=output / "data" / "images"))
-    write_record(output, config, data=[data])
+    examples = read_examples(data, image_root=output / "data" / "images")
+    start = choose_start(config, data=data_digest([data], examples), say=reporter.say)
     processor = demo.build_processor(demo.build_tokenizer())
     model = demo.build_model(seed)
     warm_up_or_load(model, processor, config=config, folder=output / "warmup", reporter=reporter)
+    start = begin_run(start, model=model, say=reporter.say)
+    write_record(output, config, data=[data], run_id=start.run.id, resumed_from=start.checkpoint)
     before = evaluate_both(model, processor, config=config, num_samples=recipe.num_heldout)
     reporter.say(f"before GRPO: {_in_words(before)}")
     training = train_model(
@@ -56,6 +67,7 @@ def run_demo(argv: Sequence[str]) -> int:
         held_out=[],
         rewards=read_rewards(config.run.reward),
         config=config,
+        start=start,
         reporter=reporter,
     )
     if training.stopped_at is not None:
@@ -69,7 +81,7 @@ def run_demo(argv: Sequence[str]) -> int:
     reporter.conclude(f"before GRPO: {_in_words(before)}")
     reporter.conclude(f"after GRPO:  {_in_words(after)}")
     reporter.conclude(f"model: {output}   log: {output / 'trainer_state.json'}")
-    if config.run.rollouts:
+    if config.run.rollouts and (output / "report.html").is_file():
         reporter.conclude(f"what it said: {output / 'report.html'}")
     training.trainer.accelerator.end_training()
     return 0

@@ -13,6 +13,9 @@ from triptych_data.model_tokens import ModelTokens
 from triptych_data.options import QUARANTINE, data_files, image_policy, image_roots
 from triptych_data.seen_headers import SeenHeaders
 
+from triptych_trainer.checkpoints.lock import one_run_in
+from triptych_trainer.checkpoints.run import data_digest
+from triptych_trainer.checkpoints.start import begin_run, choose_start
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.train import train_model
@@ -61,8 +64,14 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     check_trackers(config.grpo)
     check_options(config.grpo, {})
     check_adapter_folder(config.model.model_name_or_path, use_peft=config.model.use_peft)
+    check_output_folder(Path(config.grpo.output_dir))
+    with one_run_in(config.grpo, say=reporter.say):
+        return _run_alone(config, reporter=reporter)
+
+
+def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
+    """Train in an output folder that no other run writes into."""
     output = Path(config.grpo.output_dir)
-    check_output_folder(output)
     rewards = read_rewards(config.run.reward)
     seen = SeenHeaders(policy=image_policy(config.run))
     examples, held_out = read_data(config, seen)
@@ -78,9 +87,17 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     )
     examples = usable_rows(examples, processor, config, seen, reporter=reporter)
     held_out = usable_rows(held_out, processor, config, seen, reporter=reporter)
+    files, held_out_files = ([Path(file) for file in names or ()] for names in (config.run.data, config.run.eval_data))
+    start = choose_start(
+        config,
+        data=data_digest(files, examples),
+        held_out=data_digest(held_out_files, held_out),
+        say=reporter.say,
+    )
     model = load_model(path, config.model, trust_remote_code=trust)
+    start = begin_run(start, model=model, rank=config.grpo.process_index, say=reporter.say)
     if config.grpo.process_index == 0:
-        write_record(output, config, data=[Path(file) for file in (*config.run.data, *(config.run.eval_data or ()))])
+        write_record(output, config, data=files + held_out_files, run_id=start.run.id, resumed_from=start.checkpoint)
     training = train_model(
         model,
         processor,
@@ -88,6 +105,7 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
         held_out=held_out,
         rewards=rewards,
         config=config,
+        start=start,
         reporter=reporter,
         seen=seen,
     )
@@ -95,7 +113,7 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
         training.trainer.accelerator.end_training()
         return 0
     reporter.conclude(f"model: {output}   log: {output / 'trainer_state.json'}")
-    if config.run.rollouts:
+    if config.run.rollouts and (output / "report.html").is_file():
         reporter.conclude(f"what it said: {output / 'report.html'}")
     training.trainer.accelerator.end_training()
     return 0

@@ -2,24 +2,25 @@
 
 import gc
 import os
-import shutil
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import PrinterCallback, TrainerCallback
 from triptych_data import Example, ImageLoader
 from triptych_data.options import QUARANTINE
 from triptych_data.seen_headers import SeenHeaders
 from triptych_parser import Refusal
+from triptych_parser.printable import printable
 from trl import GRPOConfig
 
-from triptych_trainer.checkpoints.folder import CheckpointError, check_whole, latest_checkpoint, remove_unfinished
+from triptych_trainer.checkpoints.result import push_result, save_result
 from triptych_trainer.checkpoints.signals import StopOnRequest, sigterm_as_request
+from triptych_trainer.checkpoints.start import Start
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.watch import MemoryWatch, forecast_run
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
@@ -29,14 +30,17 @@ from triptych_trainer.models.load import freeze_vision_modules
 from triptych_trainer.monitor.pace import closing_table
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.step_progress import StepProgress
+from triptych_trainer.monitor.tracker_guard import guard_trackers
 from triptych_trainer.options.arguments import RunConfig, image_policy, prompt_settings
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable
-from triptych_trainer.report import ReportError, RolloutWriter, build_report
+from triptych_trainer.report import RolloutWriter, build_report
 from triptych_trainer.rewards.reward_model import reward_name
+from triptych_trainer.rollouts.rollout import ScoredGroup
+from triptych_trainer.rollouts.write import FOLDER
 
-__all__ = ["FreshReport", "Training", "resume_folder", "train_model"]
+__all__ = ["FreshReport", "Training", "train_model"]
 
 REPORT_EVERY_SECONDS = 120.0
 
@@ -59,15 +63,20 @@ def train_model(
     held_out: Sequence[Example],
     rewards: Sequence[Callable[..., Any]],
     config: RunConfig,
+    start: Start,
     reporter: Reporter,
     seen: SeenHeaders | None = None,
     stage: str = "GRPO",
 ) -> Training:
-    """Run GRPO and save the final model, the processor and the trainer's state into the output folder."""
+    """Run GRPO and save the final model, the processor and the trainer's state into the output folder.
+
+    The report is built after the model is saved, and uploaded with it.
+    """
     if config.run.freeze_vision_modules:
         frozen = freeze_vision_modules(model)
         reporter.say(f"{frozen / 1e6:.1f} M parameters outside the language model are frozen")
     config.grpo.disable_tqdm = True
+    pages = [FreshReport(Path(config.grpo.output_dir))] if config.run.rollouts else []
     watches = memory_watches(model, processor, examples=examples, config=config, reporter=reporter)
     keep_token_out_of_files(config.grpo)
     loader = ImageLoader(
@@ -94,19 +103,29 @@ def train_model(
                     held_out=held_out,
                     rewards=rewards,
                     config=config,
-                    callbacks=[progress, StopOnRequest(request), *watches],
+                    callbacks=[progress, StopOnRequest(request), *watches, *pages],
                     bad_rows=bad_rows_of(config, num_rows=len(examples), say=reporter.say),
                 )
+                trainer.run = start.run.to_json()
+                guard_trackers(trainer)
                 progress.images_seen = lambda: trainer.images_seen
                 trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
-                trainer.train(resume_from_checkpoint=resume_folder(config, say=reporter.say))
+                trainer.train(resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
             if request.stopped_at is not None:
                 reporter.conclude(
                     f"{stage}: stopped by SIGTERM after step {request.stopped_at}, which is saved; "
                     "go on with --resume_from_checkpoint latest"
                 )
                 return Training(trainer=trainer, logged=progress.logged, stopped_at=request.stopped_at)
+            if trainer.nothing_left:
+                reporter.conclude(
+                    f"{stage}: nothing is left to do, {start.checkpoint} is after step {trainer.state.global_step} of "
+                    f"{trainer.state.max_steps}; the result is written again"
+                )
             save_result(trainer)
+            for page in pages if config.grpo.process_index == 0 else ():
+                page.build()
+            push_result(trainer)
         if progress.logged and not reporter.quiet:
             title = f"{stage}, {trainer.state.global_step} steps"
             reporter.console.print(closing_table(progress.logged, progress.stopwatch.whole(), title=title))
@@ -133,25 +152,6 @@ def memory_watches(
     return [] if found is None else [MemoryWatch(found, folder=Path(config.grpo.output_dir), say=reporter.say)]
 
 
-def save_result(trainer: MultiImageGRPOTrainer) -> None:
-    """Save the final model, the processor and the trainer's state into the output folder.
-
-    Raises:
-        CheckpointError: they cannot be written; says that the checkpoints are left as they are.
-    """
-    output = Path(trainer.args.output_dir)
-    try:
-        trainer.save_model(str(output))
-        trainer.save_state()
-    except (OSError, SafetensorError) as error:
-        free = shutil.disk_usage(output).free / 2**20
-        raise CheckpointError(
-            f"the trained model cannot be written to {output}, which has {free:.0f} MiB free: "
-            f"{' '.join(str(error).split())}; the checkpoints are left as they are: make room, then "
-            "--resume_from_checkpoint latest writes it again"
-        ) from error
-
-
 def build_trainer(
     model: torch.nn.Module,
     preparer: PromptPreparer,
@@ -168,7 +168,7 @@ def build_trainer(
     Raises:
         UsageError: TRL or transformers refuses a combination of options, with their own explanation.
     """
-    run, output = config.run, Path(config.grpo.output_dir)
+    run = config.run
     writer = rollout_writer(rewards, config) if run.rollouts else None
     try:
         return MultiImageGRPOTrainer(
@@ -182,9 +182,9 @@ def build_trainer(
             verify_model=run.verify_model != "off",
             completions_per_slice=run.completions_per_slice,
             vision_learning_rate=run.vision_learning_rate,
-            on_rollouts=writer.record if writer else None,
+            on_rollouts=tolerant(writer) if writer else None,
             bad_rows=bad_rows,
-            callbacks=[*callbacks, *([FreshReport(output)] if writer else [])],
+            callbacks=list(callbacks),
             peft_config=adapter_config(config.model, model, freeze_vision=run.freeze_vision_modules),
         )
     except Refusal:
@@ -201,38 +201,6 @@ def bad_rows_of(config: RunConfig, *, num_rows: int, say: Callable[[str], object
     return BadRows(max_bad=config.run.max_bad, num_rows=num_rows, seed=config.grpo.seed, quarantine=quarantine, say=say)
 
 
-def resume_folder(config: RunConfig, *, say: Callable[[str], None] = print) -> str | None:
-    """Return the checkpoint folder that ``--resume_from_checkpoint`` means; ``latest`` is the newest whole one.
-
-    Raises:
-        UsageError: it names no checkpoint.
-        CheckpointError: the named one is not whole.
-    """
-    asked = config.grpo.resume_from_checkpoint
-    if not asked or str(asked).lower() == "false":
-        return None
-    if str(asked).lower() not in ("latest", "true"):
-        if not Path(asked).is_dir():
-            raise UsageError(
-                f"--resume_from_checkpoint {asked}: no such folder; `latest` takes the newest of the output"
-            )
-        check_whole(Path(asked))
-        return str(asked)
-    output = Path(config.grpo.output_dir)
-    with config.grpo.main_process_first(local=False, desc="checkpoints"):
-        if config.grpo.process_index == 0:
-            remove_unfinished(output)
-    found, skipped = latest_checkpoint(output)
-    for sentence in skipped:
-        say(sentence)
-    if found is None:
-        raise UsageError(
-            f"--resume_from_checkpoint {asked}: {output} holds no whole checkpoint; start without the option"
-        )
-    say(f"going on from {found}")
-    return str(found)
-
-
 def rollout_writer(rewards: Sequence[Callable[..., Any]], config: RunConfig) -> RolloutWriter:
     """Record every generation of this rank below the output folder, with the weights of the rewards."""
     weights = config.grpo.reward_weights or [1.0] * len(rewards)
@@ -245,30 +213,61 @@ def rollout_writer(rewards: Sequence[Callable[..., Any]], config: RunConfig) -> 
     )
 
 
+def tolerant(writer: RolloutWriter) -> Callable[..., None]:
+    """Record rollouts with one warning, and no end of the run, where the disk does not take them."""
+    has_warned = False
+
+    def record(groups: Sequence[ScoredGroup], *, step: int, mode: str) -> None:
+        nonlocal has_warned
+        try:
+            writer.record(groups, step=step, mode=mode)
+        except OSError as error:
+            if not has_warned:
+                warnings.warn(
+                    printable(f"the rollouts of step {step} cannot be written to {writer.folder} ({error})")
+                    + "; the run goes on, and the report lacks the steps that could not be written",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            has_warned = True
+
+    return record
+
+
 class FreshReport(TrainerCallback):
-    """Keeps ``report.html`` fresh while the run goes on: every two minutes or more, a twentieth of the time at most."""
+    """Keeps ``report.html`` fresh while the run goes on: at most every two minutes and 5 % of the run's time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.next_build = time.monotonic() + REPORT_EVERY_SECONDS
+        self.has_warned = False
 
     def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
         """Rebuild the page when it is old."""
         if state.is_world_process_zero and time.monotonic() > self.next_build:
             self.build()
 
-    def on_train_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-        """Build the final page."""
-        if state.is_world_process_zero:
-            self.build()
-
     def build(self) -> None:
-        """Write the page; a run without rollouts has none."""
+        """Write the page; a run without rollouts has none, and a page that cannot be written is a warning, no error."""
+        if not any((self.folder / FOLDER).glob("step-*.parquet")):
+            return
         started = time.monotonic()
         try:
             build_report(self.folder)
-        except ReportError:
-            return
+        except Exception as error:  # the page is a view of what is on disk: no fault of it may end a run
+            self._warn(error)
         finally:
             ended = time.monotonic()
             self.next_build = ended + max(REPORT_EVERY_SECONDS, 20 * (ended - started))
+
+    def _warn(self, error: Exception) -> None:
+        if not self.has_warned:
+            self.has_warned = True
+            warnings.warn(
+                printable(
+                    f"{self.folder / 'report.html'} cannot be written ({type(error).__name__}: {error}); the run goes "
+                    f"on, and `triptych report {self.folder}` builds the page later"
+                ),
+                RuntimeWarning,
+                stacklevel=2,
+            )

@@ -15,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from triptych_parser.printable import printable
 
 __all__ = ["Reporter", "Stage"]
 
@@ -26,16 +27,16 @@ class Reporter:
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
         self.quiet = quiet
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def say(self, text: str) -> None:
-        """Print one line unless quiet."""
+        """Print one line unless quiet; what a terminal would obey, in a name of a file or a row, is escaped."""
         if not self.quiet:
-            self.console.print(text)
+            self.conclude(text)
 
     def conclude(self, text: str) -> None:
         """Print a closing line, quiet or not."""
-        self.console.print(text)
+        self.console.print(printable(text))
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator["Stage"]:

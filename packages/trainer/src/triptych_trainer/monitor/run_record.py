@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,26 +14,43 @@ import yaml
 from triptych_trainer.monitor.versions import installed_versions, machine
 from triptych_trainer.options.arguments import RunConfig
 
-__all__ = ["add_to_record", "write_record"]
+__all__ = ["RECORD", "add_to_record", "read_record", "write_record"]
+
+RECORD = "run.json"
 
 TOKEN = "_token"
 
 
-def write_record(folder: Path, config: RunConfig, *, data: Sequence[Path]) -> None:
-    """Write ``run.json`` (command, versions, data fingerprints, git state) and ``config.yaml`` to repeat it.
+def write_record(
+    folder: Path,
+    config: RunConfig,
+    *,
+    data: Sequence[Path],
+    run_id: str | None = None,
+    resumed_from: Path | None = None,
+) -> None:
+    """Write ``run.json`` (id, command, versions, data fingerprints, git state) and ``config.yaml`` to repeat it.
 
-    Tokens are left out: both files are uploaded with the model by ``--push_to_hub``.
+    A run that goes on keeps what its record says of its result. Tokens are left out: both files are uploaded with the
+    model by ``--push_to_hub``.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    before = read_record(folder)
+    kept = (
+        {"result": before["result"]} if run_id is not None and before.get("id") == run_id and "result" in before else {}
+    )
     record = {
+        "id": run_id,
+        "resumed_from": None if resumed_from is None else str(resumed_from),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": _without_tokens(config.command),
         **machine(),
         "versions": installed_versions(),
         "data": [_fingerprint(path) for path in data],
         "git": _git_state(),
+        **kept,
     }
-    (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    _write_json(folder / RECORD, record)
     options = {name: value for name, value in config.options.items() if not name.endswith(TOKEN)}
     (folder / "config.yaml").write_text(yaml.safe_dump(options, sort_keys=True), encoding="utf-8")
 
@@ -50,10 +68,24 @@ def _without_tokens(command: Sequence[str]) -> list[str]:
 
 def add_to_record(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
     """Add what became known during the run to ``run.json``; a folder without one gets none."""
-    path = folder / "run.json"
-    if path.is_file():
-        record = json.loads(path.read_text(encoding="utf-8"))
-        path.write_text(json.dumps({**record, name: dict(entry)}, indent=2) + "\n", encoding="utf-8")
+    if (folder / RECORD).is_file():
+        _write_json(folder / RECORD, {**read_record(folder), name: dict(entry)})
+
+
+def read_record(folder: Path) -> Mapping[str, Any]:
+    """What ``run.json`` of an output folder says; empty where there is none that can be read."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write through a file aside, so that a kill leaves the content before or the content after."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(aside, path)
 
 
 def _fingerprint(path: Path) -> Mapping[str, Any]:

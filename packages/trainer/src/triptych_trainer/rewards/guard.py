@@ -14,6 +14,8 @@ from triptych_trainer.rewards.judge_client import JudgeError
 from triptych_trainer.rewards.row import Completion, Reward, is_column
 
 SHOWN_CHARACTERS = 200
+FAILURES = (Exception, SystemExit)
+"""What a function may raise: also ``sys.exit()``, which would end the run with exit code 0 and without a model."""
 
 
 class RewardError(Refusal, RuntimeError):
@@ -36,11 +38,11 @@ def guarded(reward: Reward) -> Reward:
                 scores = await reward(completions=completions, **arguments)
             except JudgeError as error:
                 raise RewardError(f"reward {name!r}: {error}") from error
-            except Exception as error:
+            except FAILURES as error:
                 for k in range(len(completions)):
                     try:
                         await reward(**_one_row(k, completions, arguments))
-                    except Exception as row_error:
+                    except FAILURES as row_error:
                         raise _failure(name, row_error, k, completions, arguments) from error
                 raise _batch_failure(name, error, completions) from error
             return _checked(scores, name=name, completions=completions, arguments=arguments)
@@ -54,11 +56,11 @@ def guarded(reward: Reward) -> Reward:
             scores = reward(completions=completions, **arguments)
         except JudgeError as error:
             raise RewardError(f"reward {name!r}: {error}") from error
-        except Exception as error:
+        except FAILURES as error:
             for k in range(len(completions)):
                 try:
                     reward(**_one_row(k, completions, arguments))
-                except Exception as row_error:
+                except FAILURES as row_error:
                     raise _failure(name, row_error, k, completions, arguments) from error
             raise _batch_failure(name, error, completions) from error
         return _checked(scores, name=name, completions=completions, arguments=arguments)
@@ -82,17 +84,38 @@ def _checked(
         raise RewardError(
             f"reward {name!r} returned {got}; expected a list of {len(completions)}, one number or None per completion"
         )
-    for k, score in enumerate(scores):
-        if score is not None and not (isinstance(score, numbers.Real) and math.isfinite(score)):
-            raise RewardError(
-                f"reward {name!r} returned {score!r} on {_where(k, completions, arguments)}; "
-                "expected a finite number, or None for 'not scored'"
-            )
-    return [None if score is None else float(score) for score in scores]
+    return [_number(score, k, name, completions, arguments) for k, score in enumerate(scores)]
+
+
+def _number(
+    score: Any, k: int, name: str, completions: Sequence[Completion], arguments: Mapping[str, Any]
+) -> float | None:
+    """A score as a finite float, or None."""
+    if score is None:
+        return None
+    try:
+        number = float(score) if isinstance(score, numbers.Real) else math.nan
+    except OverflowError:  # an integer or a fraction beyond 1.8e308
+        number = math.inf
+    if not math.isfinite(number):
+        raise RewardError(
+            f"reward {name!r} returned {_shown(score)} on {_where(k, completions, arguments)}; "
+            "expected a finite number, or None for 'not scored'"
+        )
+    return number
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: shortened, and by its size where Python writes no integer that long."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... ({len(text)} characters)"
 
 
 def _failure(
-    name: str, error: Exception, k: int, completions: Sequence[Completion], arguments: Mapping[str, Any]
+    name: str, error: BaseException, k: int, completions: Sequence[Completion], arguments: Mapping[str, Any]
 ) -> RewardError:
     return RewardError(
         f"reward {name!r} raised {type(error).__name__}: {error} on {_where(k, completions, arguments)}; "
@@ -100,7 +123,7 @@ def _failure(
     )
 
 
-def _batch_failure(name: str, error: Exception, completions: Sequence[Completion]) -> RewardError:
+def _batch_failure(name: str, error: BaseException, completions: Sequence[Completion]) -> RewardError:
     return RewardError(
         f"reward {name!r} raised {type(error).__name__}: {error} on a batch of {len(completions)} completions, "
         "on none of them alone: look for what it shares between rows"

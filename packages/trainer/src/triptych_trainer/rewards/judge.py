@@ -1,15 +1,18 @@
 """The reward `judge`: a language model says whether the answer means the same as the expected one."""
 
 import asyncio
+import queue
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from triptych_parser.printable import printable
+
 from triptych_trainer.rewards.completion import extract_answer
+from triptych_trainer.rewards.http_post import in_background
 from triptych_trainer.rewards.judge_client import ChatClient, JudgeError
 from triptych_trainer.rewards.row import Completion, Reward, Row, expected_answer, rows
 
@@ -71,9 +74,28 @@ class Judge:
         """Score rows in parallel; the same question is asked once, an unfinished completion is 0.0 without asking."""
         prompts = [self._prompt(row) for row in batch]
         questions = list(dict.fromkeys(prompt for prompt in prompts if prompt is not None))
-        with ThreadPoolExecutor(max_workers=self.concurrency, thread_name_prefix="judge") as pool:
-            verdicts = dict(zip(questions, pool.map(self._verdict, questions), strict=True))
+        verdicts = self._verdicts(questions)
         return [self._outcome(row, prompt, verdicts) for row, prompt in zip(batch, prompts, strict=True)]
+
+    def _verdicts(self, questions: Sequence[str]) -> dict[str, float | JudgeError]:
+        """Ask in threads that Python does not wait for when the run is interrupted."""
+        waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+        for question in questions:
+            waiting.put(question)
+        verdicts: dict[str, float | JudgeError] = {}
+
+        def ask_on() -> None:
+            while True:
+                try:
+                    question = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                verdicts[question] = self._verdict(question)
+
+        workers = [in_background(ask_on) for _ in range(min(self.concurrency, len(questions)))]
+        for worker in workers:
+            worker.result()
+        return verdicts
 
     def _prompt(self, row: Row) -> str | None:
         expected, answer = expected_answer(row), extract_answer(row.text)
@@ -100,7 +122,7 @@ class Judge:
             return verdict
         if self.on_failure == "raise":
             raise JudgeError(f'{row.where}: {verdict}; on_failure="skip" leaves such samples unscored') from verdict
-        warnings.warn(f"{row.where}: left unscored: {verdict}", RuntimeWarning, stacklevel=2)
+        warnings.warn(printable(f"{row.where}: left unscored: {verdict}"), RuntimeWarning, stacklevel=2)
         return None
 
 
@@ -137,7 +159,7 @@ def judge_reward(
         **columns: Any,
     ) -> list[float | None]:
         batch = rows(completions, prompts=prompts, completion_ids=completion_ids, columns=columns)
-        return await asyncio.to_thread(panel.score, batch)
+        return await asyncio.wrap_future(in_background(panel.score, batch))
 
     return judge
 

@@ -6,8 +6,6 @@ import json
 import os
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
@@ -15,8 +13,12 @@ from pathlib import Path
 
 from triptych_parser import Refusal
 
+from triptych_trainer.rewards.http_post import HTTPReply, post
+
 RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 LONGEST_WAIT_SECONDS = 60.0
+MOST_REPLY_BYTES = 4 * 2**20
+"""Far more than ``max_tokens`` can take; a server that sends more is no chat endpoint."""
 
 
 class JudgeError(Refusal, RuntimeError):
@@ -31,7 +33,7 @@ class ChatClient:
     """Base of the API, such as http://127.0.0.1:8000/v1; `/chat/completions` is added."""
     model: str
     timeout_seconds: float = 60.0
-    """For one attempt."""
+    """For one attempt as a whole: from the name look-up to the last byte of the reply."""
     retries: int = 3
     """Further attempts after a time-out, a broken connection or a status that may pass (429, 5xx)."""
     backoff_seconds: float = 1.0
@@ -78,18 +80,19 @@ class ChatClient:
         wait = self.backoff_seconds
         for attempt in range(self.retries + 1):
             try:
-                return self._post(payload)
-            except urllib.error.HTTPError as error:
-                with error:
-                    problem = f"status {error.code}: {error.read(300).decode('utf-8', 'replace')}"
-                if error.code not in RETRIED_STATUS:
+                reply = self._post(payload)
+            except (OSError, http.client.HTTPException) as error:  # time-outs and URLError are OSErrors
+                problem = f"{type(error).__name__}: {error}"
+            else:
+                if reply.status < 300:
+                    return self._content(reply.body)
+                problem = f"status {reply.status}: {reply.body.decode('utf-8', 'replace')}"
+                if reply.status not in RETRIED_STATUS:
                     raise JudgeError(
                         f"judge {self.model!r} at {self.url} refused the request, {problem}; check the address, "
                         f"the model's name and the key in ${self.api_key_env}"
-                    ) from error
-                wait = _retry_after(error.headers, wait)
-            except (OSError, http.client.HTTPException) as error:  # time-outs and URLError are OSErrors
-                problem = f"{type(error).__name__}: {error}"
+                    )
+                wait = _retry_after(reply.headers, wait)
             if attempt < self.retries:
                 self.sleep(min(wait, LONGEST_WAIT_SECONDS))
                 wait *= 2
@@ -98,16 +101,28 @@ class ChatClient:
             f"{self.timeout_seconds:g} s, last {problem}; is the server up, and is timeout_seconds long enough?"
         )
 
-    def _post(self, payload: bytes) -> str:
+    def _post(self, payload: bytes) -> HTTPReply:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(self.api_key_env):
             headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(f"{self.url.rstrip('/')}/chat/completions", data=payload, headers=headers)
-        with urllib.request.urlopen(request, timeout=self.timeout_seconds) as response:
-            text = response.read().decode("utf-8", "replace")
+        return post(
+            f"{self.url.rstrip('/')}/chat/completions",
+            body=payload,
+            headers=headers,
+            timeout_seconds=self.timeout_seconds,
+            most_bytes=MOST_REPLY_BYTES,
+        )
+
+    def _content(self, body: bytes) -> str:
+        if len(body) > MOST_REPLY_BYTES:
+            raise JudgeError(
+                f"judge {self.model!r} at {self.url} sent more than {MOST_REPLY_BYTES // 2**20} MiB, of which no more "
+                "was read; is this an OpenAI-compatible chat endpoint?"
+            )
+        text = body.decode("utf-8", "replace")
         try:
             content = json.loads(text)["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
             raise JudgeError(
                 f"judge {self.model!r} at {self.url} sent no choices[0].message.content: {text[:200]!r}; "
                 "is this an OpenAI-compatible chat endpoint?"

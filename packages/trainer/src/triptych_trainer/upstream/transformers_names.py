@@ -34,7 +34,6 @@ try:
     from transformers.modeling_layers import GradientCheckpointingLayer
     from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
     from transformers.trainer import TRAINER_STATE_NAME
-    from transformers.trainer_utils import rotate_checkpoints
     from transformers.utils.output_capturing import OutputRecorder
 except ImportError as error:
     raise SeamError(
@@ -57,7 +56,6 @@ __all__ = [
     "kept_logits",
     "load_balancing_loss_func",
     "no_init_weights",
-    "rotate_checkpoints",
     "rows_of_logits",
     "rows_per_layer",
     "sdpa_attention_forward",

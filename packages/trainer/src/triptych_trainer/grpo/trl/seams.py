@@ -29,12 +29,14 @@ SEAMS: dict[str, tuple[str, ...]] = {
     "_set_signature_columns_if_needed": ("self",),
     "create_optimizer": ("self", "model"),
     # Checkpoints (checkpoints/resume.py)
+    "_finalize_training": ("self", "trial", "num_train_samples", "start_time"),
     "_get_output_dir": ("self", "trial"),
     "_get_train_sampler": ("self", "dataset"),
     "_load_best_model": ("self",),
     "_load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),
     "_load_optimizer_and_scheduler": ("self", "checkpoint"),
     "_push_from_checkpoint": ("self", "checkpoint_folder"),
+    "_run_epoch": ("self", "model", "epoch"),
     "_save_checkpoint": ("self", "model", "trial"),
 }
 """The first parameters of every method of TRL's trainer that is overridden or called, its public ones apart."""

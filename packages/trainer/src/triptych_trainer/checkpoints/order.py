@@ -1,0 +1,50 @@
+"""TRL's order of the prompts as a function of seed and epoch alone, so that a resumed run has nothing to replay."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from trl.trainer.utils import RepeatSampler
+
+__all__ = ["EpochSampler"]
+
+
+class EpochSampler(RepeatSampler):
+    """TRL's sampler, whose every epoch is known from the seed and the number of the epoch.
+
+    TRL draws one permutation per epoch from a generator that it seeds once: the order of an epoch depends on how many
+    epochs this very object has walked. Here the generator is set to the state that it has after ``epoch`` permutations,
+    so that the order is stock TRL's, to the row, in a process that begins in any epoch.
+
+    >>> stock = RepeatSampler(range(5), mini_repeat_count=1, seed=7)
+    >>> first, second, third = list(stock), list(stock), list(stock)
+    >>> resumed = EpochSampler(range(5), mini_repeat_count=1, seed=7)
+    >>> resumed.set_epoch(2)
+    >>> list(resumed) == third != second
+    True
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.epoch = 0
+        self._walked = 0
+
+    @classmethod
+    def like(cls, sampler: RepeatSampler) -> "EpochSampler":
+        """Return a sampler of the same rows, repetitions and seed."""
+        names = ("mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed")
+        return cls(sampler.data_source, **{name: getattr(sampler, name) for name in names})
+
+    def set_epoch(self, epoch: int) -> None:
+        """Walk epoch ``epoch`` (the first is 0) next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        if self.shuffle:
+            if self.epoch < self._walked:
+                self.generator.manual_seed(self.seed)
+                self._walked = 0
+            for _ in range(self._walked, self.epoch):
+                torch.randperm(self.num_samples, generator=self.generator)
+            self._walked = self.epoch + 1  # the base class draws this epoch's own
+        yield from super().__iter__()

@@ -1,0 +1,128 @@
+"""What a run is: its id, and what it was started with, which a resumed run is compared with by name."""
+
+import hashlib
+import json
+import uuid
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from triptych_data import Example
+from triptych_data.rows.base import file_fingerprint
+
+from triptych_trainer.checkpoints.folder import CheckpointError
+from triptych_trainer.options.arguments import RunConfig
+
+__all__ = ["Run", "check_same_run", "check_same_weights", "data_digest", "new_run_id", "options_of"]
+
+GROUP_SIZE = "num_generations"
+WITHOUT_INFLUENCE = (
+    *("output_dir", "run_name", "resume_from_checkpoint", "quiet", "rollouts", "memory_forecast", "disable_tqdm"),
+    *("data", "eval_data", "image_root", "allow_outside", "allow_remote", "quarantine"),
+    *("image_cache_gb", "image_threads", "debug", "local_rank", "restore_callback_states_from_checkpoint"),
+)
+PREFIXES_WITHOUT_INFLUENCE = (
+    *("log_", "logging_", "report_", "hub_", "push_to_hub", "save_", "dataloader_", "ddp_", "tpu_", "trackio_"),
+    *("vllm_server_", "vllm_group_", "num_completions_to_print", "_"),
+)
+"""Options that change neither the numbers of a step nor their order; data files are compared by their content."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """The identity of a run, as each of its checkpoints' manifests holds it."""
+
+    id: str
+    """Random, made when the run was started; a resumed run keeps it."""
+    options: Mapping[str, Any]
+    """The options that can change what the run computes, by name."""
+    data: str
+    """Digest of the training data."""
+    held_out: str
+    """Digest of the evaluation data."""
+    weights: str | None = None
+    """Digest of the model that the run was started with (see ``weights_digest``); None before it is loaded."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a manifest holds it."""
+        return asdict(self)
+
+
+def new_run_id() -> str:
+    """A name that no other run has."""
+    return uuid.uuid4().hex[:12]
+
+
+def options_of(config: RunConfig) -> dict[str, Any]:
+    """The options of a run that can change what it computes, as JSON holds them."""
+    values: dict[str, Any] = {**config.grpo.to_dict()}
+    for part in (config.run, config.model):
+        values |= {option.name: getattr(part, option.name) for option in fields(part)}
+    kept = {
+        name: value.value if isinstance(value, Enum) else value
+        for name, value in sorted(values.items())
+        if name not in WITHOUT_INFLUENCE and not name.startswith(PREFIXES_WITHOUT_INFLUENCE)
+    }
+    return dict(json.loads(json.dumps(kept, default=str)))
+
+
+def data_digest(files: Sequence[Path], examples: Sequence[Example]) -> str:
+    """The digest of a data set: of the bytes of its files, wherever they lie, and of which of their rows are used."""
+    digest = hashlib.sha256(array("q", [example.row for example in examples]).tobytes())
+    for file in files:
+        digest.update((file_fingerprint(file) if file.is_file() else str(file)).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+def check_same_run(saved: Mapping[str, Any] | None, run: Run, *, checkpoint: Path) -> list[str]:
+    """Compare a run with the one that wrote the checkpoint; one sentence for each option that differs.
+
+    Raises:
+        CheckpointError: the training data or the group size differ.
+    """
+    if saved is None:
+        return [f"{checkpoint.name} does not say what it was trained with: options and data are not compared"]
+    options = saved.get("options", {})
+    if saved.get("data") != run.data:
+        raise CheckpointError(
+            f"--data: the training data are not those of {checkpoint}, whose place in them would mean other rows; give "
+            f"the data that the run was started with, or train on from its weights as a new run: "
+            f"--model_name_or_path {checkpoint} without --resume_from_checkpoint, and another --output_dir"
+        )
+    before, now = options.get(GROUP_SIZE), run.options.get(GROUP_SIZE)
+    if before != now:
+        raise CheckpointError(
+            f"--{GROUP_SIZE} {now}: {checkpoint} was trained with groups of {before} completions, and a group keeps "
+            f"its size for the whole run; give --{GROUP_SIZE} {before}, or start a new run in another --output_dir"
+        )
+    found = []
+    if saved.get("held_out") != run.held_out:
+        found.append(f"--eval_data: the evaluation data are not those of {checkpoint.name}; scores do not compare")
+    names = sorted(name for name in options.keys() & run.options.keys() if options[name] != run.options[name])
+    return found + [
+        f"--{name} is {run.options[name]!r} from here on; {checkpoint.name} was trained with {options[name]!r}"
+        for name in names
+    ]
+
+
+def check_same_weights(saved: Mapping[str, Any] | None, run: Run, *, checkpoint: Path, has_adapters: bool) -> list[str]:
+    """Compare the models that both runs were started with; a sentence where they differ without consequence.
+
+    Raises:
+        CheckpointError: the checkpoint's adapters or reference model belong to other weights.
+    """
+    before = None if saved is None else saved.get("weights")
+    if before is None or before == run.weights:
+        return []
+    path, needed = run.options.get("model_name_or_path"), None
+    if has_adapters:
+        needed = "its adapters belong to the weights that it was started with"
+    elif run.options.get("beta"):
+        needed = "with --beta the weights that it was started with are its reference"
+    what = f"--model_name_or_path {path} holds other weights than {checkpoint} was started with"
+    if needed is not None:
+        raise CheckpointError(f"{what}, and {needed}; give the model (and --dtype) that the run was started with")
+    return [f"{what}; without consequence, because all weights are read from the checkpoint"]

@@ -1,0 +1,110 @@
+"""What a resumed run is compared with: named where it may change, refused where the saved state would mean nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from triptych_data import read_examples
+from triptych_trainer.checkpoints.folder import CheckpointError
+from triptych_trainer.checkpoints.run import (
+    Run,
+    check_same_run,
+    check_same_weights,
+    data_digest,
+    new_run_id,
+    options_of,
+)
+from triptych_trainer.checkpoints.weights import weights_digest
+from triptych_trainer.options.arguments import parse_run
+
+CHECKPOINT = Path("out/checkpoint-2")
+
+
+def run(*options, data="d", held_out="h", weights="w"):
+    config = parse_run(["--data", "a.jsonl", "--model_name_or_path", "m", "--num_generations", "2", *options])
+    return Run(id=new_run_id(), options=options_of(config), data=data, held_out=held_out, weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], []),
+        (["--learning_rate", "1e-4"], ["--learning_rate is 0.0001 from here on; checkpoint-2 was trained with 1e-06"]),
+        (["--max_steps", "9", "--seed", "3"], ["--max_steps is 9 from here on", "--seed is 3 from here on"]),
+        (["--reward", "format"], ["--reward is ['format'] from here on"]),
+        (["--lr_scheduler_type", "cosine"], ["--lr_scheduler_type is 'cosine' from here on"]),
+        (
+            ["--vision_learning_rate", "1e-5"],
+            ["--vision_learning_rate is 1e-05 from here on; checkpoint-2 was trained with None"],
+        ),
+        (["--output_dir", "b", "--logging_steps", "9", "--save_steps", "7", "--quiet"], []),
+        (["--run_name", "x", "--image_threads", "3", "--report_to", "none", "--data", "elsewhere/a.jsonl"], []),
+    ],
+)
+def test_every_option_that_can_change_a_number_is_named_and_no_other(options, said):
+    found = check_same_run(run().to_json(), run(*options), checkpoint=CHECKPOINT)
+    assert len(found) == len(said)
+    for sentence, expected in zip(found, said, strict=True):
+        assert sentence.startswith(expected)
+
+
+def test_other_data_and_another_group_size_are_refused_and_other_evaluation_data_named():
+    with pytest.raises(CheckpointError, match=r"--data: the training data are not those of out/checkpoint-2, .*; give"):
+        check_same_run(run().to_json(), run(data="other"), checkpoint=CHECKPOINT)
+    with pytest.raises(
+        CheckpointError, match=r"--num_generations 4: out/checkpoint-2 was trained with groups of 2 .*; give"
+    ):
+        check_same_run(run().to_json(), run("--num_generations", "4"), checkpoint=CHECKPOINT)
+    (found,) = check_same_run(run().to_json(), run(held_out="other"), checkpoint=CHECKPOINT)
+    assert found.startswith("--eval_data: the evaluation data are not those of checkpoint-2")
+
+
+def test_a_checkpoint_that_does_not_say_how_it_was_trained_is_named():
+    (found,) = check_same_run(None, run(), checkpoint=CHECKPOINT)
+    assert found == "checkpoint-2 does not say what it was trained with: options and data are not compared"
+
+
+@pytest.mark.parametrize(
+    ("options", "has_adapters", "needed"),
+    [([], True, "its adapters belong to the weights"), (["--beta", "0.1"], False, "are its reference")],
+)
+def test_other_start_weights_are_refused_where_they_count(options, has_adapters, needed):
+    def compare(weights):
+        now = run(*options, weights=weights)
+        return check_same_weights(run().to_json(), now, checkpoint=CHECKPOINT, has_adapters=has_adapters)
+
+    assert compare("w") == []
+    with pytest.raises(CheckpointError, match=f"--model_name_or_path m holds other weights than out/.*{needed}"):
+        compare("other")
+
+
+def test_other_start_weights_of_a_whole_model_are_without_consequence():
+    (found,) = check_same_weights(run().to_json(), run(weights="o"), checkpoint=CHECKPOINT, has_adapters=False)
+    assert found.endswith("without consequence, because all weights are read from the checkpoint")
+
+
+def test_models_are_told_apart_by_names_shapes_dtypes_and_values():
+    def layer(**options):
+        torch.manual_seed(0)
+        return torch.nn.Linear(8, 3, **options)
+
+    changed = layer()
+    with torch.no_grad():
+        changed.weight[2, 7] += 1
+    models = [layer(), layer(bias=False), layer(dtype=torch.bfloat16), changed, torch.nn.Sequential(layer())]
+    assert len({weights_digest(model) for model in models}) == len(models)
+    assert weights_digest(layer()) == weights_digest(layer())
+
+
+def test_data_are_the_same_wherever_they_lie_and_others_where_a_byte_or_a_row_is(write_rows, tmp_path):
+    file = write_rows([0, 0, 0])
+    examples = list(read_examples(file))
+    (tmp_path / "b").mkdir()
+    copy = tmp_path / "b" / "copy.jsonl"
+    copy.write_bytes(file.read_bytes())
+    same = data_digest([copy], list(read_examples(copy)))
+    assert data_digest([file], examples) == same
+    assert data_digest([file], examples[:2]) != same
+    assert data_digest([file, file], examples * 2) != same
+    copy.write_bytes(file.read_bytes().replace(b"red", b"sad", 1))
+    assert data_digest([copy], list(read_examples(copy))) != same
