@@ -57,6 +57,9 @@ def test_groups_stay_whole_under_any_permutation(keys, rng):
     runs = sum(1 for left, right in zip([None, *shuffled], shuffled, strict=False) if left != right)
     assert runs == len(set(keys)), "each key stands in one run"
     assert shuffled[0] == keys[permutation[0]]
+    for key in keys:
+        rows = [row for row in order if keys[row] == key]
+        assert rows == sorted(rows), "the rows of a group keep their order"
 
 
 def test_groups_over_ranks_are_refused_with_the_arithmetic():
