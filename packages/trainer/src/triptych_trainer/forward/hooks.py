@@ -48,7 +48,7 @@ def prepare(model: torch.nn.Module) -> Family:
     if replaces and text.config._attn_implementation != IMPLEMENTATION:
         register_attention()
         _BEFORE[text] = text.config._attn_implementation
-        base.set_attn_implementation({"text_config": IMPLEMENTATION})
+        _set_attention(base, text, IMPLEMENTATION)
         if text.config._attn_implementation != IMPLEMENTATION:
             raise SeamError(_message(base, "its text backbone does not take a registered attention function"))
     if not _is_hooked(text):
@@ -66,7 +66,12 @@ def restore(model: torch.nn.Module) -> None:
             del text._forward_pre_hooks[key]
             text._forward_pre_hooks_with_kwargs.pop(key, None)
     if text.config._attn_implementation == IMPLEMENTATION:
-        base.set_attn_implementation({"text_config": _BEFORE.pop(text, "sdpa")})
+        _set_attention(base, text, _BEFORE.pop(text, "sdpa"))
+
+
+def _set_attention(base: torch.nn.Module, text: torch.nn.Module, name: str) -> None:
+    """Set the attention of the text backbone alone."""
+    base.set_attn_implementation(name if text.config is base.config else {"text_config": name})
 
 
 @contextmanager
@@ -116,6 +121,8 @@ def merge_images(
     if shared is None:
         return None
     embeds_BTD = kwargs.get("inputs_embeds")
+    if embeds_BTD is None and not shared.family.takes_images:
+        return None
     if embeds_BTD is None:
         raise SeamError(_message(module, "it is called without `inputs_embeds` as a keyword"))
     kwargs = dict(kwargs)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from triptych_data import Example, ImageLoader
+from triptych_data import DataError, Example, ImageLoader
 from triptych_data.budget import Size
 from triptych_data.describe import count_images, describe
 from triptych_data.model_tokens import ModelTokens
@@ -99,12 +99,21 @@ class PromptPreparer:
         )
 
     def _prepare(self, example: Example) -> PreparedPrompt:
+        if example.images and not self.family.takes_images:
+            count = len(example.images)
+            raise DataError(
+                f"the row holds {count} image{'s' * (count != 1)}, but the model takes none",
+                source=example.source,
+                id=None if example.id == example.source else example.id,
+                remedy="train a vision-language model, or leave the images out of the data",
+            )
         images = self.loader.get(example) if example.images else []
         sizes = tuple((image.height, image.width) for image in images)
         counted = describe(example, model=self.model, settings=self.settings, sizes=sizes).accepted()
-        images, options = _as_processed(images, counted.images.resized)
-        process = partial(image_processor_of(self.processor), **options)
-        inputs = self.family.preprocess(process, images) if images else ()
+        inputs: tuple[ImageInputs, ...] = ()
+        if images:
+            images, options = _as_processed(images, counted.images.resized)
+            inputs = self.family.preprocess(partial(image_processor_of(self.processor), **options), images)
         self.preprocessed += len(images)
         return PreparedPrompt(
             example=example,

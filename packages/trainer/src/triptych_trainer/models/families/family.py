@@ -29,6 +29,8 @@ class Family:
 
     model_types: tuple[str, ...] = ()
     """`config.model_type` values this adapter has been tested with."""
+    takes_images: bool = True
+    """Whether the model has any part for images."""
     path: SharingPath = "packed"
     """How the policy pass shares the prompt: one packed row, a cached prompt, or not at all."""
     prefills: bool = True

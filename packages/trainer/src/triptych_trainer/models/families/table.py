@@ -18,6 +18,7 @@ from triptych_trainer.models.families.patches import KimiVLFamily, Lfm2VLFamily,
 from triptych_trainer.models.families.qwen3_5 import Qwen35Family
 from triptych_trainer.models.families.qwen3_vl import Qwen3VLFamily
 from triptych_trainer.models.families.qwen_vl import QwenVLFamily
+from triptych_trainer.models.families.text import TextFamily, is_text_model
 from triptych_trainer.models.families.tiles import (
     Idefics2Family,
     InternVLFamily,
@@ -50,6 +51,7 @@ FAMILIES: tuple[Family, ...] = (
     PaliGemmaFamily(),
 )
 _GENERIC = Family()
+_TEXT = TextFamily()
 
 
 class UnknownFamilyError(Refusal, ValueError):
@@ -59,12 +61,15 @@ class UnknownFamilyError(Refusal, ValueError):
 def family_of(model: torch.nn.Module) -> Family:
     """The adapter of `model` (the class with the head, unwrapped).
 
-    A model type outside the table gets the generic adapter if it has the usual parts, and one clear sentence if not.
+    A model type outside the table gets the generic adapter if it has the usual parts, that of text models if it has
+    no part for images, and one clear sentence else.
     """
     model_type = model.config.model_type
     for family in FAMILIES:
         if model_type in family.model_types:
             return family
+    if is_text_model(model):
+        return _TEXT
     inner = getattr(model, "model", None)
     text = getattr(inner, "language_model", None) or getattr(inner, "text_model", None)
     if inner is None or text is None or not hasattr(inner, "get_image_features"):

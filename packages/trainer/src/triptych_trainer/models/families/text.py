@@ -1,0 +1,30 @@
+"""Language models that take no images: they share prompts like all others, and have no tower."""
+
+from __future__ import annotations
+
+import torch
+
+from triptych_trainer.models.families.family import Family
+
+
+class TextFamily(Family):
+    """A causal language model over one text backbone: what is "the language model inside" is all of it."""
+
+    takes_images = False
+
+    def vision_language_model(self, model: torch.nn.Module) -> torch.nn.Module:
+        """The text backbone; nothing beside it owns a tower."""
+        return model.base_model  # type: ignore[return-value]
+
+    def language_model(self, vision_language_model: torch.nn.Module) -> torch.nn.Module:
+        """The backbone itself."""
+        return vision_language_model
+
+
+def is_text_model(model: torch.nn.Module) -> bool:
+    """Whether a model is a causal language model without any part for images."""
+    inner = getattr(model, "base_model", None)
+    config = getattr(model, "config", None)
+    if inner is None or inner is model or config is None:
+        return False
+    return config.get_text_config() is config and not hasattr(inner, "get_image_features")
