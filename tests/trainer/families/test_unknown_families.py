@@ -20,10 +20,17 @@ def test_an_unknown_type_with_the_usual_parts_runs_exactly_through_the_generic_a
     lab.assert_same_gradients(lab.gradients(model), lab.gradients(kit.stock), tolerance=1e-5)
 
 
+def test_a_model_without_any_part_for_images_is_a_text_model(lab):
+    family = family_of(hf.LlamaForCausalLM(hf.LlamaConfig(**lab.TEXT)))
+    assert not family.takes_images
+
+
 def test_a_model_without_the_usual_parts_is_refused_in_one_sentence(lab):
-    model = hf.LlamaForCausalLM(hf.LlamaConfig(**lab.TEXT))
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    vision = {**sizes, "image_size": 4, "patch_size": 2}
+    model = hf.CLIPModel(hf.CLIPConfig(text_config={**sizes, "vocab_size": 9}, vision_config=vision))
     with pytest.raises(
-        UnknownFamilyError, match=r"'llama' has no adapter.*known types: aya_vision, .*docs/add-a-family"
+        UnknownFamilyError, match=r"'clip' has no adapter.*known types: aya_vision, .*docs/add-a-family"
     ):
         family_of(model)
 

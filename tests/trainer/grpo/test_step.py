@@ -58,10 +58,12 @@ def sampler(*, logps=None):
 class CountingEngine:
     """Says -0.1 of every token, and keeps what it was asked for."""
 
+    router_loss = False
+
     def __init__(self):
         self.asked = []
 
-    def logps(self, model, batch, *, keys, compute_entropy=False):
+    def logps(self, model, batch, *, keys, compute_entropy=False, compute_router_loss=False):
         self.asked.append((model, tuple(keys), batch.group_sizes, torch.is_grad_enabled()))
         scores = torch.zeros(batch.num_completions, batch.max_completion_tokens)
         rows = iter(scores)

@@ -12,7 +12,6 @@ from PIL import ExifTags, Image, ImageOps
 from triptych_data import Example
 from triptych_data.read import row_reader
 from triptych_data.rows import Row
-from triptych_data.rows.table import TableRows
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.table import with_names
@@ -81,8 +80,9 @@ def check_is_map_style(dataset: Any, *, name: str) -> None:
 
 
 def _undecoded(dataset: datasets.Dataset) -> Callable[[int], Mapping[str, Any]]:
-    rows = TableRows(dataset)
-    return lambda index: rows.row(index).values
+    """Rows as Arrow stores them: images as bytes or paths, and nothing is copied or decoded."""
+    stored = dataset.with_format("arrow")
+    return lambda index: stored[index].to_pylist()[0]
 
 
 def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,5 +117,6 @@ def _opened(value: Any, feature: Any) -> Any:
 
 def _open(encoded: Mapping[str, Any]) -> Image.Image:
     image = Image.open(io.BytesIO(_with_bytes(encoded)["bytes"]))
-    turned = image.getexif().get(ExifTags.Base.Orientation) is not None
+    may_be_turned = "exif" in image.info or image.format == "TIFF"  # asking a PNG without it would decode it
+    turned = may_be_turned and image.getexif().get(ExifTags.Base.Orientation) is not None
     return ImageOps.exif_transpose(image) if turned else image  # as datasets does

@@ -1,0 +1,207 @@
+"""A script written for TRL runs with its import changed: that of README.md, and what other scripts pass and expect."""
+
+import re
+import runpy
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+from triptych_trainer.rewards import ImageInfo
+from trl import GRPOConfig, GRPOTrainer
+
+README = Path(__file__).parents[3] / "README.md"
+CPU = {"use_cpu": True, "bf16": False, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
+SMALL = {**CPU, "num_generations": 2, "per_device_train_batch_size": 4, "max_completion_length": 4, "max_steps": 1}
+
+
+def picture(number, *, size=(56, 56), mode="RGB"):
+    return Image.new("RGB", size, (40 * number, 200 - 30 * number, 90)).convert(mode)
+
+
+def rows(count=2, *, column="images"):
+    """Conversational rows; row k has k + 1 pictures, or one in the column `image`."""
+    prompts = [[{"role": "user", "content": f"Which of {k} is red ?"}] for k in range(count)]
+    found = [[picture(j, size=(56 + 28 * k, 56)) for j in range(k + 1)] for k in range(count)]
+    values = found if column == "images" else [images[0] for images in found]
+    return Dataset.from_dict({"prompt": prompts, column: values, "answer": ["red"] * count, "level": [3] * count})
+
+
+def recording(seen):
+    def reward(prompts, completions, completion_ids, **columns):
+        seen.append({"prompts": prompts, "completions": completions, "completion_ids": completion_ids, **columns})
+        return [float(sum(ids) % 5) for ids in completion_ids]
+
+    return reward
+
+
+def build(model_dir, tmp_path, dataset, *, trainer=MultiImageGRPOTrainer, reward_funcs=None, **changes):
+    options = {name: changes.pop(name) for name in list(changes) if name in GRPOConfig.__dataclass_fields__}
+    return trainer(
+        model=str(model_dir),
+        reward_funcs=reward_funcs or recording([]),
+        args=GRPOConfig(output_dir=str(tmp_path / "out"), **{**SMALL, **options}),
+        train_dataset=dataset,
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("import_of", ["trl", "triptych_trainer"])
+def test_the_script_of_the_readme_runs_with_either_import(model_dir, tmp_path, monkeypatch, import_of):
+    (script,) = [block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "trl" in block]
+    ours = "from triptych_trainer import MultiImageGRPOTrainer as GRPOTrainer  # was: from trl import GRPOTrainer"
+    assert ours in script
+    if import_of == "trl":
+        script = script.replace(ours, "from trl import GRPOTrainer")
+    script = script.replace("Qwen/Qwen2.5-VL-3B-Instruct", str(model_dir))
+    script = script.replace("num_generations=8", f"num_generations=8, **{ ({**CPU, 'max_steps': 1})!r}")
+    script = script.replace('"out",', '"out", max_completion_length=4,')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    rows().to_parquet("rows.parquet")
+    Path("script.py").write_text(script)
+    trainer = runpy.run_path("script.py")["trainer"]
+    assert trainer.state.global_step == 1
+    assert "rewards/says_the_answer/mean" in trainer.state.log_history[0]
+    assert all("lora" in name for name, value in trainer.model.named_parameters() if value.requires_grad)
+
+
+@pytest.mark.parametrize("column", ["images", "image"])
+def test_rewards_get_every_column_with_its_own_value(model_dir, tmp_path, column):
+    found = {}
+    for trainer in (GRPOTrainer, MultiImageGRPOTrainer):
+        seen = []
+        build(
+            model_dir,
+            tmp_path,
+            rows(column=column),
+            trainer=trainer,
+            reward_funcs=recording(seen),
+            shuffle_dataset=False,
+        ).train()
+        (found[trainer],) = seen
+    ours, stock = found[MultiImageGRPOTrainer], found[GRPOTrainer]
+    assert set(stock) <= set(ours)
+    for name in ("answer", "level"):
+        assert ours[name] == stock[name]
+    for one, other in zip(ours[column], stock[column], strict=True):
+        pictures = zip([one], [other], strict=True) if column == "image" else zip(one, other, strict=True)
+        for mine, theirs in pictures:
+            assert isinstance(mine, Image.Image)
+            assert (mine.mode, mine.size, mine.tobytes()) == (theirs.mode, theirs.size, theirs.tobytes())
+    infos = ours["image_infos"]
+    assert all(isinstance(info, ImageInfo) for row in infos for info in row)
+    assert [len(row) for row in infos] == ([1, 1, 2, 2] if column == "images" else [1] * 4)
+    assert (infos[2][0].width, infos[2][0].height) == (84, 56)
+
+
+def test_pixels_of_a_reward_are_decoded_when_they_are_used(model_dir, tmp_path):
+    seen = []
+    build(model_dir, tmp_path, rows(), reward_funcs=recording(seen)).train()
+    first = seen[0]["images"][0][0]
+    assert first._im is None, "only its header was read"
+    assert first.getpixel((0, 0)) in [picture(k).getpixel((0, 0)) for k in range(2)]
+
+
+def test_a_column_with_a_name_of_trl_s_own_stays_out_with_a_warning(model_dir, tmp_path):
+    seen = []
+    data = rows().add_column("completions", ["mine", "too"]).add_column("source", ["book", "film"])
+    trainer = build(model_dir, tmp_path, data, reward_funcs=recording(seen), shuffle_dataset=False)
+    with pytest.warns(UserWarning, match=r"rewards do not get the data's columns completions: .*rename the columns"):
+        trainer.train()
+    assert seen[0]["completions"][0][0]["role"] == "assistant"
+    assert seen[0]["source"] == ["book", "book", "film", "film"]
+
+
+def test_no_column_but_the_key_reaches_trl(model_dir, tmp_path):
+    """A column `image` made TRL open a file outside the image root, or fetch an address."""
+    data = Dataset.from_dict({"prompt": ["a", "b"], "trainer_state": [1, 2], "environment": ["x", "y"]})
+    trainer = build(model_dir, tmp_path, data)
+    assert trainer.train_dataset.column_names == ["row"]
+    assert trainer.train_dataset[0] == {"row": 0}
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["one", "dict", "DatasetDict", "later"],
+)
+def test_evaluation_datasets_are_taken_as_trl_takes_them(model_dir, tmp_path, how):
+    held_out = rows(3)
+    given = {
+        "one": held_out,
+        "dict": {"few": rows(1), "many": held_out},
+        "DatasetDict": datasets.DatasetDict(few=rows(1), many=held_out),
+        "later": None,
+    }[how]
+    options = {"per_device_eval_batch_size": 4, "eval_strategy": "steps", "eval_steps": 1} if given is not None else {}
+    trainer = build(model_dir, tmp_path, rows(), eval_dataset=given, **options)
+    trainer.train()
+    logged = {name for entry in trainer.state.log_history for name in entry}
+    if how == "one":
+        assert "eval_reward" in logged
+    if how in ("dict", "DatasetDict"):
+        assert {"eval_few_reward", "eval_many_reward"} <= logged or "eval_reward" in logged
+    metrics = trainer.evaluate(eval_dataset=rows(2))
+    assert "eval_loss" in metrics
+    assert torch.isfinite(torch.tensor(trainer.predict(rows(1)).metrics["test_loss"]))
+    assert trainer.tables.columns(0)["level"] == 3
+
+
+def test_several_rewards_and_one_by_name_keep_their_order(model_dir, tmp_path):
+    def first(completions, **_):
+        return [1.0] * len(completions)
+
+    def second(completions, **_):
+        return [2.0] * len(completions)
+
+    trainer = build(model_dir, tmp_path, rows(), reward_funcs=[first, second], reward_weights=[1.0, 0.5])
+    trainer.train()
+    assert trainer.state.log_history[0]["reward"] == 2.0
+    assert trainer.reward_func_names == ["first", "second"]
+
+
+def test_arguments_are_optional(model_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(GRPOConfig, "__post_init__", lambda self: self.__dict__.update(asked=True))
+    from triptych_trainer.grpo.trl.arguments import default_arguments
+
+    assert default_arguments(str(model_dir)).output_dir == f"{model_dir.name}-GRPO"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"train_dataset": rows().to_iterable_dataset()},
+            r"train_dataset is an IterableDataset, whose rows have no num",
+        ),
+        ({"eval_dataset": {"a": rows().to_iterable_dataset()}}, r"eval_dataset\['a'\] is an IterableDataset"),
+        ({"train_dataset": [{"prompt": "a"}]}, r"train_dataset: expected a datasets.Dataset or a table .*got list"),
+        ({"tools": [print]}, r"tools: conversations of several turns are not supported here"),
+        ({"rollout_func": print}, r"rollout_func: conversations of several turns"),
+        ({"environment_factory": print}, r"environment_factory: conversations of several turns"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_taken_is_refused_in_one_sentence(model_dir, tmp_path, changes, expected):
+    data = changes.pop("train_dataset", rows())
+    with pytest.raises(UsageError, match=expected):
+        build(model_dir, tmp_path, data, **changes)
+
+
+def test_without_a_dataset_trl_says_so(model_dir, tmp_path):
+    with pytest.raises(ValueError, match="`train_dataset` is required"):
+        build(model_dir, tmp_path, None)
+
+
+def test_the_signature_begins_with_that_of_trl():
+    import inspect
+
+    ours = list(inspect.signature(MultiImageGRPOTrainer.__init__).parameters.values())
+    stock = list(inspect.signature(GRPOTrainer.__init__).parameters.values())
+    assert [(p.name, p.kind, p.default) for p in ours[: len(stock)]] == [(p.name, p.kind, p.default) for p in stock]
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in ours[len(stock) :])
