@@ -21,10 +21,11 @@ from triptych_data.errors import UsageError
 from triptych_data.fix import write_passed
 from triptych_data.formats.dataset_info import ColumnNames
 from triptych_data.inspect_row import Inspection
-from triptych_data.model_tokens import load_model_tokens
+from triptych_data.model_tokens import ModelTokens, load_model_tokens
 from triptych_data.option_parser import collected
 from triptych_data.options import (
     DataOptions,
+    ModelOptions,
     TemplateOptions,
     check_pixels,
     data_files,
@@ -52,7 +53,11 @@ def _check(namespace: argparse.Namespace) -> int:
     data.data = data_files(data, namespace.files)
     need_model(prompt, namespace.model)
     check_pixels(prompt)
-    tallies = _checked_files(data, prompt, own, model_name=namespace.model)
+    model = None
+    if namespace.model is not None:
+        model = load_model_tokens(namespace.model, collected(ModelOptions, namespace))
+        model = model.with_pixels(min_pixels=prompt.min_pixels, max_pixels=prompt.max_pixels)
+    tallies = _checked_files(data, prompt, own, model=model, model_name=namespace.model)
     return 1 if any(_would_stop(tally, data) for tally in tallies) else 0
 
 
@@ -64,13 +69,10 @@ def _would_stop(tally: Tally, data: DataOptions) -> bool:
 
 
 def _checked_files(
-    data: DataOptions, prompt: TemplateOptions, own: CheckOptions, *, model_name: str | None
+    data: DataOptions, prompt: TemplateOptions, own: CheckOptions, *, model: ModelTokens | None, model_name: str | None
 ) -> list[Tally]:
     roots, held_out_roots = image_roots(data)
     files = [*(data.data or ()), *(data.eval_data or ())]
-    model = None if model_name is None else load_model_tokens(model_name)
-    if model is not None:
-        model = model.with_pixels(min_pixels=prompt.min_pixels, max_pixels=prompt.max_pixels)
     fix = None if own.fix is None else Path(own.fix)
     total, tallies, console = Tally(), [], Console(soft_wrap=True)
     with contextlib.ExitStack() as stack:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from triptych_data.option_parser import OptionParser, add_options
-from triptych_data.options import DataOptions, TemplateOptions
+from triptych_data.options import DataOptions, ModelOptions, TemplateOptions
 
 
 @dataclass(kw_only=True)
@@ -42,8 +42,9 @@ def parser() -> OptionParser:
 
 
 def add_model(made: OptionParser, *, required: bool = False, help: str = "count tokens with this model") -> None:
-    """Add the model under its two names."""
-    made.add_argument(
+    """Add the model under its two names, and how it is read."""
+    group = add_options(made, ModelOptions, title="the model, as for train")
+    group.add_argument(
         "--model_name_or_path",
         "--model",
         dest="model",

@@ -125,16 +125,14 @@ def unexpanded_ids(example: Example, *, model: ModelTokens, settings: PromptSett
 
     Raises DataError where the prompt cannot be tokenized.
     """
-    token = model.image_token or expander_of(model.processor).template_token
+    token = expander_of(model.processor).template_token
     known = {"image_token": token, "image_tokens": [1] * len(example.images)}
     return list(_tokenize(example, model, settings, known).ids)
 
 
 def _tokenized(example: Example, images: ImageCount, model: ModelTokens, settings: PromptSettings) -> TokenizedPrompt:
     known: dict[str, Any] = {"image_sizes": images.resized or images.sizes}
-    if model.image_token is not None:
-        known = {"image_token": model.image_token, "image_tokens": images.tokens}
-    elif images.resized is not None and expander_of(model.processor).template_writes_edges:
+    if images.resized is not None and expander_of(model.processor).template_writes_edges:
         known = {"image_tokens": images.tokens}  # the processor's own limits have no say about what it does not resize
     return _tokenize(example, model, settings, known)
 

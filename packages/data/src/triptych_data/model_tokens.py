@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych_data.errors import UsageError
+from triptych_data.options import ModelOptions
 from triptych_data.processors import load_processor
 from triptych_data.vision import VisionSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTokens:
-    """`processor` is given to the parser's `tokenize`; with `image_token` it is a tokenizer alone."""
+    """`processor` is given to the parser's `tokenize`, `vision` is what it does to sizes."""
 
     processor: Any
     vision: VisionSpec
-    image_token: str | None = None
 
     @classmethod
     def of(cls, processor: Any) -> ModelTokens:
@@ -31,11 +31,6 @@ class ModelTokens:
         """
         if min_pixels is None and max_pixels is None:
             return self
-        if self.image_token is not None:
-            images = copy.copy(self.vision.processor)
-            set_pixels(images, min_pixels=min_pixels, max_pixels=max_pixels)
-            vision = VisionSpec.from_processor(images)
-            return ModelTokens(processor=self.processor, vision=vision, image_token=self.image_token)
         processor = copy.copy(self.processor)
         processor.image_processor = copy.copy(processor.image_processor)
         set_pixels(processor.image_processor, min_pixels=min_pixels, max_pixels=max_pixels)
@@ -65,6 +60,7 @@ def set_pixels(image_processor: Any, *, min_pixels: int | None, max_pixels: int 
     image_processor.size = type(image_processor.size)(**size) if not isinstance(image_processor.size, dict) else size
 
 
-def load_model_tokens(model: str) -> ModelTokens:
+def load_model_tokens(name: str, options: ModelOptions) -> ModelTokens:
     """Load them from a folder or a hub name. UsageError says what is missing."""
-    return ModelTokens.of(load_processor(model))
+    processor = load_processor(name, revision=options.model_revision, trust_remote_code=options.trust_remote_code)
+    return ModelTokens.of(processor)

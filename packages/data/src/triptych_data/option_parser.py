@@ -102,14 +102,17 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {found[0]}?" if found else ""
 
 
-def add_options(parser: argparse.ArgumentParser, options: type, *, title: str, leave_out: Sequence[str] = ()) -> None:
-    """Add the fields of a dataclass as options; each field's metadata has its `help`."""
+def add_options(
+    parser: argparse.ArgumentParser, options: type, *, title: str, leave_out: Sequence[str] = ()
+) -> argparse._ArgumentGroup:
+    """Add the fields of a dataclass as a group of options, and return it; each field's metadata has its `help`."""
     group = parser.add_argument_group(title)
     hints, choices = get_type_hints(options), of_classes(options, "CHOICES")
     for option in fields(options):
         if option.name not in leave_out:
             described = _described(option, hints[option.name], choices.get(option.name, ()))
             group.add_argument(f"--{option.name}", **described)
+    return group
 
 
 def collected(options: type[T], namespace: argparse.Namespace) -> T:

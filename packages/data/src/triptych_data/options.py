@@ -65,6 +65,14 @@ class DataOptions:
 
 
 @dataclass(kw_only=True)
+class ModelOptions:
+    """How a model's folder or hub id is read, by commands that are no run: a run has these from TRL."""
+
+    model_revision: str | None = field(default=None, metadata={"help": "branch, tag or commit of a hub id"})
+    trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with the model"})
+
+
+@dataclass(kw_only=True)
 class PromptOptions:
     """How rows become prompts."""
 

@@ -15,6 +15,7 @@ from triptych_data.model_tokens import ModelTokens
 from triptych_data.option_parser import collected
 from triptych_data.options import (
     DataOptions,
+    ModelOptions,
     TemplateOptions,
     check_pixels,
     data_files,
@@ -56,6 +57,7 @@ class Asked:
     """The parsed command line."""
 
     model: str
+    loading: ModelOptions
     data: DataOptions
     prompt: TemplateOptions
     own: EvalOptions
@@ -68,6 +70,7 @@ def _run(namespace: argparse.Namespace) -> int:
     data, prompt = collected(DataOptions, namespace), collected(TemplateOptions, namespace)
     asked = Asked(
         model=namespace.model,
+        loading=collected(ModelOptions, namespace),
         data=data,
         prompt=prompt,
         own=collected(EvalOptions, namespace),
@@ -128,7 +131,8 @@ def _evaluate(path: str, asked: Asked, *, name: str, rollouts: Path, reporter: R
             raise UsageError(f"the data has no column {column!r} to slice by; its further columns are: {known}")
     processor = load_processor(
         path,
-        trust_remote_code=options.trust_remote_code,
+        revision=asked.loading.model_revision,
+        trust_remote_code=asked.loading.trust_remote_code,
         min_pixels=asked.prompt.min_pixels,
         max_pixels=asked.prompt.max_pixels,
         option=f"--{name}",
@@ -136,8 +140,9 @@ def _evaluate(path: str, asked: Asked, *, name: str, rollouts: Path, reporter: R
     settings = prompt_settings(asked.data, asked.prompt)
     examples = usable(examples, model=ModelTokens.of(processor), settings=settings, options=asked.data, seen=asked.seen)
     table = ExampleTable(examples)
-    trust = options.trust_remote_code
-    model = load_model(path, ModelConfig(dtype=options.dtype), trust_remote_code=trust, option=f"--{name}")
+    config = ModelConfig(dtype=options.dtype, model_revision=asked.loading.model_revision or "main")
+    trust = asked.loading.trust_remote_code
+    model = load_model(path, config, trust_remote_code=trust, option=f"--{name}")
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
     model.eval()

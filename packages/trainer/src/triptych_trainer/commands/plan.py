@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from triptych_data.option_parser import collected
+from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.errors import UsageError
@@ -25,7 +26,7 @@ from triptych_trainer.forecast.skeleton import read_model_config
 from triptych_trainer.forecast.states import sharding_of
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.monitor.progress import Reporter
-from triptych_trainer.options.arguments import parse_run, prompt_settings
+from triptych_trainer.options.arguments import image_policy, parse_run, prompt_settings
 from triptych_trainer.options.plan_options import A100, PlanOptions, own_parser
 from triptych_trainer.options.refusals import check_num_prompts, check_options, check_slices
 
@@ -110,9 +111,10 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
         max_pixels=config.run.max_pixels,
     )
     model_config = read_model_config(config)
-    examples = read_data(config)[0][: own.limit]
+    seen = SeenHeaders(policy=image_policy(config.run))
+    examples = read_data(config, seen)[0][: own.limit]
     check_num_prompts(len(examples), config.grpo)
-    counter = Rows(processor, prompt_settings(config))
+    counter = Rows(processor, prompt_settings(config), seen=seen)
     with reporter.stage("counting", len(examples)) as bar:
         rows = counter.count(examples, progress=bar.move_to)
     num_ranks = own.num_processes or config.grpo.world_size

@@ -9,6 +9,7 @@ from triptych_data.model_tokens import ModelTokens
 from triptych_data.option_parser import collected
 from triptych_data.options import (
     DataOptions,
+    ModelOptions,
     TemplateOptions,
     check_pixels,
     data_files,
@@ -43,7 +44,7 @@ def _preview(namespace: argparse.Namespace) -> int:
     preview = build_preview(
         sources,
         namespace.out,
-        model=_model(namespace.model, prompt),
+        model=_model(namespace.model, collected(ModelOptions, namespace), prompt),
         settings=prompt_settings(data, prompt),
         made=_made(data, prompt, namespace.model),
         title=names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more",
@@ -56,7 +57,7 @@ def _preview(namespace: argparse.Namespace) -> int:
     return 1 if preview.summary.refused else 0
 
 
-def _model(name: str | None, prompt: TemplateOptions) -> ModelTokens | None:
+def _model(name: str | None, loading: ModelOptions, prompt: TemplateOptions) -> ModelTokens | None:
     if name is None:
         return None
     # brings torch, which a page without a model does without
@@ -64,8 +65,15 @@ def _model(name: str | None, prompt: TemplateOptions) -> ModelTokens | None:
     from triptych_trainer.models.load import load_processor
 
     quiet_libraries()
-    low, high = prompt.min_pixels, prompt.max_pixels
-    return ModelTokens.of(load_processor(name, min_pixels=low, max_pixels=high, option="--model"))
+    processor = load_processor(
+        name,
+        revision=loading.model_revision,
+        trust_remote_code=loading.trust_remote_code,
+        min_pixels=prompt.min_pixels,
+        max_pixels=prompt.max_pixels,
+        option="--model",
+    )
+    return ModelTokens.of(processor)
 
 
 def _made(data: DataOptions, prompt: TemplateOptions, model: str | None) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from triptych_parser.printable import printable
 
 from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words
 from triptych_trainer.evaluation.paired import Difference
@@ -74,7 +75,8 @@ def _table(reward: str, sliced: Mapping[str, Slices], paired: Differences | None
             cells = [_mean(mean) for mean in found]
             cells += [_change(paired.get(slicing, {}).get(key, {}).get(reward))] if paired is not None else []
             size = max((mean.num_rows for mean in found if mean), default=0)
-            table.add_row("all" if slicing == "all" else escape(f"{slicing} = {key}"), str(size), *cells)
+            name = "all" if slicing == "all" else escape(printable(f"{slicing} = {key}", kept=""))
+            table.add_row(name, str(size), *cells)
         table.add_section()
     return table
 

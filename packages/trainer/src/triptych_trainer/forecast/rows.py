@@ -15,7 +15,10 @@ from triptych_data.budget import Size
 from triptych_data.describe import ImageCount, count_images, describe
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
+from triptych_data.read import header_sizes
+from triptych_data.seen_headers import SeenHeaders
 from triptych_parser import ImageSpan
+from triptych_parser.printable import printable
 
 from triptych_trainer.forward import GroupBatch
 from triptych_trainer.models.families import Family
@@ -48,15 +51,18 @@ class PlannedRow:
         count = len(self.images.sizes)
         images = f"{count} image{'s' * (count != 1)}"
         name = "" if self.example.id == self.example.source else f", id {self.example.id}"
-        return f"{self.example.source}{name}: {images}, {self.num_tokens:,} tokens ({self.image_tokens:,} of images)"
+        counts = f"{images}, {self.num_tokens:,} tokens ({self.image_tokens:,} of images)"
+        return printable(f"{self.example.source}{name}: {counts}", kept="")
 
 
 class Rows:
     """Counts rows as a run does: by the same ``describe``, from headers, with no pixel decoded."""
 
-    def __init__(self, processor: Any, settings: PromptSettings) -> None:
+    def __init__(self, processor: Any, settings: PromptSettings, *, seen: SeenHeaders | None = None) -> None:
+        """Count for a processor under the settings of a run; headers that are ``seen`` are not read again."""
         self.model = ModelTokens.of(processor)
         self.settings = settings
+        self.seen = seen
 
     def count(self, examples: Sequence[Example], *, progress: Callable[[int], object] = int) -> list[PlannedRow]:
         """Count each example.
@@ -72,6 +78,8 @@ class Rows:
 
     def row(self, example: Example, *, sizes: Sequence[Size] | None = None) -> PlannedRow:
         """Count one example, as ``PromptPreparer`` would prepare it; without ``sizes`` the headers are read."""
+        if sizes is None:
+            sizes = header_sizes(example, policy=self.settings.policy, seen=self.seen)
         counted = describe(example, model=self.model, settings=self.settings, sizes=sizes).accepted()
         return PlannedRow(example=example, num_tokens=counted.num_tokens, images=counted.images)
 

@@ -56,7 +56,6 @@ class EvalOptions:
     dtype: str = field(default="auto", metadata={"help": "of the weights: auto takes the checkpoint's"})
     verify_model: str = field(default="on", metadata={"help": "compare with its own transformers forward"})
     seed: int = field(default=0, metadata={"help": "of sampling (default: 0)"})
-    trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with the model"})
     json: str | None = field(default=None, metadata={"metavar": "OUT", "help": "write every row and every mean here"})
     html: str | None = field(default=None, metadata={"metavar": "OUT", "help": "write a self-contained page here"})
     answer_frame: str = field(default="seen", metadata={"metavar": "FRAME", "help": "coordinates of boxes in answers"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from triptych_data.check_options import add_model
 from triptych_data.option_parser import OptionParser, add_options
 from triptych_data.options import DataOptions, PromptOptions
 
@@ -33,8 +32,8 @@ def parser() -> OptionParser:
         usage="train --model NAME --data FILE ... [options]\n       train            (the built-in demo)",
         epilog="`train --help_all` lists every option of TRL and transformers. --config FILE.yaml sets any of them.",
     )
-    add_model(made, help="what to train")
     group = made.add_argument_group("the run (TRL's options, the first to know)")
+    group.add_argument("--model_name_or_path", "--model", metavar="NAME", help="what to train: a folder or a hub id")
     for name, (metavar, text, default) in TRL_OPTIONS.items():
         shown = "" if default in (None, False) else f" (default: {default})"
         group.add_argument(f"--{name}", metavar=metavar or None, nargs=None if metavar else "?", help=text + shown)

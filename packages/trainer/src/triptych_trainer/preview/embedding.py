@@ -4,10 +4,11 @@ from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from triptych_data import ImageError, ImagePolicy, load_thumbnail
+from triptych_data.budget import Size
 from triptych_data.policy import DEFAULT_POLICY
 
 from triptych_trainer.preview.blocks import Blocks
-from triptych_trainer.preview.row import PreviewImage, Size
+from triptych_trainer.preview.row import PreviewImage
 from triptych_trainer.report.thumbnails import SMALL_PIXELS, encoded
 
 LEAST_SIDE, MOST_SIDE = 96, 1280

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych_data import DataError, Example, ImageError, ImageSource
+from triptych_data.budget import Size
 from triptych_data.header import ImageHeader
-
-Size = tuple[int, int]  # (height, width) in pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
