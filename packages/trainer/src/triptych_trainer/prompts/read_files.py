@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from triptych_data import DataError, Example, read_examples
+from triptych_data.budget import Size
 from triptych_data.describe import count_images, describe
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.options import DataOptions, image_policy
@@ -58,12 +59,13 @@ def usable(
 ) -> list[Example]:
     """The rows that the model takes under the settings, counted from headers as ``triptych check`` counts them.
 
-    Without a limit on tokens only the images are counted, which is much cheaper than their prompts.
+    Without a limit on tokens only the images are looked at, each size once, which is much cheaper than their prompts.
 
     Raises:
         DataError: a row that the model cannot take; with ``--on_bad skip``, more of them than ``--max_bad`` allows.
     """
     kept, num_bad = [], 0
+    fine: set[Size] = set()
     limit = allowed(options.max_bad, len(examples))
     has_limit = settings.max_prompt_tokens is not None or settings.max_prompt_image_tokens is not None
     for number, example in enumerate(examples, start=1):
@@ -71,8 +73,9 @@ def usable(
             sizes = header_sizes(example, policy=settings.policy, seen=seen)
             if has_limit:
                 describe(example, model=model, settings=settings, sizes=sizes).accepted()
-            else:
+            elif not fine.issuperset(sizes) or any(image.has_limits for image in example.images):
                 count_images(example, model=model, settings=settings, sizes=sizes)
+                fine.update(sizes)
             kept.append(example)
         except DataError as error:
             if options.on_bad == "stop" or error.kind == "io":
