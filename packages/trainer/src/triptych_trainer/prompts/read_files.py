@@ -73,7 +73,9 @@ def usable(
             sizes = header_sizes(example, policy=settings.policy, seen=seen)
             if has_limit:
                 describe(example, model=model, settings=settings, sizes=sizes).accepted()
-            elif not fine.issuperset(sizes) or any(image.has_limits for image in example.images):
+            elif any(image.has_limits for image in example.images):
+                count_images(example, model=model, settings=settings, sizes=sizes)
+            elif not fine.issuperset(sizes):
                 count_images(example, model=model, settings=settings, sizes=sizes)
                 fine.update(sizes)
             kept.append(example)
