@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from triptych_parser import MarkerError, check_processor
 
+from triptych_data.adapter_folder import adapter_folder
 from triptych_data.errors import UsageError
 
 __all__ = ["load_processor"]
@@ -19,7 +22,8 @@ def load_processor(path: str, *, option: str = "--model", needs_images: bool = T
 
     Without `needs_images` it may be what transformers makes of a model that takes none: a tokenizer.
     Where the stock class cannot be built because torchvision or the folder's video configuration is missing, the same
-    class is built without its video branch: token ids and pixels of images are the same.
+    class is built without its video branch: token ids and pixels of images are the same. A folder of adapters without a
+    processor has that of its model.
 
     UsageError names why there is no processor, or where its ids would differ from those that are written here.
     """
@@ -36,10 +40,24 @@ def load_processor(path: str, *, option: str = "--model", needs_images: bool = T
         processor = _image_only(path, options, option=option, refused=refused)
     if getattr(processor, "image_processor", None) is not None:
         try:
-            check_processor(processor)
+            with _without_advice():
+                check_processor(processor)
         except MarkerError as error:
             raise UsageError(f"{option} {path}: {error.summary}") from error
     return processor
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keep back what transformers says of the image decoders it could use instead."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _image_only(path: str, options: dict[str, Any], *, option: str, refused: Exception) -> Any:
@@ -48,5 +66,9 @@ def _image_only(path: str, options: dict[str, Any], *, option: str, refused: Exc
     try:
         return load_image_only(path, **options)
     except _REFUSALS:
+        adapters = adapter_folder(path, revision=options.get("revision"), option=option)
+        if adapters is not None:
+            options = {**options, "revision": adapters.base_revision}
+            return load_processor(adapters.base, option=f"{option} {path}: base model", **options)
         reason = " ".join(str(refused).split())
         raise UsageError(f"{option} {path}: no processor can be loaded: {reason}") from refused

@@ -33,6 +33,7 @@ from triptych_trainer.evaluation.output import print_means, short_columns, write
 from triptych_trainer.evaluation.page import evaluation_page
 from triptych_trainer.evaluation.paired import differences
 from triptych_trainer.evaluation.scores import ScoredRow, breakdowns
+from triptych_trainer.forward import unwrap
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
@@ -158,7 +159,7 @@ def _evaluate(path: str, asked: Asked, *, name: str, rollouts: Path, reporter: R
         reporter.stage(f"eval {name}", len(table)) as bar,
     ):
         preparer = PromptPreparer(
-            processor, loader=loader, family=family_of(model), settings=settings, keep=2 * options.batch_size
+            processor, loader=loader, family=family_of(unwrap(model)), settings=settings, keep=2 * options.batch_size
         )
         for batch in score_examples(
             model,

@@ -63,7 +63,9 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     quiet_libraries()
     check_trackers(config.grpo)
     check_options(config.grpo, {})
-    check_adapter_folder(config.model.model_name_or_path, use_peft=config.model.use_peft)
+    check_adapter_folder(
+        config.model.model_name_or_path, use_peft=config.model.use_peft, merge_adapter=config.run.merge_adapter
+    )
     check_output_folder(Path(config.grpo.output_dir))
     with one_run_in(config.grpo, say=reporter.say):
         return _run_alone(config, reporter=reporter)
@@ -94,7 +96,7 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
         held_out=data_digest(held_out_files, held_out),
         say=reporter.say,
     )
-    model = load_model(path, config.model, trust_remote_code=trust)
+    model = load_model(path, config.model, trust_remote_code=trust, merge_adapter=config.run.merge_adapter)
     start = begin_run(start, model=model, rank=config.grpo.process_index, say=reporter.say)
     if config.grpo.process_index == 0:
         write_record(output, config, data=files + held_out_files, run_id=start.run.id, resumed_from=start.checkpoint)

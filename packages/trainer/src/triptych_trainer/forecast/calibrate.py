@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft import get_peft_model
+from peft import PeftModel, get_peft_model
 from trl.trainer.utils import add_fused_lm_head
 
 from triptych_trainer.forecast.forecast import Forecast, Subject
@@ -94,17 +94,22 @@ def calibrate(subject: Subject, planned: Forecast) -> Measured:
 def _trained_model(subject: Subject) -> torch.nn.Module:
     config = subject.config
     assert config.model.model_name_or_path is not None
-    model = load_model(config.model.model_name_or_path, config.model, trust_remote_code=config.grpo.trust_remote_code)
+    model = load_model(
+        config.model.model_name_or_path,
+        config.model,
+        trust_remote_code=config.grpo.trust_remote_code,
+        merge_adapter=config.run.merge_adapter,
+    )
     if config.run.freeze_vision_modules:
         freeze_vision_modules(model)
     if torch.cuda.is_available() and not config.grpo.use_cpu:
-        add_fused_lm_head(model, temperature=config.grpo.temperature, outputs=("log_probs", "entropy"))
+        add_fused_lm_head(unwrap(model), temperature=config.grpo.temperature, outputs=("log_probs", "entropy"))
     lora = adapter_config(config.model, model, freeze_vision=config.run.freeze_vision_modules)
     policy: Any = model if lora is None else get_peft_model(model, lora)
     policy.train()
     if config.grpo.gradient_checkpointing:
         policy.gradient_checkpointing_enable(config.grpo.gradient_checkpointing_kwargs)
-        if lora is not None:
+        if isinstance(policy, PeftModel):
             policy.enable_input_require_grads()
     return policy  # type: ignore[no-any-return]
 

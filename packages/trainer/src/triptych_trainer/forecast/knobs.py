@@ -11,6 +11,7 @@ from typing import Any
 from triptych_parser import Refusal
 
 from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
+from triptych_trainer.models.adapters import saved_adapters
 from triptych_trainer.options.arguments import RunConfig
 
 __all__ = ["Knob", "PixelCap", "cap_that_fits", "knobs"]
@@ -87,7 +88,7 @@ def _variants(subject: Subject) -> Iterator[tuple[str, str, str, Subject]]:
         yield "completions_per_slice", "all", str(fewer), _with(subject, run={"completions_per_slice": fewer})
     if model.dtype == "float32":
         yield "dtype", "float32", "bfloat16", _with(subject, model={"dtype": "bfloat16"})
-    if not model.use_peft:
+    if not model.use_peft and saved_adapters(model, merge=run.merge_adapter) is None:
         yield "use_peft", "False", f"True, rank {model.lora_r}", _with(subject, model={"use_peft": True})
         if not run.freeze_vision_modules:
             changed = {"freeze_vision_modules": True}

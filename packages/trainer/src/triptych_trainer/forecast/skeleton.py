@@ -16,10 +16,11 @@ import torch
 from peft import get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForImageTextToText
+from triptych_data.adapter_folder import adapter_folder
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import prepare, unwrap
-from triptych_trainer.models.adapters import adapter_config
+from triptych_trainer.models.adapters import adapter_config, saved_adapters
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules
 from triptych_trainer.options.arguments import RunConfig
@@ -75,6 +76,7 @@ def build_skeleton(config: RunConfig, *, model_config: Any = None) -> Skeleton:
             freeze_vision_modules(model)
         prepare(model)
         lora = adapter_config(config.model, model, freeze_vision=config.run.freeze_vision_modules)
+        lora = lora or saved_adapters(config.model, merge=config.run.merge_adapter)
         policy = model if lora is None else get_peft_model(model, lora)
         _make_fake(policy, fake)
         policy.train()
@@ -105,11 +107,12 @@ def _make_fake(model: torch.nn.Module, fake: FakeTensorMode) -> None:
 
 def read_model_config(config: RunConfig) -> Any:
     """The config of the model that a run names, without its weights."""
-    path = config.model.model_name_or_path
+    path, revision = config.model.model_name_or_path, config.model.model_revision
+    adapters = adapter_folder(path, revision=revision) if path else None
+    if adapters is not None:
+        path, revision = adapters.base, adapters.base_revision
     try:
-        return AutoConfig.from_pretrained(
-            path, revision=config.model.model_revision, trust_remote_code=config.grpo.trust_remote_code
-        )
+        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=config.grpo.trust_remote_code)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"--model_name_or_path {path}: no model config can be read: {reason}") from error

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 
 import torch
+from peft import PeftModel
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import Trainer, TrainingArguments
 
@@ -60,7 +61,7 @@ def states_of(skeleton: Skeleton, config: RunConfig, *, num_ranks: int = 1, shar
     gradients = sum(_bytes(p) for p in trainable)
     optimizer, update = _optimizer_bytes(config.grpo, trainable, fake=skeleton.fake)
     beta = config.grpo.beta != 0.0
-    reference = sum(_bytes(p) for p in base.parameters()) if beta and not config.model.use_peft else 0
+    reference = sum(_bytes(p) for p in base.parameters()) if beta and not isinstance(skeleton.model, PeftModel) else 0
     split = dict.fromkeys(_split(sharding), num_ranks)
     gathered = max((_layer_bytes(module) for module in _layers(base)), default=0) if "weights" in split else 0
     return States(

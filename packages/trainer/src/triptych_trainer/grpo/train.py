@@ -23,6 +23,7 @@ from triptych_trainer.checkpoints.signals import StopOnRequest, sigterm_as_reque
 from triptych_trainer.checkpoints.start import Start
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.watch import MemoryWatch, forecast_run
+from triptych_trainer.forward import unwrap
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.adapters import adapter_config
 from triptych_trainer.models.families import family_of
@@ -89,7 +90,7 @@ def train_model(
         preparer = PromptPreparer(
             processor,
             loader=loader,
-            family=family_of(model),
+            family=family_of(unwrap(model)),
             settings=prompt_settings(config),
             keep=2 * max(config.grpo.generation_batch_size, config.grpo.per_device_eval_batch_size),
         )

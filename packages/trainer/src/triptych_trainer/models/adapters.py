@@ -4,13 +4,22 @@ import importlib.util
 import re
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PeftConfig, PeftModel
+from triptych_data.adapter_folder import adapter_folder
 from trl import ModelConfig, get_peft_config
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import family_of
 
-__all__ = ["adapter_config", "check_quantization", "language_model_name", "outside_language_model"]
+__all__ = [
+    "adapter_config",
+    "check_merge",
+    "check_quantization",
+    "language_model_name",
+    "outside_language_model",
+    "saved_adapters",
+    "with_adapters",
+]
 
 
 def adapter_config(config: ModelConfig, model: torch.nn.Module, *, freeze_vision: bool = False) -> LoraConfig | None:
@@ -34,6 +43,53 @@ def adapter_config(config: ModelConfig, model: torch.nn.Module, *, freeze_vision
     elif freeze_vision:
         lora.exclude_modules = rf"(?!{re.escape(text)}\.).*"
     return lora
+
+
+def with_adapters(
+    model: torch.nn.Module, path: str, *, merge: bool = False, option: str = "--model_name_or_path"
+) -> torch.nn.Module:
+    """Put the adapters of a folder on their model, to be trained further; with ``merge`` into its weights.
+
+    Raises:
+        UsageError: they do not fit the model.
+    """
+    try:
+        adapted = PeftModel.from_pretrained(model, path, is_trainable=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{option} {path}: its adapters cannot be put on {type(model).__name__}: {reason}") from error
+    if not merge:
+        return adapted
+    merged: torch.nn.Module = adapted.merge_and_unload()
+    return merged.requires_grad_(True)
+
+
+def saved_adapters(config: ModelConfig, *, merge: bool) -> PeftConfig | None:
+    """The configuration of the adapters that a run trains further; None where it begins new ones, or has none."""
+    path = config.model_name_or_path
+    if merge or path is None or adapter_folder(path, revision=config.model_revision) is None:
+        return None
+    found: PeftConfig = PeftConfig.from_pretrained(path)
+    found.inference_mode = False
+    return found
+
+
+def check_merge(path: str, config: ModelConfig, *, merge_adapter: bool, has_adapters: bool) -> None:
+    """Check that adapters can be merged where they are to be.
+
+    Raises:
+        UsageError: the folder holds none, or the weights would be quantized.
+    """
+    if not merge_adapter:
+        return
+    if not has_adapters:
+        raise UsageError(f"--merge_adapter: {path} holds no adapters (no adapter_config.json); leave it out")
+    for name in ("load_in_4bit", "load_in_8bit"):
+        if getattr(config, name):
+            raise UsageError(
+                f"--merge_adapter: adapters cannot be merged into the rounded weights of --{name} without loss; leave "
+                f"out --merge_adapter to train the adapters further, or --{name}"
+            )
 
 
 def language_model_name(model: torch.nn.Module) -> str:
@@ -61,8 +117,10 @@ def _linear_layers(language_model: torch.nn.Module, *, text: str) -> str:
     return rf"{re.escape(text)}\.(.*\.)?({'|'.join(map(re.escape, leaves))})"
 
 
-def check_quantization(config: ModelConfig) -> None:
+def check_quantization(config: ModelConfig, *, continued: bool = False) -> None:
     """Check what ``--load_in_4bit`` and ``--load_in_8bit`` need before a model is loaded.
+
+    ``continued`` says that saved adapters are trained further, so that no new ones are needed.
 
     Raises:
         UsageError: bitsandbytes is missing, or the quantized weights would have nothing to train.
@@ -70,7 +128,7 @@ def check_quantization(config: ModelConfig) -> None:
     chosen = [name for name in ("load_in_4bit", "load_in_8bit") if getattr(config, name)]
     if not chosen:
         return
-    if not config.use_peft:
+    if not config.use_peft and not continued:
         raise UsageError(f"--{chosen[0]}: quantized weights cannot be trained; add --use_peft for adapters on them")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UsageError(f"--{chosen[0]} needs bitsandbytes, which is not installed: pip install bitsandbytes")

@@ -1,16 +1,19 @@
 """Load a model folder or hub id: the processor first, because it is cheap and data is checked with it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
+from triptych_data.adapter_folder import adapter_folder
 from triptych_data.model_tokens import set_pixels
 from triptych_data.processors import load_processor as load_stock_processor
 from trl import ModelConfig, get_quantization_config
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.models.adapters import check_quantization, outside_language_model
+from triptych_trainer.forward.unwrap import unwrap
+from triptych_trainer.models.adapters import check_merge, check_quantization, outside_language_model, with_adapters
 from triptych_trainer.models.families import family_of
 
 __all__ = ["freeze_vision_modules", "load_model", "load_processor"]
@@ -46,14 +49,34 @@ def load_processor(
 
 
 def load_model(
-    path: str, config: ModelConfig, *, trust_remote_code: bool = False, option: str = "--model_name_or_path"
+    path: str,
+    config: ModelConfig,
+    *,
+    trust_remote_code: bool = False,
+    merge_adapter: bool = False,
+    option: str = "--model_name_or_path",
 ) -> torch.nn.Module:
     """Load an image-text-to-text model in the configured dtype and attention, its language model quantized if asked.
 
+    A folder of adapters gives its model with them on it, to be trained further, or with ``merge_adapter`` one model
+    whose weights hold them, to be trained as any other.
+
     Raises:
-        UsageError: nothing at ``path`` can be loaded.
+        UsageError: nothing at ``path`` can be loaded, or there is nothing to merge, or nothing to merge into.
     """
-    check_quantization(config)
+    adapters = adapter_folder(path, revision=config.model_revision, option=option)
+    check_merge(path, config, merge_adapter=merge_adapter, has_adapters=adapters is not None)
+    check_quantization(config, continued=adapters is not None)
+    if adapters is None:
+        return _load_whole(path, config, trust_remote_code=trust_remote_code, option=option)
+    config = replace(config, model_revision=adapters.base_revision)
+    model = _load_whole(
+        adapters.base, config, trust_remote_code=trust_remote_code, option=f"{option} {path}: base model"
+    )
+    return with_adapters(model, path, merge=merge_adapter, option=option)
+
+
+def _load_whole(path: str, config: ModelConfig, *, trust_remote_code: bool, option: str) -> torch.nn.Module:
     quantization = get_quantization_config(config)
     dtype = config.dtype if config.dtype in (None, "auto") else getattr(torch, config.dtype)
     try:
@@ -86,8 +109,9 @@ def freeze_vision_modules(model: torch.nn.Module) -> int:
         UsageError: the model does not say which part is its language model.
     """
     try:
-        family = family_of(model)
-        outside = family.vision_parameters(family.vision_language_model(model))
+        base = unwrap(model)
+        family = family_of(base)
+        outside = family.vision_parameters(family.vision_language_model(base))
     except AttributeError as error:
         raise UsageError(
             f"--freeze_vision_modules: {type(model).__name__} has no language model to tell apart"

@@ -25,6 +25,7 @@ __all__ = [
     "check_router_loss",
     "check_slices",
     "check_trackers",
+    "check_trainable",
 ]
 
 
@@ -88,14 +89,14 @@ def check_generation_kwargs(args: GRPOConfig) -> None:
         )
 
 
-def check_adapter_folder(path: str, *, use_peft: bool) -> None:
-    """Check that ``--use_peft`` is not asked to put new adapters on a folder that holds adapters.
+def check_adapter_folder(path: str, *, use_peft: bool, merge_adapter: bool = False) -> None:
+    """Check that ``--use_peft`` puts no new adapters on a folder that holds adapters, unless those are merged.
 
     Raises:
         UsageError: names the model that new adapters belong on.
     """
     described = Path(path) / "adapter_config.json"
-    if not use_peft or not described.is_file():
+    if not use_peft or merge_adapter or not described.is_file():
         return
     try:
         base = json.loads(described.read_text(encoding="utf-8")).get("base_model_name_or_path")
@@ -103,7 +104,8 @@ def check_adapter_folder(path: str, *, use_peft: bool) -> None:
         base = None
     raise UsageError(
         f"--use_peft: {path} holds adapters, and new ones cannot be put on top of them; leave out --use_peft to go on "
-        f"with these, or name the model that they are for ({base or 'see its adapter_config.json'}) to begin new ones"
+        "with these, add --merge_adapter to begin new ones on the merged weights, or name the model that they are for "
+        f"({base or 'see its adapter_config.json'}) to begin new ones"
     )
 
 
@@ -118,6 +120,20 @@ def check_output_folder(folder: Path) -> None:
         raise UsageError(f"--output_dir {folder}: {existing} is a file; name a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UsageError(f"--output_dir {folder}: {existing} cannot be written; name a folder that you may write to")
+
+
+def check_trainable(model: torch.nn.Module) -> None:
+    """Check that a run has something to train.
+
+    Raises:
+        UsageError: every parameter is frozen.
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError(
+            f"no parameter of this {type(model).__name__} takes a gradient, so nothing would be trained; leave out "
+            "--freeze_vision_modules, add --use_peft for adapters, or pass a model whose parameters require gradients "
+            "(PeftModel.from_pretrained(..., is_trainable=True))"
+        )
 
 
 def check_head_dtype(args: GRPOConfig, model: Any) -> None:

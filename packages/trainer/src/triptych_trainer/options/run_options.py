@@ -33,6 +33,10 @@ class RunArguments(DataOptions, PromptOptions):
         default=False,
         metadata={"help": "train the language model only; images are encoded once for all passes"},
     )
+    merge_adapter: bool = field(
+        default=False,
+        metadata={"help": "merge a LoRA folder into its model first; else its adapters are trained further"},
+    )
     vision_learning_rate: float | None = field(
         default=None,
         metadata={"help": "for all but the language model (default: --learning_rate)"},

@@ -37,6 +37,7 @@ from triptych_trainer.options.refusals import (
     check_options,
     check_router_loss,
     check_slices,
+    check_trainable,
 )
 from triptych_trainer.prompts.bad_rows import BadRows, prepared_with
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
@@ -132,6 +133,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             peft_config=peft_config,
         )
         check_attributes(self)
+        check_trainable(self.model)
         self._check_run(group_sharing=group_sharing, completions_per_slice=completions_per_slice)
         self.preparer = preparer or self._own_preparer(image_policy)
         self.tables.on_fetch = self.preparer.prefetch

@@ -1,0 +1,158 @@
+"""A folder of adapters as the model: its adapters are trained further, or merged first; nothing else is guessed."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText
+from triptych_trainer.commands.evaluate import main as evaluate
+from triptych_trainer.commands.train import main
+from triptych_trainer.demo import build_model
+from triptych_trainer.errors import UsageError
+from triptych_trainer.forecast.skeleton import build_skeleton
+from triptych_trainer.models.load import load_model, load_processor
+from triptych_trainer.options.arguments import parse_run
+from trl import ModelConfig
+
+IDS = torch.tensor([[8, 9, 10]])
+
+
+@pytest.fixture(scope="module")
+def adapters(model_dir, tmp_path_factory):
+    """A folder of adapters that are not zero, with the processor, as a run saves it."""
+    folder = tmp_path_factory.mktemp("adapters")
+    model = AutoModelForImageTextToText.from_pretrained(model_dir)
+    torch.manual_seed(3)
+    targets = r".*language_model\..*q_proj"
+    get_peft_model(model, LoraConfig(target_modules=targets, r=2, init_lora_weights=False)).save_pretrained(folder)
+    load_processor(str(model_dir)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def command(adapters, write_rows, tmp_path):
+    """A command line that takes one step which changes nothing: the learning rate is 0."""
+    reward = tmp_path / "own.py"
+    reward.write_text("def first(completion_ids, **columns):\n    return [float(ids[0]) for ids in completion_ids]\n")
+    return [
+        *("--model_name_or_path", str(adapters), "--output_dir", str(tmp_path / "out"), "--max_steps", "1"),
+        *("--per_device_train_batch_size", "4", "--num_generations", "2", "--max_completion_length", "3"),
+        *("--data", str(write_rows([1, 2])), "--reward", f"{reward}:first", "--learning_rate", "0", "--quiet"),
+        *("--memory_forecast", "false"),
+    ]
+
+
+def logits_of(model):
+    return model.eval()(input_ids=IDS).logits.detach()
+
+
+def test_adapters_are_trained_further_and_saved_as_adapters(command, adapters, model_dir, tmp_path):
+    assert main([*command, "--beta", "0.1"]) == 0
+    out = tmp_path / "out"
+    assert not (out / "model.safetensors").exists()
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (adapters, out))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == str(model_dir)
+    log = json.loads((out / "trainer_state.json").read_text())["log_history"]
+    assert log[0]["kl"] == pytest.approx(0, abs=1e-6), "the reference has the adapters that the run began with"
+    assert main([*command, "--learning_rate", "0.01", "--max_steps", "2"]) == 0
+    after = load_file(out / "adapter_model.safetensors")
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    command[1] = str(out)
+    assert main([*command, "--output_dir", str(tmp_path / "third")]) == 0
+    again = load_file(tmp_path / "third" / "adapter_model.safetensors")
+    assert all(torch.equal(after[name], again[name]) for name in after)
+
+
+def test_merged_adapters_make_one_model_that_is_trained_whole(command, adapters, model_dir, tmp_path):
+    assert main([*command, "--merge_adapter", "true"]) == 0
+    out = tmp_path / "out"
+    assert not (out / "adapter_config.json").exists()
+    adapted = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(model_dir), adapters)
+    merged = AutoModelForImageTextToText.from_pretrained(out)
+    torch.testing.assert_close(logits_of(merged), logits_of(adapted), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(logits_of(build_model(0)), logits_of(merged), atol=1e-3)
+    loaded = load_model(str(adapters), ModelConfig(), merge_adapter=True)
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_new_adapters_go_on_merged_weights(command, tmp_path):
+    assert main([*command, "--merge_adapter", "true", "--use_peft", "--lora_r", "4"]) == 0
+    saved = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert {min(values.shape) for values in saved.values()} == {4}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--use_peft"], r"holds adapters, .*leave out --use_peft to go on with these, add --merge_adapter to begin"),
+        (["--merge_adapter", "true", "--load_in_4bit"], "cannot be merged into the rounded weights of --load_in_4bit"),
+    ],
+)
+def test_options_that_contradict_the_folder_are_one_sentence(command, capsys, options, message):
+    assert main([*command, *options]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("train: error: --")
+    assert message.split(".*")[-1] in error
+
+
+def test_there_has_to_be_something_to_merge(command, model_dir, capsys):
+    command[1] = str(model_dir)
+    assert main([*command, "--merge_adapter", "true"]) == 2
+    assert f"--merge_adapter: {model_dir} holds no adapters" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_processor_has_that_of_its_model(adapters, model_dir, tmp_path):
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(adapters / name, tmp_path)
+    found, expected = load_processor(str(tmp_path)), load_processor(str(model_dir))
+    assert found.chat_template == expected.chat_template
+    assert found.tokenizer.get_vocab() == expected.tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base_model_name_or_path": "/nowhere/model"}, r"base model /nowhere/model: no model can be loaded"),
+        ({"base_model_name_or_path": None}, "does not name the model that the adapters are for"),
+        (None, r"its adapter_config.json cannot be read \(JSONDecodeError"),
+    ],
+)
+def test_a_folder_whose_model_is_not_there_is_one_sentence(adapters, tmp_path, changes, message):
+    config = json.loads((adapters / "adapter_config.json").read_text())
+    text = "{" if changes is None else json.dumps({**config, **changes})
+    (tmp_path / "adapter_config.json").write_text(text)
+    with pytest.raises(UsageError, match=f"^--model_name_or_path {tmp_path}: .*{message}"):
+        load_model(str(tmp_path), ModelConfig())
+
+
+def test_adapters_of_another_model_are_one_sentence(adapters, tmp_path):
+    saved = load_file(adapters / "adapter_model.safetensors")
+    shutil.copy(adapters / "adapter_config.json", tmp_path)
+    from safetensors.torch import save_file
+
+    save_file({name: torch.zeros(3, 5) for name in saved}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(UsageError, match=r"its adapters cannot be put on Qwen2_5_VLForConditionalGeneration: .*size"):
+        load_model(str(tmp_path), ModelConfig())
+
+
+def test_a_folder_of_adapters_is_evaluated_and_planned_as_what_it_is(adapters, write_rows, tmp_path):
+    out = tmp_path / "scores.json"
+    assert evaluate(["--model", str(adapters), "--data", str(write_rows([1])), "--json", str(out), "--quiet"]) == 0
+    config = parse_run(["--model_name_or_path", str(adapters), "--data", "rows.jsonl", "--output_dir", str(tmp_path)])
+    trained = [name for name, values in build_skeleton(config).model.named_parameters() if values.requires_grad]
+    assert len(trained) == 2 * 2
+    assert all("lora_" in name for name in trained)
+
+
+def test_a_model_without_anything_to_train_is_refused(make_trainer, write_rows, monkeypatch, model_dir, adapters):
+    frozen = AutoModelForImageTextToText.from_pretrained(model_dir)
+    for model in (frozen.requires_grad_(False), PeftModel.from_pretrained(frozen, adapters)):
+        with monkeypatch.context() as patch:
+            patch.setattr(AutoModelForImageTextToText, "from_pretrained", lambda path, model=model: model)
+            with pytest.raises(UsageError, match="takes a gradient, so nothing would be trained; leave out"):
+                make_trainer(write_rows([1, 2]))
