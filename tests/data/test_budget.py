@@ -118,15 +118,6 @@ def test_a_size_that_a_row_asks_for_counts_instead_of_the_files():
         spec.plan([(1000, 1000)], images=[thin])
 
 
-def test_uniform_size_counts_against_the_prompt():
-    spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
-    assert spec.plan([(50, 500), (9, 9)], budget=Budget(uniform_size=(280, 280))).tokens == (100, 100)
-    with pytest.raises(ImageError, match="at most 199 image tokens in the prompt, got 200"):
-        spec.plan([(50, 500)] * 2, budget=Budget(uniform_size=(280, 280), max_prompt_image_tokens=199))
-    with pytest.raises(ValueError, match="multiples of 28"):
-        spec.plan([(50, 500)], budget=Budget(uniform_size=(280, 281)))
-
-
 def test_a_thin_image_names_itself():
     spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
     with pytest.raises(ImageError, match=r"image thin.png: expected an aspect ratio of at most 200, got 603x3 = 201.0"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from triptych_data import DataError, ImageLoader, load_image, probe_image, read_examples
+from triptych_data.resize import resize
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def test_images_come_in_record_order_and_equal_load_image(examples):
 
 def test_each_image_is_decoded_once_for_eight_threads_and_many_askers(examples):
     with ImageLoader(threads=4) as loader:
-        loader.prefetch(list(examples) * 3)
+        for example in list(examples) * 3:
+            loader.prefetch(example)
         askers = [threading.Thread(target=lambda: [loader.get(example) for example in examples]) for _ in range(8)]
         for asker in askers:
             asker.start()
@@ -48,7 +50,8 @@ def test_each_image_is_decoded_once_for_eight_threads_and_many_askers(examples):
 def test_a_bound_smaller_than_the_work_still_serves_everything(examples):
     for memory_bytes in (1, 8_000, 20_000):
         with ImageLoader(threads=3, memory_bytes=memory_bytes) as loader:
-            loader.prefetch(examples)
+            for example in examples:
+                loader.prefetch(example)
             for example in reversed(examples):  # the first asked for is the last in the queue
                 assert len(loader.get(example)) == len(example.images)
 
@@ -66,12 +69,43 @@ def test_a_damaged_image_is_an_error_with_its_row_where_it_is_taken(examples, tm
     data = (tmp_path / "3.jpg").read_bytes()
     (tmp_path / "3.jpg").write_bytes(data[:-300])
     with ImageLoader() as loader:
-        loader.prefetch(examples)
+        for example in examples:
+            loader.prefetch(example)
         assert len(loader.get(examples[0])) == 2
         with pytest.raises(DataError, match=r"train.jsonl:4: image 2 of 3, 3.jpg: cannot be decoded .*truncated"):
             loader.get(examples[3])
-        (tmp_path / "3.jpg").write_bytes(data)
-        assert len(loader.get(examples[3])) == 3  # an error is not remembered
+        with pytest.raises(DataError, match="truncated"):
+            loader.get(examples[3])
+
+
+def test_images_are_resized_on_the_threads_and_kept_small(examples):
+    sizes = [(28, 56), (56, 28)]
+    with ImageLoader(threads=1) as loader:
+        loader.prefetch(examples[0], sizes=sizes)
+        small = loader.get_pixels(examples[0], sizes=sizes)
+        assert [pixels.shape for pixels in small] == [(28, 56, 3), (56, 28, 3)]
+        assert loader.held_bytes == 3 * 2 * 28 * 56
+        for pixels, source, size in zip(small, examples[0].images, sizes, strict=True):
+            assert np.array_equal(pixels, resize(np.asarray(load_image(source)), size))
+        assert loader.decodes == 2
+        assert loader.get_pixels(examples[1])[0].shape[:2] == probe_image(examples[1].images[0]), "as decoded"
+
+
+def test_sizes_are_those_of_the_headers_and_name_the_row(examples, tmp_path):
+    with ImageLoader() as loader:
+        for example in examples:
+            assert loader.sizes(example) == tuple(probe_image(image) for image in example.images)
+        (tmp_path / "4.png").unlink()
+        assert len(loader.sizes(examples[3])) == 3, "a header is read once"
+    with ImageLoader() as loader, pytest.raises(DataError, match=r"train.jsonl:4: image 1 of 3, 4.png: no such file"):
+        loader.sizes(examples[3])
+
+
+def test_pixels_that_contradict_their_header_are_refused(examples, monkeypatch):
+    with ImageLoader() as loader:
+        monkeypatch.setattr(loader.seen, "size", lambda source: (7, 9))
+        with pytest.raises(DataError, match=r"its header says 9x7 pixels, but \d+x\d+ were decoded"):
+            loader.get(examples[1])
 
 
 def test_pixels_are_read_only_because_they_are_shared(examples):
@@ -85,7 +119,8 @@ def test_no_thread_and_no_descriptor_is_left_after_close(examples):
     before = set(threading.enumerate())
     descriptors = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
     loader = ImageLoader(threads=4)
-    loader.prefetch(examples)
+    for example in examples:
+        loader.prefetch(example)
     loader.get(examples[0])
     loader.close()
     assert set(threading.enumerate()) == before
@@ -98,7 +133,8 @@ def test_no_thread_and_no_descriptor_is_left_after_close(examples):
 def test_prefetch_does_not_wait_for_the_decode(examples):
     with ImageLoader(threads=1) as loader:
         start = time.perf_counter()
-        loader.prefetch(list(examples) * 1000)
+        for example in list(examples) * 1000:
+            loader.prefetch(example)
         assert time.perf_counter() - start < 2
         assert len(loader.get(examples[3])) == 3
 
@@ -116,10 +152,10 @@ def test_images_of_an_example_that_failed_do_not_hold_memory(examples, tmp_path)
     data = (tmp_path / "4.png").read_bytes()
     (tmp_path / "4.png").write_bytes(data[:-300])
     with ImageLoader(threads=1, memory_bytes=9_000) as loader:
-        loader.prefetch([examples[3]])
+        loader.prefetch(examples[3])
         with pytest.raises(DataError, match="4.png"):
             loader.get(examples[3])
-        loader.prefetch([examples[0]])
+        loader.prefetch(examples[0])
         deadline = time.monotonic() + 10
         while loader.decodes < 4 and time.monotonic() < deadline:  # needs the memory of the failed example's images
             time.sleep(0.01)

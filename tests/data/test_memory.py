@@ -20,10 +20,12 @@ examples = read_examples(sys.argv[1])
 spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
 resize(np.zeros((64, 64, 3), np.uint8), (28, 28))  # load everything before the measurement
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with ImageLoader(threads=4, memory_bytes=150 << 20, vision=spec) as images:
-    images.prefetch(examples)
+with ImageLoader(threads=4, memory_bytes=150 << 20) as images:
+    sizes = {example.key: spec.plan(images.sizes(example)).sizes for example in examples}
     for example in examples:
-        for pixels in images.get_pixels(example):
+        images.prefetch(example, sizes=sizes[example.key])
+    for example in examples:
+        for pixels in images.get_pixels(example, sizes=sizes[example.key]):
             assert pixels.shape[0] * pixels.shape[1] <= spec.max_pixels
     assert images.decodes == 60, images.decodes
     assert images.held_bytes <= 150 << 20

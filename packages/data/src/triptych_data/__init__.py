@@ -1,4 +1,4 @@
-"""Multi-image records, safe images, budgets and order for vision-language training."""
+"""Multi-image records, safe images and budgets for vision-language training."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -9,12 +9,9 @@ if TYPE_CHECKING:
     from triptych_data.example import Example, ImageSource
     from triptych_data.header import probe_image
     from triptych_data.images import ImageLoader
-    from triptych_data.loader import LoadedPrompt, Loader
-    from triptych_data.mixture import Mixture
     from triptych_data.pixels import load_image, load_thumbnail
     from triptych_data.policy import ImagePolicy
     from triptych_data.read import Examples, read_examples
-    from triptych_data.trl import as_trl_dataset
     from triptych_data.vision import ImagePlan, VisionSpec
 
 __all__ = [
@@ -27,11 +24,7 @@ __all__ = [
     "ImagePlan",
     "ImagePolicy",
     "ImageSource",
-    "LoadedPrompt",
-    "Loader",
-    "Mixture",
     "VisionSpec",
-    "as_trl_dataset",
     "load_image",
     "load_thumbnail",
     "probe_image",
@@ -44,12 +37,9 @@ _HOMES = {
     "example": ("Example", "ImageSource"),
     "header": ("probe_image",),
     "images": ("ImageLoader",),
-    "loader": ("LoadedPrompt", "Loader"),
-    "mixture": ("Mixture",),
     "pixels": ("load_image", "load_thumbnail"),
     "policy": ("ImagePolicy",),
     "read": ("Examples", "read_examples"),
-    "trl": ("as_trl_dataset",),
     "vision": ("ImagePlan", "VisionSpec"),
 }
 

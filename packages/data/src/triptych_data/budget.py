@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 Size = tuple[int, int]  # (height, width)
 MAX_RATIO = 200
@@ -21,10 +20,6 @@ class Budget:
     """At most so many pixels per image; None takes the processor's."""
     max_prompt_image_tokens: int | None = None
     """At most so many image tokens in all images of a prompt; larger images give way first."""
-    uniform_size: Size | None = None
-    """One (height, width) for every image."""
-    fit: Literal["stretch", "letterbox"] = "stretch"
-    """How an image is brought to `uniform_size`: its sides scaled apart, or scaled alike and padded."""
 
 
 def smart_resize(height: int, width: int, *, factor: int, min_pixels: int, max_pixels: int) -> Size:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
 
 from PIL import Image
 
-from triptych_data.budget import Budget, Size
+from triptych_data.budget import Size
 from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example, ImageSource
 from triptych_data.fetch import read_stamped
 from triptych_data.pixels import Pixels, decode, load_pixels
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
-from triptych_data.read import image_in_example
-from triptych_data.resize import letterbox, resize
+from triptych_data.read import header_sizes, image_in_example
+from triptych_data.resize import resize
 from triptych_data.seen_headers import SeenHeaders
-from triptych_data.vision import ImagePlan, VisionSpec
 
 _RETRY_SECONDS = (0.1, 0.5, 2.0)
+Found = TypeVar("Found")
 
 
 class _Entry:
@@ -45,12 +44,12 @@ class _Entry:
 
 
 class ImageLoader:
-    """Decodes images in threads, each once however often and from wherever it is asked for.
+    """Decodes and resizes images in threads, each once however often and from wherever it is asked for.
 
-    Decoded pixels and decodes in flight together stay within `memory_bytes` (one image that is larger runs alone).
+    An image is kept at the size it was asked for at, which costs less memory than as decoded. Decoded pixels and
+    decodes in flight together stay within `memory_bytes` (one image that is larger runs alone).
     What was prefetched and not yet taken is never dropped; of the rest the least recently used goes first.
     `seen` remembers the sizes of headers, and a file that was replaced since is an error.
-    With `vision` (and `budget`) images are resized to what the model sees, once, and kept at that size.
     `decodes` counts decodes. Use as a context manager, or call `close()`.
     """
 
@@ -60,18 +59,12 @@ class ImageLoader:
         threads: int = 2,
         memory_bytes: int = 4 << 30,
         policy: ImagePolicy = DEFAULT_POLICY,
-        vision: VisionSpec | None = None,
-        budget: Budget | None = None,
         retry_seconds: tuple[float, ...] = _RETRY_SECONDS,
         seen: SeenHeaders | None = None,
     ) -> None:
         if threads < 1 or memory_bytes < 1:
             raise ValueError(f"expected threads and memory_bytes of at least 1, got {threads} and {memory_bytes}")
-        if budget is not None and vision is None:
-            raise ValueError("expected vision=VisionSpec.from_processor(...) with a budget, got none")
         self.policy = policy
-        self.vision = vision
-        self.budget = budget
         self.memory_bytes = memory_bytes
         self.decodes = 0
         self._retry_seconds = retry_seconds
@@ -91,21 +84,24 @@ class ImageLoader:
         """Decoded pixels in memory, in bytes."""
         return self._held_bytes
 
-    def prefetch(self, examples: Iterable[Example]) -> None:
-        """Start decoding the images of these examples, in order; errors wait until the example is taken."""
-        for example in examples:
-            with contextlib.suppress(DataError):
-                for image, size in zip(example.images, self._sizes(example), strict=True):
-                    self._request(image, size)
+    def sizes(self, example: Example) -> tuple[Size, ...]:
+        """(height, width) of each image of an example as decoded, from its header; DataError names the row."""
+        return self._retried(lambda: header_sizes(example, policy=self.policy, seen=self.seen))
 
-    def get(self, example: Example) -> list[Image.Image]:
-        """The images of an example, RGB, in record order; DataError names the row of one that cannot be decoded."""
-        return [Image.fromarray(pixels) for pixels in self.get_pixels(example)]
+    def prefetch(self, example: Example, *, sizes: Sequence[Size] | None = None) -> None:
+        """Start decoding the images of an example, and resizing them to `sizes`; errors wait until it is taken."""
+        self._requests(example, sizes)
 
-    def get_pixels(self, example: Example) -> list[Pixels]:
+    def get(self, example: Example, *, sizes: Sequence[Size] | None = None) -> list[Image.Image]:
+        """The images of an example, RGB, in record order; DataError names the row of one that cannot be decoded.
+
+        `sizes` are the (height, width) that the images are resized to; without them they stay as decoded.
+        """
+        return [Image.fromarray(pixels) for pixels in self.get_pixels(example, sizes=sizes)]
+
+    def get_pixels(self, example: Example, *, sizes: Sequence[Size] | None = None) -> list[Pixels]:
         """The same as read-only uint8 [height, width, 3], shared with the cache and not copied."""
-        sizes = self._sizes(example)
-        entries = [self._request(image, size) for image, size in zip(example.images, sizes, strict=True)]
+        entries = self._requests(example, sizes)
         found = []
         for number, (image, entry) in enumerate(zip(example.images, entries, strict=True), start=1):
             try:
@@ -115,26 +111,6 @@ class ImageLoader:
                     unused.taken = True  # nobody will come for them: they must not hold memory
                 raise image_in_example(error, example, image, number) from error
         return found
-
-    def plan(self, example: Example) -> ImagePlan:
-        """Sizes and token counts of an example's images, from their headers. DataError where they cannot be had."""
-        if self.vision is None:
-            raise ValueError("expected vision=VisionSpec.from_processor(...) for a plan, got none")
-        sizes = []
-        for number, image in enumerate(example.images, start=1):
-            try:
-                sizes.append(self._header_size(image))
-            except ImageError as error:
-                raise image_in_example(error, example, image, number) from error
-        try:
-            return self.vision.plan(
-                sizes, images=example.images, budget=self.budget, markers=example.prompt.image_order
-            )
-        except ImageError as error:
-            name = None if example.id == example.source else example.id
-            raise DataError(
-                f"{error.image}: {error.reason}", source=example.source, id=name, remedy=error.remedy, kind=error.kind
-            ) from error
 
     def close(self) -> None:
         """Stop the threads and forget every image."""
@@ -155,24 +131,29 @@ class ImageLoader:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("an ImageLoader holds threads and cannot be pickled; make one per process")
 
-    def _sizes(self, example: Example) -> Sequence[Size | None]:
-        if self.vision is None:
-            return (None,) * len(example.images)
-        return self.plan(example).sizes
+    def _requests(self, example: Example, sizes: Sequence[Size] | None) -> list[_Entry]:
+        wanted = [None] * len(example.images) if sizes is None else sizes
+        return [self._request(image, size) for image, size in zip(example.images, wanted, strict=True)]
 
-    def _header_size(self, image: ImageSource) -> Size:
-        return self._retried(lambda: self.seen.size(image))
-
-    def _load(self, source: ImageSource) -> Pixels:
+    def _load(self, source: ImageSource, expected: Size) -> Pixels:
         """Decode an image, unless its file is no longer the one that was seen."""
         if isinstance(source.ref, Image.Image):
             return load_pixels(source, policy=self.policy)
         data, stamp = read_stamped(source, policy=self.policy)
         self.seen.check(source, stamp)
-        return decode(data, image=str(source), policy=self.policy)
+        pixels = decode(data, image=str(source), policy=self.policy)
+        if pixels.shape[:2] != expected:
+            height, width = pixels.shape[:2]
+            raise ImageError(
+                f"its header says {expected[1]}x{expected[0]} pixels, but {width}x{height} were decoded",
+                image=str(source),
+                kind="corrupt",
+                remedy="replace the file",
+            )
+        return pixels
 
     def _request(self, image: ImageSource, size: Size | None) -> _Entry:
         if os.getpid() != self._process:  # before the lock: a thread may have held it when this process was forked
@@ -223,10 +204,10 @@ class ImageLoader:
     def _decode(self, entry: _Entry) -> None:
         reserved = 0
         try:
-            height, width = self._header_size(entry.source)
+            height, width = self._retried(lambda: self.seen.size(entry.source))
             reserved = self._reserve(entry, 3 * height * width)
-            pixels = self._retried(lambda: self._load(entry.source))
-            pixels = self._resized(pixels, entry.size)
+            pixels = self._retried(lambda: self._load(entry.source, (height, width)))
+            pixels = pixels if entry.size is None else resize(pixels, entry.size)
             pixels.flags.writeable = False
             entry.pixels = pixels
         except ImageError as error:
@@ -245,13 +226,6 @@ class ImageLoader:
                     del self._entries[entry.key]
                 entry.done.set()
                 self._changed.notify_all()
-
-    def _resized(self, pixels: Pixels, size: Size | None) -> Pixels:
-        if size is None:
-            return pixels
-        if self.budget is not None and self.budget.uniform_size is not None and self.budget.fit == "letterbox":
-            return letterbox(pixels, size, background=self.policy.background)
-        return resize(pixels, size)
 
     def _reserve(self, entry: _Entry, size: int) -> int:
         with self._changed:
@@ -275,11 +249,11 @@ class ImageLoader:
                 self._held_bytes -= entry.pixels.nbytes
                 del self._entries[key]
 
-    def _retried(self, attempt: Any) -> Any:
+    def _retried(self, attempt: Callable[[], Found]) -> Found:
         for seconds in self._retry_seconds:
             try:
                 return attempt()
-            except ImageError as error:
+            except (DataError, ImageError) as error:
                 if error.kind != "io":
                     raise
             time.sleep(seconds)

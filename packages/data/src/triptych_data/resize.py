@@ -26,19 +26,3 @@ def resize(pixels_HWC: Pixels, size: Size) -> Pixels:
     resized = torch.nn.functional.interpolate(source, size=size, mode="bicubic", antialias=True)
     result: Pixels = resized[0].permute(1, 2, 0).numpy()
     return result
-
-
-def letterbox(pixels_HWC: Pixels, size: Size, *, background: tuple[int, int, int]) -> Pixels:
-    """Scale to fit inside `size` with the ratio kept, centred on the background."""
-    inner, (top, left) = letterbox_place(pixels_HWC.shape[0], pixels_HWC.shape[1], size)
-    canvas = np.empty((*size, 3), np.uint8)
-    canvas[:] = background
-    canvas[top : top + inner[0], left : left + inner[1]] = resize(pixels_HWC, inner)
-    return canvas
-
-
-def letterbox_place(height: int, width: int, size: Size) -> tuple[Size, tuple[int, int]]:
-    """((height, width) of the picture inside the box, its (top, left) corner)."""
-    scale = min(size[0] / height, size[1] / width)
-    inner = max(1, min(size[0], round(height * scale))), max(1, min(size[1], round(width * scale)))
-    return inner, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)

@@ -89,11 +89,7 @@ class VisionSpec:
         if self.factor is None:
             _refuse_own_limits(images)
             return self._asked(sizes, images, budget, markers)
-        if budget.uniform_size is not None:
-            planned = [self._uniform(budget.uniform_size)] * len(sizes)
-            self._check_total(planned, budget, markers)
-        else:
-            planned = self._fitted(sizes, images, budget, markers)
+        planned = self._fitted(sizes, images, budget, markers)
         tokens = tuple(height * width // self.factor**2 for height, width in planned)
         return ImagePlan(sizes=tuple(planned), tokens=tokens)
 
@@ -144,22 +140,10 @@ class VisionSpec:
         low = own_low or budget.min_pixels or self.min_pixels
         return min(low, high), high
 
-    def _uniform(self, size: Size) -> Size:
-        if size[0] % self.factor or size[1] % self.factor:  # type: ignore[operator]
-            raise ValueError(f"expected uniform_size to be multiples of {self.factor}, got {size[0]}x{size[1]}")
-        return size
-
-    def _check_total(self, planned: Sequence[Size], budget: Budget, markers: Sequence[int]) -> None:
-        assert self.factor is not None
-        total = sum(planned[image][0] * planned[image][1] for image in markers) // self.factor**2
-        if budget.max_prompt_image_tokens is not None and total > budget.max_prompt_image_tokens:
-            limit = budget.max_prompt_image_tokens
-            raise _over_budget(f"expected at most {limit} image tokens in the prompt, got {total}")
-
     def _asked(
         self, sizes: Sequence[Size], images: Sequence[ImageSource], budget: Budget, markers: Sequence[int]
     ) -> ImagePlan:
-        if budget.uniform_size or budget.max_pixels or budget.min_pixels:
+        if budget.max_pixels or budget.min_pixels:
             raise UsageError(
                 "expected a processor that resizes freely for pixel limits (--min_pixels, --max_pixels), got one with "
                 "tiles or a fixed size: set its own size or number of tiles instead"

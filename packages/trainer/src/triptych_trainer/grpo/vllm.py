@@ -56,7 +56,7 @@ class Request:
 def request(prompt: PreparedPrompt, preparer: PromptPreparer, *, num_completions: int) -> Request:
     """Write a prepared prompt for vLLM; its decoded images come from the preparer's loader."""
     example = prompt.example
-    images = preparer.loader.get(example) if example.images else []
+    images = preparer.pictures(prompt)[0]
     fed = [
         image.resize((width, height), Image.Resampling.BICUBIC)
         if "image_grid_thw" in inputs and image.size != (width, height)

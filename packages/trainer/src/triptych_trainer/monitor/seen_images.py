@@ -54,7 +54,7 @@ class SeenImages:
         example = prompt.example
         keys = list(zip((source.key for source in example.images), prompt.fed_sizes, strict=True))
         if any(key not in self._known for key in keys):
-            pixels = self.loader.get_pixels(example)
+            pixels = self.loader.get_pixels(example, sizes=prompt.resized)
             for key, decoded in zip(keys, pixels, strict=True):
                 if key not in self._known:
                     self._known[key] = self._save(resize(decoded, key[1]))

@@ -2,18 +2,18 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from triptych_data import DataError, Example, ImageLoader
 from triptych_data.budget import Size
 from triptych_data.describe import count_images, describe
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
-from triptych_data.resize import resize
+from triptych_data.read import header_sizes
 from triptych_parser import ImageSpan
 
 from triptych_trainer.models.families import Family, ImageInputs
@@ -37,6 +37,8 @@ class PreparedPrompt:
     """(height, width) in pixels of each image as decoded, before the model's own resize."""
     fed_sizes: tuple[tuple[int, int], ...]
     """(height, width) in pixels of each image as the vision tower sees it."""
+    resized: tuple[Size, ...] | None = None
+    """(height, width) that the loader resizes each image to before the processor gets it; None: the processor does."""
     text: str | None = None
     """A prompt of plain text, which is tokenized as it stands; None for a conversation."""
 
@@ -68,9 +70,13 @@ class PromptPreparer:
         self._kept: OrderedDict[str, PreparedPrompt] = OrderedDict()
 
     def prefetch(self, example: Example) -> None:
-        """Start decoding an example's images on the loader's threads."""
-        if example.images and example.key not in self._kept:
-            self.loader.prefetch([example])
+        """Start decoding an example's images, and resizing them, on the loader's threads."""
+        if not example.images or example.key in self._kept:
+            return
+        with suppress(DataError):  # it is met again, and judged, when the prompt is prepared
+            sizes = header_sizes(example, policy=self.loader.policy, seen=self.loader.seen)
+            counted = count_images(example, model=self.model, settings=self.settings, sizes=sizes)
+            self.loader.prefetch(example, sizes=counted.resized)
 
     def __call__(self, example: Example) -> PreparedPrompt:
         """Return the prepared prompt of ``example``.
@@ -107,14 +113,15 @@ class PromptPreparer:
                 id=None if example.id == example.source else example.id,
                 remedy="train a vision-language model, or leave the images out of the data",
             )
-        images = self.loader.get(example) if example.images else []
-        sizes = tuple((image.height, image.width) for image in images)
+        sizes = self.loader.sizes(example)
         counted = describe(example, model=self.model, settings=self.settings, sizes=sizes).accepted()
+        resized = counted.images.resized
         inputs: tuple[ImageInputs, ...] = ()
-        if images:
-            images, options = _as_processed(images, counted.images.resized)
-            inputs = self.family.preprocess(partial(image_processor_of(self.processor), **options), images)
-        self.preprocessed += len(images)
+        if example.images:
+            images = self.loader.get(example, sizes=resized)
+            process = partial(image_processor_of(self.processor), **_options(resized))
+            inputs = self.family.preprocess(process, images)
+        self.preprocessed += len(example.images)
         return PreparedPrompt(
             example=example,
             ids=counted.ids,
@@ -122,14 +129,14 @@ class PromptPreparer:
             image_inputs=inputs,
             image_sizes=sizes,
             fed_sizes=tuple(self._fed_size(entry, size) for entry, size in zip(inputs, sizes, strict=True)),
+            resized=resized,
         )
 
     def pictures(self, prompt: PreparedPrompt) -> tuple[list[Image.Image], dict[str, Any]]:
         """The decoded images of a prompt as its processor takes them, and the options of that call."""
         if not prompt.image_sizes:
             return [], {}
-        counted = count_images(prompt.example, model=self.model, settings=self.settings, sizes=prompt.image_sizes)
-        return _as_processed(self.loader.get(prompt.example), counted.resized)
+        return self.loader.get(prompt.example, sizes=prompt.resized), _options(prompt.resized)
 
     def _fed_size(self, inputs: ImageInputs, decoded: tuple[int, int]) -> tuple[int, int]:
         """Pixels after the model's resize: from the patch grid, the single frame, or as decoded where tiled."""
@@ -143,17 +150,9 @@ class PromptPreparer:
         return decoded
 
 
-def _as_processed(
-    images: Sequence[Image.Image], resized: Sequence[Size] | None
-) -> tuple[list[Image.Image], dict[str, Any]]:
-    """The images at the sizes that the run gives them, and what to tell the image processor of it."""
-    if resized is None:
-        return list(images), {}
-    return [_resized(image, size) for image, size in zip(images, resized, strict=True)], {"do_resize": False}
-
-
-def _resized(image: Image.Image, size: Size) -> Image.Image:
-    return image if (image.height, image.width) == size else Image.fromarray(resize(np.asarray(image), size))
+def _options(resized: Sequence[Size] | None) -> dict[str, Any]:
+    """What to tell the image processor of images that have their final sizes, or have not."""
+    return {} if resized is None else {"do_resize": False}
 
 
 def is_prompt_of(prepared: PreparedPrompt, example: Example) -> bool:
