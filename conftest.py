@@ -1,0 +1,91 @@
+"""How every test runs: hypothesis's draws, the number of worker processes, the CPU seconds, and what was skipped."""
+
+import os
+import resource
+from collections import Counter
+from collections.abc import Iterator
+from multiprocessing import forkserver
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers, and the processes that tests start, share the cores
+MAX_WORKERS = 4
+CPU_SECONDS = "cpu_seconds"
+STARTED = pytest.StashKey[float]()
+
+settings.register_profile(
+    "ci",
+    deadline=None,  # a busy machine is no failure
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("fuzz", settings.get_profile("ci"), derandomize=False, max_examples=2_000)
+settings.load_profile("fuzz" if os.environ.get("TRIPTYCH_FUZZ") == "1" else "ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("triptych")
+    group.addoption(
+        "--cpu-durations", type=int, metavar="N", default=0, help="show the N tests and all folders by CPU seconds"
+    )
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker per core for whole folders; none for single files, which are quicker alone, and for timings."""
+    whole = all(Path(argument.split("::")[0]).is_dir() for argument in config.args)
+    timed = config.getoption("benchmark_enable", False) or config.getoption("benchmark_only", False)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MAX_WORKERS) if whole and not timed else 0
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process, of the children that have ended, and of the fork server and its children."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    total = sum(usage.ru_utime + usage.ru_stime for usage in used)
+    server = forkserver._forkserver._forkserver_pid
+    stat = Path(f"/proc/{server}/stat")
+    if server is not None and stat.exists():
+        ticks = stat.read_text().rpartition(")")[2].split()[11:15]
+        total += sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Note the time at the start; `pytest_runtest_makereport` takes the difference after the last phase."""
+    item.stash[STARTED] = cpu_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+    """Hand the CPU seconds to the report, which travels from a worker to the process that prints."""
+    if call.when == "teardown":
+        item.user_properties.append((CPU_SECONDS, cpu_seconds() - item.stash[STARTED]))
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say above the last line why tests were skipped, and where the CPU seconds went if it was asked."""
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped"))
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count} skipped: {reason}")
+    if number := config.getoption("cpu_durations"):
+        show_cpu_seconds(terminalreporter, number)
+
+
+def show_cpu_seconds(terminalreporter: pytest.TerminalReporter, number: int) -> None:
+    """Print the CPU seconds of every folder and of the costliest tests; a fixture counts for its first test."""
+    reports = [report for group in ("passed", "failed", "skipped", "") for report in terminalreporter.getreports(group)]
+    last = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "teardown"]
+    tests = {report.nodeid: dict(report.user_properties)[CPU_SECONDS] for report in last}
+    folders = dict.fromkeys((str(Path(name.split("::")[0]).parent) for name in tests), 0.0)
+    for name, seconds in tests.items():
+        folders[str(Path(name.split("::")[0]).parent)] += seconds
+    terminalreporter.section(f"{sum(tests.values()):.0f} CPU seconds")
+    costliest = sorted(tests.items(), key=lambda test: -test[1])[:number]
+    for name, seconds in [*sorted(folders.items()), *costliest]:
+        terminalreporter.write_line(f"{seconds:8.2f} s  {name}")
