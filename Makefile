@@ -1,4 +1,4 @@
-.PHONY: help install format lint typecheck test fuzz bench bench-kernels bench-trainer gpu-check
+.PHONY: help install format lint typecheck test fuzz bench bench-kernels bench-trainer kill-check gpu-check
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ bench-kernels: ## one table of merge-kernel ratios, measured round-robin
 
 bench-trainer: ## one table of whole steps against stock TRL
 	uv run python packages/trainer/benchmarks/table.py
+
+kill-check: ## kill -9 a run at KILLS (200) random moments, half of them inside a save; about 20 minutes
+	KILLS=$${KILLS:-200} uv run pytest -q -s tests/trainer/checkpoints/test_kills.py
 
 gpu-check: ## build, test and time on a CUDA machine, under ten minutes
 	bash scripts/gpu_check.sh

@@ -1,6 +1,7 @@
 """Real `train` processes on a tiny model, with rewards that can kill, signal, limit or break them at a given step."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,25 +42,32 @@ def variety(completions, example_id, **_):
 
 
 @pytest.fixture
-def train(
+def start_train(
     fork: Callable[..., Any], model_dir: Path, write_rows: Callable[..., Path], tmp_path: Path
 ) -> Callable[..., Any]:
-    """Run `train` on six prompts of 0 to 5 images in a process of its own; ``before`` is code that it runs first."""
+    """Start `train` on six prompts of 0 to 5 images in a process of its own; ``before`` is code that it runs first."""
     data = write_rows([0, 1, 2, 5, 1, 0])
     reward = tmp_path / "variety.py"
     reward.write_text(REWARD)
 
-    def run(name: str, *options: str, deed: str = "none:0", before: str = "") -> Any:
+    def start(name: str, *options: str, deed: str = "none:0", before: str = "") -> Any:
         return fork(
             *("--model_name_or_path", str(model_dir), "--data", str(data)),
             *("--reward", f"{reward}:variety", "--output_dir", str(tmp_path / name), "--seed", "7"),
             *("--num_generations", "2", "--per_device_train_batch_size", "4", "--max_completion_length", "6"),
             *("--learning_rate", "1e-3", "--rollouts", "false", *options),
-            environment={"DEED": deed, "SCORED": str(tmp_path / f"{name}.scored.jsonl")},
+            environment={"DEED": deed, "SCORED": str(tmp_path / f"{name}.scored.jsonl"), **slow_saves},
             before=before,
-        ).wait()
+        )
 
-    return run
+    slow_saves = {"TRIPTYCH_SLOW_SAVE_SECONDS": os.environ.get("TRIPTYCH_SLOW_SAVE_SECONDS", "0.4")}
+    return start
+
+
+@pytest.fixture
+def train(start_train: Callable[..., Any]) -> Callable[..., Any]:
+    """Run `train` to its end in a process of its own."""
+    return lambda name, *options, **more: start_train(name, *options, **more).wait()
 
 
 @pytest.fixture

@@ -1,0 +1,134 @@
+"""Signal 9 at random moments, half of them inside a save: what is resumed equals the run that nobody killed.
+
+CI does a few; `make kill-check` does 200, or `KILLS=N`. `TRIPTYCH_SLOW_SAVE_SECONDS` is how long a save takes (0.4):
+the child processes read it, and sleep before each file that they write or rename. `KILL_SEED` repeats the moments.
+"""
+
+import json
+import os
+import random
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from triptych_trainer.checkpoints.folder import UNFINISHED, checkpoints, defect
+from triptych_trainer.rollouts.read import read_visits
+
+KILLS = int(os.environ.get("KILLS", "3"))
+SEED = int(os.environ.get("KILL_SEED", time.time_ns() % 10**6))
+SLOW_SAVE_SECONDS = float(os.environ.get("TRIPTYCH_SLOW_SAVE_SECONDS", "0.4"))
+TIMES = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second")
+OPTIONS = (
+    *("--max_steps", "5", "--num_iterations", "2", "--save_steps", "1", "--save_total_limit", "2"),
+    *("--logging_steps", "2", "--rollouts", "true", "--memory_forecast", "false"),
+)
+SLOW_SAVES = """
+import time
+from pathlib import Path
+
+PAUSE = float(os.environ["TRIPTYCH_SLOW_SAVE_SECONDS"]) / 30  # a save writes, forces to disk and renames about as often
+
+
+def slowly(function):
+    def call(*arguments, **options):
+        time.sleep(PAUSE)
+        return function(*arguments, **options)
+
+    return call
+
+
+torch.save, os.fsync, os.replace = slowly(torch.save), slowly(os.fsync), slowly(os.replace)
+Path.rename, Path.unlink = slowly(Path.rename), slowly(Path.unlink)
+"""
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What happened to the killed runs."""
+
+    kills: int = 0
+    in_save: int = 0
+    """Kills at a moment when a save was under way."""
+    from_nothing: int = 0
+    """Kills before the first checkpoint had its name."""
+    equal_runs: int = 0
+    lives: list[float] = field(default_factory=list)
+
+
+def log_of(folder: Path) -> list[dict[str, float]]:
+    """Every number of the log, train_loss among them, but the times."""
+    log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return [{key: value for key, value in entry.items() if key not in TIMES} for entry in log]
+
+
+def rollouts_of(folder: Path) -> list[tuple[object, ...]]:
+    return sorted((v.step, v.sample_id, tuple(v.totals), tuple(v.advantages)) for v in read_visits(folder))
+
+
+def assert_same_run(folder: Path, whole: Path) -> None:
+    assert log_of(folder) == log_of(whole)
+    assert rollouts_of(folder) == rollouts_of(whole)
+    expected, got = (load_file(path / "model.safetensors") for path in (whole, folder))
+    assert got.keys() == expected.keys()
+    assert all(got[name].equal(values) for name, values in expected.items())
+    assert [path.name for path in checkpoints(folder)] == ["checkpoint-5", "checkpoint-4"]
+    assert all(defect(path) is None for path in checkpoints(folder))
+    assert not list(folder.glob(f"{UNFINISHED}*")), "nothing is left of the interrupted saves"
+    assert not (folder / "run.lock").exists()
+
+
+def saves_under_way(folder: Path) -> bool:
+    return any(folder.glob(f"{UNFINISHED}*"))
+
+
+def wait_for_moment(process, folder: Path, *, chance: random.Random, typical_seconds: float) -> None:
+    """Wait until the moment of the kill, inside a save or anywhere, or until the process has ended."""
+    started = time.monotonic()
+    until = started + chance.uniform(0, typical_seconds)
+    if chance.random() < 0.5:
+        saves_to_see = chance.randint(1, 3)
+        while process.is_alive() and saves_to_see and time.monotonic() < started + 3 * typical_seconds:
+            while process.is_alive() and not saves_under_way(folder):
+                time.sleep(0.002)
+            saves_to_see -= 1
+            while saves_to_see and process.is_alive() and saves_under_way(folder):
+                time.sleep(0.002)
+        until = time.monotonic() + chance.uniform(0, SLOW_SAVE_SECONDS)
+    while process.is_alive() and time.monotonic() < until:
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120 + 60 * KILLS)
+def test_runs_that_are_killed_at_random_moments_end_as_the_run_that_nobody_killed(start_train, tmp_path):
+    chance, tally, whole, folder = random.Random(SEED), Tally(), tmp_path / "whole", tmp_path / "killed"
+    started = time.monotonic()
+    ended = start_train("whole", *OPTIONS, before=SLOW_SAVES).wait()
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    typical_seconds = time.monotonic() - started
+    while tally.kills < KILLS or folder.exists():
+        has_checkpoint = bool(checkpoints(folder)) or any(folder.glob(f"{UNFINISHED}*/checkpoint-*/checkpoint.json"))
+        resume = ("--resume_from_checkpoint", "latest") if has_checkpoint else ()
+        life = start_train("killed", *OPTIONS, *resume, before=SLOW_SAVES)
+        if tally.kills < KILLS:
+            wait_for_moment(life.process, folder, chance=chance, typical_seconds=typical_seconds)
+            in_save, named = saves_under_way(folder), bool(checkpoints(folder))
+            life.process.kill()
+        ended = life.wait()
+        if ended.returncode == -9:
+            tally.kills += 1
+            tally.in_save += in_save
+            tally.from_nothing += not named
+            continue
+        assert ended.returncode == 0, f"seed {SEED}, after {tally}: {ended.stdout[-2000:]}\n{ended.stderr[-3000:]}"
+        assert_same_run(folder, whole)
+        tally.equal_runs += 1
+        shutil.rmtree(folder)
+    print(
+        f"\n{tally.kills} kills (seed {SEED}), {tally.in_save} of them inside a save, {tally.from_nothing} before the "
+        f"first checkpoint; {tally.equal_runs} runs ended, each equal to the run that nobody killed"
+    )
+    assert tally.equal_runs > 0
