@@ -8,8 +8,8 @@ import torch
 from peft import LoraConfig
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from triptych_trainer.checkpoints.folder import CheckpointError
-from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
 from triptych_trainer.checkpoints.weights import load_weights
+from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
 TIMES = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 
@@ -124,8 +124,10 @@ def test_another_number_of_ranks_samples_the_open_cycle_again_and_says_so(run, t
 
 def test_a_finished_run_has_nothing_left_to_do_also_where_it_ended_inside_an_epoch(run, tmp_path):
     """transformers trains one step more, each time."""
-    options = {"max_steps": 2, "lr_scheduler_type": "constant"}  # of three steps per epoch
+    # an epoch has three steps; the metrics of step 2 are still to be logged when its checkpoint is written
+    options = {"max_steps": 2, "lr_scheduler_type": "constant", "logging_steps": 3}
     history, _, parameters = run("whole", **options)
+    assert "reward" in history[-1]
     again = run("whole", resume=str(tmp_path / "whole" / "checkpoint-2"), **options)
     assert again[0] == history
     assert again[1] == [], "nothing is generated"
@@ -161,8 +163,8 @@ def test_a_cycle_of_another_version_is_sampled_again_with_a_warning(run, tmp_pat
 
 def test_a_part_that_a_trainer_adds_to_the_cycle_comes_back(run, tmp_path, monkeypatch):
     returned = []
-    monkeypatch.setattr(ResumableGRPOTrainer, "cycle_parts", lambda self: {"surplus": {"ids": torch.tensor([3, 1])}})
-    monkeypatch.setattr(ResumableGRPOTrainer, "restore_cycle_parts", lambda self, parts: returned.append(parts))
+    monkeypatch.setattr(MultiImageGRPOTrainer, "cycle_parts", lambda self: {"surplus": {"ids": torch.tensor([3, 1])}})
+    monkeypatch.setattr(MultiImageGRPOTrainer, "restore_cycle_parts", lambda self, parts: returned.append(parts))
     run("whole", max_steps=1)
     run("again", resume=str(tmp_path / "whole" / "checkpoint-1"), max_steps=2)
     (parts,) = returned

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from triptych_data import DataError
 from triptych_trainer.prompts.bad_rows import BadRows, prepared_with
 
@@ -52,6 +53,20 @@ def test_the_draw_depends_on_seed_step_and_row_alone(tmp_path):
     draws = [set(prepared(bad_rows(tmp_path), {1: 2}, 1, step=step)[0]) for step in (0, 0, 1, 2, 3, 4)]
     assert draws[0] == draws[1]
     assert len(set(map(frozenset, draws))) > 1
+
+
+def test_a_resumed_run_leaves_out_the_same_rows_and_draws_the_same_ones(tmp_path):
+    bad, file = bad_rows(tmp_path), tmp_path / "state.pt"
+    prepared(bad, dict.fromkeys(range(6), 2), 1, 4, 5)
+    torch.save(bad.to_state(), file)
+    resumed = bad_rows(tmp_path)
+    resumed.restore(torch.load(file, weights_only=True))
+    assert {key: str(error) for key, error in resumed.known.items()} == {k: str(e) for k, e in bad.known.items()}
+    draws = [prepared(rows, {1: 2, 7: 2}, 1, 4, 5, 8, step=9)[1] for rows in (bad, resumed)]
+    assert draws[0] == draws[1]
+    without = [prepared(bad_rows(tmp_path), {1: 2, 7: 2}, 1, 4, 5, step=step)[1] for step in range(20)]
+    kept = [prepared(resumed, {1: 2, 7: 2}, 1, 4, 5, step=step)[1] for step in range(20)]
+    assert without != kept, "a run that forgot them would draw other rows"
 
 
 def test_a_row_is_listed_once_and_not_tried_again(tmp_path):

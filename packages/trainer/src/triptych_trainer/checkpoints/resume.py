@@ -68,6 +68,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
         """As transformers', which trains one more step when a run goes on from its last step inside an epoch."""
         if self.state.global_step >= self.state.max_steps:
             self.nothing_left = True
+            self.model.train()  # TRL's last log is about training only in a model that trains
             self.control.should_training_stop = True
             return
         self._train_sampler.set_epoch(kwargs["epoch"])

@@ -1,8 +1,9 @@
 """Rows that turn out to be unusable while a run is under way: left out, listed, and replaced by other rows."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from triptych_data import DataError
 from triptych_data.quarantine import allowed, too_many, write_quarantined
@@ -55,6 +56,15 @@ class BadRows:
         self.say(f"left out: {error}")
         if len(self.known) > self.limit:
             raise too_many(error, len(self.known), total=self.num_rows, limit=self.limit) from error
+
+    def to_state(self) -> list[list[Any]]:
+        """The refused rows with their reasons, as plain values: a checkpoint keeps them, and draws stay the same."""
+        return [[key, e.reason, e.source, e.id, e.remedy, e.kind] for key, e in self.known.items()]
+
+    def restore(self, state: Sequence[Sequence[Any]]) -> None:
+        """Take back what ``to_state`` gave; these rows are listed already."""
+        for key, reason, source, id, remedy, kind in state:
+            self.known[key] = DataError(reason, source=source, id=id, remedy=remedy, kind=kind)
 
     def replacement(self, key: int, *, rows: range, taken: Mapping[int, object], step: int) -> int:
         """Another row of the same table, drawn by seed, step and key alone, so that a resumed run draws the same.

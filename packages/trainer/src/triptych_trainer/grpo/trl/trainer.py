@@ -307,6 +307,15 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         check_no_images(images)
         return model.logps_BC, model.entropies_BC, model.aux_loss
 
+    def cycle_parts(self) -> dict[str, Any]:
+        """What a checkpoint keeps besides the generation under way: the rows that were left out."""
+        return {"bad_rows": [] if self.bad_rows is None else self.bad_rows.to_state()}
+
+    def restore_cycle_parts(self, parts: Mapping[str, Any]) -> None:
+        """Leave out the same rows as before."""
+        if self.bad_rows is not None:
+            self.bad_rows.restore(parts["bad_rows"])
+
     def cycle_to_state(self) -> Any:
         """What later steps of the generation under way are trained on; None before the first generation."""
         return None if self._buffered_inputs is None else self._buffered_inputs.to_state()
