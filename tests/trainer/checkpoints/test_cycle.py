@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from triptych_trainer.checkpoints.folder import CheckpointError, defect
+from triptych_trainer.checkpoints.folder import CheckpointError, checkpoints, defect
 
 
 def saving(make_trainer, write_rows, **options):
@@ -23,19 +23,17 @@ def test_only_the_newest_are_kept(make_trainer, write_rows, tmp_path):
 
 @pytest.mark.slow
 def test_the_best_checkpoint_is_recorded_by_its_final_name_and_loaded_at_the_end(make_trainer, write_rows, tmp_path):
-    trainer = saving(
-        make_trainer,
-        write_rows,
-        held_out=write_rows([0, 5], name="held_out.jsonl"),
-        per_device_eval_batch_size=4,
-        eval_strategy="steps",
-        eval_steps=1,
-        max_steps=3,
-        save_total_limit=1,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_reward",
-        learning_rate=1e-2,
-    )
+    options = {
+        "held_out": write_rows([0, 5], name="held_out.jsonl"),
+        "per_device_eval_batch_size": 4,
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_total_limit": 1,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_reward",
+        "learning_rate": 1e-2,
+    }
+    trainer = saving(make_trainer, write_rows, max_steps=3, **options)
     trainer.train()
     best = tmp_path / "out" / f"checkpoint-{trainer.state.best_global_step}"
     assert trainer.state.best_model_checkpoint == str(best)
@@ -43,6 +41,12 @@ def test_the_best_checkpoint_is_recorded_by_its_final_name_and_loaded_at_the_end
     assert defect(best) is None
     loaded = type(trainer.model).from_pretrained(best).state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in trainer.model.state_dict().items())
+
+    (tmp_path / "out").rename(tmp_path / "moved")
+    again = saving(make_trainer, write_rows, max_steps=3, output_dir=str(tmp_path / "moved"), **options)
+    again.train(resume_from_checkpoint=str(checkpoints(tmp_path / "moved")[0]))
+    assert again.state.best_model_checkpoint == str(tmp_path / "moved" / best.name), "it moved with the folder"
+    assert all(torch.equal(value, loaded[name]) for name, value in again.model.state_dict().items())
 
 
 def test_no_space_left_on_device_is_said_in_one_sentence(make_trainer, write_rows, tmp_path, monkeypatch):

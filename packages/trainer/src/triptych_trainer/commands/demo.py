@@ -104,7 +104,9 @@ def warm_up_or_load(model: Any, processor: Any, *, config: RunConfig, folder: Pa
                 bar.advance(status=f"loss {step.loss:.3f}  right {step.accuracy:.0%}")
     model.eval()
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(model, str(kept))
+    aside = kept.with_suffix(".part")
+    save_weights(model, str(aside))
+    aside.replace(kept)  # a kill leaves no file that is cut short under the name that the next run looks for
 
 
 def evaluate_both(model: Any, processor: Any, *, config: RunConfig, num_samples: int) -> Mapping[str, demo.Evaluation]:
