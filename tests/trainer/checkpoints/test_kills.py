@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 from triptych_trainer.checkpoints.folder import UNFINISHED, checkpoints, defect
+from triptych_trainer.checkpoints.lock import LOCK
 from triptych_trainer.rollouts.read import read_visits
 
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -77,7 +78,7 @@ def assert_same_run(folder: Path, whole: Path) -> None:
     assert [path.name for path in checkpoints(folder)] == ["checkpoint-5", "checkpoint-4"]
     assert all(defect(path) is None for path in checkpoints(folder))
     assert not list(folder.glob(f"{UNFINISHED}*")), "nothing is left of the interrupted saves"
-    assert not (folder / "run.lock").exists()
+    assert not (folder / LOCK).exists()
 
 
 def saves_under_way(folder: Path) -> bool:

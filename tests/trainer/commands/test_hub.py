@@ -84,7 +84,8 @@ def test_checkpoints_and_the_model_are_uploaded_whole(hub, command, tmp_path, ca
     final = uploads["Model save"]
     assert final["model.safetensors"] == (out / "model.safetensors").read_bytes()
     assert {"README.md", "config.json", "processor_config.json", "tokenizer.json"} <= set(final)
-    assert not [path for _, files in hub for path in files if "unfinished" in path]
+    hidden = ("unfinished", "_run.lock", "_earlier-runs")
+    assert not [path for _, files in hub for path in files if any(name in path for name in hidden)]
     assert not [path for _, files in hub for path, content in files.items() if b"hf_secret" in content]
 
 

@@ -16,7 +16,8 @@ from triptych_trainer.checkpoints.folder import CheckpointError
 
 __all__ = ["LOCK", "one_run_in", "output_lock"]
 
-LOCK = "run.lock"
+LOCK = "_run.lock"
+"""transformers uploads no file whose name begins with ``_``."""
 
 
 def one_run_in(args: GRPOConfig, *, say: Callable[[str], None] = print) -> AbstractContextManager[None]:
