@@ -166,10 +166,9 @@ def test_several_rewards_and_one_by_name_keep_their_order(model_dir, tmp_path):
 
 def test_arguments_are_optional(model_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(GRPOConfig, "__post_init__", lambda self: self.__dict__.update(asked=True))
-    from triptych_trainer.grpo.trl.arguments import default_arguments
-
-    assert default_arguments(str(model_dir)).output_dir == f"{model_dir.name}-GRPO"
+    trainer = MultiImageGRPOTrainer(str(model_dir), recording([]), train_dataset=rows())
+    assert trainer.args.output_dir == f"{model_dir.name}-GRPO"
+    assert trainer.num_generations == GRPOConfig.num_generations
 
 
 @pytest.mark.parametrize(

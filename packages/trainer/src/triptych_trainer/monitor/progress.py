@@ -77,19 +77,23 @@ class Stage:
         """Move on by ``steps`` and show ``status``; without a terminal, one line in ten seconds and the last."""
         self.move_to(self.done + steps, status=status)
 
-    def move_to(self, done: int, *, status: str = "", total: int | None = None) -> None:
-        """Move to step ``done``; ``total`` corrects the length once it is known."""
+    def move_to(self, done: int, *, status: str | None = "", total: int | None = None) -> None:
+        """Move to step ``done``; ``total`` corrects the length once it is known.
+
+        A step that has nothing to say of itself, status None, leaves what a bar shows; a line then says nothing.
+        """
         self.done = done
         if total is not None:
             self.total = total
         if self.bar:
             progress, task = self.bar
-            progress.update(task, completed=done, total=self.total, status=status)
+            shown = progress.tasks[task].fields["status"] if status is None else status
+            progress.update(task, completed=done, total=self.total, status=shown)
             return
         now = time.monotonic()
         if now - self.spoke >= PLAIN_EVERY_SECONDS or done == self.total:
             self.spoke = now
-            self.say(f"{self.name}: {done}/{self.total or '?'} {status}{self._left(now)}".rstrip())
+            self.say(f"{self.name}: {done}/{self.total or '?'} {status or ''}{self._left(now)}".rstrip())
 
     def _left(self, now: float) -> str:
         moved = self.done - self.first

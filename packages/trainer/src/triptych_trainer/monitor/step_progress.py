@@ -1,4 +1,4 @@
-"""A trainer's steps as progress; apart from `progress`, which commands without transformers use."""
+"""A trainer's steps as progress. `progress` itself is a module of its own for commands that load no transformers."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,6 @@ class StepProgress(TrainerCallback):
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.logged: list[dict[str, float]] = []
-        self.status = ""
         self.stopwatch = Stopwatch()
         self.images_seen: Callable[[], int] = lambda: 0
         """How many images the trainer has trained on so far; set once the trainer is there."""
@@ -27,8 +26,9 @@ class StepProgress(TrainerCallback):
         self.stopwatch.start(tokens=state.num_input_tokens_seen, images=self.images_seen())
 
     def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-        """Move the stage on."""
-        self.stage.move_to(state.global_step, status=self.status)
+        """Move the stage on; a step whose numbers are logged waits for them, so that no line shows another step's."""
+        if not control.should_log:
+            self.stage.move_to(state.global_step, status=None)
 
     def on_log(self, args, state, control, logs=None, **kwargs):  # type: ignore[no-untyped-def]
         """Keep the logged numbers and show the main ones."""
@@ -36,9 +36,15 @@ class StepProgress(TrainerCallback):
             return
         self.logged.append(dict(logs))
         pace = self.stopwatch.cut(tokens=state.num_input_tokens_seen, images=self.images_seen())
-        parts = [f"reward {logs['reward']:.3f}"]
+        parts = [f"reward {_number(logs['reward'])}"]
         if (accuracy := logs.get("rewards/accuracy/mean")) is not None:
             parts.append(f"accuracy {accuracy:.3f}")
         parts.append(f"length {logs.get('completions/mean_length') or 0.0:.0f}")
         parts.append(f"dead groups {logs.get('frac_reward_zero_std') or 0.0:.0%}")
-        self.status = "  ".join([*parts, str(pace), f"{peak_bytes() / 2**30:.1f} GiB"])
+        status = "  ".join([*parts, str(pace), f"{peak_bytes() / 2**30:.1f} GiB"])
+        self.stage.move_to(state.global_step, status=status)
+
+
+def _number(value: float | None) -> str:
+    """TRL logs None for a mean over nothing: no reward function scored any completion."""
+    return "-" if value is None else f"{value:.3f}"

@@ -19,7 +19,7 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.run_options import RunArguments
 
-__all__ = ["RunArguments", "RunConfig", "image_policy", "parse_run", "prompt_settings", "wants_demo"]
+__all__ = ["RunArguments", "RunConfig", "device_defaults", "image_policy", "parse_run", "prompt_settings", "wants_demo"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +75,7 @@ def _config_file(argv: Sequence[str]) -> Mapping[str, Any]:
     return content
 
 
-def _device_defaults() -> dict[str, Any]:
+def device_defaults() -> dict[str, Any]:
     """TRL's defaults assume a GPU with bfloat16; without any accelerator train in float32 on the CPU."""
     if torch.accelerator.is_available():
         return {}
@@ -112,7 +112,7 @@ def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None)
 def run_parser(defaults: Mapping[str, Any] | None = None) -> TrlParser:
     """The parser of a run, with every option of TRL."""
     parser = TrlParser((RunArguments, GRPOConfig, ModelConfig), prog="train", allow_abbrev=False)
-    parser.set_defaults(logging_steps=1, report_to=["none"], **{**_device_defaults(), **(defaults or {})})
+    parser.set_defaults(logging_steps=1, report_to=["none"], **{**device_defaults(), **(defaults or {})})
     for action in parser._actions:
         opposite = next((name for name in action.option_strings if name.startswith("--no_")), None)
         if opposite is not None:  # its text would be that of the option it switches off

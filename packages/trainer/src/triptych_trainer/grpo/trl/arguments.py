@@ -7,14 +7,15 @@ from trl import GRPOConfig
 from trl.trainer.utils import get_config_model_id
 
 from triptych_trainer.models.load import load_processor
+from triptych_trainer.options.arguments import device_defaults
 from triptych_trainer.prompts.run_tables import RunTables
 
 __all__ = ["default_arguments", "default_processing_class", "evaluation_keys"]
 
 
 def default_arguments(model: Any) -> GRPOConfig:
-    """TRL's default configuration, with an output folder named after the model."""
-    return GRPOConfig(f"{_model_id(model).split('/')[-1]}-GRPO")
+    """TRL's default configuration with an output folder named after the model; for the CPU where there is no GPU."""
+    return GRPOConfig(f"{_model_id(model).split('/')[-1]}-GRPO", **device_defaults())
 
 
 def default_processing_class(model: Any, args: GRPOConfig) -> Any:
