@@ -1,25 +1,107 @@
 """The seams to TRL: this test fails when upstream moves."""
 
+import ast
+import inspect
+from pathlib import Path
+
 import pytest
+import triptych_trainer
+from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
 from triptych_trainer.errors import SeamError
-from triptych_trainer.grpo.trl.seams import SEAMS, check_seams
+from triptych_trainer.grpo.trl.seams import (
+    ATTRIBUTES,
+    SEAMS,
+    WHILE_TRAINING,
+    WITH_ENGINE,
+    WITHOUT_ENGINE,
+    check_attributes,
+    check_no_images,
+    check_seams,
+)
+from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from trl import GRPOTrainer
+
+OWN = {"_began", "_seconds_before", "_resumed_from", "_to_verify"}
+"""Attributes of our own trainers that begin with an underscore and that only an instance has."""
 
 
 def test_the_installed_trl_has_every_seam():
     check_seams()
 
 
-def test_every_override_of_the_trainer_is_checked():
-    from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
-
-    overridden = {name for name in vars(MultiImageGRPOTrainer) if hasattr(GRPOTrainer, name) and name in SEAMS}
-    private = {
+def test_every_override_of_both_trainers_is_checked():
+    overridden = {
         name
-        for name in vars(MultiImageGRPOTrainer)
-        if name.startswith("_") and not name.startswith("__") and name in vars(GRPOTrainer)
+        for trainer in (MultiImageGRPOTrainer, ResumableGRPOTrainer)
+        for name, value in vars(trainer).items()
+        if inspect.isfunction(value) and not name.startswith("__") and hasattr(GRPOTrainer, name)
     }
-    assert private <= overridden
+    assert overridden <= set(SEAMS)
+    called = {"_calculate_rewards"}
+    assert set(SEAMS) <= overridden | called, "a seam that nobody uses is no seam"
+
+
+def private_names(path):
+    """Attributes of a trainer that begin with one underscore, read or written in a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("self", "trainer")
+        and node.attr.startswith("_")
+        and not node.attr.startswith("__")
+    }
+
+
+@pytest.mark.parametrize("trainer", [MultiImageGRPOTrainer, ResumableGRPOTrainer])
+def test_every_private_attribute_of_trl_and_transformers_is_checked(trainer):
+    file = Path(inspect.getfile(trainer))
+    files = file.parent.glob("*.py") if file.parent.name == "trl" else [file]
+    own = {name for kind in (MultiImageGRPOTrainer, ResumableGRPOTrainer) for name in vars(kind)} | OWN
+    checked = {*SEAMS, *ATTRIBUTES, *WHILE_TRAINING, *WITH_ENGINE, *WITHOUT_ENGINE}
+    for path in files:
+        assert private_names(path) - own <= checked, path.name
+
+
+def test_attributes_that_exist_while_training_are_there(make_trainer, write_rows):
+    missing = []
+
+    def reward(completions, **_):
+        missing.extend(name for name in WHILE_TRAINING if not hasattr(trainer, name))
+        return [0.0] * len(completions)
+
+    trainer = make_trainer(write_rows([0, 0]), rewards=[reward], per_device_train_batch_size=4, max_steps=1)
+    assert not hasattr(trainer, "_tr_loss")
+    trainer.train()
+    assert missing == []
+
+
+def test_a_lost_attribute_is_named(make_trainer, write_rows):
+    trainer = make_trainer(write_rows([0, 0]), per_device_train_batch_size=4)
+    check_attributes(trainer)
+    del trainer._metrics, trainer.reward_weights
+    with pytest.raises(
+        SeamError, match=r"has no attribute _metrics, reward_weights, which Triptych uses\. Tested with"
+    ):
+        check_attributes(trainer)
+
+
+def test_pixels_that_trl_hands_to_its_loss_are_no_secret():
+    check_no_images({"pixel_values": None, "num_images": None})
+    with pytest.raises(SeamError, match="it asks for log-probabilities with pixel_values, num_images"):
+        check_no_images({"pixel_values": 1, "num_images": [2], "image_sizes": None})
+
+
+def test_only_the_border_imports_private_modules_of_trl():
+    root = Path(triptych_trainer.__file__).parent
+    allowed = {root / "upstream" / "trl_names.py", *(root / "grpo" / "trl").glob("*.py")}
+    for path in sorted(set(root.rglob("*.py")) - allowed):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not [name for name in names if name.startswith("trl.")], path
 
 
 def test_a_moved_seam_is_named_with_both_signatures():

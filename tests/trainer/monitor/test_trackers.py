@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from triptych_data import load_image
 from triptych_data.resize import resize
+from triptych_trainer.grpo.trl.reports import show_images
 from triptych_trainer.monitor.trackers import ImageLog
 
 ROWS = [0, 1, 2]
@@ -56,7 +57,7 @@ def test_without_a_tracker_nothing_is_written(make_trainer, write_rows, tmp_path
 def test_rows_share_the_files_of_their_images_and_old_files_go(make_trainer, write_rows, tmp_path):
     trainer = make_trainer(write_rows([1, 2, 3, 5]), **{**OPTIONS, "per_device_train_batch_size": 8})
     trainer.args.report_to = ["tensorboard"]
-    trainer._show_images()
+    trainer.seen_images = show_images(trainer)
     folder = tmp_path / "out" / "completions" / "images"
     prepared = [trainer.prompt_of(key) for key in range(4)]
     rows = trainer.seen_images.gather([prepared[k] for k in (3, 3, 3, 3, 1, 1, 1, 1)])
@@ -74,7 +75,7 @@ def test_the_order_is_that_of_the_markers(make_trainer, write_rows, tmp_path):
     (tmp_path / "order.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "id": "y"}) + "\n")
     trainer = make_trainer(tmp_path / "order.jsonl", **{**OPTIONS, "per_device_train_batch_size": 4})
     trainer.args.report_to = ["tensorboard"]
-    trainer._show_images()
+    trainer.seen_images = show_images(trainer)
     (paths,) = trainer.seen_images.gather([trainer.prompt_of(0)])
     assert len(paths) == 3
     assert paths[0] == paths[2] != paths[1]

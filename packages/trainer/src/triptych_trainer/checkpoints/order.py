@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from trl.trainer.utils import RepeatSampler
+
+from triptych_trainer.upstream.trl_names import RepeatSampler
 
 __all__ = ["EpochSampler"]
 

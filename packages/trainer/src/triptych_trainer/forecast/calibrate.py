@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model
-from trl.trainer.utils import add_fused_lm_head
 
 from triptych_trainer.forecast.forecast import Forecast, Subject
 from triptych_trainer.forecast.meter import PeakMeter
@@ -21,6 +20,7 @@ from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.adapters import adapter_config
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules, load_model
+from triptych_trainer.upstream.trl_names import add_fused_lm_head
 
 __all__ = ["Measured", "calibrate"]
 

@@ -38,12 +38,13 @@ SEAMS: dict[str, tuple[str, ...]] = {
     "_push_from_checkpoint": ("self", "checkpoint_folder"),
     "_run_epoch": ("self", "model", "epoch"),
     "_save_checkpoint": ("self", "model", "trial"),
+    "log": ("self", "logs", "start_time"),
 }
-"""The first parameters of every method of TRL's trainer that is overridden or called, its public ones apart."""
+"""The first parameters of every method of TRL's trainer that is overridden, or called although it is private."""
 
 ATTRIBUTES = (
     *("_buffered_inputs", "_dist", "_logs", "_metrics", "_pending_extra_logs", "_pending_metrics", "_step"),
-    *("_tokenizer", "accelerator", "args", "aux_loss_enabled", "beta"),
+    *("_signature_columns", "_tokenizer", "accelerator", "args", "aux_loss_enabled", "beta"),
     *("callback_handler", "chat_template_kwargs", "eos_token_ids", "is_deepspeed_enabled", "is_fsdp_enabled"),
     *("log_completions", "mask_truncated_completions", "model_wrapped", "multi_objective_aggregation"),
     *("num_generations", "num_generations_eval", "num_iterations", "processing_class", "ref_model"),

@@ -3,7 +3,6 @@
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,20 +16,18 @@ from trl import GRPOConfig
 
 from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
 from triptych_trainer.forward import prepare, unwrap
-from triptych_trainer.grpo.batch import Cycle, Experience, TokenScores, TrainingBatch
+from triptych_trainer.grpo.batch import Cycle, TokenScores, TrainingBatch
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import check_groups_on_ranks, group_batch, group_order
 from triptych_trainer.grpo.step import collect, policy_loss
 from triptych_trainer.grpo.trl.arguments import default_arguments, default_processing_class, evaluation_keys
-from triptych_trainer.grpo.trl.logs import log_experience
 from triptych_trainer.grpo.trl.loss import loss_inputs
 from triptych_trainer.grpo.trl.passes import opened_for_generation, opened_for_scoring, sampler, scoring, settings
+from triptych_trainer.grpo.trl.reports import show_images, tell
 from triptych_trainer.grpo.trl.rewards import judge
 from triptych_trainer.grpo.trl.seams import check_attributes, check_no_images, check_seams
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.learning_rates import set_vision_learning_rate
-from triptych_trainer.monitor.seen_images import SeenImages
-from triptych_trainer.monitor.trackers import ImageLog, number_images, wants_images
 from triptych_trainer.options.refusals import (
     check_head_dtype,
     check_num_prompts,
@@ -147,7 +144,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         for part in (self.model, self.ref_model):
             if part is not None:
                 prepare(self.accelerator.unwrap_model(part))
-        self._show_images()
+        self.seen_images = show_images(self)
 
     def _check_run(self, *, group_sharing: str, completions_per_slice: int | None) -> None:
         args = self.args
@@ -173,19 +170,6 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             settings=PromptSettings(chat_template_kwargs=self.chat_template_kwargs, policy=loader.policy),
             keep=2 * max(self.args.generation_batch_size, self.args.per_device_eval_batch_size),
         )
-
-    def _show_images(self) -> None:
-        """Where completions are logged to a tracker, let it have the images as well."""
-        self.seen_images: SeenImages | None = None
-        if not wants_images(self.args):
-            return
-        self.seen_images = SeenImages(
-            Path(self.args.output_dir) / "completions" / "images",
-            loader=self.preparer.loader,
-            rank=self.accelerator.process_index,
-            keep=self.args.generation_batch_size,
-        )
-        self.add_callback(ImageLog(self._logs, self.seen_images.rows, callbacks=self.callback_handler.callbacks))
 
     def get_train_dataloader(self) -> Any:
         """As TRL's; data that does not fill one generation is refused instead of training no step."""
@@ -248,7 +232,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             sum_over_ranks=lambda count: self.accelerator.gather(count).sum(),
             device=self.accelerator.device,
         )
-        self._tell(experience, mode=mode)
+        tell(self, experience, mode=mode)
         return {BATCH: experience.batch}
 
     def _verify(self, prompts: list[PreparedPrompt]) -> None:
@@ -268,22 +252,6 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         """The prepared prompt of a row."""
         prompt, example = self.tables.prompt(key), self.tables.example(key)
         return self.preparer.plain(example, prompt) if isinstance(prompt, str) else self.preparer(example)
-
-    def _tell(self, experience: Experience, *, mode: str) -> None:
-        """Log a generation as TRL does, and hand it to whoever reports it."""
-        if mode == "train":  # as TRL counts tokens
-            num_images = sum(len(group.prompt.image_inputs) for group in experience.groups)
-            total = self.accelerator.reduce(torch.tensor(num_images, device=self.accelerator.device), "sum")
-            self.images_seen += int(total)
-        log_experience(self, experience, mode=mode)
-        if self.log_completions:
-            number_images(self._logs, num_rows=len(experience.rewards.scores_BF))
-        if self.seen_images is not None:
-            images = self.seen_images.gather([group.prompt for group in experience.groups for _ in group.rollouts])
-            if "trackio" in self.args.report_to:  # TRL's table shows several images in a cell there
-                self._logs["images"].extend(images)
-        if self.on_rollouts is not None:
-            self.on_rollouts(experience.scored_groups(), step=self.state.global_step, mode=mode)
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         """The policy pass, and TRL's loss of what it found."""

@@ -1,0 +1,48 @@
+"""Whoever is told of a generation: TRL's log, the trackers that show images, and the run's own record."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from triptych_trainer.grpo.batch import Experience
+from triptych_trainer.grpo.trl.logs import log_experience
+from triptych_trainer.monitor.seen_images import SeenImages
+from triptych_trainer.monitor.trackers import ImageLog, number_images, wants_images
+
+if TYPE_CHECKING:
+    from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+
+__all__ = ["show_images", "tell"]
+
+
+def show_images(trainer: "MultiImageGRPOTrainer") -> SeenImages | None:
+    """Where completions are logged to a tracker, let it have the images as well."""
+    if not wants_images(trainer.args):
+        return None
+    seen = SeenImages(
+        Path(trainer.args.output_dir) / "completions" / "images",
+        loader=trainer.preparer.loader,
+        rank=trainer.accelerator.process_index,
+        keep=trainer.args.generation_batch_size,
+    )
+    trainer.add_callback(ImageLog(trainer._logs, seen.rows, callbacks=trainer.callback_handler.callbacks))
+    return seen
+
+
+def tell(trainer: "MultiImageGRPOTrainer", experience: Experience, *, mode: str) -> None:
+    """Log a generation as TRL does, and hand it to whoever reports it."""
+    if mode == "train":  # as TRL counts tokens
+        num_images = sum(len(group.prompt.image_inputs) for group in experience.groups)
+        total = trainer.accelerator.reduce(torch.tensor(num_images, device=trainer.accelerator.device), "sum")
+        trainer.images_seen += int(total)
+    log_experience(trainer, experience, mode=mode)
+    if trainer.log_completions:
+        number_images(trainer._logs, num_rows=len(experience.rewards.scores_BF))
+    if trainer.seen_images is not None:
+        prompts = [group.prompt for group in experience.groups for _ in group.rollouts]
+        images = trainer.seen_images.gather(prompts)
+        if "trackio" in trainer.args.report_to:  # TRL's table shows several images in a cell there
+            trainer._logs["images"].extend(images)
+    if trainer.on_rollouts is not None:
+        trainer.on_rollouts(experience.scored_groups(), step=trainer.state.global_step, mode=mode)
