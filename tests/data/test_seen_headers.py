@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from triptych_data import DataError, ImageError, ImageLoader, ImageSource, read_examples
-from triptych_data.fetch import Stamp, read_stamped
+from triptych_data.fetch import Stamp
 from triptych_data.read import header_sizes
 from triptych_data.seen_headers import SeenHeaders, _packed, _unpacked
 
@@ -71,15 +71,41 @@ def test_what_has_no_file_is_never_replaced(draw, encode):
     for ref in (encode(draw(20, 10)), draw(20, 10)):
         source = ImageSource(ref=ref)
         assert seen.size(source) == (10, 20)
-        seen.check(source, None)
-    assert read_stamped(ImageSource(ref=encode(draw(20, 10))))[1] is None
+        seen.check(source)
 
 
-def test_a_stranger_is_not_compared(tmp_path, draw):
+def test_a_stranger_is_not_compared_and_a_forgotten_image_is_seen_anew(tmp_path, draw):
     draw(20, 10).save(tmp_path / "b.png")
     source = ImageSource(ref="b.png", root=tmp_path)
     seen = SeenHeaders()
-    seen.check(source, Stamp(num_bytes=1, changed_ns=1))
+    seen.check(source)
     seen.size(source)
-    with pytest.raises(ImageError, match=r"got 1 bytes of 1970-01-01 00:00:00\.000000 UTC"):
-        seen.check(source, Stamp(num_bytes=1, changed_ns=1))
+    replaced(tmp_path / "b.png", draw)
+    with pytest.raises(ImageError, match=r"\(expected [\d,]+ bytes of 2\d{3}-\d\d-\d\d .* UTC, got [\d,]+ bytes of"):
+        seen.check(source)
+    seen.forget(source)
+    assert seen.size(source) == (30, 40)
+    seen.check(source)
+
+
+def test_a_file_that_never_decoded_may_be_repaired_but_not_replaced_by_another_wreck(example, tmp_path, draw):
+    path = tmp_path / "a.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])
+    seen = SeenHeaders()
+    header_sizes(example, seen=seen)
+    with ImageLoader(seen=seen) as loader:
+        path.write_bytes(whole[:-50])
+        with pytest.raises(DataError, match="was replaced"):
+            loader.get(example)
+        path.write_bytes(whole[:-40])
+        os.utime(path, ns=(0, stamp_seen(seen, example)))
+        with pytest.raises(DataError, match="cannot be decoded"):
+            loader.get(example)
+        path.write_bytes(whole)
+        assert loader.get(example)[0].size == (40, 30)
+
+
+def stamp_seen(seen, example):
+    (known,) = seen._known.values()
+    return _unpacked(known)[1].changed_ns

@@ -67,21 +67,15 @@ def stamp_of(stream: BinaryIO) -> Stamp | None:
 
 def read_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> bytes:
     """The encoded bytes of an image, at most `policy.max_file_bytes` of them."""
-    return read_stamped(source, policy=policy)[0]
-
-
-def read_stamped(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> tuple[bytes, Stamp | None]:
-    """The encoded bytes of an image, and the state of the file they were read from."""
     if isinstance(source.ref, bytes):
-        return _within(source.ref, str(source), policy), None
+        return _within(source.ref, str(source), policy)
     with open_image(source, policy=policy) as stream:
-        stamp = stamp_of(stream)
         try:
             data = stream.read(policy.max_file_bytes + 1)
         except OSError as error:
             remedy = "check the disk or network and try again"
             raise ImageError(f"cannot be read ({error})", image=str(source), kind="io", remedy=remedy) from error
-    return _within(data, str(source), policy), stamp  # a file may have grown since its size was looked up
+    return _within(data, str(source), policy)  # a file may have grown since its size was looked up
 
 
 def _within(data: bytes, image: str, policy: ImagePolicy) -> bytes:

@@ -15,8 +15,7 @@ from PIL import Image
 from triptych_data.budget import Size
 from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example, ImageSource
-from triptych_data.fetch import read_stamped
-from triptych_data.pixels import Pixels, decode, load_pixels
+from triptych_data.pixels import Pixels, load_pixels
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.read import header_sizes, image_in_example
 from triptych_data.resize import resize
@@ -139,12 +138,17 @@ class ImageLoader:
         return [self._request(image, size) for image, size in zip(example.images, wanted, strict=True)]
 
     def _load(self, source: ImageSource, expected: Size) -> Pixels:
-        """Decode an image, unless its file is no longer the one that was seen."""
-        if isinstance(source.ref, Image.Image):
-            return load_pixels(source, policy=self.policy)
-        data, stamp = read_stamped(source, policy=self.policy)
-        self.seen.check(source, stamp)
-        pixels = decode(data, image=str(source), policy=self.policy)
+        """Decode an image, unless its file is no longer the one that was seen.
+
+        The file is compared after it was read: one that is replaced in between is noticed, and cannot be used.
+        """
+        try:
+            pixels = load_pixels(source, policy=self.policy)
+        except ImageError:
+            self.seen.check(source)
+            self.seen.forget(source)  # its pixels were never used, so a repaired file is as good as a new one
+            raise
+        self.seen.check(source)
         if pixels.shape[:2] != expected:
             height, width = pixels.shape[:2]
             raise ImageError(

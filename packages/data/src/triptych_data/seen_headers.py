@@ -39,13 +39,15 @@ class SeenHeaders:
         size, _ = _unpacked(self._known[key])
         return size
 
-    def check(self, source: ImageSource, stamp: Stamp | None) -> None:
-        """Compare the stamp of a file that is read now with the one it was seen with; ImageError where they differ."""
+    def check(self, source: ImageSource) -> None:
+        """Compare a file as it is now with how it was seen; ImageError where it is another one, or gone."""
         known = self._known.get(_key(source))
-        if known is None or stamp is None:
+        seen = None if known is None else _unpacked(known)[1]
+        if seen is None:  # never seen, or not a file
             return
-        _, seen = _unpacked(known)
-        if seen is not None and seen != stamp:
+        with open_image(source, policy=self.policy) as stream:
+            stamp = stamp_of(stream)
+        if stamp is not None and stamp != seen:
             raise ImageError(
                 "the file was replaced after the run had looked at it "
                 f"(expected {_in_words(seen)}, got {_in_words(stamp)})",
@@ -54,6 +56,10 @@ class SeenHeaders:
                 remedy="start the run again, which looks at every image anew, or leave such rows out with "
                 'on_bad="skip" (--on_bad skip)',
             )
+
+    def forget(self, source: ImageSource) -> None:
+        """Look at an image anew when it is asked for again."""
+        self._known.pop(_key(source), None)
 
     def _look(self, source: ImageSource) -> tuple[Size, Stamp | None]:
         if isinstance(source.ref, Image.Image):
