@@ -15,7 +15,7 @@ from PIL import Image
 from triptych_data.budget import Size
 from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example, ImageSource
-from triptych_data.pixels import Pixels, load_pixels
+from triptych_data.pixels import Pixels, check_size, load_pixels
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.read import header_sizes, image_in_example
 from triptych_data.resize import resize
@@ -149,14 +149,7 @@ class ImageLoader:
             self.seen.forget(source)  # its pixels were never used, so a repaired file is as good as a new one
             raise
         self.seen.check(source)
-        if pixels.shape[:2] != expected:
-            height, width = pixels.shape[:2]
-            raise ImageError(
-                f"its header says {expected[1]}x{expected[0]} pixels, but {width}x{height} were decoded",
-                image=str(source),
-                kind="corrupt",
-                remedy="replace the file",
-            )
+        check_size(pixels, expected, image=str(source))
         return pixels
 
     def _request(self, image: ImageSource, size: Size | None) -> _Entry:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from triptych_data.budget import Size
 from triptych_data.errors import ImageError
 from triptych_data.example import ImageSource
 from triptych_data.fetch import read_image
@@ -63,16 +64,35 @@ def decode(data: bytes, *, image: str, policy: ImagePolicy = DEFAULT_POLICY, at_
     With `at_least` a JPEG may come at 1/2, 1/4 or 1/8 of its size, with no side below so many pixels.
     """
     header = parse_header(io.BytesIO(data), image=image, policy=policy)
-    reduced = at_least is not None and min(header.height, header.width) >= 2 * at_least
+    if at_least is None or header.format != "JPEG" or min(header.height, header.width) < 2 * at_least:
+        pixels = _decoded(data, header, image, policy, at_least=None)
+        check_size(pixels, (header.height, header.width), image=image)
+        return pixels
+    return _decoded(data, header, image, policy, at_least=at_least)
+
+
+def check_size(pixels: Pixels, expected: Size, *, image: str) -> None:
+    """ImageError where an image decodes to another (height, width) than it was planned with."""
+    height, width = pixels.shape[:2]
+    if (height, width) != expected:
+        raise ImageError(
+            f"its header says {expected[1]}x{expected[0]} pixels, but {width}x{height} were decoded",
+            image=image,
+            kind="corrupt",
+            remedy="replace the file",
+        )
+
+
+def _decoded(data: bytes, header: ImageHeader, image: str, policy: ImagePolicy, *, at_least: int | None) -> Pixels:
     if header.format == "JPEG":
-        if header.mode in ("RGB", "L") and not reduced:
+        if header.mode in ("RGB", "L") and at_least is None:
             fast = _decode_fast(data)
             if fast is not None:
                 return _upright(fast, header.orientation)
         data = without_metadata(data, read_jpeg_header(io.BytesIO(data)))
     picture = open_picture(io.BytesIO(data), image=image, policy=policy)
     try:
-        if reduced and at_least is not None and header.format == "JPEG":
+        if at_least is not None:
             picture.draft(picture.mode, (at_least, at_least))  # the decoder skips detail: two to four times faster
         picture.load()
         return _normalised(picture, header, image, policy)
