@@ -26,6 +26,8 @@ from triptych_data.jpeg import JpegHeader, read_jpeg_header
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.sniff import refused_format, sniff
 
+_START_BYTES = 4096
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageHeader:
@@ -56,11 +58,13 @@ def read_header(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) ->
 
 def parse_header(stream: BinaryIO, *, image: str, policy: ImagePolicy = DEFAULT_POLICY) -> ImageHeader:
     """The header of an encoded image in a seekable stream, checked against the policy."""
-    format_name = _allowed_format(stream, image, policy)
+    start = stream.read(_START_BYTES)
+    format_name = _allowed_format(start, image, policy)
     try:
         if format_name == "JPEG":
-            header = _jpeg_header(read_jpeg_header(stream), policy)
+            header = _jpeg_header(read_jpeg_header(stream, start=start), policy)
         else:
+            stream.seek(0)
             header = _pillow_header(_PLUGINS[format_name](stream, None), format_name, policy)
     except Exception as error:  # a plugin may raise anything on hostile bytes; to us it is one unreadable image
         raise unreadable(error, image) from error
@@ -117,17 +121,16 @@ def open_picture(stream: BinaryIO, *, image: str, policy: ImagePolicy = DEFAULT_
     Plugins are called directly: `Image.open` tries formats outside the allow-list, warns about sizes that the policy
     judges, and its limit is a global that belongs to the application.
     """
-    format_name = _allowed_format(stream, image, policy)
+    format_name = _allowed_format(stream.read(_START_BYTES), image, policy)
+    stream.seek(0)
     try:
         return _PLUGINS[format_name](stream, None)
     except Exception as error:
         raise unreadable(error, image) from error
 
 
-def _allowed_format(stream: BinaryIO, image: str, policy: ImagePolicy) -> str:
-    start = stream.read(32)
-    stream.seek(0)
-    format_name = sniff(start)
+def _allowed_format(start: bytes, image: str, policy: ImagePolicy) -> str:
+    format_name = sniff(start[:32])
     if format_name not in policy.formats:
         raise refused_format(start, format_name, image, policy)
     return format_name

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 _SOI_LENGTH = 2
-_WINDOW = 4096
+_WINDOW = 4096  # at least; more is read where a segment needs it
 _MAX_STRAY = 65536
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END, _EXIF, _MULTI_PICTURE = 0xDA, 0xD9, 0xE1, 0xE2
+_NO_MARKER = (0x00, 0xFF)  # a stuffed byte, a fill byte
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
@@ -28,18 +29,26 @@ class JpegHeader:
     metadata: tuple[tuple[int, int], ...]  # [start, stop) of EXIF, XMP and multi-picture segments
 
 
-def read_jpeg_header(stream: BinaryIO) -> JpegHeader:
-    """Walk the segments up to the scan, seeking over what is not needed. Raises EOFError or ValueError."""
-    window = _Window(stream)
+def read_jpeg_header(stream: BinaryIO, *, start: bytes = b"") -> JpegHeader:
+    """Walk the segments up to the scan, seeking over what is not needed. Raises EOFError or ValueError.
+
+    `start` is what has been read of the stream's first bytes.
+    """
+    window = _Window(stream, start)
     position, exif, metadata = _SOI_LENGTH, b"", []
     frame: tuple[int, int, int] | None = None
     while True:
-        marker, position = _next_marker(window, position)
+        head = window.upto(position, 4)
+        if len(head) == 4 and head[0] == 0xFF and head[1] not in _NO_MARKER:
+            marker, position = head[1], position + 2
+        else:
+            marker, position = _next_marker(window, position)
+            head = b""
         if marker in (_START_OF_SCAN, _END):
             break
         if marker in _STANDALONE:
             continue
-        length = int.from_bytes(window.at(position, 2), "big")
+        length = int.from_bytes(head[2:] or window.at(position, 2), "big")
         if length < 2:
             raise ValueError(f"segment 0x{marker:02x} has the impossible length {length}")
         stop = position + length
@@ -73,32 +82,35 @@ def without_metadata(data: bytes, header: JpegHeader) -> bytes:
 class _Window:
     """A few kilobytes of a stream, moved along as positions are asked for."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, start: bytes) -> None:
         self._stream = stream
         self._start = 0
-        stream.seek(0)
-        self._bytes = stream.read(_WINDOW)
+        self._bytes = start
 
     def at(self, position: int, size: int) -> bytes:
         """`size` bytes from `position`; EOFError where the stream ends before."""
+        found = self.upto(position, size)
+        if len(found) < size:
+            raise EOFError("the header is truncated")
+        return found
+
+    def upto(self, position: int, size: int) -> bytes:
+        """At most `size` bytes from `position`: as many as the stream has there."""
         offset = position - self._start
         if offset < 0 or offset + size > len(self._bytes):
             self._stream.seek(position)
             self._bytes = self._stream.read(max(size, _WINDOW))
             self._start, offset = position, 0
-        found = self._bytes[offset : offset + size]
-        if len(found) < size:
-            raise EOFError("the header is truncated")
-        return found
+        return self._bytes[offset : offset + size]
 
 
 def _next_marker(window: _Window, position: int) -> tuple[int, int]:
     """(marker, position after it); fill bytes and stray bytes before it are passed over, as libjpeg does."""
     first = window.at(position, 2)
-    if first[0] == 0xFF and first[1] not in (0x00, 0xFF):
+    if first[0] == 0xFF and first[1] not in _NO_MARKER:
         return first[1], position + 2
     for skipped in range(_MAX_STRAY):
         pair = window.at(position + skipped, 2)
-        if pair[0] == 0xFF and pair[1] not in (0x00, 0xFF):
+        if pair[0] == 0xFF and pair[1] not in _NO_MARKER:
             return pair[1], position + skipped + 2
     raise ValueError("no marker where one should stand")

@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from triptych_data.errors import ImageError
 
@@ -107,26 +108,24 @@ def has_openat2() -> bool:
 
 
 @functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+def _syscall() -> Any:
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    call.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
+    call.restype = ctypes.c_long
+    return call
 
 
 def _openat2(folder: Path, relative: str, *, flags: int = _FLAGS) -> int:
     how = _OpenHow(flags, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    call, size = _syscall(), ctypes.sizeof(how)
     name = os.fsencode(relative)
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         while True:
-            descriptor = _libc().syscall(
-                ctypes.c_long(_SYS_OPENAT2),
-                ctypes.c_int(directory),
-                ctypes.c_char_p(name),
-                ctypes.byref(how),
-                ctypes.c_size_t(ctypes.sizeof(how)),
-            )
-            code = ctypes.get_errno()
+            descriptor = call(_SYS_OPENAT2, directory, name, ctypes.addressof(how), size)
             if descriptor >= 0:
                 return int(descriptor)
+            code = ctypes.get_errno()
             if code not in (errno.EAGAIN, errno.EINTR):  # EAGAIN: something was renamed while the kernel walked
                 raise OSError(code, os.strerror(code), relative)
     finally:
