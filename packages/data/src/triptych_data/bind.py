@@ -24,7 +24,7 @@ def to_example(
     name = row.source if sample is None else str(sample)
     try:
         images = [
-            to_source(value, root=root or row.folder, row=row, what=f"image {number}")
+            to_source(value, root=root or row.image_root or row.folder, row=row, what=f"image {number}")
             for number, value in enumerate(record.images, start=1)
         ]
         images = [replace_name(image, label) for image, label in zip(images, record.names, strict=True)]

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from triptych_data.errors import UsageError
+from triptych_data.errors import DataError, UsageError
 from triptych_data.formats import FORMATS
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.prompt_settings import PromptSettings
+from triptych_data.rows.names import meant
 
 QUARANTINE = "quarantine.jsonl"
 """The file in an output folder that lists the rows a run left out."""
@@ -181,8 +182,11 @@ def data_files(options: DataOptions, named: Sequence[str] = ()) -> list[str]:
         raise UsageError("--data is missing: name the data files with it, or before any option")
     for option, given in (("--data ", files), ("--eval_data ", options.eval_data or ())):
         for file in given:
-            if not Path(file).exists():
-                raise UsageError(f"{'' if named else option}{file}: no such file (looked from {Path.cwd()})")
+            try:
+                meant(file)
+            except DataError as error:
+                where = f"{'' if named else option}{file}"
+                raise UsageError(f"{where}: {error.reason} (looked from {Path.cwd()})") from error
     return files
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,12 @@ class ColumnNames:
             info = self._dataset_info if self._dataset_info is not None else row.folder / _NAME
             self._known[row.file] = columns_in(info, file=row.file) if info.is_file() else None
         return self._known[row.file]
+
+
+def dataset_info_files(files: Sequence[Path], dataset_info: Path | None = None) -> list[Path]:
+    """The files that say what the columns of these data files are called: the one named, else those beside them."""
+    beside = {file.parent / _NAME for file in files} if dataset_info is None else {dataset_info}
+    return sorted(path for path in beside if path.is_file())
 
 
 def columns_in(dataset_info: Path, *, file: str) -> Names | None:

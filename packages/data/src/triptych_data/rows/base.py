@@ -18,8 +18,8 @@ class Row:
     """One row and its place.
 
     `index` is its number, from 0, in the table that was opened; `source` names it for people ("file.jsonl:3",
-    "file.json[2]"). Relative image paths start in `folder` unless an image root is given; `members` are images packed
-    beside the row.
+    "file.json[2]"). `folder` is the file's; relative image paths start there unless an image root is given, here or for
+    all rows. `members` are images packed beside the row.
     """
 
     values: Mapping[str, Any]
@@ -27,14 +27,18 @@ class Row:
     source: str
     index: int
     folder: Path
+    image_root: Path | None = None
     members: Mapping[str, ArchiveMember] | None = None
 
 
 class Rows(Protocol):
-    """Numbered rows, read on demand."""
+    """Numbered rows, read on demand; `files` are those in which they lie, none for rows in memory."""
 
     @property
     def file(self) -> str: ...
+
+    @property
+    def files(self) -> tuple[Path, ...]: ...
 
     def __len__(self) -> int: ...
 

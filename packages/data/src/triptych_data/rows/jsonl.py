@@ -26,6 +26,7 @@ class JsonlRows:
     def __init__(self, path: Path) -> None:
         self.path, self._folder = path, path.parent
         self.file = str(path)
+        self.files = (path,)
         self._offsets, self._lines, self._end = _index_lines(path)
         self._opened: int | None = None
 
@@ -158,6 +159,7 @@ class JsonArrayRows:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = str(path)
+        self.files = (path,)
         try:
             self._text = path.read_bytes().removeprefix(_BOM).decode()
         except UnicodeDecodeError as error:

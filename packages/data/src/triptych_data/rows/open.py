@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from triptych_data.errors import DataError
 from triptych_data.rows.base import Rows
 from triptych_data.rows.jsonl import JsonArrayRows, JsonlRows
+from triptych_data.rows.names import matching, meant
+from triptych_data.rows.several import SeveralRows
 
-_HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+$")
 
+def open_rows(source: Any, *, split: str = "train", roots: Sequence[Path | None] = ()) -> Rows:
+    """Rows of JSONL, JSON, parquet or tar files, a saved or hub dataset, a `datasets.Dataset`, or a list of these.
 
-def open_rows(source: Any, *, split: str = "train") -> Rows:
-    """Rows of a JSONL, JSON, parquet or tar file, a saved or hub dataset, a `datasets.Dataset`, or a list of these."""
+    Files may be named by a pattern, a folder of shards by its name, a dataset's split by `name:split`. `roots` are the
+    image folders of the members of a list, where they differ.
+    """
     if isinstance(source, (list, tuple)):
-        return _several(source, split)
+        return _several(source, split, roots)
     if not isinstance(source, (str, Path)):
         from triptych_data.rows.table import TableRows
 
         return TableRows(source)
-    path = Path(source)
-    if path.is_dir() or not path.exists():
-        return _dataset(source, path, split)
-    return _not_empty(_file(path), str(path))
+    name = meant(source)
+    if name.kind == "file":
+        rows = _file(Path(name.name))
+    elif name.kind == "pattern":
+        rows = _files(matching(name.name))
+    else:
+        rows = _dataset(name.name, name.split or split, is_address=name.kind == "address")
+    return _not_empty(rows, str(source))
 
 
-def _several(sources: Any, split: str) -> Rows:
-    from triptych_data.rows.several import SeveralRows
-
+def _several(sources: Sequence[Any], split: str, roots: Sequence[Path | None]) -> Rows:
     if not sources:
         raise DataError("expected files, got an empty list", source="dataset", remedy="name one", kind="empty")
-    return SeveralRows([open_rows(source, split=split) for source in sources])
+    if len(sources) == 1:
+        return open_rows(sources[0], split=split)
+    own = roots if len(roots) == len(sources) else ()
+    return SeveralRows([open_rows(source, split=split) for source in sources], roots=own)
+
+
+def _files(paths: Sequence[Path]) -> Rows:
+    """Files behind one another; parquet shards are one table."""
+    if len(paths) == 1:
+        return _file(paths[0])
+    if all(_is_parquet(path) for path in paths):
+        from triptych_data.rows.table import read_parquet
+
+        return read_parquet(paths)
+    return SeveralRows([_not_empty(_file(path), str(path)) for path in paths])
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) == b"PAR1"
 
 
 def _file(path: Path) -> Rows:
@@ -43,7 +68,7 @@ def _file(path: Path) -> Rows:
     if start.startswith(b"PAR1"):
         from triptych_data.rows.table import read_parquet
 
-        return read_parquet(path)
+        return read_parquet([path])
     if magic == b"ustar" or path.suffix == ".tar":
         from triptych_data.rows.tar import TarRows
 
@@ -53,12 +78,20 @@ def _file(path: Path) -> Rows:
     return JsonArrayRows(path) if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[") else JsonlRows(path)
 
 
-def _dataset(source: str | Path, path: Path, split: str) -> Rows:
-    if not path.is_dir() and not _HUB_NAME.match(str(source)):
-        raise DataError("no such file", source=str(source), remedy="correct the path", kind="missing")
-    from triptych_data.rows.table import load_table
+def _dataset(name: str, split: str, *, is_address: bool) -> Rows:
+    from triptych_data.rows.table import load_parquet_at, load_table
 
-    return _not_empty(load_table(str(source), split=split), str(source))
+    if is_address:
+        return load_parquet_at(name)
+    shards = _row_files(Path(name))
+    return _files(shards) if shards else load_table(name, split=split)
+
+
+def _row_files(folder: Path) -> list[Path]:
+    """The JSONL or tar shards of a folder; none where it is a dataset of `datasets`, which lists its own files."""
+    if not folder.is_dir() or (folder / "metadata.jsonl").exists():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix in (".jsonl", ".tar") and path.is_file())
 
 
 def _not_empty(rows: Rows, name: str) -> Rows:

@@ -7,15 +7,21 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from triptych_data.rows.base import Row, Rows
 
 
 class SeveralRows:
-    """The rows of the first source, then of the second, and so on; every row keeps its own place."""
+    """The rows of the first source, then of the second, and so on; every row keeps its own place.
 
-    def __init__(self, sources: Sequence[Rows]) -> None:
+    With `roots` the image paths of each source start in a folder of its own.
+    """
+
+    def __init__(self, sources: Sequence[Rows], *, roots: Sequence[Path | None] = ()) -> None:
         self.sources = tuple(sources)
+        self._roots = tuple(roots) or (None,) * len(self.sources)
+        self.files = tuple(file for source in sources for file in source.files)
         self.file = ", ".join(source.file for source in sources)
         self._ends = list(itertools.accumulate(len(source) for source in sources))
 
@@ -24,18 +30,17 @@ class SeveralRows:
 
     def row(self, index: int, /) -> Row:
         """Row `index` from 0 over all sources."""
-        source, within = self._place(index)
-        return replace(source.row(within), index=index)
+        number, within = self._place(index)
+        return replace(self.sources[number].row(within), index=index, image_root=self._roots[number])
 
     def source(self, index: int, /) -> str:
         """The place of row `index` in its own source."""
-        source, within = self._place(index)
-        return source.source(within)
+        number, within = self._place(index)
+        return self.sources[number].source(within)
 
-    def _place(self, index: int) -> tuple[Rows, int]:
+    def _place(self, index: int) -> tuple[int, int]:
         number = bisect.bisect_right(self._ends, index)
-        source = self.sources[number]
-        return source, index - (self._ends[number] - len(source))
+        return number, index - (self._ends[number] - len(self.sources[number]))
 
     def fingerprint(self) -> str:
         """A digest of the sources in order."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import bisect
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,24 @@ from triptych_data.errors import DataError
 from triptych_data.rows.base import Row, file_fingerprint
 from triptych_data.rows.parquet import check_expansion
 
+_LOOKED_AT = 16
+
 
 class TableRows:
-    """The rows of a `datasets.Dataset`, numbered from 1; its Image columns give bytes or paths, never decoded."""
+    """The rows of a `datasets.Dataset`, numbered from 1; its Image columns give bytes or paths, never decoded.
+
+    Its Arrow files are mapped into memory: a row is read from disk when it is asked for, on whichever process.
+    """
 
     def __init__(
-        self, dataset: Any, *, file: str | None = None, folder: Path | None = None, fingerprint: str | None = None
+        self,
+        dataset: Any,
+        *,
+        file: str | None = None,
+        folder: Path | None = None,
+        shards: Sequence[tuple[Path, int]] = (),
     ) -> None:
+        """`shards` are the files that the rows come from, with their numbers of rows; each numbers its own."""
         import datasets
 
         if isinstance(dataset, datasets.DatasetDict):
@@ -37,7 +51,9 @@ class TableRows:
             )
         self.file = file or _name_in_memory(dataset)
         self._folder = folder or Path()
-        self._fingerprint = fingerprint or dataset._fingerprint
+        self._shards = tuple(shards)
+        self._ends = list(itertools.accumulate(count for _, count in shards))
+        self.files = tuple(path for path, _ in shards) or tuple(Path(f["filename"]) for f in dataset.cache_files)
         self._dataset = dataset.with_format(None)
         features = undecoded(dataset.features, datasets)
         if features != dataset.features:
@@ -49,15 +65,37 @@ class TableRows:
     def row(self, index: int, /) -> Row:
         """Row `index` from 0."""
         values = self._dataset[index]
-        return Row(values=values, file=self.file, source=self.source(index), index=index, folder=self._folder)
+        shard = self._shard(index)
+        return Row(
+            values=values,
+            file=self.file if shard is None else str(shard[0]),
+            source=self.source(index),
+            index=index,
+            folder=self._folder if shard is None else shard[0].parent,
+        )
 
     def source(self, index: int, /) -> str:
-        """The place of row `index` as "name:number", counted from 1."""
-        return f"{self.file}:{index + 1}"
+        """The place of row `index` as "name:number", counted from 1 in its shard."""
+        shard = self._shard(index)
+        return f"{self.file}:{index + 1}" if shard is None else f"{shard[0]}:{shard[1] + 1}"
+
+    def _shard(self, index: int) -> tuple[Path, int] | None:
+        """(the file of a row, the row's number in it)."""
+        if not self._shards:
+            return None
+        number = bisect.bisect_right(self._ends, index)
+        path, count = self._shards[number]
+        return path, index - (self._ends[number] - count)
 
     def fingerprint(self) -> str:
-        """The file's digest, or the dataset's own digest of its history."""
-        return str(self._fingerprint)
+        """A digest of the shards, else of the table's columns, its length and rows spread over it: equal for copies."""
+        if self._shards:
+            found: list[object] = [file_fingerprint(path) for path, _ in self._shards]
+        else:
+            last = len(self) - 1
+            spread = sorted({last * number // (_LOOKED_AT - 1) for number in range(_LOOKED_AT)}) if len(self) else ()
+            found = [len(self), str(self._dataset.features), *(self._dataset[index] for index in spread)]
+        return hashlib.blake2b(repr(found).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _name_in_memory(dataset: Any) -> str:
@@ -80,19 +118,46 @@ def undecoded(feature: Any, datasets: Any) -> Any:
     return feature
 
 
-def read_parquet(path: Path) -> TableRows:
-    """The rows of a parquet file, through the `datasets` cache."""
+def read_parquet(paths: Sequence[Path]) -> TableRows:
+    """The rows of parquet files behind one another, through the `datasets` cache."""
     import datasets
+    import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
+    name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} to {paths[-1]}"
+    shards = []
     try:
-        check_expansion(path)
-        table = datasets.Dataset.from_parquet(str(path))
+        for path in paths:
+            name = str(path)
+            check_expansion(path)
+            shards.append((path, parquet.read_metadata(path).num_rows))
+        name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} to {paths[-1]}"
+        table = datasets.Dataset.from_parquet([str(path) for path in paths])
     except DataError:
         raise
     except Exception as error:  # pyarrow and datasets each have their own
         reason = f"not a readable parquet file ({' '.join(str(error).split())})"
-        raise DataError(reason, source=str(path), remedy="write the file again", kind="corrupt") from error
-    return TableRows(table, file=str(path), folder=path.parent, fingerprint=file_fingerprint(path))
+        raise DataError(reason, source=name, remedy="write the file again", kind="corrupt") from error
+    return TableRows(table, file=name, shards=shards)
+
+
+def load_parquet_at(address: str) -> TableRows:
+    """The rows of parquet files at an address that `datasets` reads through fsspec, copied once into its cache."""
+    import datasets
+
+    if not address.partition("?")[0].endswith(".parquet"):
+        raise DataError(
+            "expected an address of parquet files",
+            source=address,
+            remedy="write the rows as parquet, or copy the file here",
+            kind="format",
+        )
+    try:
+        table = datasets.load_dataset("parquet", data_files=address, split="train")
+    except Exception as error:  # each file system and each library has its own
+        reason = f"cannot be read ({' '.join(str(error).split())})"
+        remedy = "correct the address, or copy the files here"
+        raise DataError(reason, source=address, remedy=remedy, kind="missing") from error
+    return TableRows(table, file=address)
 
 
 def load_table(name: str, *, split: str) -> TableRows:
@@ -109,5 +174,6 @@ def load_table(name: str, *, split: str) -> TableRows:
             table = table[split]
     except Exception as error:  # a missing folder, split, network or permission: each library has its own kind
         reason = f"cannot be loaded as a dataset with split {split!r} ({' '.join(str(error).split())})"
-        raise DataError(reason, source=name, remedy="correct the path or the split", kind="missing") from error
+        remedy = "correct the path or the split (name:split)"
+        raise DataError(reason, source=name, remedy=remedy, kind="missing") from error
     return TableRows(table, file=f"{name}:{split}", folder=folder if folder.is_dir() else None)

@@ -29,6 +29,7 @@ class TarRows:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = str(path)
+        self.files = (path,)
         try:
             self._samples = list(_index(path))
         except (tarfile.TarError, EOFError) as error:
