@@ -20,7 +20,7 @@ from triptych_data import DataError, Example
 from triptych_data.formats import FORMATS
 from triptych_data.formats.columns import ANSWERS, CONVERSATIONS, IMAGES, PIXELS, QUESTIONS, SYSTEM
 from triptych_data.formats.turns import is_turns
-from triptych_data.read import row_reader
+from triptych_data.read_row import row_reader
 from triptych_data.rows import Row
 from triptych_parser import Text
 

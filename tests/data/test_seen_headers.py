@@ -9,17 +9,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from triptych_data import DataError, ImageError, ImageLoader, ImageSource, read_examples
 from triptych_data.fetch import Stamp
-from triptych_data.read import header_sizes
-from triptych_data.seen_headers import SeenHeaders, _packed, _unpacked
+from triptych_data.header_table import EMPTY, HeaderTable
+from triptych_data.seen_headers import SeenHeaders, header_sizes
 
-SIDES = st.integers(1, (1 << 24) - 1)
+KEYS = st.integers(0, (1 << 64) - 1)
+SIZES = st.tuples(st.integers(1, (1 << 32) - 1), st.integers(1, (1 << 32) - 1))
+STAMPS = st.builds(
+    lambda num_bytes, changed_ns: Stamp(num_bytes=num_bytes, changed_ns=changed_ns),
+    st.integers(0, (1 << 63) - 1),
+    st.integers(1, (1 << 63) - 1),
+)
+TABLES = st.dictionaries(KEYS, st.tuples(SIZES, st.none() | STAMPS), max_size=8)
 
 
-@given(SIDES, SIDES, st.integers(0, 1 << 47), st.integers(1, (1 << 63) - 1))
-def test_size_and_stamp_come_back_from_one_integer(height, width, num_bytes, changed_ns):
-    stamp = Stamp(num_bytes=num_bytes, changed_ns=changed_ns)
-    assert _unpacked(_packed((height, width), stamp)) == ((height, width), stamp)
-    assert _unpacked(_packed((height, width), None)) == ((height, width), None)
+@given(TABLES, TABLES, KEYS)
+def test_a_table_of_headers_is_a_dictionary_in_arrays(first, second, stranger):
+    table = HeaderTable.of(first).joined(HeaderTable.of(second))
+    expected = {**second, **first}
+    assert len(table) == len(expected)
+    assert {key: table.find(key) for key in expected} == expected
+    assert table.find(stranger) == expected.get(stranger)
+    assert set(table.sizes()) == {size for size, _ in expected.values()}
+    for key in expected:
+        without = table.without(key)
+        assert without.find(key) is None
+        assert len(without) == len(table) - 1
+    assert EMPTY.find(stranger) is None
 
 
 @pytest.fixture
@@ -107,5 +122,4 @@ def test_a_file_that_never_decoded_may_be_repaired_but_not_replaced_by_another_w
 
 
 def stamp_seen(seen, example):
-    (known,) = seen._known.values()
-    return _unpacked(known)[1].changed_ns
+    return int(seen.table.stamps[0, 1])

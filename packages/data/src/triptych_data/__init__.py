@@ -7,11 +7,12 @@ if TYPE_CHECKING:
     from triptych_data.budget import Budget
     from triptych_data.errors import DataError, ImageError
     from triptych_data.example import Example, ImageSource
+    from triptych_data.examples import Examples
     from triptych_data.header import probe_image
     from triptych_data.images import ImageLoader
     from triptych_data.pixels import load_image, load_thumbnail
     from triptych_data.policy import ImagePolicy
-    from triptych_data.read import Examples, read_examples
+    from triptych_data.read import read_examples
     from triptych_data.vision import ImagePlan, VisionSpec
 
 __all__ = [
@@ -39,7 +40,8 @@ _HOMES = {
     "images": ("ImageLoader",),
     "pixels": ("load_image", "load_thumbnail"),
     "policy": ("ImagePolicy",),
-    "read": ("Examples", "read_examples"),
+    "examples": ("Examples",),
+    "read": ("read_examples",),
     "vision": ("ImagePlan", "VisionSpec"),
 }
 

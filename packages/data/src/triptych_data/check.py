@@ -35,7 +35,7 @@ from triptych_data.options import (
 )
 from triptych_data.outcome import outcome
 from triptych_data.quarantine import allowed
-from triptych_data.read import row_reader
+from triptych_data.read_row import row_reader
 from triptych_data.rows import Rows, open_rows
 from triptych_data.scan import scan
 from triptych_data.show import show

@@ -17,7 +17,7 @@ from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
-from triptych_data.read import header_sizes
+from triptych_data.seen_headers import header_sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

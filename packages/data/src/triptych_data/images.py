@@ -17,9 +17,8 @@ from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example, ImageSource
 from triptych_data.pixels import Pixels, check_size, load_pixels
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
-from triptych_data.read import header_sizes, image_in_example
 from triptych_data.resize import resize
-from triptych_data.seen_headers import SeenHeaders
+from triptych_data.seen_headers import SeenHeaders, header_sizes, image_in_example
 
 _RETRY_SECONDS = (0.1, 0.5, 2.0)
 Found = TypeVar("Found")

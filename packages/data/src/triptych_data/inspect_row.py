@@ -16,8 +16,8 @@ from triptych_data.header import ImageHeader, parse_header, read_header
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.pixels import decode, guessed_around, load_pixels
 from triptych_data.prompt_settings import PromptSettings
-from triptych_data.read import image_in_example
 from triptych_data.rows import Row
+from triptych_data.seen_headers import image_in_example
 from triptych_data.tally import Tally
 
 GUESSED = "JPEGs with stray bytes or damage that decoders read over in silence"

@@ -3,46 +3,81 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from datetime import UTC, datetime
 
 from PIL import Image
 
+from triptych_data.addresses import is_address
 from triptych_data.budget import Size
-from triptych_data.errors import ImageError
-from triptych_data.example import ImageSource
+from triptych_data.errors import DataError, ImageError
+from triptych_data.example import Example, ImageSource
 from triptych_data.fetch import Stamp, open_image, stamp_of
 from triptych_data.header import parse_header, probe_image
+from triptych_data.header_table import EMPTY, HeaderTable, Seen
+from triptych_data.image_files import ImageFiles
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 
-_SIDE_BITS, _BYTES_BITS, _TIME_BITS = 24, 48, 64
+_NUM_LOCKS = 64
 
 
 class SeenHeaders:
-    """Sizes of images, each header read once, with the stamp of its file; about 200 bytes of memory per image.
+    """Sizes of images, each header read once, with the stamp of its file; 32 bytes of memory per image once settled.
 
     A file that is replaced later has another stamp, and `check` refuses it: what is trained on would not be what was
-    counted and checked.
+    counted and checked. Threads may share it.
     """
 
-    def __init__(self, *, policy: ImagePolicy = DEFAULT_POLICY) -> None:
+    def __init__(
+        self,
+        *,
+        policy: ImagePolicy = DEFAULT_POLICY,
+        base: SeenHeaders | None = None,
+        files: ImageFiles | None = None,
+    ) -> None:
+        """What `base` has seen counts as seen; where each image lies is noted in `files`."""
         self.policy = policy
-        self._known: dict[int, int] = {}
+        self.has_remote = False
+        """Whether an image came from another machine, where nobody can see whether it is replaced."""
+        self._files = files
+        self._base = base
+        self._table = EMPTY
+        self._recent: dict[int, Seen] = {}
+        self._locks = [threading.Lock() for _ in range(_NUM_LOCKS)]
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._table) + len(self._recent)
+
+    @property
+    def table(self) -> HeaderTable:
+        """All that was seen, as arrays."""
+        recent = dict(self._recent)
+        if recent:  # a thread that looks for an image meanwhile finds it in one of the two
+            self._table = self._table.joined(HeaderTable.of(recent))
+            for key in recent:
+                self._recent.pop(key, None)
+        return self._table
+
+    def add(self, table: HeaderTable) -> None:
+        """Take over what was seen before, or by another process."""
+        self._table = self.table.joined(table)
 
     def size(self, source: ImageSource) -> Size:
         """(height, width) of an image as decoded, from its header, or as it was seen before. Raises ImageError."""
         key = _key(source)
-        if key not in self._known:
-            self._known[key] = _packed(*self._look(source))
-        size, _ = _unpacked(self._known[key])
-        return size
+        seen = self._find(key)
+        if seen is None:
+            with self._locks[key % _NUM_LOCKS]:  # two threads with one image read its header once
+                seen = self._find(key)
+                if seen is None:
+                    seen = self._recent[key] = self._look(source, key)
+        return seen[0]
 
     def check(self, source: ImageSource) -> None:
         """Compare a file as it is now with how it was seen; ImageError where it is another one, or gone."""
-        known = self._known.get(_key(source))
-        seen = None if known is None else _unpacked(known)[1]
+        known = self._find(_key(source))
+        seen = None if known is None else known[1]
         if seen is None:  # never seen, or not a file
             return
         with open_image(source, policy=self.policy) as stream:
@@ -59,9 +94,24 @@ class SeenHeaders:
 
     def forget(self, source: ImageSource) -> None:
         """Look at an image anew when it is asked for again."""
-        self._known.pop(_key(source), None)
+        key = _key(source)
+        self._recent.pop(key, None)
+        self._table = self._table.without(key)
 
-    def _look(self, source: ImageSource) -> tuple[Size, Stamp | None]:
+    def _find(self, key: int) -> Seen | None:
+        return self._recent.get(key) or self._table.find(key)
+
+    def _look(self, source: ImageSource, key: int) -> Seen:
+        known = None if self._base is None else self._base._find(key)
+        size, stamp = known or self._read(source)
+        if isinstance(source.ref, str) and self._files is not None:
+            if is_address(source.ref):
+                self.has_remote = True
+            elif stamp is not None:
+                self._files.add(key, os.path.join(source.root or "", source.ref))
+        return size, stamp
+
+    def _read(self, source: ImageSource) -> Seen:
         if isinstance(source.ref, Image.Image):
             return probe_image(source, policy=self.policy), None
         with open_image(source, policy=self.policy) as stream:
@@ -69,27 +119,37 @@ class SeenHeaders:
             return (header.height, header.width), stamp_of(stream)
 
 
+def header_sizes(
+    example: Example, *, policy: ImagePolicy = DEFAULT_POLICY, seen: SeenHeaders | None = None
+) -> tuple[Size, ...]:
+    """(height, width) of each image of an example, from its header; DataError names the first that cannot be used.
+
+    With `seen` a header that was read before is not read again.
+    """
+    sizes = []
+    for number, image in enumerate(example.images, start=1):
+        try:
+            sizes.append(probe_image(image, policy=policy) if seen is None else seen.size(image))
+        except ImageError as error:
+            raise image_in_example(error, example, image, number) from error
+    return tuple(sizes)
+
+
+def image_in_example(error: ImageError, example: Example, image: ImageSource, number: int) -> DataError:
+    """An image's error with the row it belongs to."""
+    name = f" ({image.name})" if image.name else ""
+    return DataError(
+        f"image {number} of {len(example.images)}{name}, {error.image}: {error.reason}",
+        source=example.source,
+        id=None if example.id == example.source else example.id,
+        remedy=error.remedy,
+        kind=error.kind,
+    )
+
+
 def _key(source: ImageSource) -> int:
     text = repr(source.key).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
-
-
-def _packed(size: Size, stamp: Stamp | None) -> int:
-    """One integer for all numbers: an object for each would take several times the memory."""
-    num_bytes, changed_ns = (0, 0) if stamp is None else (stamp.num_bytes, stamp.changed_ns)
-    packed = changed_ns
-    for bits, value in ((_BYTES_BITS, num_bytes), (_SIDE_BITS, size[0]), (_SIDE_BITS, size[1])):
-        packed = packed << bits | value
-    return packed
-
-
-def _unpacked(packed: int) -> tuple[Size, Stamp | None]:
-    values = []
-    for bits in (_SIDE_BITS, _SIDE_BITS, _BYTES_BITS, _TIME_BITS):
-        values.append(packed & ((1 << bits) - 1))
-        packed >>= bits
-    width, height, num_bytes, changed_ns = values
-    return (height, width), Stamp(num_bytes=num_bytes, changed_ns=changed_ns) if changed_ns else None
 
 
 def _in_words(stamp: Stamp) -> str:

@@ -15,8 +15,7 @@ from triptych_data.budget import Size
 from triptych_data.describe import ImageCount, count_images, describe
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
-from triptych_data.read import header_sizes
-from triptych_data.seen_headers import SeenHeaders
+from triptych_data.seen_headers import SeenHeaders, header_sizes
 from triptych_parser import ImageSpan
 from triptych_parser.printable import printable
 

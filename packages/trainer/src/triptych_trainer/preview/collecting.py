@@ -10,9 +10,10 @@ from triptych_data.header import read_header
 from triptych_data.inspect_row import image_notes
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
-from triptych_data.read import image_in_example, row_reader
+from triptych_data.read_row import row_reader
 from triptych_data.rows import Row, Rows, open_rows
 from triptych_data.scan import row_digest
+from triptych_data.seen_headers import image_in_example
 from triptych_data.show import KINDS
 
 from triptych_trainer.preview.counting import change

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 from PIL import ExifTags, Image, ImageOps
 from triptych_data import Example
-from triptych_data.read import row_reader
+from triptych_data.read_row import row_reader
 from triptych_data.rows import Row
 
 from triptych_trainer.errors import UsageError

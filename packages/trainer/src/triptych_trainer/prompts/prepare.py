@@ -13,7 +13,7 @@ from triptych_data.budget import Size
 from triptych_data.describe import count_images, describe
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
-from triptych_data.read import header_sizes
+from triptych_data.seen_headers import header_sizes
 from triptych_parser import ImageSpan
 
 from triptych_trainer.models.families import Family, ImageInputs

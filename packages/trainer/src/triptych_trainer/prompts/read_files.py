@@ -10,8 +10,7 @@ from triptych_data.model_tokens import ModelTokens
 from triptych_data.options import DataOptions, image_policy
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.quarantine import allowed, too_many, write_quarantined
-from triptych_data.read import header_sizes
-from triptych_data.seen_headers import SeenHeaders
+from triptych_data.seen_headers import SeenHeaders, header_sizes
 
 __all__ = ["read_files", "usable"]
 

@@ -1,0 +1,136 @@
+"""What one look at every row of a table has shown: enough to read any row later without the others."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from triptych_data.errors import DataError
+from triptych_data.example import Example
+from triptych_data.quarantine import allowed, too_many, write_quarantined
+from triptych_data.rows import Row, Rows
+
+OnBad = Literal["stop", "skip"]
+_PART_ROWS, _THREADS = 256, 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """Plain values, so that one process looks and all others are told."""
+
+    digest: str
+    """Of the rows and of how they are read."""
+    num_rows: int
+    kept: Sequence[int]
+    """The numbers of the rows that can be used, ascending."""
+    num_images: int
+    """Of the kept rows, an image of two rows counted twice."""
+    columns: tuple[str, ...]
+    """The columns that the format did not read, which rewards get."""
+    limited: Sequence[int]
+    """The numbers of the kept rows that say how large an image is to be."""
+    bad: tuple[DataError, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Part:
+    """What was found in some rows behind one another."""
+
+    rows: range
+    bad: list[tuple[int, DataError]] = field(default_factory=list)
+    num_images: int = 0
+    columns: set[str] = field(default_factory=set)
+    limited: list[int] = field(default_factory=list)
+
+
+def look_at_rows(
+    rows: Rows,
+    read: Callable[[Row], Example],
+    *,
+    digest: str,
+    look_at_images: Callable[[Example], object],
+    on_bad: OnBad,
+    max_bad: float,
+    quarantine: Path | None,
+    progress: Callable[[int, int], object],
+) -> Checked:
+    """Read every row and look at its images, in threads, since a disk of the network lets each of them wait.
+
+    Raises DataError for the first row that cannot be used, or the first beyond `max_bad` of them.
+    """
+    bad: list[tuple[int, DataError]] = []
+    columns: set[str] = set()
+    limited, num_images = array("q"), 0
+    limit = allowed(max_bad, len(rows))
+
+    def look(part: range) -> _Part:
+        return _look(part, rows, read, look_at_images, stops=on_bad == "stop")
+
+    for part in _in_threads(look, len(rows)):
+        for index, error in part.bad:
+            if on_bad == "stop" or error.kind == "io":
+                raise error
+            bad.append((index, error))
+            if quarantine is not None:
+                write_quarantined(quarantine, error)
+            if len(bad) > limit:
+                raise too_many(error, len(bad), total=len(rows), limit=limit) from error
+        num_images += part.num_images
+        columns |= part.columns
+        limited.extend(part.limited)
+        progress(part.rows.stop, len(rows))
+    return Checked(
+        digest=digest,
+        num_rows=len(rows),
+        kept=_without(len(rows), [index for index, _ in bad]),
+        num_images=num_images,
+        columns=tuple(sorted(columns)),
+        limited=limited,
+        bad=tuple(error for _, error in bad),
+    )
+
+
+def _in_threads(look: Callable[[range], _Part], num_rows: int) -> Iterator[_Part]:
+    """The parts in order; at an error, those that wait are given up."""
+    parts = [range(start, min(start + _PART_ROWS, num_rows)) for start in range(0, num_rows, _PART_ROWS)]
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="triptych-rows")
+    try:
+        yield from pool.map(look, parts)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _look(
+    part: range,
+    rows: Rows,
+    read: Callable[[Row], Example],
+    look_at_images: Callable[[Example], object],
+    *,
+    stops: bool,
+) -> _Part:
+    found = _Part(rows=part)
+    for index in part:
+        try:
+            example = read(rows.row(index))
+            look_at_images(example)
+        except DataError as error:
+            found.bad.append((index, error))
+            if stops or error.kind == "io":
+                break
+            continue
+        found.num_images += len(example.images)
+        found.columns.update(example.extras)
+        if any(image.has_limits for image in example.images):
+            found.limited.append(index)
+    return found
+
+
+def _without(count: int, left_out: Sequence[int]) -> Sequence[int]:
+    if not left_out:
+        return range(count)
+    gone = set(left_out)
+    return array("q", (index for index in range(count) if index not in gone))

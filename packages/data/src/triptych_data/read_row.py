@@ -1,0 +1,55 @@
+"""From a row to its example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from triptych_data.bind import refused, to_example
+from triptych_data.example import Example
+from triptych_data.formats import FORMATS, Record, RowError, check_format, detect, sharegpt
+from triptych_data.formats.dataset_info import ColumnNames, Names, renamed
+from triptych_data.rows import Row
+
+
+def row_reader(
+    *,
+    root: Path | None = None,
+    format: str = "auto",
+    dialect: str = "image",
+    no_markers: Literal["error", "first"] | None = None,
+    dataset_info: Path | None = None,
+    table: str = "",
+) -> Callable[[Row], Example]:
+    """A function from a row to its example, for one format or, with "auto", each row by its columns.
+
+    `root` is the folder of image paths, where the row itself names none. `table` is a digest of the table the rows are
+    from, under which their examples are known (`Example.key`).
+    """
+    check_format(format)
+    columns_of = ColumnNames(dataset_info)
+
+    def read(row: Row) -> Example:
+        try:
+            columns = columns_of(row) if format in ("auto", "sharegpt") else None
+            record = read_record(row.values, format=format, columns=columns)
+        except RowError as error:
+            raise refused(error, row) from error
+        if no_markers is not None:
+            record = _with_no_markers(record, no_markers)
+        return to_example(record, row, root=root, dialect=dialect, table=table)
+
+    return read
+
+
+def read_record(values: Mapping[str, Any], *, format: str = "auto", columns: Names | None = None) -> Record:
+    """A row's values as a record; RowError where they do not have the format's shape."""
+    if columns is not None:
+        return sharegpt.read(renamed(values, columns))
+    return FORMATS[detect(values) if format == "auto" else format](values)
+
+
+def _with_no_markers(record: Record, no_markers: Literal["error", "first"]) -> Record:
+    return replace(record, no_markers=no_markers)

@@ -1,0 +1,101 @@
+"""A start that remembers the last one: only what has changed since is looked at again."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from triptych_data.checked import Checked
+from triptych_data.errors import DataError
+from triptych_data.formats.dataset_info import dataset_info_files
+from triptych_data.header_table import HeaderTable
+from triptych_data.image_files import ImageFiles
+from triptych_data.policy import ImagePolicy
+from triptych_data.remembered import Remembered, code_digest, digest_of, load, save, states_of, touch
+from triptych_data.rows import Rows
+from triptych_data.seen_headers import SeenHeaders
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where it is noted what was found in a table, and what makes that note a valid one."""
+
+    path: Path
+    table: str
+    """Digest of the states of the table's files, of how it is read, and of the code that reads it."""
+
+
+def place_of(
+    memory: Path,
+    rows: Rows,
+    *,
+    digest: str,
+    roots: Sequence[Path | None],
+    policy: ImagePolicy,
+    dataset_info: Path | None,
+) -> Place:
+    """The place of a table in the folder `memory`; another image folder or policy has another place."""
+    files = [file.absolute() for file in rows.files]
+    folders = [None if root is None else root.absolute() for root in roots]
+    states = list(states_of([*files, *dataset_info_files(files, dataset_info)]))
+    return Place(
+        path=memory / f"{digest_of(files, folders, policy)}.npz",
+        table=digest_of(code_digest(), digest, states),
+    )
+
+
+def recalled_or_found(
+    place: Place,
+    look: Callable[[SeenHeaders], Checked],
+    *,
+    digest: str,
+    policy: ImagePolicy,
+    base: SeenHeaders | None = None,
+) -> tuple[Checked, HeaderTable]:
+    """What is known of a table and of its images: recalled where nothing has changed, else by `look`, and noted.
+
+    Images that `base` has seen, and those whose files are as they were, are not looked at again.
+    """
+    before = load(place.path)
+    known = SeenHeaders(policy=policy, base=base)
+    if before is not None:
+        headers = before.files.unchanged(before.headers)
+        if before.table == place.table and len(headers) == len(before.headers):
+            touch(place.path)
+            return _recalled(before, digest), headers
+        known.add(headers)
+    files = ImageFiles()
+    own = SeenHeaders(policy=policy, base=known, files=files)
+    try:
+        checked = look(own)
+    except DataError:
+        save(place.path, Remembered(table="", headers=own.table, files=files))
+        raise
+    # Whether a bad row has been mended, or an image on another machine replaced, only another look can say.
+    table = "" if checked.bad or own.has_remote else place.table
+    save(
+        place.path,
+        Remembered(
+            table=table,
+            headers=own.table,
+            files=files,
+            num_rows=checked.num_rows,
+            num_images=checked.num_images,
+            columns=checked.columns,
+            limited=checked.limited,
+        ),
+    )
+    return checked, own.table
+
+
+def _recalled(before: Remembered, digest: str) -> Checked:
+    return Checked(
+        digest=digest,
+        num_rows=before.num_rows,
+        kept=range(before.num_rows),
+        num_images=before.num_images,
+        columns=before.columns,
+        limited=array("q", before.limited),
+    )
