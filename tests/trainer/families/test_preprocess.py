@@ -46,6 +46,8 @@ def test_the_processors_own_output_for_one_image_is_taken_as_it_is(kits, kit_of,
 
 def test_options_of_the_whole_processor_reach_its_image_processor(kit_of):
     processor = kit_of("gemma3").processor
+    if not hasattr(processor, "images_kwargs"):
+        pytest.skip("before transformers 5.23 these options belong to the class")
     wide = Image.new("RGB", (64, 16))
     assert image_processor_of(processor)(images=[wide], return_tensors="pt")["pixel_values"].shape[0] == 1
     processor.images_kwargs = {**processor.images_kwargs, "do_pan_and_scan": True, "pan_and_scan_min_crop_size": 8}

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from triptych_trainer.errors import SeamError
 from triptych_trainer.forward import IMPLEMENTATION, is_prepared, plain_logps, prepare, restore, shared_logps, unwrap
+from triptych_trainer.models.families import family_of
 
 
 def test_prepare_twice_installs_once_and_restore_removes_all(lab):
@@ -80,4 +81,11 @@ def test_a_forward_without_keyword_arguments_is_named(lab, monkeypatch):
 
     monkeypatch.setattr(type(model), "forward", forward)
     with pytest.raises(SeamError, match=r"takes no `\*\*kwargs`.*tested with transformers"):
+        prepare(model)
+
+
+def test_a_family_that_the_installed_transformers_computes_wrongly_is_refused_by_name(lab, monkeypatch):
+    model = lab.qwen2_5_vl()
+    monkeypatch.setattr(type(family_of(model)), "least_transformers", (5, 99))
+    with pytest.raises(SeamError, match=r"\(qwen2_5_vl\) needs transformers 5\.99 or later .*pip install"):
         prepare(model)

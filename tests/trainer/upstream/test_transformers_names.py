@@ -42,14 +42,46 @@ def test_deepstack_rows_come_as_tensors_or_as_pieces():
         assert torch.equal(second, whole + 1)
 
 
+class Head(torch.nn.Module):
+    def forward(self, input_ids, logits_to_keep=0):
+        raise AssertionError
+
+
+class PlainHead(torch.nn.Module):
+    def forward(self, input_ids):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("model", [Head(), PlainHead()], ids=["keeps", "does not"])
 @pytest.mark.parametrize("by_mask", [False, True])
-def test_the_kept_logits_are_the_same_with_and_without_a_mask(monkeypatch, by_mask):
+def test_the_kept_logits_are_the_same_with_and_without_what_transformers_takes(monkeypatch, model, by_mask):
     monkeypatch.setattr(names, "_KEEPS_BY_MASK", by_mask)
-    logits = torch.randn(2, 3, 5)
-    keep = torch.tensor([[True, False, True], [False, True, False]])
-    assert set(names.kept_logits(keep)) == ({"logits_to_keep"} if by_mask else set())
-    computed = logits[keep] if by_mask else logits
-    assert torch.equal(names.rows_of_logits(computed, keep), logits[keep])
+    logits, keeps = torch.randn(2, 3, 5), isinstance(model, Head)
+    mask = torch.tensor([[True, False, True], [False, True, False]])
+    assert set(names.kept_logits(model, mask)) == ({"logits_to_keep"} if by_mask and keeps else set())
+    computed = logits[mask] if by_mask and keeps else logits
+    assert torch.equal(names.rows_of_logits(model, computed, mask), logits[mask])
+    places = torch.tensor([2, 0])
+    assert set(names.kept_logits(model, places)) == ({"logits_to_keep"} if keeps else set())
+    computed = logits[:, places] if keeps else logits
+    assert torch.equal(names.rows_of_logits(model, computed, places), logits[:, places])
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_image_options_are_those_of_a_call_of_the_processor(named):
+    class Processor:
+        valid_processor_kwargs = "its own"
+
+        if named:
+
+            def _merge_kwargs(self, ModelProcessorKwargs, **given):
+                return {"images_kwargs": {"asked": ModelProcessorKwargs}}
+        else:
+
+            def _merge_kwargs(self, **given):
+                return {"images_kwargs": {"asked": "its own"}}
+
+    assert names.image_options(Processor()) == {"asked": "its own"}
 
 
 def test_keyword_arguments_count_under_any_name():

@@ -26,7 +26,7 @@ from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import Family, family_of
-from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS, check_names, takes_keywords
+from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS, check_names, is_at_least, takes_keywords
 
 _BEFORE: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()
 """Which attention a text backbone had before it was prepared."""
@@ -44,6 +44,7 @@ def prepare(model: torch.nn.Module) -> Family:
     family = family_of(base)
     text = family.language_model(family.vision_language_model(base))
     check_seams(base, text=text)
+    check_family(family, base)
     replaces = sharing_path(base) == "packed" and text not in _AS_LOADED
     if replaces and text.config._attn_implementation != IMPLEMENTATION:
         register_attention()
@@ -101,6 +102,16 @@ def is_prepared(model: torch.nn.Module) -> bool:
     base = unwrap(model)
     family = family_of(base)
     return _is_hooked(family.language_model(family.vision_language_model(base)))
+
+
+def check_family(family: Family, base: torch.nn.Module) -> None:
+    """Check that the installed transformers computes several images of this family rightly."""
+    if not is_at_least(*family.least_transformers):
+        least = ".".join(map(str, family.least_transformers))
+        raise SeamError(
+            f"{type(base).__name__} ({base.config.model_type}) needs transformers {least} or later for prompts with "
+            f"several images, but {transformers.__version__} is installed; pip install 'transformers>={least}'"
+        )
 
 
 def check_seams(base: torch.nn.Module, *, text: torch.nn.Module) -> None:

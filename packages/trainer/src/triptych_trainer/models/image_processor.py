@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from triptych_trainer.upstream.transformers_names import image_options
+
 __all__ = ["image_processor_of"]
 
 
@@ -13,7 +15,7 @@ def image_processor_of(processor: Any) -> Callable[..., Mapping[str, Any]]:
     Some processors set options that their image processor does not know by itself: whether to cut images into crops, or
     the patch size after merging. The pixels have to follow them, as the processor's token ids do.
     """
-    options = dict(processor._merge_kwargs()["images_kwargs"])
+    options = image_options(processor)
     options.pop("return_tensors", None)
     if "PixtralProcessor" in {cls.__name__ for cls in type(processor).__mro__}:
         options["patch_size"] = processor.patch_size * processor.spatial_merge_size

@@ -1,9 +1,10 @@
 """What Triptych uses of transformers that has no stable name: imported, checked and bridged over versions here.
 
-transformers 5.17 to 5.24 differ in five ways that reach us:
+transformers 5.17 to 5.24 differ in six ways that reach us:
 
     below 5.18  deepstack features are one tensor per layer instead of one piece per image (`rows_per_layer`)
     below 5.21  `logits_to_keep` takes no mask of rows and columns (`kept_logits`)
+    below 5.23  a processor's options are merged for a class that is named (`image_options`)
     below 5.23  a processor has no `images_kwargs` (the parser's business)
     below 5.24  a checkpointed layer drops its cache also where no gradient is wanted (`CHECKPOINTING_DROPS_CACHES`)
     from 5.24   the argument `past_key_values` is called `cache` (`cache_argument`)
@@ -53,6 +54,8 @@ __all__ = [
     "OutputRecorder",
     "cache_argument",
     "check_names",
+    "image_options",
+    "is_at_least",
     "kept_logits",
     "load_balancing_loss_func",
     "no_init_weights",
@@ -131,6 +134,18 @@ def _keeps(model: torch.nn.Module, keep: torch.Tensor) -> bool:
 def rows_per_layer(deepstack: Sequence[Any]) -> tuple[torch.Tensor, ...]:
     """One `[N, D]` tensor per layer, from tensors or from pieces per image."""
     return tuple(rows if isinstance(rows, torch.Tensor) else torch.cat(list(rows)) for rows in deepstack)
+
+
+def image_options(processor: Any) -> dict[str, Any]:
+    """The image options of a call of the whole processor; below 5.23 the class that holds them has to be named."""
+    merge = processor._merge_kwargs
+    named = "ModelProcessorKwargs" in inspect.signature(merge).parameters
+    return dict((merge(processor.valid_processor_kwargs) if named else merge())["images_kwargs"])
+
+
+def is_at_least(major: int, minor: int) -> bool:
+    """Whether the installed transformers is this version or a later one."""
+    return (major, minor) <= _VERSION
 
 
 def takes_keywords(function: Any) -> bool:

@@ -31,6 +31,8 @@ class Family:
     """`config.model_type` values this adapter has been tested with."""
     takes_images: bool = True
     """Whether the model has any part for images."""
+    least_transformers: tuple[int, int] = (5, 17)
+    """The first version of transformers whose own model code is right for several images."""
     path: SharingPath = "packed"
     """How the policy pass shares the prompt: one packed row, a cached prompt, or not at all."""
     prefills: bool = True

@@ -59,6 +59,7 @@ class MiniCPMVFamily(Family):
     """`pixel_values` `[1, C, P, patches * P]` and `target_sizes` `[slices, 2]` per image: slices next to each other."""
 
     model_types = ("minicpmv4_6",)
+    least_transformers = (5, 19)  # before, its tower takes all images for as large as the first
     path = "cache"
 
     def num_tiles(self, image: ImageInputs) -> int:

@@ -54,6 +54,13 @@ class Idefics2Family(SmolVLMFamily):
 
         return super().collate_images([{name: grow(values) for name, values in image.items()} for image in images])
 
+    def read_features(self, output: Any, *, images: Sequence[ImageInputs]) -> ImageFeatures:
+        """Below transformers 5.18 the rows of all tiles are one tensor `[N, D]`, as many for each tile."""
+        rows = output.pooler_output
+        if isinstance(rows, torch.Tensor) and rows.dim() == 2:
+            output.pooler_output = rows.unflatten(0, (sum(self.num_tiles(image) for image in images), -1))
+        return super().read_features(output, images=images)
+
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
         """One tile of two by two patches of ones."""
         vision = vision_language_model.config.vision_config
