@@ -29,6 +29,7 @@ RUN_BY_CI = {("train",), ("pytest",)}
 """What .ci/run itself runs, before and around this test."""
 NOT_HERE = {
     ("uv", "sync"): "made the environment that this runs in",
+    ("bash", "scripts/lanes.sh"): "builds whole environments, by hand after a change of a bound",
     ("vllm", "serve"): "the sampling server, which needs a GPU",
 }
 
