@@ -54,6 +54,7 @@ def hub(monkeypatch):
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     monkeypatch.setenv("HF_TOKEN", "hf_other")  # restored afterwards
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # this hub is a process of this machine
     monkeypatch.setattr(transformers.utils.hub, "_hf_api", HfApi(endpoint=f"http://127.0.0.1:{server.server_port}"))
     yield handler.commits
     server.shutdown()

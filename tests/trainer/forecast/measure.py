@@ -37,8 +37,8 @@ def status(name: str) -> int:
 
 
 def policy_pass(model, batch, *, engine):
-    logps, _ = engine.logps(model, batch, keys=range(len(batch.prompts)), compute_entropy=True)
-    (-(torch.exp(logps - logps.detach())).sum()).backward()
+    logps_BC = engine.logps(model, batch, keys=range(len(batch.prompts)), compute_entropy=True).logps_BC
+    (-(torch.exp(logps_BC - logps_BC.detach())).sum()).backward()
 
 
 def main() -> None:
