@@ -14,7 +14,8 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 from triptych_parser import ImageSpan
-from triptych_trainer.forward import GroupBatch, unwrap
+from triptych_trainer.forward import GroupBatch
+from triptych_trainer.models.unwrap import unwrap
 
 VOCABULARY = 96
 IMAGE, START, END = 90, 91, 92

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 from triptych_trainer.errors import SeamError
-from triptych_trainer.forward import IMPLEMENTATION, is_prepared, plain_logps, prepare, restore, shared_logps, unwrap
+from triptych_trainer.forward import IMPLEMENTATION, is_prepared, plain_logps, prepare, restore, shared_logps
 from triptych_trainer.models.families import family_of
+from triptych_trainer.models.unwrap import unwrap
 
 
 def test_prepare_twice_installs_once_and_restore_removes_all(lab):

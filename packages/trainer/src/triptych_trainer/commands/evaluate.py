@@ -33,9 +33,9 @@ from triptych_trainer.evaluation.output import print_means, short_columns, write
 from triptych_trainer.evaluation.page import evaluation_page
 from triptych_trainer.evaluation.paired import differences
 from triptych_trainer.evaluation.scores import ScoredRow, breakdowns
-from triptych_trainer.forward import unwrap
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import load_model, load_processor
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.eval_options import EvalOptions, parser

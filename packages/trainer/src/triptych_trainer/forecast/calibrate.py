@@ -15,11 +15,12 @@ from peft import PeftModel, get_peft_model
 from triptych_trainer.forecast.forecast import Forecast, Subject
 from triptych_trainer.forecast.meter import PeakMeter
 from triptych_trainer.forecast.rows import group_batch
-from triptych_trainer.forward import GroupBatch, prepare, unwrap
+from triptych_trainer.forward import GroupBatch, prepare
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.adapters import adapter_config
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules, load_model
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.trl_names import add_fused_lm_head
 
 __all__ = ["Measured", "calibrate"]

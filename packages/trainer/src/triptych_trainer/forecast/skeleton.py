@@ -19,10 +19,11 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from triptych_data.adapter_folder import adapter_folder
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.forward import prepare, unwrap
+from triptych_trainer.forward import prepare
 from triptych_trainer.models.adapters import adapter_config, saved_adapters
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.options.arguments import RunConfig
 from triptych_trainer.upstream.transformers_names import GradientCheckpointingLayer, no_init_weights
 

@@ -38,7 +38,6 @@ from triptych_trainer.forward.logps import plain_logps, shared_logps
 from triptych_trainer.forward.passes import PASS_KWARG
 from triptych_trainer.forward.scoring import token_logps
 from triptych_trainer.forward.sliced import sliced_logps
-from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.forward.verify import Agreement, CheckedLogps, SharingWarning, compare
 from triptych_trainer.models.families import ImageFeatures, ImageInputs
 
@@ -67,5 +66,4 @@ __all__ = [
     "sliced_logps",
     "token_logps",
     "two_phase_backward",
-    "unwrap",
 ]

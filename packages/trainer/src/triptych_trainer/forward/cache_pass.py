@@ -33,8 +33,8 @@ from triptych_trainer.forward.prefix_cache import (
 )
 from triptych_trainer.forward.router_loss import RouterTap, recording
 from triptych_trainer.forward.scoring import token_logps
-from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import Family, ImageFeatures
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import cache_argument, kept_logits, rows_of_logits
 
 LossOfRows = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from triptych_trainer.forward.prefix_cache import uses_reentrant_checkpointing
-from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import SharingPath, family_of
+from triptych_trainer.models.unwrap import unwrap
 
 _PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
 _CACHEABLE_LAYERS = _PACKABLE_LAYERS | {"linear_attention", "conv"}

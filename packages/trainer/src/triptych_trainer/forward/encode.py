@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import Family, ImageFeatures, ImageInputs, family_of
+from triptych_trainer.models.unwrap import unwrap
 
 
 def encode(

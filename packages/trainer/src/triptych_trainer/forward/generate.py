@@ -23,8 +23,8 @@ from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.positions import prompt_positions
 from triptych_trainer.forward.sharded import is_sharded
-from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import Family, ImageFeatures
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import cache_argument, kept_logits
 
 

@@ -19,8 +19,8 @@ import torch
 
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.cache_pass import forward_branches, forward_prefix, two_phase_backward
-from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import ImageFeatures
+from triptych_trainer.models.unwrap import unwrap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

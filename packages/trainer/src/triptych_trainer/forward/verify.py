@@ -15,8 +15,8 @@ import torch.distributed as dist
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.choose import sharing_path_and_reason
 from triptych_trainer.forward.logps import Result, plain_logps, shared_logps
-from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import ImageFeatures, SharingPath
+from triptych_trainer.models.unwrap import unwrap
 
 FLOAT32_TOLERANCE = 1e-3
 """Largest mean difference of log-probabilities in float32; a wrong mask or position gives about 1, rounding 1e-6."""

@@ -18,13 +18,13 @@ from triptych_trainer.forward import (
     shared_generate,
     shared_logps,
     sliced_logps,
-    unwrap,
 )
 from triptych_trainer.forward.encode import tower_is_trainable
 from triptych_trainer.forward.router_loss import RouterTap
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.grpo.batch import TokenScores
 from triptych_trainer.models.families import family_of
+from triptych_trainer.models.unwrap import unwrap
 
 __all__ = ["GroupEngine"]
 

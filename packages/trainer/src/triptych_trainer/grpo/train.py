@@ -23,11 +23,11 @@ from triptych_trainer.checkpoints.signals import StopOnRequest, sigterm_as_reque
 from triptych_trainer.checkpoints.start import Start
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.watch import MemoryWatch, forecast_run
-from triptych_trainer.forward import unwrap
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.adapters import adapter_config
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.pace import closing_table
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.step_progress import StepProgress

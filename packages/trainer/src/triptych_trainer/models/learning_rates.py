@@ -3,8 +3,8 @@
 import torch
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.forward import unwrap
 from triptych_trainer.models.families import family_of
+from triptych_trainer.models.unwrap import unwrap
 
 __all__ = ["set_vision_learning_rate", "trainable_vision_parameters"]
 

@@ -12,9 +12,9 @@ from triptych_data.processors import load_processor as load_stock_processor
 from trl import ModelConfig, get_quantization_config
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.adapters import check_merge, check_quantization, outside_language_model, with_adapters
 from triptych_trainer.models.families import family_of
+from triptych_trainer.models.unwrap import unwrap
 
 __all__ = ["freeze_vision_modules", "load_model", "load_processor"]
 

@@ -24,9 +24,9 @@ from triptych_trainer.forward.encode import encode_images
 from triptych_trainer.forward.hooks import own_attention
 from triptych_trainer.forward.logps import plain_logps
 from triptych_trainer.forward.sharded import is_sharded
-from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.forward.verify import in_half_precision
 from triptych_trainer.models.families import ImageFeatures
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.verification.sampling import NUM_TOKENS, sampling_distributions
 from triptych_trainer.verification.stock_inputs import StockInputs
 from triptych_trainer.verification.stock_pass import stock_distributions

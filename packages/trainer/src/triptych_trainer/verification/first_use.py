@@ -14,9 +14,9 @@ from triptych_parser import Refusal
 
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.sharded import is_sharded
-from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.forward.verify import SharingWarning, without_dropout
 from triptych_trainer.models.families import FAMILIES
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS
 from triptych_trainer.verification.comparison import Comparison, Difference, OpenModel, Row

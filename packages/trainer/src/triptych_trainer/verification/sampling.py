@@ -8,7 +8,7 @@ from transformers import GenerationConfig, LogitsProcessor
 
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.generate import shared_generate
-from triptych_trainer.forward.unwrap import unwrap
+from triptych_trainer.models.unwrap import unwrap
 
 __all__ = ["NUM_TOKENS", "sampling_distributions"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import Family, family_of
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import kept_logits, rows_of_logits
 from triptych_trainer.verification.stock_inputs import StockInputs
 

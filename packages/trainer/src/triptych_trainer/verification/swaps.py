@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from triptych_trainer.forward.unwrap import unwrap
 from triptych_trainer.models.families import family_of
+from triptych_trainer.models.unwrap import unwrap
 
 __all__ = ["culprits"]
 

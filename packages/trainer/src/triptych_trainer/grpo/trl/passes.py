@@ -9,12 +9,12 @@ from trl.extras.profiling import profiling_context
 from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
 from trl.trainer.utils import use_adapter
 
-from triptych_trainer.forward import unwrap
 from triptych_trainer.grpo.sampler import model_sampler
 from triptych_trainer.grpo.step import Correction, Sampled, Sampler, Scoring, StepSettings
 from triptych_trainer.grpo.trl.completions import completion_reader
 from triptych_trainer.grpo.vllm import request, vllm_rollouts
 from triptych_trainer.models.families import family_of
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from triptych_data.prompt_settings import PromptSettings
 from trl import GRPOConfig
 
 from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
-from triptych_trainer.forward import prepare, unwrap
+from triptych_trainer.forward import prepare
 from triptych_trainer.grpo.batch import Cycle, TokenScores, TrainingBatch
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import check_groups_on_ranks, group_batch, group_order
@@ -28,6 +28,7 @@ from triptych_trainer.grpo.trl.rewards import judge
 from triptych_trainer.grpo.trl.seams import check_attributes, check_no_images, check_seams
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.learning_rates import set_vision_learning_rate
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.options.refusals import (
     check_head_dtype,
     check_num_prompts,
