@@ -66,3 +66,9 @@ def test_a_command_stops_before_it_imports_anything_that_the_version_may_break(m
     said = capsys.readouterr().err
     assert said.startswith("plan: error: triptych-trainer works with transformers>=99, but transformers ")
     assert said.count("\n") == 1
+
+
+def test_a_script_stops_at_its_import_too(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "requires", lambda package: ["transformers>=99"])
+    with pytest.raises(SeamError, match=r"works with transformers>=99, but transformers .* pip install"):
+        from triptych_trainer import MultiImageGRPOTrainer  # noqa: F401

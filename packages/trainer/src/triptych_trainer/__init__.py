@@ -9,6 +9,9 @@ _HOMES = {"MultiImageGRPOTrainer": "grpo.trl.trainer", "PromptPreparer": "prompt
 
 
 def __getattr__(name: str) -> Any:
+    from triptych_trainer.upstream.versions import check_versions
+
+    check_versions()  # before an import that another version may break with a traceback
     # Importing TRL takes seconds, and most submodules do without it: load a name's home when it is asked for.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
