@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 from triptych_parser import BoundPrompt, MarkerError, bind, parse, tokenize
+from triptych_parser.expanders import Expansion, ImageExpander, expander_of, register_expander, table
+from triptych_parser.verify import check_processor
 
 PROMPTS = {
     "no image": "Say hello.",
@@ -118,3 +120,17 @@ def test_the_tokenizers_here_are_as_awkward_as_the_real_ones(build: Any) -> None
         middle = tokens.index("</s>") + 1
         assert (tokens[0].startswith("▁"), tokens[middle].startswith("▁")) == (at_start, after_special)
     assert "\n\n\n" in build("gemma3").tokenizer.tokenize("<end_of_image>\n\n\nword")
+
+
+def test_an_expander_of_ones_own_serves_its_class(build, monkeypatch):
+    monkeypatch.setattr(table, "_own", {})
+    processor = build("llava")
+    mine = ImageExpander(
+        template_token="<image>", placeholder="<image>", expand=lambda sizes: [Expansion(text="<image>", runs=(3,))]
+    )
+    register_expander("LlavaProcessor", lambda processor, options: mine)
+    assert expander_of(processor) is mine
+    with pytest.raises(MarkerError):
+        check_processor(processor)
+    register_expander("SomethingElse", lambda processor, options: mine)
+    assert expander_of(build("internvl")) is not mine

@@ -102,6 +102,14 @@ def internvl(tokenizer: Any = None) -> Any:
     return cls(images, tokenizer, image_seq_length=4, chat_template=template)
 
 
+def deepseek(model: str, prefix: str) -> Any:
+    names = {"image_token": "<image_placeholder>", "boi_token": "<begin_of_image>", "eoi_token": "<end_of_image>"}
+    tokenizer = byte_level(CHATML, eos_token="<|im_end|>", extra_special_tokens=names)
+    images = stock(model, f"{prefix}ImageProcessorPil")(size={"height": 28, "width": 28}, min_size=4)
+    template = chatml("<image_placeholder>\n")
+    return stock(model, f"{prefix}Processor")(images, tokenizer, num_image_tokens=7, chat_template=template)
+
+
 def llava(tokenizer: Any, **options: Any) -> Any:
     size = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}, **options}
     return stock("llava", "LlavaProcessor")(

@@ -10,7 +10,6 @@ from triptych_trainer.forward import encode_images, shared_logps
 from triptych_trainer.models.families import Family, family_of
 from triptych_trainer.models.image_processor import image_processor_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")  # GLM's
 SEEN = 1e-3
 """A hundred times the tolerance of the comparisons."""
 

@@ -4,14 +4,12 @@ The stock model gets what its processor returns and computes positions, masks an
 the images one by one. Values, all gradients and greedy tokens have to be the same.
 """
 
-import pytest
 import torch
 from transformers import GenerationConfig
 from triptych_trainer.forward import plain_logps, shared_generate, shared_logps
 from triptych_trainer.models.families import family_of
 
 TOLERANCE = 1e-5
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")  # GLM's
 
 
 def test_passes_equal_the_stock_forward_of_every_row(lab, kits, kit):

@@ -7,7 +7,6 @@ from triptych_trainer.forward import plain_logps, shared_logps
 from triptych_trainer.forward.router_loss import RouterTap, find_routers
 from triptych_trainer.models.families import family_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")  # GLM's
 STOCK = ("qwen3_vl_moe", "qwen3_5_moe", "glm4v_moe", "ernie4_5_vl_moe")
 """Families whose own forward returns the loss."""
 

@@ -30,7 +30,7 @@ def test_a_model_without_the_usual_parts_is_refused_in_one_sentence(lab):
     vision = {**sizes, "image_size": 4, "patch_size": 2}
     model = hf.CLIPModel(hf.CLIPConfig(text_config={**sizes, "vocab_size": 9}, vision_config=vision))
     with pytest.raises(
-        UnknownFamilyError, match=r"'clip' has no adapter.*known types: aya_vision, .*docs/add-a-family"
+        UnknownFamilyError, match=r"'clip' has no adapter.*known types: aria, aya_vision, .*docs/add-a-family"
     ):
         family_of(model)
 
@@ -48,6 +48,28 @@ def test_capped_attention_scores_take_the_plain_pass_and_say_so_once(kit_of):
     again, _ = checked(model, batch)  # a second warning would be an error
     assert torch.equal(got, plain_logps(model, batch)[0])
     assert torch.equal(got, again)
+
+
+def test_attention_that_is_not_scaled_dot_products_takes_the_plain_pass(kit_of, monkeypatch):
+    model = kit_of("llava").model()
+    monkeypatch.setattr(type(model.model.language_model), "_supports_sdpa", False)
+    path, reason = sharing_path_and_reason(model)
+    assert path == "plain"
+    assert "LlamaModel computes attention in a way of its own" in reason
+    with_sinks = kit_of("internvl_gpt_oss").model()
+    assert not with_sinks.model.language_model._supports_sdpa
+    assert sharing_path(with_sinks) == "packed"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("qwen2_5_vl", r"positions follow from .* \(get_rope_index\)"), ("gemma3", r"depend on .* \(token_type_ids\)")],
+)
+def test_models_that_the_generic_adapter_would_train_wrongly_are_refused(kit_of, name, reason):
+    model = kit_of(name).model()
+    model.config.model_type = "something_new"
+    with pytest.raises(UnknownFamilyError, match=f"'something_new' has no adapter, and the generic one .*{reason}"):
+        family_of(model)
 
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")  # torch, in the no-grad call

@@ -11,14 +11,11 @@ from triptych_trainer.grpo.engine import GroupEngine
 LENGTHS = ((5, 3), (4, 4), (6, 2))
 KINDS = ("qwen3_vl_moe", "qwen3_5", "llava", "gemma3", "gemma4_small", "internvl_gpt_oss", "paligemma")
 """One family of every kind: experts, linear attention, one tile, both ways, shared keys, sinks, the plain pass."""
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 
 def built(name: str, *, lengths=LENGTHS):
     """A family's model and a batch of three prompts."""
     case = kits.CASES[name]
-    if case.torchvision:
-        pytest.importorskip("torchvision")
     processor = case.processor()
     model = case.model(processor.tokenizer).eval()
     prompts = kits.build_prompts(case, model, processor, images=(1, 0, 1), lengths=lengths)

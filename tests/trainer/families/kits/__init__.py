@@ -1,13 +1,18 @@
 """Tiny models of every tested family, with real processors; `CASES` is all of them."""
 
-from . import gemma, glm, llava, others, qwen, tiles
+from . import gemma, glm, llava, others, qwen, tail, tiles
 from .case import Case, Prompts, build_model, build_prompts, pictures
 from .stock import accepted, replicated, stock_generate, stock_logps
 
 CASES: dict[str, Case] = {**qwen.CASES, **glm.CASES, **llava.CASES, **tiles.CASES, **gemma.CASES, **others.CASES}
+CASES |= tail.CASES
+QUICK = ("qwen2_5_vl", "qwen3_vl", "qwen3_5_moe", "glm4v", "ernie4_5_vl_moe", "internvl_gpt_oss", "llava", "mistral3")
+QUICK += ("llava_onevision", "gemma3", "gemma4", "smolvlm", "lfm2_vl", "ovis2", "paligemma")
+"""One family of every kind, for each run of the tests; the tests of the others are slow."""
 
 __all__ = [
     "CASES",
+    "QUICK",
     "Case",
     "Prompts",
     "accepted",

@@ -37,12 +37,10 @@ class Case:
     """Joins the image inputs of several prompts, where they are not simply concatenated."""
     text_only: bool = True
     """Whether the processor takes prompts without an image."""
-    torchvision: bool = False
-    """Whether the image processor exists only with torchvision."""
+    note: str = ""
+    """What the case stands for, in the table of families."""
     spared: str | None = None
     """Part of the names of parameters that are not scaled up: recurrent layers, whose rounding would grow as well."""
-    slow: bool = False
-    """Whether the case belongs to the long tail, which only the full run tests."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import transformers as hf
 
 from .case import Case
 from .llava import SQUARE
-from .parts import SIGLIP, images_only, text
+from .parts import SIGLIP, text, whole
 from .tokenizer import build_tokenizer, chat_template
 
 LAYERS = {"head_dim": 8, "sliding_window": 10, "layer_types": ["sliding_attention", "full_attention"]}
@@ -41,11 +41,10 @@ def gemma3(tokenizer: Any) -> torch.nn.Module:
 
 def gemma4_processor(cls: type = hf.Gemma4Processor, images: type | None = None) -> Any:
     make = images or hf.Gemma4ImageProcessor
-    return images_only(cls)(
-        feature_extractor=None,
+    return whole(
+        cls,
         image_processor=make(patch_size=2, max_soft_tokens=70, pooling_kernel_size=2),
         tokenizer=build_tokenizer("<|video|>", named=GEMMA4),
-        video_processor=None,
         image_seq_length=70,
         chat_template=chat_template("<|image|>"),
     )
@@ -114,15 +113,26 @@ def gemma4_unified(tokenizer: Any) -> torch.nn.Module:
 
 CASES = {
     "gemma3": Case(
-        processor=gemma3_processor, model=gemma3, marker="<start_of_image>", placeholder="<image_soft_token>"
+        note="Gemma 3: images both ways",
+        processor=gemma3_processor,
+        model=gemma3,
+        marker="<start_of_image>",
+        placeholder="<image_soft_token>",
     ),
-    "gemma4": Case(processor=gemma4_processor, model=gemma4, marker="<|image|>"),
-    "gemma4_moe": Case(processor=gemma4_processor, model=gemma4_moe, marker="<|image|>"),
-    "gemma4_small": Case(processor=gemma4_processor, model=gemma4_small, marker="<|image|>"),
+    "gemma4": Case(
+        note="Gemma 4: images both ways in sliding layers", processor=gemma4_processor, model=gemma4, marker="<|image|>"
+    ),
+    "gemma4_moe": Case(note="Gemma 4 with experts", processor=gemma4_processor, model=gemma4_moe, marker="<|image|>"),
+    "gemma4_small": Case(
+        note="Gemma 4 E2B, E4B: shared keys, inputs of every layer",
+        processor=gemma4_processor,
+        model=gemma4_small,
+        marker="<|image|>",
+    ),
     "gemma4_unified": Case(
+        note="Gemma 4 without a vision tower",
         processor=lambda: gemma4_processor(hf.Gemma4UnifiedProcessor, hf.Gemma4UnifiedImageProcessor),
         model=gemma4_unified,
         marker="<|image|>",
-        torchvision=True,
     ),
 }

@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 
 from .case import Case
-from .parts import BUDGET, MROPE, PATCHES, VIT, images_only, text
+from .parts import BUDGET, MROPE, PATCHES, VIT, text, whole
 from .tokenizer import build_tokenizer, chat_template
 
 MARKER = "<|begin_of_image|><|image|><|end_of_image|>"
@@ -29,7 +29,7 @@ ROPE = {**MROPE, "partial_rotary_factor": 1.0}
 def processor(cls: type, image_processor: type) -> Any:
     names = ("image", "video", "begin_of_image", "end_of_image", "begin_of_video", "end_of_video")
     tokenizer = build_tokenizer(*(f"<|{name}|>" for name in names))
-    return images_only(cls)(image_processor(**PATCHES, **BUDGET), tokenizer, chat_template=chat_template(MARKER))
+    return whole(cls, image_processor(**PATCHES, **BUDGET), tokenizer, chat_template=chat_template(MARKER))
 
 
 def config(cls: type, tokenizer: Any, **parts: Any) -> Any:
@@ -77,7 +77,7 @@ ERNIE_NAMES = {
 def ernie_processor() -> Any:
     tokenizer = build_tokenizer(named=ERNIE_NAMES)
     images = hf.Ernie4_5_VLMoeImageProcessor(**{**PATCHES, "temporal_patch_size": 1}, **BUDGET)
-    return images_only(hf.Ernie4_5_VLMoeProcessor)(images, tokenizer, chat_template=chat_template(ERNIE_MARKER))
+    return whole(hf.Ernie4_5_VLMoeProcessor, images, tokenizer, chat_template=chat_template(ERNIE_MARKER))
 
 
 def ernie(tokenizer: Any) -> torch.nn.Module:
@@ -121,16 +121,35 @@ def paddle(tokenizer: Any) -> torch.nn.Module:
 
 
 CASES = {
-    "glm4v": Case(processor=lambda: processor(hf.Glm4vProcessor, hf.Glm4vImageProcessor), model=glm4v, marker=MARKER),
+    "glm4v": Case(
+        note="GLM-4.1V",
+        processor=lambda: processor(hf.Glm4vProcessor, hf.Glm4vImageProcessor),
+        model=glm4v,
+        marker=MARKER,
+    ),
     "glm46v": Case(
-        processor=lambda: processor(hf.Glm46VProcessor, hf.Glm46VImageProcessor), model=glm46v, marker=MARKER
+        note="GLM-4.6V",
+        processor=lambda: processor(hf.Glm46VProcessor, hf.Glm46VImageProcessor),
+        model=glm46v,
+        marker=MARKER,
     ),
     "glm4v_moe": Case(
-        processor=lambda: processor(hf.Glm4vProcessor, hf.Glm4vImageProcessor), model=glm4v_moe, marker=MARKER
+        note="GLM-4.5V: experts",
+        processor=lambda: processor(hf.Glm4vProcessor, hf.Glm4vImageProcessor),
+        model=glm4v_moe,
+        marker=MARKER,
     ),
     "glm_ocr": Case(
-        processor=lambda: processor(hf.Glm46VProcessor, hf.Glm46VImageProcessor), model=glm_ocr, marker=MARKER
+        note="GLM-OCR",
+        processor=lambda: processor(hf.Glm46VProcessor, hf.Glm46VImageProcessor),
+        model=glm_ocr,
+        marker=MARKER,
     ),
-    "ernie4_5_vl_moe": Case(processor=ernie_processor, model=ernie, marker=ERNIE_MARKER),
-    "paddleocr_vl": Case(processor=paddle_processor, model=paddle, marker=PADDLE_MARKER),
+    "ernie4_5_vl_moe": Case(
+        note="ERNIE 4.5-VL: experts for text and for images",
+        processor=ernie_processor,
+        model=ernie,
+        marker=ERNIE_MARKER,
+    ),
+    "paddleocr_vl": Case(note="PaddleOCR-VL", processor=paddle_processor, model=paddle, marker=PADDLE_MARKER),
 }

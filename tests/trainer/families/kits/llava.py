@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 
 from .case import Case, Stock
-from .parts import PIXTRAL, SIGLIP, VIT, images_only, text
+from .parts import PIXTRAL, SIGLIP, VIT, text, whole
 from .tokenizer import build_tokenizer, chat_template
 
 CLIP = {**VIT, "model_type": "clip_vision_model", "projection_dim": 16}
@@ -129,7 +129,8 @@ def llava_next(tokenizer: Any) -> torch.nn.Module:
 def llava_onevision_processor() -> Any:
     tokenizer = build_tokenizer(named={"image_token": "<image>", "video_token": "<video>"})
     images = hf.LlavaOnevisionImageProcessor(**SQUARE, image_grid_pinpoints=PINPOINTS)
-    return images_only(hf.LlavaOnevisionProcessor)(
+    return whole(
+        hf.LlavaOnevisionProcessor,
         images,
         tokenizer,
         num_image_tokens=16,
@@ -203,18 +204,39 @@ def cohere2_vision(tokenizer: Any) -> torch.nn.Module:
 
 
 CASES = {
-    "llava": Case(processor=llava_processor, model=llava, marker="<image>"),
-    "vipllava": Case(processor=llava_processor, model=vipllava, marker="<image>"),
+    "llava": Case(note="LLaVA 1.5, one tile", processor=llava_processor, model=llava, marker="<image>"),
+    "vipllava": Case(note="ViP-LLaVA", processor=llava_processor, model=vipllava, marker="<image>"),
     "llava_pixtral": Case(
-        processor=pixtral_processor, model=llava_pixtral, marker="[IMG]", joint=pixtral_joint, torchvision=True
+        note="Pixtral: images of any size",
+        processor=pixtral_processor,
+        model=llava_pixtral,
+        marker="[IMG]",
+        joint=pixtral_joint,
     ),
     "mistral3": Case(
-        processor=lambda: pixtral_processor(2), model=mistral3, marker="[IMG]", joint=pixtral_joint, torchvision=True
+        note="Mistral 3", processor=lambda: pixtral_processor(2), model=mistral3, marker="[IMG]", joint=pixtral_joint
     ),
-    "llava_next": Case(processor=llava_next_processor, model=llava_next, marker="<image>", joint=padded_tiles),
+    "llava_next": Case(
+        note="LLaVA-NeXT: tiles", processor=llava_next_processor, model=llava_next, marker="<image>", joint=padded_tiles
+    ),
     "llava_onevision": Case(
-        processor=llava_onevision_processor, model=llava_onevision, marker="<image>", joint=padded_tiles
+        note="LLaVA-OneVision: tiles for a lone image",
+        processor=llava_onevision_processor,
+        model=llava_onevision,
+        marker="<image>",
+        joint=padded_tiles,
     ),
-    "aya_vision": Case(processor=aya_processor, model=aya_vision, marker="<image>", placeholder="<|IMG_PATCH|>"),
-    "cohere2_vision": Case(processor=cohere2_processor, model=cohere2_vision, marker="<|IMG_PATCH|>", torchvision=True),
+    "aya_vision": Case(
+        note="Aya Vision: tiles, sliding layers",
+        processor=aya_processor,
+        model=aya_vision,
+        marker="<image>",
+        placeholder="<|IMG_PATCH|>",
+    ),
+    "cohere2_vision": Case(
+        note="Command A Vision: tiles, sliding layers",
+        processor=cohere2_processor,
+        model=cohere2_vision,
+        marker="<|IMG_PATCH|>",
+    ),
 }

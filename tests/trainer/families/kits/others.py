@@ -9,7 +9,7 @@ import transformers as hf
 
 from .case import Case, Stock
 from .llava import SQUARE
-from .parts import LINEAR, SIGLIP, VIT, images_only, text
+from .parts import LINEAR, SIGLIP, VIT, text, whole
 from .tokenizer import build_tokenizer, chat_template
 
 
@@ -17,7 +17,7 @@ def kimi_processor() -> Any:
     named = {"image_token": "<|media_pad|>", "video_token": "<|kimi_k25_video_placeholder|>"}
     tokenizer = build_tokenizer("<|media_begin|>", "<|media_end|>", named=named)
     images = hf.Kimi_K25ImageProcessor(size={"max_height": 16, "max_width": 16}, patch_size=2, merge_size=2)
-    return images_only(hf.Kimi_K25Processor)(images, tokenizer, chat_template=chat_template("<|media_pad|>"))
+    return whole(hf.Kimi_K25Processor, images, tokenizer, chat_template=chat_template("<|media_pad|>"))
 
 
 def kimi(tokenizer: Any) -> torch.nn.Module:
@@ -88,8 +88,7 @@ MINICPM |= {"image_id_start_token": "<image_id>", "image_id_end_token": "</image
 def minicpm_processor() -> Any:
     images = hf.MiniCPMV4_6ImageProcessor(patch_size=2, scale_resolution=24, max_slice_nums=4)
     template = chat_template("<unk>")
-    parts = {"image_processor": images, "video_processor": None, "tokenizer": build_tokenizer(named=MINICPM)}
-    return images_only(hf.MiniCPMV4_6Processor)(**parts, chat_template=template)
+    return whole(hf.MiniCPMV4_6Processor, images, build_tokenizer(named=MINICPM), chat_template=template)
 
 
 def minicpm(tokenizer: Any) -> torch.nn.Module:
@@ -167,13 +166,27 @@ def paligemma2(tokenizer: Any) -> torch.nn.Module:
 
 
 CASES = {
-    "kimi_k25": Case(processor=kimi_processor, model=kimi, marker="<|media_pad|>", torchvision=True),
-    "lfm2_vl": Case(processor=lfm2_processor, model=lfm2, marker="<image>", torchvision=True),
-    "minicpmv4_6": Case(
-        processor=minicpm_processor, model=minicpm, marker="<unk>", joint=side_by_side, spared="linear_attn"
+    "kimi_k25": Case(
+        note="Kimi-K2.5-VL: latent attention, experts", processor=kimi_processor, model=kimi, marker="<|media_pad|>"
     ),
-    "ovis2": Case(processor=ovis2_processor, model=ovis2, marker="<image>", placeholder="<IMG_ATOM>"),
+    "lfm2_vl": Case(note="LFM2-VL: convolutions over tokens", processor=lfm2_processor, model=lfm2, marker="<image>"),
+    "minicpmv4_6": Case(
+        note="MiniCPM-V 4.6: slices, linear attention",
+        processor=minicpm_processor,
+        model=minicpm,
+        marker="<unk>",
+        joint=side_by_side,
+        spared="linear_attn",
+    ),
+    "ovis2": Case(
+        note="Ovis2: indicator tokens from the tower",
+        processor=ovis2_processor,
+        model=ovis2,
+        marker="<image>",
+        placeholder="<IMG_ATOM>",
+    ),
     "paligemma": Case(
+        note="PaliGemma: the whole prompt both ways",
         processor=paligemma_processor,
         model=paligemma,
         marker="<image>",
@@ -181,6 +194,7 @@ CASES = {
         text_only=False,
     ),
     "paligemma2": Case(
+        note="PaliGemma 2: capped scores, sliding layers",
         processor=paligemma_processor,
         model=paligemma2,
         marker="<image>",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
-from transformers import ProcessorMixin
+import transformers as hf
 
 MROPE = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
 VIT = {
@@ -49,21 +48,13 @@ def text(tokenizer: Any, **more: Any) -> dict[str, Any]:
     }
 
 
-class _Skipping(ProcessorMixin):
-    """Stands between a processor class and its base, and hands on only what is built here."""
-
-    def __init__(self, *parts: Any, **options: Any) -> None:
-        names = ProcessorMixin.get_attributes.__func__(type(self).__mro__[1])
-        given = {**dict(zip(names[: len(parts)], parts, strict=True)), **options}
-        super().__init__(**{name: given.get(name) for name in ("image_processor", "tokenizer", "chat_template")})
-
-
-def images_only(cls: type) -> type:
-    """The stock processor class without its video and audio branches, which need torchvision or torchaudio."""
-    skipped = SimpleNamespace(num_frames=1, fps=1.0, slice_mode=False, downsample_mode="16x")
-    body = {
-        "get_attributes": classmethod(lambda cls: ["image_processor", "tokenizer"]),
-        "video_processor": skipped,
-        "feature_extractor": skipped,
-    }
-    return type(cls.__name__, (cls, _Skipping), body)
+def whole(cls: type, image_processor: Any, tokenizer: Any, **settings: Any) -> Any:
+    """A stock processor with all of its parts; those for videos and audio have their defaults."""
+    parts: dict[str, Any] = {"image_processor": image_processor, "tokenizer": tokenizer}
+    if "video_processor" in cls.get_attributes():
+        name = cls.__name__.replace("Qwen2_5_VL", "Qwen2VL").replace("Processor", "VideoProcessor")
+        font = {"draw_on_frames": False} if name.startswith("Ernie") else {}  # the font file comes with the model
+        parts["video_processor"] = getattr(hf, name)(**font)
+    if "feature_extractor" in cls.get_attributes():
+        parts["feature_extractor"] = getattr(hf, cls.__name__.replace("Processor", "AudioFeatureExtractor"))()
+    return cls(**parts, **settings)

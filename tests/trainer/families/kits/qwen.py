@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 
 from .case import Case
-from .parts import BUDGET, EXPERTS, LINEAR, MROPE, PATCHES, images_only, text
+from .parts import BUDGET, EXPERTS, LINEAR, MROPE, PATCHES, text, whole
 from .tokenizer import build_tokenizer, chat_template
 
 MARKER = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -29,7 +29,7 @@ DEEPSTACK = {**VISION, "deepstack_visual_indexes": [0, 1]}
 def processor(cls: type) -> Any:
     tokenizer = build_tokenizer("<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
     images = hf.Qwen2VLImageProcessor(**PATCHES, **BUDGET)
-    return images_only(cls)(images, tokenizer, chat_template=chat_template(MARKER))
+    return whole(cls, images, tokenizer, chat_template=chat_template(MARKER))
 
 
 def config(cls: type, tokenizer: Any, *, text_config: dict[str, Any], vision_config: dict[str, Any]) -> Any:
@@ -92,14 +92,31 @@ def qwen3_5_moe(tokenizer: Any) -> torch.nn.Module:
 
 
 CASES = {
-    "qwen2_vl": Case(processor=lambda: processor(hf.Qwen2VLProcessor), model=qwen2_vl, marker=MARKER),
-    "qwen2_5_vl": Case(processor=lambda: processor(hf.Qwen2_5_VLProcessor), model=qwen2_5_vl, marker=MARKER),
-    "qwen3_vl": Case(processor=lambda: processor(hf.Qwen3VLProcessor), model=qwen3_vl, marker=MARKER),
-    "qwen3_vl_moe": Case(processor=lambda: processor(hf.Qwen3VLProcessor), model=qwen3_vl_moe, marker=MARKER),
+    "qwen2_vl": Case(note="Qwen2-VL", processor=lambda: processor(hf.Qwen2VLProcessor), model=qwen2_vl, marker=MARKER),
+    "qwen2_5_vl": Case(
+        note="Qwen2.5-VL", processor=lambda: processor(hf.Qwen2_5_VLProcessor), model=qwen2_5_vl, marker=MARKER
+    ),
+    "qwen3_vl": Case(
+        note="Qwen3-VL: deepstack rows", processor=lambda: processor(hf.Qwen3VLProcessor), model=qwen3_vl, marker=MARKER
+    ),
+    "qwen3_vl_moe": Case(
+        note="Qwen3-VL with experts",
+        processor=lambda: processor(hf.Qwen3VLProcessor),
+        model=qwen3_vl_moe,
+        marker=MARKER,
+    ),
     "qwen3_5": Case(
-        processor=lambda: processor(hf.Qwen3VLProcessor), model=qwen3_5, marker=MARKER, spared="linear_attn"
+        note="Qwen3.5, Qwen3.6: linear attention",
+        processor=lambda: processor(hf.Qwen3VLProcessor),
+        model=qwen3_5,
+        marker=MARKER,
+        spared="linear_attn",
     ),
     "qwen3_5_moe": Case(
-        processor=lambda: processor(hf.Qwen3VLProcessor), model=qwen3_5_moe, marker=MARKER, spared="linear_attn"
+        note="Qwen3.5 with experts",
+        processor=lambda: processor(hf.Qwen3VLProcessor),
+        model=qwen3_5_moe,
+        marker=MARKER,
+        spared="linear_attn",
     ),
 }

@@ -9,7 +9,7 @@ import transformers as hf
 
 from .case import Case, Stock
 from .llava import SQUARE
-from .parts import VIT, images_only, text
+from .parts import VIT, text, whole
 from .tokenizer import build_tokenizer, chat_template
 
 INTERNVL = {
@@ -22,8 +22,12 @@ INTERNVL = {
 
 def internvl_processor() -> Any:
     images = hf.GotOcr2ImageProcessor(**SQUARE, crop_to_patches=True, min_patches=1, max_patches=3)
-    return images_only(hf.InternVLProcessor)(
-        images, build_tokenizer(named=INTERNVL), image_seq_length=4, chat_template=chat_template("<IMG_CONTEXT>\n")
+    return whole(
+        hf.InternVLProcessor,
+        images,
+        build_tokenizer(named=INTERNVL),
+        image_seq_length=4,
+        chat_template=chat_template("<IMG_CONTEXT>\n"),
     )
 
 
@@ -61,10 +65,9 @@ ROWS = tuple(f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1,
 
 def smolvlm_processor(cls: type, image_processor: type) -> Any:
     images = image_processor(size={"longest_edge": 32}, max_image_size={"longest_edge": 16})
-    parts = {"video_processor": None} if cls is hf.SmolVLMProcessor else {}
     template = chat_template("<image>")
     tokenizer = build_tokenizer(*SMOLVLM, *ROWS)
-    return images_only(cls)(images, tokenizer, **parts, image_seq_len=4, chat_template=template)
+    return whole(cls, images, tokenizer, image_seq_len=4, chat_template=template)
 
 
 def smolvlm(tokenizer: Any) -> torch.nn.Module:
@@ -119,20 +122,40 @@ def masked_tiles(parts: list[Stock]) -> Stock:
 
 
 CASES = {
-    "internvl": Case(processor=internvl_processor, model=internvl, marker="<IMG_CONTEXT>"),
-    "internvl_gpt_oss": Case(processor=internvl_processor, model=internvl_gpt_oss, marker="<IMG_CONTEXT>"),
+    "internvl": Case(
+        note="InternVL 2.5 to 3.5 over Qwen", processor=internvl_processor, model=internvl, marker="<IMG_CONTEXT>"
+    ),
+    "internvl_gpt_oss": Case(
+        note="InternVL 3.5 over GPT-OSS: attention sinks",
+        processor=internvl_processor,
+        model=internvl_gpt_oss,
+        marker="<IMG_CONTEXT>",
+    ),
     "smolvlm": Case(
+        note="SmolVLM",
         processor=lambda: smolvlm_processor(hf.SmolVLMProcessor, hf.SmolVLMImageProcessor),
         model=smolvlm,
         marker="<image>",
         joint=masked_tiles,
     ),
     "idefics3": Case(
+        note="Idefics3",
         processor=lambda: smolvlm_processor(hf.Idefics3Processor, hf.Idefics3ImageProcessor),
         model=idefics3,
         marker="<image>",
         joint=masked_tiles,
     ),
-    "idefics2": Case(processor=idefics2_processor, model=idefics2, marker="<image>", joint=masked_tiles),
-    "internvl_qwen3_moe": Case(processor=internvl_processor, model=internvl_qwen3_moe, marker="<IMG_CONTEXT>"),
+    "idefics2": Case(
+        note="Idefics2: images of any size",
+        processor=idefics2_processor,
+        model=idefics2,
+        marker="<image>",
+        joint=masked_tiles,
+    ),
+    "internvl_qwen3_moe": Case(
+        note="InternVL 3.5 over Qwen3 with experts",
+        processor=internvl_processor,
+        model=internvl_qwen3_moe,
+        marker="<IMG_CONTEXT>",
+    ),
 }

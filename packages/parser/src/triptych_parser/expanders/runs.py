@@ -8,7 +8,7 @@ from typing import Any
 from triptych_parser.expanders.expander import Expansion, ImageExpander, Make, Sizes, image_token, per_size
 from triptych_parser.expanders.options import fed_size, own_function, read_option, side
 
-__all__ = ["gemma4", "grid", "internvl", "llava", "llava_next", "llava_onevision", "paligemma"]
+__all__ = ["fixed", "gemma4", "grid", "internvl", "llava", "llava_next", "llava_onevision", "paligemma"]
 
 
 def grid(opening: str | None, closing: str | None, *, template_text: str | None = None) -> Make:
@@ -81,6 +81,22 @@ def internvl(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
         expand=per_size(expansion),
         opening=opening,
         closings=(closing,),
+        template_writes_edges=False,
+    )
+
+
+def fixed(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
+    """The same number of placeholders for every image, between edges where the processor has them."""
+    token = image_token(processor)
+    opening = getattr(processor, "image_start_token", None)
+    closing = getattr(processor, "image_end_token", None)
+    image = Expansion(text=f"{opening or ''}{token}{closing or ''}", runs=(int(processor.num_image_tokens),))
+    return ImageExpander(
+        template_token=token,
+        placeholder=token,
+        expand=lambda sizes: [image] * len(sizes),
+        opening=opening,
+        closings=() if closing is None else (closing,),
         template_writes_edges=False,
     )
 

@@ -12,7 +12,7 @@ from triptych_parser.expanders import runs, tiles
 from triptych_parser.expanders.expander import Expansion, ImageExpander, Make, Sizes, image_token
 from triptych_parser.expanders.options import call_defaults
 
-__all__ = ["EXPANDERS", "expander_of"]
+__all__ = ["EXPANDERS", "expander_of", "register_expander"]
 
 _QWEN = runs.grid("<|vision_start|>", "<|vision_end|>")
 _GLM = runs.grid("<|begin_of_image|>", "<|end_of_image|>")
@@ -22,6 +22,7 @@ EXPANDERS: Mapping[str, Make] = MappingProxyType(
     {
         "AyaVisionProcessor": tiles.aya_vision,
         "Cohere2VisionProcessor": tiles.cohere2_vision,
+        "DeepseekVLProcessor": runs.fixed,
         "Ernie4_5_VLMoeProcessor": runs.grid(None, None),
         "Gemma3Processor": tiles.gemma3,
         "Gemma4Processor": runs.gemma4,
@@ -31,6 +32,7 @@ EXPANDERS: Mapping[str, Make] = MappingProxyType(
         "Idefics2Processor": tiles.idefics2,
         "Idefics3Processor": tiles.smolvlm,
         "InternVLProcessor": runs.internvl,
+        "JanusProcessor": runs.fixed,
         "Kimi_K25Processor": runs.grid("<|media_content|>", "<|media_end|>", template_text=_KIMI),
         "Lfm2VlProcessor": tiles.lfm2_vl,
         "LlavaNextProcessor": runs.llava_next,
@@ -48,6 +50,16 @@ EXPANDERS: Mapping[str, Make] = MappingProxyType(
     }
 )
 """By the class of the processor. Each is tested to give its processor's own ids, id for id."""
+_own: dict[str, Make] = {}
+
+
+def register_expander(processor_class: str, make: Make) -> None:
+    """Let an expander of your own serve the processors of a class, given by its name, from now on.
+
+    `make(processor, options)` returns the `ImageExpander`; `options` are the image options of the processor's call.
+    What it writes is compared with the processor's own call where a command loads the processor.
+    """
+    _own[processor_class] = make
 
 
 def expander_of(processor: Any, *, images_kwargs: Mapping[str, Any] | None = None) -> ImageExpander:
@@ -60,9 +72,10 @@ def expander_of(processor: Any, *, images_kwargs: Mapping[str, Any] | None = Non
     Raises MarkerError when the object cannot say which token stands for an image.
     """
     options = {**call_defaults(processor, "images_kwargs"), **(images_kwargs or {})}
+    makers = {**EXPANDERS, **_own}
     for cls in type(processor).__mro__:
-        if cls.__name__ in EXPANDERS:
-            return EXPANDERS[cls.__name__](processor, options)
+        if cls.__name__ in makers:
+            return makers[cls.__name__](processor, options)
     return _plain(processor, images_kwargs or {})
 
 

@@ -26,6 +26,11 @@ def sharing_path_and_reason(model: torch.nn.Module) -> tuple[SharingPath, str | 
         return "plain", f"the adapter of {base.config.model_type} does not share prompts"
     if getattr(text.config, "attn_logit_softcapping", None) is not None:
         return "plain", "its attention scores are capped (attn_logit_softcapping), which no fused attention computes"
+    if not getattr(text, "_supports_sdpa", True) and not any(hasattr(module, "sinks") for module in text.modules()):
+        return (
+            "plain",
+            f"{type(text).__name__} computes attention in a way of its own, which is not scaled dot products",
+        )
     layers = set(getattr(text.config, "layer_types", None) or ())
     if family.path == "packed" and layers <= _PACKABLE_LAYERS:
         if not text._can_set_attn_implementation():

@@ -128,7 +128,10 @@ def prefilled(model: torch.nn.Module, batch: GroupBatch, *, features: ImageFeatu
     device = next(inner.parameters()).device
     layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=pad_id)
     positions, following = prompt_positions(family, inner, batch)
-    positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following).to(device)
+    positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following)
+    if family.generate_counts_pads:  # the cache has to fit the positions with which `generate` goes on
+        positions_ABT += torch.tensor(layout.offsets)[:, None]
+    positions_ABT = positions_ABT.to(device)
     return Prefilled(
         family=family,
         vision_language_model=inner,

@@ -5,7 +5,8 @@
 
 from triptych_trainer.models.families.family import Family, ImageAttention, SharingPath
 from triptych_trainer.models.families.features import ImageFeatures, ImageInputs, TokenRows
-from triptych_trainer.models.families.table import FAMILIES, UnknownFamilyError, family_of
+from triptych_trainer.models.families.own import use_own_family
+from triptych_trainer.models.families.table import FAMILIES, UnknownFamilyError, family_of, register_family
 
 __all__ = [
     "FAMILIES",
@@ -17,4 +18,6 @@ __all__ = [
     "TokenRows",
     "UnknownFamilyError",
     "family_of",
+    "register_family",
+    "use_own_family",
 ]

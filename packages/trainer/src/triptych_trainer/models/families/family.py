@@ -35,6 +35,8 @@ class Family:
     """The first version of transformers whose own model code is right for several images."""
     path: SharingPath = "packed"
     """How the policy pass shares the prompt: one packed row, a cached prompt, or not at all."""
+    generate_counts_pads: bool = False
+    """Whether the model's own `generate` gives positions to the pads before a prompt as well."""
     prefills: bool = True
     """Whether generation may cache a prompt without its last token; not where earlier tokens see that one."""
 
@@ -172,5 +174,5 @@ class Family:
 
 
 def tensors(inputs: Mapping[str, Any]) -> ImageInputs:
-    """The tensors among a processor's outputs."""
-    return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+    """The tensors among a processor's outputs, without plain numbers about all images of the call."""
+    return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor) and value.dim()}

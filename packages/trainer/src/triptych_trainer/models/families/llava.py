@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from triptych_trainer.models.families.family import Family
 from triptych_trainer.models.families.features import ImageInputs
 from triptych_trainer.models.families.mistral3 import Mistral3Family
 
@@ -33,3 +34,9 @@ class LlavaFamily(Mistral3Family):
         if vision.model_type == "pixtral":
             return dummy
         return {"pixel_values": torch.zeros(1, vision.num_channels, vision.image_size, vision.image_size)}
+
+
+class OneTileFamily(Family):
+    """One tile of one size per image, and nothing that the generic adapter does not do."""
+
+    model_types = ("aria", "deepseek_vl")

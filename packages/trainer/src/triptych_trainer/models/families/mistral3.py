@@ -13,7 +13,7 @@ from triptych_trainer.models.families.features import ImageInputs
 class Mistral3Family(Family):
     """`pixel_values` `[1, C, H, W]` and `image_sizes` `[1, 2]` per image; a row per merge x merge patches."""
 
-    model_types: tuple[str, ...] = ("mistral3",)
+    model_types: tuple[str, ...] = ("mistral3", "lighton_ocr")
 
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
         """Known from the image's size."""

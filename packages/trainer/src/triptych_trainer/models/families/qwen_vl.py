@@ -1,4 +1,4 @@
-"""Qwen2-VL and Qwen2.5-VL: patches packed along one axis, multimodal rotary positions (M-RoPE)."""
+"""Patches packed along one axis; Qwen2-VL and Qwen2.5-VL with multimodal rotary positions (M-RoPE)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ if TYPE_CHECKING:
     from triptych_parser import ImageSpan
 
 
-class QwenVLFamily(Family):
-    """`pixel_values` `[sum of t*h*w, C*T*P*P]` and `image_grid_thw` `[I, 3]`; t*h*w / merge**2 rows per image."""
-
-    model_types: tuple[str, ...] = ("qwen2_vl", "qwen2_5_vl")
+class PatchGridFamily(Family):
+    """`pixel_values` `[t*h*w, C*T*P*P]` and `image_grid_thw` `[1, 3]` per image; t*h*w / merge**2 rows."""
 
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
         """One row per merge x merge patches."""
@@ -31,6 +29,38 @@ class QwenVLFamily(Family):
         channels = getattr(vision, "in_channels", 0) or getattr(vision, "in_chans", 3)
         width = channels * getattr(vision, "temporal_patch_size", 1) * vision.patch_size**2
         return {"pixel_values": torch.zeros(side * side, width), "image_grid_thw": torch.tensor([[1, side, side]])}
+
+
+class Exaone45Family(PatchGridFamily):
+    """As the patch grid, and `generate` computes positions anew from the padded row."""
+
+    model_types = ("exaone4_5",)
+    generate_counts_pads = True
+
+
+class VideoLlama3Family(PatchGridFamily):
+    """The patch grid, and `image_merge_sizes` `[1]` per image: how many patches a side make a row."""
+
+    model_types = ("video_llama_3",)
+
+    def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
+        """One row per merge x merge patches."""
+        return int(image["image_grid_thw"].prod()) // int(image["image_merge_sizes"]) ** 2
+
+    def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
+        """One row of one patch."""
+        vision = vision_language_model.config.vision_config
+        return {
+            "pixel_values": torch.zeros(1, vision.num_channels * vision.patch_size**2),
+            "image_grid_thw": torch.tensor([[1, 1, 1]]),
+            "image_merge_sizes": torch.tensor([1]),
+        }
+
+
+class QwenVLFamily(PatchGridFamily):
+    """The patch grid with multimodal rotary positions (M-RoPE)."""
+
+    model_types: tuple[str, ...] = ("qwen2_vl", "qwen2_5_vl")
 
     def positions(
         self,

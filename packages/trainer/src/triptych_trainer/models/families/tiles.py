@@ -71,7 +71,7 @@ class Idefics2Family(SmolVLMFamily):
 class LlavaNextFamily(Family):
     """`pixel_values` `[1, tiles, C, H, W]` and `image_sizes` `[1, 2]` per image, however many the prompt holds."""
 
-    model_types = ("llava_next",)
+    model_types = ("llava_next", "llava_next_video")
 
     def collate_images(self, images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
         """Pad every image to the same number of tiles; the model knows from the size how many are the image's."""
