@@ -16,6 +16,7 @@ from .commands import values_of
 
 PICTURES = ("a.png", "b.png")
 REWARD = "def {name}(completions, **columns):\n    return [float(len(str(text)) % 3) for text in completions]\n"
+FAMILY = "from triptych_trainer.models.families.qwen_vl import QwenVLFamily as {name}\n"
 QUESTIONS = ("Before <image> After <image> what changed ?", "Is <image> or <image> red ?")
 
 
@@ -70,7 +71,8 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Seque
             if word.endswith((".jsonl", ".json", ".parquet")) and before not in written:
                 write_data(tmp_path / word)
             if found := re.fullmatch(r"([\w/]+\.py):(\w+)", word):
-                (tmp_path / found[1]).write_text(REWARD.format(name=found[2]))
+                text = FAMILY if before == "--family" else REWARD
+                (tmp_path / found[1]).write_text(text.format(name=found[2]))
         for folder in values_of(words, "--image_root"):
             write_images(tmp_path / folder)
         return tmp_path

@@ -52,7 +52,8 @@ def rule_for(command: Command) -> Callable[[Command, pytest.FixtureRequest], Non
         return read_launch
     if words[0] == "train":
         return read_recipe if any(word.startswith("examples/recipes/") for word in words) else run_train
-    return {"triptych": run_triptych, "triptych_parser": run_parser, "make": plan_make}.get(words[0])
+    rules = {"triptych": run_triptych, "triptych_parser": run_parser, "make": plan_make}
+    return {**rules, "pytest": names_tests, "python": names_a_script}.get(words[0])
 
 
 def run_train(command: Command, request: pytest.FixtureRequest) -> None:
@@ -115,6 +116,18 @@ def check_run(arguments: list[str], *, num_ranks: int) -> None:
 def plan_make(command: Command, request: pytest.FixtureRequest) -> None:
     run = subprocess.run(["make", "--dry-run", *command.words[1:]], cwd=ROOT, capture_output=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def names_tests(command: Command, request: pytest.FixtureRequest) -> None:
+    """The tests are run by CI: the folder is there, and `-k` finds its word in it."""
+    folder, option, word = command.words[1:]
+    assert option == "-k"
+    assert any(f'"{word}"' in path.read_text(encoding="utf-8") for path in (ROOT / folder).rglob("*.py"))
+
+
+def names_a_script(command: Command, request: pytest.FixtureRequest) -> None:
+    (script,) = command.words[1:]
+    assert '__name__ == "__main__"' in (ROOT / script).read_text(encoding="utf-8")
 
 
 def is_run_by_ci(command: Command, request: pytest.FixtureRequest) -> None:

@@ -2,8 +2,9 @@
 
 import copy
 import importlib.util
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -33,9 +34,9 @@ def _load(name: str, path: Path, *, package: bool = False) -> ModuleType:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for `family_name` for every family; those of the long tail are slow."""
     if "family_name" in metafunc.fixturenames:
-        cases = _load("triptych_family_kits", HERE / "kits" / "__init__.py", package=True).CASES
-        names = [pytest.param(name, marks=[pytest.mark.slow] * case.slow) for name, case in cases.items()]
-        metafunc.parametrize("family_name", names)
+        kits = _load("triptych_family_kits", HERE / "kits" / "__init__.py", package=True)
+        slow = {name: [pytest.mark.slow] if name not in kits.QUICK else [] for name in kits.CASES}
+        metafunc.parametrize("family_name", [pytest.param(name, marks=marks) for name, marks in slow.items()])
 
 
 @pytest.fixture(scope="session")
@@ -69,8 +70,6 @@ def kit_of(kits: ModuleType) -> Callable[[str], Kit]:
 
     def kit_of(name: str) -> Kit:
         case = kits.CASES[name]
-        if case.torchvision:
-            pytest.importorskip("torchvision", reason=f"the processor of {name} needs torchvision")
         if name not in built:
             processor = case.processor()
             stock = kits.build_model(case, processor).train()
@@ -88,3 +87,68 @@ def kit_of(kits: ModuleType) -> Callable[[str], Kit]:
 def kit(kit_of: Callable[[str], Kit], family_name: str) -> Kit:
     """Every family in turn."""
     return kit_of(family_name)
+
+
+@pytest.fixture(scope="session")
+def folder_of(kit_of: Callable[[str], Kit], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A family's folder as a user would name it: weights, processor, tokenizer and chat template."""
+
+    def folder_of(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        kit = kit_of(name)
+        kit.stock.save_pretrained(folder)
+        kit.processor.save_pretrained(folder)
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def rows(kits: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[int]], Path]:
+    """Write rows with the given numbers of images."""
+    base = tmp_path_factory.mktemp("rows")
+    for number, picture in enumerate(kits.pictures(4)):
+        picture.save(base / f"{number}.png")
+
+    def write(counts: Sequence[int]) -> Path:
+        path = base / f"{'-'.join(map(str, counts))}.jsonl"
+        lines = [
+            {
+                "id": f"row-{row}",
+                "images": [f"{(row + k) % 4}.png" for k in range(count)],
+                "problem": "".join(f"Part {k + 1} <image> . " for k in range(count)) + "Which one?",
+                "solution": "red",
+            }
+            for row, count in enumerate(counts)
+        ]
+        path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> str:
+    """A reward that differs within every group, whatever is sampled."""
+    path = tmp_path / "rewards.py"
+    path.write_text("def order(completions, **columns):\n    return [float(k) for k in range(len(completions))]\n")
+    return f"{path}:order"
+
+
+@pytest.fixture(scope="session")
+def train() -> Callable[..., int]:
+    """Run `train` for one step and return its exit code."""
+    from triptych_trainer.commands.train import main
+
+    def train(folder: Path, data: Path, reward: str, out: Path, *more: str) -> int:
+        return main(
+            [
+                *("--model_name_or_path", str(folder), "--data", str(data), "--output_dir", str(out)),
+                *("--reward", reward, "--max_steps", "1", "--learning_rate", "1e-2", "--max_completion_length", "4"),
+                *("--num_generations", "2", "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"),
+                *("--save_strategy", "no", "--memory_forecast", "False", "--bf16", "False"),
+                *more,
+            ]
+        )
+
+    return train

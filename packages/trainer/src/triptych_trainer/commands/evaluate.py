@@ -33,7 +33,7 @@ from triptych_trainer.evaluation.output import print_means, short_columns, write
 from triptych_trainer.evaluation.page import evaluation_page
 from triptych_trainer.evaluation.paired import differences
 from triptych_trainer.evaluation.scores import ScoredRow, breakdowns
-from triptych_trainer.models.families import family_of
+from triptych_trainer.models.families import family_of, use_own_family
 from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
@@ -82,6 +82,7 @@ def _run(namespace: argparse.Namespace) -> int:
     check_pixels(prompt)
     reporter = Reporter(quiet=options.quiet)
     quiet_libraries()
+    use_own_family(options.family)
     names = {"model": asked.model, **({"base": options.base} if options.base else {})}
     with tempfile.TemporaryDirectory(prefix="triptych-eval-") as folder:
         rollouts = {run: Path(folder) / run for run in names}

@@ -24,6 +24,7 @@ from triptych_trainer.forecast.rows import Rows
 from triptych_trainer.forecast.show import as_json, show_fit, show_forecast, show_knobs, show_time, size
 from triptych_trainer.forecast.skeleton import read_model_config
 from triptych_trainer.forecast.states import sharding_of
+from triptych_trainer.models.families import use_own_family
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.arguments import image_policy, parse_run, prompt_settings
@@ -99,6 +100,7 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
         missing = "--model" if config.run.data else "--data"
         raise UsageError(f"{missing} is missing: a plan needs a model folder (its weights are not read) and data")
     reporter = Reporter(quiet=config.run.quiet)
+    use_own_family(config.run.family)
     check_options(config.grpo, {})
     sharding: Any = own.sharding or sharding_of(config.grpo)
     shared = config.run.group_sharing != "off"

@@ -19,6 +19,7 @@ from triptych_trainer.checkpoints.start import begin_run, choose_start
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.train import train_model
+from triptych_trainer.models.families import use_own_family
 from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
@@ -61,6 +62,7 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
         missing = "--model_name_or_path" if config.run.data else "--data"
         raise UsageError(f"{missing} is missing: give a model and data, or neither for the built-in demo")
     quiet_libraries()
+    use_own_family(config.run.family)
     check_trackers(config.grpo)
     check_options(config.grpo, {})
     check_adapter_folder(

@@ -38,6 +38,9 @@ class EvalOptions:
     reward: list[str] = field(
         default_factory=lambda: ["accuracy"], metadata={"metavar": "NAME", "help": "the rewards, as for train"}
     )
+    family: str | None = field(
+        default=None, metadata={"metavar": "CLASS", "help": "an adapter of your own for the models, as for train"}
+    )
     num_generations: int = field(default=1, metadata={"help": "completions per prompt"})
     temperature: float = field(default=0.0, metadata={"help": "of sampling; 0 decodes greedily (the default)"})
     max_completion_length: int = field(default=256, metadata={"help": "most tokens of a completion"})

@@ -29,6 +29,10 @@ class RunArguments(DataOptions, PromptOptions):
             "help": "a reward of docs/rewards.md, module:function, file.py:function or model:NAME",
         },
     )
+    family: str | None = field(
+        default=None,
+        metadata={"metavar": "CLASS", "help": "an adapter of your own for the model: module:Class or file.py:Class"},
+    )
     freeze_vision_modules: bool = field(
         default=False,
         metadata={"help": "train the language model only; images are encoded once for all passes"},
