@@ -1,4 +1,4 @@
-"""docs/add-a-family.md shows the adapter that is in the package, and names every member an adapter can override."""
+"""docs/add-a-family.md shows the adapter of the package and names every member; docs/families.md has every family."""
 
 import inspect
 from pathlib import Path
@@ -26,3 +26,18 @@ def test_every_overridden_member_is_in_the_table():
     missing = {name for name in overridden if f"| `{name}` |" not in text}
     assert missing <= {"encode"}
     assert "model_types" in overridden
+
+
+def test_the_table_of_families_has_a_good_row_for_every_case_and_every_model_type(kits):
+    lines = (DOCUMENT.parent / "families.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    types = {row[0] for row in rows}
+    registered = {name for family in FAMILIES for name in family.model_types}
+    assert types == registered, "run tests/trainer/families/write_table.py"
+    notes = [row[1] for row in rows]
+    assert sorted(notes) == sorted(case.note for case in kits.CASES.values())
+    for _, note, path, logps, gradients, greedy, command, _, adapter in rows:
+        assert max(float(logps), float(gradients)) < 1e-5, note
+        assert (greedy, command) == ("yes", "yes"), note
+        assert path in ("packed", "cache", "plain")
+        assert adapter in {type(family).__name__ for family in FAMILIES}
