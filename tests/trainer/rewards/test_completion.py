@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from triptych_trainer.rewards import completion_text, extract_answer, read_completion
+from triptych_trainer.rewards.completion import layout_problem, opened_by
 
 GOOD = "<think>red first, green second</think>\n<answer>first</answer>"
 
@@ -47,6 +48,11 @@ def test_text_of_each_shape_of_completion(completion, text):
         ("<answer></answer>", ""),
         ("", None),
         ("<think>a</think>", None),
+        (r"<think>3+2</think> Since 3 + 2 = 5, the answer is \boxed{5}.", "5"),
+        (r"<think>\boxed{4}</think> \boxed{second}", "second"),
+        (r"<answer>so \boxed{\text{cat}}</answer>", r"\text{cat}"),
+        (r"<answer>5</answer> \boxed{6}", "5"),
+        (r"so \boxed{5", None),
     ],
 )
 def test_the_answer_is_found_or_said_to_be_missing(text, answer):
@@ -76,3 +82,39 @@ def test_each_broken_layout_is_named(text, problem):
 def test_any_mixture_of_tags_is_read_without_an_exception(parts):
     reading = read_completion("".join(parts))
     assert reading.problem is not None or (reading.answer and reading.thought)
+
+
+@pytest.mark.parametrize(
+    ("prompt_end", "opened"),
+    [
+        ("<|im_start|>assistant\n", ""),
+        ("<|im_start|>assistant\n<think>\n", "<think>"),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", "<think></think>"),
+        ("write <think> first<|im_end|>\n<|im_start|>assistant\n", ""),
+        ("", ""),
+    ],
+)
+def test_what_the_prompt_has_opened(prompt_end, opened):
+    assert opened_by(prompt_end) == opened
+
+
+@pytest.mark.parametrize(
+    ("opened", "text", "problem"),
+    [
+        ("<think>", "a</think><answer>b</answer>", None),
+        ("<think>", "<think>a</think><answer>b</answer>", "expected one <think>, found 2"),
+        ("<think>", "</think><answer>b</answer>", "the reasoning is empty"),
+        ("<think>", "<answer>b</answer>", "expected one </think>, found 0"),
+        ("<think></think>", "<answer>b</answer>", None),
+        ("<think></think>", "<think>a</think><answer>b</answer>", None),
+        ("<think></think>", "b", "expected one <answer>, found 0"),
+    ],
+)
+def test_what_the_template_opened_counts(opened, text, problem):
+    assert layout_problem(text, opened=opened) == problem
+    assert read_completion(text, opened=opened).problem == problem
+
+
+def test_reasoning_that_a_response_template_took_out_is_in_the_text():
+    message = {"role": "assistant", "content": "<answer>b</answer>", "reasoning_content": "a"}
+    assert completion_text([message]) == "<think>a</think><answer>b</answer>"

@@ -17,7 +17,7 @@ __all__ = ["completions_of", "judge_by_functions", "reward_columns"]
 
 TAKEN = (
     *("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"),
-    "image_infos",
+    *("image_infos", "prompt_end"),
 )
 """Names under which reward functions get something that is no column of the data."""
 
@@ -28,7 +28,8 @@ def reward_columns(
     """What rewards get of each group's row: its columns, None for those that only other rows have, and its images.
 
     ``image_infos`` says of each image what the model saw; ``images`` is the row's own column, or the same infos where
-    the row has none. A column whose name is taken is left out with a warning.
+    the row has none. ``prompt_end`` is how the prompt ends, with what its chat template began of the completion. A
+    column whose name is taken is left out with a warning.
     """
     names = dict.fromkeys(name for row in rows for name in row)
     if hidden := [name for name in names if name in TAKEN]:
@@ -41,7 +42,14 @@ def reward_columns(
     found = []
     for row, group in zip(rows, groups, strict=True):
         infos = image_infos(group.prompt)
-        found.append({"images": infos, **{name: row.get(name) for name in shown}, "image_infos": infos})
+        found.append(
+            {
+                "images": infos,
+                **{name: row.get(name) for name in shown},
+                "image_infos": infos,
+                "prompt_end": group.prompt.ending,
+            }
+        )
     return found
 
 

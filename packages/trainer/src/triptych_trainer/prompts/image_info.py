@@ -1,5 +1,10 @@
 """What a reward is told of a prompt's images."""
 
+from functools import partial
+from typing import Literal
+
+from PIL import Image
+
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rewards import ImageInfo
 
@@ -22,6 +27,14 @@ def image_infos(prompt: PreparedPrompt) -> list[ImageInfo]:
             height=fed[0],
             source_width=decoded[1],
             source_height=decoded[0],
+            pixels=None if prompt.pixels is None else partial(_pixels, prompt, k),
         )
         for k, (source, fed, decoded) in enumerate(sizes)
     ]
+
+
+def _pixels(prompt: PreparedPrompt, image: int, size: Literal["seen", "source"]) -> Image.Image:
+    """One image of a prompt, as the model saw it or in the size of its file; a copy, which a reward may draw on."""
+    assert prompt.pixels is not None
+    images = prompt.pixels() if size == "source" else prompt.pixels(sizes=prompt.fed_sizes)
+    return images[image].copy()

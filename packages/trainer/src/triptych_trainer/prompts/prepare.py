@@ -1,7 +1,7 @@
 """One prompt made ready once: images decoded, preprocessed and counted, text tokenized with every image in its span."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,6 +21,8 @@ from triptych_trainer.models.image_processor import image_processor_of
 
 __all__ = ["PreparedPrompt", "PromptPreparer"]
 
+ENDING_TOKENS = 64
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedPrompt:
@@ -39,6 +41,10 @@ class PreparedPrompt:
     """(height, width) in pixels of each image as the vision tower sees it."""
     resized: tuple[Size, ...] | None = None
     """(height, width) that the loader resizes each image to before the processor gets it; None: the processor does."""
+    ending: str = ""
+    """The last characters of the prompt as the model reads them: what its chat template wrote before the completion."""
+    pixels: Callable[..., Sequence[Image.Image]] | None = None
+    """Decodes the images of this prompt, through the run's loader and its cache; `sizes` are (height, width)."""
     text: str | None = None
     """A prompt of plain text, which is tokenized as it stands; None for a conversation."""
 
@@ -101,7 +107,14 @@ class PromptPreparer:
         """Return a prompt of plain text without images, tokenized as it stands: special tokens in it are special."""
         encoded = self.processor(text=[text])["input_ids"][0]
         return PreparedPrompt(
-            example=example, ids=list(encoded), spans=(), image_inputs=(), image_sizes=(), fed_sizes=(), text=text
+            example=example,
+            ids=list(encoded),
+            spans=(),
+            image_inputs=(),
+            image_sizes=(),
+            fed_sizes=(),
+            ending=text[-ENDING_TOKENS:],
+            text=text,
         )
 
     def _prepare(self, example: Example) -> PreparedPrompt:
@@ -122,6 +135,7 @@ class PromptPreparer:
             process = partial(image_processor_of(self.processor), **_options(resized))
             inputs = self.family.preprocess(process, images)
         self.preprocessed += len(example.images)
+        tokenizer = getattr(self.processor, "tokenizer", self.processor)
         return PreparedPrompt(
             example=example,
             ids=counted.ids,
@@ -130,6 +144,8 @@ class PromptPreparer:
             image_sizes=sizes,
             fed_sizes=tuple(self._fed_size(entry, size) for entry, size in zip(inputs, sizes, strict=True)),
             resized=resized,
+            ending=tokenizer.decode(counted.ids[-ENDING_TOKENS:], skip_special_tokens=False),
+            pixels=partial(self.loader.get, example) if example.images else None,
         )
 
     def pictures(self, prompt: PreparedPrompt) -> tuple[list[Image.Image], dict[str, Any]]:

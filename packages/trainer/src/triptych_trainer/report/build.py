@@ -21,7 +21,7 @@ from triptych_trainer.report.summary import (
     total_curves,
 )
 from triptych_trainer.report.thumbnails import Thumbnails
-from triptych_trainer.rewards.boxes import Frame
+from triptych_trainer.rewards.frames import Frame
 from triptych_trainer.rollouts.read import Visit, read_groups, read_visits
 from triptych_trainer.rollouts.write import write_whole
 

@@ -10,9 +10,10 @@ from triptych_trainer.report.mentions import Labels, bare_reference, labels_of, 
 from triptych_trainer.report.summary import History
 from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards import Box, ImageInfo, extract_answer, read_boxes
-from triptych_trainer.rewards.boxes import Frame, to_seen
+from triptych_trainer.rewards.boxes import to_seen
 from triptych_trainer.rewards.citation import cited_images, image_index
 from triptych_trainer.rewards.completion import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
+from triptych_trainer.rewards.frames import Frame
 from triptych_trainer.rollouts.read import Visit
 from triptych_trainer.rollouts.record import GroupRecord
 
@@ -75,15 +76,16 @@ def completion_json(
 ) -> dict[str, Any]:
     """Return one completion: its text in parts, what it says of which image, scores, boxes, the images it cites."""
     text = group.completions[k]
-    answer = extract_answer(text) or ""
+    answered = extract_answer(group.opened + text)
+    answer = answered or ""
     expected = (extract_answer(group.answer or "") or "").strip()
     ordinals = not expected.isdigit() and image_index(expected, infos) is not None
     totals = group.totals or [None] * len(group.completions)
-    split = completion_parts(text, infos=infos, labels=labels, ordinals=ordinals)
+    split = completion_parts(text, infos=infos, labels=labels, ordinals=ordinals, opened=group.opened)
     return {
         "parts": split,
         "says": claims(split),
-        "answered": extract_answer(text),
+        "answered": answered,
         "tokens": group.num_tokens[k],
         "rewards": {name: scores[k] for name, scores in group.rewards.items()},
         "total": totals[k],
@@ -93,19 +95,26 @@ def completion_json(
     }
 
 
-def completion_parts(text: str, *, infos: Sequence[ImageInfo], labels: Labels, ordinals: bool) -> list[list[Any]]:
+def completion_parts(
+    text: str, *, infos: Sequence[ImageInfo], labels: Labels, ordinals: bool, opened: str = ""
+) -> list[list[Any]]:
     """Split a completion as `parts` does, and where it speaks of images: [kind, text, images]."""
-    return [found for part in parts(text) for found in _split(part, infos=infos, labels=labels, ordinals=ordinals)]
+    return [
+        found
+        for part in parts(text, opened=opened)
+        for found in _split(part, infos=infos, labels=labels, ordinals=ordinals)
+    ]
 
 
-def parts(text: str) -> list[list[str]]:
+def parts(text: str, *, opened: str = "") -> list[list[str]]:
     """Split a completion into [kind, text] with kinds `thought`, `answer`, `tag` and `text`; joined, they are the text.
 
-    Text beyond `LONGEST_TEXT` characters becomes one part `cut` that says how much is missing.
+    After a prompt that has `opened` the reasoning, the text begins in it. Text beyond `LONGEST_TEXT` characters becomes
+    one part `cut` that says how much is missing.
     """
     kinds = {THINK_OPEN: "thought", THINK_CLOSE: "text", ANSWER_OPEN: "answer", ANSWER_CLOSE: "text"}
     found: list[list[str]] = []
-    shown, kind, start = text[:LONGEST_TEXT], "text", 0
+    shown, kind, start = text[:LONGEST_TEXT], "thought" if opened.endswith(THINK_OPEN) else "text", 0
     while True:
         tag, place = min(
             ((tag, place) for tag in kinds if (place := shown.find(tag, start)) >= 0),

@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
                 )
             ),
         ),
+        ("opened", pa.string()),
         ("completions", pa.list_(pa.string())),
         ("num_tokens", pa.list_(pa.int32())),
         ("rewards", pa.list_(pa.struct([("name", pa.string()), ("scores", _SCORES)]))),
@@ -82,6 +83,8 @@ class GroupRecord:
     prompt: Sequence[tuple[str, Sequence[Piece]]]
     """Turns as (role, pieces)."""
     images: Sequence[ImageRecord] = ()
+    opened: str = ""
+    """What the prompt's end began of every completion, such as `<think>`."""
     completions: Sequence[str]
     num_tokens: Sequence[int]
     rewards: Mapping[str, Sequence[float | None]]
@@ -115,6 +118,7 @@ def to_row(group: GroupRecord) -> dict[str, Any]:
         "answer": group.answer,
         "prompt": json.dumps([[role, list(pieces)] for role, pieces in group.prompt], ensure_ascii=False),
         "images": [{name: getattr(image, name) for name in ImageRecord.__slots__} for image in group.images],
+        "opened": group.opened,
         "completions": list(group.completions),
         "num_tokens": list(group.num_tokens),
         "rewards": [{"name": name, "scores": _finite(scores)} for name, scores in group.rewards.items()],
@@ -134,6 +138,7 @@ def from_row(row: Mapping[str, Any]) -> GroupRecord:
         answer=row["answer"],
         prompt=[(role, pieces) for role, pieces in json.loads(row["prompt"])],
         images=[ImageRecord(**image) for image in row["images"]],
+        opened=row.get("opened") or "",  # parts of older runs lack it
         completions=row["completions"],
         num_tokens=row["num_tokens"],
         rewards={reward["name"]: reward["scores"] for reward in row["rewards"]},

@@ -20,6 +20,7 @@ from triptych_data import Example, ImagePolicy, ImageSource, load_image
 
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.rewards import ImageInfo, completion_text
+from triptych_trainer.rewards.completion import opened_by
 from triptych_trainer.rollouts.record import SCHEMA, GroupRecord, ImageRecord, to_row
 from triptych_trainer.rollouts.rollout import ScoredGroup
 
@@ -91,6 +92,7 @@ class RolloutWriter:
             answer=example.answer,
             prompt=[(turn.role, parts) for turn, parts in pieces],
             images=self._images(example, image_infos(scored.group.prompt)),
+            opened=opened_by(scored.group.prompt.ending),
             completions=[completion_text(rollout.messages) for rollout in rollouts],
             num_tokens=[rollout.num_trained for rollout in rollouts],
             rewards=scored.rewards,
