@@ -69,6 +69,9 @@ def test_iou_of_known_boxes():
         ),
         ("images 1 and 2: [10,20,30,40]", [box(*CORNERS, image=-1)]),
         ("1. [10,20,30,40]", [box(*CORNERS)]),
+        ("[{'bbox_2d': [10, 20, 30, 40], 'label': 'cup', 'image': 2}]", [box(*CORNERS, image=1, label="cup")]),
+        ("[{'bbox_2d': (10, 20, 30, 40), 'image_id': 1},]", [box(*CORNERS, image=0)]),
+        ("[(10, 20, 30, 40), (1, 2, 3, 4)]", [box(*CORNERS), box(1, 2, 3, 4)]),
         ("[10.5, -2, 30.25, 40]", [box(10.5, -2, 30.25, 40)]),
     ],
 )
@@ -132,6 +135,7 @@ def test_long_repetitions_take_linear_time(piece):
         ("source", (40, 40, 120, 80)),
         ("unit", (0.1, 0.4, 0.3, 0.8)),
         ("thousand", (100, 400, 300, 800)),
+        ("percent", (10, 40, 30, 80)),
     ],
 )
 def test_each_frame_lands_in_the_pixels_that_the_model_saw(frame, written):
@@ -144,7 +148,7 @@ def test_frames_that_cannot_be_used_are_explained():
     bare = ImageInfo(index=0, width=10, height=10)
     with pytest.raises(ValueError, match=r"need the size of image 1's file, which is not known; give source_width"):
         to_seen(box(*CORNERS), bare, frame="source")
-    with pytest.raises(ValueError, match="unknown box frame 'pixels'; known: seen, source, unit, thousand"):
+    with pytest.raises(ValueError, match="unknown frame 'pixels'; known: seen, source, unit, thousand"):
         to_seen(box(*CORNERS), bare, frame="pixels")
 
 
@@ -154,7 +158,7 @@ def test_scaling_there_and_back_is_the_same_box():
     assert scale_box(there, x=0.25, y=0.5) == box(*CORNERS, image=1)
 
 
-def test_pairs_are_one_to_one_best_first():
+def test_pairs_are_one_to_one():
     target = box(0, 0, 10, 10)
     near, nearer = box(0, 0, 10, 8), box(0, 0, 10, 9)
     assert matched_ious([near, nearer], [target]) == [pytest.approx(0.9)]

@@ -77,7 +77,7 @@ def test_another_column_may_hold_the_evidence():
 
 
 def test_an_expected_value_that_names_no_image_is_the_datasets_mistake():
-    with pytest.raises(ValueError, match=r"sample s1: column 'answer' is 'red', which names none of the 3 images"):
+    with pytest.raises(ValueError, match=r"sample s1: column 'answer' is 'red', which names none among the 3 images"):
         score("image_reference", "image 2", "red")
 
 

@@ -4,8 +4,10 @@ import inspect
 import re
 from pathlib import Path
 
+from triptych_trainer.grpo.judging import TAKEN
 from triptych_trainer.rewards import KNOWN_REWARDS
-from triptych_trainer.rewards.correctness import MODES, PLACED, SYNONYMS
+from triptych_trainer.rewards.correctness import LISTED, MODES, PLACED, SYNONYMS
+from triptych_trainer.rewards.frames import FRAMES
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "rewards.md").read_text(encoding="utf-8")
 
@@ -24,5 +26,15 @@ def test_the_table_names_every_reward_and_every_option():
 
 
 def test_every_method_of_accuracy_is_named():
-    for method in (*MODES, *PLACED, *SYNONYMS, "judge"):
+    for method in (*MODES, *PLACED, *LISTED, *SYNONYMS, "judge"):
         assert f"`{method}`" in PAGE, method
+
+
+def test_every_frame_is_named():
+    for frame in FRAMES:
+        assert re.search(rf"^\| `{frame}` \|", PAGE, re.MULTILINE), frame
+
+
+def test_every_argument_of_a_reward_is_named():
+    for name in set(TAKEN) - {"environments", "log_extra", "log_metric", "trainer_state"}:
+        assert f"`{name}`" in PAGE, name

@@ -57,6 +57,11 @@ def test_a_box_in_an_image_that_is_not_there_is_wrong_in_every_frame():
         ("red", r"sample s1 \(f:1\): the answer 'red' holds no box"),
         ("[0, 0, 1, 1]", "does not say which of the 2 images its box is in"),
         ("image 9: [0, 0, 1, 1]", "does not say which of the 2 images"),
+        (
+            "image 1: [0, 0, 200, 200]",
+            'outside image 1, .* 100 x 100 in the frame .seen. .*answer_frame="source"',
+        ),
+        ("image 2: [10, 10, 0, 0]", r"has no area in the frame 'seen' \(answer_frame\), because its corners"),
         ("image 1: [0, 0, 1, 1], [2, 2, 3, 3]", "expects one box in the answer, it has 2; use the reward boxes"),
     ],
 )
@@ -91,6 +96,17 @@ def test_sets_of_boxes(text, soft, half, coco):
     assert score("boxes(thresholds=0.5)", text, SET) == pytest.approx(half)
     assert score("accuracy(mode='od_ap50')", text, SET) == pytest.approx(half)
     assert score("accuracy(mode='map')", text, SET) == pytest.approx(coco)
+
+
+def test_labels_of_python_literals_count():
+    answer = "[{'bbox_2d': [1, 2, 30, 40], 'label': 'cat', 'image': 2}]"
+    for label, value in (("cat", 1.0), ("dog", 0.0)):
+        assert score("boxes", f"[{{'bbox_2d': [1, 2, 30, 40], 'label': '{label}', 'image': 2}}]", answer) == value
+
+
+def test_every_box_of_a_set_is_checked():
+    with pytest.raises(ValueError, match=r"the expected box \[0, 0, 10, 900\] lies outside image 2"):
+        score("boxes", "[]", "image 1: [0, 0, 10, 10]; image 2: [0, 0, 10, 900]")
 
 
 def test_nothing_to_find():

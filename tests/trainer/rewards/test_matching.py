@@ -45,7 +45,12 @@ def test_exact(answer, expected, right):
         ("v3", "3", False),
         ("3.", "3", True),
         ("9" * 400, "3", False),
-        ("3", "three", False),
+        ("3", "three", True),
+        ("There are three.", "3", True),
+        ("the red one", "1", False),
+        (r"\frac{1}{2}", "0.5", True),
+        (r"1{,}234", "1234", True),
+        (r"45^\circ", "45", True),
     ],
 )
 def test_numeric(answer, expected, right):

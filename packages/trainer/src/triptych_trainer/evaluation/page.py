@@ -12,7 +12,7 @@ from triptych_trainer.pages import filled_page, safe_json
 from triptych_trainer.report.build import MAX_GROUPS, MAX_IMAGE_BYTES
 from triptych_trainer.report.payload import group_json, other_json
 from triptych_trainer.report.thumbnails import Thumbnails
-from triptych_trainer.rewards.boxes import Frame
+from triptych_trainer.rewards.frames import Frame
 from triptych_trainer.rollouts.read import Visit, read_groups, read_visits
 from triptych_trainer.rollouts.record import GroupRecord
 from triptych_trainer.rollouts.write import write_whole

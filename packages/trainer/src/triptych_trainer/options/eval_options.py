@@ -10,7 +10,7 @@ from triptych_data.check_options import add_model
 from triptych_data.option_parser import OptionParser, add_options
 from triptych_data.options import DataOptions, TemplateOptions
 
-from triptych_trainer.rewards.boxes import FRAMES
+from triptych_trainer.rewards.frames import FRAMES
 
 __all__ = ["EvalOptions", "parser"]
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from triptych_data.option_parser import OptionParser, add_options
 
-from triptych_trainer.rewards.boxes import FRAMES
+from triptych_trainer.rewards.frames import FRAMES
 
 __all__ = ["ReportOptions", "parser"]
 

@@ -2,6 +2,7 @@
 
 from triptych_trainer.rewards.boxes import Box, BoxReading, iou, read_boxes, scale_box, to_seen
 from triptych_trainer.rewards.citation import cited_images, image_reference_reward
+from triptych_trainer.rewards.clicks import point_in_box_reward
 from triptych_trainer.rewards.completion import Reading, completion_text, extract_answer, read_completion
 from triptych_trainer.rewards.correctness import accuracy_reward, accuracy_score
 from triptych_trainer.rewards.format import format_reward
@@ -12,6 +13,7 @@ from triptych_trainer.rewards.judge_client import JudgeError
 from triptych_trainer.rewards.lengths import cosine_length_reward, length_reward
 from triptych_trainer.rewards.loading import KNOWN_REWARDS, load_reward
 from triptych_trainer.rewards.ordering import ordering_reward
+from triptych_trainer.rewards.points import Point, read_points
 from triptych_trainer.rewards.repetition import repetition_reward
 from triptych_trainer.rewards.row import ImageInfo, Reward, Row, row_reward
 
@@ -22,6 +24,7 @@ __all__ = [
     "ImageInfo",
     "Judge",
     "JudgeError",
+    "Point",
     "Reading",
     "Reward",
     "RewardError",
@@ -42,8 +45,10 @@ __all__ = [
     "length_reward",
     "load_reward",
     "ordering_reward",
+    "point_in_box_reward",
     "read_boxes",
     "read_completion",
+    "read_points",
     "repetition_reward",
     "row_reward",
     "scale_box",

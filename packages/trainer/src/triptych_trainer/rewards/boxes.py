@@ -1,16 +1,16 @@
 """Boxes in text: read them, say which image they are in, scale them, compare them. Pure; text is never an error."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from triptych_trainer.rewards.citation import image_index, mentioned_images
+from triptych_trainer.rewards.frames import Frame, scale_to_seen
+from triptych_trainer.rewards.literals import literal_at
+from triptych_trainer.rewards.pairing import best_pairs
 from triptych_trainer.rewards.row import ImageInfo
 
-Frame = Literal["seen", "source", "unit", "thousand"]
-FRAMES: tuple[Frame, ...] = ("seen", "source", "unit", "thousand")
 BOX_KEYS = ("bbox_2d", "bbox", "box", "box_2d")
 IMAGE_KEYS = ("image", "image_id", "image_index", "image_number")
 MOST_BOXES = 500
@@ -18,7 +18,7 @@ _TRIES = 16
 
 _N = r"\s{0,8}(-?\d{1,9}(?:\.\d{1,9})?)\s{0,8}"
 _IN_TEXT = re.compile(rf"\[{_N},{_N},{_N},{_N}\]|\({_N},{_N}\),?\s{{0,2}}\({_N},{_N}\)|\({_N},{_N},{_N},{_N}\)")
-_JSON_START = re.compile(r"\{|\[\s*[\[{]|\[\s*\]")
+_START = re.compile(r"\{|\[\s*[\[{(]|\[\s*\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,35 +63,23 @@ def scale_box(box: Box, *, x: float, y: float) -> Box:
 
 
 def to_seen(box: Box, image: ImageInfo, *, frame: Frame) -> Box:
-    """Return the box in pixels of the image as the model saw it.
+    """Return the box in pixels of the image as the model saw it; `frame` says what its numbers are now.
 
-    `frame` is what it is in now: `seen`, pixels of the file (`source`), fractions (`unit`) or thousandths (`thousand`)
-    of width and height. Raises ValueError when the file's size is needed and not known.
+    Raises ValueError when the file's size is needed and not known (see `scale_to_seen`).
     """
-    if frame == "seen":
-        return box
-    if frame == "unit":
-        return scale_box(box, x=image.width, y=image.height)
-    if frame == "thousand":
-        return scale_box(box, x=image.width / 1000, y=image.height / 1000)
-    if frame != "source":
-        raise ValueError(f"unknown box frame {frame!r}; known: {', '.join(FRAMES)}")
-    if not image.source_width or not image.source_height:
-        raise ValueError(
-            f"boxes in pixels of the file need the size of image {image.number}'s file, which is not known; "
-            "give source_width and source_height, or use the frame 'seen', 'unit' or 'thousand'"
-        )
-    return scale_box(box, x=image.width / image.source_width, y=image.height / image.source_height)
+    scale = scale_to_seen(image, frame)
+    return scale_box(box, x=scale.x, y=scale.y)
 
 
 def read_boxes(text: str, *, images: Sequence[ImageInfo] = ()) -> BoxReading:
     """Read boxes from JSON (`[x1, y1, x2, y2]`, lists of them, objects with `bbox_2d` and `image`) or from prose.
 
-    In prose, `image 2: [10, 20, 30, 40]` or `<image:after> (10,20),(30,40)`: the image named last before it counts.
+    JSON may be written as Python writes it, with single quotes and tuples. In prose, as in `image 2: [10, 20, 30, 40]`
+    or `<image:after> (10,20),(30,40)`, the image named last before a box counts.
     Images are given by number from 1 or by name; one that does not exist becomes -1, which no expected box has.
     """
-    for start in [match.start() for match in _JSON_START.finditer(text)][:_TRIES]:
-        value = _json_at(text, start)
+    for start in [match.start() for match in _START.finditer(text)][:_TRIES]:
+        value = literal_at(text, start)
         if value == []:
             return BoxReading(boxes=(), problem=None)
         found = _from_json(value, images) if value is not None else []
@@ -99,13 +87,6 @@ def read_boxes(text: str, *, images: Sequence[ImageInfo] = ()) -> BoxReading:
             return BoxReading(boxes=tuple(found[:MOST_BOXES]), problem=None)
     found = _from_prose(text, images)
     return BoxReading(boxes=tuple(found[:MOST_BOXES]), problem=None if found else "no box [x1, y1, x2, y2] in the text")
-
-
-def _json_at(text: str, start: int) -> Any:
-    try:
-        return json.JSONDecoder().raw_decode(text, start)[0]
-    except (ValueError, RecursionError):
-        return None
 
 
 def _from_json(value: Any, images: Sequence[ImageInfo]) -> list[Box]:
@@ -163,22 +144,20 @@ def _box(corners: Sequence[float], *, image: int | None = None, label: str | Non
 
 
 def matched_ious(predicted: Sequence[Box], expected: Sequence[Box]) -> list[float]:
-    """Pair boxes one to one, best overlap first, and return the pairs' overlaps; labels must agree where given."""
-    pairs = [
-        (overlap, p, e)
-        for p, box in enumerate(predicted)
-        for e, target in enumerate(expected)
-        if _same_label(box, target) and (overlap := iou(box, target)) > 0
-    ]
-    used_predicted: set[int] = set()
-    used_expected: set[int] = set()
-    overlaps = []
-    for overlap, p, e in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2])):
-        if p not in used_predicted and e not in used_expected:
-            used_predicted.add(p)
-            used_expected.add(e)
-            overlaps.append(overlap)
-    return overlaps
+    """Pair boxes one to one for the largest sum of overlaps, and return the overlaps, the largest first."""
+    overlaps = _overlaps(predicted, expected)
+    return sorted((overlaps[p][e] for p, e in best_pairs(overlaps)), reverse=True)
+
+
+def num_matches(predicted: Sequence[Box], expected: Sequence[Box], *, threshold: float) -> int:
+    """Return how many boxes can be paired one to one with an overlap of at least `threshold`."""
+    hits = [[float(overlap >= threshold) for overlap in row] for row in _overlaps(predicted, expected)]
+    return len(best_pairs(hits))
+
+
+def _overlaps(predicted: Sequence[Box], expected: Sequence[Box]) -> list[list[float]]:
+    """The overlap of every pair [P, E]; 0 where labels differ."""
+    return [[iou(box, target) if _same_label(box, target) else 0.0 for target in expected] for box in predicted]
 
 
 def _same_label(a: Box, b: Box) -> bool:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from triptych_trainer.rewards.completion import extract_answer
 from triptych_trainer.rewards.row import ImageInfo, Reward, Row, expected_value, row_reward
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
@@ -26,23 +25,33 @@ def image_reference_reward(*, column: str = "answer", partial: bool = False) -> 
     def image_reference(row: Row) -> float:
         return score_references(row, column=column, partial=partial)
 
-    return row_reward(image_reference)
+    def check(row: Row) -> None:
+        expected_images(row, column=column)
+
+    return row_reward(image_reference, check=check)
 
 
 def score_references(row: Row, *, column: str = "answer", partial: bool = False) -> float:
     """Compare the images that the answer cites with the expected ones, as sets."""
-    expected = expected_value(row, column)
-    wanted = cited_images(expected, row.images)
-    if not wanted:
-        raise ValueError(
-            f"{row.where}: column {column!r} is {expected!r}, which names none of the {len(row.images)} images; "
-            "write numbers from 1 or names, for example '2' or 'before, after'"
-        )
-    answer = extract_answer(row.text)
+    wanted = expected_images(row, column=column)
+    answer = row.said_answer
     cited = cited_images(answer, row.images) if answer is not None else frozenset()
     if not partial:
         return float(cited == wanted)
     return 2 * len(cited & wanted) / (len(cited) + len(wanted))
+
+
+def expected_images(row: Row, *, column: str = "answer") -> frozenset[int]:
+    """Return the indices of the images that a column names; ValueError where one is not there."""
+    expected = expected_value(row, column)
+    wanted = cited_images(expected, row.images)
+    if not wanted or -1 in wanted:
+        what = "an image that is not there" if wanted else "none"
+        raise ValueError(
+            f"{row.where}: column {column!r} is {expected!r}, which names {what} among the {len(row.images)} images; "
+            "write numbers from 1 or names, for example '2' or 'before, after'"
+        )
+    return wanted
 
 
 def cited_images(text: str, images: Sequence[ImageInfo]) -> frozenset[int]:

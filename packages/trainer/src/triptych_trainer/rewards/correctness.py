@@ -1,17 +1,20 @@
 """The reward `accuracy`: is the answer right, by the method that the sample asks for?"""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from triptych_trainer.rewards import matching
-from triptych_trainer.rewards.citation import score_references
-from triptych_trainer.rewards.completion import extract_answer
-from triptych_trainer.rewards.grounding import COCO_THRESHOLDS, score_boxes, score_iou
+from triptych_trainer.rewards.accepted import LISTS, Lists, accepted_answers
+from triptych_trainer.rewards.citation import expected_images, score_references
+from triptych_trainer.rewards.clicks import expected_targets, score_point
+from triptych_trainer.rewards.frames import Frame, check_frames
+from triptych_trainer.rewards.grounding import COCO_THRESHOLDS, expected_box, expected_boxes, score_boxes, score_iou
 from triptych_trainer.rewards.judge import Judge
 from triptych_trainer.rewards.matching import Matcher
-from triptych_trainer.rewards.ordering import score_order
-from triptych_trainer.rewards.row import Completion, Reward, Row, expected_answer, rows
+from triptych_trainer.rewards.ordering import expected_order, score_order
+from triptych_trainer.rewards.row import Completion, Reward, Row, rows
 
 MODES: Mapping[str, Matcher] = {
     "auto": matching.same_any,
@@ -21,31 +24,69 @@ MODES: Mapping[str, Matcher] = {
     "yes_no": matching.same_yes_no,
     "math": matching.same_math,
 }
-PLACED: Mapping[str, Callable[[Row], float]] = {
+PLACED: Mapping[str, Callable[..., float]] = {
     "iou": score_iou,
     "boxes": score_boxes,
-    "ordering": score_order,
-    "image_reference": score_references,
-    "od_ap50": partial(score_boxes, thresholds=0.5),
-    "od_ap": partial(score_boxes, thresholds=COCO_THRESHOLDS),
+    "detection_f1": partial(score_boxes, thresholds=COCO_THRESHOLDS),
+    "detection_f1_50": partial(score_boxes, thresholds=0.5),
+    "point_in_box": score_point,
+}
+"""Methods that compare places, whose numbers are in frames."""
+LISTED: Mapping[str, Callable[[Row], float]] = {"ordering": score_order, "image_reference": score_references}
+EXPECTED: Mapping[str, Callable[..., object]] = {
+    "iou": expected_box,
+    **dict.fromkeys(("boxes", "detection_f1", "detection_f1_50"), expected_boxes),
+    "point_in_box": expected_targets,
 }
 SYNONYMS: Mapping[str, str] = {  # the words of VLM-R1's `accu_reward_method`
     "default": "auto",
     "mcq": "choice",
     "all_match": "exact",
     "llm": "judge",
-    "map": "od_ap",
+    "od_ap": "detection_f1",
+    "map": "detection_f1",
+    "od_ap50": "detection_f1_50",
 }
 METHOD_COLUMN = "accu_reward_method"
 
 
-def accuracy_reward(*, mode: str = "auto", judge: Mapping[str, Any] | None = None) -> Reward:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """How answers are compared, where the sample does not say otherwise."""
+
+    mode: str = "auto"
+    lists: Lists = "auto"
+    """What a list of answers means (see `accepted_answers`)."""
+    answer_frame: Frame = "seen"
+    completion_frame: Frame = "seen"
+
+    def __post_init__(self) -> None:
+        """Check the words; raises ValueError with those that are known."""
+        method_of(self.mode, where=f"accuracy(mode={self.mode!r})")
+        check_frames(answer_frame=self.answer_frame, completion_frame=self.completion_frame)
+        if self.lists not in LISTS:
+            raise ValueError(f"lists={self.lists!r} is unknown; known: {', '.join(LISTS)}")
+
+    def method(self, row: Row) -> str:
+        """The method of a row: what its column `accu_reward_method` says, or else the mode."""
+        return method_of(row.extras.get(METHOD_COLUMN) or self.mode, where=row.where)
+
+
+def accuracy_reward(
+    *,
+    mode: str = "auto",
+    lists: Lists = "auto",
+    answer_frame: Frame = "seen",
+    completion_frame: Frame = "seen",
+    judge: Mapping[str, Any] | None = None,
+) -> Reward:
     """Build the reward: 1.0 for a right answer, 0.0 for a wrong, missing or unfinished one; overlaps for boxes.
 
-    A sample's column `accu_reward_method` overrides `mode`. `judge` holds the options of `Judge` (`url`, `model`, ...)
-    and is needed when a sample, or `mode`, asks for the method `judge`.
+    A sample's column `accu_reward_method` overrides `mode`. `lists` says what a list of answers means, frames in which
+    coordinates boxes and points are. `judge` holds the options of `Judge` (`url`, `model`, ...) and is needed when a
+    sample, or `mode`, asks for the method `judge`.
     """
-    method_of(mode, where=f"accuracy(mode={mode!r})")
+    how = Comparison(mode=mode, lists=lists, answer_frame=answer_frame, completion_frame=completion_frame)
     panel = Judge(**judge) if judge is not None else None
 
     def accuracy(
@@ -56,38 +97,61 @@ def accuracy_reward(*, mode: str = "auto", judge: Mapping[str, Any] | None = Non
         **columns: Any,
     ) -> list[float | None]:
         batch = rows(completions, prompts=prompts, completion_ids=completion_ids, columns=columns)
-        methods = [method_of(row.extras.get(METHOD_COLUMN) or mode, where=row.where) for row in batch]
-        judged = [row for row, method in zip(batch, methods, strict=True) if method == "judge"]
-        if judged and panel is None:
-            raise ValueError(
-                f"{judged[0].where}: asks for the method 'judge', and no judge is set; "
-                'write accuracy(judge={"url": "http://host:port/v1", "model": "name"})'
-            )
+        judged = [row for row in batch if how.method(row) == "judge"]
+        if judged:
+            _need_panel(judged[0], panel)
         verdicts = iter(panel.score(judged) if panel is not None and judged else [])
-        return [
-            next(verdicts) if method == "judge" else accuracy_score(row, mode=method)
-            for row, method in zip(batch, methods, strict=True)
-        ]
+        return [next(verdicts) if how.method(row) == "judge" else accuracy_score(row, how=how) for row in batch]
 
+    def check(row: Row) -> None:
+        if how.method(row) == "judge":
+            _need_panel(row, panel)
+        check_expected(row, how=how)
+
+    accuracy.check_answer = check  # type: ignore[attr-defined]
     return accuracy
 
 
-def accuracy_score(row: Row, *, mode: str = "auto") -> float:
+def accuracy_score(row: Row, *, how: Comparison | None = None) -> float:
     """Score one row by a method other than `judge`."""
-    method = method_of(mode, where=row.where)
+    how = how or Comparison()
+    method = how.method(row)
     if method in PLACED:
-        return PLACED[method](row)
+        return PLACED[method](row, answer_frame=how.answer_frame, completion_frame=how.completion_frame)
+    if method in LISTED:
+        return LISTED[method](row)
     if method not in MODES:
-        raise ValueError(f"{row.where}: the method {mode!r} cannot be used here; use {', '.join(MODES)}")
-    expected = expected_answer(row)
-    answer = extract_answer(row.text)
-    return float(answer is not None and MODES[method](answer, expected))
+        raise ValueError(f"{row.where}: the method {method!r} cannot be used here; use {', '.join(MODES)}")
+    accepted = accepted_answers(row, method=method, lists=how.lists)
+    answer = row.said_answer
+    return float(answer is not None and any(MODES[method](answer, expected) for expected in accepted))
+
+
+def check_expected(row: Row, *, how: Comparison) -> None:
+    """Raise ValueError, which names the sample, where no completion could meet what a row expects."""
+    method = how.method(row)
+    if method in EXPECTED:
+        EXPECTED[method](row, frame=how.answer_frame)
+    elif method == "ordering":
+        expected_order(row)
+    elif method == "image_reference":
+        expected_images(row)
+    else:
+        accepted_answers(row, method=method, lists=how.lists)
 
 
 def method_of(name: str, *, where: str) -> str:
     """Return the method that a name, ours or VLM-R1's, stands for; raises ValueError listing the known ones."""
     method = SYNONYMS.get(name, name)
-    if method not in MODES and method not in PLACED and method != "judge":
-        known = ", ".join([*MODES, *PLACED, "judge", *SYNONYMS])
+    if method not in {*MODES, *PLACED, *LISTED, "judge"}:
+        known = ", ".join([*MODES, *PLACED, *LISTED, "judge", *SYNONYMS])
         raise ValueError(f"{where}: unknown accuracy method {name!r}; known methods: {known}")
     return method
+
+
+def _need_panel(row: Row, panel: Judge | None) -> None:
+    if panel is None:
+        raise ValueError(
+            f"{row.where}: asks for the method 'judge', and no judge is set; "
+            'write accuracy(judge={"url": "http://host:port/v1", "model": "name"})'
+        )

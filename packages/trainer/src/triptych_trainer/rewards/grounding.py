@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from triptych_trainer.rewards.boxes import Box, Frame, iou, matched_ious, read_boxes, to_seen
-from triptych_trainer.rewards.completion import extract_answer
+from triptych_trainer.rewards.boxes import Box, iou, matched_ious, num_matches, read_boxes, to_seen
+from triptych_trainer.rewards.frames import Frame, check_frames, outside_problem
 from triptych_trainer.rewards.row import Reward, Row, expected_answer, row_reward
 
 COCO_THRESHOLDS = tuple(k / 100 for k in range(50, 100, 5))
@@ -18,10 +18,15 @@ def iou_reward(
     is written (see `to_seen`).
     """
 
+    check_frames(answer_frame=answer_frame, completion_frame=completion_frame)
+
     def iou(row: Row) -> float:
         return score_iou(row, threshold=threshold, answer_frame=answer_frame, completion_frame=completion_frame)
 
-    return row_reward(iou)
+    def check(row: Row) -> None:
+        expected_box(row, frame=answer_frame)
+
+    return row_reward(iou, check=check)
 
 
 def boxes_reward(
@@ -36,25 +41,26 @@ def boxes_reward(
     one or several, the F1 of the pairs that reach it, averaged. `[]` is the right answer where no box is expected.
     """
 
+    check_frames(answer_frame=answer_frame, completion_frame=completion_frame)
+
     def boxes(row: Row) -> float:
         return score_boxes(row, thresholds=thresholds, answer_frame=answer_frame, completion_frame=completion_frame)
 
-    return row_reward(boxes)
+    def check(row: Row) -> None:
+        expected_boxes(row, frame=answer_frame)
+
+    return row_reward(boxes, check=check)
 
 
 def score_iou(
     row: Row, *, threshold: float | None = None, answer_frame: Frame = "seen", completion_frame: Frame = "seen"
 ) -> float:
     """Compare one box with one box; a completion with none or with several gets 0.0."""
-    expected = _expected_boxes(row, frame=answer_frame)
-    if len(expected) != 1:
-        raise ValueError(
-            f"{row.where}: the reward iou expects one box in the answer, it has {len(expected)}; use the reward boxes"
-        )
+    expected = expected_box(row, frame=answer_frame)
     predicted = _predicted_boxes(row, frame=completion_frame)
     if predicted is None or len(predicted) != 1:
         return 0.0
-    overlap = iou(predicted[0], expected[0])
+    overlap = iou(predicted[0], expected)
     return overlap if threshold is None else float(overlap >= threshold)
 
 
@@ -66,21 +72,35 @@ def score_boxes(
     completion_frame: Frame = "seen",
 ) -> float:
     """Compare a set of boxes with a set of boxes."""
-    expected = _expected_boxes(row, frame=answer_frame)
+    expected = expected_boxes(row, frame=answer_frame)
     predicted = _predicted_boxes(row, frame=completion_frame)
     if predicted is None:
         return 0.0
     if not predicted or not expected:
         return float(not predicted and not expected)
-    overlaps = matched_ious(predicted, expected)
     if thresholds is None:
-        return sum(overlaps) / max(len(predicted), len(expected))
+        return sum(matched_ious(predicted, expected)) / max(len(predicted), len(expected))
     levels = (thresholds,) if isinstance(thresholds, int | float) else tuple(thresholds)
-    hits = [sum(overlap >= level for overlap in overlaps) for level in levels]
+    hits = [num_matches(predicted, expected, threshold=level) for level in levels]
     return sum(2 * hit / (len(predicted) + len(expected)) for hit in hits) / len(levels)
 
 
-def _expected_boxes(row: Row, *, frame: Frame) -> list[Box]:
+def expected_box(row: Row, *, frame: Frame) -> Box:
+    """Return the one box that a row expects, in pixels as the model saw them; ValueError names the sample."""
+    expected = expected_boxes(row, frame=frame)
+    if len(expected) != 1:
+        raise ValueError(
+            f"{row.where}: the reward iou expects one box in the answer, it has {len(expected)}; use the reward boxes"
+        )
+    return expected[0]
+
+
+def expected_boxes(row: Row, *, frame: Frame) -> list[Box]:
+    """Return the boxes that a row expects, in pixels as the model saw them.
+
+    Raises ValueError, which names the sample, where there is none to read, where a box says no image of several, and
+    where no answer could meet it: corners in the wrong order, or outside its image in the frame.
+    """
     reading = read_boxes(expected_answer(row), images=row.images)
     if reading.problem:
         raise ValueError(
@@ -93,12 +113,29 @@ def _expected_boxes(row: Row, *, frame: Frame) -> list[Box]:
                 f"{row.where}: the answer {row.answer!r} does not say which of the {len(row.images)} images its box "
                 'is in; add "image" with its number from 1 or its name'
             )
-    return _placed(reading.boxes, row, frame=frame)
+    boxes = _placed(reading.boxes, row, frame=frame)
+    for written, placed in zip(reading.boxes, boxes, strict=True):
+        _check_can_be_met(written, row, image=placed.image, frame=frame)
+    return boxes
+
+
+def _check_can_be_met(box: Box, row: Row, *, image: int | None, frame: Frame) -> None:
+    corners = (box.x1, box.y1, box.x2, box.y2)
+    shown = f"{row.where}: the expected box [{', '.join(f'{corner:g}' for corner in corners)}]"
+    if box.area <= 0:
+        raise ValueError(
+            f"{shown} has no area in the frame {frame!r} (answer_frame), because its corners are equal or in the wrong "
+            "order; write [left, top, right, bottom]"
+        )
+    known = next((one for one in row.images if one.index == image), None)
+    problem = None if known is None else outside_problem(corners, known, frame=frame, option="answer_frame")
+    if problem is not None:
+        raise ValueError(f"{shown} {problem}")
 
 
 def _predicted_boxes(row: Row, *, frame: Frame) -> list[Box] | None:
     """Return the completion's boxes, None when it has no readable answer; a box without its image counts as nowhere."""
-    answer = extract_answer(row.text)
+    answer = row.said_answer
     if answer is None:
         return None
     reading = read_boxes(answer, images=row.images)

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from triptych_parser.printable import printable
 
-from triptych_trainer.rewards.completion import extract_answer
 from triptych_trainer.rewards.http_post import in_background
 from triptych_trainer.rewards.judge_client import ChatClient, JudgeError
 from triptych_trainer.rewards.row import Completion, Reward, Row, expected_answer, rows
@@ -98,7 +97,7 @@ class Judge:
         return verdicts
 
     def _prompt(self, row: Row) -> str | None:
-        expected, answer = expected_answer(row), extract_answer(row.text)
+        expected, answer = expected_answer(row), row.said_answer
         if answer is None:
             return None
         return self.template.format(
@@ -161,6 +160,7 @@ def judge_reward(
         batch = rows(completions, prompts=prompts, completion_ids=completion_ids, columns=columns)
         return await asyncio.wrap_future(in_background(panel.score, batch))
 
+    judge.check_answer = expected_answer  # type: ignore[attr-defined]
     return judge
 
 

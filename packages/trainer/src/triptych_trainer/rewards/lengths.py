@@ -2,7 +2,8 @@
 
 import math
 
-from triptych_trainer.rewards.correctness import accuracy_score
+from triptych_trainer.rewards.accepted import Lists
+from triptych_trainer.rewards.correctness import Comparison, accuracy_score, check_expected
 from triptych_trainer.rewards.row import Reward, Row, row_reward
 
 
@@ -32,6 +33,7 @@ def cosine_length_reward(
     right: tuple[float, float] = (1.0, 0.5),
     wrong: tuple[float, float] = (-1.0, -0.5),
     mode: str = "auto",
+    lists: Lists = "auto",
 ) -> Reward:
     """Build the reward: accuracy that pays for short right answers and for longer attempts at wrong ones.
 
@@ -41,14 +43,19 @@ def cosine_length_reward(
     if max_tokens < 1:
         raise ValueError(f"expected max_tokens >= 1, got {max_tokens}")
 
+    how = Comparison(mode=mode, lists=lists)
+
     def cosine_length(row: Row) -> float:
         tokens = num_tokens(row)
         if tokens > max_tokens:
             return min(*right, *wrong)
-        short, long = right if accuracy_score(row, mode=mode) >= 0.5 else wrong
+        short, long = right if accuracy_score(row, how=how) >= 0.5 else wrong
         return long + 0.5 * (short - long) * (1 + math.cos(math.pi * tokens / max_tokens))
 
-    return row_reward(cosine_length)
+    def check(row: Row) -> None:
+        check_expected(row, how=how)
+
+    return row_reward(cosine_length, check=check)
 
 
 def num_tokens(row: Row) -> int:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from triptych_trainer.rewards.citation import image_reference_reward
+from triptych_trainer.rewards.clicks import point_in_box_reward
 from triptych_trainer.rewards.correctness import accuracy_reward
 from triptych_trainer.rewards.format import format_reward
 from triptych_trainer.rewards.grounding import boxes_reward, iou_reward
@@ -22,11 +23,14 @@ from triptych_trainer.rewards.ordering import ordering_reward
 from triptych_trainer.rewards.repetition import repetition_reward
 from triptych_trainer.rewards.row import Reward
 
+PREFIX = "model:"
+"""How a reward model is named; `reward_model.load_reward_model` loads it."""
 KNOWN_REWARDS: Mapping[str, Callable[..., Reward]] = {
     "accuracy": accuracy_reward,
     "format": format_reward,
     "iou": iou_reward,
     "boxes": boxes_reward,
+    "point_in_box": point_in_box_reward,
     "ordering": ordering_reward,
     "image_reference": image_reference_reward,
     "length": length_reward,

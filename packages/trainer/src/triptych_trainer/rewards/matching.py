@@ -14,14 +14,13 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
+from triptych_trainer.rewards.latex import plain_text
+from triptych_trainer.rewards.numbers import is_number, only_number
+
 Matcher = Callable[[str, str], bool]
 LONGEST_MATH = 2_000
 MATH_SECONDS = 5
 
-_NUMBER = re.compile(
-    r"(?<![\w.])[-+\u2212]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
-    r"(?: {0,2}/ {0,2}\d+)? {0,2}%?"
-)
 _LEADING_CHOICE = re.compile(r"\s*[(\[]?([A-Z])(?:[)\].:,]|\s*$)", re.IGNORECASE)
 _NAMED_CHOICE = re.compile(r"\b(?:answer|option|choice)\s{0,4}(?:is|:)?\s{0,4}[(\[]?([A-Z])\b", re.IGNORECASE)
 _LONE_CAPITAL = re.compile(r"(?<![\w'])([B-HJ-Z]|[AI](?!\s+(?!or\b|and\b)[a-z]))(?![\w'])")  # not the article, not "I"
@@ -30,13 +29,13 @@ _YES_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 
 
 def same_text(answer: str, expected: str) -> bool:
-    """Compare after Unicode normalisation, without case, surrounding quotes or final punctuation."""
+    """Compare without case, surrounding quotes, final punctuation and LaTeX's dress, after Unicode normalisation."""
     return _plain(answer) == _plain(expected)
 
 
 def same_number(answer: str, expected: str, *, relative_tolerance: float = 1e-6) -> bool:
-    """Compare the only number of each text; `50%` equals `50` and `0.5`, `1,234` equals `1234`, `1/2` equals `0.5`."""
-    got, wanted = only_number(answer), only_number(expected)
+    """Compare the only number of each text: `1,234` equals `1234`, `1/2` `0.5`, `50%` `50` and `0.5`, `three` `3`."""
+    got, wanted = only_number(plain_text(answer)), only_number(plain_text(expected))
     if got is None or wanted is None:
         return False
     (value, percent), (target, target_percent) = got, wanted
@@ -47,14 +46,14 @@ def same_number(answer: str, expected: str, *, relative_tolerance: float = 1e-6)
 
 def same_choice(answer: str, expected: str) -> bool:
     """Compare option letters: `B`, `(b)`, `B. the cat`, `The answer is B`."""
-    letter = choice_letter(answer)
-    return letter is not None and letter == choice_letter(expected)
+    letter = choice_letter(plain_text(answer))
+    return letter is not None and letter == choice_letter(plain_text(expected))
 
 
 def same_yes_no(answer: str, expected: str) -> bool:
     """Compare `yes` and `no`: the first word decides, else the only one of the two that occurs."""
-    word = yes_or_no(answer)
-    return word is not None and word == yes_or_no(expected)
+    word = yes_or_no(plain_text(answer))
+    return word is not None and word == yes_or_no(plain_text(expected))
 
 
 def same_math(answer: str, expected: str) -> bool:
@@ -81,22 +80,16 @@ def same_any(answer: str, expected: str) -> bool:
 
 def looks_like(expected: str) -> Matcher:
     """Return the matcher that fits the form of an expected answer."""
-    text = expected.strip()
+    text = plain_text(expected).strip()
     if text.lower().rstrip(".") in ("yes", "no"):
         return same_yes_no
     if re.fullmatch(r"[(\[]?[A-Z][)\].:]?", text):
         return same_choice
-    if _NUMBER.fullmatch(text.rstrip(".")):
+    if is_number(text):
         return same_number
-    if ("\\" in text or "$" in text) and math_verify_installed():
+    if ("\\" in text or "$" in expected) and math_verify_installed():
         return same_math
     return same_text
-
-
-def only_number(text: str) -> tuple[float, bool] | None:
-    """Return (value, has a percent sign) if the text holds one number, or one number repeated, else None."""
-    found = {_value(match.group()) for match in _NUMBER.finditer(text)}
-    return found.pop() if len(found) == 1 else None
 
 
 def choice_letter(text: str) -> str | None:
@@ -134,15 +127,8 @@ def _math_verify() -> tuple[Callable[..., Any], Callable[..., bool]]:
 
 
 def _plain(text: str) -> str:
-    collapsed = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    collapsed = " ".join(unicodedata.normalize("NFKC", plain_text(text)).casefold().split())
     return collapsed.strip("\"'`*").rstrip(".!").strip("\"'`* ")
-
-
-def _value(text: str) -> tuple[float, bool]:
-    percent = text.rstrip().endswith("%")
-    number, _, divisor = text.rstrip(" %").replace(",", "").replace("\u2212", "-").partition("/")
-    denominator = float(divisor) if divisor.strip() else 1.0
-    return (float(number) / denominator if denominator else math.nan), percent
 
 
 def _as_latex(text: str) -> str:

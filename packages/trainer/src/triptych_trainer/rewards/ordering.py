@@ -5,7 +5,6 @@ from itertools import combinations
 from typing import Literal
 
 from triptych_trainer.rewards.citation import image_index, items
-from triptych_trainer.rewards.completion import extract_answer
 from triptych_trainer.rewards.row import ImageInfo, Reward, Row, expected_answer, row_reward
 
 Score = Literal["exact", "pairs", "positions"]
@@ -23,17 +22,13 @@ def ordering_reward(*, score: Score = "exact") -> Reward:
     def ordering(row: Row) -> float:
         return score_order(row, score=score)
 
-    return row_reward(ordering)
+    return row_reward(ordering, check=expected_order)
 
 
 def score_order(row: Row, *, score: Score = "exact") -> float:
     """Compare the order that the answer gives with the expected one."""
-    expected = read_order(expected_answer(row), row.images)
-    if not expected or len(set(expected)) != len(expected):
-        raise ValueError(
-            f"{row.where}: the answer {row.answer!r} is no order of different items; write for example '3, 1, 2'"
-        )
-    answer = extract_answer(row.text)
+    expected = expected_order(row)
+    answer = row.said_answer
     got = read_order(answer, row.images) if answer is not None else []
     if sorted(got) != sorted(expected):
         return 0.0
@@ -44,6 +39,16 @@ def score_order(row: Row, *, score: Score = "exact") -> float:
     place = {item: k for k, item in enumerate(got)}
     pairs = list(combinations(expected, 2))
     return sum(place[first] < place[second] for first, second in pairs) / len(pairs) if pairs else 1.0
+
+
+def expected_order(row: Row) -> list[str]:
+    """Return the order that a row expects; ValueError, which names the sample, where an item occurs twice."""
+    expected = read_order(expected_answer(row), row.images)
+    if not expected or len(set(expected)) != len(expected):
+        raise ValueError(
+            f"{row.where}: the answer {row.answer!r} is no order of different items; write for example '3, 1, 2'"
+        )
+    return expected
 
 
 def read_order(text: str, images: Sequence[ImageInfo]) -> list[str]:

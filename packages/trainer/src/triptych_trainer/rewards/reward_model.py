@@ -5,10 +5,9 @@ from typing import Any
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.rewards.loading import PREFIX
 
-__all__ = ["PREFIX", "load_reward_model", "reward_name"]
-
-PREFIX = "model:"
+__all__ = ["load_reward_model", "reward_name"]
 
 
 def load_reward_model(spec: str) -> PreTrainedModel:

@@ -1,0 +1,69 @@
+"""Accepted answers: one text, or a list of which any is right; and whether a method of comparing can meet them."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from triptych_trainer.rewards.latex import boxed_answer, plain_text
+from triptych_trainer.rewards.literals import literal
+from triptych_trainer.rewards.matching import choice_letter, yes_or_no
+from triptych_trainer.rewards.numbers import only_number
+from triptych_trainer.rewards.row import Row, as_text, expected_answer
+
+__all__ = ["LISTS", "Lists", "accepted_answers"]
+
+Lists = Literal["auto", "any", "whole"]
+LISTS: tuple[Lists, ...] = ("auto", "any", "whole")
+_NEEDED: dict[str, tuple[Callable[[str], bool], str]] = {
+    "numeric": (lambda text: only_number(plain_text(text)) is not None, "one number"),
+    "choice": (lambda text: choice_letter(plain_text(text)) is not None, "one option letter"),
+    "yes_no": (lambda text: yes_or_no(plain_text(text)) is not None, "yes or no"),
+}
+"""For methods that read something out of a text: whether they find it in an expected answer, and what it is."""
+
+
+def accepted_answers(row: Row, *, method: str, lists: Lists = "auto") -> tuple[str, ...]:
+    r"""Return the answers that a row accepts; of a text with `\boxed{}` what the last one holds.
+
+    Of a list, given as such or as text with quoted items (`["12", "twelve"]`), `any` item is right; with `whole` it is
+    one answer, as is every list in `<answer>` tags. `auto` is `any`, but takes a text of bare numbers (`[1, 2, 3]`) as
+    one answer, and refuses a list of four numbers, which may be a box. Raises ValueError, which names the sample, where
+    the method can meet none of them.
+    """
+    expected = expected_answer(row)
+    items = None if lists == "whole" else _items(row, expected, lists=lists)
+    if items is not None and lists == "auto" and len(items) == 4 and all(map(_is_number, items)):
+        raise ValueError(
+            f"{row.where}: the answer {expected} may be a box, or a list of four accepted numbers; for a box use the "
+            'reward iou or mode="iou", for the list write lists="any" or, if all are asked for, lists="whole"'
+        )
+    texts = [expected] if items is None else [item if isinstance(item, str) else as_text(item) for item in items]
+    answers = [boxed_answer(text) or text for text in texts]
+    kept = tuple(dict.fromkeys(answer for answer in answers if answer.strip()))
+    if not kept:
+        raise ValueError(
+            f"{row.where}: the answer {expected} holds no text that a completion could meet; "
+            "write the answer into the record, or drop the row"
+        )
+    can_meet, needed = _NEEDED.get(method, (bool, "text"))
+    if not any(can_meet(answer) for answer in kept):
+        raise ValueError(
+            f"{row.where}: the answer {expected!r} does not hold {needed}, which the method {method!r} compares; "
+            "correct it, or choose another mode"
+        )
+    return kept
+
+
+def _items(row: Row, expected: str, *, lists: Lists) -> list[Any] | None:
+    """Return the items of a list of plain values, None where the answer is one text."""
+    value = row.answer_list
+    if value is None and expected.startswith("[") and "<answer>" not in (row.answer or ""):
+        value = literal(expected)
+        if lists == "auto" and isinstance(value, list) and not any(isinstance(item, str) for item in value):
+            value = None
+    if not isinstance(value, list | tuple) or any(isinstance(item, list | tuple | dict) for item in value):
+        return None
+    return [item for item in value if item is not None]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
