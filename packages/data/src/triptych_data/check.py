@@ -20,7 +20,7 @@ from triptych_data.check_options import CheckOptions, parser
 from triptych_data.errors import UsageError
 from triptych_data.fix import write_passed
 from triptych_data.formats.dataset_info import ColumnNames
-from triptych_data.inspect_row import Inspection
+from triptych_data.inspect_row import FurtherLook, Inspection
 from triptych_data.model_tokens import ModelTokens, load_model_tokens
 from triptych_data.option_parser import collected
 from triptych_data.options import (
@@ -44,10 +44,11 @@ from triptych_data.tally import Tally
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when a run would take the rows, 1 when it would stop at one, 2 when it cannot check."""
-    return outcome("triptych check", lambda: _check(parser().parse_args(argv)))
+    return outcome("triptych check", lambda: check(parser().parse_args(argv)))
 
 
-def _check(namespace: argparse.Namespace) -> int:
+def check(namespace: argparse.Namespace, *, further: FurtherLook | None = None) -> int:
+    """Check what a parsed command line names; `further` looks at every row that nothing here refuses."""
     data, prompt = collected(DataOptions, namespace), collected(TemplateOptions, namespace)
     own = collected(CheckOptions, namespace)
     data.data = data_files(data, namespace.files)
@@ -57,7 +58,7 @@ def _check(namespace: argparse.Namespace) -> int:
     if namespace.model is not None:
         model = load_model_tokens(namespace.model, collected(ModelOptions, namespace))
         model = model.with_pixels(min_pixels=prompt.min_pixels, max_pixels=prompt.max_pixels)
-    tallies = _checked_files(data, prompt, own, model=model, model_name=namespace.model)
+    tallies = _checked_files(data, prompt, own, model=model, model_name=namespace.model, further=further)
     return 1 if any(_would_stop(tally, data) for tally in tallies) else 0
 
 
@@ -69,7 +70,13 @@ def _would_stop(tally: Tally, data: DataOptions) -> bool:
 
 
 def _checked_files(
-    data: DataOptions, prompt: TemplateOptions, own: CheckOptions, *, model: ModelTokens | None, model_name: str | None
+    data: DataOptions,
+    prompt: TemplateOptions,
+    own: CheckOptions,
+    *,
+    model: ModelTokens | None,
+    model_name: str | None,
+    further: FurtherLook | None,
 ) -> list[Tally]:
     roots, held_out_roots = image_roots(data)
     files = [*(data.data or ()), *(data.eval_data or ())]
@@ -83,7 +90,8 @@ def _checked_files(
         for file, root in zip(files, [*roots, *held_out_roots], strict=True):
             start = time.perf_counter()
             rows, read = open_rows(file), row_reader(root=root, format=data.data_format)
-            inspection = Inspection(read=read, settings=prompt_settings(data, prompt), decode=own.decode, model=model)
+            settings = prompt_settings(data, prompt)
+            inspection = Inspection(read=read, settings=settings, decode=own.decode, model=model, further=further)
             tally, passed = _scan_file(rows, inspection, workers=own.workers)
             seconds, name = time.perf_counter() - start, escape(printable(file))
             console.print(f"[bold]{name}[/]  {len(rows):,} rows in {seconds:.1f} s", highlight=False)

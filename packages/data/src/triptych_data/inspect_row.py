@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
 
+from triptych_data.budget import Size
 from triptych_data.describe import describe
 from triptych_data.errors import ImageError
 from triptych_data.example import Example, ImageSource
@@ -25,6 +26,10 @@ _TINY_PIXELS = 28
 _THIN_RATIO = 20
 
 
+FurtherLook = Callable[[Example, Sequence[Size], Sequence[Size | None]], object]
+"""Takes a row, the (height, width) of its images as decoded, and as a model sees them: None where that is not known."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
     """What to look at, beyond what every run checks."""
@@ -34,6 +39,8 @@ class Inspection:
     decode: bool = False
     model: ModelTokens | None = None
     """Counts tokens; without it only sizes are known."""
+    further: FurtherLook | None = None
+    """Looks at what this package does not know; raises DataError where a run would refuse the row."""
 
 
 def inspect_row(row: Row, tally: Tally, *, inspection: Inspection) -> Example:
@@ -46,6 +53,9 @@ def inspect_row(row: Row, tally: Tally, *, inspection: Inspection) -> Example:
     counted = None
     if inspection.model is not None:
         counted = describe(example, model=inspection.model, settings=inspection.settings, sizes=sizes).accepted()
+    if inspection.further is not None:
+        fed = counted.images.fed if counted is not None else (None,) * len(sizes)
+        inspection.further(example, sizes, fed)
     for header in headers:
         _count_image(header, tally)
     tally.columns.update(example.extras.keys())

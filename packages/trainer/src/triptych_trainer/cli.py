@@ -17,7 +17,7 @@ __all__ = ["main", "train"]
 
 COMMANDS = {
     "train": ("triptych_trainer.commands.train", "train on a dataset, or the built-in demo without arguments"),
-    "check": ("triptych_data.check", "check dataset files before a run"),
+    "check": ("triptych_trainer.commands.check", "check dataset files before a run"),
     "preview": ("triptych_trainer.commands.preview", "show a dataset's prompts as a model gets them, as one page"),
     "plan": ("triptych_trainer.commands.plan", "forecast memory, steps and hours of a run before it begins"),
     "eval": ("triptych_trainer.commands.evaluate", "score a model on held-out data, by slices, with intervals"),

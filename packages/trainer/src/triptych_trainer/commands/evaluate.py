@@ -40,6 +40,7 @@ from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.eval_options import EvalOptions, parser
 from triptych_trainer.prompts.bad_rows import BadRows
+from triptych_trainer.prompts.expected import answer_checks
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.read_files import read_files, usable
 from triptych_trainer.prompts.table import ExampleTable
@@ -140,7 +141,14 @@ def _evaluate(path: str, asked: Asked, *, name: str, rollouts: Path, reporter: R
         option=f"--{name}",
     )
     settings = prompt_settings(asked.data, asked.prompt)
-    examples = usable(examples, model=ModelTokens.of(processor), settings=settings, options=asked.data, seen=asked.seen)
+    examples = usable(
+        examples,
+        model=ModelTokens.of(processor),
+        settings=settings,
+        options=asked.data,
+        checks=answer_checks(rewards),
+        seen=asked.seen,
+    )
     table = ExampleTable(examples)
     config = ModelConfig(dtype=options.dtype, model_revision=asked.loading.model_revision or "main")
     trust = asked.loading.trust_remote_code

@@ -26,9 +26,12 @@ from triptych_trainer.monitor.run_record import write_record
 from triptych_trainer.options.arguments import RunConfig, parse_run, prompt_settings, wants_demo
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.refusals import check_adapter_folder, check_options, check_output_folder, check_trackers
+from triptych_trainer.prompts.expected import answer_checks
 from triptych_trainer.prompts.read_files import read_files, usable
 from triptych_trainer.rewards import guarded, load_reward
-from triptych_trainer.rewards.reward_model import PREFIX, load_reward_model
+from triptych_trainer.rewards.loading import PREFIX
+from triptych_trainer.rewards.reward_model import load_reward_model
+from triptych_trainer.rewards.row import RowCheck
 
 __all__ = ["main", "quiet_libraries", "read_data", "read_rewards", "reporter_of", "run"]
 
@@ -89,8 +92,9 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
         min_pixels=config.run.min_pixels,
         max_pixels=config.run.max_pixels,
     )
-    examples = usable_rows(examples, processor, config, seen, reporter=reporter)
-    held_out = usable_rows(held_out, processor, config, seen, reporter=reporter)
+    checks = answer_checks(rewards)
+    examples = usable_rows(examples, processor, config, seen, checks=checks, reporter=reporter)
+    held_out = usable_rows(held_out, processor, config, seen, checks=checks, reporter=reporter)
     files, held_out_files = ([Path(file) for file in names or ()] for names in (config.run.data, config.run.eval_data))
     start = choose_start(
         config,
@@ -124,14 +128,20 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
 
 
 def usable_rows(
-    examples: Sequence[Example], processor: Any, config: RunConfig, seen: SeenHeaders, *, reporter: Reporter
+    examples: Sequence[Example],
+    processor: Any,
+    config: RunConfig,
+    seen: SeenHeaders,
+    *,
+    checks: Sequence[RowCheck],
+    reporter: Reporter,
 ) -> list[Example]:
     """The rows that the model takes, so that none of the others ends the run later.
 
     One rank looks, unless rows may be skipped: then every rank has to leave out the same ones.
 
     Raises:
-        DataError: a row that the model cannot take.
+        DataError: a row that the model cannot take, or whose answer no completion can meet.
     """
     if config.grpo.process_index > 0 and config.run.on_bad == "stop":
         return list(examples)
@@ -142,6 +152,7 @@ def usable_rows(
             model=ModelTokens.of(processor),
             settings=prompt_settings(config),
             options=config.run,
+            checks=checks,
             seen=seen,
             quarantine=quarantine_of(config),
             progress=int if bar is None else bar.move_to,

@@ -9,7 +9,7 @@ __all__ = ["PARSERS", "print_help"]
 
 PARSERS = {
     "train": "triptych_trainer.options.train_help",
-    "check": "triptych_data.check_options",
+    "check": "triptych_trainer.options.check_options",
     "preview": "triptych_trainer.options.preview_options",
     "plan": "triptych_trainer.options.plan_options",
     "eval": "triptych_trainer.options.eval_options",

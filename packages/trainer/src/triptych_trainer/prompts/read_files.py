@@ -12,6 +12,9 @@ from triptych_data.prompt_settings import PromptSettings
 from triptych_data.quarantine import allowed, too_many, write_quarantined
 from triptych_data.seen_headers import SeenHeaders, header_sizes
 
+from triptych_trainer.prompts.expected import check_answer
+from triptych_trainer.rewards.row import RowCheck
+
 __all__ = ["read_files", "usable"]
 
 
@@ -52,6 +55,7 @@ def usable(
     model: ModelTokens,
     settings: PromptSettings,
     options: DataOptions,
+    checks: Sequence[RowCheck] = (),
     seen: SeenHeaders | None = None,
     quarantine: Path | None = None,
     progress: Callable[[int], object] = int,
@@ -59,24 +63,29 @@ def usable(
     """The rows that the model takes under the settings, counted from headers as ``triptych check`` counts them.
 
     Without a limit on tokens only the images are looked at, each size once, which is much cheaper than their prompts.
+    ``checks`` are what the run's rewards ask of expected answers.
 
     Raises:
-        DataError: a row that the model cannot take; with ``--on_bad skip``, more of them than ``--max_bad`` allows.
+        DataError: a row that the model cannot take, or whose answer no completion can meet; with ``--on_bad skip``,
+            more of them than ``--max_bad`` allows.
     """
     kept, num_bad = [], 0
-    fine: set[Size] = set()
+    fed_of: dict[Size, Size | None] = {}  # of every size that the model takes
     limit = allowed(options.max_bad, len(examples))
     has_limit = settings.max_prompt_tokens is not None or settings.max_prompt_image_tokens is not None
     for number, example in enumerate(examples, start=1):
         try:
             sizes = header_sizes(example, policy=settings.policy, seen=seen)
             if has_limit:
-                describe(example, model=model, settings=settings, sizes=sizes).accepted()
+                fed = describe(example, model=model, settings=settings, sizes=sizes).accepted().images.fed
             elif any(image.has_limits for image in example.images):
-                count_images(example, model=model, settings=settings, sizes=sizes)
-            elif not fine.issuperset(sizes):
-                count_images(example, model=model, settings=settings, sizes=sizes)
-                fine.update(sizes)
+                fed = count_images(example, model=model, settings=settings, sizes=sizes).fed
+            else:
+                if not fed_of.keys() >= set(sizes):
+                    counted = count_images(example, model=model, settings=settings, sizes=sizes)
+                    fed_of.update(zip(sizes, counted.fed, strict=True))
+                fed = tuple(fed_of[size] for size in sizes)
+            check_answer(example, sizes, fed, checks=checks)
             kept.append(example)
         except DataError as error:
             if options.on_bad == "stop" or error.kind == "io":

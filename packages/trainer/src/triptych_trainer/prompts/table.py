@@ -1,9 +1,11 @@
 """Tables of a run: what a row's prompt is, and which columns rewards get of it. A row is known by its number."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from triptych_data import Example
+from triptych_data.formats.columns import ANSWERS
+from triptych_data.formats.record import as_answer
 
 __all__ = ["ExampleTable", "Table"]
 
@@ -55,10 +57,19 @@ class ExampleTable:
 
 def with_names(example: Example, own: dict[str, Any]) -> dict[str, Any]:
     """The row's own columns, and those that built-in rewards need wherever the row has none of that name."""
+    answer = _as_given(example, own)
     named = {
-        "answer": example.answer,
-        "solution": example.answer,
+        "answer": answer,
+        "solution": answer,
         "example_id": example.id,
         "source": example.source,
     }
     return {**named, **{name: value for name, value in own.items() if name not in PROMPT_COLUMNS}}
+
+
+def _as_given(example: Example, own: Mapping[str, Any]) -> Any:
+    """The answer as the row holds it where that is a list, whose items are accepted answers; else as text."""
+    verl = own.get("reward_model")
+    given = [*map(own.get, ANSWERS), verl.get("ground_truth") if isinstance(verl, Mapping) else None]
+    lists = [value for value in given if isinstance(value, (list, tuple))]
+    return next((value for value in lists if as_answer(value) == example.answer), example.answer)

@@ -1,0 +1,60 @@
+"""Before a run: whether what a row expects can be met at all, as the run's rewards see it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from triptych_data import DataError, Example
+from triptych_data.budget import Size
+
+from triptych_trainer.prompts.table import ExampleTable
+from triptych_trainer.rewards import ImageInfo
+from triptych_trainer.rewards.row import RowCheck, rows
+
+__all__ = ["answer_checks", "check_answer"]
+
+
+def answer_checks(rewards: Sequence[Callable[..., Any]]) -> list[RowCheck]:
+    """The checks that rewards bring along, each in its attribute ``check_answer``."""
+    found = [getattr(reward, "check_answer", None) for reward in rewards]
+    return [check for check in found if check is not None]
+
+
+def check_answer(
+    example: Example, sizes: Sequence[Size], fed: Sequence[Size | None], *, checks: Sequence[RowCheck]
+) -> None:
+    """Ask every check about a row; ``sizes`` are those of its images as decoded, ``fed`` as the model sees them.
+
+    Raises:
+        DataError: no completion could be right; says why and what to do.
+    """
+    if not checks:
+        return
+    columns = {**ExampleTable([example]).columns(0), "image_infos": _infos(example, sizes, fed)}
+    (row,) = rows([""], columns={name: [value] for name, value in columns.items()})
+    for check in checks:
+        try:
+            check(row)
+        except ValueError as error:
+            reason, _, remedy = str(error).removeprefix(f"{row.where}: ").rpartition("; ")
+            raise DataError(
+                reason or remedy,
+                source=example.source,
+                id=None if example.id == example.source else example.id,
+                remedy=remedy if reason else "correct the row, or drop it (triptych check --fix)",
+                kind="answer",
+            ) from error
+
+
+def _infos(example: Example, sizes: Sequence[Size], fed: Sequence[Size | None]) -> list[ImageInfo]:
+    """What rewards are told of the images; a size that only a model knows is 0, and not compared with."""
+    return [
+        ImageInfo(
+            index=k,
+            name=source.name,
+            width=0 if seen is None else seen[1],
+            height=0 if seen is None else seen[0],
+            source_width=decoded[1],
+            source_height=decoded[0],
+        )
+        for k, (source, decoded, seen) in enumerate(zip(example.images, sizes, fed, strict=True))
+    ]
