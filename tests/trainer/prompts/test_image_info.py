@@ -25,8 +25,11 @@ def preparer(model_dir):
 def test_images_open_as_the_model_saw_them_and_in_the_size_of_the_file(preparer, write_rows):
     example = read_examples(write_rows([2]))[0]
     prompt = preparer(example)
-    decodes = preparer.loader.decodes
-    for info, source in zip(image_infos(prompt), example.images, strict=True):
+    decodes, infos = preparer.loader.decodes, image_infos(prompt)
+    for info in infos:
+        info.open()
+    assert preparer.loader.decodes == decodes, "the run's own cache is used"
+    for info, source in zip(infos, example.images, strict=True):
         seen, whole, file = info.open(), info.open("source"), load_image(source)
         assert seen.size == (info.width, info.height)
         assert whole.size == file.size == (info.source_width, info.source_height)
@@ -34,7 +37,7 @@ def test_images_open_as_the_model_saw_them_and_in_the_size_of_the_file(preparer,
         assert np.asarray(seen).mean(axis=(0, 1)) == pytest.approx(np.asarray(file).mean(axis=(0, 1)), abs=3)
         whole.putpixel((0, 0), (1, 2, 3))
         assert info.open("source").getpixel((0, 0)) != (1, 2, 3), "a reward may draw on its copy"
-    assert preparer.loader.decodes == decodes, "the run's own cache is used"
+    assert preparer.loader.decodes == decodes + len(example.images), "only the size of the file is decoded anew, and once"
 
 
 def test_a_prompt_ends_with_what_its_template_wrote(preparer, write_rows):
