@@ -37,7 +37,7 @@ def test_images_open_as_the_model_saw_them_and_in_the_size_of_the_file(preparer,
         assert np.asarray(seen).mean(axis=(0, 1)) == pytest.approx(np.asarray(file).mean(axis=(0, 1)), abs=3)
         whole.putpixel((0, 0), (1, 2, 3))
         assert info.open("source").getpixel((0, 0)) != (1, 2, 3), "a reward may draw on its copy"
-    assert preparer.loader.decodes == decodes + len(example.images), "only the size of the file is decoded anew, and once"
+    assert preparer.loader.decodes == decodes, "as decoded is what the run keeps where the processor resizes"
 
 
 def test_a_prompt_ends_with_what_its_template_wrote(preparer, write_rows):

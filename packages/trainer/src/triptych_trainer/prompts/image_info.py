@@ -3,7 +3,9 @@
 from functools import partial
 from typing import Literal
 
+import numpy as np
 from PIL import Image
+from triptych_data.resize import resize
 
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rewards import ImageInfo
@@ -36,5 +38,7 @@ def image_infos(prompt: PreparedPrompt) -> list[ImageInfo]:
 def _pixels(prompt: PreparedPrompt, image: int, size: Literal["seen", "source"]) -> Image.Image:
     """One image of a prompt, as the model saw it or in the size of its file; a copy, which a reward may draw on."""
     assert prompt.pixels is not None
-    images = prompt.pixels() if size == "source" else prompt.pixels(sizes=prompt.fed_sizes)
-    return images[image].copy()
+    if size == "source":
+        return prompt.pixels()[image].copy()
+    kept = prompt.pixels(sizes=prompt.resized)[image]  # as the run holds it: at its final size, or as decoded
+    return Image.fromarray(np.array(resize(np.asarray(kept), prompt.fed_sizes[image])))
