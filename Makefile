@@ -35,5 +35,5 @@ kill-check: ## kill -9 a run at KILLS (200) random moments, half of them inside 
 gpu-check: ## build, test and time on a CUDA machine, under ten minutes
 	bash scripts/gpu_check.sh
 
-fuzz: ## draw new rows, texts and replies for about ten minutes
-	TRIPTYCH_FUZZ=1 uv run pytest -q -p no:cacheprovider tests/data/test_fuzz_rows.py tests/parser/test_fuzz.py tests/parser/test_special.py tests/parser/test_roundtrip.py
+fuzz: ## draw EXAMPLES (2000) new rows and texts for each test; about ten minutes
+	TRIPTYCH_FUZZ=$${EXAMPLES:-2000} uv run pytest -q -p no:cacheprovider tests/data/test_fuzz_rows.py tests/parser/test_fuzz.py tests/parser/test_special.py tests/parser/test_roundtrip.py

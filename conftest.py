@@ -22,8 +22,10 @@ settings.register_profile(
     max_examples=50,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("fuzz", settings.get_profile("ci"), derandomize=False, max_examples=2_000)
-settings.load_profile("fuzz" if os.environ.get("TRIPTYCH_FUZZ") == "1" else "ci")
+FUZZ_EXAMPLES = int(os.environ.get("TRIPTYCH_FUZZ", 0))  # `make fuzz` sets it: so many new examples for each test
+if FUZZ_EXAMPLES:
+    settings.register_profile("fuzz", settings.get_profile("ci"), derandomize=False, max_examples=FUZZ_EXAMPLES)
+settings.load_profile("fuzz" if FUZZ_EXAMPLES else "ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -106,7 +106,7 @@ class Draw:
         return {
             "type": "text",
             "text": self.text(kind, ("",)),
-            self.one("image", "max_pixels"): f"i{next(self.numbers)}w.png",
+            self.one("image", "max_pixels", "content", "value"): f"i{next(self.numbers)}w.png",
         }
 
     def turn(self, names: tuple[str, ...], kind: str, keys: tuple[str, str]) -> dict[str, Any]:
@@ -118,6 +118,8 @@ class Draw:
             turn[self.one("tool_calls", "tools")] = [f"t{next(self.numbers)}w"]
         if self.rarely():
             turn[self.one("image", "images", "video")] = f"m{next(self.numbers)}w.mp4"
+        if self.rarely():
+            turn[self.one("context", "attachments", "thinking")] = [f"k{next(self.numbers)}w"]
         if self.rarely():
             turn[self.one("loss", "weight", "name")] = "x"
         if self.rarely():
@@ -164,7 +166,10 @@ class Draw:
                 [f"A. u{next(self.numbers)}w", f"B. u{next(self.numbers)}w"],
             ),
             (self.rarely(), "options", [f"u{next(self.numbers)}w"]),
-            (self.rarely(), self.one("instruction", "input"), f"u{next(self.numbers)}w"),
+            (self.rarely(), self.one("instruction", "input", "context", "hint", "suffix"), f"u{next(self.numbers)}w"),
+            (self.rarely(), self.one("option_1", "choice_b", "option A"), f"u{next(self.numbers)}w"),
+            (self.rarely(), self.one("sys", "systemPrompt", "system text"), f"s{next(self.numbers)}w"),
+            (self.rarely(), self.one("extra_info", "meta"), {"views": [{"left": f"i{next(self.numbers)}w.png"}]}),
             (
                 self.rarely(),
                 self.one(*VIDEOS),

@@ -97,7 +97,56 @@ REFUSED: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "got video in the column data_type",
         {**ASK, "data_type": "image", "image": "0.png"},
     ),
+    # an image named in the text, or its place as others write it
+    **{
+        f"the place as {mark}": (
+            {**ASK, "problem": f"Is {mark} red?", "image": "0.png"},
+            "expected images in text as image writes them, got ",
+            {**ASK, "problem": "Is <image> red?", "image": "0.png"},
+        )
+        for mark in (
+            *(
+                "<Image>",
+                "<IMAGE>",
+                "<img>",
+                "<image/>",
+                "<|image|>",
+                "<ImageHere>",
+                "<image_placeholder>",
+                "<image_pad>",
+            ),
+            *("{image}", "{image_1}", "[image]", "![front](0.png)", '<img src="0.png">', "<Image 1>"),
+        )
+    },
+    **{
+        f"a path between {mark}": (
+            {"problem": f"Picture 1: {mark}0.png{mark[0]}/{mark[1:]} Colour?", "answer": "red"},
+            r"expected images in a column of their own, got '<im.*' in message 1",
+            {"problem": "Picture 1: <image> Colour?", "answer": "red", "image": "0.png"},
+        )
+        for mark in ("<img>", "<image>")
+    },
+    "an entry of null": (
+        {**ASK, "image": ["0.png", None]},
+        "expected image 2 as path, bytes or PIL image, got None; give one path for each image",
+        {**ASK, "image": ["0.png"]},
+    ),
+    "a list in a list": (
+        {**ASK, "image": [["0.png", "1.jpg"]]},
+        r"expected image 1 as path, bytes or PIL image, got \['0.png', '1.jpg'\]",
+        {**ASK, "image": ["0.png", "1.jpg"]},
+    ),
     # images in columns that nobody reads
+    "base64": (
+        {**ASK, "image": "0.png", "encoded": "iVBORw0KGgo" + "A" * 60},
+        "got 'iVBOR.*in encoded, which is not read",
+        {**ASK, "image": ["0.png", "1.jpg"]},
+    ),
+    "deep in another column": (
+        {**ASK, "extra_info": {"views": [{"left": "0.png"}]}},
+        "got '0.png' in extra_info, which is not read",
+        {**ASK, "image": "0.png", "extra_info": {"views": [{"left": "0.png"}]}},
+    ),
     "image_1": (
         {**ASK, "image_1": "0.png", "image_2": None},
         "got '0.png' in image_1, which is not read",
@@ -140,6 +189,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "different ones in answer and solution",
         {**ASK, "reward_solution": "blue"},
     ),
+    "a digit of a number": (
+        {**ASK, "answer": "3", "solution": "so it is 13"},
+        "different ones in answer and solution",
+        {**ASK, "answer": "3", "solution": "so it is <answer>3</answer>"},
+    ),
+    "a letter of a word": (
+        {**ASK, "answer": "A", "solution": "CAT"},
+        "different ones in answer and solution",
+        {**ASK, "answer": "A", "solution": "A. CAT"},
+    ),
+    "a sign and a fraction": (
+        {**ASK, "answer": "3", "solution": "-3 or 3.5"},
+        "different ones in answer and solution",
+        {**ASK, "answer": "3", "solution": "-3 or 3."},
+    ),
+    "ground truth as text": (
+        {"prompt": "Colour?", "reward_model": '{"ground_truth": "red"}', "answer": "blue"},
+        "different ones in answer and reward_model.ground_truth",
+        {"prompt": "Colour?", "reward_model": '{"ground_truth": "blue"}'},
+    ),
     "ground truth": (
         {"prompt": "Colour?", "reward_model": {"ground_truth": "red"}, "answer": "blue"},
         "different ones in answer and reward_model.ground_truth",
@@ -175,7 +244,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         r"expected one of role and from in messages\[0\], got both",
         {"messages": [USER, ASSISTANT]},
     ),
+    **{
+        f"a system text in {name}": (
+            {**ASK, name: "Be brief."},
+            f"expected the system text in the column system, got the column {name}",
+            {**ASK, "system": "Be brief."},
+        )
+        for name in ("sys", "systemPrompt", "system prompt", "system_text")
+    },
     # who speaks
+    "nobody says anything": (
+        {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": " "}, ASSISTANT]},
+        "expected a text or an image from the user, got neither in messages; write the question",
+        {"messages": [{"role": "system", "content": "Be brief."}, USER, ASSISTANT]},
+    ),
     "no answer": (
         {"image": "0.png", "conversations": [SYSTEM, HUMAN]},
         "expected conversations of several turns to end with an answer by the assistant",
@@ -227,6 +309,31 @@ REFUSED: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         r"expected messages\[1\] to have only a role and its content, got 'tool_calls'",
         {"messages": [USER, {"role": "assistant", "content": "zoom()"}, USER, ASSISTANT]},
     ),
+    "tools by another name": (
+        {"prompt": [USER], "available_tools": '[{"name": "zoom"}]'},
+        "got the column available_tools",
+        {"prompt": [USER], "system": 'Tools: {"name": "zoom"}'},
+    ),
+    "a text beside the content": (
+        {"messages": [{**USER, "context": "It is a car."}, ASSISTANT]},
+        r"expected messages\[0\] to have only a role and its content, got 'context'",
+        {"messages": [{"role": "user", "content": "It is a car. Colour?"}, ASSISTANT]},
+    ),
+    "a file beside the content": (
+        {"messages": [{**USER, "attachments": ["0.png"]}, ASSISTANT]},
+        r"expected messages\[0\] to have only a role and its content, got 'attachments'",
+        {"messages": [USER, ASSISTANT], "image": "0.png"},
+    ),
+    "two texts in a part": (
+        part(type="text", text="Look.", content="Twice."),
+        r"expected messages\[0\].content\[0\] to be text alone, got 'content' beside it; give each its own part",
+        part(type="text", text="Look. Twice."),
+    ),
+    "an image beside the answer's text": (
+        {"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": "red", "image": "0.png"}]}]},
+        r"expected messages\[1\].content\[0\] to be text alone, got 'image' beside it",
+        {"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": "red"}]}]},
+    ),
     "template arguments": (
         {**ASK, "chat_template_kwargs": {"enable_thinking": False}},
         "got the column chat_template_kwargs",
@@ -272,6 +379,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         r"expected the options in the question, or with letters, got \['red', 'blue'\]",
         {**ASK, "options": ["A. red", "B. blue"]},
     ),
+    "an option in a column each": (
+        {**ASK, "A": "red", "B": "blue"},
+        "expected the options in the prompt, got the columns A, B, which are not read",
+        {**ASK, "A": "red", "B": "blue", "options": ["A. red", "B. blue"]},
+    ),
+    "options by number": (
+        {**ASK, "option_1": "red", "option_2": "blue"},
+        "expected the options in the prompt, got the columns option_1, option_2",
+        {**ASK, "problem": "Colour, red or blue?", "option_1": "red", "option_2": "blue"},
+    ),
     "options of a conversation": (
         {**TALK, "choices": ["A. red", "B. blue"]},
         "expected the choices in the prompt",
@@ -285,6 +402,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "got the column instruction, which is not read",
         {**ASK, "problem": "Colour? Answer in French."},
     ),
+    **{
+        name: (
+            {**ASK, name: "It is a car."},
+            f"expected the whole text in the prompt, got the column {name}, which is not read",
+            {**ASK, f"reward_{name}": "It is a car."},
+        )
+        for name in ("context", "passage", "hint", "instructions", "prompt_suffix")
+    },
     "history": (
         {"messages": [USER, ASSISTANT], "history": [["a", "b"]]},
         "got the column history",
@@ -353,6 +478,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         {"messages": [USER, ASSISTANT]},
     ),
     # objects
+    "a place for a box, and no box": (
+        {"messages": [{"role": "user", "content": "What is in <bbox>?"}, ASSISTANT], "image": "0.png"},
+        "expected the column objects for <bbox> in message 1, got none",
+        {
+            "messages": [{"role": "user", "content": "What is in <bbox>?"}, ASSISTANT],
+            "image": "0.png",
+            "objects": {"bbox": [[1, 2, 3, 4]]},
+        },
+    ),
     "too few objects": (
         {"messages": [{"role": "user", "content": "<ref-object>, <ref-object>"}, ASSISTANT], "objects": {"ref": ["a"]}},
         "expected an entry of objects for every <ref-object>",

@@ -80,7 +80,10 @@ def test_image_root_and_the_default_beside_the_file(write_jsonl, pictures, tmp_p
         (vlm_r1("<image> and <image>", ["0.png", "1.jpg", "2.png"], id=42), "(expected 3 markers, got 2)"),
         (vlm_r1("<image> <image>", "0.png", id=42), "expected 2 images"),
         (vlm_r1("<image>", "gone.png", id=42), "image 1 of 1, gone.png: no such file below"),
-        (vlm_r1("<image> <image>", ["0.png", 5], id=42), "expected an image as path, bytes or PIL image, got int"),
+        (
+            vlm_r1("<image> <image>", ["0.png", 5], id=42),
+            "expected image 2 as path, bytes or PIL image, got 5; give one path for each",
+        ),
     ],
 )
 def test_a_bad_row_is_one_line_with_place_id_and_remedy(write_jsonl, pictures, row, text):

@@ -6,7 +6,6 @@ import base64
 import binascii
 import io
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,10 +17,7 @@ from triptych_data.errors import ImageError
 from triptych_data.example import ArchiveMember, ImageSource
 from triptych_data.paths import open_beneath
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
-
-_BASE64 = re.compile(r"^[A-Za-z0-9+/\s]+={0,2}\s*$")
-# What the base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins with: it tells an encoded image from a path.
-_BASE64_STARTS = ("/9j/", "iVBOR", "R0lGO", "UklGR", "Qk", "SUkq", "TU0A")
+from triptych_data.sniff import is_base64_image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +91,7 @@ def _inline_bytes(ref: str) -> bytes | None:
         head, comma, body = ref.partition(",")
         if not comma or not head.endswith(";base64"):
             raise _bad_inline(ref, "expected data:<type>;base64,<data>")
-    elif len(ref) > 64 and ref.startswith(_BASE64_STARTS) and _BASE64.match(ref):
+    elif is_base64_image(ref):
         body = ref
     else:
         return None

@@ -15,7 +15,7 @@ from triptych_data.formats.record import RowError, shown
 from triptych_data.rows import Row
 
 
-def to_source(value: Any, *, root: Path, row: Row, what: str = "the image") -> ImageSource:
+def to_source(value: Any, *, root: Path, row: Row, what: str = "an image") -> ImageSource:
     """The image of one entry; RowError where it is none, and where it has keys that nobody reads.
 
     Limits of the whole row (columns `min_pixels`, `max_pixels`) hold where an image has none of its own.
@@ -38,8 +38,8 @@ def to_source(value: Any, *, root: Path, row: Row, what: str = "the image") -> I
         value = str(value)
     if not isinstance(value, (str, bytes, Image.Image)) or not value:
         raise RowError(
-            f"expected an image as path, bytes or PIL image, got {type(value).__name__ if value else shown(value)}",
-            remedy="correct the row",
+            f"expected {what} as path, bytes or PIL image, got {shown(value)}",
+            remedy="give one path for each image, or leave it out together with its <image>",
         )
     if row.members is not None and isinstance(value, str) and value in row.members:
         return ImageSource(ref=row.members[value], min_pixels=low, max_pixels=high, resized=resized)

@@ -12,9 +12,19 @@ from triptych_parser.dialects import DIALECTS
 from triptych_data.example import ImageSource
 from triptych_data.formats import Record, RowError
 from triptych_data.formats.columns import listed_text
+from triptych_data.formats.record import shown
 from triptych_data.rows import Row
 
 _NUMBERED = re.compile(r"<image[ _-]?[0-9]{1,4}>")
+_NAMED = re.compile(r"<(img|image)>[^<>\n]{1,4096}</\1>")
+# What other projects write where an image belongs: <Image>, <img>, <image/>, <|image|>, <ImageHere>, {image}, [image],
+# ![](a.png).
+_WORD = r"(image|img|picture|photo)"
+_ALIKE = re.compile(
+    rf"<\|?/?{_WORD}([ _-]?(here|placeholder|token|pad|start|soft_token|[0-9]{{1,4}}))?[ /]?\|?>|<img [^<>]{{1,4096}}>|"
+    rf"\{{{_WORD}s?(_?[0-9]{{1,4}})?\}}|\[{_WORD}(_?[0-9]{{1,4}})?\]|!\[[^\]\n]{{0,300}}\]\([^)\s]{{1,4096}}\)",
+    re.IGNORECASE,
+)
 
 
 def check_places(record: Record, *, dialect: str) -> None:
@@ -28,6 +38,13 @@ def check_places(record: Record, *, dialect: str) -> None:
                     '[{"type": "text", "text": ...}]',
                 )
         return
+    for number, text in _strings(record):
+        found = _NAMED.search(text)
+        if found is not None and dialect == "image":
+            raise RowError(
+                f"expected images in a column of their own, got {shown(found[0])} in message {number + 1}",
+                remedy="write <image> in its place, and what it names into the column images",
+            )
     for number, text in _texts(record):
         found = _NUMBERED.search(text)
         if found is not None:
@@ -48,6 +65,12 @@ def check_dialect(record: Record, *, dialect: str) -> None:
                     f"message {number + 1}",
                     remedy="write <image> in its place",
                 )
+        found = _ALIKE.search(text)
+        if found is not None:
+            raise RowError(
+                f"expected images in text as {dialect} writes them, got {shown(found[0])} in message {number + 1}",
+                remedy="write <image> in its place, or begin the text with an <image> for each image of the row",
+            )
 
 
 def check_packed(images: Sequence[ImageSource], row: Row) -> None:

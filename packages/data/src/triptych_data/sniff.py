@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from triptych_data.errors import ImageError
 from triptych_data.policy import FORMATS, ImagePolicy
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+# What the base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins with: it tells an encoded image from a path.
+_BASE64_STARTS = ("/9j/", "iVBOR", "R0lGO", "UklGR", "Qk", "SUkq", "TU0A")
+
+
+def is_base64_image(text: str) -> bool:
+    """Whether a text is an encoded image as bare base64."""
+    return len(text) > 64 and text.startswith(_BASE64_STARTS) and _BASE64.fullmatch(text) is not None
 
 
 def sniff(start: bytes) -> str:

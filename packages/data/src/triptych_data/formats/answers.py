@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from triptych_data.formats.columns import ANSWERS, Columns, is_empty
-from triptych_data.formats.parts import joined_text
+from triptych_data.formats.columns import ANSWERS, Columns, is_empty, listed_text
+from triptych_data.formats.parts import text_of_part
 from triptych_data.formats.record import RowError, as_answer
 from triptych_data.formats.turns import Turn, is_turns, read_turns
 
@@ -24,11 +25,11 @@ def split_answer(turns: list[Turn], *, what: str) -> tuple[list[Turn], str | Non
 def read_answer(columns: Columns, turn: str | None) -> str | None:
     """The answer as text; RowError where two columns, or a column and the turn, give answers that do not agree.
 
-    They agree where they are equal or one is written inside the other, as in a solution that ends in the answer; of
-    two that agree, `answer` goes before `solution` and so on, and every column before the turn.
+    They agree where they are equal or one stands inside the other as a word or number of its own, as in a solution that
+    ends in the answer; of two that agree, `answer` goes before `solution` and so on, and every column before the turn.
     """
     given = {name: _answer_text(name, value) for name, value in columns.given(ANSWERS).items()}
-    reward_model = columns.row.get("reward_model")
+    reward_model = listed_text(columns.row.get("reward_model"))
     if isinstance(reward_model, Mapping) and not is_empty(reward_model.get("ground_truth")):
         given["reward_model.ground_truth"] = as_answer(reward_model["ground_truth"]) or ""
     if turn:
@@ -51,8 +52,10 @@ def _answer_text(name: str, value: Any) -> str:
 
 
 def _agree(first: str, second: str) -> bool:
-    first, second = first.strip().casefold(), second.strip().casefold()
-    return first in second or second in first
+    first, second = sorted((first.strip().casefold(), second.strip().casefold()), key=len)
+    before = r"(?<![a-z0-9])(?<![0-9][.,])(?<!-)" if first[:1].isascii() and first[:1].isalnum() else ""
+    behind = r"(?![a-z0-9])(?![.,][0-9])" if first[-1:].isascii() and first[-1:].isalnum() else ""
+    return re.search(f"{before}{re.escape(first)}{behind}", second) is not None
 
 
 def _text_of(content: Any, *, what: str) -> str:
@@ -64,4 +67,8 @@ def _text_of(content: Any, *, what: str) -> str:
                 f"expected the answer in {what} to be text, got a part of type {part.get('type')!r}",
                 remedy="write the answer as text",
             )
-    return "".join(part if isinstance(part, str) else joined_text([part]) for part in content)
+    places = (f"{what}.content[{number}]" for number in range(len(content)))
+    return "".join(
+        part if isinstance(part, str) else text_of_part(part, place)
+        for part, place in zip(content, places, strict=True)
+    )

@@ -22,11 +22,16 @@ IMAGES = (
     "path",
 )
 ANSWERS = ("answer", "solution", "ground_truth", "response", "completion")
-SYSTEM = ("system", "system_prompt")
+SYSTEM = ("system", "system_prompt", "system_message", "system_instruction")
 OPTIONS = ("options", "choices")
 PIXELS = ("min_pixels", "max_pixels")
 
 _LONGEST_LITERAL = 1_000_000
+# Keys of a message or part whose texts say where it comes from or how it is weighed, and are no part of what is said.
+_DESCRIPTIONS = {
+    "id", "uid", "index", "type", "name", "annotation", "loss", "weight", "train", "lang", "language", "model",
+    "generator", "source", "time", "timestamp", "date", "score", "rating", "label", "tag", "tags", "cache_control",
+}  # fmt: skip
 
 
 class Columns:
@@ -56,6 +61,13 @@ def is_empty(value: object) -> bool:
     if value is None or isinstance(value, (str, list, tuple)):
         return not value
     return isinstance(value, Mapping) and all(inner is None for inner in value.values())
+
+
+def may_be_input(key: str, value: object) -> bool:
+    """Whether a key of a message or part that no reader knows may hold something to be read: texts, lists, mappings."""
+    if key in PIXELS or key.startswith("resized_"):
+        return True
+    return isinstance(value, (str, bytes, list, tuple, Mapping)) and not is_empty(value) and key not in _DESCRIPTIONS
 
 
 def literal(text: str) -> Any:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from triptych_data.formats.columns import ANSWERS, OPTIONS, Columns, is_empty
+from triptych_data.formats.columns import ANSWERS, OPTIONS, Columns, is_empty, listed_text
 from triptych_data.formats.media import FRAMES, media_file, media_kind
 from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.prompts import are_written, options_of
 from triptych_data.formats.record import RowError, shown
+from triptych_data.sniff import is_base64_image
 
 _IMAGE_NAME = re.compile(
     r"(?:^|_|(?<=[a-z]))(?:image|img|picture|photo|screenshot|frame)s?(?:$|_|\d)|^pixel_values", re.IGNORECASE
 )
-_TOOLS = ("tools", "functions", "tool_calls")
-_TEXTS = ("instruction", "input", "history")
+_TOOLS = re.compile(
+    r"(available[_ ]?)?(tool|function)s?([_ ]?(call|schema|def|definition|list|info|description)s?)?", re.IGNORECASE
+)
+_SYSTEM = re.compile(r"sys(tem)?[ _-]?(prompt|message|msg|instruction|text|content)?s?", re.IGNORECASE)
+_TEXTS = re.compile(
+    r"(instruction|input|context|passage|premise|hint|((prompt|question|query|problem)_?)?(prefix|suffix))s?|history",
+    re.IGNORECASE,
+)
+_OPTION = re.compile(r"[A-H]|(option|choice)[_ -]?([A-Ha-h]|[0-9])")
 _LIMITS = re.compile(
     r"resized_(height|width)|(image|video)_(min|max)_pixels|(min|max)_image_pixels|total_pixels|image_resolution|"
     r"(mm_processor|processor|images)_kwargs|(min|max)_dynamic_patch"
@@ -38,6 +46,7 @@ def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> No
             f"expected the {options[0]} in the prompt, got {shown(options[1])} in a column that is not read",
             remedy=f"write them into the prompt, or call the column reward_{options[0]} where only rewards need it",
         )
+    _check_option_columns(columns, prompt)
     for name, value in columns.unread().items():
         if not _says_nothing(value) and name not in _READ_ELSEWHERE and not str(name).startswith("reward"):
             _check(str(name), value, prompt=prompt, images=images)
@@ -70,10 +79,15 @@ def _says_nothing(value: Any) -> bool:
 
 
 def _check(name: str, value: Any, *, prompt: str, images: Sequence[Any]) -> None:
-    if name in _TOOLS:
+    if _TOOLS.fullmatch(name) and (name == "tools" or not isinstance(listed_text(value), (str, bool, int, float))):
         raise RowError(
             f"expected a prompt without tools, got the column {name}, which is not read",
             remedy="write the tools into the column system as text, and remove the column",
+        )
+    if _SYSTEM.fullmatch(name) and isinstance(value, (str, list, tuple)):
+        raise RowError(
+            f"expected the system text in the column system, got the column {name}, which is not read",
+            remedy=f"call it system, or reward_{name} where only rewards need it",
         )
     if name == "chat_template_kwargs":
         raise RowError(
@@ -86,7 +100,7 @@ def _check(name: str, value: Any, *, prompt: str, images: Sequence[Any]) -> None
             remedy="give each image its own, as "
             '{"path": ..., "max_pixels": ...} or {"path": ..., "resized_height": ..., "resized_width": ...}',
         )
-    if name in _TEXTS and not (isinstance(value, str) and value.strip() in prompt):
+    if _TEXTS.fullmatch(name) and not isinstance(value, bool) and not _is_written(value, prompt):
         raise RowError(
             f"expected the whole text in the prompt, got the column {name}, which is not read",
             remedy=f"write it into the prompt, or call it reward_{name} where only rewards need it",
@@ -94,12 +108,25 @@ def _check(name: str, value: Any, *, prompt: str, images: Sequence[Any]) -> None
     _check_image(name, value, images)
 
 
+def _check_option_columns(columns: Columns, prompt: str) -> None:
+    """RowError for options that stand in a column each (MMBench's A, B, C, D) and are not in the prompt."""
+    found = {name: value for name, value in columns.unread().items() if _OPTION.fullmatch(str(name))}
+    texts = {name: str(value) for name, value in found.items() if isinstance(value, (str, int, float)) and value != ""}
+    if (len(texts) > 1 or any(len(name) > 1 for name in texts)) and not are_written(list(texts.values()), prompt):
+        raise RowError(
+            f"expected the options in the prompt, got the columns {', '.join(texts)}, which are not read",
+            remedy='write them into the prompt, or give them as the column options, ["A. ...", "B. ..."]',
+        )
+
+
+def _is_written(value: Any, prompt: str) -> bool:
+    return isinstance(value, str) and value.strip() in prompt
+
+
 def _check_image(name: str, value: Any, images: Sequence[Any]) -> None:
     if _FOR_REWARDS.search(name):
         return
-    entries = list(value) if isinstance(value, (list, tuple)) else [value]
-    if isinstance(value, Mapping) and not is_image_file(value):
-        entries = list(value.values())
+    entries = list(_entries(value))
     files = [entry for entry in entries if is_image_file(entry)]
     unseen = [entry for entry in files if not _is_among(entry, images)]
     media = next((kind for entry in entries if (kind := media_file(entry))), None)
@@ -112,6 +139,17 @@ def _check_image(name: str, value: Any, images: Sequence[Any]) -> None:
             remedy="put it into images, with an <image> where it belongs, "
             f"or call the column reward_{name} where only rewards need it",
         )
+
+
+def _entries(value: Any) -> Iterator[Any]:
+    """What a value holds, however deep: texts, numbers, bytes, and mappings that are files."""
+    if isinstance(value, Mapping) and not is_image_file(value):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _entries(entry)
+    else:
+        yield value
 
 
 def _is_among(value: Any, images: Sequence[Any]) -> bool:
@@ -129,4 +167,4 @@ def _file_name(value: Any) -> str | None:
 
 def _is_file(value: Any) -> bool:
     """Whether a value is pixels or a file itself, and no text that happens to name one."""
-    return not isinstance(value, str) or value.startswith("data:image/")
+    return not isinstance(value, str) or value.startswith("data:image/") or is_base64_image(value)

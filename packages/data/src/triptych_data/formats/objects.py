@@ -60,6 +60,18 @@ def read_objects(value: object, *, num_images: int) -> dict[str, Any]:
     return {**found, "ref": list(refs), "bbox": list(boxes), "image_id": list(owners) if owners else None}
 
 
+def refuse_marks_of_objects(turns: Sequence[Turn]) -> None:
+    """RowError where a message of a row without objects has a place for them."""
+    for number, turn in enumerate(turns, start=1):
+        for mark, name in ((_REF, "ref"), (_BOX, "bbox")):
+            if isinstance(turn["content"], str) and mark in turn["content"]:
+                raise RowError(
+                    f"expected the column objects for {mark} in message {number}, got none",
+                    remedy=f'give it as {{"{name}": [...]}}, write what {mark} stands for in its place, or, for the '
+                    'literal text, write the content as parts: [{"type": "text", "text": ...}]',
+                )
+
+
 def fill(
     turns: Sequence[Turn], answer: str | None, objects: Mapping[str, Any], *, num_images: int
 ) -> tuple[list[Turn], str | None]:

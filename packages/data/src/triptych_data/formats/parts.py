@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from triptych_data.formats.columns import is_empty
+from triptych_data.formats.columns import is_empty, may_be_input
 from triptych_data.formats.entry import ENTRY_KEYS, LIMITS, check_keys
 from triptych_data.formats.media import FRAMES, media_kind
 from triptych_data.formats.record import RowError, shown
@@ -27,15 +27,12 @@ def read_parts(content: Iterable[Any], *, what: str) -> tuple[list[dict[str, Any
             continue
         if not isinstance(part, Mapping):
             raise RowError(f"expected {place} to be a text or image part, got {shown(part)}", remedy="correct the row")
-        # Arrow gives every part every key; the empty ones say nothing.
-        part = {key: value for key, value in part.items() if key == "text" or not is_empty(value)}
-        if part.get("text") is None:
-            part.pop("text", None)
+        part = _said(part)
         if _kind(part, place) == "text":
-            parts.append({"type": "text", "text": _text(part, place)})
+            parts.append({"type": "text", "text": text_of_part(part, place)})
             continue
         image = _image(part, place)
-        kept = {key: part[key] for key in ("name", "annotation") if key in part}
+        kept: dict[str, Any] = {key: part[key] for key in ("name", "annotation") if key in part}
         parts.append({"type": "image", **kept})
         if image is not None:
             images.append((image, kept.get("name")))
@@ -64,16 +61,24 @@ def _kind(part: Mapping[str, Any], place: str) -> str:
     )
 
 
-def _text(part: Mapping[str, Any], place: str) -> str:
+def text_of_part(part: Mapping[str, Any], place: str) -> str:
+    """The text of a text part; RowError where there is none, or something beside it that would be left out."""
+    part = _said(part)
     text = part.get("text")
     if not isinstance(text, str):
-        raise RowError(f"expected {place}.text to be text, got {shown(text)}", remedy="correct the row")
-    unread = [key for key in part if key in _SOURCES or key in LIMITS or media_kind(key)]
-    if unread:
         raise RowError(
-            f"expected {place} to be text alone, got {unread[0]!r} beside it", remedy="give each its own part"
+            f"expected {place}.text to be text, got {shown(text)}",
+            remedy='write the text as {"type": "text", "text": ...}, or remove the part',
         )
+    for key, value in part.items():
+        if key not in ("type", "text") and may_be_input(key, value):
+            raise RowError(f"expected {place} to be text alone, got {key!r} beside it", remedy="give each its own part")
     return text
+
+
+def _said(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A part without its empty keys: Arrow gives every part every key, and these say nothing."""
+    return {key: value for key, value in part.items() if (value is not None if key == "text" else not is_empty(value))}
 
 
 def _image(part: Mapping[str, Any], place: str) -> Any:

@@ -14,7 +14,7 @@ from triptych_data.formats.entry import ENTRY_KEYS, SOURCES
 from triptych_data.formats.media import FRAMES, media_file
 from triptych_data.formats.record import RowError
 from triptych_data.formats.turns import is_turns
-from triptych_data.sniff import sniff
+from triptych_data.sniff import is_base64_image, sniff
 
 Named = tuple[Any, str | None]  # an image and its name
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jfif")
@@ -81,7 +81,7 @@ def is_image_file(value: object) -> bool:
     """Whether a value says where an image is, or is one: a path that ends as images do, bytes, a file, a PIL image."""
     if isinstance(value, str):
         path = value.partition("?")[0].strip().lower()
-        return value.startswith("data:image/") or path.endswith(_SUFFIXES)
+        return value.startswith("data:image/") or path.endswith(_SUFFIXES) or is_base64_image(value)
     if isinstance(value, Mapping):
         return any(not is_empty(value.get(name)) for name in SOURCES)
     if isinstance(value, (bytes, bytearray)):

@@ -8,7 +8,7 @@ from typing import Any
 from triptych_data.formats.answers import read_answer, split_answer
 from triptych_data.formats.columns import CONVERSATIONS, PIXELS, SYSTEM, Columns, is_empty
 from triptych_data.formats.leftover import refuse_marks, refuse_media, refuse_unread
-from triptych_data.formats.objects import fill, is_objects, read_objects
+from triptych_data.formats.objects import fill, is_objects, read_objects, refuse_marks_of_objects
 from triptych_data.formats.parts import read_parts
 from triptych_data.formats.pictures import Named, as_names, read_images
 from triptych_data.formats.prompts import prompt_text, read_prompt
@@ -32,9 +32,15 @@ def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers) -> Record:
     turns, inline = _without_images(turns, source)
     images, names, tags = as_names(read_images(columns, inline))
     turns = _with_tags(turns, tags)
+    if not images and not any(prompt_text([turn]).strip() for turn in turns if turn["role"] == "user"):
+        raise RowError(
+            f"expected a text or an image from the user, got neither in {source}", remedy="write the question"
+        )
     if is_objects(row.get("objects")):
         found = read_objects(row["objects"], num_images=len(images))
         turns, answer = fill(turns, answer, found, num_images=len(images))
+    else:
+        refuse_marks_of_objects(turns)
     columns.given(PIXELS)
     extras = columns.unread()
     refuse_unread(columns, prompt=prompt_text(turns), images=images)

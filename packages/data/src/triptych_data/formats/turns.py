@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triptych_data.formats.columns import is_empty, listed_text
+from triptych_data.formats.columns import is_empty, listed_text, may_be_input
 from triptych_data.formats.entry import LIMITS
 from triptych_data.formats.media import FRAMES, media_kind
 from triptych_data.formats.record import RowError, shown
@@ -30,7 +30,6 @@ ROLES = {
 }
 _PASSED = ("name", "tool_call_id", "reasoning_content")  # a chat template may write them
 _READ = ("role", "from", "content", "value", *_PASSED)
-_INPUT = ("text", "parts", "image", "images", "image_url", "tool_calls", "tools", *LIMITS)
 Turn = dict[str, Any]
 
 
@@ -144,7 +143,7 @@ def _check_keys(turn: Mapping[str, Any], place: str) -> None:
         media = media_kind(key)
         if media is not None and not isinstance(value, (bool, int, float)):
             raise RowError(f"expected text and images, got {media} as {place}.{key}", remedy=FRAMES[media])
-        if key in _INPUT:
+        if may_be_input(key, value):
             raise RowError(
                 f"expected {place} to have only a role and its content, got {key!r} beside them, which is not read",
                 remedy=_remedy(key),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from triptych_data.formats.columns import is_empty
+from triptych_data.formats.columns import is_empty, listed_text
 from triptych_data.formats.record import Record
 from triptych_data.formats.shape import read_row
 
@@ -13,8 +13,13 @@ from triptych_data.formats.shape import read_row
 def matches(row: Mapping[str, Any]) -> bool:
     """Whether the row has this shape."""
     if not is_empty(row.get("prompt")):
-        return isinstance(row.get("reward_model"), Mapping) and not is_empty(row["reward_model"])
+        return _is_reward_model(row.get("reward_model"))
     return not is_empty(row.get("problem")) and not is_empty(row.get("images"))
+
+
+def _is_reward_model(value: object) -> bool:
+    value = listed_text(value)
+    return isinstance(value, Mapping) and not is_empty(value)
 
 
 def read(row: Mapping[str, Any]) -> Record:
