@@ -19,6 +19,7 @@ from triptych_trainer.grpo.trl.seams import (
     check_seams,
 )
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+from triptych_trainer.upstream.transformers_names import is_at_least
 from trl import GRPOTrainer
 
 OWN = {"_began", "_seconds_before", "_resumed_from", "_to_verify"}
@@ -75,7 +76,7 @@ def test_attributes_that_exist_while_training_are_there(make_trainer, write_rows
     trainer = make_trainer(write_rows([0, 0]), rewards=[reward], per_device_train_batch_size=4, max_steps=1)
     assert not hasattr(trainer, "_tr_loss")
     trainer.train()
-    assert missing == []
+    assert missing == ([] if is_at_least(5, 19) else ["_initial_global_step"])
 
 
 def test_a_lost_attribute_is_named(make_trainer, write_rows):

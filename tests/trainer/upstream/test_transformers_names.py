@@ -87,3 +87,18 @@ def test_image_options_are_those_of_a_call_of_the_processor(named):
 def test_keyword_arguments_count_under_any_name():
     assert names.takes_keywords(lambda a, **lm_kwargs: a)
     assert not names.takes_keywords(lambda kwargs: kwargs)
+
+
+def test_a_model_with_experts_has_the_switch_that_trl_looks_for():
+    class Config:
+        def get_text_config(self):
+            return self
+
+    model = torch.nn.Module()
+    model.config = Config()
+    assert not names.declare_router_logits(model)
+    assert not hasattr(model.config, "output_router_logits"), "a model without experts stays as it is"
+    model.config.router_aux_loss_coef = 0.001
+    assert names.declare_router_logits(model)
+    assert model.config.output_router_logits is False
+    assert not names.declare_router_logits(model)

@@ -1,6 +1,8 @@
 """The bounds of the packages are checked before a command starts, in one sentence."""
 
 import importlib.metadata
+import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import triptych_trainer.cli as cli
 from packaging.requirements import Requirement
 from triptych_trainer.errors import SeamError
 from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS
-from triptych_trainer.upstream.versions import check_versions, requirements_of
+from triptych_trainer.upstream.versions import check_torchvision, check_versions, import_checked, requirements_of
 
 PACKAGES = Path(__file__).resolve().parents[3] / "packages"
 BOUNDED = {"accelerate", "datasets", "peft", "pillow", "torch", "torchvision", "transformers", "trl"}
@@ -72,3 +74,27 @@ def test_a_script_stops_at_its_import_too(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "requires", lambda package: ["transformers>=99"])
     with pytest.raises(SeamError, match=r"works with transformers>=99, but transformers .* pip install"):
         from triptych_trainer import MultiImageGRPOTrainer  # noqa: F401
+
+
+def test_torchvision_may_be_missing():
+    def installed(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    check_versions([("triptych-trainer", Requirement("torchvision>=0.28"))], installed=installed)
+
+
+def test_a_torchvision_that_does_not_fit_to_torch_is_one_sentence_when_it_stops_an_import(monkeypatch, tmp_path):
+    for name in ("torchvision", "stopped_by_torchvision"):
+        (tmp_path / f"{name}.py").write_text('raise RuntimeError("operator torchvision::nms\\ndoes not exist")')
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(SeamError) as caught:
+        import_checked("stopped_by_torchvision")
+    assert re.fullmatch(
+        r"torchvision \S+ cannot be imported beside torch \S+ \(operator torchvision::nms does not exist\); "
+        r"install the torchvision that was built for this torch, or none: pip uninstall torchvision",
+        str(caught.value),
+    )
+    monkeypatch.undo()
+    check_torchvision()

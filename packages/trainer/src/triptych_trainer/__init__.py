@@ -1,6 +1,5 @@
 """GRPO on multi-image prompts: every image in its place and paid for once."""
 
-import importlib
 from typing import Any
 
 __all__ = ["MultiImageGRPOTrainer", "PromptPreparer", "load_reward"]
@@ -9,10 +8,9 @@ _HOMES = {"MultiImageGRPOTrainer": "grpo.trl.trainer", "PromptPreparer": "prompt
 
 
 def __getattr__(name: str) -> Any:
-    from triptych_trainer.upstream.versions import check_versions
-
-    check_versions()  # before an import that another version may break with a traceback
     # Importing TRL takes seconds, and most submodules do without it: load a name's home when it is asked for.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"triptych_trainer.{_HOMES[name]}"), name)
+    from triptych_trainer.upstream.versions import import_checked
+
+    return getattr(import_checked(f"triptych_trainer.{_HOMES[name]}"), name)

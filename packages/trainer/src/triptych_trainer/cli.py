@@ -1,6 +1,5 @@
 """The two commands: ``train``, and ``triptych`` with its subcommands."""
 
-import importlib
 import logging
 import sys
 import warnings
@@ -11,7 +10,7 @@ from triptych_data.option_parser import nearest
 from triptych_trainer.errors import SeamError
 from triptych_trainer.monitor.versions import installed_versions
 from triptych_trainer.options.help import print_help
-from triptych_trainer.upstream.versions import check_versions
+from triptych_trainer.upstream.versions import import_checked
 
 __all__ = ["main", "train"]
 
@@ -62,8 +61,7 @@ def _run(module: str, arguments: Sequence[str], *, name: str) -> int:
     if print_help(name, arguments):
         return 0
     try:
-        check_versions()
-        command: Callable[[Sequence[str]], int] = importlib.import_module(module).main
+        command: Callable[[Sequence[str]], int] = import_checked(module).main
         return command(arguments)
     except SeamError as error:
         print(f"{name}: error: {error}", file=sys.stderr)

@@ -225,7 +225,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
         self._tr_loss += cycle["loss_since_log"]
         self._globalstep_last_logged = cycle["last_logged"]
         self._total_loss_scalar = cycle["total_loss"]
-        self._initial_global_step = 0  # train_loss divides by the steps since this one
+        self._initial_global_step = 0  # train_loss divides by the steps since this one, below transformers 5.19 by all
         self._seconds_before = cycle["seconds"]
         self._find_best_beside(folder)
         if cycle["num_ranks"] == self.args.world_size:

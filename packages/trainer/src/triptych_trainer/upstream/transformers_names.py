@@ -1,8 +1,12 @@
 """What Triptych uses of transformers that has no stable name: imported, checked and bridged over versions here.
 
-transformers 5.17 to 5.24 differ in six ways that reach us:
+transformers 5.17 to 5.24 differ in ten ways that reach us:
 
     below 5.18  deepstack features are one tensor per layer instead of one piece per image (`rows_per_layer`)
+    below 5.18  the configs of GLM-4V-MoE and Qwen3-VL-MoE lack `output_router_logits` (`declare_router_logits`)
+    below 5.18  the rows of Idefics 2's tiles are one tensor (its adapter, `Idefics2Family`)
+    below 5.19  the model code of MiniCPM-V 4.6 is wrong for several images (`Family.least_transformers`)
+    below 5.19  the trainer divides `train_loss` by all steps and has no `_initial_global_step` (`is_at_least`)
     below 5.21  `logits_to_keep` takes no mask of rows and columns (`kept_logits`)
     below 5.23  a processor's options are merged for a class that is named (`image_options`)
     below 5.23  a processor has no `images_kwargs` (the parser's business)
@@ -54,6 +58,7 @@ __all__ = [
     "OutputRecorder",
     "cache_argument",
     "check_names",
+    "declare_router_logits",
     "image_options",
     "is_at_least",
     "kept_logits",
@@ -134,6 +139,18 @@ def _keeps(model: torch.nn.Module, keep: torch.Tensor) -> bool:
 def rows_per_layer(deepstack: Sequence[Any]) -> tuple[torch.Tensor, ...]:
     """One `[N, D]` tensor per layer, from tensors or from pieces per image."""
     return tuple(rows if isinstance(rows, torch.Tensor) else torch.cat(list(rows)) for rows in deepstack)
+
+
+def declare_router_logits(model: torch.nn.Module) -> bool:
+    """Give a config with a load-balancing loss the switch that it lacks below 5.18; return whether it was lacking.
+
+    TRL knows by `output_router_logits` that a model has experts, and without it would drop their loss in silence.
+    """
+    text = model.config.get_text_config()
+    lacking = hasattr(text, "router_aux_loss_coef") and not hasattr(text, "output_router_logits")
+    if lacking:
+        text.output_router_logits = False
+    return lacking
 
 
 def image_options(processor: Any) -> dict[str, Any]:

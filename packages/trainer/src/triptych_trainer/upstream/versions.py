@@ -1,15 +1,33 @@
 """The versions that Triptych's packages ask for, compared with the installed ones before a command does anything."""
 
+import importlib
 import importlib.metadata
 from collections.abc import Callable, Iterable
+from types import ModuleType
 
 from packaging.requirements import Requirement
 
 from triptych_trainer.errors import SeamError
 
-__all__ = ["PACKAGES", "check_versions", "requirements_of"]
+__all__ = ["PACKAGES", "check_torchvision", "check_versions", "import_checked", "requirements_of"]
 
 PACKAGES = ("triptych-trainer", "triptych-data", "triptych-kernels")
+MAY_BE_MISSING = {"torchvision"}
+"""Required so that everybody gets it, and yet not needed: processors work without it (`triptych_data.image_only`)."""
+
+
+def import_checked(module: str) -> ModuleType:
+    """Import a module of Triptych that brings the libraries below it, after a look at their versions.
+
+    Raises:
+        SeamError: says which library is outside its bounds, or that torchvision cannot be imported.
+    """
+    check_versions()
+    try:
+        return importlib.import_module(module)
+    except (ImportError, RuntimeError):
+        check_torchvision()
+        raise
 
 
 def check_versions(
@@ -28,6 +46,8 @@ def check_versions(
         try:
             version = installed(requirement.name)
         except importlib.metadata.PackageNotFoundError:
+            if requirement.name in MAY_BE_MISSING:
+                continue
             raise SeamError(
                 f"{package} needs {requirement}, which is not installed; pip install '{requirement}'"
             ) from None
@@ -36,6 +56,26 @@ def check_versions(
                 f"{package} works with {requirement}, but {requirement.name} {version} is installed; "
                 f"pip install '{requirement}'"
             )
+
+
+def check_torchvision() -> None:
+    """Check that torchvision can be imported where it is installed; transformers does not say so when it cannot.
+
+    Raises:
+        SeamError: names both versions, the reason and two ways out. A torchvision for another torch, or for CUDA beside
+            a torch for CPUs, ends in such an error.
+    """
+    try:
+        version = importlib.metadata.version("torchvision")
+        importlib.import_module("torchvision")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    except Exception as error:  # whatever stops its import stops that of transformers too
+        raise SeamError(
+            f"torchvision {version} cannot be imported beside torch {importlib.metadata.version('torch')} "
+            f"({' '.join(str(error).split())}); install the torchvision that was built for this torch, or none: "
+            "pip uninstall torchvision"
+        ) from error
 
 
 def requirements_of(packages: Iterable[str]) -> list[tuple[str, Requirement]]:

@@ -54,7 +54,7 @@ ATTRIBUTES = (
 )
 """What is read from or written to a trainer after it is built."""
 WHILE_TRAINING = ("_tr_loss", "_globalstep_last_logged", "_total_loss_scalar", "_initial_global_step")
-"""What checkpoints add to that; transformers sets these when the training begins."""
+"""What checkpoints add to that; transformers sets these when the training begins (the last one from 5.19 on)."""
 WITH_ENGINE = ("_last_loaded_step", "vllm_generation")
 WITHOUT_ENGINE = ("generation_config", "generation_kwargs")
 

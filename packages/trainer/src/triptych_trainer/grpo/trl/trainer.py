@@ -42,6 +42,7 @@ from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.prompts.run_tables import KEY, RunTables
 from triptych_trainer.prompts.table import Table
 from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.upstream.transformers_names import declare_router_logits
 from triptych_trainer.verification.first_use import verify_first_use
 
 __all__ = ["MultiImageGRPOTrainer"]
@@ -117,6 +118,8 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         self.vision_learning_rate = vision_learning_rate
         self.images_seen = 0
         """Unique images of the prompts trained on so far, on all ranks."""
+        if isinstance(model, torch.nn.Module):
+            declare_router_logits(model)
         super().__init__(
             model,
             list(reward_funcs) if isinstance(reward_funcs, (list, tuple)) else reward_funcs,
@@ -131,6 +134,8 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             peft_config=peft_config,
         )
         check_attributes(self)
+        if declare_router_logits(unwrap(self.model)):  # TRL loaded it by its name
+            self.aux_loss_enabled = self.router_aux_loss_coef != 0
         check_trainable(self.model)
         self._check_run(group_sharing=group_sharing, completions_per_slice=completions_per_slice)
         self.preparer = preparer or self._own_preparer(image_policy)
