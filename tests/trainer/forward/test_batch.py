@@ -3,7 +3,7 @@
 import pytest
 import torch
 from triptych_parser import ImageSpan
-from triptych_trainer.forward import BatchError, GroupBatch, shared_logps
+from triptych_trainer.forward import BatchError, CompletionImage, GroupBatch, shared_logps
 
 PIXELS = {"pixel_values": torch.zeros(16, 24), "image_grid_thw": torch.tensor([[1, 4, 4]])}
 
@@ -39,6 +39,15 @@ def test_selecting_prompts_keeps_their_images_and_their_order():
     assert [float(image["pixel_values"]) for image in part.images] == [0.0, 3.0]
 
 
+ARRIVED = {
+    "prompts": [[5]],
+    "completions": [[[1, 9, 9, 2]]],
+    "trained": [[[True, False, False, True]]],
+    "images": [PIXELS],
+    "completion_images": [[[CompletionImage(image=0, span=span(1, 2), name="turn 1, image 1 of `zoom`")]]],
+}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -64,11 +73,28 @@ def test_selecting_prompts_keeps_their_images_and_their_order():
             {"prompts": [[1] * 5], "spans": [[span(1, 4)]], "images": [PIXELS]},
             r"prompt 0: its last token \(4\) is an image placeholder",
         ),
+        ({**ARRIVED, "trained": [[[True]]]}, r"prompt 0, completion 1: expected one mark per token \(4\), got 1"),
+        (
+            {**ARRIVED, "images": []},
+            "prompt 0, turn 1, image 1 of `zoom`: refers to image 0, but the batch has 0 images",
+        ),
+        ({**ARRIVED, "trained": None}, "image 1 of `zoom`: its placeholders were not sampled, and cannot be scored"),
+        (
+            {**ARRIVED, "completions": [[[1, 9, 9]]], "trained": [[[True, False, False]]]},
+            r"prompt 0, completion 1: its last token \(2\) is an image placeholder; leave out what follows",
+        ),
+        (
+            {**ARRIVED, "completions": [[[1, 9]]], "trained": [[[True, False]]]},
+            r"image 1 of `zoom`: placeholder run 1\.\.3 does not fit behind token 0 of a completion of 2 tokens",
+        ),
+        ({**ARRIVED, "image_keys": ["a", "b"]}, r"image_keys: expected one per image \(1\), got 2"),
     ],
 )
 def test_refuses_parts_that_do_not_fit(arguments, message):
     with pytest.raises(BatchError, match=message):
-        GroupBatch.build(arguments.pop("prompts"), **arguments)
+        GroupBatch.build(
+            arguments["prompts"], **{name: value for name, value in arguments.items() if name != "prompts"}
+        )
 
 
 def test_an_image_with_another_number_of_rows_is_named(lab):

@@ -1,4 +1,4 @@
-"""The engine: features are encoded once, kept under the row's key, told apart by adapters, and forgotten in time."""
+"""The engine: features are encoded once, kept under their content, told apart by adapters, and forgotten in time."""
 
 import pytest
 import torch
@@ -120,7 +120,7 @@ def test_a_generation_of_the_trainer_uses_no_features_of_the_one_before(make_tra
     torch.testing.assert_close(ours, scored_by_itself(trainer.model, batch.groups))
 
 
-def test_features_belong_to_a_key_and_not_to_a_place_in_the_batch(model, groups):
+def test_features_belong_to_an_image_and_not_to_a_place_in_the_batch(model, groups):
     engine = GroupEngine()
     with torch.no_grad():
         logps(engine, model, groups)

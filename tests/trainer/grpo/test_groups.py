@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import prepared, said
 from triptych_data import Example
 from triptych_parser import ImageSpan, bind, parse
-from triptych_trainer.forward import BatchError
 from triptych_trainer.grpo.groups import GroupSplitError, check_groups_on_ranks, group_batch, group_order, pieces
 from triptych_trainer.rollouts.rollout import ArrivedImage, RolloutGroup
 
@@ -28,13 +28,52 @@ def test_passes_go_as_far_as_the_loss_counts():
     assert batch.prompts == ((1, 2, 3, 4, 5),)
 
 
-def test_images_that_arrive_in_a_rollout_are_refused_with_the_row():
-    image = ArrivedImage(
-        digest="d", span=ImageSpan(start=0, length=1, image=0, runs=((0, 1),)), inputs={}, turn=0, owner="zoom"
+def arrived(digest, *, start, turn=0, rollout=0, pads=2):
+    span = ImageSpan(start=start, length=pads, image=0, runs=((start, pads),))
+    inputs = {"pixel_values": torch.zeros(1)}
+    return ArrivedImage(digest=digest, span=span, inputs=inputs, turn=turn, owner="zoom", rollout=rollout)
+
+
+def test_images_of_rollouts_are_placed_once_each_as_far_as_the_loss_counts():
+    whole = group(0, "one two three four five", "four", "one two three four")
+    first, second, third = whole.rollouts
+    first = replace(
+        first,
+        trained=(True, False, False, False, True),
+        images=(arrived("a", start=1, pads=1), arrived("b", start=2, turn=1)),
     )
-    seen = group(3, "one two")
-    with pytest.raises(BatchError, match=r"rows:3: a rollout of this row holds an image that arrived after the prompt"):
-        group_batch([seen.with_rollouts([replace(seen.rollouts[0], images=(image,))])])
+    third = replace(third, trained=(True, True, False, False), images=(arrived("c", start=2),))
+    batch = group_batch([whole.with_rollouts([first, second, third])])
+    assert batch.image_keys == ("a", "b"), "an image behind the last sampled token is not looked at"
+    assert batch.trained == (((True, False, False, False, True), (True,), (True, True)),)
+    names = [[(found.image, found.span.start, found.name) for found in row] for row in batch.completion_images[0]]
+    assert names == [
+        [(0, 1, "rollout 1, turn 1, image 1 of `zoom`"), (1, 2, "rollout 1, turn 2, image 1 of `zoom`")],
+        [],
+        [],
+    ]
+
+
+def test_equal_images_of_prompts_and_rollouts_are_one_image_of_the_batch():
+    seen = [group(key, "one two three") for key in (0, 1)]
+    seen = [
+        one.with_rollouts(
+            [
+                replace(
+                    one.rollouts[0], trained=(True, False, True), images=(arrived(digest, start=1, rollout=4, pads=1),)
+                )
+            ]
+        )
+        for one, digest in zip(seen, ("a", "b"), strict=True)
+    ]
+    shown = {"pixel_values": torch.zeros(1)}
+    prompts = [replace(one.prompt, image_inputs=(shown,), image_digests=("a",)) for one in seen]
+    seen = [replace(one, prompt=prompt) for one, prompt in zip(seen, prompts, strict=True)]
+    batch = group_batch(seen)
+    assert batch.image_keys == ("a", "b")
+    assert batch.image_indices == ((0,), (0,))
+    assert [group[0][0].image for group in batch.completion_images] == [0, 1]
+    assert batch.completion_images[0][0][0].name.startswith("rollout 5, turn 1")
 
 
 @given(st.lists(st.integers(0, 5), max_size=8), st.integers(1, 7))

@@ -3,6 +3,7 @@
 from . import gemma, glm, llava, others, qwen, tail, tiles
 from .case import Case, Prompts, build_model, build_prompts, pictures
 from .stock import accepted, replicated, stock_generate, stock_logps
+from .turns import Trajectories, build_trajectories, stock_trajectory_logps
 
 CASES: dict[str, Case] = {**qwen.CASES, **glm.CASES, **llava.CASES, **tiles.CASES, **gemma.CASES, **others.CASES}
 CASES |= tail.CASES
@@ -15,11 +16,14 @@ __all__ = [
     "QUICK",
     "Case",
     "Prompts",
+    "Trajectories",
     "accepted",
     "build_model",
     "build_prompts",
+    "build_trajectories",
     "pictures",
     "replicated",
     "stock_generate",
     "stock_logps",
+    "stock_trajectory_logps",
 ]

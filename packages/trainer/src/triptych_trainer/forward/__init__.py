@@ -28,7 +28,7 @@ Recipe (all functions are free of TRL; `model` is the policy as the loop calls i
 """
 
 from triptych_trainer.forward.attention import IMPLEMENTATION, register_attention
-from triptych_trainer.forward.batch import BatchError, GroupBatch
+from triptych_trainer.forward.batch import BatchError, CompletionImage, GroupBatch
 from triptych_trainer.forward.cache_pass import cached_logps, two_phase_backward
 from triptych_trainer.forward.choose import sharing_path, sharing_path_and_reason
 from triptych_trainer.forward.encode import encode_images
@@ -47,6 +47,7 @@ __all__ = [
     "Agreement",
     "BatchError",
     "CheckedLogps",
+    "CompletionImage",
     "GroupBatch",
     "ImageFeatures",
     "ImageInputs",

@@ -87,7 +87,8 @@ def group_shared_attention(
             mask = triptych_pass.prefix_mask(index, window=window, device=query.device)
             q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
             outputs.append(_attend(q, k, v, sinks, mask=mask, is_causal=mask is None, dropout=dropout, scaling=scaling))
-        merges = sinks is None and sum(group.branches) > 0
+        causal = triptych_pass.branch_attention(index, window=window) == "causal"
+        merges = sinks is None and causal and sum(group.branches) > 0
         if merges and fits_merge(query, value, group=group, window=window, dropout=dropout):
             start = group.start + group.prefix
             own, whole = slice(start, start + sum(group.branches)), slice(group.start, start + sum(group.branches))

@@ -11,7 +11,8 @@ groups that do not fit into memory (`two_phase_backward`):
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from transformers import Cache
@@ -22,7 +23,7 @@ from triptych_trainer.forward.hooks import prepare
 from triptych_trainer.forward.layout import padded_layout, padded_positions
 from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
-from triptych_trainer.forward.positions import prompt_positions
+from triptych_trainer.forward.positions import BatchPositions, batch_positions
 from triptych_trainer.forward.prefix_cache import (
     LayerState,
     checkpointing_keeps_caches,
@@ -33,7 +34,7 @@ from triptych_trainer.forward.prefix_cache import (
 )
 from triptych_trainer.forward.router_loss import RouterTap, recording
 from triptych_trainer.forward.scoring import token_logps
-from triptych_trainer.models.families import Family, ImageFeatures
+from triptych_trainer.models.families import Family, ImageFeatures, TokenRows
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import cache_argument, kept_logits, rows_of_logits
 
@@ -47,8 +48,10 @@ class Prefix:
     cache: Cache
     states: list[LayerState]
     mask: torch.Tensor
-    positions: list[torch.Tensor]
-    following: list[int]
+    positions: BatchPositions
+    rows: TokenRows
+    features: ImageFeatures | None
+    """Of all images of the batch, encoded once for the prompts and for the completions; None where it has none."""
 
 
 def cached_logps(
@@ -84,23 +87,41 @@ def two_phase_backward(
     The prompt is forwarded and back-propagated once. Call it on the unwrapped model, or inside `no_sync()`.
     """
     prefix = forward_prefix(model, batch, features=features)
-    leaves = [tuple(t.detach().requires_grad_(t.requires_grad) for t in pair) for pair in prefix.states]
+    leaves = [tuple(_leaf(tensor) for tensor in pair) for pair in prefix.states]
+    alone = replace(prefix, features=None if prefix.features is None else _leaves(prefix.features))
     total = torch.zeros((), device=prefix.mask.device)
     for rows in torch.arange(batch.num_completions).split(rows_per_slice):
         states: list[LayerState] = [(first, second) for first, second in leaves]
-        logps, entropies = forward_branches(model, batch, prefix, states, rows=rows, temperature=temperature)
+        logps, entropies = forward_branches(model, batch, alone, states, rows=rows, temperature=temperature)
         loss = loss_of(rows, logps, entropies)
         loss.backward()
         total += loss.detach()
-    pairs = [
-        (tensor, leaf.grad)
-        for recorded, copies in zip(prefix.states, leaves, strict=True)
-        for tensor, leaf in zip(recorded, copies, strict=True)
-        if leaf.grad is not None
-    ]
+    originals = [*(tensor for pair in prefix.states for tensor in pair), *_tensors(prefix.features)]
+    copies = [*(leaf for pair in leaves for leaf in pair), *_tensors(alone.features)]
+    pairs = [(tensor, leaf.grad) for tensor, leaf in zip(originals, copies, strict=True) if leaf.grad is not None]
     if pairs:
         torch.autograd.backward([tensor for tensor, _ in pairs], [grad for _, grad in pairs])
     return total
+
+
+def _leaf(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values as the beginning of a graph of its own."""
+    return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
+def _leaves(features: ImageFeatures) -> ImageFeatures:
+    return ImageFeatures(
+        rows=_leaf(features.rows),
+        counts=features.counts,
+        deepstack=tuple(_leaf(rows_ND) for rows_ND in features.deepstack),
+        common=None if features.common is None else _leaf(features.common),
+    )
+
+
+def _tensors(features: ImageFeatures | None) -> list[torch.Tensor]:
+    if features is None:
+        return []
+    return [features.rows, *features.deepstack, *([] if features.common is None else [features.common])]
 
 
 def forward_prefix(
@@ -129,16 +150,17 @@ def forward_prefix(
     layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=0)
     if layout.ids.shape[1] < 2:
         raise ValueError("no prompt has more than one token: there is nothing to share")
-    positions, following = prompt_positions(family, inner, batch)
-    positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following).to(device)
+    positions = batch_positions(family, inner, batch)
+    positions_ABT = padded_positions(layout, positions).to(device)
     shared = SharedPass(
         family=family,
         vision_model=inner,
         batch=batch,
         layout=None,
         ids=layout.ids[:, :-1],
-        places=image_places(batch, starts=[(p, p, offset) for p, offset in enumerate(layout.offsets)]),
+        places=image_places(batch, starts=layout.prompt_starts),
         features=features,
+        partial=True,
     )
     cache = recording_cache(base.config.get_text_config(decoder=True))
     mask_PT = layout.mask[:, :-1].to(device)
@@ -154,7 +176,14 @@ def forward_prefix(
             **{PASS_KWARG: shared},
             **shared.extras(base.config, device=device),
         )
-    return Prefix(cache=cache, states=recorded_states(cache), mask=mask_PT, positions=positions, following=following)
+    return Prefix(
+        cache=cache,
+        states=recorded_states(cache),
+        mask=mask_PT,
+        positions=positions,
+        rows=shared.rows,
+        features=shared.features,
+    )
 
 
 def forward_branches(
@@ -171,30 +200,33 @@ def forward_branches(
     """Score completions `rows` on top of `states` (the prefix's own, or detached copies)."""
     family = prepare(model)
     device = prefix.mask.device
-    pairs = [(p, ids) for p, group in enumerate(batch.completions) for ids in group]
+    pairs = [(p, g) for p, group in enumerate(batch.completions) for g in range(len(group))]
     chosen = [pairs[row] for row in rows.tolist()]
     columns = max(batch.max_completion_tokens, width or 0)
     # At least two tokens: a single one would take the in-place decoding step of recurrent layers.
     whole = router is not None  # every token of the replicated rows, also those that predict nothing
-    num_tokens = max(2, max(len(ids) + whole for _, ids in chosen))
-    ids_BS, mask_BS, labels_BS = _branch_tensors(batch, chosen, num_tokens=num_tokens)
-    held_BS = torch.arange(num_tokens) < torch.tensor([len(ids) + 1 for _, ids in chosen])[:, None]
-    seen_BS = held_BS if whole else mask_BS
+    lengths = [len(batch.completions[p][g]) for p, g in chosen]
+    num_tokens = max(2, max(length + whole for length in lengths))
+    ids_BS, keep_BS, labels_BS = _branch_tensors(batch, chosen, num_tokens=num_tokens)
+    ends_B1 = torch.tensor(lengths)[:, None]
+    held_BS = torch.arange(num_tokens) < ends_B1 + 1
+    seen_BS = held_BS if whole else torch.arange(num_tokens) < ends_B1
+    scored_BS = keep_BS.clone()
+    keep_BS[0, 0] = True  # never empty, so that the graph stays
     prompts_B = torch.tensor([p for p, _ in chosen])
     cache = reading_cache(prefix.cache, states, rows=prompts_B.to(device))
-    keep_BS = mask_BS.clone()
-    keep_BS[0, 0] = True  # never empty, so that the graph stays
     base, keep_BS = unwrap(model), keep_BS.to(device)
+    images = _branch_images(family, base, batch, chosen, prefix=prefix, ids_BS=ids_BS)
+    positions_ABS = torch.stack([_branch_positions(prefix, p, g, num_tokens=num_tokens) for p, g in chosen], dim=1)
     with checkpointing_keeps_caches(base), recording(router, held_BS):
         logits = model(
             input_ids=ids_BS.to(device),
             attention_mask=torch.cat([prefix.mask[prompts_B.to(device)], seen_BS.to(device).long()], dim=1),
-            position_ids=family.position_ids(
-                _branch_positions(family, prefix, chosen, num_tokens=num_tokens).to(device)
-            ),
+            position_ids=family.position_ids(positions_ABS.to(device)),
             **cache_argument(base, cache),
             use_cache=False,
             **kept_logits(base, keep_BS),
+            **images,
         ).logits
     logits_KV, labels_K = rows_of_logits(base, logits, keep_BS), labels_BS.to(device)[keep_BS]
     logps_K, entropies_K = token_logps(logits_KV, labels_K, temperature=temperature)
@@ -204,34 +236,64 @@ def forward_branches(
         grid = values_K.new_zeros(len(chosen), max(columns, num_tokens)).index_put(where, values_K)
         outputs.append(
             grid[:, :columns]
-            * torch.nn.functional.pad(mask_BS, (0, grid.shape[1] - num_tokens))[:, :columns].to(device)
+            * torch.nn.functional.pad(scored_BS, (0, grid.shape[1] - num_tokens))[:, :columns].to(device)
         )
     return outputs[0], outputs[1]
 
 
 def _branch_tensors(
-    batch: GroupBatch, chosen: list[tuple[int, tuple[int, ...]]], *, num_tokens: int
+    batch: GroupBatch, chosen: list[tuple[int, int]], *, num_tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Right-padded inputs (last prompt token, completion as far as it fits), label positions, labels; each `[B, S]`."""
     ids_BS = torch.zeros(len(chosen), num_tokens, dtype=torch.long)
     labels_BS = torch.zeros_like(ids_BS)
     mask_BS = torch.zeros_like(ids_BS, dtype=torch.bool)
-    for b, (p, ids) in enumerate(chosen):
+    for b, (p, g) in enumerate(chosen):
+        ids = batch.completions[p][g]
         ids_BS[b, 0] = batch.prompts[p][-1]
         if ids:
             ids_BS[b, 1 : len(ids) + 1] = torch.tensor(ids)[: num_tokens - 1]
             labels_BS[b, : len(ids)] = torch.tensor(ids)
-            mask_BS[b, : len(ids)] = True
+            mask_BS[b, : len(ids)] = torch.tensor(batch.trained[p][g])
     return ids_BS, mask_BS, labels_BS
 
 
-def _branch_positions(
-    family: Family, prefix: Prefix, chosen: list[tuple[int, tuple[int, ...]]], *, num_tokens: int
-) -> torch.Tensor:
-    """Position ids `[A, B, S]`: the last prompt token's own, then counting on."""
-    rows = []
-    for p, _ in chosen:
-        last_A1 = prefix.positions[p][:, -1:]
-        following = torch.arange(prefix.following[p], prefix.following[p] + num_tokens - 1)
-        rows.append(torch.cat([last_A1, following.expand(last_A1.shape[0], -1)], dim=1))
-    return torch.stack(rows, dim=1)
+def _branch_positions(prefix: Prefix, prompt: int, completion: int, *, num_tokens: int) -> torch.Tensor:
+    """Position ids `[A, S]` of a branch: the last prompt token's own, then those of the completion."""
+    last_A1 = prefix.positions.prompts[prompt][:, -1:]
+    return torch.cat([last_A1, prefix.positions.of(prompt, completion, num_tokens=num_tokens - 1)], dim=1)
+
+
+def _branch_images(
+    family: Family,
+    base: torch.nn.Module,
+    batch: GroupBatch,
+    chosen: list[tuple[int, int]],
+    *,
+    prefix: Prefix,
+    ids_BS: torch.Tensor,
+) -> dict[str, Any]:
+    """Further arguments of a call whose completions hold images; none where they hold none."""
+    starts = [(p, g, b, 1) for b, (p, g) in enumerate(chosen)]
+    places = image_places(batch, starts=[], completion_starts=starts)
+    if not places:
+        return {}
+    shared = SharedPass(
+        family=family,
+        vision_model=family.vision_language_model(base),
+        batch=batch,
+        layout=None,
+        ids=ids_BS,
+        completions=torch.ones_like(ids_BS, dtype=torch.bool),
+        places=places,
+        features=prefix.features,
+        partial=True,
+    )
+    rows = shared.rows
+    if family.types_cover_cache:
+        before = [part[[p for p, _ in chosen]] for part in (prefix.rows.ids, prefix.rows.images)]
+        ids, images = (torch.cat(parts, dim=1) for parts in zip(before, (rows.ids, rows.images), strict=True))
+        rows = replace(rows, ids=ids, images=images, completions=torch.zeros_like(images))
+    device = prefix.mask.device
+    extras = family.forward_extras(base.config, rows)
+    return {PASS_KWARG: shared, **{name: values.to(device) for name, values in extras.items()}}

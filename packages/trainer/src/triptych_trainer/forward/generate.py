@@ -21,7 +21,7 @@ from triptych_trainer.forward.hooks import prepare
 from triptych_trainer.forward.layout import PaddedLayout, padded_layout, padded_positions
 from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
-from triptych_trainer.forward.positions import prompt_positions
+from triptych_trainer.forward.positions import batch_positions
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.models.families import Family, ImageFeatures
 from triptych_trainer.models.unwrap import unwrap
@@ -127,8 +127,8 @@ def prefilled(model: torch.nn.Module, batch: GroupBatch, *, features: ImageFeatu
     inner = family.vision_language_model(unwrap(model))
     device = next(inner.parameters()).device
     layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=pad_id)
-    positions, following = prompt_positions(family, inner, batch)
-    positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following)
+    positions = batch_positions(family, inner, batch)
+    positions_ABT = padded_positions(layout, positions)
     if family.generate_counts_pads:  # the cache has to fit the positions with which `generate` goes on
         positions_ABT += torch.tensor(layout.offsets)[:, None]
     positions_ABT = positions_ABT.to(device)
@@ -138,7 +138,7 @@ def prefilled(model: torch.nn.Module, batch: GroupBatch, *, features: ImageFeatu
         layout=layout,
         positions_ABT=positions_ABT,
         next_minus_length_P=torch.tensor(
-            [after - len(ids) for after, ids in zip(following, batch.prompts, strict=True)]
+            [after - len(ids) for after, ids in zip(positions.following, batch.prompts, strict=True)]
         ),
         cache=prefill(model, family, batch=batch, layout=layout, positions_ABT=positions_ABT, features=features),
     )

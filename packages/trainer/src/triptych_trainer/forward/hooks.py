@@ -140,7 +140,9 @@ def merge_images(
     features = shared.features
     if features is None and shared.batch.images:
         features = encode(shared.family, shared.vision_model, shared.batch.images, device=embeds_BTD.device)
-    if features is not None and features.counts:
+        shared.features = features
+    if features is not None and shared.shown:
+        features = features.select(shared.shown)
         plan = shared.plan.to(embeds_BTD.device)
         kwargs["inputs_embeds"] = shared.merge(embeds_BTD, features, plan)
         shared.family.before_language_model(

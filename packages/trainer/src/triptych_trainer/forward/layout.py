@@ -4,19 +4,21 @@ Packed (M4 of the notes), for each prompt of L tokens and its completions c_1 ..
 
     prompt[:-1] | (prompt[-1], c_1[:-1]) | ... | (prompt[-1], c_G[:-1])
 
-The branch starts at the last prompt token, so that every branch position has exactly one label and no other
-position has any: the labels of branch j are c_j itself. The last token of a completion predicts nothing and is left
-out.
+The branch starts at the last prompt token, so that position k of branch j predicts token k of c_j, and no other
+position predicts any. Only tokens that are scored are labels: those of tools and environments are not. The last token
+of a completion predicts nothing and is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
 from triptych_trainer.forward.batch import GroupBatch
+from triptych_trainer.forward.positions import BatchPositions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,16 +29,24 @@ class Group:
     prefix: int
     branches: tuple[int, ...]
     """Tokens of every completion that has any (an empty completion takes no position)."""
+    completions: tuple[int, ...] = ()
+    """For each branch, the number of its completion in the group."""
 
     @property
     def end(self) -> int:
         """First position behind the group."""
         return self.start + self.prefix + sum(self.branches)
 
+    @property
+    def branch_starts(self) -> tuple[int, ...]:
+        """First position of each branch, where the prompt's last token is; its completion begins one behind it."""
+        first = self.start + self.prefix
+        return tuple(first + before for before in accumulate((0, *self.branches[:-1])))[: len(self.branches)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedLayout:
-    """The packed row: `ids` `[T]`, and `[K]` tensors over its label positions (all branch positions, in order)."""
+    """The packed row: `ids` `[T]`, and `[K]` tensors over its label positions, in order."""
 
     ids: torch.Tensor
     groups: tuple[Group, ...]
@@ -51,11 +61,23 @@ class PackedLayout:
         """Boolean `[T]`: True at the tokens of completions (a branch begins with its prompt's last token)."""
         mask_T = torch.zeros(len(self.ids), dtype=torch.bool)
         for group in self.groups:
-            first = group.start + group.prefix
-            for length in group.branches:
+            for first, length in zip(group.branch_starts, group.branches, strict=True):
                 mask_T[first + 1 : first + length] = True
-                first += length
         return mask_T
+
+    @property
+    def prompt_starts(self) -> list[tuple[int, int, int]]:
+        """Where every prompt begins: (prompt, row, position), as `merge.image_places` takes it."""
+        return [(p, 0, group.start) for p, group in enumerate(self.groups)]
+
+    @property
+    def completion_starts(self) -> list[tuple[int, int, int, int]]:
+        """Where every completion that has a branch begins: (prompt, completion, row, position)."""
+        return [
+            (p, completion, 0, first + 1)
+            for p, group in enumerate(self.groups)
+            for completion, first in zip(group.completions, group.branch_starts, strict=True)
+        ]
 
     def token_weights(self, group_sizes: Sequence[int]) -> torch.Tensor:
         """How many replicated rows hold each token `[T]`: as many as there are completions for a shared one, else 1."""
@@ -77,6 +99,10 @@ class PaddedLayout:
     offsets: tuple[int, ...]
     """Per row, the number of pads before its prompt."""
     prompt_of_row: tuple[int, ...]
+    completion_of_row: tuple[int, ...]
+    """Per row, the number of its completion in the prompt's group."""
+    scored: torch.Tensor
+    """Boolean `[B, width]`: which tokens of the completions are scored."""
     width: int
     """Columns that hold completions."""
 
@@ -84,6 +110,18 @@ class PaddedLayout:
     def completions(self) -> torch.Tensor:
         """Boolean `[B, T]`: True at the tokens of completions."""
         return self.mask.bool() & (torch.arange(self.ids.shape[1]) >= self.ids.shape[1] - self.width)
+
+    @property
+    def prompt_starts(self) -> list[tuple[int, int, int]]:
+        """Where every row's prompt begins: (prompt, row, column)."""
+        return [(p, b, offset) for b, (p, offset) in enumerate(zip(self.prompt_of_row, self.offsets, strict=True))]
+
+    @property
+    def completion_starts(self) -> list[tuple[int, int, int, int]]:
+        """Where every row's completion begins: (prompt, completion, row, column)."""
+        first = self.ids.shape[1] - self.width
+        pairs = zip(self.prompt_of_row, self.completion_of_row, strict=True)
+        return [(p, completion, b, first) for b, (p, completion) in enumerate(pairs)]
 
 
 def packed_layout(batch: GroupBatch, *, whole: bool = False) -> PackedLayout:
@@ -99,20 +137,22 @@ def packed_layout(batch: GroupBatch, *, whole: bool = False) -> PackedLayout:
     rows: list[int] = []
     columns: list[int] = []
     row = 0
-    for prompt, completions in zip(batch.prompts, batch.completions, strict=True):
-        start, branches = len(ids), []
+    for prompt, completions, trained in zip(batch.prompts, batch.completions, batch.trained, strict=True):
+        start, branches, numbers = len(ids), [], []
         ids.extend(prompt[:-1])
-        for completion in completions:
+        for number, (completion, counted) in enumerate(zip(completions, trained, strict=True)):
             if completion or whole:
-                positions.extend(range(len(ids), len(ids) + len(completion)))
-                rows.extend([row] * len(completion))
-                columns.extend(range(len(completion)))
-                labels.extend(completion)
+                scored = [k for k, counts in enumerate(counted) if counts]
+                positions.extend(len(ids) + k for k in scored)
+                rows.extend([row] * len(scored))
+                columns.extend(scored)
+                labels.extend(completion[k] for k in scored)
                 ids.append(prompt[-1])
                 ids.extend(completion if whole else completion[:-1])
                 branches.append(len(completion) + whole)
+                numbers.append(number)
             row += 1
-        groups.append(Group(start=start, prefix=len(prompt) - 1, branches=tuple(branches)))
+        groups.append(Group(start=start, prefix=len(prompt) - 1, branches=tuple(branches), completions=tuple(numbers)))
     return PackedLayout(
         ids=torch.tensor(ids, dtype=torch.long),
         groups=tuple(groups),
@@ -123,53 +163,53 @@ def packed_layout(batch: GroupBatch, *, whole: bool = False) -> PackedLayout:
     )
 
 
-def packed_positions(
-    layout: PackedLayout, *, prompt_positions: list[torch.Tensor], next_positions: list[int]
-) -> torch.Tensor:
-    """Position ids `[A, T]` of the packed row: A rotary axes (1, or 3 for M-RoPE).
-
-    `prompt_positions[p]` is `[A, L_p]`; token k of a completion stands at `next_positions[p] + k` on every axis.
-    """
+def packed_positions(layout: PackedLayout, positions: BatchPositions) -> torch.Tensor:
+    """Position ids `[A, T]` of the packed row: A rotary axes (1, or 3 for M-RoPE)."""
     parts: list[torch.Tensor] = []
-    for group, positions_AL, following in zip(layout.groups, prompt_positions, next_positions, strict=True):
-        num_axes = positions_AL.shape[0]
-        parts.append(positions_AL[:, :-1])
-        for length in group.branches:
-            tail = torch.arange(following, following + length - 1).expand(num_axes, -1)
-            parts.append(torch.cat([positions_AL[:, -1:], tail], dim=1))
+    for p, group in enumerate(layout.groups):
+        prompt_AL = positions.prompts[p]
+        parts.append(prompt_AL[:, :-1])
+        for completion, length in zip(group.completions, group.branches, strict=True):
+            parts.append(torch.cat([prompt_AL[:, -1:], positions.of(p, completion, num_tokens=length - 1)], dim=1))
     return torch.cat(parts, dim=1)
 
 
 def padded_layout(batch: GroupBatch, *, pad_id: int) -> PaddedLayout:
     """Lay every (prompt, completion) pair into its own left-padded row."""
-    pairs = [(p, c) for p, group in enumerate(batch.completions) for c in group]
+    pairs = [(p, g) for p, group in enumerate(batch.completions) for g in range(len(group))]
     longest = max(len(ids) for ids in batch.prompts)
     width = batch.max_completion_tokens
     ids_BT = torch.full((len(pairs), longest + width), pad_id, dtype=torch.long)
     mask_BT = torch.zeros_like(ids_BT)
+    scored_BC = torch.zeros(len(pairs), width, dtype=torch.bool)
     offsets = []
-    for b, (p, completion) in enumerate(pairs):
-        prompt = batch.prompts[p]
+    for b, (p, g) in enumerate(pairs):
+        prompt, completion = batch.prompts[p], batch.completions[p][g]
         offset = longest - len(prompt)
         end = longest + len(completion)
         ids_BT[b, offset:end] = torch.tensor([*prompt, *completion])
         mask_BT[b, offset:end] = 1
+        scored_BC[b, : len(completion)] = torch.tensor(batch.trained[p][g], dtype=torch.bool)
         offsets.append(offset)
     return PaddedLayout(
-        ids=ids_BT, mask=mask_BT, offsets=tuple(offsets), prompt_of_row=tuple(p for p, _ in pairs), width=width
+        ids=ids_BT,
+        mask=mask_BT,
+        offsets=tuple(offsets),
+        prompt_of_row=tuple(p for p, _ in pairs),
+        completion_of_row=tuple(g for _, g in pairs),
+        scored=scored_BC,
+        width=width,
     )
 
 
-def padded_positions(
-    layout: PaddedLayout, *, prompt_positions: list[torch.Tensor], next_positions: list[int]
-) -> torch.Tensor:
+def padded_positions(layout: PaddedLayout, positions: BatchPositions) -> torch.Tensor:
     """Position ids `[A, B, T]` of the replicated rows; pads stand at 0."""
-    num_axes = prompt_positions[0].shape[0]
+    num_axes = positions.prompts[0].shape[0]
     num_rows, num_tokens = layout.ids.shape
-    positions = torch.zeros(num_axes, num_rows, num_tokens, dtype=torch.long)
-    for b, (p, offset) in enumerate(zip(layout.prompt_of_row, layout.offsets, strict=True)):
-        length = prompt_positions[p].shape[1]
-        positions[:, b, offset : offset + length] = prompt_positions[p]
-        tail = num_tokens - offset - length
-        positions[:, b, offset + length :] = torch.arange(next_positions[p], next_positions[p] + tail)
-    return positions
+    found_ABT = torch.zeros(num_axes, num_rows, num_tokens, dtype=torch.long)
+    rows = zip(layout.prompt_of_row, layout.completion_of_row, layout.offsets, strict=True)
+    for b, (p, completion, offset) in enumerate(rows):
+        end = offset + positions.prompts[p].shape[1]
+        found_ABT[:, b, offset:end] = positions.prompts[p]
+        found_ABT[:, b, end:] = positions.of(p, completion, num_tokens=num_tokens - end)
+    return found_ABT

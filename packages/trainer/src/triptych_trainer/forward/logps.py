@@ -19,7 +19,7 @@ from triptych_trainer.forward.layout import (
 )
 from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
-from triptych_trainer.forward.positions import prompt_positions
+from triptych_trainer.forward.positions import batch_positions
 from triptych_trainer.forward.router_loss import RouterTap, recording
 from triptych_trainer.forward.scoring import token_logps
 from triptych_trainer.models.families import ImageFeatures, family_of
@@ -41,7 +41,7 @@ def shared_logps(
     pad_id: int = 0,
     router: RouterTap | None = None,
 ) -> Result:
-    """Log-probabilities (and entropies) of every completion token, each prompt forwarded once for its whole group.
+    """Log-probabilities (and entropies) of every scored token, each prompt forwarded once for its whole group.
 
     Args:
         model: the policy as the training loop calls it (DDP, FSDP, DeepSpeed, PEFT wrappers included).
@@ -52,8 +52,8 @@ def shared_logps(
         router: records the routers of a model with experts during the pass; its `loss` is then that of these rows.
 
     Returns:
-        `[num_completions, width]` float32 log-probabilities, zero behind each completion's end, and entropies of the
-        same shape or None. Rows are prompt-major.
+        `[num_completions, width]` float32 log-probabilities, zero at tokens that are not scored and behind each
+        completion's end, and entropies of the same shape or None. Rows are prompt-major.
     """
     prepare(model)
     path = sharing_path(model)
@@ -112,10 +112,8 @@ def plain_logps(
     inner = family.vision_language_model(base)
     device = next(inner.parameters()).device
     layout = padded_layout(batch, pad_id=pad_id)
-    positions, following = prompt_positions(family, inner, batch)
-    positions_ABT = padded_positions(layout, prompt_positions=positions, next_positions=following)
+    positions_ABT = padded_positions(layout, batch_positions(family, inner, batch))
     num_rows, num_tokens = layout.ids.shape
-    starts = [(p, b, offset) for b, (p, offset) in enumerate(zip(layout.prompt_of_row, layout.offsets, strict=True))]
     shared = SharedPass(
         family=family,
         vision_model=inner,
@@ -123,7 +121,7 @@ def plain_logps(
         layout=None,
         ids=layout.ids,
         completions=layout.completions,
-        places=image_places(batch, starts=starts),
+        places=image_places(batch, starts=layout.prompt_starts, completion_starts=layout.completion_starts),
         features=features,
     )
     # Positions and not their number: given a number, some models drop queries of their last layers, and causality.
@@ -140,7 +138,7 @@ def plain_logps(
         )
     columns = layout.width
     labels = layout.ids[:, num_tokens - columns :].to(device)
-    mask = layout.mask[:, num_tokens - columns :].to(device).bool()
+    mask = layout.scored.to(device)
     logits = rows_of_logits(base, outputs.logits, keep_K)[:, :-1]
     logps, entropies = token_logps(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), temperature=temperature)
     extra = _width(batch, width) - columns
@@ -159,8 +157,7 @@ def _packed_call(
     family = family_of(base)
     inner = family.vision_language_model(base)
     device = next(inner.parameters()).device
-    positions, following = prompt_positions(family, inner, batch)
-    positions_AT = packed_positions(layout, prompt_positions=positions, next_positions=following)
+    positions_AT = packed_positions(layout, batch_positions(family, inner, batch))
     shared = SharedPass(
         family=family,
         vision_model=inner,
@@ -168,7 +165,7 @@ def _packed_call(
         layout=layout,
         ids=layout.ids.unsqueeze(0),
         completions=layout.completions.unsqueeze(0),
-        places=image_places(batch, starts=[(p, 0, group.start) for p, group in enumerate(layout.groups)]),
+        places=image_places(batch, starts=layout.prompt_starts, completion_starts=layout.completion_starts),
         features=features,
     )
     return {

@@ -12,13 +12,19 @@ ImagePlace = tuple[int, int, list[tuple[int, int]], str]
 """(row, image of the batch, (start, length) of every placeholder run in the row, name for errors)."""
 
 
-def image_places(batch: GroupBatch, *, starts: Iterable[tuple[int, int, int]]) -> list[ImagePlace]:
-    """List where the images of prompts are in one call.
+def image_places(
+    batch: GroupBatch,
+    *,
+    starts: Iterable[tuple[int, int, int]],
+    completion_starts: Iterable[tuple[int, int, int, int]] = (),
+) -> list[ImagePlace]:
+    """List where the images of prompts and completions are in one call.
 
     `starts` contains `(prompt, row, offset)`: the first token of `prompt` is at position `offset` of `row`. A prompt
-    that is repeated in several rows has its images in each of them.
+    that is repeated in several rows has its images in each of them. `completion_starts` contains `(prompt, completion,
+    row, offset)` for the first token of a completion.
     """
-    return [
+    in_prompts = [
         (
             row,
             batch.image_indices[prompt][span.image],
@@ -27,6 +33,16 @@ def image_places(batch: GroupBatch, *, starts: Iterable[tuple[int, int, int]]) -
         )
         for prompt, row, offset in starts
         for k, span in enumerate(batch.spans[prompt])
+    ]
+    return in_prompts + [
+        (
+            row,
+            found.image,
+            [(offset + start, length) for start, length in found.span.runs],
+            f"prompt {prompt}, {found.name}",
+        )
+        for prompt, completion, row, offset in completion_starts
+        for found in batch.completion_images[prompt][completion]
     ]
 
 

@@ -36,13 +36,22 @@ class SharedPass:
         places: list[ImagePlace],
         completions: torch.Tensor | None = None,
         features: ImageFeatures | None,
+        partial: bool = False,
     ) -> None:
+        """Describe one call.
+
+        `features` are those of all images of the batch; None lets the call encode them, and then they are here.
+        With `partial` a call places some of them only: the others have their places in other calls.
+        """
         self.family = family
         self.vision_model = vision_model
         self.batch = batch
         self.layout = layout
-        self.places = places
-        self.plan = build_plan(places, shape=(ids.shape[0], ids.shape[1]), num_images=len(batch.images))
+        self.shown = tuple(sorted({image for _, image, _, _ in places})) if partial else tuple(range(len(batch.images)))
+        """The images of the batch that have a place in this call."""
+        number = {image: k for k, image in enumerate(self.shown)}
+        self.places = [(row, number[image], runs, name) for row, image, runs, name in places] if partial else places
+        self.plan = build_plan(self.places, shape=(ids.shape[0], ids.shape[1]), num_images=len(self.shown))
         self.rows = TokenRows(
             ids=ids,
             images=self.plan.src >= 0,
@@ -53,7 +62,7 @@ class SharedPass:
         self._masks: dict[tuple[object, ...], torch.Tensor] = {}
 
     def merge(self, embeds_BTD: torch.Tensor, features: ImageFeatures, plan: MergePlan) -> torch.Tensor:
-        """Put the feature rows into their places among the token embeddings; `plan` is this pass's, on their device.
+        """Put the rows of the images shown into their places among the embeddings; `plan` is on their device.
 
         Raises `BatchError` where an image has another number of feature rows than placeholder tokens.
         """
@@ -92,10 +101,20 @@ class SharedPass:
         group = self.layout.groups[index]
         longest = group.prefix + max(group.branches[first:last])
         limit = window if window is not None and longest > window else None
-        key = ("branch", index, first, last, limit, device)
+        attention = self.branch_attention(index, window=window)
+        key = ("branch", index, first, last, limit, attention, device)
         if key not in self._masks:
-            self._masks[key] = _branch_mask(group, first=first, last=last, window=limit).to(device)
+            begin = group.branch_starts[first]
+            blocks = _blocks(self.rows.images[0, begin : begin + sum(group.branches[first:last])])
+            mask = _branch_mask(group, first=first, last=last, blocks=blocks, window=limit, attention=attention)
+            self._masks[key] = mask.to(device)
         return self._masks[key]
+
+    def branch_attention(self, index: int, *, window: int | None) -> ImageAttention:
+        """How the tokens of images in a group's branches see each other; causal where no image is in them."""
+        if not any(self.batch.completion_images[index]):
+            return "causal"
+        return self.family.image_attention(self.family.language_model(self.vision_model).config, window=window)
 
 
 def _prefix_mask(blocks: torch.Tensor, *, window: int | None, attention: ImageAttention) -> torch.Tensor:
@@ -104,6 +123,11 @@ def _prefix_mask(blocks: torch.Tensor, *, window: int | None, attention: ImageAt
     mask = positions[None, :] <= positions[:, None]
     reach = torch.ones_like(mask) if window is None else positions[None, :] > positions[:, None] - window
     same_image = (blocks[:, None] == blocks[None, :]) & (blocks >= 0)[:, None]
+    return _seen(mask, reach, same_image, attention)
+
+
+def _seen(mask: torch.Tensor, reach: torch.Tensor, same_image: torch.Tensor, attention: ImageAttention) -> torch.Tensor:
+    """What is seen, from what causality allows, what the window reaches, and what is of one image."""
     if attention == "both_ways":
         return mask & reach | same_image
     return (mask | same_image if attention == "both_ways_in_window" else mask) & reach
@@ -115,7 +139,10 @@ def _blocks(mask_T: torch.Tensor) -> torch.Tensor:
     return torch.where(mask_T, starts.long().cumsum(0) - 1, -1)
 
 
-def _branch_mask(group: Group, *, first: int, last: int, window: int | None) -> torch.Tensor:
+def _branch_mask(
+    group: Group, *, first: int, last: int, blocks: torch.Tensor, window: int | None, attention: ImageAttention
+) -> torch.Tensor:
+    """Mask `[S, p + S]`; `blocks` numbers the images of the S branch tokens, -1 is text."""
     lengths = group.branches[first:last]
     branch_S = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     logical_S = group.prefix + torch.cat([torch.arange(length) for length in lengths])
@@ -123,4 +150,7 @@ def _branch_mask(group: Group, *, first: int, last: int, window: int | None) -> 
     logical_K = torch.cat([torch.arange(group.prefix), logical_S])
     mask = (branch_K[None, :] == -1) | (branch_K[None, :] == branch_S[:, None])
     mask &= logical_K[None, :] <= logical_S[:, None]
-    return mask if window is None else mask & (logical_K[None, :] > logical_S[:, None] - window)
+    reach = torch.ones_like(mask) if window is None else logical_K[None, :] > logical_S[:, None] - window
+    blocks_K = torch.cat([torch.full((group.prefix,), -1), blocks])
+    same_image = (blocks[:, None] == blocks_K[None, :]) & (blocks >= 0)[:, None]
+    return _seen(mask, reach, same_image, attention)

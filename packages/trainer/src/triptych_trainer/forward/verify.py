@@ -6,7 +6,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -47,12 +47,15 @@ class Agreement:
 class CheckedLogps:
     """`shared_logps` that is verified on the first batch of each model and replaced by `plain_logps` where it differs.
 
-    Every rank has to make its first call at the same time; ranks then decide together, so that all take the same path.
+    It is verified once more on the first batch in which an image arrived in a completion. Ranks decide together, so
+    that all take the same path: every rank has to make its calls at the same time until then.
     """
 
     def __init__(self) -> None:
-        self._verdicts: weakref.WeakKeyDictionary[torch.nn.Module, dict[SharingPath, bool]]
+        self._verdicts: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple[SharingPath, bool], bool]]
         self._verdicts = weakref.WeakKeyDictionary()
+        self.expects_completion_images = False
+        """Whether images may arrive in completions: ranks then tell each other when the first one did."""
 
     def __call__(
         self,
@@ -66,19 +69,28 @@ class CheckedLogps:
         base = unwrap(model)
         path, reason = sharing_path_and_reason(model)
         verdicts = self._verdicts.setdefault(base, {})
-        if path not in verdicts and path == "plain":
-            warnings.warn(_no_sharing(base, str(reason)), SharingWarning, stacklevel=2)
-            verdicts[path] = False
-        elif path not in verdicts:
+        case = (path, self._has_completion_images(base, batch, known=(path, True) in verdicts))
+        if case not in verdicts and path == "plain":
+            if (path, not case[1]) not in verdicts:
+                warnings.warn(_no_sharing(base, str(reason)), SharingWarning, stacklevel=2)
+            verdicts[case] = False
+        elif case not in verdicts:
             known = {"features": known_features()} if known_features is not None else {}
             agreement = compare(model, batch, **{**arguments, **known})
-            verdicts[path] = agreement.holds
+            verdicts[case] = agreement.holds
             if not agreement.holds:
                 warnings.warn(_message(base, agreement), SharingWarning, stacklevel=2)
-        if verdicts[path]:
+        if verdicts[case]:
             return shared_logps(model, batch, **arguments)
         arguments.pop("fused_lm_head", None)
         return plain_logps(model, batch, **arguments)
+
+    def _has_completion_images(self, base: torch.nn.Module, batch: GroupBatch, *, known: bool) -> bool:
+        """Whether this rank's batch has images in completions; until that case is verified, whether any rank's has."""
+        if known or not self.expects_completion_images:
+            return batch.has_completion_images
+        device = next(base.parameters()).device
+        return _largest(torch.tensor(float(batch.has_completion_images), device=device)) > 0
 
 
 @torch.no_grad()
@@ -91,7 +103,7 @@ def compare(model: torch.nn.Module, batch: GroupBatch, **arguments: Any) -> Agre
     with without_dropout(model):
         shared, _ = shared_logps(model, small, **arguments)
         plain, _ = plain_logps(model, small, **arguments)
-        num_tokens = sum(len(ids) for group in small.completions for ids in group)
+        num_tokens = sum(sum(counted) for group in small.trained for counted in group)
         difference = _largest((shared - plain).abs().sum() / max(num_tokens, 1))
         tolerance = HALF_TOLERANCE if in_half_precision(model) else FLOAT32_TOLERANCE
         if difference > tolerance and in_half_precision(model):
@@ -103,8 +115,13 @@ def compare(model: torch.nn.Module, batch: GroupBatch, **arguments: Any) -> Agre
 
 def _in_other_shapes(small: GroupBatch) -> GroupBatch:
     """The same rows and a longer one behind them: the same numbers, computed in other shapes."""
-    completions = [[*group, max(group, key=len, default=()) * 2] for group in small.completions]
-    return small.with_completions(completions)
+    last = [max(group, key=len, default=()) * 2 for group in small.completions]
+    return replace(
+        small,
+        completions=tuple((*group, ids) for group, ids in zip(small.completions, last, strict=True)),
+        trained=tuple((*group, (True,) * len(ids)) for group, ids in zip(small.trained, last, strict=True)),
+        completion_images=tuple((*group, ()) for group in small.completion_images),
+    )
 
 
 def _largest(value: torch.Tensor) -> float:
@@ -116,12 +133,29 @@ def _largest(value: torch.Tensor) -> float:
 
 
 def sample(batch: GroupBatch) -> tuple[GroupBatch, tuple[int, ...]]:
-    """The prompt with the most images (then the shortest), its two longest completions cut to a few tokens."""
+    """The prompt with the most images (then the shortest), its two longest completions cut to a few tokens.
+
+    Where images arrived in completions, it is a prompt with such a completion, which keeps its first image whole and
+    the first scored tokens behind it.
+    """
     prompts = [p for p, group in enumerate(batch.completions) if any(group)] or [0]
-    best = min(prompts, key=lambda p: (-len(batch.spans[p]), len(batch.prompts[p])))
-    part, kept = batch.select([best])
-    longest = sorted(part.completions[0], key=len, reverse=True)[:2]
-    return part.with_completions([[ids[:_SAMPLE_TOKENS] for ids in longest]]), kept
+
+    def order(p: int) -> tuple[bool, int, int]:
+        return not any(batch.completion_images[p]), -len(batch.spans[p]), len(batch.prompts[p])
+
+    best = min(prompts, key=order)
+    completions, images = batch.completions[best], batch.completion_images[best]
+    longest = sorted(range(len(completions)), key=lambda g: (not images[g], -len(completions[g])))[:2]
+    return batch.pick([(best, longest)], ends=[[_sample_end(batch, best, g) for g in longest]])
+
+
+def _sample_end(batch: GroupBatch, prompt: int, completion: int) -> int:
+    """Behind which token of a completion the sample ends: a few behind its first image, and behind a scored one."""
+    images, trained = batch.completion_images[prompt][completion], batch.trained[prompt][completion]
+    behind = images[0].span.start + images[0].span.length if images else 0
+    first = next((k for k in range(behind, len(trained)) if trained[k]), behind)
+    scored = [k for k in range(min(first + _SAMPLE_TOKENS, len(trained))) if trained[k]]
+    return scored[-1] + 1 if scored else min(_SAMPLE_TOKENS, len(trained))
 
 
 @contextmanager

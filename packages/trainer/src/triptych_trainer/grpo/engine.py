@@ -33,8 +33,8 @@ class GroupEngine:
     """Generates for and scores prompt groups; encodes each image once per generation where that is exact.
 
     Features are reused by every pass that would compute the same numbers: by all passes while the tower is frozen, by
-    the passes without gradient until the weights move otherwise. Keys say which row of the data a prompt of a batch is:
-    two prompts under one key have to be the same.
+    the passes without gradient until the weights move otherwise. Images are told from each other by the batch's own
+    `image_keys`; where it has none, by their numbers in the rows that `keys` name.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class GroupEngine:
         verify: bool = True,
         fused_lm_head: bool | None = None,
         router_loss: bool = False,
+        later_images: bool = False,
     ) -> None:
         """Score at ``temperature``; without ``share_prompts`` rows are replicated as other trainers do.
 
@@ -54,7 +55,7 @@ class GroupEngine:
         Every scoring pass runs under ``autocast``. ``verify=False`` leaves out the comparison at first use, for
         forecasts that compute no numbers.
         ``fused_lm_head`` is by default on where the model is on CUDA. With ``router_loss`` policy passes also compute
-        the load-balancing loss of a model with experts.
+        the load-balancing loss of a model with experts. ``later_images`` says that images may arrive in completions.
         """
         self.temperature = temperature
         self.share_prompts = share_prompts
@@ -67,6 +68,7 @@ class GroupEngine:
         """Images that went through a vision tower outside a policy pass."""
         self._kept: dict[tuple[Any, ...], ImageFeatures | None] = {}
         self._shared_logps = CheckedLogps()
+        self._shared_logps.expects_completion_images = later_images
 
     def forget(self) -> None:
         """Drop all features: the weights have moved, or other prompts are coming."""
@@ -183,8 +185,10 @@ class GroupEngine:
         if is_sharded(base):
             return None
         state = (id(base), _adapter_state(base))
-        wanted: dict[tuple[Any, ...], int] = {}  # each image of each example, and where the batch holds it
-        for key, indices in zip(keys, batch.image_indices, strict=True):
+        wanted: dict[tuple[Any, ...], int] = {}  # each image by its content, or its row, and where the batch holds it
+        if batch.image_keys:
+            wanted.update({(*state, key): index for index, key in enumerate(batch.image_keys)})
+        for key, indices in zip(keys, batch.image_indices, strict=True) if not batch.image_keys else ():
             wanted.update({(*state, key, number): index for number, index in enumerate(indices)})
         missing = [name for name in wanted if name not in self._kept]
         if missing:

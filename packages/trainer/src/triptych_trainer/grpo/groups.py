@@ -1,11 +1,13 @@
 """Groups of rollouts as the passes take them, in pieces of a bounded number of rollouts, and shuffled as units."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from triptych_parser import Refusal
 
-from triptych_trainer.forward import BatchError, GroupBatch
-from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.forward import CompletionImage, GroupBatch
+from triptych_trainer.models.families import ImageInputs
+from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup, image_name
 
 __all__ = ["GroupSplitError", "check_groups_on_ranks", "group_batch", "group_order", "pieces"]
 
@@ -17,26 +19,49 @@ class GroupSplitError(Refusal, ValueError):
 def group_batch(groups: Sequence[RolloutGroup]) -> GroupBatch:
     """The batch of these groups for the passes; rollouts go as far as the loss counts their tokens.
 
-    Raises:
-        BatchError: a rollout holds images of its own, which the passes do not place.
+    Images of equal content are one image of the batch, whether they are in prompts or arrived in rollouts.
     """
+    images: dict[str, ImageInputs] = {}
     for group in groups:
-        if any(rollout.images for rollout in group.rollouts):
-            raise BatchError(
-                f"{group.prompt.example.source}: a rollout of this row holds an image that arrived after the prompt, "
-                "and the passes place images in prompts only; leave out what returns images during a rollout"
-            )
-    indices, first = [], 0
-    for group in groups:
-        indices.append(list(range(first, first + len(group.prompt.image_inputs))))
-        first += len(group.prompt.image_inputs)
+        images.update(zip(_prompt_keys(group), group.prompt.image_inputs, strict=True))
+        images.update((image.digest, image.inputs) for one in group.rollouts for image in one.scored_images)
+    place = {key: k for k, key in enumerate(images)}
     return GroupBatch.build(
         [group.prompt.ids for group in groups],
         completions=[[rollout.scored_ids for rollout in group.rollouts] for group in groups],
         spans=[group.prompt.spans for group in groups],
-        image_indices=indices,
-        images=[inputs for group in groups for inputs in group.prompt.image_inputs],
+        image_indices=[[place[key] for key in _prompt_keys(group)] for group in groups],
+        images=list(images.values()),
+        trained=[[rollout.trained[: len(rollout.scored_ids)] for rollout in group.rollouts] for group in groups],
+        completion_images=[[_arrived(rollout, place) for rollout in group.rollouts] for group in groups],
+        image_keys=list(images),
     )
+
+
+def _prompt_keys(group: RolloutGroup) -> Sequence[str]:
+    """The digests of a prompt's images; where none were taken, their numbers in the row."""
+    prompt = group.prompt
+    return prompt.image_digests or [f"row {group.key}, image {k}" for k in range(len(prompt.image_inputs))]
+
+
+def _arrived(rollout: Rollout, place: Mapping[str, int]) -> list[CompletionImage]:
+    found: list[CompletionImage] = []
+    counts: Counter[tuple[int, str]] = Counter()
+    for image in rollout.scored_images:
+        counts[image.turn, image.owner] += 1
+        found.append(
+            CompletionImage(
+                image=place[image.digest],
+                span=image.span,
+                name=image_name(
+                    rollout=image.rollout,
+                    turn=image.turn,
+                    owner=image.owner,
+                    number=counts[image.turn, image.owner],
+                ),
+            )
+        )
+    return found
 
 
 def pieces(groups: Sequence[RolloutGroup], *, num_rollouts: int) -> Iterator[list[RolloutGroup]]:

@@ -17,7 +17,7 @@ from triptych_data.seen_headers import header_sizes
 from triptych_parser import ImageSpan
 
 from triptych_trainer.models.families import Family, ImageInputs
-from triptych_trainer.models.image_processor import image_processor_of
+from triptych_trainer.models.image_processor import image_digest, image_processor_of
 
 __all__ = ["PreparedPrompt", "PromptPreparer"]
 
@@ -47,6 +47,8 @@ class PreparedPrompt:
     """Decodes the images of this prompt, through the run's loader and its cache; `sizes` are (height, width)."""
     text: str | None = None
     """A prompt of plain text, which is tokenized as it stands; None for a conversation."""
+    image_digests: tuple[str, ...] = ()
+    """A digest of each of `image_inputs`; empty where none was taken."""
 
 
 class PromptPreparer:
@@ -146,6 +148,7 @@ class PromptPreparer:
             resized=resized,
             ending=tokenizer.decode(counted.ids[-ENDING_TOKENS:], skip_special_tokens=False),
             pixels=partial(self.loader.get, example) if example.images else None,
+            image_digests=tuple(map(image_digest, inputs)),
         )
 
     def pictures(self, prompt: PreparedPrompt) -> tuple[list[Image.Image], dict[str, Any]]:

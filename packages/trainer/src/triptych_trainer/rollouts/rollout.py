@@ -13,10 +13,19 @@ from triptych_parser import ImageSpan
 from triptych_trainer.models.families import ImageInputs
 from triptych_trainer.prompts.prepare import PreparedPrompt
 
-__all__ = ["ArrivedImage", "Finish", "Rollout", "RolloutGroup", "ScoredGroup"]
+__all__ = ["ArrivedImage", "Finish", "Rollout", "RolloutGroup", "ScoredGroup", "image_name"]
 
 Finish = Literal["stop", "length"]
 """Why a rollout ended: the model wrote an end token, or it reached the largest number of tokens."""
+
+
+def image_name(*, rollout: int, turn: int, owner: str, number: int) -> str:
+    """What errors call an image that arrived; rollout and turn count from 0, its number among its owner's from 1.
+
+    >>> image_name(rollout=2, turn=1, owner="zoom", number=1)
+    'rollout 3, turn 2, image 1 of `zoom`'
+    """
+    return f"rollout {rollout + 1}, turn {turn + 1}, image {number} of `{owner}`"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +42,8 @@ class ArrivedImage:
     """The turn, from 0, after which it arrived."""
     owner: str
     """The tool or environment that returned it."""
+    rollout: int = 0
+    """The number of the rollout, from 0, among those that were sampled for its prompt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +79,12 @@ class Rollout:
     def num_trained(self) -> int:
         """How many tokens the loss counts."""
         return sum(self.trained)
+
+    @property
+    def scored_images(self) -> tuple[ArrivedImage, ...]:
+        """The images before the last token that the loss counts: no pass has to place the others."""
+        end = len(self.scored_ids)
+        return tuple(image for image in self.images if image.span.start < end)
 
     @property
     def scored_ids(self) -> tuple[int, ...]:

@@ -40,6 +40,11 @@ class Family:
     prefills: bool = True
     """Whether generation may cache a prompt without its last token; not where earlier tokens see that one."""
 
+    no_later_images: str | None = None
+    """Why no image may arrive behind the prompt, as the end of a sentence; None where one may."""
+    types_cover_cache: bool = False
+    """Whether a call on top of a cached prompt takes the type ids of the prompt's tokens as well."""
+
     completion_types: Mapping[str, int] = MappingProxyType({})
     """Values of the processor's type ids behind the prompt, by name, where they are not 0."""
 

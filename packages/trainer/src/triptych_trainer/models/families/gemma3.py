@@ -12,6 +12,7 @@ class Gemma3Family(Family):
     """`pixel_values` `[1, C, H, W]` per image (or its crops); the text backbone mixes full and sliding layers."""
 
     model_types = ("gemma3",)
+    types_cover_cache = True
 
     def image_attention(self, text_config: Any, *, window: int | None) -> ImageAttention:
         """Both ways in every layer, as far as its window reaches."""

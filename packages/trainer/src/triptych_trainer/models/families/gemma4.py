@@ -14,6 +14,7 @@ class Gemma4Family(Family):
     """`pixel_values` `[1, patches, D]` and `image_position_ids` `[1, patches, 2]` per image, padded to one length."""
 
     model_types: tuple[str, ...] = ("gemma4",)
+    types_cover_cache = True
 
     def image_attention(self, text_config: Any, *, window: int | None) -> ImageAttention:
         """Both ways in sliding layers, in the models that are configured so."""

@@ -21,6 +21,7 @@ class PaliGemmaFamily(Family):
     model_types = ("paligemma",)
     path: SharingPath = "plain"
     prefills = False
+    no_later_images = "its images stand before the text, and what follows the prompt is seen one way only"
     completion_types = MappingProxyType({"token_type_ids": 1})
 
     def positions(

@@ -95,6 +95,7 @@ class LlavaOnevisionFamily(Family):
     """
 
     model_types = ("llava_onevision",)
+    no_later_images = "its processor cuts an image into tiles only where the conversation holds no other"
 
     def preprocess(self, image_processor: Any, images: Sequence[Any]) -> tuple[ImageInputs, ...]:
         """All images of the prompt together: the processor cuts a lone image into tiles and keeps several whole."""
