@@ -97,3 +97,22 @@ def test_package_declares_only_the_arrows(package):
     for other in PACKAGES:
         if other != package and other not in ARROWS[package]:
             assert f"triptych-{other}" not in text
+
+
+def folders_of_the_trainer() -> dict[str, set[str]]:
+    """Every folder of the trainer, and the other folders that its modules import from."""
+    root = ROOT / "packages" / "trainer" / "src" / "triptych_trainer"
+    arrows: dict[str, set[str]] = {path.name: set() for path in root.iterdir() if (path / "__init__.py").is_file()}
+    for path in sources("trainer"):
+        folder = path.relative_to(root).parts[0]
+        for name in imported_modules(path) if folder in arrows else ():
+            if name.startswith("triptych_trainer."):
+                arrows[folder] |= {name.split(".")[1]} & arrows.keys() - {folder}
+    return arrows
+
+
+def test_no_circle_leads_through_the_folders_of_the_trainer():
+    arrows = folders_of_the_trainer()
+    while free := [folder for folder, others in arrows.items() if not others & arrows.keys()]:
+        arrows = {folder: others for folder, others in arrows.items() if folder not in free}
+    assert not arrows, "these folders import each other"

@@ -6,11 +6,12 @@ import math
 
 import pytest
 import torch
-from triptych_trainer.commands.train import main, read_rewards
+from triptych_trainer.commands.train import main
 from triptych_trainer.demo import build_tokenizer
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.rewards import guarded
+from triptych_trainer.rewards.read import read_rewards
 
 
 def generation(trainer: MultiImageGRPOTrainer, *keys: int):

@@ -13,16 +13,17 @@ from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 from triptych_data import read_examples
 
-from triptych_trainer import demo
+import triptych_trainer.demo as demo
 from triptych_trainer.checkpoints.lock import one_run_in
 from triptych_trainer.checkpoints.run import data_digest
 from triptych_trainer.checkpoints.start import begin_run, choose_start
-from triptych_trainer.commands.train import quiet_libraries, read_rewards
-from triptych_trainer.grpo.train import train_model
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
 from triptych_trainer.options.arguments import RunConfig, parse_run
 from triptych_trainer.options.refusals import check_trackers
+from triptych_trainer.rewards.read import read_rewards
+from triptych_trainer.training.train import train_model
+from triptych_trainer.upstream.quiet import quiet_libraries
 
 __all__ = ["run_demo"]
 

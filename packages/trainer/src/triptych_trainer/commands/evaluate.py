@@ -67,7 +67,7 @@ class Asked:
 
 
 def _run(namespace: argparse.Namespace) -> int:
-    from triptych_trainer.commands.train import quiet_libraries
+    from triptych_trainer.upstream.quiet import quiet_libraries
 
     data, prompt = collected(DataOptions, namespace), collected(TemplateOptions, namespace)
     asked = Asked(
@@ -119,7 +119,7 @@ def _run(namespace: argparse.Namespace) -> int:
 
 
 def _evaluate(path: str, asked: Asked, *, name: str, rollouts: Path, reporter: Reporter) -> list[ScoredRow]:
-    from triptych_trainer.commands.train import read_rewards
+    from triptych_trainer.rewards.read import read_rewards
 
     options = asked.own
     rewards = read_rewards(options.reward)

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _plan(argv: Sequence[str]) -> int:
-    from triptych_trainer.commands.train import quiet_libraries
+    from triptych_trainer.upstream.quiet import quiet_libraries
 
     namespace, rest = own_parser().parse_known_args(argv)
     own = collected(PlanOptions, namespace)

@@ -61,8 +61,8 @@ def _model(name: str | None, loading: ModelOptions, prompt: TemplateOptions) -> 
     if name is None:
         return None
     # brings torch, which a page without a model does without
-    from triptych_trainer.commands.train import quiet_libraries
     from triptych_trainer.models.load import load_processor
+    from triptych_trainer.upstream.quiet import quiet_libraries
 
     quiet_libraries()
     processor = load_processor(

@@ -1,13 +1,11 @@
 """``train``: read and check the data, load the model, run GRPO, save what transformers loads back."""
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
 from triptych_data import Example
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.options import QUARANTINE, data_files, image_policy, image_roots
@@ -18,7 +16,6 @@ from triptych_trainer.checkpoints.run import data_digest
 from triptych_trainer.checkpoints.start import begin_run, choose_start
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.errors import UsageError
-from triptych_trainer.grpo.train import train_model
 from triptych_trainer.models.families import use_own_family
 from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.progress import Reporter
@@ -28,12 +25,12 @@ from triptych_trainer.options.help import print_help
 from triptych_trainer.options.refusals import check_adapter_folder, check_options, check_output_folder, check_trackers
 from triptych_trainer.prompts.expected import answer_checks
 from triptych_trainer.prompts.read_files import read_files, usable
-from triptych_trainer.rewards import guarded, load_reward
-from triptych_trainer.rewards.loading import PREFIX
-from triptych_trainer.rewards.reward_model import load_reward_model
+from triptych_trainer.rewards.read import read_rewards
 from triptych_trainer.rewards.row import RowCheck
+from triptych_trainer.training.train import train_model
+from triptych_trainer.upstream.quiet import quiet_libraries
 
-__all__ = ["main", "quiet_libraries", "read_data", "read_rewards", "reporter_of", "run"]
+__all__ = ["main", "read_data", "reporter_of", "run"]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -159,14 +156,6 @@ def usable_rows(
         )
 
 
-def read_rewards(specs: Sequence[str]) -> list[Callable[..., Any]]:
-    """Load the rewards that ``--reward`` names, wrapped so that a failure names function, sample and completion."""
-    try:
-        return [load_reward_model(spec) if spec.startswith(PREFIX) else guarded(load_reward(spec)) for spec in specs]
-    except ValueError as error:
-        raise UsageError(f"--reward: {error}") from error
-
-
 def read_data(config: RunConfig, seen: SeenHeaders | None = None) -> tuple[list[Example], list[Example]]:
     """Read and check the training rows and the held-out rows of a run; ``seen`` remembers what headers say."""
     run = config.run
@@ -182,11 +171,3 @@ def read_data(config: RunConfig, seen: SeenHeaders | None = None) -> tuple[list[
 def quarantine_of(config: RunConfig) -> Path | None:
     """Where the first rank lists the rows that are left out."""
     return Path(config.grpo.output_dir) / QUARANTINE if config.grpo.process_index == 0 else None
-
-
-def quiet_libraries() -> None:
-    """Leave the terminal to this run's own lines: warnings of the libraries stay, their progress bars go."""
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    # Where DeepSpeed is installed, others import it, and it warns that it found no GPU: on a CPU that is no news.
-    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)

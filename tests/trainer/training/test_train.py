@@ -5,8 +5,8 @@ import warnings
 
 import pytest
 from triptych_trainer.commands.train import main
-from triptych_trainer.grpo import train as module
 from triptych_trainer.rollouts.write import RolloutWriter
+from triptych_trainer.training import fresh_report
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def test_the_model_is_saved_before_the_page_and_a_page_that_fails_is_one_warning
         saved.append((folder / "model.safetensors").is_file())
         raise ZeroDivisionError("a fault of the page")
 
-    monkeypatch.setattr(module, "build_report", broken)
-    monkeypatch.setattr(module, "REPORT_EVERY_SECONDS", -1.0)  # also after each step
-    monkeypatch.setattr(module.FreshReport, "on_step_end", lambda self, *arguments, **options: self.build())
+    monkeypatch.setattr(fresh_report, "build_report", broken)
+    monkeypatch.setattr(fresh_report, "REPORT_EVERY_SECONDS", -1.0)  # also after each step
+    monkeypatch.setattr(fresh_report.FreshReport, "on_step_end", lambda self, *arguments, **options: self.build())
     said = warned(run, "report.html")
     assert saved == [False, False, True]
     assert said == [

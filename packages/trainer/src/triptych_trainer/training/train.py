@@ -2,7 +2,6 @@
 
 import gc
 import os
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,14 +35,12 @@ from triptych_trainer.options.arguments import RunConfig, image_policy, prompt_s
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable
-from triptych_trainer.report import RolloutWriter, build_report
+from triptych_trainer.report import RolloutWriter
 from triptych_trainer.rewards.reward_model import reward_name
 from triptych_trainer.rollouts.rollout import ScoredGroup
-from triptych_trainer.rollouts.write import FOLDER
+from triptych_trainer.training.fresh_report import FreshReport
 
-__all__ = ["FreshReport", "Training", "train_model"]
-
-REPORT_EVERY_SECONDS = 120.0
+__all__ = ["Training", "train_model"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -233,42 +230,3 @@ def tolerant(writer: RolloutWriter) -> Callable[..., None]:
             has_warned = True
 
     return record
-
-
-class FreshReport(TrainerCallback):
-    """Keeps ``report.html`` fresh while the run goes on: at most every two minutes and 5 % of the run's time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.next_build = time.monotonic() + REPORT_EVERY_SECONDS
-        self.has_warned = False
-
-    def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-        """Rebuild the page when it is old."""
-        if state.is_world_process_zero and time.monotonic() > self.next_build:
-            self.build()
-
-    def build(self) -> None:
-        """Write the page; a run without rollouts has none, and a page that cannot be written is a warning, no error."""
-        if not any((self.folder / FOLDER).glob("step-*.parquet")):
-            return
-        started = time.monotonic()
-        try:
-            build_report(self.folder)
-        except Exception as error:  # the page is a view of what is on disk: no fault of it may end a run
-            self._warn(error)
-        finally:
-            ended = time.monotonic()
-            self.next_build = ended + max(REPORT_EVERY_SECONDS, 20 * (ended - started))
-
-    def _warn(self, error: Exception) -> None:
-        if not self.has_warned:
-            self.has_warned = True
-            warnings.warn(
-                printable(
-                    f"{self.folder / 'report.html'} cannot be written ({type(error).__name__}: {error}); the run goes "
-                    f"on, and `triptych report {self.folder}` builds the page later"
-                ),
-                RuntimeWarning,
-                stacklevel=2,
-            )
