@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,3 +117,32 @@ def test_no_circle_leads_through_the_folders_of_the_trainer():
     while free := [folder for folder, others in arrows.items() if not others & arrows.keys()]:
         arrows = {folder: others for folder, others in arrows.items() if folder not in free}
     assert not arrows, "these folders import each other"
+
+
+def pictures() -> list[dict[str, set[str]]]:
+    """The arrows of the pictures in docs/architecture.md whose boxes are packages or folders."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = [
+        re.findall(r"^ +(\w+) --> (\w+)$", block, re.MULTILINE)
+        for block in re.findall(r"```mermaid(.*?)```", page, re.DOTALL)
+    ]
+    return [{a: {b for first, b in arrows if first == a} for a, _ in arrows} for arrows in drawn if arrows]
+
+
+def reached(arrows: dict[str, set[str]], start: str) -> set[str]:
+    """Everything that arrows lead to from a box, over other boxes too."""
+    found: set[str] = set()
+    while new := set().union(*(arrows.get(name, set()) for name in found | {start})) - found:
+        found |= new
+    return found
+
+
+def test_the_pictures_show_the_imports():
+    packages, folders, *_ = pictures()
+    assert packages == {name: others for name, others in ARROWS.items() if others}
+    actual = folders_of_the_trainer()
+    for folder, others in folders.items():
+        assert others <= actual[folder], f"docs/architecture.md draws an arrow from {folder} that no import follows"
+    for folder, others in actual.items():
+        missing = others - reached(folders, folder)
+        assert not missing, f"{folder} imports from {sorted(missing)}: draw the arrow in docs/architecture.md"

@@ -13,6 +13,8 @@ from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
 TIMES = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 
+ARCHITECTURE = (Path(__file__).parents[3] / "docs" / "architecture.md").read_text(encoding="utf-8")
+
 CASES = {
     # options, and the steps to go on from; steps 1, 3 and 5 generate, so 1 and 3 are in the middle of a cycle
     "two iterations": ({"num_iterations": 2, "max_steps": 5}, (1, 2, 3)),
@@ -63,6 +65,13 @@ def run(make_trainer, write_rows, tmp_path):
     return go
 
 
+def documented(cycle, step):
+    """A checkpoint's line in the table of docs/architecture.md."""
+    rows = cycle["batches"] and ", ".join(map(str, cycle["batches"]["keys"]))
+    then = "trains on the stored completions" if rows else "generates"
+    return f"| {step} | {cycle['step']} | {rows or 'none'} | {then} |"
+
+
 def mean_loss(history, options):
     """The mean loss of a step, from logs that are means over ``logging_steps``."""
     return sum(entry["loss"] for entry in history[:-1]) * options.get("logging_steps", 1) / options["max_steps"]
@@ -89,6 +98,8 @@ def test_without_the_cycle_file_the_second_half_of_a_cycle_would_differ(run, tmp
     """The file is what makes it exact: this is what a stock checkpoint does."""
     options, _ = CASES["two iterations"]
     history, heard, _ = run("whole", **options)
+    for step in range(1, 6):
+        assert documented(torch.load(tmp_path / "whole" / f"checkpoint-{step}" / "cycle_0.pt"), step) in ARCHITECTURE
     checkpoint = tmp_path / "whole" / "checkpoint-3"
     (checkpoint / "cycle_0.pt").unlink()
     (checkpoint / "checkpoint.json").unlink()
