@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward import plain_logps, shared_logps
 from triptych_trainer.forward.router_loss import RouterTap, find_routers
 from triptych_trainer.models.families import family_of
@@ -93,6 +93,6 @@ def test_a_model_without_routers_is_refused(kit_of):
     text = family_of(model).language_model(model.model)
     assert find_routers(text) == []
     with pytest.raises(
-        SeamError, match=r"Qwen3VLTextModel does not tell where its routers are.*router_aux_loss_coef 0"
+        IncompatibleVersionError, match=r"Qwen3VLTextModel does not tell where its routers are.*router_aux_loss_coef 0"
     ):
         RouterTap(text)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward import GroupBatch, attention
 from triptych_trainer.forward.attention import branch_chunks, fits_merge, group_shared_attention
 from triptych_trainer.forward.layout import Group, packed_layout
@@ -125,7 +125,7 @@ def test_refuses_what_it_does_not_compute(extra):
     )
     states = torch.zeros(1, 1, 6, 4)
     for given in (shared, None):  # a pass without sharing would ignore it without a word
-        with pytest.raises(SeamError, match=extra):
+        with pytest.raises(IncompatibleVersionError, match=extra):
             group_shared_attention(torch.nn.Module(), states, states, states, None, triptych_pass=given, **{extra: 1.0})
 
 

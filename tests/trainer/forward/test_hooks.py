@@ -1,11 +1,11 @@
-"""The two seams: installed once, removed without a trace, refused with a clear error when a model changes shape."""
+"""The two hooks: installed once, removed without a trace, refused with a clear error when a model changes shape."""
 
 import copy
 
 import pytest
 import torch
 from torch import nn
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward import IMPLEMENTATION, is_prepared, plain_logps, prepare, restore, shared_logps
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
@@ -42,7 +42,7 @@ def test_a_copy_of_a_prepared_model_uses_its_own_tower(lab):
     assert torch.equal(shared_logps(model, batch)[0], before)
 
 
-def test_saved_configuration_does_not_name_the_seam(lab, tmp_path):
+def test_saved_configuration_does_not_name_the_hook(lab, tmp_path):
     model = lab.qwen2_5_vl()
     prepare(model)
     model.save_pretrained(tmp_path)
@@ -68,7 +68,8 @@ def test_a_backbone_that_takes_its_embeddings_by_position_is_named(lab):
     stock = inner.language_model.forward
     inner.forward = lambda **kwargs: inner.language_model(kwargs["input_ids"], triptych_pass=kwargs["triptych_pass"])
     with pytest.raises(
-        SeamError, match=r"Qwen2_5_VLTextModel with transformers .*without `inputs_embeds` as a keyword; tested with"
+        IncompatibleVersionError,
+        match=r"Qwen2_5_VLTextModel with transformers .*without `inputs_embeds` as a keyword; tested with",
     ):
         shared_logps(model, lab.qwen_batch())
     assert inner.language_model.forward == stock
@@ -81,12 +82,14 @@ def test_a_forward_without_keyword_arguments_is_named(lab, monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr(type(model), "forward", forward)
-    with pytest.raises(SeamError, match=r"takes no `\*\*kwargs`.*tested with transformers"):
+    with pytest.raises(IncompatibleVersionError, match=r"takes no `\*\*kwargs`.*tested with transformers"):
         prepare(model)
 
 
 def test_a_family_that_the_installed_transformers_computes_wrongly_is_refused_by_name(lab, monkeypatch):
     model = lab.qwen2_5_vl()
     monkeypatch.setattr(type(family_of(model)), "least_transformers", (5, 99))
-    with pytest.raises(SeamError, match=r"\(qwen2_5_vl\) needs transformers 5\.99 or later .*pip install"):
+    with pytest.raises(
+        IncompatibleVersionError, match=r"\(qwen2_5_vl\) needs transformers 5\.99 or later .*pip install"
+    ):
         prepare(model)

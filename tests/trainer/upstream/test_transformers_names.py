@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.upstream import transformers_names as names
 
 
@@ -13,7 +13,8 @@ def test_each_attribute_that_goes_is_named(monkeypatch, owner, name):
     changed = ((type(owner.__name__, (), others) if kept is owner else kept, asked) for kept, asked in names.ATTRIBUTES)
     monkeypatch.setattr(names, "ATTRIBUTES", tuple(changed))
     with pytest.raises(
-        SeamError, match=rf"{owner.__name__}\.{name} is gone; install a version that triptych-trainer asks for"
+        IncompatibleVersionError,
+        match=rf"{owner.__name__}\.{name} is gone; install a version that triptych-trainer asks for",
     ):
         names.check_names.__wrapped__()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import triptych_trainer.cli as cli
 from packaging.requirements import Requirement
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS
 from triptych_trainer.upstream.versions import check_torchvision, check_versions, import_checked, requirements_of
 
@@ -47,7 +47,7 @@ def test_the_installed_libraries_are_inside_the_declared_bounds():
 @pytest.mark.parametrize("version", ["5.16.3", "5.25.0", "6.0.0.dev0"])
 def test_a_version_outside_the_bounds_is_one_sentence_with_its_remedy(version):
     asked = Requirement("transformers>=5.17,<5.25")
-    with pytest.raises(SeamError) as caught:
+    with pytest.raises(IncompatibleVersionError) as caught:
         check_versions([("triptych-trainer", asked)], installed=lambda name: version)
     assert str(caught.value) == (
         f"triptych-trainer works with {asked}, but transformers {version} is installed; pip install '{asked}'"
@@ -58,7 +58,9 @@ def test_a_missing_library_is_one_sentence():
     def installed(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
-    with pytest.raises(SeamError, match=r"needs trl>=1.16, which is not installed; pip install 'trl>=1.16'"):
+    with pytest.raises(
+        IncompatibleVersionError, match=r"needs trl>=1.16, which is not installed; pip install 'trl>=1.16'"
+    ):
         check_versions([("triptych-trainer", Requirement("trl>=1.16"))], installed=installed)
 
 
@@ -72,7 +74,7 @@ def test_a_command_stops_before_it_imports_anything_that_the_version_may_break(m
 
 def test_a_script_stops_at_its_import_too(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "requires", lambda package: ["transformers>=99"])
-    with pytest.raises(SeamError, match=r"works with transformers>=99, but transformers .* pip install"):
+    with pytest.raises(IncompatibleVersionError, match=r"works with transformers>=99, but transformers .* pip install"):
         from triptych_trainer import MultiImageGRPOTrainer  # noqa: F401
 
 
@@ -89,7 +91,7 @@ def test_a_torchvision_that_does_not_fit_to_torch_is_one_sentence_when_it_stops_
     monkeypatch.syspath_prepend(tmp_path)
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(SeamError) as caught:
+    with pytest.raises(IncompatibleVersionError) as caught:
         import_checked("stopped_by_torchvision")
     assert re.fullmatch(
         r"torchvision \S+ cannot be imported beside torch \S+ \(operator torchvision::nms does not exist\); "

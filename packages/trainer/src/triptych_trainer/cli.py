@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from triptych_data.option_parser import nearest
 
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.monitor.versions import installed_versions
 from triptych_trainer.options.help import print_help
 from triptych_trainer.upstream.versions import import_checked
@@ -63,7 +63,7 @@ def _run(module: str, arguments: Sequence[str], *, name: str) -> int:
     try:
         command: Callable[[Sequence[str]], int] = import_checked(module).main
         return command(arguments)
-    except SeamError as error:
+    except IncompatibleVersionError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

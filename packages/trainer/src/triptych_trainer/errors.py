@@ -3,8 +3,8 @@
 from triptych_data.errors import UsageError
 from triptych_parser import Refusal
 
-__all__ = ["SeamError", "UsageError"]
+__all__ = ["IncompatibleVersionError", "UsageError"]
 
 
-class SeamError(Refusal, RuntimeError):
+class IncompatibleVersionError(Refusal, RuntimeError):
     """An installed library, or a model, is not shaped as the code that hooks into it expects."""

@@ -24,7 +24,7 @@ Recipe (all functions are free of TRL; `model` is the policy as the loop calls i
   or `sliced_logps(model, batch, rows_per_slice=8)` where the loss needs all of them at once.
 - Gradient checkpointing (either mode), autocast, LoRA and `disable_adapter()` work as around any other forward.
 - A trainable or sharded tower also runs (on a dummy image) in passes without any image, so that ranks stay in step.
-- `restore(model)` takes the seams out again.
+- `restore(model)` removes the hooks again.
 """
 
 from triptych_trainer.forward.attention import IMPLEMENTATION, register_attention

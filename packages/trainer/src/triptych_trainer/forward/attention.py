@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward.layout import Group
 from triptych_trainer.forward.merged_attention import can_merge, merged_attention
 from triptych_trainer.forward.passes import SharedPass
@@ -57,7 +57,7 @@ def group_shared_attention(
     """Attend within groups. query `[1, heads, T, d]`, key and value `[1, kv_heads, T, d]` -> `[1, T, heads, d]`."""
     for extra in _NOT_COMPUTED:
         if kwargs.get(extra) is not None:
-            raise SeamError(
+            raise IncompatibleVersionError(
                 f"the attention of {type(module).__name__} takes {extra!r}, which Triptych's does not compute; "
                 'give the family of this model path = "plain" (docs/add-a-family.md)'
             )

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import Cache
 
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.hooks import prepare
 from triptych_trainer.forward.layout import padded_layout, padded_positions
@@ -131,7 +131,7 @@ def forward_prefix(
 
     Raises:
         ValueError: reentrant gradient checkpointing, or no prompt with more than one token.
-        SeamError: a model whose prompts cannot be cached.
+        IncompatibleVersionError: a model whose prompts cannot be cached.
     """
     if torch.is_grad_enabled() and uses_reentrant_checkpointing(model):
         raise ValueError(
@@ -141,7 +141,7 @@ def forward_prefix(
     family = prepare(model)
     base = unwrap(model)
     if family.path == "plain":
-        raise SeamError(
+        raise IncompatibleVersionError(
             f"the prompts of {type(base).__name__} cannot be cached and completed in slices (its adapter's path is "
             "'plain'); leave --completions_per_slice out"
         )

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import transformers
 
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward.attention import IMPLEMENTATION, register_attention
 from triptych_trainer.forward.choose import sharing_path
 from triptych_trainer.forward.encode import encode, touch_tower, tower_is_trainable
@@ -35,15 +35,15 @@ _AS_LOADED: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
 
 
 def prepare(model: torch.nn.Module) -> Family:
-    """Install both seams on `model` (idempotent) and return its family. Call it once, before training.
+    """Install both hooks on `model` and return its family. A second call changes nothing; call it before training.
 
     Raises:
-        SeamError: transformers or the model's class lacks what is hooked into; the message names it and the version.
+        IncompatibleVersionError: transformers or the model's class lacks what is hooked into; the message names it and the version.
     """
     base = unwrap(model)
     family = family_of(base)
     text = family.language_model(family.vision_language_model(base))
-    check_seams(base, text=text)
+    check_hook_points(base, text=text)
     check_family(family, base)
     replaces = sharing_path(base) == "packed" and text not in _AS_LOADED
     if replaces and text.config._attn_implementation != IMPLEMENTATION:
@@ -51,7 +51,9 @@ def prepare(model: torch.nn.Module) -> Family:
         _BEFORE[text] = text.config._attn_implementation
         _set_attention(base, text, IMPLEMENTATION)
         if text.config._attn_implementation != IMPLEMENTATION:
-            raise SeamError(_message(base, "its text backbone does not take a registered attention function"))
+            raise IncompatibleVersionError(
+                _message(base, "its text backbone does not take a registered attention function")
+            )
     if not _is_hooked(text):
         text.register_forward_pre_hook(merge_images, with_kwargs=True)
     return family
@@ -108,20 +110,20 @@ def check_family(family: Family, base: torch.nn.Module) -> None:
     """Check that the installed transformers computes several images of this family rightly."""
     if not is_at_least(*family.least_transformers):
         least = ".".join(map(str, family.least_transformers))
-        raise SeamError(
+        raise IncompatibleVersionError(
             f"{type(base).__name__} ({base.config.model_type}) needs transformers {least} or later for prompts with "
             f"several images, but {transformers.__version__} is installed; pip install 'transformers>={least}'"
         )
 
 
-def check_seams(base: torch.nn.Module, *, text: torch.nn.Module) -> None:
-    """Check by signature that the parts exist that the seams lean on."""
+def check_hook_points(base: torch.nn.Module, *, text: torch.nn.Module) -> None:
+    """Check by their signatures that the parts exist which the hooks need."""
     check_names()
     if not takes_keywords(type(base).forward):
-        raise SeamError(_message(base, "its forward takes no `**kwargs`"))
+        raise IncompatibleVersionError(_message(base, "its forward takes no `**kwargs`"))
     accepted = inspect.signature(type(text).forward).parameters
     if "inputs_embeds" not in accepted or not takes_keywords(type(text).forward):
-        raise SeamError(_message(text, "its forward takes no `inputs_embeds` or no `**kwargs`"))
+        raise IncompatibleVersionError(_message(text, "its forward takes no `inputs_embeds` or no `**kwargs`"))
 
 
 def merge_images(
@@ -135,7 +137,7 @@ def merge_images(
     if embeds_BTD is None and not shared.family.takes_images:
         return None
     if embeds_BTD is None:
-        raise SeamError(_message(module, "it is called without `inputs_embeds` as a keyword"))
+        raise IncompatibleVersionError(_message(module, "it is called without `inputs_embeds` as a keyword"))
     kwargs = dict(kwargs)
     features = shared.features
     if features is None and shared.batch.images:

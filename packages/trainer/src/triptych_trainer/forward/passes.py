@@ -1,4 +1,4 @@
-"""The object that travels through one model call and tells the two seams (merge, attention) what this call is."""
+"""The object that travels through one model call and tells the two hooks (merge, attention) what this call computes."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.upstream.transformers_names import OutputRecorder, load_balancing_loss_func
 
 
@@ -29,12 +29,12 @@ class RouterTap:
         """Find the routers of `text`.
 
         Raises:
-            SeamError: the model does not tell which of its modules they are.
+            IncompatibleVersionError: the model does not tell which of its modules they are.
         """
         self._config = text.config
         self._routers = find_routers(text)
         if not self._routers:
-            raise SeamError(
+            raise IncompatibleVersionError(
                 f"{type(text).__name__} does not tell where its routers are, so that its load-balancing loss cannot be "
                 "computed; set --router_aux_loss_coef 0"
             )

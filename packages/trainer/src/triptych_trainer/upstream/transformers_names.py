@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import transformers
 
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 
 try:
     from transformers.cache_utils import (
@@ -41,7 +41,7 @@ try:
     from transformers.trainer import TRAINER_STATE_NAME
     from transformers.utils.output_capturing import OutputRecorder
 except ImportError as error:
-    raise SeamError(
+    raise IncompatibleVersionError(
         f"transformers {transformers.__version__} is not the one that Triptych hooks into: {error}; "
         "install a version that triptych-trainer asks for"
     ) from error
@@ -96,12 +96,12 @@ def check_names() -> None:
     """Check once that everything in `ATTRIBUTES` exists.
 
     Raises:
-        SeamError: names the class, the attribute and the installed version.
+        IncompatibleVersionError: names the class, the attribute and the installed version.
     """
     for owner, names in ATTRIBUTES:
         for name in names:
             if not hasattr(owner, name):
-                raise SeamError(
+                raise IncompatibleVersionError(
                     f"transformers {transformers.__version__} is not the one that Triptych hooks into: "
                     f"{owner.__name__}.{name} is gone; install a version that triptych-trainer asks for"
                 )

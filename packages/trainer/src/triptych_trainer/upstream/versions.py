@@ -7,7 +7,7 @@ from types import ModuleType
 
 from packaging.requirements import Requirement
 
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 
 __all__ = ["PACKAGES", "check_torchvision", "check_versions", "import_checked", "requirements_of"]
 
@@ -20,7 +20,7 @@ def import_checked(module: str) -> ModuleType:
     """Import a module of Triptych that brings the libraries below it, after a look at their versions.
 
     Raises:
-        SeamError: says which library is outside its bounds, or that torchvision cannot be imported.
+        IncompatibleVersionError: says which library is outside its bounds, or that torchvision cannot be imported.
     """
     check_versions()
     try:
@@ -40,7 +40,7 @@ def check_versions(
     The bounds are the ones of each package's ``pyproject.toml``, as they were installed with it.
 
     Raises:
-        SeamError: names the package, the bounds, the installed version and the command that mends it.
+        IncompatibleVersionError: names the package, the bounds, the installed version and the command that mends it.
     """
     for package, requirement in requirements_of(PACKAGES) if requirements is None else requirements:
         try:
@@ -48,11 +48,11 @@ def check_versions(
         except importlib.metadata.PackageNotFoundError:
             if requirement.name in MAY_BE_MISSING:
                 continue
-            raise SeamError(
+            raise IncompatibleVersionError(
                 f"{package} needs {requirement}, which is not installed; pip install '{requirement}'"
             ) from None
         if not requirement.specifier.contains(version, prereleases=True):
-            raise SeamError(
+            raise IncompatibleVersionError(
                 f"{package} works with {requirement}, but {requirement.name} {version} is installed; "
                 f"pip install '{requirement}'"
             )
@@ -62,7 +62,7 @@ def check_torchvision() -> None:
     """Check that torchvision can be imported where it is installed; transformers does not say so when it cannot.
 
     Raises:
-        SeamError: names both versions, the reason and two ways out. A torchvision for another torch, or for CUDA beside
+        IncompatibleVersionError: names both versions, the reason and two ways out. A torchvision for another torch, or for CUDA beside
             a torch for CPUs, ends in such an error.
     """
     try:
@@ -71,7 +71,7 @@ def check_torchvision() -> None:
     except importlib.metadata.PackageNotFoundError:
         return
     except Exception as error:  # whatever stops its import stops that of transformers too
-        raise SeamError(
+        raise IncompatibleVersionError(
             f"torchvision {version} cannot be imported beside torch {importlib.metadata.version('torch')} "
             f"({' '.join(str(error).split())}); install the torchvision that was built for this torch, or none: "
             "pip uninstall torchvision"

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.grpo.batch import Rewards
 from triptych_trainer.grpo.judging import completions_of, reward_columns
-from triptych_trainer.grpo.trl.seams import TESTED_TRL
+from triptych_trainer.grpo.trl.private_names import TESTED_TRL
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def judge(trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGroup]) -> R
     """Call every reward function of the trainer once, with the rollouts of this rank.
 
     Raises:
-        SeamError: TRL returned something else than one row of scores for each rollout of all ranks.
+        IncompatibleVersionError: TRL returned something else than one row of scores for each rollout of all ranks.
     """
     columns = reward_columns(
         [trainer.tables.columns(group.key) for group in groups],
@@ -38,7 +38,7 @@ def judge(trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGroup]) -> R
     accelerator = trainer.accelerator
     expected = (accelerator.num_processes * len(rollouts), len(trainer.reward_func_names))
     if tuple(scores_BF.shape) != expected:
-        raise SeamError(
+        raise IncompatibleVersionError(
             f"GRPOTrainer._calculate_rewards returned scores of shape {tuple(scores_BF.shape)}, expected {expected} "
             f"(rollouts of all ranks, reward functions); tested with trl {TESTED_TRL}"
         )

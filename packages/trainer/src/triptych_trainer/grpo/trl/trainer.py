@@ -23,9 +23,9 @@ from triptych_trainer.grpo.step import collect, policy_loss
 from triptych_trainer.grpo.trl.arguments import default_arguments, default_processing_class, evaluation_keys
 from triptych_trainer.grpo.trl.loss import loss_inputs
 from triptych_trainer.grpo.trl.passes import opened_for_generation, opened_for_scoring, sampler, scoring, settings
+from triptych_trainer.grpo.trl.private_names import check_attributes, check_methods, check_no_images
 from triptych_trainer.grpo.trl.reports import show_images, tell
 from triptych_trainer.grpo.trl.rewards import judge
-from triptych_trainer.grpo.trl.seams import check_attributes, check_no_images, check_seams
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.learning_rates import set_vision_learning_rate
 from triptych_trainer.models.unwrap import unwrap
@@ -100,11 +100,11 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             on_rollouts: called once per generation with a list of `ScoredGroup`, and ``step`` and ``mode`` by keyword.
 
         Raises:
-            SeamError: the installed TRL differs from the tested one.
+            IncompatibleVersionError: the installed TRL differs from the tested one.
             UsageError: an option or a dataset that this trainer cannot take; says what to pass instead.
             GroupSplitError: a prompt's completions would be spread over ranks.
         """
-        check_seams()
+        check_methods()
         args = args or default_arguments(model)
         check_options(args, {"tools": tools, "rollout_func": rollout_func, "environment_factory": environment_factory})
         if not isinstance(model, str):

@@ -1,4 +1,4 @@
-"""The seams to TRL: this test fails when upstream moves."""
+"""The private names of TRL that are used: this test fails when TRL changes one."""
 
 import ast
 import inspect
@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import triptych_trainer
 from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
-from triptych_trainer.errors import SeamError
-from triptych_trainer.grpo.trl.seams import (
+from triptych_trainer.errors import IncompatibleVersionError
+from triptych_trainer.grpo.trl.private_names import (
     ATTRIBUTES,
-    SEAMS,
+    METHODS,
     WHILE_TRAINING,
     WITH_ENGINE,
     WITHOUT_ENGINE,
     check_attributes,
+    check_methods,
     check_no_images,
-    check_seams,
 )
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.upstream.transformers_names import is_at_least
@@ -26,8 +26,8 @@ OWN = {"_began", "_seconds_before", "_resumed_from", "_to_verify"}
 """Attributes of our own trainers that begin with an underscore and that only an instance has."""
 
 
-def test_the_installed_trl_has_every_seam():
-    check_seams()
+def test_the_installed_trl_has_every_name():
+    check_methods()
 
 
 def test_every_override_of_both_trainers_is_checked():
@@ -37,9 +37,9 @@ def test_every_override_of_both_trainers_is_checked():
         for name, value in vars(trainer).items()
         if inspect.isfunction(value) and not name.startswith("__") and hasattr(GRPOTrainer, name)
     }
-    assert overridden <= set(SEAMS)
+    assert overridden <= set(METHODS)
     called = {"_calculate_rewards"}
-    assert set(SEAMS) <= overridden | called, "a seam that nobody uses is no seam"
+    assert set(METHODS) <= overridden | called, "a method that nobody uses is not checked"
 
 
 def private_names(path):
@@ -61,7 +61,7 @@ def test_every_private_attribute_of_trl_and_transformers_is_checked(trainer):
     file = Path(inspect.getfile(trainer))
     files = file.parent.glob("*.py") if file.parent.name == "trl" else [file]
     own = {name for kind in (MultiImageGRPOTrainer, ResumableGRPOTrainer) for name in vars(kind)} | OWN
-    checked = {*SEAMS, *ATTRIBUTES, *WHILE_TRAINING, *WITH_ENGINE, *WITHOUT_ENGINE}
+    checked = {*METHODS, *ATTRIBUTES, *WHILE_TRAINING, *WITH_ENGINE, *WITHOUT_ENGINE}
     for path in files:
         assert private_names(path) - own <= checked, path.name
 
@@ -84,14 +84,14 @@ def test_a_lost_attribute_is_named(make_trainer, write_rows):
     check_attributes(trainer)
     del trainer._metrics, trainer.reward_weights
     with pytest.raises(
-        SeamError, match=r"has no attribute _metrics, reward_weights, which Triptych uses\. Tested with"
+        IncompatibleVersionError, match=r"has no attribute _metrics, reward_weights, which Triptych uses\. Tested with"
     ):
         check_attributes(trainer)
 
 
 def test_pixels_that_trl_hands_to_its_loss_are_no_secret():
     check_no_images({"pixel_values": None, "num_images": None})
-    with pytest.raises(SeamError, match="it asks for log-probabilities with pixel_values, num_images"):
+    with pytest.raises(IncompatibleVersionError, match="it asks for log-probabilities with pixel_values, num_images"):
         check_no_images({"pixel_values": 1, "num_images": [2], "image_sizes": None})
 
 
@@ -105,18 +105,20 @@ def test_only_the_border_imports_private_modules_of_trl():
             assert not [name for name in names if name.startswith("trl.")], path
 
 
-def test_a_moved_seam_is_named_with_both_signatures():
+def test_a_changed_method_is_named_with_both_signatures():
     class Moved(GRPOTrainer):
         def _compute_loss(self, model, inputs_of_step):
             pass
 
-    with pytest.raises(SeamError, match=r"_compute_loss of trl .*inputs.*inputs_of_step.*Tested with trl 1\.16"):
-        check_seams(Moved)
+    with pytest.raises(
+        IncompatibleVersionError, match=r"_compute_loss of trl .*inputs.*inputs_of_step.*Tested with trl 1\.16"
+    ):
+        check_methods(Moved)
 
 
-def test_a_lost_seam_is_named():
+def test_a_lost_method_is_named():
     class Lost:
         pass
 
-    with pytest.raises(SeamError, match="it is gone"):
-        check_seams(Lost)
+    with pytest.raises(IncompatibleVersionError, match="it is gone"):
+        check_methods(Lost)

@@ -8,12 +8,20 @@ import transformers
 import trl
 from trl import GRPOTrainer
 
-from triptych_trainer.errors import SeamError
+from triptych_trainer.errors import IncompatibleVersionError
 
-__all__ = ["ATTRIBUTES", "SEAMS", "TESTED_TRL", "WHILE_TRAINING", "check_attributes", "check_no_images", "check_seams"]
+__all__ = [
+    "ATTRIBUTES",
+    "METHODS",
+    "TESTED_TRL",
+    "WHILE_TRAINING",
+    "check_attributes",
+    "check_methods",
+    "check_no_images",
+]
 
 TESTED_TRL = "1.16.x"
-SEAMS: dict[str, tuple[str, ...]] = {
+METHODS: dict[str, tuple[str, ...]] = {
     # The step (grpo/trl/trainer.py)
     "_prepare_inputs": ("self", "generation_batch"),
     "_generate_and_score_completions": ("self", "inputs"),
@@ -59,31 +67,31 @@ WITH_ENGINE = ("_last_loaded_step", "vllm_generation")
 WITHOUT_ENGINE = ("generation_config", "generation_kwargs")
 
 
-def check_seams(trainer: type = GRPOTrainer) -> None:
+def check_methods(trainer: type = GRPOTrainer) -> None:
     """Check that every overridden method still begins with the parameters it was written for.
 
     Raises:
-        SeamError: names the method, both signatures, the installed versions and the tested range.
+        IncompatibleVersionError: names the method, both signatures, the installed versions and the tested range.
     """
-    for method, expected in SEAMS.items():
+    for method, expected in METHODS.items():
         function = getattr(trainer, method, None)
         if function is None:
-            raise SeamError(_message(method, "it is gone"))
+            raise IncompatibleVersionError(_message(method, "it is gone"))
         got = tuple(inspect.signature(function).parameters)
         if got[: len(expected)] != expected:
-            raise SeamError(_message(method, f"expected parameters {expected}, got {got}"))
+            raise IncompatibleVersionError(_message(method, f"expected parameters {expected}, got {got}"))
 
 
 def check_attributes(trainer: GRPOTrainer) -> None:
     """Check that a trainer that was built has every attribute that is used later.
 
     Raises:
-        SeamError: names those that are missing.
+        IncompatibleVersionError: names those that are missing.
     """
     wanted = (*ATTRIBUTES, *(WITH_ENGINE if trainer.use_vllm else WITHOUT_ENGINE))
     missing = [name for name in wanted if not hasattr(trainer, name)]
     if missing:
-        raise SeamError(
+        raise IncompatibleVersionError(
             f"GRPOTrainer of trl {trl.__version__} (transformers {transformers.__version__}) has no attribute "
             f"{', '.join(missing)}, which Triptych uses. Tested with trl {TESTED_TRL}; install that, or open a report "
             "with this line."
@@ -94,10 +102,12 @@ def check_no_images(images: Mapping[str, Any]) -> None:
     """Check that TRL's loss hands over no pixels: they are not in its batches, and would be dropped here.
 
     Raises:
-        SeamError: names what it handed over.
+        IncompatibleVersionError: names what it handed over.
     """
     if given := [name for name, value in images.items() if value is not None]:
-        raise SeamError(_message("_compute_loss", f"it asks for log-probabilities with {', '.join(given)}"))
+        raise IncompatibleVersionError(
+            _message("_compute_loss", f"it asks for log-probabilities with {', '.join(given)}")
+        )
 
 
 def _message(method: str, what: str) -> str:
