@@ -76,7 +76,7 @@ def test_the_cap_of_a_prompt_counts_every_marker(model, example):
     assert found.images.capped
     assert found.num_image_tokens == found.ids.count(0) <= 60
     assert found.images.tokens[1] == 4, "the small image stays as it is"
-    assert found.images.resized == found.images.fed
+    assert found.images.resized == found.images.model_sizes
 
 
 def test_counting_the_images_alone_gives_the_same(model, example):
@@ -85,11 +85,11 @@ def test_counting_the_images_alone_gives_the_same(model, example):
         assert alone == describe(example, model=model, settings=settings).images
 
 
-def test_a_rows_own_limit_below_the_processors_lowest_counts_as_it_is_fed(model, example):
+def test_a_rows_own_limit_below_the_processors_lowest_counts_in_the_size_that_the_model_sees(model, example):
     high = model.with_pixels(min_pixels=16 * 784)
     small = replace(example, images=(replace(example.images[0], max_pixels=2 * 784), example.images[1]))
     found = describe(small, model=high, settings=PromptSettings())
-    assert found.images.fed[0] == (28, 56)
+    assert found.images.model_sizes[0] == (28, 56)
     assert found.images.tokens == (2, 16)
 
 

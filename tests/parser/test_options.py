@@ -11,7 +11,7 @@ from processor_zoo.stock import stock
 from processor_zoo.vocabularies import sentence_piece
 from transformers.processing_utils import ProcessingKwargs
 from triptych_parser import bind, check_processor, parse, tokenize
-from triptych_parser.expanders.options import call_defaults, fed_size, own_function
+from triptych_parser.expanders.options import call_defaults, output_size, own_function
 
 
 def with_defaults(processor: Any, **defaults: dict[str, Any]) -> Any:
@@ -60,16 +60,16 @@ def test_a_tokenizer_that_is_told_to_add_nothing_adds_nothing() -> None:
     assert tokenizer.bos_token_id not in ids
 
 
-def test_the_size_that_is_fed_is_the_one_behind_resize_and_crop() -> None:
+def test_the_output_size_is_the_one_behind_resize_and_crop() -> None:
     size, crop = {"shortest_edge": 28}, {"height": 20, "width": 24}
     images = SimpleNamespace(do_resize=True, do_center_crop=False, size=size, crop_size=crop)
     processor = SimpleNamespace(image_processor=images)
-    assert fed_size(processor, {}, 56, 84) == (28, 42)
-    assert fed_size(processor, {}, 84, 56) == (42, 28)
-    assert fed_size(processor, {"do_center_crop": True}, 84, 56) == (20, 24)
-    assert fed_size(processor, {"size": {"height": 10, "width": 12}}, 84, 56) == (10, 12)
+    assert output_size(processor, {}, 56, 84) == (28, 42)
+    assert output_size(processor, {}, 84, 56) == (42, 28)
+    assert output_size(processor, {"do_center_crop": True}, 84, 56) == (20, 24)
+    assert output_size(processor, {"size": {"height": 10, "width": 12}}, 84, 56) == (10, 12)
     images.do_resize = False
-    assert fed_size(processor, {}, 84, 56) == (84, 56)
+    assert output_size(processor, {}, 84, 56) == (84, 56)
 
 
 def test_a_function_of_the_own_module_is_found_through_base_classes() -> None:

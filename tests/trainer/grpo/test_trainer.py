@@ -105,7 +105,7 @@ def test_image_tokens_are_never_sampled(make_trainer, write_rows):
     assert not any(trainer.model.config.image_token_id in rollout.ids for rollout in batch.rollouts)
 
 
-def test_rewards_see_answer_extras_and_images_as_fed(make_trainer, write_rows):
+def test_rewards_see_answer_extras_and_images_as_the_model_sees_them(make_trainer, write_rows):
     seen = {}
 
     def reward(completions, **columns):

@@ -24,11 +24,11 @@ OPTIONS = {"max_steps": 1, "per_device_train_batch_size": 6, "log_completions": 
 
 
 def as_seen(trainer, index):
-    """The pixels that the model was fed for each marker of an example, worked out from the files again."""
+    """The pixels that the model saw at each marker of an example, worked out from the files again."""
     prepared = trainer.prompt_of(index)
     pictures = [np.asarray(load_image(source)) for source in prepared.example.images]
-    fed = [resize(pixels, size) for pixels, size in zip(pictures, prepared.fed_sizes, strict=True)]
-    return [fed[k] for k in prepared.example.prompt.image_order]
+    pictures = [resize(pixels, size) for pixels, size in zip(pictures, prepared.model_sizes, strict=True)]
+    return [pictures[k] for k in prepared.example.prompt.image_order]
 
 
 def pixels_of(path):

@@ -43,7 +43,7 @@ def test_tokens_and_sizes_are_those_of_a_run(data, model_dir, limits):
             prepared, row = prepare(example), rows[example.id]
             image_tokens = [sum(length for _, length in span.runs) for span in prepared.spans]
             assert row.tokens == (sum(image_tokens), len(prepared.ids)), example.id
-            assert tuple(image.fed for image in row.images) == prepared.fed_sizes
+            assert tuple(image.model_size for image in row.images) == prepared.model_sizes
             for span, tokens in zip(prepared.spans, image_tokens, strict=True):
                 assert row.images[span.image].tokens == tokens
             compared.append(example.id)
@@ -74,7 +74,7 @@ def test_a_processor_with_a_rule_of_its_own_is_asked_for_tokens_and_claims_no_si
     with ImageLoader(threads=1) as loader:
         prepared = PromptPreparer(processor, loader=loader)(rows["twice"].example)
     assert rows["twice"].tokens == (8, len(prepared.ids))
-    assert [(image.fed, image.tokens) for image in rows["screens"].images] == [(None, 4), (None, 4)]
+    assert [(image.model_size, image.tokens) for image in rows["screens"].images] == [(None, 4), (None, 4)]
     assert problems_of(rows["large"]) == []
 
 
@@ -143,7 +143,7 @@ def test_without_a_model_there_are_source_sizes_and_no_tokens(data):
     rows = rows_of(data)
     assert [image.size for image in rows["screens"].images] == [(56, 112), (112, 56)]
     assert all(row.tokens is None for row in rows.values())
-    assert all(image.fed is None and image.tokens is None for row in rows.values() for image in row.images)
+    assert all(image.model_size is None and image.tokens is None for row in rows.values() for image in row.images)
     assert not {"image shrunk", "image enlarged"} & {name for row in rows.values() for name in problems_of(row)}
 
 

@@ -55,20 +55,20 @@ def test_a_row_has_its_turns_images_and_columns(page):
     assert row["turns"] == [["user", ["Before: ", 0, "\nAfter: after the tap: ", 1, "\nWhat changed?"]]]
     assert row["annotations"] == [None, "after the tap"]
     first, second = row["images"]
-    assert (first["name"], first["file"], first["size"], first["fed"], first["tokens"]) == (
+    assert (first["name"], first["file"], first["size"], first["model_size"], first["tokens"]) == (
         "before",
         "before.png",
         [112, 56],
         [112, 56],
         8,
     )
-    assert (second["name"], second["fed"]) == ("after", [56, 112])
+    assert (second["name"], second["model_size"]) == ("after", [56, 112])
     assert row["answer"] == "the title"
     assert dict(row["extras"])["kind"] == "gui"
     assert row["tokens"][0] == 16
 
 
-def test_images_are_kept_once_at_the_size_they_are_fed(page):
+def test_images_are_kept_once_at_the_size_that_the_model_sees(page):
     rows, pictures = rows_of(page), blocks(page, "pictures")
     assert len(pictures) == 4, "before, after, large, tiny"
     before = {
@@ -78,7 +78,7 @@ def test_images_are_kept_once_at_the_size_they_are_fed(page):
     assert colour(pictures, 0) == ((112, 56), (200, 30, 30))
     (large,) = rows["large"]["images"]
     size, found = colour(pictures, large["picture"])
-    assert max(size) == max(large["fed"])
+    assert max(size) == max(large["model_size"])
     assert found == pytest.approx((40, 60, 200), abs=4)
 
 
@@ -106,7 +106,7 @@ def test_images_beyond_the_budget_are_named(data, previewed):
     images = [image for row in blocks(page, "rows") for image in row.get("images", ())]
     left_out = [image for image in images if image["picture"] is None and "error" not in image]
     assert {"large.jpg"} <= {image["file"] for image in left_out}
-    assert all("fed" in image for image in left_out)
+    assert all("model_size" in image for image in left_out)
 
 
 def test_half_a_character_does_not_stop_the_page(tmp_path, previewed):

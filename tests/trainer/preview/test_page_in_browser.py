@@ -62,7 +62,7 @@ def test_the_page_loads_with_summary_rows_and_landmarks(opened):
         assert page.get_by_role("region", name=panel, exact=True).count() == 1, panel
 
 
-def test_images_stand_where_the_markers_were_at_the_size_they_are_fed(opened, colours_of):
+def test_images_stand_where_the_markers_were_at_the_size_that_the_model_sees(opened, colours_of):
     page = opened()
     find(page, "and again")
     assert shown(page) == ["twice"]
@@ -84,7 +84,7 @@ def test_images_stand_where_the_markers_were_at_the_size_they_are_fed(opened, co
     assert page.locator(".none").inner_text().startswith("No row fits")
 
 
-def test_a_shrunk_image_is_drawn_at_its_fed_size_and_says_so(opened):
+def test_a_shrunk_image_is_drawn_at_the_models_size_and_says_so(opened):
     page = opened()
     page.get_by_label("Problem", exact=True).select_option("image shrunk")
     (figure,) = page.locator(".marker").all()

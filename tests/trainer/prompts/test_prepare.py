@@ -128,4 +128,4 @@ def test_a_rows_own_limit_holds_for_its_image(model_dir, write_rows):
     with ImageLoader(threads=1) as loader:
         prepared = PromptPreparer(load_processor(str(model_dir)), loader=loader)(example)
     assert image_tokens(prepared) == [4, 1]
-    assert prepared.fed_sizes[1] == (28, 28)
+    assert prepared.model_sizes[1] == (28, 28)

@@ -70,7 +70,7 @@ def record(writer, examples, chosen, *, step, mode="train", texts):
     groups = []
     for index, pairs in zip(chosen, texts, strict=True):
         is_screen = any(source.name for source in examples[index].images)
-        sizes = {"fed": (80, 160), "decoded": (160, 320)} if is_screen else {}
+        sizes = {"model_size": (80, 160), "decoded": (160, 320)} if is_screen else {}
         groups.append(
             scored(
                 prepared(examples[index], **sizes),

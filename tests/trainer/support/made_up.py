@@ -9,7 +9,7 @@ from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup, ScoredGroup
 Size = tuple[int, int]
 
 
-def prepared(example: Example, *, fed: Size = (56, 56), decoded: Size = (56, 56)) -> PreparedPrompt:
+def prepared(example: Example, *, model_size: Size = (56, 56), decoded: Size = (56, 56)) -> PreparedPrompt:
     """A prompt of five tokens whose images all have the same sizes, (height, width) in pixels."""
     count = len(example.images)
     return PreparedPrompt(
@@ -18,7 +18,7 @@ def prepared(example: Example, *, fed: Size = (56, 56), decoded: Size = (56, 56)
         spans=(),
         image_inputs=(),
         image_sizes=(decoded,) * count,
-        fed_sizes=(fed,) * count,
+        model_sizes=(model_size,) * count,
     )
 
 

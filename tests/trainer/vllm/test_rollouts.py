@@ -100,8 +100,8 @@ def test_images_are_sent_as_the_tower_sees_them_in_marker_order(vllm_trainer, wr
     sample(trainer, 0)
     sent = trainer.vllm_generation.calls[0]["prompts"][0]["multi_modal_data"]["image"]
     prepared = trainer.prompt_of(0)
-    assert [(image.height, image.width) for image in sent] == list(prepared.fed_sizes)
-    assert prepared.fed_sizes != prepared.image_sizes
+    assert [(image.height, image.width) for image in sent] == list(prepared.model_sizes)
+    assert prepared.model_sizes != prepared.image_sizes
     again = trainer.preparer.processor.image_processor(images=[sent[1]], return_tensors="pt")
     torch.testing.assert_close(again["pixel_values"], prepared.image_inputs[1]["pixel_values"])
 

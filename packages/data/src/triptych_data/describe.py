@@ -28,7 +28,7 @@ class ImageCount:
     """(height, width) of each image as decoded."""
     resized: tuple[Size, ...] | None
     """The sizes that a run gives the images before the processor gets them; None where the processor alone resizes."""
-    fed: tuple[Size | None, ...]
+    model_sizes: tuple[Size | None, ...]
     """(height, width) as the vision tower sees each; None where the processor tiles or crops by a rule of its own."""
     tokens: tuple[int, ...]
     """Placeholders of each image at one marker."""
@@ -104,7 +104,9 @@ def count_images(
     try:
         if budget == Budget() and not any(image.has_limits for image in example.images):
             own = model.vision.plan_of_processor(sizes, images=example.images, markers=markers)
-            return ImageCount(sizes=sizes, resized=None, fed=own.sizes, tokens=own.tokens, total=own.total(markers))
+            return ImageCount(
+                sizes=sizes, resized=None, model_sizes=own.sizes, tokens=own.tokens, total=own.total(markers)
+            )
         plan = model.vision.plan(sizes, images=example.images, budget=budget, markers=markers)
         free = plan if budget == Budget() else model.vision.plan(sizes, images=example.images, markers=markers)
     except ImageError as error:
@@ -113,7 +115,7 @@ def count_images(
     return ImageCount(
         sizes=sizes,
         resized=resized if sizes and len(resized) == len(sizes) else None,
-        fed=plan.sizes,
+        model_sizes=plan.sizes,
         tokens=plan.tokens,
         total=plan.total(markers),
         capped=plan.sizes != free.sizes,
@@ -159,11 +161,16 @@ def tokens_by_image(spans: Sequence[ImageSpan], num_images: int) -> tuple[int, .
 
 
 def _with_tokens(images: ImageCount, *, tokens: tuple[int, ...], total: int) -> ImageCount:
-    """The same images with the tokens that the prompt really holds; where they differ, no fed size is known."""
-    pairs = zip(images.fed, images.tokens, tokens, strict=True)
-    fed = tuple(size if planned == found else None for size, planned, found in pairs)
+    """The same images with the tokens that the prompt really holds; where they differ, no model size is known."""
+    pairs = zip(images.model_sizes, images.tokens, tokens, strict=True)
+    model_sizes = tuple(size if planned == found else None for size, planned, found in pairs)
     return ImageCount(
-        sizes=images.sizes, resized=images.resized, fed=fed, tokens=tokens, total=total, capped=images.capped
+        sizes=images.sizes,
+        resized=images.resized,
+        model_sizes=model_sizes,
+        tokens=tokens,
+        total=total,
+        capped=images.capped,
     )
 
 

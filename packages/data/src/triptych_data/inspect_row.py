@@ -54,8 +54,8 @@ def inspect_row(row: Row, tally: Tally, *, inspection: Inspection) -> Example:
     if inspection.model is not None:
         counted = describe(example, model=inspection.model, settings=inspection.settings, sizes=sizes).accepted()
     if inspection.further is not None:
-        fed = counted.images.fed if counted is not None else (None,) * len(sizes)
-        inspection.further(example, sizes, fed)
+        model_sizes = counted.images.model_sizes if counted is not None else (None,) * len(sizes)
+        inspection.further(example, sizes, model_sizes)
     for header in headers:
         _count_image(header, tally)
     tally.columns.update(example.extras.keys())

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["call_defaults", "fed_size", "own_function", "read_option", "side"]
+__all__ = ["call_defaults", "output_size", "own_function", "read_option", "side"]
 
 
 def call_defaults(processor: Any, kind: str) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def side(size: Any, name: str) -> int | None:
     return None if value is None else int(value)
 
 
-def fed_size(processor: Any, options: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
+def output_size(processor: Any, options: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
     """(height, width) of an image behind the usual steps: resize to a size or a shortest edge, then a centre crop."""
     if read_option(processor, options, "do_center_crop"):
         crop = read_option(processor, options, "crop_size")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from triptych_parser.expanders.expander import Expansion, ImageExpander, Make, Sizes, image_token, per_size
-from triptych_parser.expanders.options import fed_size, own_function, read_option, side
+from triptych_parser.expanders.options import output_size, own_function, read_option, side
 
 __all__ = ["fixed", "gemma4", "grid", "internvl", "llava", "llava_next", "llava_onevision", "paligemma"]
 
@@ -102,12 +102,12 @@ def fixed(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def llava(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """A row for every patch of the image as it is fed, which is nearly always one size."""
+    """A row for every patch of the image after its resize, which is nearly always one size."""
     token = image_token(processor)
 
     def expansion(height: int, width: int) -> Expansion:
         patch = int(processor.patch_size)
-        high, wide = fed_size(processor, options, height, width)
+        high, wide = output_size(processor, options, height, width)
         count = (high // patch) * (wide // patch) + int(processor.num_additional_image_tokens)
         return Expansion(text=token, runs=(count - (processor.vision_feature_select_strategy == "default"),))
 
@@ -119,7 +119,7 @@ def llava_next(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
     token = image_token(processor)
 
     def expansion(height: int, width: int) -> Expansion:
-        tile = fed_size(processor, options, 1, 1)  # tiles are square before they are resized
+        tile = output_size(processor, options, 1, 1)  # tiles are square before they are resized
         count = int(processor._get_number_of_features(height, width, *tile))
         return Expansion(text=token, runs=(count - (processor.vision_feature_select_strategy == "default"),))
 

@@ -58,7 +58,7 @@ def prepared_prompts(samples: Sequence[Sample], *, processor: Any, placement: Pl
                 {"pixel_values": rows, "image_grid_thw": grid} for rows, grid in islice(pictures, len(sizes))
             ),
             image_sizes=sizes,
-            fed_sizes=sizes,
+            model_sizes=sizes,
         )
     return prompts
 

@@ -38,7 +38,8 @@ def prepare(model: torch.nn.Module) -> Family:
     """Install both hooks on `model` and return its family. A second call changes nothing; call it before training.
 
     Raises:
-        IncompatibleVersionError: transformers or the model's class lacks what is hooked into; the message names it and the version.
+        IncompatibleVersionError: transformers or the model's class lacks what the hooks need; the message names it
+            and the version.
     """
     base = unwrap(model)
     family = family_of(base)

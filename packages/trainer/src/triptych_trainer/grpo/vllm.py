@@ -57,11 +57,11 @@ def request(prompt: PreparedPrompt, preparer: PromptPreparer, *, num_completions
     """Write a prepared prompt for vLLM; its decoded images come from the preparer's loader."""
     example = prompt.example
     images = preparer.pictures(prompt)[0]
-    fed = [
+    resized = [
         image.resize((width, height), Image.Resampling.BICUBIC)
         if "image_grid_thw" in inputs and image.size != (width, height)
         else image
-        for image, inputs, (height, width) in zip(images, prompt.image_inputs, prompt.fed_sizes, strict=True)
+        for image, inputs, (height, width) in zip(images, prompt.image_inputs, prompt.model_sizes, strict=True)
     ]
     short_ids = list(prompt.ids)
     if prompt.spans:
@@ -71,7 +71,7 @@ def request(prompt: PreparedPrompt, preparer: PromptPreparer, *, num_completions
         ids=list(prompt.ids),
         short_ids=short_ids,
         spans=prompt.spans,
-        images=[fed[span.image] for span in prompt.spans],
+        images=[resized[span.image] for span in prompt.spans],
         num_completions=num_completions,
     )
 

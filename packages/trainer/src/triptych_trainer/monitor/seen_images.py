@@ -52,7 +52,7 @@ class SeenImages:
 
     def _write(self, prompt: PreparedPrompt) -> tuple[str, ...]:
         example = prompt.example
-        keys = list(zip((source.key for source in example.images), prompt.fed_sizes, strict=True))
+        keys = list(zip((source.key for source in example.images), prompt.model_sizes, strict=True))
         if any(key not in self._known for key in keys):
             pixels = self.loader.get_pixels(example, sizes=prompt.resized)
             for key, decoded in zip(keys, pixels, strict=True):

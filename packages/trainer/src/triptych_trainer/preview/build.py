@@ -73,7 +73,7 @@ def build_preview(
     found = _windows(collect(sources, model=model, settings=settings, limit=limit))
     first = next(found, [])
     summary, payload = Summary(), Payload()
-    sizes = [size for row in first for image in row.images if (size := image.fed or image.size)]
+    sizes = [size for row in first for image in row.images if (size := image.model_size or image.size)]
     side = side_for(sizes, num_images=len(sizes) * num_rows // max(len(first), 1), max_bytes=max_bytes)
     with (
         Pictures(max_bytes=max_bytes, side_pixels=side, threads=threads, policy=settings.policy) as pictures,

@@ -123,9 +123,9 @@ def _images(example: Example, policy: ImagePolicy) -> tuple[list[PreviewImage], 
 
 def _counted(image: PreviewImage, k: int, prompt: CountedPrompt, model: ModelTokens) -> PreviewImage:
     assert image.size is not None
-    fed = prompt.images.fed[k]
-    note = {"shrunk": (SHRUNK,), "enlarged": (ENLARGED,), None: ()}[change(image.size, fed, model=model)]
-    return replace(image, fed=fed, tokens=prompt.images.tokens[k], notes=(*note, *image.notes))
+    model_size = prompt.images.model_sizes[k]
+    note = {"shrunk": (SHRUNK,), "enlarged": (ENLARGED,), None: ()}[change(image.size, model_size, model=model)]
+    return replace(image, model_size=model_size, tokens=prompt.images.tokens[k], notes=(*note, *image.notes))
 
 
 def _notes(example: Example, prompt: CountedPrompt | None) -> Iterator[str]:

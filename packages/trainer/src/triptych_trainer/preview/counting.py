@@ -18,12 +18,12 @@ def written(prompt: CountedPrompt, model: ModelTokens) -> str:
     return "".join([*pieces, tokenizer.decode(prompt.ids[done:])])
 
 
-def change(source: Size, fed: Size | None, *, model: ModelTokens) -> Literal["shrunk", "enlarged"] | None:
+def change(source: Size, model_size: Size | None, *, model: ModelTokens) -> Literal["shrunk", "enlarged"] | None:
     """Whether the pixel limits changed an image by more than the rounding to whole tokens."""
     side = model.vision.factor
-    if fed is None or side is None:
+    if model_size is None or side is None:
         return None
     natural = [max(1, round(length / side)) * side for length in source]
-    if fed[0] * fed[1] < natural[0] * natural[1]:
+    if model_size[0] * model_size[1] < natural[0] * natural[1]:
         return "shrunk"
-    return "enlarged" if fed[0] * fed[1] > natural[0] * natural[1] else None
+    return "enlarged" if model_size[0] * model_size[1] > natural[0] * natural[1] else None

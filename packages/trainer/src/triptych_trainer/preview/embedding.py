@@ -66,7 +66,7 @@ class Pictures:
         return self._known.get(image.source.key)
 
     def _made(self, image: PreviewImage) -> str | ImageError:
-        size = image.fed or image.size
+        size = image.model_size or image.size
         assert size is not None
         try:
             picture = load_thumbnail(image.source, side_pixels=min(self.side_pixels, max(size)), policy=self.policy)

@@ -70,8 +70,8 @@ def image_json(image: PreviewImage, pictures: Pictures) -> dict[str, Any]:
     found: dict[str, Any] = {"file": str(image.source), "name": image.source.name, "picture": pictures.number(image)}
     if image.size is not None:
         found["size"] = [image.size[1], image.size[0]]
-    if image.fed is not None:
-        found["fed"] = [image.fed[1], image.fed[0]]
+    if image.model_size is not None:
+        found["model_size"] = [image.model_size[1], image.model_size[0]]
     if image.tokens is not None:
         found["tokens"] = image.tokens
     if image.notes:

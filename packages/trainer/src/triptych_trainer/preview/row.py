@@ -16,7 +16,7 @@ class PreviewImage:
     source: ImageSource
     header: ImageHeader | None = None
     error: ImageError | None = None
-    fed: Size | None = None
+    model_size: Size | None = None
     """(height, width) as the vision tower sees it; None where that is not known."""
     tokens: int | None = None
     notes: tuple[str, ...] = ()

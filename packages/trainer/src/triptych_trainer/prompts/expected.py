@@ -20,16 +20,16 @@ def answer_checks(rewards: Sequence[Callable[..., Any]]) -> list[RowCheck]:
 
 
 def check_answer(
-    example: Example, sizes: Sequence[Size], fed: Sequence[Size | None], *, checks: Sequence[RowCheck]
+    example: Example, sizes: Sequence[Size], model_sizes: Sequence[Size | None], *, checks: Sequence[RowCheck]
 ) -> None:
-    """Ask every check about a row; ``sizes`` are those of its images as decoded, ``fed`` as the model sees them.
+    """Ask every check about a row; ``sizes`` are those of its images as decoded.
 
     Raises:
         DataError: no completion could be right; says why and what to do.
     """
     if not checks:
         return
-    columns = {**ExampleTable([example]).columns(0), "image_infos": _infos(example, sizes, fed)}
+    columns = {**ExampleTable([example]).columns(0), "image_infos": _infos(example, sizes, model_sizes)}
     (row,) = rows([""], columns={name: [value] for name, value in columns.items()})
     for check in checks:
         try:
@@ -45,7 +45,7 @@ def check_answer(
             ) from error
 
 
-def _infos(example: Example, sizes: Sequence[Size], fed: Sequence[Size | None]) -> list[ImageInfo]:
+def _infos(example: Example, sizes: Sequence[Size], model_sizes: Sequence[Size | None]) -> list[ImageInfo]:
     """What rewards are told of the images; a size that only a model knows is 0, and not compared with."""
     return [
         ImageInfo(
@@ -56,5 +56,5 @@ def _infos(example: Example, sizes: Sequence[Size], fed: Sequence[Size | None]) 
             source_width=decoded[1],
             source_height=decoded[0],
         )
-        for k, (source, decoded, seen) in enumerate(zip(example.images, sizes, fed, strict=True))
+        for k, (source, decoded, seen) in enumerate(zip(example.images, sizes, model_sizes, strict=True))
     ]

@@ -19,19 +19,19 @@ def image_infos(prompt: PreparedPrompt) -> list[ImageInfo]:
     notes: dict[int, str | None] = {}
     for image, annotation in zip(bound.image_order, bound.annotations, strict=True):
         notes[image] = notes.get(image) or annotation
-    sizes = zip(prompt.example.images, prompt.fed_sizes, prompt.image_sizes, strict=True)
+    sizes = zip(prompt.example.images, prompt.model_sizes, prompt.image_sizes, strict=True)
     return [
         ImageInfo(
             index=k,
             name=source.name,
             annotation=notes.get(k),
-            width=fed[1],
-            height=fed[0],
+            width=model_size[1],
+            height=model_size[0],
             source_width=decoded[1],
             source_height=decoded[0],
             pixels=None if prompt.pixels is None else partial(_pixels, prompt, k),
         )
-        for k, (source, fed, decoded) in enumerate(sizes)
+        for k, (source, model_size, decoded) in enumerate(sizes)
     ]
 
 
@@ -41,4 +41,4 @@ def _pixels(prompt: PreparedPrompt, image: int, size: Literal["seen", "source"])
     if size == "source":
         return prompt.pixels()[image].copy()
     kept = prompt.pixels(sizes=prompt.resized)[image]  # as the run holds it: at its final size, or as decoded
-    return Image.fromarray(np.array(resize(np.asarray(kept), prompt.fed_sizes[image])))
+    return Image.fromarray(np.array(resize(np.asarray(kept), prompt.model_sizes[image])))

@@ -37,7 +37,7 @@ class PreparedPrompt:
     """The image processor's output for each image of this prompt, each once."""
     image_sizes: tuple[tuple[int, int], ...]
     """(height, width) in pixels of each image as decoded, before the model's own resize."""
-    fed_sizes: tuple[tuple[int, int], ...]
+    model_sizes: tuple[tuple[int, int], ...]
     """(height, width) in pixels of each image as the vision tower sees it."""
     resized: tuple[Size, ...] | None = None
     """(height, width) that the loader resizes each image to before the processor gets it; None: the processor does."""
@@ -114,7 +114,7 @@ class PromptPreparer:
             spans=(),
             image_inputs=(),
             image_sizes=(),
-            fed_sizes=(),
+            model_sizes=(),
             ending=text[-ENDING_TOKENS:],
             text=text,
         )
@@ -144,7 +144,7 @@ class PromptPreparer:
             spans=counted.spans,
             image_inputs=inputs,
             image_sizes=sizes,
-            fed_sizes=tuple(self._fed_size(entry, size) for entry, size in zip(inputs, sizes, strict=True)),
+            model_sizes=tuple(self._model_size(entry, size) for entry, size in zip(inputs, sizes, strict=True)),
             resized=resized,
             ending=tokenizer.decode(counted.ids[-ENDING_TOKENS:], skip_special_tokens=False),
             pixels=partial(self.loader.get, example) if example.images else None,
@@ -157,7 +157,7 @@ class PromptPreparer:
             return [], {}
         return self.loader.get(prompt.example, sizes=prompt.resized), _options(prompt.resized)
 
-    def _fed_size(self, inputs: ImageInputs, decoded: tuple[int, int]) -> tuple[int, int]:
+    def _model_size(self, inputs: ImageInputs, decoded: tuple[int, int]) -> tuple[int, int]:
         """Pixels after the model's resize: from the patch grid, the single frame, or as decoded where tiled."""
         if "image_grid_thw" in inputs:
             _, rows, columns = inputs["image_grid_thw"][0].tolist()

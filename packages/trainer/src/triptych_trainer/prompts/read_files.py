@@ -70,22 +70,24 @@ def usable(
             more of them than ``--max_bad`` allows.
     """
     kept, num_bad = [], 0
-    fed_of: dict[Size, Size | None] = {}  # of every size that the model takes
+    model_size_of: dict[Size, Size | None] = {}  # of every size that the model takes
     limit = allowed(options.max_bad, len(examples))
     has_limit = settings.max_prompt_tokens is not None or settings.max_prompt_image_tokens is not None
     for number, example in enumerate(examples, start=1):
         try:
             sizes = header_sizes(example, policy=settings.policy, seen=seen)
             if has_limit:
-                fed = describe(example, model=model, settings=settings, sizes=sizes).accepted().images.fed
+                model_sizes = (
+                    describe(example, model=model, settings=settings, sizes=sizes).accepted().images.model_sizes
+                )
             elif any(image.has_limits for image in example.images):
-                fed = count_images(example, model=model, settings=settings, sizes=sizes).fed
+                model_sizes = count_images(example, model=model, settings=settings, sizes=sizes).model_sizes
             else:
-                if not fed_of.keys() >= set(sizes):
+                if not model_size_of.keys() >= set(sizes):
                     counted = count_images(example, model=model, settings=settings, sizes=sizes)
-                    fed_of.update(zip(sizes, counted.fed, strict=True))
-                fed = tuple(fed_of[size] for size in sizes)
-            check_answer(example, sizes, fed, checks=checks)
+                    model_size_of.update(zip(sizes, counted.model_sizes, strict=True))
+                model_sizes = tuple(model_size_of[size] for size in sizes)
+            check_answer(example, sizes, model_sizes, checks=checks)
             kept.append(example)
         except DataError as error:
             if options.on_bad == "stop" or error.kind == "io":

@@ -27,7 +27,7 @@ class ImageInfo:
     name: str | None = None
     annotation: str | None = None
     width: int
-    """Pixels as fed to the model, after resizing."""
+    """Pixels as the model sees them, after resizing."""
     height: int
     source_width: int | None = None
     """Pixels of the file, where known: boxes of a dataset are often in these."""

@@ -61,7 +61,7 @@ class ImageRecord:
     thumbnail: str | None = None
     """Path below the run's `rollouts` folder of a small copy, for images that are no files."""
     width: int
-    """Pixels as fed to the model."""
+    """Pixels as the model sees them."""
     height: int
     source_width: int | None = None
     """Pixels of the file."""

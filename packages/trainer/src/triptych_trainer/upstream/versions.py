@@ -62,8 +62,8 @@ def check_torchvision() -> None:
     """Check that torchvision can be imported where it is installed; transformers does not say so when it cannot.
 
     Raises:
-        IncompatibleVersionError: names both versions, the reason and two ways out. A torchvision for another torch, or for CUDA beside
-            a torch for CPUs, ends in such an error.
+        IncompatibleVersionError: names both versions, the reason and two ways out. A torchvision for another torch, or
+            for CUDA beside a torch for CPUs, ends in such an error.
     """
     try:
         version = importlib.metadata.version("torchvision")

@@ -3,7 +3,7 @@ const card = (() => {
   const { element } = page;
   const words = (value) => value.toLocaleString("en");
   const times = (size) => words(size[0]) + " × " + words(size[1]);
-  const drawnSize = (image) => image.fed || image.size;
+  const drawnSize = (image) => image.model_size || image.size;
 
   function tokenWords(image) {
     return image.tokens === undefined ? "" : words(image.tokens) + (image.tokens === 1 ? " token" : " tokens");
@@ -34,8 +34,8 @@ const card = (() => {
       caption.append(" · ", element("span", about === image.name ? "" : "whole", about));
     }
     if (annotation) caption.append(element("span", "line", "“" + annotation + "”"));
-    if (image.fed && image.size && image.fed.join() !== image.size.join()) caption.append(element("span", "line", "from " + times(image.size)));
-    else if (!image.fed && image.tokens !== undefined) caption.append(element("span", "line", "as decoded; the processor has a rule of its own"));
+    if (image.model_size && image.size && image.model_size.join() !== image.size.join()) caption.append(element("span", "line", "from " + times(image.size)));
+    else if (!image.model_size && image.tokens !== undefined) caption.append(element("span", "line", "as decoded; the processor has a rule of its own"));
     for (const note of image.notes || []) caption.append(element("span", "line note", note));
     caption.title = image.file;
     figure.append(caption);

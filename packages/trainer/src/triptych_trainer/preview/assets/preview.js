@@ -154,7 +154,7 @@
     const scale = Math.min((0.92 * innerWidth) / size[0], (0.76 * innerHeight) / size[1], Math.max(1, 900 / size[0]));
     img.onload = () => {
       const kept = Math.max(img.naturalWidth, img.naturalHeight) < Math.max(...size) ? "kept on this page at " + card.times([img.naturalWidth, img.naturalHeight]) : "";
-      const source = image.size && image.fed ? "source " + card.times(image.size) : "";
+      const source = image.size && image.model_size ? "source " + card.times(image.size) : "";
       byId("viewer-text").textContent = [image.file, source, kept].filter(Boolean).join(" · ");
     };
     img.src = pictureAt(image.picture);
