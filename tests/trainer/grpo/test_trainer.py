@@ -72,7 +72,7 @@ def test_every_image_is_decoded_preprocessed_and_encoded_once(make_trainer, writ
         {image.key for key in range(4) for image in trainer.tables.example(key).images}
     )
     assert trainer.preparer.preprocessed == 0 + 1 + 2 + 5
-    assert trainer.images_seen == 0 + 1 + 2 + 5
+    assert trainer.num_images_trained == 0 + 1 + 2 + 5
     assert encoded == [8, 8], "once in generation, once in the policy pass"
 
 
@@ -142,4 +142,4 @@ def test_evaluation_runs_on_held_out_rows(make_trainer, write_rows):
     )
     trainer.train()
     assert any("eval_reward" in entry for entry in trainer.state.log_history)
-    assert trainer.images_seen == 1 + 2, "the pace counts what is trained on, tokens as images"
+    assert trainer.num_images_trained == 1 + 2, "the pace counts what is trained on, tokens as images"

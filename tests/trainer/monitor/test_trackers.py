@@ -50,21 +50,21 @@ def index_of(trainer, prompt):
 def test_without_a_tracker_nothing_is_written(make_trainer, write_rows, tmp_path):
     trainer = make_trainer(write_rows(ROWS), **OPTIONS, report_to="none")
     trainer.train()
-    assert trainer.seen_images is None
+    assert trainer.tracker_images is None
     assert not (tmp_path / "out" / "completions" / "images").exists()
 
 
 def test_rows_share_the_files_of_their_images_and_old_files_go(make_trainer, write_rows, tmp_path):
     trainer = make_trainer(write_rows([1, 2, 3, 5]), **{**OPTIONS, "per_device_train_batch_size": 8})
     trainer.args.report_to = ["tensorboard"]
-    trainer.seen_images = show_images(trainer)
+    trainer.tracker_images = show_images(trainer)
     folder = tmp_path / "out" / "completions" / "images"
     prepared = [trainer.prompt_of(key) for key in range(4)]
-    rows = trainer.seen_images.gather([prepared[k] for k in (3, 3, 3, 3, 1, 1, 1, 1)])
+    rows = trainer.tracker_images.gather([prepared[k] for k in (3, 3, 3, 3, 1, 1, 1, 1)])
     assert rows[0] == rows[3]
     assert len({path for row in rows for path in row}) == len(list(folder.iterdir())) == 6
     assert_same_pictures([pixels_of(path) for path in rows[0]], as_seen(trainer, 3))
-    trainer.seen_images.gather([prepared[0]] * 8)
+    trainer.tracker_images.gather([prepared[0]] * 8)
     assert len(list(folder.iterdir())) == 1
 
 
@@ -75,8 +75,8 @@ def test_the_order_is_that_of_the_markers(make_trainer, write_rows, tmp_path):
     (tmp_path / "order.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "id": "y"}) + "\n")
     trainer = make_trainer(tmp_path / "order.jsonl", **{**OPTIONS, "per_device_train_batch_size": 4})
     trainer.args.report_to = ["tensorboard"]
-    trainer.seen_images = show_images(trainer)
-    (paths,) = trainer.seen_images.gather([trainer.prompt_of(0)])
+    trainer.tracker_images = show_images(trainer)
+    (paths,) = trainer.tracker_images.gather([trainer.prompt_of(0)])
     assert len(paths) == 3
     assert paths[0] == paths[2] != paths[1]
     assert_same_pictures([pixels_of(path) for path in paths], as_seen(trainer, 0))

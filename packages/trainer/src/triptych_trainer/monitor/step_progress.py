@@ -17,13 +17,13 @@ class StepProgress(TrainerCallback):
         self.stage = stage
         self.logged: list[dict[str, float]] = []
         self.stopwatch = Stopwatch()
-        self.images_seen: Callable[[], int] = lambda: 0
+        self.num_images_trained: Callable[[], int] = lambda: 0
         """How many images the trainer has trained on so far; set once the trainer is there."""
 
     def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
         """Start at the step a resumed run continues from."""
         self.stage.start_at(state.global_step, total=state.max_steps)
-        self.stopwatch.start(tokens=state.num_input_tokens_seen, images=self.images_seen())
+        self.stopwatch.start(tokens=state.num_input_tokens_seen, images=self.num_images_trained())
 
     def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
         """Move the stage on; a step whose numbers are logged waits for them, so that no line shows another step's."""
@@ -35,7 +35,7 @@ class StepProgress(TrainerCallback):
         if not logs or "reward" not in logs:
             return
         self.logged.append(dict(logs))
-        pace = self.stopwatch.cut(tokens=state.num_input_tokens_seen, images=self.images_seen())
+        pace = self.stopwatch.cut(tokens=state.num_input_tokens_seen, images=self.num_images_trained())
         parts = [f"reward {_number(logs['reward'])}"]
         if (accuracy := logs.get("rewards/accuracy/mean")) is not None:
             parts.append(f"accuracy {accuracy:.3f}")

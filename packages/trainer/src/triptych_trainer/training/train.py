@@ -106,7 +106,7 @@ def train_model(
                 )
                 trainer.run = start.run.to_json()
                 guard_trackers(trainer)
-                progress.images_seen = lambda: trainer.images_seen
+                progress.num_images_trained = lambda: trainer.num_images_trained
                 trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
                 trainer.train(resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
             if request.stopped_at is not None:

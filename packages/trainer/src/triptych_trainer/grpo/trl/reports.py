@@ -7,7 +7,7 @@ import torch
 
 from triptych_trainer.grpo.batch import Experience
 from triptych_trainer.grpo.trl.logs import log_experience
-from triptych_trainer.monitor.seen_images import SeenImages
+from triptych_trainer.monitor.tracker_images import TrackerImages
 from triptych_trainer.monitor.trackers import ImageLog, number_images, wants_images
 
 if TYPE_CHECKING:
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["show_images", "tell"]
 
 
-def show_images(trainer: "MultiImageGRPOTrainer") -> SeenImages | None:
+def show_images(trainer: "MultiImageGRPOTrainer") -> TrackerImages | None:
     """Where completions are logged to a tracker, let it have the images as well."""
     if not wants_images(trainer.args):
         return None
-    seen = SeenImages(
+    seen = TrackerImages(
         Path(trainer.args.output_dir) / "completions" / "images",
         loader=trainer.preparer.loader,
         rank=trainer.accelerator.process_index,
@@ -35,13 +35,13 @@ def tell(trainer: "MultiImageGRPOTrainer", experience: Experience, *, mode: str)
     if mode == "train":  # as TRL counts tokens
         num_images = sum(len(group.prompt.image_inputs) for group in experience.groups)
         total = trainer.accelerator.reduce(torch.tensor(num_images, device=trainer.accelerator.device), "sum")
-        trainer.images_seen += int(total)
+        trainer.num_images_trained += int(total)
     log_experience(trainer, experience, mode=mode)
     if trainer.log_completions:
         number_images(trainer._logs, num_rows=len(experience.rewards.scores_BF))
-    if trainer.seen_images is not None:
+    if trainer.tracker_images is not None:
         prompts = [group.prompt for group in experience.groups for _ in group.rollouts]
-        images = trainer.seen_images.gather(prompts)
+        images = trainer.tracker_images.gather(prompts)
         if "trackio" in trainer.args.report_to:  # TRL's table shows several images in a cell there
             trainer._logs["images"].extend(images)
     if trainer.on_rollouts is not None:

@@ -116,7 +116,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         self.on_rollouts = on_rollouts
         self.bad_rows = bad_rows
         self.vision_learning_rate = vision_learning_rate
-        self.images_seen = 0
+        self.num_images_trained = 0
         """Unique images of the prompts trained on so far, on all ranks."""
         if isinstance(model, torch.nn.Module):
             declare_router_logits(model)
@@ -150,7 +150,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         for part in (self.model, self.ref_model):
             if part is not None:
                 prepare(self.accelerator.unwrap_model(part))
-        self.seen_images = show_images(self)
+        self.tracker_images = show_images(self)
 
     def _check_run(self, *, group_sharing: str, completions_per_slice: int | None) -> None:
         args = self.args

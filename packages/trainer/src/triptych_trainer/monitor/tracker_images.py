@@ -16,10 +16,10 @@ from triptych_data.resize import resize
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.write import write_whole
 
-__all__ = ["SeenImages"]
+__all__ = ["TrackerImages"]
 
 
-class SeenImages:
+class TrackerImages:
     """Images of the last generations as the model saw them, one file each, however many completions refer to it.
 
     Trackers take paths as well as pixels, and a path can be gathered from all ranks for nothing. Files that no
