@@ -16,7 +16,7 @@ def test_the_data_package_reads_what_the_demo_writes(tmp_path, placement):
     for index, example in enumerate(examples):
         sample = make_sample(index, seed=4, split="train")
         assert (example.id, example.answer) == (sample.id, sample.answer)
-        assert example.extras["family"] == sample.family
+        assert example.extras["kind"] == sample.kind
         assert example.prompt.image_order == tuple(range(len(sample.pictures)))
         shown = "".join("<image>" if part["type"] == "image" else part["text"] for part in parts_of(example))
         assert shown == sample.prompt(placement=placement)

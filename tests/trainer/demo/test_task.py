@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 from PIL import ImageChops
-from triptych_trainer.demo import CHANCE, FAMILIES, bare, careful, draw_picture, hasty, make_sample, place_markers
+from triptych_trainer.demo import CHANCE, QUESTION_KINDS, bare, careful, draw_picture, hasty, make_sample, place_markers
 from triptych_trainer.demo.task import MARKER, ORDINALS
 from triptych_trainer.rewards import accuracy_reward, format_reward
 
@@ -16,8 +16,8 @@ GOLDEN = [
 ]
 
 
-def samples_of(family, *, num_samples=NUM_SAMPLES):
-    first = FAMILIES.index(family)
+def samples_of(kind, *, num_samples=NUM_SAMPLES):
+    first = QUESTION_KINDS.index(kind)
     return [make_sample(first + 3 * k, seed=0, split="train") for k in range(num_samples)]
 
 
@@ -32,14 +32,14 @@ def read_answer(sample):
             labels.append(label or ORDINALS[seen])
             seen += 1
     asked = words[-2]
-    if sample.family == "before":
+    if sample.kind == "before":
         return dict(zip((label.lower() for label in labels), sample.colours, strict=True))[asked]
     return dict(zip(sample.colours, labels, strict=True))[asked]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_answer_is_what_the_places_say(family):
-    for sample in samples_of(family):
+@pytest.mark.parametrize("kind", QUESTION_KINDS)
+def test_the_answer_is_what_the_places_say(kind):
+    for sample in samples_of(kind):
         assert sample.answer == read_answer(sample), sample
         assert sample.question.split().count(MARKER) == len(sample.pictures)
 
@@ -98,9 +98,9 @@ def test_with_images_first_the_shelf_cannot_be_told():
         assert shares == pytest.approx([CHANCE["shelf"]] * 3, abs=0.06), (rank, count, shares)
 
 
-@pytest.mark.parametrize(("family", "share"), [("before", 1 / 2), ("shelf", 11 / 18), ("which", 1 / 3)])
-def test_a_hasty_completion_is_right_by_luck_alone(family, share):
-    samples = samples_of(family, num_samples=3000)
+@pytest.mark.parametrize(("kind", "share"), [("before", 1 / 2), ("shelf", 11 / 18), ("which", 1 / 3)])
+def test_a_hasty_completion_is_right_by_luck_alone(kind, share):
+    samples = samples_of(kind, num_samples=3000)
     right = accuracy_reward()([hasty(sample) for sample in samples], answer=[sample.answer for sample in samples])
     assert sum(right) / len(right) == pytest.approx(share, abs=0.03)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from triptych_trainer.demo import (
-    FAMILIES,
+    QUESTION_KINDS,
     STAGES,
     GRPORecipe,
     WarmupRecipe,
@@ -20,7 +20,7 @@ from triptych_trainer.demo import (
 )
 from triptych_trainer.demo.batches import NOT_SCORED, prepared_prompts, supervised_batch
 from triptych_trainer.demo.evaluate import judge, roll_out
-from triptych_trainer.demo.warmup import _worst_family, image_stage, text_stage
+from triptych_trainer.demo.warmup import _worst_kind, image_stage, text_stage
 from triptych_trainer.models.load import load_processor
 
 SHORT = WarmupRecipe(batch_size=9, max_text_steps=6, image_steps=6)
@@ -99,15 +99,18 @@ def test_the_text_stage_ends_once_it_is_right(processor):
     assert len(steps) == 1
 
 
-def test_a_stage_reports_its_worst_family():
-    samples, shares = [make_sample(index, seed=0, split="any") for index in range(6)], dict.fromkeys(FAMILIES, 0.5)
+def test_a_stage_reports_its_worst_kind():
+    samples, shares = (
+        [make_sample(index, seed=0, split="any") for index in range(6)],
+        dict.fromkeys(QUESTION_KINDS, 0.5),
+    )
     right_B = torch.tensor([True, True, True, True, True, False])
-    assert _worst_family(shares, samples=samples, right_B=right_B) == pytest.approx(0.5)
+    assert _worst_kind(shares, samples=samples, right_B=right_B) == pytest.approx(0.5)
     assert shares == pytest.approx({"before": 0.55, "shelf": 0.55, "which": 0.5})
 
 
-def test_a_batch_without_every_family_is_refused():
-    with pytest.raises(ValueError, match="expected at least 3, one sample of each family, got 2"):
+def test_a_batch_without_every_kind_is_refused():
+    with pytest.raises(ValueError, match="expected at least 3, one sample of each kind, got 2"):
         WarmupRecipe(batch_size=2)
 
 
@@ -156,14 +159,14 @@ def test_image_tokens_are_never_generated(processor, sampled):
     assert not any(wanted in group.rollouts[0].ids for group in groups)
 
 
-def test_the_judge_counts_by_family():
+def test_the_judge_counts_by_kind():
     samples = heldout_samples(6, seed=0)
     completions = [careful(sample) for sample in samples]
     completions[0], completions[2] = "purple haze", samples[2].answer
     verdict = judge(samples, completions=completions)
     assert verdict.accuracy == pytest.approx(5 / 6)
     assert verdict.format == pytest.approx(4 / 6)
-    assert verdict.accuracy_by_family == {"before": 0.5, "shelf": 1.0, "which": 1.0}
+    assert verdict.accuracy_by_kind == {"before": 0.5, "shelf": 1.0, "which": 1.0}
 
 
 def test_samples_of_the_recipe_fill_its_steps():

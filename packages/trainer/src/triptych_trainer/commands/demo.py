@@ -130,7 +130,7 @@ def _in_words(evaluations: Mapping[str, demo.Evaluation]) -> str:
 
 def _numbers(evaluations: Mapping[str, demo.Evaluation]) -> dict[str, Any]:
     return {
-        name: {"accuracy": entry.accuracy, "format": entry.format, "by_family": dict(entry.accuracy_by_family)}
+        name: {"accuracy": entry.accuracy, "format": entry.format, "by_kind": dict(entry.accuracy_by_kind)}
         for name, entry in evaluations.items()
     }
 
@@ -141,8 +141,8 @@ def _table(before: Mapping[str, demo.Evaluation], after: Mapping[str, demo.Evalu
     for column in ("chance", "before, greedy", "before, sampled", "after, greedy", "after, sampled"):
         table.add_column(column, justify="right")
     cells = [evaluations[name] for evaluations in (before, after) for name in ("greedy", "sampled")]
-    for family in before["sampled"].accuracy_by_family:
-        shown = [f"{entry.accuracy_by_family[family]:.3f}" for entry in cells]
-        table.add_row(family, f"{demo.CHANCE[family]:.2f}", *shown)
+    for kind in before["sampled"].accuracy_by_kind:
+        shown = [f"{entry.accuracy_by_kind[kind]:.3f}" for entry in cells]
+        table.add_row(kind, f"{demo.CHANCE[kind]:.2f}", *shown)
     table.add_row("all", "", *(f"{entry.accuracy:.3f}" for entry in cells))
     return table

@@ -7,23 +7,23 @@ from .model import build_config, build_model
 from .pictures import COLOURS, PICTURE_SIDE_PIXELS, Picture, draw_picture, random_picture
 from .processor import build_processor
 from .recipe import GRPOOptions, GRPORecipe
-from .task import CHANCE, FAMILIES, PLACEMENTS, Family, Placement, Sample, make_sample, place_markers
+from .task import CHANCE, PLACEMENTS, QUESTION_KINDS, Placement, QuestionKind, Sample, make_sample, place_markers
 from .tokenizer import build_tokenizer
 from .warmup import STAGES, Stage, WarmupRecipe, WarmupStep, warm_up
 
 __all__ = [
     "CHANCE",
     "COLOURS",
-    "FAMILIES",
     "PICTURE_SIDE_PIXELS",
     "PLACEMENTS",
+    "QUESTION_KINDS",
     "STAGES",
     "Evaluation",
-    "Family",
     "GRPOOptions",
     "GRPORecipe",
     "Picture",
     "Placement",
+    "QuestionKind",
     "Sample",
     "Stage",
     "WarmupRecipe",

@@ -33,7 +33,7 @@ def write_samples(folder: Path, *, samples: Sequence[Sample], split: str, placem
 
 
 def vlm_r1_record(sample: Sample, *, image_names: Sequence[str], placement: Placement) -> dict[str, object]:
-    """Return the sample as one VLM-R1 record; `family` is an extra key that reaches the rewards."""
+    """Return the sample as one VLM-R1 record; `kind` is an extra key that reaches the rewards."""
     return {
         "id": sample.id,
         "image": list(image_names),
@@ -41,5 +41,5 @@ def vlm_r1_record(sample: Sample, *, image_names: Sequence[str], placement: Plac
             {"from": "human", "value": sample.prompt(placement=placement)},
             {"from": "gpt", "value": sample.answer},
         ],
-        "family": sample.family,
+        "kind": sample.kind,
     }

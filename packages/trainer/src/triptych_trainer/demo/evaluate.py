@@ -14,7 +14,7 @@ from triptych_trainer.rewards import accuracy_reward, completion_text, format_re
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
 from .batches import prepared_prompts
-from .task import Family, Placement, Sample, make_sample
+from .task import Placement, QuestionKind, Sample, make_sample
 
 HELDOUT_SPLIT = "heldout"
 MAX_NEW_TOKENS = 16
@@ -26,7 +26,7 @@ class Evaluation:
 
     accuracy: float
     format: float
-    accuracy_by_family: dict[Family, float]
+    accuracy_by_kind: dict[QuestionKind, float]
     num_samples: int
     completions: tuple[str, ...]
 
@@ -89,13 +89,13 @@ def judge(samples: Sequence[Sample], *, completions: Sequence[str]) -> Evaluatio
     """Score completions with the rewards `accuracy` and `format`."""
     right = accuracy_reward()(list(completions), answer=[sample.answer for sample in samples])
     in_format = format_reward()(list(completions))
-    by_family: dict[Family, list[float]] = {}
+    by_kind: dict[QuestionKind, list[float]] = {}
     for sample, score in zip(samples, right, strict=True):
-        by_family.setdefault(sample.family, []).append(score)
+        by_kind.setdefault(sample.kind, []).append(score)
     return Evaluation(
         accuracy=sum(right) / len(samples),
         format=sum(in_format) / len(samples),
-        accuracy_by_family={family: sum(scores) / len(scores) for family, scores in sorted(by_family.items())},
+        accuracy_by_kind={kind: sum(scores) / len(scores) for kind, scores in sorted(by_kind.items())},
         num_samples=len(samples),
         completions=tuple(completions),
     )

@@ -1,4 +1,4 @@
-"""The demo's three question families; a sample is a pure function of (seed, split, index)."""
+"""The demo's three kinds of questions; a sample is a pure function of (seed, split, index)."""
 
 import random
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from PIL import Image
 
 from .pictures import COLOURS, Picture, draw_picture, random_picture
 
-Family = Literal["before", "shelf", "which"]
+QuestionKind = Literal["before", "shelf", "which"]
 Placement = Literal["in_place", "first"]
 
-FAMILIES: tuple[Family, ...] = ("before", "shelf", "which")
+QUESTION_KINDS: tuple[QuestionKind, ...] = ("before", "shelf", "which")
 PLACEMENTS: tuple[Placement, ...] = ("in_place", "first")
 ORDINALS = ("first", "second", "third")
 SHELVES = ("A", "B", "C")
 MARKER = "<image>"
 # Share right when guessing evenly among the answers on offer: the two colours shown, the three shelves, three ordinals.
-CHANCE: dict[Family, float] = {"before": 1 / 2, "shelf": 1 / 3, "which": 1 / 3}
+CHANCE: dict[QuestionKind, float] = {"before": 1 / 2, "shelf": 1 / 3, "which": 1 / 3}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Sample:
     """One question over several pictures; `question` holds one `<image>` marker per picture, in order."""
 
     id: str
-    family: Family
+    kind: QuestionKind
     question: str
     pictures: tuple[Picture, ...]
     facts: tuple[tuple[str, str], ...]
@@ -53,13 +53,13 @@ class Sample:
 
 
 def make_sample(index: int, *, seed: int, split: str) -> Sample:
-    """Return sample `index` of a split; the three families take turns."""
-    family = FAMILIES[index % len(FAMILIES)]
+    """Return sample `index` of a split; the three kinds take turns."""
+    kind = QUESTION_KINDS[index % len(QUESTION_KINDS)]
     rng = random.Random(f"{seed}/{split}/{index}")
     sample_id = f"{split}-{index:06d}"
-    if family == "before":
+    if kind == "before":
         return _before(rng, sample_id=sample_id)
-    if family == "shelf":
+    if kind == "shelf":
         return _shelf(rng, sample_id=sample_id)
     return _which(rng, sample_id=sample_id)
 
@@ -85,7 +85,7 @@ def _before(rng: random.Random, *, sample_id: str) -> Sample:
     asked = rng.choice(labels)
     question = " ".join(f"{label.capitalize()} : {MARKER} ." for label in labels) + f" Which colour was it {asked} ?"
     facts = tuple((picture.colour, label) for picture, label in zip(pictures, labels, strict=True))
-    return Sample(id=sample_id, family="before", question=question, pictures=pictures, facts=facts, asked=asked)
+    return Sample(id=sample_id, kind="before", question=question, pictures=pictures, facts=facts, asked=asked)
 
 
 def _shelf(rng: random.Random, *, sample_id: str) -> Sample:
@@ -107,7 +107,7 @@ def _shelf(rng: random.Random, *, sample_id: str) -> Sample:
     asked = pictures[rank].colour
     question = " ".join([*shelves, f"Which shelf holds {asked} ?"])
     facts = tuple((names[k], picture.colour) for picture, k in zip(pictures, places, strict=True))
-    return Sample(id=sample_id, family="shelf", question=question, pictures=pictures, facts=facts, asked=asked)
+    return Sample(id=sample_id, kind="shelf", question=question, pictures=pictures, facts=facts, asked=asked)
 
 
 def _which(rng: random.Random, *, sample_id: str) -> Sample:
@@ -115,4 +115,4 @@ def _which(rng: random.Random, *, sample_id: str) -> Sample:
     asked = rng.choice(pictures).colour
     question = f"Look at {' , '.join([MARKER] * len(ORDINALS))} . Which one is {asked} ?"
     facts = tuple((ordinal, picture.colour) for picture, ordinal in zip(pictures, ORDINALS, strict=True))
-    return Sample(id=sample_id, family="which", question=question, pictures=pictures, facts=facts, asked=asked)
+    return Sample(id=sample_id, kind="which", question=question, pictures=pictures, facts=facts, asked=asked)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from .batches import NOT_SCORED, supervised_batch
 from .behaviour import bare, careful, hasty
-from .task import FAMILIES, Family, Placement, Sample, make_sample
+from .task import QUESTION_KINDS, Placement, QuestionKind, Sample, make_sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class WarmupRecipe:
 
     batch_size: int = 32
     text_accuracy: float = 0.97
-    """The text stage ends when the running share of exactly right completions passes this in every family."""
+    """The text stage ends when the running share of exactly right completions passes this in every kind."""
     max_text_steps: int = 240
     image_steps: int = 120
     hasty_share: float = 0.6
@@ -33,10 +33,10 @@ class WarmupRecipe:
     """Last part of the image stage, over which both learning rates fall linearly to zero."""
 
     def __post_init__(self) -> None:
-        """Refuse batches that would leave a family out."""
-        if self.batch_size < len(FAMILIES):
+        """Refuse batches that would leave a kind out."""
+        if self.batch_size < len(QUESTION_KINDS):
             raise ValueError(
-                f"batch_size: expected at least {len(FAMILIES)}, one sample of each family, got {self.batch_size}"
+                f"batch_size: expected at least {len(QUESTION_KINDS)}, one sample of each kind, got {self.batch_size}"
             )
 
 
@@ -48,7 +48,7 @@ class WarmupStep:
     loss: float
     """Mean cross-entropy per completion token, in nats."""
     accuracy: float
-    """Running share of completions whose every token was the most likely one, in the worst of the families."""
+    """Running share of completions whose every token was the most likely one, in the worst of the kinds."""
 
 
 def text_stage(
@@ -56,7 +56,7 @@ def text_stage(
 ) -> Iterator[WarmupStep]:
     """Learn the format and to look things up, with colour words where the pictures will stand."""
     model.train()
-    optimizers, shares = _optimizers(model, recipe=recipe), dict.fromkeys(FAMILIES, 0.0)
+    optimizers, shares = _optimizers(model, recipe=recipe), dict.fromkeys(QUESTION_KINDS, 0.0)
     for step in range(1, recipe.max_text_steps + 1):
         samples = _samples(step, seed=seed, split="warmup-text", batch_size=recipe.batch_size)
         batch = supervised_batch(
@@ -67,7 +67,7 @@ def text_stage(
             words_for_pictures=True,
         )
         loss, right_B = _train_step(model, batch, optimizers=optimizers)
-        accuracy = _worst_family(shares, samples=samples, right_B=right_B)
+        accuracy = _worst_kind(shares, samples=samples, right_B=right_B)
         yield WarmupStep(step=step, loss=loss, accuracy=accuracy)
         if accuracy > recipe.text_accuracy:
             return
@@ -78,7 +78,7 @@ def image_stage(
 ) -> Iterator[WarmupStep]:
     """Learn to see, from completions most of which are hasty: what GRPO will have to unlearn."""
     model.train()
-    optimizers, shares = _optimizers(model, recipe=recipe), dict.fromkeys(FAMILIES, 0.0)
+    optimizers, shares = _optimizers(model, recipe=recipe), dict.fromkeys(QUESTION_KINDS, 0.0)
     rng = random.Random(f"{seed}/warmup-behaviour")
     for step in range(1, recipe.image_steps + 1):
         _set_learning_rates(optimizers, step=step, recipe=recipe)
@@ -86,7 +86,7 @@ def image_stage(
         completions = [_mixed(sample, rng=rng, recipe=recipe) for sample in samples]
         batch = supervised_batch(samples, completions=completions, processor=processor, placement=placement)
         loss, right_B = _train_step(model, batch, optimizers=optimizers)
-        accuracy = _worst_family(shares, samples=samples, right_B=right_B)
+        accuracy = _worst_kind(shares, samples=samples, right_B=right_B)
         yield WarmupStep(step=step, loss=loss, accuracy=accuracy)
 
 
@@ -168,9 +168,9 @@ def _train_step(
     return loss.item(), right_BT.all(dim=1)
 
 
-def _worst_family(shares: dict[Family, float], *, samples: Sequence[Sample], right_B: torch.Tensor) -> float:
-    """Move each family's running share by a tenth towards the batch's share; return the lowest."""
-    for family in shares:
-        scores = [float(right) for sample, right in zip(samples, right_B, strict=True) if sample.family == family]
-        shares[family] += 0.1 * (sum(scores) / len(scores) - shares[family])
+def _worst_kind(shares: dict[QuestionKind, float], *, samples: Sequence[Sample], right_B: torch.Tensor) -> float:
+    """Move each kind's running share by a tenth towards the batch's share; return the lowest."""
+    for kind in shares:
+        scores = [float(right) for sample, right in zip(samples, right_B, strict=True) if sample.kind == kind]
+        shares[kind] += 0.1 * (sum(scores) / len(scores) - shares[kind])
     return min(shares.values())
