@@ -91,37 +91,37 @@ def test_large_images_give_way_and_small_ones_stay():
 def test_too_many_images_for_the_cap_are_an_error_with_both_numbers():
     spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
     with pytest.raises(ImageError, match="at most 10 image tokens in the prompt, got 16 for 4 images") as caught:
-        spec.plan([(500, 500)] * 4, budget=Budget(max_prompt_image_tokens=10))
+        spec.targets([(500, 500)] * 4, budget=Budget(max_prompt_image_tokens=10))
     assert caught.value.kind == "budget"
 
 
 def test_limits_go_image_then_run_then_processor():
     spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
     image = ImageSource(ref=b"x", max_pixels=20 * 784)
-    plan = spec.plan([(1000, 1000)] * 2, images=[image, ImageSource(ref=b"y")], budget=Budget(max_pixels=100 * 784))
+    plan = spec.targets([(1000, 1000)] * 2, images=[image, ImageSource(ref=b"y")], budget=Budget(max_pixels=100 * 784))
     assert plan.tokens == (16, 100)
-    assert spec.plan([(1000, 1000)]).sizes == (theirs(1000, 1000, 28, 56 * 56, 28 * 28 * 1280),)
-    low = spec.plan([(30, 30)], budget=Budget(min_pixels=100 * 784))
+    assert spec.targets([(1000, 1000)]).sizes == (theirs(1000, 1000, 28, 56 * 56, 28 * 28 * 1280),)
+    low = spec.targets([(30, 30)], budget=Budget(min_pixels=100 * 784))
     assert low.tokens == (100,)
 
 
 def test_a_size_that_a_row_asks_for_counts_instead_of_the_files():
     spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
     asked = ImageSource(ref=b"x", resized=(56, 280))
-    plan = spec.plan([(1000, 1000)] * 2, images=[asked, ImageSource(ref=b"y")], budget=Budget(max_pixels=100 * 784))
+    plan = spec.targets([(1000, 1000)] * 2, images=[asked, ImageSource(ref=b"y")], budget=Budget(max_pixels=100 * 784))
     assert plan.sizes == ((56, 280), (280, 280))
     small = ImageSource(ref=b"x", resized=(56, 280), max_pixels=10 * 784)
-    (size,) = spec.plan([(1000, 1000)], images=[small]).sizes
+    (size,) = spec.targets([(1000, 1000)], images=[small]).sizes
     assert size[0] * size[1] <= 10 * 784
     thin = ImageSource(ref="thin.png", resized=(3, 900))
     with pytest.raises(ImageError, match="aspect ratio of at most 200, got 900x3"):
-        spec.plan([(1000, 1000)], images=[thin])
+        spec.targets([(1000, 1000)], images=[thin])
 
 
 def test_a_thin_image_names_itself():
     spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
     with pytest.raises(ImageError, match=r"image thin.png: expected an aspect ratio of at most 200, got 603x3 = 201.0"):
-        spec.plan([(3, 603)], images=[ImageSource(ref="thin.png")])
+        spec.targets([(3, 603)], images=[ImageSource(ref="thin.png")])
 
 
 def test_planned_tokens_are_the_real_grid():
@@ -132,7 +132,7 @@ def test_planned_tokens_are_the_real_grid():
 
     for width, height in ((640, 480), (31, 77), (1000, 90)):
         grid = processor(images=[Image.new("RGB", (width, height))], return_tensors="pt")["image_grid_thw"]
-        assert spec.plan([(height, width)]).tokens == (grid.prod().item() // 4,)
+        assert spec.targets([(height, width)]).tokens == (grid.prod().item() // 4,)
 
 
 def test_a_processor_with_tiles_is_asked_for_its_counts():
@@ -141,10 +141,10 @@ def test_a_processor_with_tiles_is_asked_for_its_counts():
     spec = VisionSpec.from_processor(CLIPImageProcessorPil())
     assert spec.factor is None
     with pytest.raises(ValueError, match="expected a processor that resizes freely"):
-        spec.plan([(10, 10)], budget=Budget(max_pixels=100))
+        spec.targets([(10, 10)], budget=Budget(max_pixels=100))
     for own in ({"max_pixels": 4000}, {"min_pixels": 1}, {"resized": (56, 56)}):
         with pytest.raises(ImageError, match="without pixel limits of its own for a processor with tiles"):
-            spec.plan([(10, 10)], images=[ImageSource(ref=b"x", **own)])
+            spec.targets([(10, 10)], images=[ImageSource(ref=b"x", **own)])
 
 
 def test_rows_of_tiles_count_against_a_prompts_limit():
@@ -158,9 +158,9 @@ def test_rows_of_tiles_count_against_a_prompts_limit():
     }
     smolvlm = type("SmolVLMProcessor", (), {**parts, "image_processor": images})()
     vision = VisionSpec.from_processor(smolvlm)
-    plan = vision.plan([(112, 56), (28, 28)], budget=Budget(max_prompt_image_tokens=200))
+    plan = vision.targets([(112, 56), (28, 28)], budget=Budget(max_prompt_image_tokens=200))
     assert plan.tokens[0] == 3 * (4 * 2 + 1)
     assert plan.sizes == (None, None)
     total = sum(plan.tokens)
     with pytest.raises(ImageError, match=f"at most {total - 1} image tokens in the prompt, got {total}"):
-        vision.plan([(112, 56), (28, 28)], budget=Budget(max_prompt_image_tokens=total - 1))
+        vision.targets([(112, 56), (28, 28)], budget=Budget(max_prompt_image_tokens=total - 1))

@@ -21,7 +21,7 @@ spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
 resize(np.zeros((64, 64, 3), np.uint8), (28, 28))  # load everything before the measurement
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with ImageLoader(threads=4, memory_bytes=150 << 20) as images:
-    sizes = {example.key: spec.plan(images.sizes(example)).sizes for example in examples}
+    sizes = {example.key: spec.targets(images.sizes(example)).sizes for example in examples}
     for example in examples:
         images.prefetch(example, sizes=sizes[example.key])
     for example in examples:

@@ -18,7 +18,7 @@ SIZES = ((640, 480), (1920, 1080), (720, 1600), (57, 31), (28, 28), (1001, 37), 
 
 def resized(picture: Image.Image, processor) -> Image.Image:
     """The picture at the size that the processor would give it, as the image loader resizes it."""
-    plan = VisionSpec.from_processor(processor).plan([(picture.height, picture.width)])
+    plan = VisionSpec.from_processor(processor).targets([(picture.height, picture.width)])
     return Image.fromarray(resize(np.asarray(picture), plan.sizes[0]))
 
 

@@ -123,7 +123,7 @@ def pillow_way(examples: list[Example]) -> dict[str, Any]:
     for files in paths(examples):
         for file in files:
             image = load_image_hf(file)
-            height, width = spec.plan([(image.height, image.width)]).sizes[0] or (0, 0)
+            height, width = spec.targets([(image.height, image.width)]).sizes[0] or (0, 0)
             resized = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
     return {"shape": resized.shape}
 
@@ -225,7 +225,7 @@ def wall_scaling(examples: list[Example], *, rounds: int) -> float:
     for _ in range(rounds):
         for threads in best:
             with ImageLoader(threads=threads) as images:
-                sizes = [spec.plan(images.sizes(example)).sizes for example in examples]
+                sizes = [spec.targets(images.sizes(example)).sizes for example in examples]
                 start = time.perf_counter()
                 for example, resized in zip(examples, sizes, strict=True):
                     images.prefetch(example, sizes=resized)

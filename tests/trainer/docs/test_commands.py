@@ -72,7 +72,7 @@ def run_triptych(command: Command, request: pytest.FixtureRequest) -> None:
         train_small(folder / run, request)
     arguments = local(command, request)
     arguments += ["--max_completion_length", "4"] if name in ("eval", "plan") else []
-    arguments += ["--no_knobs"] if name == "plan" else []  # its own tests run them
+    arguments += ["--no_alternatives"] if name == "plan" else []  # its own tests run them
     assert triptych([name, *arguments[1:]]) == 0, request.getfixturevalue("capsys").readouterr().err
     written = {"--json", "--html", "--fix", "-o", "--out"}
     for option, value in zip(command.words, command.words[1:], strict=False):

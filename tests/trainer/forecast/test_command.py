@@ -26,16 +26,27 @@ def options(model_dir, write_rows):
 
 def test_says_phases_rows_steps_and_writes_json(options, tmp_path, capsys):
     assert (
-        main([*options, "--no_knobs", "--json", str(tmp_path / "p.json"), "--tflops", "1", "--memory_bandwidth", "10"])
+        main(
+            [
+                *options,
+                "--no_alternatives",
+                "--json",
+                str(tmp_path / "p.json"),
+                "--tflops",
+                "1",
+                "--memory_bandwidth",
+                "10",
+            ]
+        )
         == 0
     )
     said = capsys.readouterr().out
     assert "rows.jsonl:4, id row-3: 5 images" in said, "the row with most tokens sets the peak"
     plan = json.loads((tmp_path / "p.json").read_text())
     assert [phase["name"] for phase in plan["phases"]] == ["generate", "policy", "update"]
-    assert plan["states"]["optimizer_bytes"] == pytest.approx(2 * plan["states"]["weights_bytes"], rel=1e-3), (
-        "AdamW, float32"
-    )
+    assert plan["static_memory"]["optimizer_bytes"] == pytest.approx(
+        2 * plan["static_memory"]["weights_bytes"], rel=1e-3
+    ), "AdamW, float32"
     assert plan["step"]["num_steps"] == 8 * 3, "one prompt a step, three epochs by default"
     assert plan["step"]["images"] == pytest.approx(16 / 8)
     assert plan["duration"]["hours"] > 0
@@ -43,38 +54,45 @@ def test_says_phases_rows_steps_and_writes_json(options, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_run_that_does_not_fit_names_the_row_and_a_limit_that_would_do(options, tmp_path, capsys):
-    assert main([*options, "--no_knobs", "--json", str(tmp_path / "a.json")]) == 0
+    assert main([*options, "--no_alternatives", "--json", str(tmp_path / "a.json")]) == 0
     whole = json.loads((tmp_path / "a.json").read_text())["peak"]["bytes"]
     # pictures are drawn with 4 to 8 tokens; allow for smaller ones
-    limit = ["--min_pixels", "784", "--memory_gib", str(whole * 0.995 / 2**30), "--no_knobs", "--json"]
+    limit = ["--min_pixels", "784", "--memory_gib", str(whole * 0.995 / 2**30), "--no_alternatives", "--json"]
     assert main([*options, *limit, str(tmp_path / "b.json")]) == 0
     said = capsys.readouterr().out
     assert "does not fit" in said
     assert "rows.jsonl:4, id row-3" in said.split("does not fit")[1]
     cap = json.loads((tmp_path / "b.json").read_text())["would_fit_with"]
     assert f"--max_pixels {cap['max_pixels']}" in said
-    again = ["--min_pixels", "784", "--max_pixels", str(cap["max_pixels"]), "--no_knobs", "--json"]
+    again = ["--min_pixels", "784", "--max_pixels", str(cap["max_pixels"]), "--no_alternatives", "--json"]
     assert main([*options, *again, str(tmp_path / "c.json")]) == 0
     assert json.loads((tmp_path / "c.json").read_text())["peak"]["bytes"] == cap["peak_bytes"] <= whole * 0.995
 
 
 @pytest.mark.slow
-def test_each_knob_is_the_plan_of_the_changed_command_line(options, tmp_path, capsys):
+def test_each_alternative_is_the_plan_of_the_changed_command_line(options, tmp_path, capsys):
     assert main([*options, "--json", str(tmp_path / "a.json")]) == 0
     assert "gradient_checkpointing" in capsys.readouterr().out
-    knobs = {knob["name"]: knob for knob in json.loads((tmp_path / "a.json").read_text())["knobs"]}
+    alternatives = {
+        alternative["name"]: alternative
+        for alternative in json.loads((tmp_path / "a.json").read_text())["alternatives"]
+    }
     for name, further in {
         "gradient_checkpointing": ["--gradient_checkpointing", "false"],
         "freeze_vision_modules": ["--freeze_vision_modules"],
     }.items():
-        assert main([*options, *further, "--no_knobs", "--json", str(tmp_path / "b.json")]) == 0
-        assert json.loads((tmp_path / "b.json").read_text())["peak"]["bytes"] == knobs[name]["peak_bytes"], name
-    assert knobs["gradient_checkpointing"]["peak_bytes"] > knobs["gradient_checkpointing"]["allocated_bytes"] > 0
+        assert main([*options, *further, "--no_alternatives", "--json", str(tmp_path / "b.json")]) == 0
+        assert json.loads((tmp_path / "b.json").read_text())["peak"]["bytes"] == alternatives[name]["peak_bytes"], name
+    assert (
+        alternatives["gradient_checkpointing"]["peak_bytes"]
+        > alternatives["gradient_checkpointing"]["allocated_bytes"]
+        > 0
+    )
 
 
 @pytest.mark.slow
 def test_calibration_measures_a_real_pass(options, tmp_path, capsys):
-    assert main([*options, "--no_knobs", "--calibrate", "--json", str(tmp_path / "p.json")]) == 0
+    assert main([*options, "--no_alternatives", "--calibrate", "--json", str(tmp_path / "p.json")]) == 0
     plan = json.loads((tmp_path / "p.json").read_text())
     assert plan["measured"]["seconds"] > 0
     assert plan["duration"]["policy_seconds"] < plan["measured"]["seconds"], "an average batch is lighter"
@@ -103,7 +121,7 @@ def test_bad_options_are_one_line(options, capsys, arguments, expected):
 
 
 def test_quiet_is_one_line(options, capsys):
-    assert main([*options, "--no_knobs", "--quiet"]) == 0
+    assert main([*options, "--no_alternatives", "--quiet"]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("peak ")

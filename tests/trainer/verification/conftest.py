@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from triptych_trainer.verification.comparison import Row
+from triptych_trainer.verification.comparison import ComparedRow
 
 FILE = Path(__file__).parents[1] / "families" / "conftest.py"
 
@@ -27,14 +27,14 @@ kits, kit_of = _families().kits, _families().kit_of
 
 
 @pytest.fixture(scope="session")
-def rows_of() -> Callable[[Any, Any], tuple[Any, list[Row]]]:
+def rows_of() -> Callable[[Any, Any], tuple[Any, list[ComparedRow]]]:
     """The prompts of a kit with three and one images, as a batch and as rows of the processor's own inputs."""
 
-    def rows_of(kit: Any, prompts: tuple[int, ...] = (3, 2)) -> tuple[Any, list[Row]]:
+    def rows_of(kit: Any, prompts: tuple[int, ...] = (3, 2)) -> tuple[Any, list[ComparedRow]]:
         chosen = kit.prompts.select(list(prompts))
         completions = [group[0] for group in chosen.batch.completions]
         rows = [
-            Row(where=f"prompt {p}", inputs=inputs, completion=tuple(ids))
+            ComparedRow(where=f"prompt {p}", inputs=inputs, completion=tuple(ids))
             for p, inputs, ids in zip(prompts, chosen.stock, completions, strict=True)
         ]
         return chosen.batch, rows

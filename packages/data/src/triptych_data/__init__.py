@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from triptych_data.pixels import load_image, load_thumbnail
     from triptych_data.policy import ImagePolicy
     from triptych_data.read import read_examples
-    from triptych_data.vision import ImagePlan, VisionSpec
+    from triptych_data.vision import ImageTargets, VisionSpec
 
 __all__ = [
     "Budget",
@@ -22,9 +22,9 @@ __all__ = [
     "Examples",
     "ImageError",
     "ImageLoader",
-    "ImagePlan",
     "ImagePolicy",
     "ImageSource",
+    "ImageTargets",
     "VisionSpec",
     "load_image",
     "load_thumbnail",
@@ -42,7 +42,7 @@ _HOMES = {
     "policy": ("ImagePolicy",),
     "examples": ("Examples",),
     "read": ("read_examples",),
-    "vision": ("ImagePlan", "VisionSpec"),
+    "vision": ("ImageTargets", "VisionSpec"),
 }
 
 

@@ -103,22 +103,22 @@ def count_images(
     budget, markers = settings.budget, example.prompt.image_order
     try:
         if budget == Budget() and not any(image.has_limits for image in example.images):
-            own = model.vision.plan_of_processor(sizes, images=example.images, markers=markers)
+            own = model.vision.processor_targets(sizes, images=example.images, markers=markers)
             return ImageCount(
                 sizes=sizes, resized=None, model_sizes=own.sizes, tokens=own.tokens, total=own.total(markers)
             )
-        plan = model.vision.plan(sizes, images=example.images, budget=budget, markers=markers)
-        free = plan if budget == Budget() else model.vision.plan(sizes, images=example.images, markers=markers)
+        targets = model.vision.targets(sizes, images=example.images, budget=budget, markers=markers)
+        free = targets if budget == Budget() else model.vision.targets(sizes, images=example.images, markers=markers)
     except ImageError as error:
         raise _refused(example, f"{error.image}: {error.reason}", error.remedy, error.kind) from error
-    resized = tuple(size for size in plan.sizes if size is not None)
+    resized = tuple(size for size in targets.sizes if size is not None)
     return ImageCount(
         sizes=sizes,
         resized=resized if sizes and len(resized) == len(sizes) else None,
-        model_sizes=plan.sizes,
-        tokens=plan.tokens,
-        total=plan.total(markers),
-        capped=plan.sizes != free.sizes,
+        model_sizes=targets.sizes,
+        tokens=targets.tokens,
+        total=targets.total(markers),
+        capped=targets.sizes != free.sizes,
     )
 
 

@@ -17,7 +17,7 @@ _TRIALS = ((28, 28), (1080, 1920), (3200, 1440), (37, 501), (2048, 2048), (5000,
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImagePlan:
+class ImageTargets:
     """Per image of a prompt: its (height, width) as the model will see it, and what it costs.
 
     A size is None where the processor does its own resizing or tiling and the image goes to it as decoded.
@@ -70,18 +70,18 @@ class VisionSpec:
         )
         return spec if spec._agrees_with(image_processor) else _replaced(spec)
 
-    def plan(
+    def targets(
         self,
         sizes: Sequence[Size],
         *,
         images: Sequence[ImageSource] = (),
         budget: Budget | None = None,
         markers: Sequence[int] | None = None,
-    ) -> ImagePlan:
+    ) -> ImageTargets:
         """Sizes and token counts of one prompt's images, given their (height, width) as decoded.
 
         Limits: an image's own, else the budget's, else the processor's. An image whose row asks for a size
-        (`resized`) is planned from that size. `markers` says which image each marker of the
+        (`resized`) is taken to have that size. `markers` says which image each marker of the
         prompt shows, from 0: an image takes its tokens at each of them. By default every image has one marker.
         Raises ImageError of kind shape or budget.
         """
@@ -89,25 +89,27 @@ class VisionSpec:
         if self.factor is None:
             _refuse_own_limits(images)
             return self._asked(sizes, images, budget, markers)
-        planned = self._fitted(sizes, images, budget, markers)
-        tokens = tuple(height * width // self.factor**2 for height, width in planned)
-        return ImagePlan(sizes=tuple(planned), tokens=tokens)
+        fitted = self._fitted(sizes, images, budget, markers)
+        tokens = tuple(height * width // self.factor**2 for height, width in fitted)
+        return ImageTargets(sizes=tuple(fitted), tokens=tokens)
 
-    def plan_of_processor(
+    def processor_targets(
         self, sizes: Sequence[Size], *, images: Sequence[ImageSource] = (), markers: Sequence[int] | None = None
-    ) -> ImagePlan:
+    ) -> ImageTargets:
         """The same by the processor's rule alone, for images that go to it as decoded.
 
-        Its counts are asked for and not computed. They differ from `plan`'s where the processor exceeds its own
-        limit, which it does for some thin images; no size is known there.
+        The processor is asked for its counts. They differ from those of `targets` where it exceeds its own limit, as it
+        does for some thin images; no size is known there.
         """
-        plan = self.plan(sizes, images=images, markers=markers)
+        computed = self.targets(sizes, images=images, markers=markers)
         count = getattr(getattr(self.processor, "image_processor", self.processor), "get_number_of_image_patches", None)
         if self.factor is None or count is None:
-            return plan
+            return computed
         tokens = tuple(int(count(height, width)) // self.merge_size**2 for height, width in sizes)
-        pairs = zip(plan.sizes, plan.tokens, tokens, strict=True)
-        return ImagePlan(sizes=tuple(size if ours == theirs else None for size, ours, theirs in pairs), tokens=tokens)
+        pairs = zip(computed.sizes, computed.tokens, tokens, strict=True)
+        return ImageTargets(
+            sizes=tuple(size if ours == theirs else None for size, ours, theirs in pairs), tokens=tokens
+        )
 
     def _fitted(
         self, sizes: Sequence[Size], images: Sequence[ImageSource], budget: Budget, markers: Sequence[int]
@@ -142,14 +144,14 @@ class VisionSpec:
 
     def _asked(
         self, sizes: Sequence[Size], images: Sequence[ImageSource], budget: Budget, markers: Sequence[int]
-    ) -> ImagePlan:
+    ) -> ImageTargets:
         if budget.max_pixels or budget.min_pixels:
             raise UsageError(
                 "expected a processor that resizes freely for pixel limits (--min_pixels, --max_pixels), got one with "
                 "tiles or a fixed size: set its own size or number of tiles instead"
             )
         if not sizes:
-            return ImagePlan(sizes=(), tokens=())
+            return ImageTargets(sizes=(), tokens=())
         try:
             found = [expansion.num_features for expansion in self._expand([sizes[image] for image in markers])]
         except ValueError as error:
@@ -159,7 +161,7 @@ class VisionSpec:
             raise _over_budget(f"expected at most {limit} image tokens in the prompt, got {sum(found)}")
         first = dict(zip(reversed(markers), reversed(found), strict=True))
         tokens = tuple(first.get(image, 0) for image in range(len(sizes)))
-        return ImagePlan(sizes=(None,) * len(sizes), tokens=tokens)
+        return ImageTargets(sizes=(None,) * len(sizes), tokens=tokens)
 
     def _expand(self, sizes: Sequence[Size]) -> Sequence[Expansion]:
         return expander_of(self.processor).expand(sizes)

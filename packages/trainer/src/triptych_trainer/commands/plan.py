@@ -15,15 +15,15 @@ from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.errors import UsageError
+from triptych_trainer.forecast.alternatives import Alternative, alternatives, cap_that_fits
 from triptych_trainer.forecast.calibrate import Measured, calibrate
+from triptych_trainer.forecast.duration import Duration, Hardware, duration
 from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
-from triptych_trainer.forecast.hours import Duration, Hardware, duration
-from triptych_trainer.forecast.knobs import Knob, cap_that_fits, knobs
 from triptych_trainer.forecast.passes import Device
-from triptych_trainer.forecast.rows import Rows
-from triptych_trainer.forecast.show import as_json, show_fit, show_forecast, show_knobs, show_time, size
+from triptych_trainer.forecast.row_costs import RowCounter
+from triptych_trainer.forecast.show import as_json, show_alternatives, show_fit, show_forecast, show_time, size
 from triptych_trainer.forecast.skeleton import read_model_config
-from triptych_trainer.forecast.states import sharding_of
+from triptych_trainer.forecast.static_memory import sharding_of
 from triptych_trainer.models.families import use_own_family
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.monitor.progress import Reporter
@@ -57,10 +57,10 @@ def _plan(argv: Sequence[str]) -> int:
     estimate = _estimate(planned, subject, hardware, measured, own)
     show_time(planned, subject.rows, estimate, show, hardware=hardware, measured=measured)
     memory = _memory_bytes(own, subject.device)
-    found: list[Knob] = []
-    if not own.no_knobs:
-        found = list(knobs(subject))
-        show_knobs(planned, found, show, memory_bytes=memory)
+    found: list[Alternative] = []
+    if not own.no_alternatives:
+        found = list(alternatives(subject))
+        show_alternatives(planned, found, show, memory_bytes=memory)
     cap = None
     if memory is not None:
         if planned.peak.total_bytes > memory:
@@ -116,7 +116,7 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
     seen = SeenHeaders(policy=image_policy(config.run))
     examples = read_data(config, seen)[0][: own.limit]
     check_num_prompts(len(examples), config.grpo)
-    counter = Rows(processor, prompt_settings(config), seen=seen)
+    counter = RowCounter(processor, prompt_settings(config), seen=seen)
     with reporter.stage("counting", len(examples)) as bar:
         rows = counter.count(examples, progress=bar.move_to)
     num_ranks = own.num_processes or config.grpo.world_size

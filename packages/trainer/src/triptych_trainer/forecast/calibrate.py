@@ -13,8 +13,8 @@ import torch
 from peft import PeftModel, get_peft_model
 
 from triptych_trainer.forecast.forecast import Forecast, Subject
-from triptych_trainer.forecast.meter import PeakMeter
-from triptych_trainer.forecast.rows import group_batch
+from triptych_trainer.forecast.peak_memory import PeakMemory
+from triptych_trainer.forecast.row_costs import group_batch
 from triptych_trainer.forward import GroupBatch, prepare
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.adapters import adapter_config
@@ -77,7 +77,7 @@ def calibrate(subject: Subject, planned: Forecast) -> Measured:
         fused_lm_head=device.type == "cuda",
     )
     _policy_pass(model, batch, engine)  # libraries make their buffers, gradients appear
-    meter = PeakMeter(device)
+    meter = PeakMemory(device)
     start = time.perf_counter()
     _policy_pass(model, batch, engine)
     if device.type != "cpu":

@@ -10,9 +10,9 @@ from trl import GRPOConfig
 
 from triptych_trainer.forecast.passes import Device, Setting
 from triptych_trainer.forecast.phases import PHASES, TOWER_BACKWARD, Phase, Traced, trace
-from triptych_trainer.forecast.rows import PlannedRow, Rows, group_batch, heaviest
+from triptych_trainer.forecast.row_costs import RowCost, RowCounter, group_batch, heaviest
 from triptych_trainer.forecast.skeleton import Skeleton, build_skeleton
-from triptych_trainer.forecast.states import States, states_of
+from triptych_trainer.forecast.static_memory import StaticMemory, static_memory_of
 from triptych_trainer.forecast.step import StepShape, step_shape
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.arguments import RunConfig
@@ -34,8 +34,8 @@ class PhaseForecast:
     features_bytes: int
     """Image features kept from generation."""
     gradients_bytes: int
-    standing_bytes: int
-    rows: tuple[PlannedRow, ...]
+    static_bytes: int
+    rows: tuple[RowCost, ...]
     flops: float
     pixels_bytes: int
     """Of the images' inputs; part of the activations on an accelerator, of the host's memory always."""
@@ -46,7 +46,7 @@ class PhaseForecast:
     def total_bytes(self) -> int:
         """The sum."""
         own = self.activations_bytes + self.cache_bytes + self.features_bytes
-        return own + self.gradients_bytes + self.standing_bytes
+        return own + self.gradients_bytes + self.static_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +54,7 @@ class Forecast:
     """What a run will need, by the phase."""
 
     device: Device
-    states: States
+    static_memory: StaticMemory
     step: StepShape
     phases: tuple[PhaseForecast, ...]
 
@@ -66,13 +66,13 @@ class Forecast:
     @property
     def allocated_bytes(self) -> int:
         """The most that is allocated besides weights, gradients and optimizer state."""
-        own = ((p.total_bytes - p.gradients_bytes - p.standing_bytes) for p in self.phases)
+        own = ((p.total_bytes - p.gradients_bytes - p.static_bytes) for p in self.phases)
         return max(own)
 
     @property
     def rise_bytes(self) -> int:
         """The most that a later step needs beyond what lies in memory between two steps."""
-        return max(phase.total_bytes - phase.standing_bytes for phase in self.phases)
+        return max(phase.total_bytes - phase.static_bytes for phase in self.phases)
 
     def phase(self, name: str) -> PhaseForecast | None:
         """One phase, if the run has it."""
@@ -85,8 +85,8 @@ class Subject:
 
     config: RunConfig
     model_config: Any
-    counter: Rows
-    rows: Sequence[PlannedRow]
+    counter: RowCounter
+    rows: Sequence[RowCost]
     device: Device
     num_ranks: int = 1
     sharding: Sharding = "none"
@@ -105,10 +105,10 @@ def forecast(subject: Subject, *, skeleton: Skeleton | None = None, phases: Sequ
     """Forecast a run whose batches hold its heaviest rows together and whose completions reach their full length."""
     config, step = subject.config, subject.shape()
     skeleton = skeleton or build_skeleton(config, model_config=subject.model_config)
-    states = states_of(skeleton, config, num_ranks=subject.num_ranks, sharding=subject.sharding)
+    states = static_memory_of(skeleton, config, num_ranks=subject.num_ranks, sharding=subject.sharding)
     setting = Setting.of(config, device=subject.device, keeps_features=subject.sharding != "full")
     wanted = [phase for phase in phases if _happens(phase, config.grpo, step)]
-    traced: dict[Phase, tuple[Traced, tuple[PlannedRow, ...]]] = {}
+    traced: dict[Phase, tuple[Traced, tuple[RowCost, ...]]] = {}
     for phase in wanted:
         sizes = [step.num_generations] * step.prompts_per_generation if phase == "generate" else step.group_sizes
         rows = heaviest(subject.rows, len(sizes))
@@ -127,7 +127,7 @@ def forecast(subject: Subject, *, skeleton: Skeleton | None = None, phases: Sequ
         for phase in wanted
     ]
     found.append(_update(states, features=features))
-    return Forecast(device=subject.device, states=states, step=step, phases=tuple(found))
+    return Forecast(device=subject.device, static_memory=states, step=step, phases=tuple(found))
 
 
 def _happens(phase: Phase, args: GRPOConfig, step: StepShape) -> bool:
@@ -137,7 +137,7 @@ def _happens(phase: Phase, args: GRPOConfig, step: StepShape) -> bool:
 
 
 def _phase_forecast(
-    phase: Phase, traced: Traced, rows: tuple[PlannedRow, ...], *, states: States, step: StepShape, features: int
+    phase: Phase, traced: Traced, rows: tuple[RowCost, ...], *, states: StaticMemory, step: StepShape, features: int
 ) -> PhaseForecast:
     own, gradients = traced.peak, 0
     if phase == "policy":
@@ -150,7 +150,7 @@ def _phase_forecast(
         cache_bytes=int(traced.cache_bytes) if own > traced.cache_bytes else 0,
         features_bytes=features,
         gradients_bytes=gradients,
-        standing_bytes=states.standing_bytes,
+        static_bytes=states.static_bytes,
         rows=rows,
         flops=traced.flops,
         pixels_bytes=traced.pixels_bytes,
@@ -158,7 +158,7 @@ def _phase_forecast(
     )
 
 
-def _with_gradients(traced: Traced, states: States, *, accumulates: bool) -> tuple[float, int]:
+def _with_gradients(traced: Traced, states: StaticMemory, *, accumulates: bool) -> tuple[float, int]:
     """(own bytes, gradients) at the worst moment of the policy pass.
 
     After the first micro-batch all gradients are there. In a step of one micro-batch they appear while activations go:
@@ -172,14 +172,14 @@ def _with_gradients(traced: Traced, states: States, *, accumulates: bool) -> tup
     return traced.peak, 0
 
 
-def _update(states: States, *, features: int) -> PhaseForecast:
+def _update(states: StaticMemory, *, features: int) -> PhaseForecast:
     return PhaseForecast(
         name=UPDATE,
         activations_bytes=states.update_bytes,
         cache_bytes=0,
         features_bytes=features,
         gradients_bytes=states.gradients_bytes,
-        standing_bytes=states.standing_bytes,
+        static_bytes=states.static_bytes,
         rows=(),
         flops=0.0,
         pixels_bytes=0,

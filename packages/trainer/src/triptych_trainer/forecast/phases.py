@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 from accelerate.utils import convert_outputs_to_fp32
 
+from triptych_trainer.forecast.fused_operations import accelerator_attention, fused_head, windows_in_one_call
 from triptych_trainer.forecast.passes import PASSES, Setting, planned_engine
 from triptych_trainer.forecast.recorder import Recorder
 from triptych_trainer.forecast.skeleton import Skeleton, Stack, shallow, stacks_of
-from triptych_trainer.forecast.standins import accelerator_attention, fused_head, windows_in_one_call
 from triptych_trainer.forward import GroupBatch
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.families import family_of

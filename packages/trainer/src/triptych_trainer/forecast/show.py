@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from triptych_trainer.forecast.alternatives import Alternative, PixelCap
 from triptych_trainer.forecast.calibrate import Measured
+from triptych_trainer.forecast.duration import Duration, Hardware, tokens_per_step
 from triptych_trainer.forecast.forecast import Forecast, PhaseForecast
-from triptych_trainer.forecast.hours import Duration, Hardware, tokens_per_step
-from triptych_trainer.forecast.knobs import Knob, PixelCap
-from triptych_trainer.forecast.rows import PlannedRow
+from triptych_trainer.forecast.row_costs import RowCost
 
-__all__ = ["PHASE_NAMES", "as_json", "show_fit", "show_forecast", "show_knobs", "show_time", "size"]
+__all__ = ["PHASE_NAMES", "as_json", "show_alternatives", "show_fit", "show_forecast", "show_time", "size"]
 
 PHASE_NAMES: dict[str, str] = {
     "generate": "generate",
@@ -38,12 +38,12 @@ def size(num_bytes: float) -> str:
 
 def show_forecast(forecast: Forecast, console: Console) -> None:
     """Print parameters, the table of phases, and the rows that set the peak."""
-    states = forecast.states
+    states = forecast.static_memory
     million = [number / 1e6 for number in (states.num_parameters, states.num_vision, states.num_trainable)]
     console.print(
         f"{million[0]:,.1f} M parameters, {million[1]:,.1f} M of them for vision; {million[2]:,.1f} M trained"
     )
-    console.print(_states_table(forecast))
+    console.print(_static_memory_table(forecast))
     console.print(_phases_table(forecast))
     peak = forecast.peak
     console.print(f"[bold]peak {size(peak.total_bytes)}[/] in {PHASE_NAMES[peak.name]}, {_ranks(forecast)}")
@@ -58,8 +58,8 @@ def _ranks(forecast: Forecast) -> str:
     return f"on {forecast.device}" if number == 1 else f"on each of {number} {forecast.device} devices"
 
 
-def _states_table(forecast: Forecast) -> Table:
-    states = forecast.states
+def _static_memory_table(forecast: Forecast) -> Table:
+    states = forecast.static_memory
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("held throughout")
     table.add_column("", justify="right")
@@ -78,11 +78,11 @@ def _states_table(forecast: Forecast) -> Table:
 def _phases_table(forecast: Forecast) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("phase", no_wrap=True)
-    for name in ("standing", "gradients", "features", "KV cache", "activations", "total"):
+    for name in ("static", "gradients", "features", "KV cache", "activations", "total"):
         table.add_column(name, justify="right")
     for phase in forecast.phases:
         parts = (
-            phase.standing_bytes,
+            phase.static_bytes,
             phase.gradients_bytes,
             phase.features_bytes,
             phase.cache_bytes,
@@ -96,7 +96,7 @@ def _phases_table(forecast: Forecast) -> Table:
 
 def show_time(
     forecast: Forecast,
-    rows: Sequence[PlannedRow],
+    rows: Sequence[RowCost],
     estimate: Duration | None,
     console: Console,
     *,
@@ -150,17 +150,21 @@ def _show_measured(measured: Measured, console: Console) -> None:
     )
 
 
-def show_knobs(forecast: Forecast, found: Sequence[Knob], console: Console, *, memory_bytes: int | None) -> None:
+def show_alternatives(
+    forecast: Forecast, found: Sequence[Alternative], console: Console, *, memory_bytes: int | None
+) -> None:
     """Print what each setting would change."""
     table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left")
     table.add_column("if changed", no_wrap=True)
     for name in ("from", "to", "peak", "saves", *(["fits"] if memory_bytes else [])):
         table.add_column(name, justify="right")
     total = forecast.peak.total_bytes
-    for knob in sorted(found, key=lambda knob: knob.peak_bytes):
-        saved = total - knob.peak_bytes
-        fits = ["yes" if knob.peak_bytes <= memory_bytes else "no"] if memory_bytes else []
-        table.add_row(knob.name, knob.now, knob.changed, size(knob.peak_bytes), _saved(saved), *fits)
+    for alternative in sorted(found, key=lambda alternative: alternative.peak_bytes):
+        saved = total - alternative.peak_bytes
+        fits = ["yes" if alternative.peak_bytes <= memory_bytes else "no"] if memory_bytes else []
+        table.add_row(
+            alternative.name, alternative.now, alternative.changed, size(alternative.peak_bytes), _saved(saved), *fits
+        )
     console.print(table)
 
 
@@ -195,9 +199,9 @@ def show_fit(
 
 def as_json(
     forecast: Forecast,
-    found: Sequence[Knob],
+    found: Sequence[Alternative],
     *,
-    rows: Sequence[PlannedRow],
+    rows: Sequence[RowCost],
     estimate: Duration | None,
     hardware: Hardware | None,
     measured: Measured | None,
@@ -209,7 +213,7 @@ def as_json(
     return {
         "device": forecast.device,
         "peak": {"phase": forecast.peak.name, "bytes": forecast.peak.total_bytes},
-        "states": asdict(forecast.states),
+        "static_memory": asdict(forecast.static_memory),
         "phases": [_phase(phase) for phase in forecast.phases],
         "step": {
             **asdict(forecast.step),
@@ -220,7 +224,7 @@ def as_json(
         "duration": None if estimate is None else {**asdict(estimate), "hours": estimate.hours},
         "hardware": None if hardware is None else asdict(hardware),
         "measured": None if measured is None else asdict(measured),
-        "knobs": [asdict(knob) for knob in found],
+        "alternatives": [asdict(alternative) for alternative in found],
         "memory_bytes": memory_bytes,
         "fits": None if memory_bytes is None else forecast.peak.total_bytes <= memory_bytes,
         "would_fit_with": None if cap is None else asdict(cap),
@@ -228,7 +232,7 @@ def as_json(
 
 
 def _phase(phase: PhaseForecast) -> dict[str, Any]:
-    names = ("activations_bytes", "cache_bytes", "features_bytes", "pixels_bytes", "gradients_bytes", "standing_bytes")
+    names = ("activations_bytes", "cache_bytes", "features_bytes", "pixels_bytes", "gradients_bytes", "static_bytes")
     return {
         "name": phase.name,
         "total_bytes": phase.total_bytes,

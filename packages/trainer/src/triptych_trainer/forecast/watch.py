@@ -12,10 +12,10 @@ from transformers import TrainerCallback
 from triptych_data import Example
 
 from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
-from triptych_trainer.forecast.meter import PeakMeter
-from triptych_trainer.forecast.rows import Rows
+from triptych_trainer.forecast.peak_memory import PeakMemory
+from triptych_trainer.forecast.row_costs import RowCounter
 from triptych_trainer.forecast.show import PHASE_NAMES, size
-from triptych_trainer.forecast.states import sharding_of
+from triptych_trainer.forecast.static_memory import sharding_of
 from triptych_trainer.monitor.run_record import add_to_record
 from triptych_trainer.options.arguments import RunConfig, prompt_settings
 
@@ -40,7 +40,7 @@ def forecast_run(
     on_accelerator = device != "cpu" or (torch.accelerator.is_available() and not config.grpo.use_cpu)
     try:
         with torch.random.fork_rng(devices=[]):  # completions are those of a run without a forecast
-            counter = Rows(processor, prompt_settings(config))
+            counter = RowCounter(processor, prompt_settings(config))
             found = forecast(
                 Subject(
                     config=config,
@@ -69,7 +69,7 @@ class MemoryWatch(TrainerCallback):
         self.found = found
         self.folder = folder
         self.say = say
-        self.meter: PeakMeter | None = None
+        self.meter: PeakMemory | None = None
         self.steps = 0
 
     def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
@@ -78,7 +78,7 @@ class MemoryWatch(TrainerCallback):
         if not state.is_world_process_zero or self.steps > 2:
             return
         if self.meter is None:
-            self.meter = PeakMeter(args.device)
+            self.meter = PeakMemory(args.device)
             return
         on_accelerator = self.meter.on_accelerator
         measured = self.meter.peak() if on_accelerator else self.meter.rise()

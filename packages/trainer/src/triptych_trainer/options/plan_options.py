@@ -51,7 +51,7 @@ class PlanOptions:
         default=None, metadata={"help": "for the hours (default: --max_completion_length)"}
     )
     limit: int | None = field(default=None, metadata={"help": "count only the first rows"})
-    no_knobs: bool = field(default=False, metadata={"help": "leave out what each setting would save"})
+    no_alternatives: bool = field(default=False, metadata={"help": "leave out what each setting would save"})
     calibrate: bool = field(
         default=False, metadata={"help": "load the model and measure its heaviest policy pass here"}
     )

@@ -32,7 +32,7 @@ from triptych_trainer.verification.stock_inputs import StockInputs
 from triptych_trainer.verification.stock_pass import stock_distributions
 from triptych_trainer.verification.swaps import culprits
 
-__all__ = ["ALLOWED", "ALLOWED_HALF", "Comparison", "Difference", "OpenModel", "Row"]
+__all__ = ["ALLOWED", "ALLOWED_HALF", "ComparedRow", "Comparison", "Difference", "OpenModel"]
 
 Value = TypeVar("Value")
 OpenModel = Callable[[], AbstractContextManager[torch.nn.Module]]
@@ -47,7 +47,7 @@ _PADS = (3, 16)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class ComparedRow:
     """One prompt to compare on, alone in its batch row."""
 
     where: str
@@ -72,7 +72,7 @@ class Difference:
 class Comparison:
     """The rows, what the stock forward says of them, and how far we are from it."""
 
-    def __init__(self, model: torch.nn.Module, batch: GroupBatch, rows: Sequence[Row]) -> None:
+    def __init__(self, model: torch.nn.Module, batch: GroupBatch, rows: Sequence[ComparedRow]) -> None:
         """Run the stock forward over the prompts of ``batch``, of which ``rows[p]`` holds the stock inputs."""
         base = unwrap(model)
         self.sharded = is_sharded(base)

@@ -19,7 +19,7 @@ from triptych_trainer.models.families import FAMILIES
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS
-from triptych_trainer.verification.comparison import Comparison, Difference, OpenModel, Row
+from triptych_trainer.verification.comparison import ComparedRow, Comparison, Difference, OpenModel
 from triptych_trainer.verification.stock_inputs import stock_inputs
 
 __all__ = ["VerificationError", "chosen", "probe", "verify_comparison", "verify_first_use"]
@@ -59,7 +59,11 @@ def verify_first_use(
 
 @torch.no_grad()
 def verify_comparison(
-    model: torch.nn.Module, batch: GroupBatch, rows: Sequence[Row], *, open_for_sampling: OpenModel | None = None
+    model: torch.nn.Module,
+    batch: GroupBatch,
+    rows: Sequence[ComparedRow],
+    *,
+    open_for_sampling: OpenModel | None = None,
 ) -> None:
     """Compare on the prompts of ``batch``, of which ``rows[p]`` holds the stock inputs; all ranks decide together.
 
@@ -114,9 +118,9 @@ def probe(prompt: PreparedPrompt, *, special_ids: Collection[int]) -> tuple[int,
     return tuple(text[-NUM_PROBE_TOKENS:]) or (prompt.ids[0],)
 
 
-def _row(prompt: PreparedPrompt, preparer: PromptPreparer) -> Row:
+def _row(prompt: PreparedPrompt, preparer: PromptPreparer) -> ComparedRow:
     tokenizer = getattr(preparer.processor, "tokenizer", preparer.processor)
-    return Row(
+    return ComparedRow(
         where=f"{prompt.example.source}: example {prompt.example.id}",
         inputs=stock_inputs(prompt, preparer),
         completion=probe(prompt, special_ids=set(tokenizer.all_special_ids)),

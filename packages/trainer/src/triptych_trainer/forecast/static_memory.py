@@ -17,11 +17,11 @@ from triptych_trainer.models.families import family_of
 from triptych_trainer.options.arguments import RunConfig
 from triptych_trainer.options.plan_options import SHARDINGS, Sharding
 
-__all__ = ["States", "sharding_of", "states_of"]
+__all__ = ["StaticMemory", "sharding_of", "static_memory_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class States:
+class StaticMemory:
     """Bytes on one rank, and parameters of the whole model."""
 
     num_parameters: int
@@ -37,7 +37,7 @@ class States:
     """What the optimizer allocates besides while it steps."""
 
     @property
-    def standing_bytes(self) -> int:
+    def static_bytes(self) -> int:
         """There in every phase, from the first optimizer step on."""
         return self.weights_bytes + self.reference_bytes + self.optimizer_bytes + self.buckets_bytes
 
@@ -51,7 +51,9 @@ def sharding_of(args: TrainingArguments) -> Sharding:
     return ("none", "optimizer", "gradients")[stage]  # type: ignore[return-value]
 
 
-def states_of(skeleton: Skeleton, config: RunConfig, *, num_ranks: int = 1, sharding: Sharding = "none") -> States:
+def static_memory_of(
+    skeleton: Skeleton, config: RunConfig, *, num_ranks: int = 1, sharding: Sharding = "none"
+) -> StaticMemory:
     """Count what the run keeps; sharded parts are divided by the ranks, and ZeRO-3 or FSDP gather the largest layer."""
     base = skeleton.base
     family = family_of(base)
@@ -64,7 +66,7 @@ def states_of(skeleton: Skeleton, config: RunConfig, *, num_ranks: int = 1, shar
     reference = sum(_bytes(p) for p in base.parameters()) if beta and not isinstance(skeleton.model, PeftModel) else 0
     split = dict.fromkeys(_split(sharding), num_ranks)
     gathered = max((_layer_bytes(module) for module in _layers(base)), default=0) if "weights" in split else 0
-    return States(
+    return StaticMemory(
         num_parameters=sum(p.numel() for p in parameters),
         num_vision=sum(p.numel() for p in family.vision_parameters(family.vision_language_model(base))),
         num_trainable=sum(p.numel() for p in trainable),

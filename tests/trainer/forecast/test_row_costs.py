@@ -4,7 +4,7 @@ import torch
 from triptych_data import ImageLoader, read_examples
 from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.demo import build_model
-from triptych_trainer.forecast.rows import Rows, group_batch, heaviest, typical
+from triptych_trainer.forecast.row_costs import RowCounter, group_batch, heaviest, typical
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.prompts.prepare import PromptPreparer
@@ -16,7 +16,7 @@ def test_ids_spans_and_input_shapes_are_those_of_training(model_dir, write_rows)
     family = family_of(build_model(0))
     for tokens in (None, 12):
         settings = PromptSettings(max_prompt_image_tokens=tokens)
-        counter = Rows(processor, settings)
+        counter = RowCounter(processor, settings)
         with ImageLoader(threads=1) as loader:
             prepare = PromptPreparer(processor, loader=loader, family=family, settings=settings)
             for example, row in zip(examples, counter.count(examples), strict=True):
@@ -32,16 +32,16 @@ def test_ids_spans_and_input_shapes_are_those_of_training(model_dir, write_rows)
 
 def test_another_pixel_limit_recounts_as_a_run_with_it_would(model_dir, write_rows):
     examples = list(read_examples(write_rows([0, 1, 5, 2])))
-    counter = Rows(load_processor(str(model_dir)), PromptSettings())
+    counter = RowCounter(load_processor(str(model_dir)), PromptSettings())
     recounted = counter.with_pixels(2 * 784).recount(counter.count(examples))
-    fresh = Rows(load_processor(str(model_dir), max_pixels=2 * 784), PromptSettings()).count(examples)
+    fresh = RowCounter(load_processor(str(model_dir), max_pixels=2 * 784), PromptSettings()).count(examples)
     assert [row.num_tokens for row in recounted] == [row.num_tokens for row in fresh]
     assert recounted[2].image_tokens < counter.count(examples)[2].image_tokens
 
 
 def test_heaviest_and_typical_rows(model_dir, write_rows):
     examples = list(read_examples(write_rows([1, 5, 0, 2, 2])))
-    counter = Rows(load_processor(str(model_dir)), PromptSettings())
+    counter = RowCounter(load_processor(str(model_dir)), PromptSettings())
     rows = counter.count(examples)
     assert heaviest(rows, 2)[0].example.id == "row-1"
     assert typical(rows, 1)[0].example.id in {"row-3", "row-4"}

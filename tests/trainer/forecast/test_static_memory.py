@@ -6,7 +6,7 @@ from planned_runs import run_config
 from transformers import Trainer
 from triptych_trainer.demo import build_model
 from triptych_trainer.forecast.skeleton import build_skeleton
-from triptych_trainer.forecast.states import states_of
+from triptych_trainer.forecast.static_memory import static_memory_of
 from triptych_trainer.forecast.step import step_shape
 from triptych_trainer.grpo.groups import GroupSplitError
 
@@ -19,7 +19,7 @@ def model_bytes(model: torch.nn.Module) -> int:
 def test_optimizer_state_is_what_the_optimizer_makes(optimizer):
     config = run_config(optim=optimizer)
     model = build_model(0)
-    states = states_of(build_skeleton(config, model_config=model.config), config)
+    states = static_memory_of(build_skeleton(config, model_config=model.config), config)
     kind, options = Trainer.get_optimizer_cls_and_kwargs(config.grpo)
     real = kind(model.parameters(), **options)
     for parameter in model.parameters():
@@ -35,7 +35,7 @@ def test_frozen_parts_adapters_and_a_reference_model():
 
     def states(**options):
         config = run_config(**options)
-        return states_of(build_skeleton(config, model_config=model.config), config)
+        return static_memory_of(build_skeleton(config, model_config=model.config), config)
 
     frozen = states(freeze_vision_modules=True, beta=0.1)
     assert frozen.num_trainable == frozen.num_parameters - frozen.num_vision
@@ -49,9 +49,9 @@ def test_frozen_parts_adapters_and_a_reference_model():
 def test_ranks_divide_what_they_shard():
     config = run_config()
     skeleton = build_skeleton(config, model_config=build_model(0).config)
-    whole = states_of(skeleton, config)
+    whole = static_memory_of(skeleton, config)
     ddp, zero2, full = (
-        states_of(skeleton, config, num_ranks=4, sharding=sharding) for sharding in ("none", "gradients", "full")
+        static_memory_of(skeleton, config, num_ranks=4, sharding=sharding) for sharding in ("none", "gradients", "full")
     )
     assert (ddp.optimizer_bytes, ddp.buckets_bytes) == (whole.optimizer_bytes, whole.gradients_bytes)
     assert zero2.gradients_bytes == whole.gradients_bytes // 4

@@ -14,13 +14,13 @@ from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
 from triptych_trainer.models.adapters import saved_adapters
 from triptych_trainer.options.arguments import RunConfig
 
-__all__ = ["Knob", "PixelCap", "cap_that_fits", "knobs"]
+__all__ = ["Alternative", "PixelCap", "alternatives", "cap_that_fits"]
 
 _TRIED_CAPS = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Knob:
+class Alternative:
     """One changed setting and the peak under it."""
 
     name: str
@@ -43,14 +43,14 @@ class PixelCap:
     peak_bytes: int
 
 
-def knobs(subject: Subject) -> Iterator[Knob]:
+def alternatives(subject: Subject) -> Iterator[Alternative]:
     """Forecast each variant that makes sense for the run."""
     for name, now, changed, variant in _variants(subject):
         try:
             found = forecast(variant, phases=("generate", "policy"))
         except Refusal:  # a combination that the run would refuse as well
             continue
-        yield Knob(
+        yield Alternative(
             name=name,
             now=now,
             changed=changed,

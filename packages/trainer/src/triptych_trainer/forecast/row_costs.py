@@ -23,11 +23,11 @@ from triptych_trainer.forward import GroupBatch
 from triptych_trainer.models.families import Family
 from triptych_trainer.models.image_processor import image_processor_of
 
-__all__ = ["PlannedRow", "Rows", "group_batch", "heaviest", "typical"]
+__all__ = ["RowCost", "RowCounter", "group_batch", "heaviest", "typical"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlannedRow:
+class RowCost:
     """One row, counted."""
 
     example: Example
@@ -54,7 +54,7 @@ class PlannedRow:
         return printable(f"{self.example.source}{name}: {counts}", kept="")
 
 
-class Rows:
+class RowCounter:
     """Counts rows as a run does: by the same ``describe``, from headers, with no pixel decoded."""
 
     def __init__(self, processor: Any, settings: PromptSettings, *, seen: SeenHeaders | None = None) -> None:
@@ -63,7 +63,7 @@ class Rows:
         self.settings = settings
         self.seen = seen
 
-    def count(self, examples: Sequence[Example], *, progress: Callable[[int], object] = int) -> list[PlannedRow]:
+    def count(self, examples: Sequence[Example], *, progress: Callable[[int], object] = int) -> list[RowCost]:
         """Count each example.
 
         Raises:
@@ -75,14 +75,14 @@ class Rows:
             progress(number)
         return found
 
-    def row(self, example: Example, *, sizes: Sequence[Size] | None = None) -> PlannedRow:
+    def row(self, example: Example, *, sizes: Sequence[Size] | None = None) -> RowCost:
         """Count one example, as ``PromptPreparer`` would prepare it; without ``sizes`` the headers are read."""
         if sizes is None:
             sizes = header_sizes(example, policy=self.settings.policy, seen=self.seen)
         counted = describe(example, model=self.model, settings=self.settings, sizes=sizes).accepted()
-        return PlannedRow(example=example, num_tokens=counted.num_tokens, images=counted.images)
+        return RowCost(example=example, num_tokens=counted.num_tokens, images=counted.images)
 
-    def prompt(self, row: PlannedRow, *, family: Family) -> tuple[list[int], tuple[ImageSpan, ...], tuple[Any, ...]]:
+    def prompt(self, row: RowCost, *, family: Family) -> tuple[list[int], tuple[ImageSpan, ...], tuple[Any, ...]]:
         """Ids, spans and image inputs of a row; blank images of the same sizes stand for its own."""
         counted = describe(row.example, model=self.model, settings=self.settings, sizes=row.images.sizes)
         blank = [Image.new("RGB", (width, height), "white") for height, width in row.given_sizes]
@@ -92,32 +92,32 @@ class Rows:
         inputs = family.preprocess(process, blank) if blank else ()
         return counted.ids, counted.spans, tuple(inputs)
 
-    def with_pixels(self, max_pixels: int) -> Rows:
+    def with_pixels(self, max_pixels: int) -> RowCounter:
         """The same counting under another ``--max_pixels``; for processors that resize to a number of pixels."""
         other = copy.copy(self)
         other.model = self.model.with_pixels(max_pixels=max_pixels)
         return other
 
-    def recount(self, rows: Sequence[PlannedRow]) -> list[PlannedRow]:
-        """Rows counted before, under this object's limits: only the images' tokens change, the text stays.
+    def recount(self, rows: Sequence[RowCost]) -> list[RowCost]:
+        """RowCounter counted before, under this object's limits: only the images' tokens change, the text stays.
 
         Raises:
             DataError: the images of a row cannot meet the run's budget.
         """
         return [self._recounted(row) if row.images.sizes else row for row in rows]
 
-    def _recounted(self, row: PlannedRow) -> PlannedRow:
+    def _recounted(self, row: RowCost) -> RowCost:
         images = count_images(row.example, model=self.model, settings=self.settings, sizes=row.images.sizes)
         return replace(row, num_tokens=row.num_tokens - row.image_tokens + images.total, images=images)
 
 
-def heaviest(rows: Sequence[PlannedRow], count: int) -> list[PlannedRow]:
+def heaviest(rows: Sequence[RowCost], count: int) -> list[RowCost]:
     """The ``count`` rows with the most tokens; with equal tokens, more image tokens go first, then the earlier row."""
     order = sorted(range(len(rows)), key=lambda k: (-rows[k].num_tokens, -rows[k].image_tokens, k))
     return [rows[k] for k in order[:count]]
 
 
-def typical(rows: Sequence[PlannedRow], count: int) -> list[PlannedRow]:
+def typical(rows: Sequence[RowCost], count: int) -> list[RowCost]:
     """``count`` rows whose numbers of tokens are nearest to the mean."""
     mean = sum(row.num_tokens for row in rows) / len(rows)
     order = sorted(range(len(rows)), key=lambda k: (abs(rows[k].num_tokens - mean), k))
@@ -125,7 +125,7 @@ def typical(rows: Sequence[PlannedRow], count: int) -> list[PlannedRow]:
 
 
 def group_batch(
-    rows: Sequence[PlannedRow], *, counter: Rows, family: Family, group_sizes: Sequence[int], completion_tokens: int
+    rows: Sequence[RowCost], *, counter: RowCounter, family: Family, group_sizes: Sequence[int], completion_tokens: int
 ) -> GroupBatch:
     """The batch of these prompts with ``group_sizes[p]`` completions of the given length each."""
     prompts, spans, indices = [], [], []

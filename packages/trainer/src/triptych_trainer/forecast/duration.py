@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from triptych_trainer.forecast.forecast import Forecast, PhaseForecast
-from triptych_trainer.forecast.rows import PlannedRow
+from triptych_trainer.forecast.row_costs import RowCost
 
 __all__ = ["Duration", "Hardware", "duration", "tokens_per_step"]
 
@@ -49,14 +49,12 @@ class Duration:
         return self.step_seconds * self.num_steps / 3600
 
 
-def duration(
-    forecast: Forecast, rows: Sequence[PlannedRow], hardware: Hardware, *, completion_tokens: float
-) -> Duration:
+def duration(forecast: Forecast, rows: Sequence[RowCost], hardware: Hardware, *, completion_tokens: float) -> Duration:
     """Estimate a run over ``rows``, whose completions have ``completion_tokens`` on average.
 
     Operations were counted for the heaviest rows; those of an average batch are fewer by the ratio of their tokens.
     """
-    step, weights = forecast.step, forecast.states.weights_bytes
+    step, weights = forecast.step, forecast.static_memory.weights_bytes
 
     def seconds(name: str) -> float:
         phase = forecast.phase(name)
@@ -78,7 +76,7 @@ def duration(
     )
 
 
-def _share(phase: PhaseForecast, forecast: Forecast, rows: Sequence[PlannedRow], *, completion_tokens: float) -> float:
+def _share(phase: PhaseForecast, forecast: Forecast, rows: Sequence[RowCost], *, completion_tokens: float) -> float:
     """Tokens of an average batch over those of the heaviest one."""
     sizes = forecast.step.group_sizes if phase.name != "generate" else [forecast.step.num_generations] * len(phase.rows)
     completions = sum(sizes[: len(phase.rows)])
@@ -87,7 +85,7 @@ def _share(phase: PhaseForecast, forecast: Forecast, rows: Sequence[PlannedRow],
     return (len(phase.rows) * mean + completions * completion_tokens) / heaviest
 
 
-def tokens_per_step(forecast: Forecast, rows: Sequence[PlannedRow]) -> tuple[float, float, float]:
+def tokens_per_step(forecast: Forecast, rows: Sequence[RowCost]) -> tuple[float, float, float]:
     """(images, prompt tokens, completion tokens at full length) of an average optimizer step, over all ranks."""
     prompts, step = forecast.step.prompts_per_step, forecast.step
     images = sum(len(row.images.sizes) for row in rows) / len(rows)

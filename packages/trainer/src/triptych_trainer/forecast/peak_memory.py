@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["PeakMeter"]
+__all__ = ["PeakMemory"]
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-class PeakMeter:
+class PeakMemory:
     """Highest use since it was made or last reset."""
 
     def __init__(self, device: torch.device) -> None:
