@@ -31,7 +31,7 @@ USERS, ASSISTANTS, SYSTEMS, TOOLS = (
     ("tool", "observation"),
 )
 VIDEOS = ("video", "videos", "video_path", "audio", "audios", "audio_url")
-OTHER_IMAGES = ("image_1", "image_2", "screenshot", "left_image", "frames")
+OTHER_IMAGES = ("image_1", "image_2", "screenshot", "left_image", "frames", "second", "depth")
 LIMITS = ("min_pixels", "max_pixels", "resized_height", "resized_width", "total_pixels", "image_max_pixels")
 FREE = ("level", "source", "prompts", "example_id", "data_source", "difficulty", "completions", "metadata", "file_name")
 
@@ -217,8 +217,8 @@ def check_refusal(error: DataError, row: dict[str, Any]) -> None:
     assert message.startswith("rows.jsonl:3")
     assert message.isprintable()
     assert error.remedy
-    keys = set(re.findall(r'"(\w+)": ', json.dumps(row)))
-    keys |= set(re.findall(r'\\"(\w+)\\": ', json.dumps(row))) | {"marker", "message", "image", "prompt"}
+    keys = set(re.findall(r'"([\w ]+)": ', json.dumps(row)))
+    keys |= set(re.findall(r'\\"([\w ]+)\\": ', json.dumps(row))) | {"marker", "message", "image", "prompt"}
     assert any(key in message for key in keys), message
 
 
@@ -237,6 +237,7 @@ def check_whole(found: Example, row: dict[str, Any]) -> None:
         said[turn.role] = f"{said.get(turn.role, '')} {texts}"
     images = [str(image.ref) for image in found.images]
     others = {*FREE, *ANSWERS, "reward_model", "objects"} | (set() if is_turns(row.get("message")) else {"message"})
+    others |= {"extra_info", "meta"} if images else set()  # a text in there may say where the images were taken from
     inputs = {name: value for name, value in row.items() if name not in others}
     for kind, role in (("u", "user"), ("s", "system"), ("o", "tool")):
         assert words(inputs, kind) <= words(said.get(role), kind) | words(images, kind)

@@ -157,6 +157,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "got '1.jpg' in screenshot_before",
         {**ASK, "image": "0.png", "reward_screenshot_before": "1.jpg"},
     ),
+    "another file beside the image": (
+        {**ASK, "image": "0.png", "second": ["1.jpg"]},
+        "got '1.jpg' in second, which is not read",
+        {**ASK, "image": "0.png", "file_name": "1.jpg", "extra_info": {"taken_from": "1.jpg"}},
+    ),
     "file_name": ({**ASK, "file_name": "0.png"}, "got '0.png' in file_name", {**ASK, "image": "0.png"}),
     "struct": (
         {**ASK, "left": PNG, "right": {"path": "1.jpg"}},

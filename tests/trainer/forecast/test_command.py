@@ -61,6 +61,7 @@ def test_a_run_that_does_not_fit_names_the_row_and_a_limit_that_would_do(options
     assert main([*options, *limit, str(tmp_path / "b.json")]) == 0
     said = capsys.readouterr().out
     assert "does not fit" in said
+    assert "[bold" not in said
     assert "rows.jsonl:4, id row-3" in said.split("does not fit")[1]
     cap = json.loads((tmp_path / "b.json").read_text())["would_fit_with"]
     assert f"--max_pixels {cap['max_pixels']}" in said

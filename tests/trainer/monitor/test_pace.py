@@ -58,6 +58,16 @@ def test_a_reward_that_was_never_scored_shows_a_dash():
     ]
 
 
+def test_the_name_of_a_reward_is_neither_markup_nor_an_order_to_the_terminal():
+    text = printed(
+        closing_table(
+            [{"reward": 1.0, "rewards/[b]a/\x1b[31mb/mean": 1.0}], Pace(seconds=1.0, tokens=1.0, images=0.0), title=""
+        )
+    )
+    assert r"[b]a/\x1b[31mb" in text
+    assert "\x1b" not in text
+
+
 def test_peak_memory_is_at_least_what_is_resident_now():
     assert pace.peak_bytes() >= 0.9 * psutil.Process().memory_info().rss
     assert pace.peak_bytes() < psutil.virtual_memory().total

@@ -20,7 +20,7 @@ def test_it_tells_what_check_tells_and_writes_the_page(data, model_dir, tmp_path
 
 
 def test_quiet_says_one_line_and_a_limit_is_said(data, tmp_path, capsys):
-    out = tmp_path / "p.html"
+    out = tmp_path / "p[bold].html"
     assert main([str(data), "-o", str(out), "--limit", "4", "--quiet"]) == 0
     assert capsys.readouterr().out == f"preview: {out} (4 rows, 6 images, 0 would be refused, {size(out)} kB)\n"
     assert "<dd>4 of 14</dd>" in out.read_text(encoding="utf-8")

@@ -32,6 +32,8 @@ _LIMITS = re.compile(
 )
 _READ_ELSEWHERE = {*ANSWERS, *OPTIONS, "objects"}
 _FOR_REWARDS = re.compile(r"(?:^|_)(mask|segmentation|label|gt|target|reference)s?(?:_|$)", re.IGNORECASE)
+# Beside other images, a text that ends as a file does may say where these were taken from.
+_ORIGIN = re.compile(r"(?:^|_|(?<=[a-z]))(file_?name|name|source|src|origin(al)?|url|id|key)s?$", re.IGNORECASE)
 _MARKS = re.compile(r"<\|?(video|audio)(?:_?pad|_bos|_start|[ _-]?[0-9]{1,4})?\|?>", re.IGNORECASE)
 
 
@@ -130,9 +132,9 @@ def _check_image(name: str, value: Any, images: Sequence[Any]) -> None:
     files = [entry for entry in entries if is_image_file(entry)]
     unseen = [entry for entry in files if not _is_among(entry, images)]
     media = next((kind for entry in entries if (kind := media_file(entry))), None)
-    if media is not None and (not images or any(isinstance(entry, Mapping) for entry in entries)):
+    is_named = _IMAGE_NAME.search(name) is not None or not (isinstance(value, Mapping) or _ORIGIN.search(name))
+    if media is not None and (not images or is_named or any(isinstance(entry, Mapping) for entry in entries)):
         raise RowError(f"expected text and images, got {media} in the column {name}", remedy=FRAMES[media])
-    is_named = _IMAGE_NAME.search(name) is not None
     if unseen and (is_named or not images or any(_is_file(entry) for entry in unseen)):
         raise RowError(
             f"expected every image in the column images, got {shown(unseen[0])} in {name}, which is not read",

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.markup import escape
 from transformers import GenerationConfig
 from triptych_data import ImageLoader
 from triptych_data.model_tokens import ModelTokens
@@ -114,7 +113,7 @@ def _run(namespace: argparse.Namespace) -> int:
                 answer_frame=options.answer_frame,  # type: ignore[arg-type]
                 completion_frame=options.completion_frame,  # type: ignore[arg-type]
             )
-            reporter.conclude(f"page: {escape(str(options.html))}")
+            reporter.conclude(f"page: {options.html}")
     return 0
 
 

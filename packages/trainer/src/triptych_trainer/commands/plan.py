@@ -66,7 +66,8 @@ def _plan(argv: Sequence[str]) -> int:
         if planned.peak.total_bytes > memory:
             cap = cap_that_fits(subject, memory_bytes=memory)
         known = subject.counter.model.vision.factor is not None
-        show_fit(planned, cap, reporter.console, memory_bytes=memory, max_pixels_known=known)
+        fit = Console(soft_wrap=True, highlight=False)  # also where the rest is quiet
+        show_fit(planned, cap, fit, memory_bytes=memory, max_pixels_known=known)
     if reporter.quiet:
         hours = "" if estimate is None else f", about {estimate.hours:,.2f} hours"
         reporter.conclude(f"peak {size(planned.peak.total_bytes)} in {planned.peak.name}{hours}")

@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.markup import escape
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.option_parser import collected
 from triptych_data.options import (
@@ -90,14 +89,14 @@ def _made(data: DataOptions, prompt: TemplateOptions, model: str | None) -> list
 def _conclude(preview: Preview, reporter: Reporter) -> None:
     summary = preview.summary
     for problem, rows in summary.ordered_problems():
-        reporter.say(f"  {rows:,} {'row' if rows == 1 else 'rows'}: {escape(problem)}")
+        reporter.say(f"  {rows:,} {'row' if rows == 1 else 'rows'}: {problem}")
     if preview.pictures_left_out:
         reporter.say(f"  {preview.pictures_left_out:,} images are named but not embedded: raise --max_megabytes")
     if summary.rows < preview.total:
         reporter.say(f"  the first {summary.rows:,} of {preview.total:,} rows: raise --limit")
     size = preview.page.stat().st_size / 2**10
     words = f"{summary.rows:,} rows, {summary.images:,} images, {summary.refused:,} would be refused"
-    reporter.conclude(f"preview: {escape(str(preview.page))} ({words}, {_in_words(size)})")
+    reporter.conclude(f"preview: {preview.page} ({words}, {_in_words(size)})")
 
 
 def _in_words(kilobytes: float) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from triptych_data.option_parser import collected
+from triptych_parser.printable import printable
 
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.options.report_options import ReportOptions, parser
@@ -27,5 +28,5 @@ def _report(namespace: argparse.Namespace) -> int:
         answer_frame=options.answer_frame,  # type: ignore[arg-type]
         completion_frame=options.completion_frame,  # type: ignore[arg-type]
     )
-    print(f"report: {page} ({page.stat().st_size / 2**20:.1f} MB)")
+    print(f"report: {printable(str(page), kept='')} ({page.stat().st_size / 2**20:.1f} MB)")
     return 0

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from triptych_parser.printable import printable
 
 from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words
@@ -30,7 +30,7 @@ def print_means(
     overall = paired["all"]["all"] if paired is not None else {}
     for reward, change in overall.items():
         if change is not None:
-            console.print(f"{reward}: {change_in_words(change)}", highlight=False)
+            console.print(_plain_text(f"{reward}: {change_in_words(change)}"))
 
 
 def write_json(
@@ -65,7 +65,7 @@ def short_columns(rows: Sequence[ScoredRow], *, at_most: int = 12) -> list[str]:
 
 
 def _table(reward: str, sliced: Mapping[str, Slices], paired: Differences | None) -> Table:
-    table = Table(title=f"{reward}: mean and 95 % interval", title_justify="left")
+    table = Table(title=_plain_text(f"{reward}: mean and 95 % interval"), title_justify="left")
     table.add_column("slice", overflow="fold")
     for name in ("rows", *sliced, *(["model - base"] if paired is not None else [])):
         table.add_column(name, justify="right", no_wrap=True)
@@ -75,10 +75,15 @@ def _table(reward: str, sliced: Mapping[str, Slices], paired: Differences | None
             cells = [_mean(mean) for mean in found]
             cells += [_change(paired.get(slicing, {}).get(key, {}).get(reward))] if paired is not None else []
             size = max((mean.num_rows for mean in found if mean), default=0)
-            name = "all" if slicing == "all" else escape(printable(f"{slicing} = {key}", kept=""))
-            table.add_row(name, str(size), *cells)
+            label = _plain_text("all" if slicing == "all" else f"{slicing} = {key}")
+            table.add_row(label, str(size), *cells)
         table.add_section()
     return table
+
+
+def _plain_text(text: str) -> Text:
+    """A text with names and values of the data in it, which are neither markup nor orders to the terminal."""
+    return Text(printable(text, kept=""))
 
 
 def _plain(slicings: Slices | Differences) -> dict[str, Any]:

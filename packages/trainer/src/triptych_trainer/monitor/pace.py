@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 from rich.table import Table
+from rich.text import Text
+from triptych_parser.printable import printable
 
 __all__ = ["Pace", "Stopwatch", "closing_table", "peak_bytes"]
 
@@ -69,17 +71,22 @@ def closing_table(logged: Sequence[Mapping[str, float]], whole: Pace, *, title: 
     for heading in ("", _steps(head, "first"), _steps(tail, "last")):
         table.add_column(heading, justify="right" if heading else "left")
     for name, label in _rows(logged):
-        table.add_row(label, *(_mean([entry.get(name) for entry in part]) for part in (head, tail)))
+        table.add_row(Text(label), *(_mean([entry.get(name) for entry in part]) for part in (head, tail)))
     return table
 
 
 def _rows(logged: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
     names = list(dict.fromkeys(name for entry in logged for name in entry))
     rewards = [name for name in names if name.startswith("rewards/") and name.endswith("/mean")]
-    rows = [("reward", "reward"), *((name, f"  {name.split('/')[1]}") for name in rewards)]
+    rows = [("reward", "reward"), *((name, f"  {_shown(name)}") for name in rewards)]
     rows += [("completions/mean_length", "completion tokens"), ("completions/clipped_ratio", "cut at the limit")]
     rows += [("frac_reward_zero_std", "groups of equal reward"), ("entropy", "entropy"), ("kl", "KL divergence")]
     return [(name, label) for name, label in rows if name in names]
+
+
+def _shown(name: str) -> str:
+    """The reward of "rewards/NAME/mean" as a terminal may show it; a function may have any name."""
+    return printable(name.removeprefix("rewards/").removesuffix("/mean"), kept="")
 
 
 def _steps(part: Sequence[Mapping[str, float]], which: str) -> str:
