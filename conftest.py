@@ -1,5 +1,6 @@
 """How every test runs: hypothesis's draws, the number of worker processes, the CPU seconds, and what was skipped."""
 
+import gc
 import os
 import resource
 from collections import Counter
@@ -41,6 +42,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     timed = config.getoption("benchmark_enable", False) or config.getoption("benchmark_only", False)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MAX_WORKERS) if whole and not timed else 0
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave what the imports made out of later garbage collections: every training run starts two, which visit all."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    gc.unfreeze()  # extension modules say at the end what they find alive
 
 
 def cpu_seconds() -> float:
