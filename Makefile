@@ -1,4 +1,4 @@
-.PHONY: help install format lint typecheck test fuzz bench bench-kernels bench-trainer kill-check gpu-check
+.PHONY: help install format lint typecheck test families fuzz bench bench-kernels bench-trainer kill-check gpu-check
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ typecheck: ## check the types of the four packages
 
 test: ## run every CPU test, benchmarks once each
 	uv run pytest
+
+families: ## measure every model family and write the table of docs/families.md
+	uv run pytest -q -n0 tests/trainer/families --write-families
 
 bench: ## time the pytest-benchmark groups of every package
 	uv run pytest packages --benchmark-enable --benchmark-only

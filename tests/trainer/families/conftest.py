@@ -1,10 +1,11 @@
 """The families' tiny models with real processors as `kits`, each built once; the sharing tests' helpers as `lab`."""
 
 import copy
+import gc
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +30,12 @@ def _load(name: str, path: Path, *, package: bool = False) -> ModuleType:
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("triptych").addoption(
+        "--write-families", action="store_true", help="write docs/families.md from what these tests measure"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -78,6 +85,7 @@ def kit_of(kits: ModuleType) -> Callable[[str], Kit]:
             model = copy.deepcopy(stock)
             prompts = kits.build_prompts(case, model, processor, images=IMAGES, lengths=LENGTHS)
             built[name] = Kit(case=case, processor=processor, stock=stock, prompts=prompts)
+            gc.freeze()  # it stays until the end, and no garbage collection of a training run need visit it
         return built[name]
 
     return kit_of
@@ -87,6 +95,30 @@ def kit_of(kits: ModuleType) -> Callable[[str], Kit]:
 def kit(kit_of: Callable[[str], Kit], family_name: str) -> Kit:
     """Every family in turn."""
     return kit_of(family_name)
+
+
+@pytest.fixture(scope="session")
+def measured(kits: ModuleType, pytestconfig: pytest.Config) -> Iterator[dict[str, dict[str, Any]]]:
+    """What the tests record of each family; written into the document at the end where that is asked for."""
+    rows: dict[str, dict[str, Any]] = {name: {"note": case.note} for name, case in kits.CASES.items()}
+    yield rows
+    if pytestconfig.getoption("write_families", False):
+        kits.write_rows(rows)
+
+
+@pytest.fixture
+def record(
+    kits: ModuleType, family_name: str, measured: dict[str, dict[str, Any]], pytestconfig: pytest.Config
+) -> Callable[..., None]:
+    """Record what a test measured of its family; without `--write-families` the document has to say the same."""
+
+    def record(**found: Any) -> None:
+        measured[family_name] |= found
+        if not pytestconfig.getoption("write_families", False):
+            wrong = kits.differences(kits.stated_rows()[kits.CASES[family_name].note], found)
+            assert not wrong, f"docs/families.md is not current, run make families: {'; '.join(wrong)}"
+
+    return record
 
 
 @pytest.fixture(scope="session")

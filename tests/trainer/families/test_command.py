@@ -11,7 +11,7 @@ from triptych_trainer.models.families import family_of
 IMAGES = (2, 0, 1, 3)
 
 
-def test_a_run_starts_learns_and_ends(kit, family_name, folder_of, rows, train, order, tmp_path, capsys):
+def test_a_run_starts_learns_and_ends(kit, family_name, folder_of, rows, train, order, tmp_path, capsys, record):
     counts = IMAGES if kit.case.text_only else [count or 1 for count in IMAGES]
     plain = family_of(kit.stock).path == "plain"
     with pytest.warns(SharingWarning, match="once per completion") if plain else nullcontext():
@@ -22,6 +22,7 @@ def test_a_run_starts_learns_and_ends(kit, family_name, folder_of, rows, train, 
     moved = [name for name, values in trained.items() if not torch.equal(values, before[name].to(values.dtype))]
     assert all(torch.isfinite(trained[name]).all() for name in moved)
     assert len(moved) > len(before) / 2
+    record(command=True)
 
 
 def test_a_row_without_images_is_refused_where_the_model_needs_one(folder_of, rows, train, order, tmp_path, capsys):

@@ -6,28 +6,41 @@ the images one by one. Values, all gradients and greedy tokens have to be the sa
 
 import torch
 from transformers import GenerationConfig
-from triptych_trainer.forward import plain_logps, shared_generate, shared_logps
+from triptych_trainer.forward import plain_logps, shared_generate, shared_logps, sharing_path
+from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
 
 TOLERANCE = 1e-5
 
 
-def test_passes_equal_the_stock_forward_of_every_row(lab, kits, kit):
+def test_passes_equal_the_stock_forward_of_every_row(lab, kits, kit, record):
     stock, prompts = kit.stock, kit.prompts
     expected = kits.stock_logps(stock, prompts)
     lab.weighted_loss(*expected).backward()
     gradients = lab.gradients(stock)
     assert expected[0].std() > 0.5
     model = kit.model()
-    for way in (shared_logps, plain_logps):
+    family = family_of(model)
+    text = family.language_model(family.vision_language_model(model))
+    has_router_loss = bool(find_routers(text)) and hasattr(text.config, "output_router_logits")
+    found = {}
+    for way in (plain_logps, shared_logps):
         got = way(model, prompts.batch, compute_entropy=True)
         lab.weighted_loss(*got).backward()
         for value, reference in zip(got, expected, strict=True):
             assert (value - reference).abs().max() < TOLERANCE, way.__name__
-        lab.assert_same_gradients(lab.gradients(model), gradients, tolerance=TOLERANCE)
+        found["logps"] = float((got[0] - expected[0]).detach().abs().max())
+        found["gradients"] = lab.assert_same_gradients(lab.gradients(model), gradients, tolerance=TOLERANCE)
+    record(
+        model_type=model.config.model_type,
+        adapter=type(family).__name__,
+        path=sharing_path(model),
+        router_loss="computed" if has_router_loss else "-",
+        **found,
+    )
 
 
-def test_greedy_tokens_equal_stock_generate_on_a_left_padded_batch(kits, kit):
+def test_greedy_tokens_equal_stock_generate_on_a_left_padded_batch(kits, kit, record):
     model = kit.model().eval()
     banned = family_of(model).image_token_ids(model.config)
     ends = {"eos_token_id": kit.processor.tokenizer.eos_token_id, "pad_token_id": kit.processor.tokenizer.pad_token_id}
@@ -37,6 +50,7 @@ def test_greedy_tokens_equal_stock_generate_on_a_left_padded_batch(kits, kit):
     assert [group[0] for group in got] == expected
     assert [group[1] for group in got] == expected
     assert len({token for group in expected for token in group}) > 2
+    record(greedy=True)
 
 
 def test_the_dummy_image_goes_through_the_tower(kit):

@@ -202,17 +202,20 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return grads
 
 
-def assert_same_gradients(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], *, tolerance: float) -> None:
-    """Every parameter's gradient, missing counted as zero, within `tolerance` of its norm.
+def assert_same_gradients(
+    got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], *, tolerance: float
+) -> float:
+    """Hold every parameter's gradient, missing counted as zero, within `tolerance` of its norm; the largest error.
 
     Norms below a hundredth of the largest count as that: some gradients (key biases) are zero but for rounding.
     """
     scale = max(float(g.norm()) for g in expected.values())
+    largest = 0.0
     for name in expected.keys() | got.keys():
         reference = expected.get(name, torch.zeros(()))
         value = got.get(name, torch.zeros(()))
-        error = float((value - reference).norm())
-        limit = tolerance * max(float(reference.norm()), 1e-2 * scale)
-        assert error <= limit, (
-            f"{name}: gradient error {error:.2e}, allowed {limit:.2e}, norm {float(reference.norm()):.2e}"
-        )
+        norm = float(reference.norm())
+        error = float((value - reference).norm()) / max(norm, 1e-2 * scale)
+        assert error <= tolerance, f"{name}: gradient error {error:.2e} of norm {norm:.2e}, allowed {tolerance:.2e}"
+        largest = max(largest, error)
+    return largest

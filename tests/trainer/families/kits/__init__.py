@@ -3,6 +3,7 @@
 from . import gemma, glm, llava, others, qwen, tail, tiles
 from .case import Case, Prompts, build_model, build_prompts, pictures
 from .stock import accepted, replicated, stock_generate, stock_logps
+from .table import DOCUMENT, differences, stated_rows, write_rows
 from .turns import Trajectories, build_trajectories, stock_trajectory_logps
 
 CASES: dict[str, Case] = {**qwen.CASES, **glm.CASES, **llava.CASES, **tiles.CASES, **gemma.CASES, **others.CASES}
@@ -13,6 +14,7 @@ QUICK += ("llava_onevision", "gemma3", "gemma4", "smolvlm", "lfm2_vl", "ovis2", 
 
 __all__ = [
     "CASES",
+    "DOCUMENT",
     "QUICK",
     "Case",
     "Prompts",
@@ -21,9 +23,12 @@ __all__ = [
     "build_model",
     "build_prompts",
     "build_trajectories",
+    "differences",
     "pictures",
     "replicated",
+    "stated_rows",
     "stock_generate",
     "stock_logps",
     "stock_trajectory_logps",
+    "write_rows",
 ]
