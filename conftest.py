@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers, and the processes that tests start, share the cores
+os.environ.setdefault("TRIPTYCH_CACHE", "off")  # no test reads, or leaves, what a start remembers of its data
 MAX_WORKERS = 4
 CPU_SECONDS = "cpu_seconds"
 STARTED = pytest.StashKey[float]()

@@ -98,13 +98,13 @@ def test_models_are_told_apart_by_names_shapes_dtypes_and_values():
 
 def test_data_are_the_same_wherever_they_lie_and_others_where_a_byte_or_a_row_is(write_rows, tmp_path):
     file = write_rows([0, 0, 0])
-    examples = list(read_examples(file))
+    examples = read_examples(file)
     (tmp_path / "b").mkdir()
     copy = tmp_path / "b" / "copy.jsonl"
     copy.write_bytes(file.read_bytes())
-    same = data_digest([copy], list(read_examples(copy)))
-    assert data_digest([file], examples) == same
-    assert data_digest([file], examples[:2]) != same
-    assert data_digest([file, file], examples * 2) != same
+    same = data_digest(read_examples(copy))
+    assert data_digest(examples) == same
+    assert data_digest(examples[:2]) != same
+    assert data_digest(read_examples([file, file])) not in (same, data_digest(None))
     copy.write_bytes(file.read_bytes().replace(b"red", b"sad", 1))
-    assert data_digest([copy], list(read_examples(copy))) != same
+    assert data_digest(read_examples(copy)) != same

@@ -59,14 +59,16 @@ def check(namespace: argparse.Namespace, *, further: FurtherLook | None = None) 
         model = load_model_tokens(namespace.model, collected(ModelOptions, namespace))
         model = model.with_pixels(min_pixels=prompt.min_pixels, max_pixels=prompt.max_pixels)
     tallies = _checked_files(data, prompt, own, model=model, model_name=namespace.model, further=further)
-    return 1 if any(_would_stop(tally, data) for tally in tallies) else 0
+    first_eval = len(data.data or ())
+    return 1 if any(_would_stop(tables, data) for tables in (tallies[:first_eval], tallies[first_eval:])) else 0
 
 
-def _would_stop(tally: Tally, data: DataOptions) -> bool:
-    """Whether a run with these options would stop at a row of a file."""
-    if data.on_bad == "stop" or any(error.kind == "io" for error in tally.refused):
-        return bool(tally.refused)
-    return len(tally.refused) > allowed(data.max_bad, tally.rows)
+def _would_stop(tallies: Sequence[Tally], data: DataOptions) -> bool:
+    """Whether a run with these options would stop at a row of these files, which it reads as one table."""
+    refused = [error for tally in tallies for error in tally.refused]
+    if data.on_bad == "stop" or any(error.kind == "io" for error in refused):
+        return bool(refused)
+    return len(refused) > allowed(data.max_bad, sum(tally.rows for tally in tallies))
 
 
 def _checked_files(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from triptych_data.budget import Size
 from triptych_data.errors import DataError
 from triptych_data.example import Example
 from triptych_data.quarantine import allowed, too_many, write_quarantined
@@ -16,6 +17,16 @@ from triptych_data.rows import Row, Rows
 
 OnBad = Literal["stop", "skip"]
 _PART_ROWS, _THREADS = 256, 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """What raises DataError for a row that can be read and is of no use all the same."""
+
+    look: Callable[[Example, Sequence[Size]], object]
+    """Given an example and the (height, width) of its images."""
+    name: str | None
+    """A digest of everything that the judgement depends on; None where that is not known, and nothing is remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from triptych_data.checked import Checked, OnBad, look_at_rows
+from triptych_data.checked import Checked, Judge, OnBad, look_at_rows
 from triptych_data.errors import DataError
 from triptych_data.example import Example
 from triptych_data.examples import Examples
@@ -33,6 +33,7 @@ def read_examples(
     dataset_info: Path | None = None,
     quarantine: Path | None = None,
     seen: SeenHeaders | None = None,
+    judge: Judge | None = None,
     memory: Path | None = None,
     checked: Checked | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
@@ -41,8 +42,8 @@ def read_examples(
 
     `path` may also be a list of such files. Image paths are relative to `image_root`, by default each file's folder; of
     several files each may have its own. `check_images` opens each image and reads its header, and `seen` remembers what
-    it says. With `on_bad="skip"` refused rows are left out, up to the share `max_bad` of all rows (a number of rows
-    where it is 1 or more), and listed in the file `quarantine`.
+    it says; `judge` may then refuse a row that can be read. With `on_bad="skip"` refused rows are left out, up to the
+    share `max_bad` of all rows (a number of rows where it is 1 or more), and listed in the file `quarantine`.
     `no_markers` overrides what zero markers with images mean in the format. A LLaMA-Factory `dataset_info.json` is
     found beside the file, or named.
     `memory` is a folder in which a start notes what it found, for the next one: see `triptych_data.remembered`. With
@@ -71,7 +72,10 @@ def read_examples(
 
     def look(own: SeenHeaders | None) -> Checked:
         def sizes(example: Example) -> object:
-            return header_sizes(example, policy=policy, seen=own) if check_images else ()
+            if not check_images:
+                return ()
+            found = header_sizes(example, policy=policy, seen=own)
+            return found if judge is None else judge.look(example, found)
 
         return look_at_rows(
             rows,
@@ -85,7 +89,9 @@ def read_examples(
         )
 
     if checked is None and memory is not None and check_images and rows.files:
-        place = place_of(memory, rows, digest=digest, roots=roots, policy=policy, dataset_info=dataset_info)
+        place = place_of(
+            memory, rows, digest=digest, roots=roots, policy=policy, dataset_info=dataset_info, judge=judge
+        )
         checked, table = recalled_or_found(place, look, digest=digest, policy=policy, base=seen)
         if seen is not None:
             seen.add(table)

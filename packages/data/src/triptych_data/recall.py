@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from triptych_data.checked import Checked
+from triptych_data.checked import Checked, Judge
 from triptych_data.errors import DataError
 from triptych_data.formats.dataset_info import dataset_info_files
-from triptych_data.header_table import HeaderTable
+from triptych_data.header_table import EMPTY, HeaderTable
 from triptych_data.image_files import ImageFiles
 from triptych_data.policy import ImagePolicy
 from triptych_data.remembered import Remembered, code_digest, digest_of, load, save, states_of, touch
@@ -24,7 +24,10 @@ class Place:
 
     path: Path
     table: str
-    """Digest of the states of the table's files, of how it is read, and of the code that reads it."""
+    """Digest of the states of the table's files, of how it is read and judged, and of the code that does so.
+
+    Empty where the judgement depends on what nobody can name: then only the images are remembered.
+    """
 
 
 def place_of(
@@ -35,14 +38,16 @@ def place_of(
     roots: Sequence[Path | None],
     policy: ImagePolicy,
     dataset_info: Path | None,
+    judge: Judge | None,
 ) -> Place:
     """The place of a table in the folder `memory`; another image folder or policy has another place."""
     files = [file.absolute() for file in rows.files]
     folders = [None if root is None else root.absolute() for root in roots]
     states = list(states_of([*files, *dataset_info_files(files, dataset_info)]))
+    judged = "" if judge is None else judge.name
     return Place(
         path=memory / f"{digest_of(files, folders, policy)}.npz",
-        table=digest_of(code_digest(), digest, states),
+        table="" if judged is None else digest_of(code_digest(), digest, states, judged),
     )
 
 
@@ -59,15 +64,14 @@ def recalled_or_found(
     Images that `base` has seen, and those whose files are as they were, are not looked at again.
     """
     before = load(place.path)
-    known = SeenHeaders(policy=policy, base=base)
+    headers = EMPTY
     if before is not None:
         headers = before.files.unchanged(before.headers)
-        if before.table == place.table and len(headers) == len(before.headers):
+        if place.table and before.table == place.table and len(headers) == len(before.headers):
             touch(place.path)
             return _recalled(before, digest), headers
-        known.add(headers)
     files = ImageFiles()
-    own = SeenHeaders(policy=policy, base=known, files=files)
+    own = SeenHeaders(policy=policy, base=base, remembered=headers, files=files)
     try:
         checked = look(own)
     except DataError:

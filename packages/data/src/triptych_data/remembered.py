@@ -62,7 +62,7 @@ def cache_folder() -> Path | None:
 def load(path: Path) -> Remembered | None:
     """Read a file; None where there is none, or where it is damaged or of another version."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             facts = json.loads(arrays["facts"].tobytes())
             headers = HeaderTable(keys=arrays["keys"], sides=arrays["sides"], stamps=arrays["stamps"])
             files = ImageFiles(arrays["file_keys"].tolist(), arrays["file_paths"].tobytes())

@@ -12,7 +12,7 @@ from PIL import Image
 from triptych_data.addresses import is_address
 from triptych_data.budget import Size
 from triptych_data.errors import DataError, ImageError
-from triptych_data.example import Example, ImageSource
+from triptych_data.example import ArchiveMember, Example, ImageSource
 from triptych_data.fetch import Stamp, open_image, stamp_of
 from triptych_data.header import parse_header, probe_image
 from triptych_data.header_table import EMPTY, HeaderTable, Seen
@@ -34,14 +34,20 @@ class SeenHeaders:
         *,
         policy: ImagePolicy = DEFAULT_POLICY,
         base: SeenHeaders | None = None,
+        remembered: HeaderTable = EMPTY,
         files: ImageFiles | None = None,
     ) -> None:
-        """What `base` has seen counts as seen; where each image lies is noted in `files`."""
+        """What `base` has seen counts as seen; where each image lies is noted in `files`.
+
+        So does what an earlier start has `remembered`, for images whose files are compared or whose keys name their
+        content: another image may lie at the same address, or in the same place of an archive, by now.
+        """
         self.policy = policy
         self.has_remote = False
         """Whether an image came from another machine, where nobody can see whether it is replaced."""
         self._files = files
         self._base = base
+        self._remembered = remembered
         self._table = EMPTY
         self._recent: dict[int, Seen] = {}
         self._locks = [threading.Lock() for _ in range(_NUM_LOCKS)]
@@ -103,9 +109,11 @@ class SeenHeaders:
 
     def _look(self, source: ImageSource, key: int) -> Seen:
         known = None if self._base is None else self._base._find(key)
+        if known is None and not isinstance(source.ref, ArchiveMember) and not _is_elsewhere(source):
+            known = self._remembered.find(key)
         size, stamp = known or self._read(source)
         if isinstance(source.ref, str) and self._files is not None:
-            if is_address(source.ref):
+            if _is_elsewhere(source):
                 self.has_remote = True
             elif stamp is not None:
                 self._files.add(key, os.path.join(source.root or "", source.ref))
@@ -145,6 +153,10 @@ def image_in_example(error: ImageError, example: Example, image: ImageSource, nu
         remedy=error.remedy,
         kind=error.kind,
     )
+
+
+def _is_elsewhere(source: ImageSource) -> bool:
+    return isinstance(source.ref, str) and is_address(source.ref)
 
 
 def _key(source: ImageSource) -> int:

@@ -4,14 +4,13 @@ import hashlib
 import json
 import uuid
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from triptych_data import Example
-from triptych_data.rows.base import file_fingerprint
+from triptych_data import Examples
 
 from triptych_trainer.checkpoints.folder import CheckpointError
 from triptych_trainer.options.arguments import RunConfig
@@ -69,11 +68,12 @@ def options_of(config: RunConfig) -> dict[str, Any]:
     return dict(json.loads(json.dumps(kept, default=str)))
 
 
-def data_digest(files: Sequence[Path], examples: Sequence[Example]) -> str:
-    """The digest of a data set: of the bytes of its files, wherever they lie, and of which of their rows are used."""
-    digest = hashlib.sha256(array("q", [example.row for example in examples]).tobytes())
-    for file in files:
-        digest.update((file_fingerprint(file) if file.is_file() else str(file)).encode("utf-8", "surrogateescape"))
+def data_digest(examples: Examples | None) -> str:
+    """The digest of a data set: of the content of its files, wherever they lie, and of which of their rows are used."""
+    if examples is None:
+        return hashlib.sha256().hexdigest()[:32]
+    digest = hashlib.sha256(array("q", examples.row_numbers).tobytes())
+    digest.update(examples.rows.fingerprint().encode())
     return digest.hexdigest()[:32]
 
 

@@ -53,7 +53,7 @@ def _run_alone(config: RunConfig, *, recipe: demo.GRPORecipe, reporter: Reporter
         output / "data", split="train", num_samples=recipe.num_train, seed=seed, placement=placement
     )
     examples = read_examples(data, image_root=output / "data" / "images")
-    start = choose_start(config, data=data_digest([data], examples), say=reporter.say)
+    start = choose_start(config, data=data_digest(examples), say=reporter.say)
     processor = demo.build_processor(demo.build_tokenizer())
     model = demo.build_model(seed)
     warm_up_or_load(model, processor, config=config, folder=output / "warmup", reporter=reporter)

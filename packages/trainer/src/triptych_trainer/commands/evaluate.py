@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 from triptych_data import ImageLoader
-from triptych_data.model_tokens import ModelTokens
 from triptych_data.option_parser import collected
 from triptych_data.options import (
     DataOptions,
@@ -39,9 +38,9 @@ from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.eval_options import EvalOptions, parser
 from triptych_trainer.prompts.bad_rows import BadRows
-from triptych_trainer.prompts.expected import answer_checks
+from triptych_trainer.prompts.judge import judge_of
 from triptych_trainer.prompts.prepare import PromptPreparer
-from triptych_trainer.prompts.read_files import read_files, usable
+from triptych_trainer.prompts.read_files import read_files
 from triptych_trainer.prompts.table import ExampleTable
 from triptych_trainer.report import RolloutWriter
 
@@ -124,13 +123,6 @@ def _evaluate(path: str, asked: Asked, *, name: str, rollouts: Path, reporter: R
     rewards = read_rewards(options.reward)
     roots, held_out_roots = image_roots(asked.data)
     files, roots = (asked.data.eval_data, held_out_roots) if asked.data.eval_data else (asked.data.data or [], roots)
-    examples = read_files(files, roots, asked.data, seen=asked.seen)
-    examples = examples[: options.limit] if options.limit else examples
-    columns = sorted({name for example in examples for name in example.extras})
-    for column in (*(options.by or ()), *([options.position] if options.position else ())):
-        if column not in columns:
-            known = ", ".join(columns) or "none"
-            raise UsageError(f"the data has no column {column!r} to slice by; its further columns are: {known}")
     processor = load_processor(
         path,
         revision=asked.loading.model_revision,
@@ -140,14 +132,14 @@ def _evaluate(path: str, asked: Asked, *, name: str, rollouts: Path, reporter: R
         option=f"--{name}",
     )
     settings = prompt_settings(asked.data, asked.prompt)
-    examples = usable(
-        examples,
-        model=ModelTokens.of(processor),
-        settings=settings,
-        options=asked.data,
-        checks=answer_checks(rewards),
-        seen=asked.seen,
-    )
+    judge = judge_of(processor, settings, rewards=dict(zip(options.reward, rewards, strict=True)))
+    examples = read_files(files, roots, asked.data, seen=asked.seen, judge=judge)
+    examples = examples[: options.limit] if options.limit else examples
+    columns = examples.checked.columns
+    for column in (*(options.by or ()), *([options.position] if options.position else ())):
+        if column not in columns:
+            known = ", ".join(columns) or "none"
+            raise UsageError(f"the data has no column {column!r} to slice by; its further columns are: {known}")
     table = ExampleTable(examples)
     config = ModelConfig(dtype=options.dtype, model_revision=asked.loading.model_revision or "main")
     trust = asked.loading.trust_remote_code

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from triptych_data import Example
-from triptych_data.model_tokens import ModelTokens
+from triptych_data import Examples
+from triptych_data.checked import Judge
 from triptych_data.options import QUARANTINE, data_files, image_policy, image_roots
 from triptych_data.seen_headers import SeenHeaders
 
@@ -23,14 +22,16 @@ from triptych_trainer.monitor.run_record import write_record
 from triptych_trainer.options.arguments import RunConfig, parse_run, prompt_settings, wants_demo
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.refusals import check_adapter_folder, check_options, check_output_folder, check_trackers
-from triptych_trainer.prompts.expected import answer_checks
-from triptych_trainer.prompts.read_files import read_files, usable
+from triptych_trainer.prompts.judge import judge_of
+from triptych_trainer.prompts.read_files import read_files
 from triptych_trainer.rewards.read import read_rewards
-from triptych_trainer.rewards.row import RowCheck
 from triptych_trainer.training.train import train_model
 from triptych_trainer.upstream.quiet import quiet_libraries
 
 __all__ = ["main", "read_data", "reporter_of", "run"]
+
+_SHOWN_FROM = 1_000
+"""Rows from which on the first look at them takes long enough to be shown."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -78,9 +79,6 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
     output = Path(config.grpo.output_dir)
     rewards = read_rewards(config.run.reward)
     seen = SeenHeaders(policy=image_policy(config.run))
-    examples, held_out = read_data(config, seen)
-    images = sum(len(example.images) for example in examples)
-    reporter.say(f"{len(examples)} prompts with {images} images; {len(held_out)} held out")
     path, trust = config.model.model_name_or_path, config.grpo.trust_remote_code
     processor = load_processor(
         path,
@@ -89,25 +87,21 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
         min_pixels=config.run.min_pixels,
         max_pixels=config.run.max_pixels,
     )
-    checks = answer_checks(rewards)
-    examples = usable_rows(examples, processor, config, seen, checks=checks, reporter=reporter)
-    held_out = usable_rows(held_out, processor, config, seen, checks=checks, reporter=reporter)
-    files, held_out_files = ([Path(file) for file in names or ()] for names in (config.run.data, config.run.eval_data))
-    start = choose_start(
-        config,
-        data=data_digest(files, examples),
-        held_out=data_digest(held_out_files, held_out),
-        say=reporter.say,
-    )
+    judge = judge_of(processor, prompt_settings(config), rewards=dict(zip(config.run.reward, rewards, strict=True)))
+    examples, held_out = read_data(config, seen, judge=judge, reporter=reporter)
+    num_images, num_held_out = examples.checked.num_images, 0 if held_out is None else len(held_out)
+    reporter.say(f"{len(examples)} prompts with {num_images} images; {num_held_out} held out")
+    start = choose_start(config, data=data_digest(examples), held_out=data_digest(held_out), say=reporter.say)
     model = load_model(path, config.model, trust_remote_code=trust, merge_adapter=config.run.merge_adapter)
     start = begin_run(start, model=model, rank=config.grpo.process_index, say=reporter.say)
     if config.grpo.process_index == 0:
-        write_record(output, config, data=files + held_out_files, run_id=start.run.id, resumed_from=start.checkpoint)
+        files = [Path(file) for file in (*(config.run.data or ()), *(config.run.eval_data or ()))]
+        write_record(output, config, data=files, run_id=start.run.id, resumed_from=start.checkpoint)
     training = train_model(
         model,
         processor,
         examples=examples,
-        held_out=held_out,
+        held_out=held_out or (),
         rewards=rewards,
         config=config,
         start=start,
@@ -124,48 +118,38 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
     return 0
 
 
-def usable_rows(
-    examples: Sequence[Example],
-    processor: Any,
-    config: RunConfig,
-    seen: SeenHeaders,
-    *,
-    checks: Sequence[RowCheck],
-    reporter: Reporter,
-) -> list[Example]:
-    """The rows that the model takes, so that none of the others ends the run later.
-
-    One rank looks, unless rows may be skipped: then every rank has to leave out the same ones.
+def read_data(
+    config: RunConfig, seen: SeenHeaders, *, judge: Judge | None = None, reporter: Reporter | None = None
+) -> tuple[Examples, Examples | None]:
+    """Read and check the training rows and the held-out rows of a run; ``seen`` remembers what headers say.
 
     Raises:
-        DataError: a row that the model cannot take, or whose answer no completion can meet.
+        DataError: a row that cannot be used, or that ``judge`` refuses.
     """
-    if config.grpo.process_index > 0 and config.run.on_bad == "stop":
-        return list(examples)
-    has_limit = config.run.max_prompt_tokens is not None or config.run.max_prompt_image_tokens is not None
-    with reporter.stage("tokens", len(examples)) if has_limit else nullcontext() as bar:
-        return usable(
-            examples,
-            model=ModelTokens.of(processor),
-            settings=prompt_settings(config),
-            options=config.run,
-            checks=checks,
-            seen=seen,
-            quarantine=quarantine_of(config),
-            progress=int if bar is None else bar.move_to,
-        )
-
-
-def read_data(config: RunConfig, seen: SeenHeaders | None = None) -> tuple[list[Example], list[Example]]:
-    """Read and check the training rows and the held-out rows of a run; ``seen`` remembers what headers say."""
     run = config.run
-    quarantine = quarantine_of(config)
     run.data = data_files(run)
     roots, held_out_roots = image_roots(run)
-    return (
-        read_files(run.data, roots, run, seen=seen, quarantine=quarantine),
-        read_files(run.eval_data or (), held_out_roots, run, seen=seen, quarantine=quarantine),
-    )
+
+    def read(files: Sequence[str], folders: Sequence[Path | None]) -> Examples:
+        with nullcontext() if reporter is None else reporter.stage("rows", None) as bar:
+
+            def progress(done: int, total: int) -> None:
+                if bar is not None and total >= _SHOWN_FROM:
+                    bar.move_to(done, total=total)
+
+            return read_files(
+                files,
+                folders,
+                run,
+                seen=seen,
+                judge=judge,
+                quarantine=quarantine_of(config),
+                rank=config.grpo.process_index,
+                progress=progress,
+            )
+
+    examples = read(run.data, roots)
+    return examples, read(run.eval_data, held_out_roots) if run.eval_data else None
 
 
 def quarantine_of(config: RunConfig) -> Path | None:

@@ -1,21 +1,18 @@
-"""The rows of a command's data files, and which of them a model takes."""
+"""The rows of a command's data files as one table."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from triptych_data import DataError, Example, read_examples
-from triptych_data.budget import Size
-from triptych_data.describe import count_images, describe
-from triptych_data.model_tokens import ModelTokens
+from triptych_data import Examples, read_examples
+from triptych_data.checked import Checked, Judge
+from triptych_data.header_table import HeaderTable
 from triptych_data.options import DataOptions, image_policy
-from triptych_data.prompt_settings import PromptSettings
-from triptych_data.quarantine import allowed, too_many, write_quarantined
-from triptych_data.seen_headers import SeenHeaders, header_sizes
+from triptych_data.remembered import cache_folder
+from triptych_data.seen_headers import SeenHeaders
 
-from triptych_trainer.prompts.expected import check_answer
-from triptych_trainer.rewards.row import RowCheck
+from triptych_trainer.checkpoints.ranks import decided_by_first
 
-__all__ = ["read_files", "usable"]
+__all__ = ["read_files"]
 
 
 def read_files(
@@ -23,79 +20,46 @@ def read_files(
     roots: Sequence[Path | None],
     options: DataOptions,
     *,
-    seen: SeenHeaders | None = None,
+    seen: SeenHeaders,
+    judge: Judge | None = None,
     quarantine: Path | None = None,
-) -> list[Example]:
-    """Read and check data files, each with its image folder; with ``--on_bad skip`` bad rows are left out and listed.
+    rank: int = 0,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Examples:
+    """Read and check data files as one table; with ``--on_bad skip`` bad rows are left out and listed.
 
-    ``seen`` remembers what the headers of the images say.
+    Each file has its image folder. The first rank alone looks at the rows and at the headers of their images, which
+    ``seen`` remembers then on every rank; ``judge`` may refuse a row that can be read. What the last run found is taken
+    over where no file has changed.
 
     Raises:
-        DataError: a row that cannot be used, or more of them in a file than ``--max_bad`` allows.
+        DataError: a row that cannot be used, or more of them than ``--max_bad`` allows.
     """
-    return [
-        example
-        for file, root in zip(files, roots, strict=True)
-        for example in read_examples(
-            file,
-            image_root=root,
+
+    def read(checked: Checked | None, memory: Path | None) -> Examples:
+        return read_examples(
+            list(files),
+            image_root=list(roots),
             format=options.data_format,
             policy=image_policy(options),
             on_bad=options.on_bad,  # type: ignore[arg-type]
             max_bad=options.max_bad,
             quarantine=quarantine,
             seen=seen,
+            judge=judge,
+            memory=memory,
+            checked=checked,
+            progress=progress,
         )
-    ]
 
+    found: list[Examples] = []
 
-def usable(
-    examples: Sequence[Example],
-    *,
-    model: ModelTokens,
-    settings: PromptSettings,
-    options: DataOptions,
-    checks: Sequence[RowCheck] = (),
-    seen: SeenHeaders | None = None,
-    quarantine: Path | None = None,
-    progress: Callable[[int], object] = int,
-) -> list[Example]:
-    """The rows that the model takes under the settings, counted from headers as ``triptych check`` counts them.
+    def look() -> tuple[Checked, HeaderTable]:
+        found.append(read(None, cache_folder()))
+        return found[0].checked, seen.table
 
-    Without a limit on tokens only the images are looked at, each size once, which is much cheaper than their prompts.
-    ``checks`` are what the run's rewards ask of expected answers.
-
-    Raises:
-        DataError: a row that the model cannot take, or whose answer no completion can meet; with ``--on_bad skip``,
-            more of them than ``--max_bad`` allows.
-    """
-    kept, num_bad = [], 0
-    model_size_of: dict[Size, Size | None] = {}  # of every size that the model takes
-    limit = allowed(options.max_bad, len(examples))
-    has_limit = settings.max_prompt_tokens is not None or settings.max_prompt_image_tokens is not None
-    for number, example in enumerate(examples, start=1):
-        try:
-            sizes = header_sizes(example, policy=settings.policy, seen=seen)
-            if has_limit:
-                model_sizes = (
-                    describe(example, model=model, settings=settings, sizes=sizes).accepted().images.model_sizes
-                )
-            elif any(image.has_limits for image in example.images):
-                model_sizes = count_images(example, model=model, settings=settings, sizes=sizes).model_sizes
-            else:
-                if not model_size_of.keys() >= set(sizes):
-                    counted = count_images(example, model=model, settings=settings, sizes=sizes)
-                    model_size_of.update(zip(sizes, counted.model_sizes, strict=True))
-                model_sizes = tuple(model_size_of[size] for size in sizes)
-            check_answer(example, sizes, model_sizes, checks=checks)
-            kept.append(example)
-        except DataError as error:
-            if options.on_bad == "stop" or error.kind == "io":
-                raise
-            num_bad += 1
-            if quarantine is not None:
-                write_quarantined(quarantine, error)
-            if num_bad > limit:
-                raise too_many(error, num_bad, total=len(examples), limit=limit) from error
-        progress(number)
-    return kept
+    checked, headers = decided_by_first(look, rank=rank)
+    if found:
+        return found[0]
+    seen.add(headers)
+    return read(checked, None)

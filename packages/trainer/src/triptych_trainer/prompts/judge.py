@@ -1,0 +1,73 @@
+"""What a run asks of a row beyond that it can be read: that the model takes it, and that its answer can be met."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import transformers
+from triptych_data import Example
+from triptych_data.budget import Size
+from triptych_data.checked import Judge
+from triptych_data.describe import count_images, describe
+from triptych_data.model_tokens import ModelTokens
+from triptych_data.prompt_settings import PromptSettings
+from triptych_data.remembered import digest_of, states_of
+
+from triptych_trainer.prompts.expected import answer_checks, check_answer
+
+__all__ = ["judge_of"]
+
+Rewards = Mapping[str, Callable[..., Any]]
+_OWN_CODE = "triptych_trainer."
+
+
+def judge_of(processor: Any, settings: PromptSettings, *, rewards: Rewards) -> Judge:
+    """Judge rows for a model under the settings of a run; ``rewards`` by the words that name them on a command line.
+
+    Rows are counted from headers as ``triptych check`` counts them. Without a limit on tokens only the images are
+    counted, each size once, which is much cheaper than their prompts.
+    """
+    model = ModelTokens.of(processor)
+    checks = answer_checks(list(rewards.values()))
+    has_limit = settings.max_prompt_tokens is not None or settings.max_prompt_image_tokens is not None
+    model_size_of: dict[Size, Size | None] = {}  # of every size that the model takes
+
+    def model_sizes(example: Example, sizes: Sequence[Size]) -> Sequence[Size | None]:
+        if has_limit:
+            return describe(example, model=model, settings=settings, sizes=sizes).accepted().images.model_sizes
+        if any(image.has_limits for image in example.images):
+            return count_images(example, model=model, settings=settings, sizes=sizes).model_sizes
+        if not model_size_of.keys() >= set(sizes):
+            counted = count_images(example, model=model, settings=settings, sizes=sizes)
+            model_size_of.update(zip(sizes, counted.model_sizes, strict=True))
+        return tuple(model_size_of[size] for size in sizes)
+
+    def look(example: Example, sizes: Sequence[Size]) -> None:
+        check_answer(example, sizes, model_sizes(example, sizes), checks=checks)
+
+    return Judge(look=look, name=_name(processor, settings, rewards))
+
+
+def _name(processor: Any, settings: PromptSettings, rewards: Rewards) -> str | None:
+    """A digest of everything that the judgement depends on; None where code of the user or of the model has a say."""
+    checks = {spec: check for spec, reward in rewards.items() for check in answer_checks([reward])}
+    own = all(str(getattr(check, "__module__", "")).startswith(_OWN_CODE) for check in checks.values())
+    counting = _counting(processor)
+    if not own or counting is None:
+        return None
+    code = list(states_of(sorted(Path(__file__).parents[1].rglob("*.py"))))
+    return digest_of(transformers.__version__, counting, repr(settings), sorted(checks), code)
+
+
+def _counting(processor: Any) -> str | None:
+    """The text of a processor's settings, template and tokenizer; None where it is no class of transformers."""
+    tokenizer = processor.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    parts = [processor, tokenizer, getattr(processor, "image_processor", None)]
+    if backend is None or not all(type(part).__module__.startswith("transformers.") for part in parts):
+        return None
+    known = [part.to_dict() for part in parts if hasattr(part, "to_dict")]
+    templates = [processor.chat_template, tokenizer.chat_template, tokenizer.special_tokens_map]
+    classes = [type(part).__qualname__ for part in parts]
+    return digest_of(json.dumps([known, templates, classes], default=str, sort_keys=True), backend.to_str())
