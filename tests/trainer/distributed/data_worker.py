@@ -11,7 +11,7 @@ from triptych_data.checked import Judge
 from triptych_data.errors import DataError
 from triptych_data.options import DataOptions
 from triptych_data.seen_headers import SeenHeaders
-from triptych_trainer.prompts.read_files import read_files
+from triptych_trainer.commands.read_files import read_files
 
 
 def main(data: str, on_bad: str, result: str) -> None:

@@ -7,10 +7,10 @@ from triptych_data import DataError
 from triptych_data.options import DataOptions
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.seen_headers import SeenHeaders
+from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.prompts.expected import check_answer
 from triptych_trainer.prompts.judge import judge_of
-from triptych_trainer.prompts.read_files import read_files
 from triptych_trainer.rewards import load_reward
 from triptych_trainer.rewards.row import row_reward
 

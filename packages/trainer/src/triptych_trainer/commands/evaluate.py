@@ -25,6 +25,7 @@ from triptych_data.seen_headers import SeenHeaders
 from trl import ModelConfig
 
 from triptych_trainer.commands.outcome import outcome
+from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.generate import score_examples
 from triptych_trainer.evaluation.output import print_means, short_columns, write_json
@@ -40,7 +41,6 @@ from triptych_trainer.options.eval_options import EvalOptions, parser
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.judge import judge_of
 from triptych_trainer.prompts.prepare import PromptPreparer
-from triptych_trainer.prompts.read_files import read_files
 from triptych_trainer.prompts.table import ExampleTable
 from triptych_trainer.report import RolloutWriter
 

@@ -14,6 +14,7 @@ from triptych_trainer.checkpoints.lock import one_run_in
 from triptych_trainer.checkpoints.run import data_digest
 from triptych_trainer.checkpoints.start import begin_run, choose_start
 from triptych_trainer.commands.outcome import outcome
+from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import use_own_family
 from triptych_trainer.models.load import load_model, load_processor
@@ -23,7 +24,6 @@ from triptych_trainer.options.arguments import RunConfig, parse_run, prompt_sett
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.refusals import check_adapter_folder, check_options, check_output_folder, check_trackers
 from triptych_trainer.prompts.judge import judge_of
-from triptych_trainer.prompts.read_files import read_files
 from triptych_trainer.rewards.read import read_rewards
 from triptych_trainer.training.train import train_model
 from triptych_trainer.upstream.quiet import quiet_libraries
