@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import fsspec
 import pytest
@@ -62,6 +63,27 @@ def test_an_unknown_kind_of_address_and_a_large_object_say_so(store):
         load_image(ImageSource(ref="oci://bucket/1.png"), policy=ImagePolicy(allow_remote=True))
     with pytest.raises(ImageError, match="expected at most 10 bytes"):
         load_image(ImageSource(ref="memory://bucket/1.png"), policy=ImagePolicy(allow_remote=True, max_file_bytes=10))
+
+
+def test_a_store_that_sends_slowly_is_waited_for_as_long_as_any_other(store, monkeypatch):
+    class Slow:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def read(self, num_bytes):
+            time.sleep(5)
+
+    monkeypatch.setattr(fsspec, "open", lambda address, mode: Slow())
+    started = time.monotonic()
+    with pytest.raises(
+        ImageError, match=r"expected the whole image within 0.1 s, got less; check the network"
+    ) as caught:
+        load_image(ImageSource(ref="memory://bucket/1.png"), policy=ImagePolicy(allow_remote=True, timeout_seconds=0.1))
+    assert caught.value.kind == "io"
+    assert time.monotonic() - started < 4
 
 
 @pytest.fixture

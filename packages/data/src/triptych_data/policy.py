@@ -29,6 +29,8 @@ class ImagePolicy:
     """Colour under transparent pixels."""
     formats: tuple[str, ...] = FORMATS
     """Allowed formats, by content and never by file name."""
+    timeout_seconds: float = 120.0
+    """How long the whole download of one image may take, however slowly its bytes arrive."""
     cache_dir: Path | None = None
     """Folder for copies of remote images; None keeps none."""
     cache_bytes: int = 10 << 30

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from triptych_data.background import in_background
 from triptych_data.errors import ImageError
 from triptych_data.policy import ImagePolicy
 
@@ -39,9 +40,15 @@ def _download(address: str, policy: ImagePolicy) -> bytes:
             "reading addresses needs fsspec", image=address, kind="remote", remedy='install "triptych-data[remote]"'
         ) from error
     try:
-        with fsspec.open(address, "rb") as stream:
-            data: bytes = stream.read(policy.max_file_bytes + 1)
-            return data
+        call = in_background(_read, fsspec, address, policy.max_file_bytes + 1)
+        return call.result(timeout=policy.timeout_seconds)
+    except TimeoutError as error:
+        raise ImageError(
+            f"expected the whole image within {policy.timeout_seconds:g} s, got less",
+            image=address,
+            kind="io",
+            remedy="check the network, or download the image beforehand",
+        ) from error
     except FileNotFoundError as error:
         raise ImageError("no such object", image=address, kind="missing", remedy="correct the address") from error
     except (ValueError, ImportError) as error:
@@ -51,6 +58,12 @@ def _download(address: str, policy: ImagePolicy) -> bytes:
         raise ImageError(
             f"cannot be read ({type(error).__name__}: {error})", image=address, kind="io", remedy="check the network"
         ) from error
+
+
+def _read(fsspec: Any, address: str, num_bytes: int) -> bytes:
+    with fsspec.open(address, "rb") as stream:
+        data: bytes = stream.read(num_bytes)
+        return data
 
 
 def _store(copy: Path, data: bytes) -> None:

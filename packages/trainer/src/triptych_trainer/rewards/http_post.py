@@ -3,19 +3,18 @@
 import http.client
 import socket
 import ssl
-import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any, TypeVar
+from typing import Any
 
-__all__ = ["HTTPReply", "in_background", "post"]
+from triptych_data.background import in_background
 
-Result = TypeVar("Result")
+__all__ = ["HTTPReply", "post"]
+
 ERROR_BYTES = 300
 """How much is read of the reply to a request that a server refuses."""
 
@@ -52,23 +51,6 @@ def post(url: str, *, body: bytes, headers: Mapping[str, str], timeout_seconds: 
         for connection in opened:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)  # wakes the thread where it still reads
-
-
-def in_background(function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
-    """Call a function in a thread that does not keep the program from ending.
-
-    The threads of ``concurrent.futures`` and ``asyncio.to_thread`` do: Python waits for them after Ctrl-C.
-    """
-    future: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function(*arguments))
-        except BaseException as error:  # handed to whoever waits for the result
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name=f"background {function.__name__}").start()
-    return future
 
 
 def _exchange(

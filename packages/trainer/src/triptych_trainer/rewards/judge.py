@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from triptych_data.background import in_background
 from triptych_parser.printable import printable
 
-from triptych_trainer.rewards.http_post import in_background
 from triptych_trainer.rewards.judge_client import ChatClient, JudgeError
 from triptych_trainer.rewards.row import Completion, Reward, Row, expected_answer, rows
 
