@@ -90,7 +90,10 @@ def test_large_images_give_way_and_small_ones_stay():
 
 def test_too_many_images_for_the_cap_are_an_error_with_both_numbers():
     spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
-    with pytest.raises(ImageError, match="at most 10 image tokens in the prompt, got 16 for 4 images") as caught:
+    with pytest.raises(
+        ImageError,
+        match="^the images of this prompt: expected at most 10 image tokens in the prompt, got 16 for 4 images",
+    ) as caught:
         spec.targets([(500, 500)] * 4, budget=Budget(max_prompt_image_tokens=10))
     assert caught.value.kind == "budget"
 
@@ -103,6 +106,11 @@ def test_limits_go_image_then_run_then_processor():
     assert spec.targets([(1000, 1000)]).sizes == (theirs(1000, 1000, 28, 56 * 56, 28 * 28 * 1280),)
     low = spec.targets([(30, 30)], budget=Budget(min_pixels=100 * 784))
     assert low.tokens == (100,)
+    lower = ImageSource(ref="a.png", min_pixels=200 * 784)
+    with pytest.raises(
+        ImageError, match=r"image a.png: expected min_pixels of at most 78400 .*, got 156800; give the im"
+    ):
+        spec.targets([(30, 30)], images=[lower], budget=Budget(max_pixels=100 * 784))
 
 
 def test_a_size_that_a_row_asks_for_counts_instead_of_the_files():

@@ -6,6 +6,8 @@ from triptych_parser import Refusal
 from triptych_parser.printable import printable
 
 _LONGEST = 300
+ALL_IMAGES = "the images of this prompt"
+"""What an `ImageError` names that no single image caused."""
 
 
 def _name(text: str) -> str:
@@ -44,7 +46,7 @@ class ImageError(Refusal, ValueError):
 
     def __init__(self, reason: str, *, image: str, kind: str, remedy: str) -> None:
         reason, remedy, image = printable(reason, kept=""), printable(remedy, kept=""), _name(image)
-        super().__init__(f"image {image}: {reason}; {remedy}")
+        super().__init__(f"{image if image == ALL_IMAGES else f'image {image}'}: {reason}; {remedy}")
         self.reason = reason
         self.image = image
         self.kind = kind

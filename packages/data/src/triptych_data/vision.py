@@ -9,7 +9,7 @@ from typing import Any
 from triptych_parser.expanders import Expansion, expander_of
 
 from triptych_data.budget import Budget, Size, fit_sizes, smart_resize
-from triptych_data.errors import ImageError, UsageError
+from triptych_data.errors import ALL_IMAGES, ImageError, UsageError
 from triptych_data.example import ImageSource
 
 # Sizes at which a processor's own count must equal ours before its rule is taken for granted.
@@ -140,6 +140,13 @@ class VisionSpec:
         own_high = image.max_pixels if image is not None else None
         high = own_high or budget.max_pixels or self.max_pixels
         low = own_low or budget.min_pixels or self.min_pixels
+        if own_low and own_low > high:
+            raise ImageError(
+                f"expected min_pixels of at most {high} (the most pixels of the run or the processor), got {own_low}",
+                image=str(image),
+                kind="shape",
+                remedy="give the image a max_pixels of its own, raise --max_pixels, or lower its min_pixels",
+            )
         return min(low, high), high
 
     def _asked(
@@ -176,7 +183,7 @@ class VisionSpec:
                 reason = f"the model's processor refuses {width}x{height} pixels ({' '.join(str(own).split())})"
                 return ImageError(reason, image=name, kind="shape", remedy="crop or pad the image")
         reason = f"the model's processor cannot count them ({' '.join(str(error).split())})"
-        return ImageError(reason, image="s of this prompt", kind="shape", remedy="drop the row")
+        return ImageError(reason, image=ALL_IMAGES, kind="shape", remedy="drop the row")
 
     def _agrees_with(self, image_processor: Any) -> bool:
         count = getattr(image_processor, "get_number_of_image_patches", None)
@@ -207,9 +214,7 @@ def _refuse_own_limits(images: Sequence[ImageSource]) -> None:
 
 
 def _over_budget(reason: str) -> ImageError:
-    return ImageError(
-        reason, image="s of this prompt", kind="budget", remedy="raise max_prompt_image_tokens or drop images"
-    )
+    return ImageError(reason, image=ALL_IMAGES, kind="budget", remedy="raise max_prompt_image_tokens or drop images")
 
 
 def _replaced(spec: VisionSpec) -> VisionSpec:
