@@ -35,6 +35,19 @@ def test_a_model_without_the_usual_parts_is_refused_in_one_sentence(lab):
         family_of(model)
 
 
+def test_a_model_that_takes_pixels_in_a_way_of_its_own_is_no_text_model(
+    kits, kit_of, rows, train, order, tmp_path, capsys
+):
+    vision = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = hf.GitConfig(**vision, vocab_size=300, vision_config={**vision, "image_size": 4, "patch_size": 2})
+    hf.GitForCausalLM(config).save_pretrained(tmp_path / "git")
+    kit_of("llava").processor.save_pretrained(tmp_path / "git")
+    assert train(tmp_path / "git", rows((1, 2, 1, 1)), order, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "train: error: model type 'git' has no adapter" in error
+    assert "Traceback" not in error
+
+
 def test_capped_attention_scores_take_the_plain_pass_and_say_so_once(kit_of):
     kit = kit_of("gemma3")
     model, (batch, _) = kit.model().eval(), kit.prompts.batch.select([0, 1])

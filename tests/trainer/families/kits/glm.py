@@ -44,10 +44,10 @@ def glm4v(tokenizer: Any) -> torch.nn.Module:
     return hf.Glm4vForConditionalGeneration(config(hf.Glm4vConfig, tokenizer, text_config=own, vision_config=VISION))
 
 
-def glm46v(tokenizer: Any) -> torch.nn.Module:
+def glm46v(tokenizer: Any, cls: type = hf.Glm46VConfig) -> torch.nn.Module:
     own = text(tokenizer, rope_parameters=ROPE, model_type="glm4v_text")
     vision = {**VISION, "model_type": "glm4v_vision"}
-    return hf.Glm46VForConditionalGeneration(config(hf.Glm46VConfig, tokenizer, text_config=own, vision_config=vision))
+    return hf.Glm46VForConditionalGeneration(config(cls, tokenizer, text_config=own, vision_config=vision))
 
 
 def glm4v_moe(tokenizer: Any) -> torch.nn.Module:
@@ -131,6 +131,12 @@ CASES = {
         note="GLM-4.6V",
         processor=lambda: processor(hf.Glm46VProcessor, hf.Glm46VImageProcessor),
         model=glm46v,
+        marker=MARKER,
+    ),
+    "glmga": Case(
+        note="GLM-GA, the model of GLM-4.6V",
+        processor=lambda: processor(hf.Glm46VProcessor, hf.GlmgaImageProcessor),
+        model=lambda tokenizer: glm46v(tokenizer, hf.GlmgaConfig),
         marker=MARKER,
     ),
     "glm4v_moe": Case(

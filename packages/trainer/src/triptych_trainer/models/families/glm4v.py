@@ -11,7 +11,7 @@ from triptych_trainer.models.families.qwen_vl import QwenVLFamily
 class Glm4vFamily(QwenVLFamily):
     """Same inputs as Qwen2-VL. Image and video share one placeholder id."""
 
-    model_types: tuple[str, ...] = ("glm4v", "glm46v", "glm4v_moe", "glm_ocr")
+    model_types: tuple[str, ...] = ("glm4v", "glm46v", "glm4v_moe", "glm_ocr", "glmga")
 
 
 class PaddleOCRFamily(Glm4vFamily):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 
 from triptych_trainer.models.families.family import Family
@@ -27,4 +29,6 @@ def is_text_model(model: torch.nn.Module) -> bool:
     config = getattr(model, "config", None)
     if inner is None or inner is model or config is None:
         return False
-    return config.get_text_config() is config and not hasattr(inner, "get_image_features")
+    if config.get_text_config() is not config or hasattr(inner, "get_image_features"):
+        return False
+    return "pixel_values" not in inspect.signature(type(model).forward).parameters
