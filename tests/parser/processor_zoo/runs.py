@@ -102,6 +102,15 @@ def internvl(tokenizer: Any = None) -> Any:
     return cls(images, tokenizer, image_seq_length=4, chat_template=template)
 
 
+def qianfan() -> Any:
+    tokenizer = byte_level([*CHATML, "<image>"], eos_token="<|im_end|>", extra_special_tokens=INTERNVL)
+    images = stock("got_ocr2", "GotOcr2ImageProcessorPil")(
+        size={"height": 28, "width": 28}, min_patches=1, max_patches=6
+    )
+    cls = stock("qianfan_ocr", "QianfanOCRProcessor")
+    return cls(images, tokenizer, image_seq_length=4, chat_template=chatml("<image>\n"))
+
+
 def deepseek(model: str, prefix: str) -> Any:
     names = {"image_token": "<image_placeholder>", "boi_token": "<begin_of_image>", "eoi_token": "<end_of_image>"}
     tokenizer = byte_level(CHATML, eos_token="<|im_end|>", extra_special_tokens=names)

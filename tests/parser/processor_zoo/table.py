@@ -22,6 +22,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "gemma4": lambda: runs.gemma4("gemma4", "Gemma4Processor", "Gemma4ImageProcessorPil"),
     "gemma4_unified": lambda: runs.gemma4("gemma4_unified", "Gemma4UnifiedProcessor", "Gemma4UnifiedImageProcessor"),
     "internvl": runs.internvl,
+    "qianfan_ocr": runs.qianfan,
     "deepseek_vl": lambda: runs.deepseek("deepseek_vl", "DeepseekVL"),
     "janus": lambda: runs.deepseek("janus", "Janus"),
     "llava": lambda: runs.llava(sentence_piece(["<image>"], prefix="always")),

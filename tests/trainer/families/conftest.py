@@ -78,8 +78,13 @@ def kit_of(kits: ModuleType) -> Callable[[str], Kit]:
     def kit_of(name: str) -> Kit:
         case = kits.CASES[name]
         if name not in built:
-            processor = case.processor()
-            stock = kits.build_model(case, processor).train()
+            try:
+                processor = case.processor()
+                stock = kits.build_model(case, processor).train()
+            except AttributeError as error:
+                if is_at_least(5, 23) or "module transformers has no attribute" not in str(error):
+                    raise
+                pytest.skip(f"{name} needs a later transformers")
             if not is_at_least(*family_of(stock).least_transformers):
                 pytest.skip(f"{name} needs a later transformers")
             model = copy.deepcopy(stock)

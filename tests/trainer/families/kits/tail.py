@@ -115,6 +115,26 @@ def exaone(tokenizer: Any) -> torch.nn.Module:
     return hf.Exaone4_5_ForConditionalGeneration(config)
 
 
+def hyperclovax_processor() -> Any:
+    tokenizer = build_tokenizer("<|image_pad|>", "<|video_pad|>")
+    images = hf.Qwen2VLImageProcessor(**PATCHES, **BUDGET)
+    template = chat_template("<|image_pad|>")
+    return hf.HyperCLOVAXVisionV2Processor(images, tokenizer, hf.Qwen2VLVideoProcessor(), chat_template=template)
+
+
+def hyperclovax(tokenizer: Any) -> torch.nn.Module:
+    vision = {**qwen.VISION, "depth": 2, "window_size": 8, "fullatt_block_indexes": [1]}
+    del vision["num_position_embeddings"]
+    config = hf.HyperCLOVAXVisionV2Config(
+        text_config=text(tokenizer, model_type="hyperclovax", logits_scaling=0.5, embedding_multiplier=2.0),
+        vision_config={**vision, "model_type": "qwen2_5_vl_vision"},
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        tie_word_embeddings=False,
+    )
+    return hf.HyperCLOVAXVisionV2ForConditionalGeneration(config)
+
+
 def video_llama_processor() -> Any:
     tokenizer = build_tokenizer("<|image_pad|>", "<|video_pad|>")
     images = hf.VideoLlama3ImageProcessor(
@@ -164,6 +184,12 @@ CASES = {
         processor=exaone_processor,
         model=exaone,
         marker="<vision><|image_pad|></vision>",
+    ),
+    "hyperclovax_vision_v2": Case(
+        note="HyperCLOVA X SEED Think: scaled embeddings and logits",
+        processor=hyperclovax_processor,
+        model=hyperclovax,
+        marker="<|image_pad|>",
     ),
     "video_llama_3": Case(
         note="VideoLLaMA 3, for images", processor=video_llama_processor, model=video_llama, marker="<|image_pad|>"

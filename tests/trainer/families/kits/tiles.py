@@ -41,6 +41,22 @@ def internvl(tokenizer: Any, **own: Any) -> torch.nn.Module:
     return hf.InternVLForConditionalGeneration(config)
 
 
+def qianfan_processor() -> Any:
+    images = hf.GotOcr2ImageProcessor(**SQUARE, crop_to_patches=True, min_patches=1, max_patches=3)
+    tokenizer = build_tokenizer("<image>", named=INTERNVL)
+    template = chat_template("<image>\n")
+    return hf.QianfanOCRProcessor(images, tokenizer, image_seq_length=4, chat_template=template)
+
+
+def qianfan(tokenizer: Any) -> torch.nn.Module:
+    config = hf.QianfanOCRConfig(
+        text_config=text(tokenizer, model_type="qwen3", head_dim=8),
+        vision_config={**VIT, "image_size": [16, 16], "patch_size": [4, 4], "drop_path_rate": 0.0},
+        image_token_id=tokenizer.context_image_token_id,
+    )
+    return hf.QianfanOCRForConditionalGeneration(config)
+
+
 def internvl_gpt_oss(tokenizer: Any) -> torch.nn.Module:
     return internvl(
         tokenizer,
@@ -130,6 +146,12 @@ CASES = {
         processor=internvl_processor,
         model=internvl_gpt_oss,
         marker="<IMG_CONTEXT>",
+    ),
+    "qianfan_ocr": Case(
+        note="Qianfan-OCR",
+        processor=qianfan_processor,
+        model=qianfan,
+        marker="<image>",
     ),
     "smolvlm": Case(
         note="SmolVLM",

@@ -76,7 +76,7 @@ def internvl(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
         return Expansion(text=f"{opening}{token}{closing}", runs=(tiles * int(processor.image_seq_length),))
 
     return ImageExpander(
-        template_token=token,
+        template_token=getattr(processor, "image_placeholder_token", token),  # Qianfan-OCR's template writes another
         placeholder=token,
         expand=per_size(expansion),
         opening=opening,

@@ -46,6 +46,7 @@ EXPANDERS: Mapping[str, Make] = MappingProxyType(
         "Qwen2VLProcessor": _QWEN,
         "Qwen2_5_VLProcessor": _QWEN,
         "Qwen3VLProcessor": _QWEN,
+        "QianfanOCRProcessor": runs.internvl,
         "SmolVLMProcessor": tiles.smolvlm,
     }
 )

@@ -34,7 +34,7 @@ class PatchGridFamily(Family):
 class Exaone45Family(PatchGridFamily):
     """As the patch grid, and `generate` computes positions anew from the padded row."""
 
-    model_types = ("exaone4_5",)
+    model_types = ("exaone4_5", "hyperclovax_vision_v2")
     generate_counts_pads = True
 
 

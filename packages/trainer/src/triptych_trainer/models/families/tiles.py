@@ -14,7 +14,7 @@ from triptych_trainer.models.families.features import ImageFeatures, ImageInputs
 class InternVLFamily(Family):
     """`pixel_values` `[tiles, C, H, W]` per image; every tile gives the same number of rows."""
 
-    model_types = ("internvl", "aya_vision", "cohere2_vision")
+    model_types = ("internvl", "aya_vision", "cohere2_vision", "qianfan_ocr")
 
 
 class SmolVLMFamily(Family):
