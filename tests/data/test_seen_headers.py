@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 
 import pytest
 from hypothesis import given
@@ -49,6 +50,13 @@ def test_a_header_is_read_once(example, tmp_path):
     (tmp_path / "a.png").unlink()
     assert header_sizes(example, seen=seen) == ((30, 40),)
     assert len(seen) == 1
+
+
+def test_what_was_seen_travels_to_another_process(example, tmp_path):
+    seen = SeenHeaders()
+    header_sizes(example, seen=seen)
+    (tmp_path / "a.png").unlink()
+    assert header_sizes(example, seen=pickle.loads(pickle.dumps(seen))) == ((30, 40),)
 
 
 def replaced(path, draw):

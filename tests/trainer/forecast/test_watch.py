@@ -1,8 +1,11 @@
 """A run says its forecast, measures, and goes on where no forecast can be made."""
 
 import json
+import os
+import re
 
 import pytest
+import torch
 from planned_runs import run_config
 from triptych_data import read_examples
 from triptych_trainer.cli import main
@@ -35,6 +38,24 @@ def test_it_can_be_switched_off(options, tmp_path, capsys):
     assert main([*options, "--memory_forecast", "false"]) == 0
     assert "memory:" not in capsys.readouterr().out
     assert "memory" not in json.loads((tmp_path / "out" / "run.json").read_text())
+
+
+def test_what_a_forecast_replaces_is_never_replaced_in_the_process_of_the_run(model_dir, write_rows, monkeypatch):
+    def forecast(subject):
+        torch.nn.functional.scaled_dot_product_attention = torch.random.manual_seed = None
+        torch.rand(3)
+        raise RuntimeError(f"in process {os.getpid()}")
+
+    stock, before = torch.nn.functional.scaled_dot_product_attention, torch.get_rng_state()
+    monkeypatch.setattr("triptych_trainer.forecast.watch.forecast", forecast)
+    said, examples = [], read_examples(write_rows([1, 2]))
+    processor = load_processor(str(model_dir))
+    assert forecast_run(build_model(0), processor, examples=examples, config=run_config(), say=said.append) is None
+    (line,) = said
+    found = re.fullmatch(r"memory: no forecast \(RuntimeError: in process (\d+)\)", line)
+    assert int(found[1]) != os.getpid()
+    assert torch.nn.functional.scaled_dot_product_attention is stock
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_forecast_that_cannot_be_made_says_why_and_nothing_more(model_dir, write_rows):

@@ -52,6 +52,9 @@ class SeenHeaders:
         self._recent: dict[int, Seen] = {}
         self._locks = [threading.Lock() for _ in range(_NUM_LOCKS)]
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuilt, (self.policy, self.table)
+
     def __len__(self) -> int:
         return len(self._table) + len(self._recent)
 
@@ -153,6 +156,12 @@ def image_in_example(error: ImageError, example: Example, image: ImageSource, nu
         remedy=error.remedy,
         kind=error.kind,
     )
+
+
+def _rebuilt(policy: ImagePolicy, table: HeaderTable) -> SeenHeaders:
+    seen = SeenHeaders(policy=policy)
+    seen.add(table)
+    return seen
 
 
 def _is_elsewhere(source: ImageSource) -> bool:

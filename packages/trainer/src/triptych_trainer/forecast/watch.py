@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback
 from triptych_data import Example
+from triptych_data.seen_headers import SeenHeaders
 
+from triptych_trainer.forecast.apart import ApartError, computed_apart
 from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
+from triptych_trainer.forecast.passes import Device
 from triptych_trainer.forecast.peak_memory import PeakMemory
 from triptych_trainer.forecast.row_costs import RowCounter
 from triptych_trainer.forecast.show import PHASE_NAMES, size
@@ -32,34 +35,54 @@ def forecast_run(
     examples: Sequence[Example],
     config: RunConfig,
     say: Callable[[str], None],
+    seen: SeenHeaders | None = None,
 ) -> Forecast | None:
-    """Forecast a run that is about to begin and say so in one line; None, with the reason said, where it cannot be."""
+    """Forecast a run that is about to begin and say so in one line; None, with the reason said, where it cannot be.
+
+    A process of its own computes it, so that neither a function nor a random number of this one changes. Headers that
+    are ``seen`` are not read again.
+    """
     every = -(-len(examples) // _LOOKED_AT)
     looked_at = [examples[index] for index in range(0, len(examples), every)]
     device = next(model.parameters()).device.type
     on_accelerator = device != "cpu" or (torch.accelerator.is_available() and not config.grpo.use_cpu)
+    work = partial(
+        _forecast, looked_at, processor, config, model.config, device="cuda" if on_accelerator else "cpu", seen=seen
+    )
     try:
-        with torch.random.fork_rng(devices=[]):  # completions are those of a run without a forecast
-            counter = RowCounter(processor, prompt_settings(config))
-            found = forecast(
-                Subject(
-                    config=config,
-                    model_config=copy.deepcopy(model.config),
-                    counter=counter,
-                    rows=counter.count(looked_at),
-                    device="cuda" if on_accelerator else "cpu",
-                    num_ranks=config.grpo.world_size,
-                    sharding=sharding_of(config.grpo),
-                )
-            )
-    except Exception as error:  # whatever it is: a run is not worth less for want of its forecast
-        say(f"memory: no forecast ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
+        found = computed_apart(work)
+    except ApartError as error:
+        say(f"memory: no forecast ({error})")
         return None
     peak = found.peak
     part = f", of {len(looked_at)} rows looked at" if len(looked_at) < len(examples) else ""
     row = f", set by {peak.rows[0].place}{part}" if peak.rows else ""
     say(f"memory: forecast at most {size(peak.total_bytes)} in {PHASE_NAMES[peak.name]}{row}")
     return found
+
+
+def _forecast(
+    examples: Sequence[Example],
+    processor: Any,
+    config: RunConfig,
+    model_config: Any,
+    *,
+    device: Device,
+    seen: SeenHeaders | None,
+) -> Forecast:
+    """What the child process computes: for the time of a trace it replaces functions of torch and of the model."""
+    counter = RowCounter(processor, prompt_settings(config), seen=seen)
+    return forecast(
+        Subject(
+            config=config,
+            model_config=model_config,
+            counter=counter,
+            rows=counter.count(examples),
+            device=device,
+            num_ranks=config.grpo.world_size,
+            sharding=sharding_of(config.grpo),
+        )
+    )
 
 
 class MemoryWatch(TrainerCallback):

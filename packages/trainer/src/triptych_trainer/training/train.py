@@ -75,7 +75,7 @@ def train_model(
         reporter.say(f"{frozen / 1e6:.1f} M parameters outside the language model are frozen")
     config.grpo.disable_tqdm = True
     pages = [FreshReport(Path(config.grpo.output_dir))] if config.run.rollouts else []
-    watches = memory_watches(model, processor, examples=examples, config=config, reporter=reporter)
+    watches = memory_watches(model, processor, examples=examples, config=config, reporter=reporter, seen=seen)
     keep_token_out_of_files(config.grpo)
     loader = ImageLoader(
         threads=config.run.image_threads,
@@ -141,12 +141,18 @@ def keep_token_out_of_files(args: GRPOConfig) -> None:
 
 
 def memory_watches(
-    model: torch.nn.Module, processor: Any, *, examples: Sequence[Example], config: RunConfig, reporter: Reporter
+    model: torch.nn.Module,
+    processor: Any,
+    *,
+    examples: Sequence[Example],
+    config: RunConfig,
+    reporter: Reporter,
+    seen: SeenHeaders | None,
 ) -> list[TrainerCallback]:
     """Forecast the run's memory on the first rank, and return what will measure it."""
     if not config.run.memory_forecast or config.grpo.process_index > 0 or not examples:
         return []
-    found = forecast_run(model, processor, examples=examples, config=config, say=reporter.say)
+    found = forecast_run(model, processor, examples=examples, config=config, say=reporter.say, seen=seen)
     return [] if found is None else [MemoryWatch(found, folder=Path(config.grpo.output_dir), say=reporter.say)]
 
 
