@@ -26,7 +26,8 @@ SQUARE = {"size": {"height": 28, "width": 28}}
 TILES = {"size": {"longest_edge": 112}, "max_image_size": {"longest_edge": 28}}
 PINPOINTS = {"image_grid_pinpoints": [[28 * rows, 28 * columns] for rows in (1, 2) for columns in (1, 2)]}
 
-# processor class, model type, image and video processors with their settings, tokenizer, template, settings
+# processor class, model type, image and video processors with their settings, tokenizer, template, settings, and the
+# first transformers that imports the class without torchvision
 FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2_5_vl": {
         "cls": "Qwen2_5_VLProcessor",
@@ -71,6 +72,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "smolvlm": {
         "cls": "SmolVLMProcessor",
+        "apart_since": (5, 18),
         "parts": {"image": ("SmolVLMImageProcessor", TILES), "video": ("SmolVLMVideoProcessor", {"num_frames": 7})},
         "specials": (*SMOL, *(f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5))),
         "image": "<image>",
@@ -83,12 +85,21 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "video": ("Gemma4VideoProcessor", {"num_frames": 5}),
             "feature_extractor": ("Gemma4AudioFeatureExtractor", {}),
         },
+        "apart_since": (5, 21),
         "specials": ("<|video|>",),
         "names": {**GEMMA, "boa_token": "<|audio>", "eoa_token": "<audio|>"},
         "image": "<|image|>",
         "settings": {"image_seq_length": 70},
     },
 }
+
+
+def works_apart(name: str) -> bool:
+    """Whether the installed transformers imports this family's class without torchvision."""
+    import transformers
+
+    installed = tuple(map(int, transformers.__version__.split(".")[:2]))
+    return installed >= FAMILIES[name].get("apart_since", (0, 0))
 
 
 def build(name: str) -> Any:

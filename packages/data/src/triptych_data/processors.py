@@ -61,6 +61,8 @@ def _without_advice() -> Iterator[None]:
 
 
 def _image_only(path: str, options: dict[str, Any], *, option: str, refused: Exception) -> Any:
+    from transformers.utils import is_torchvision_available
+
     from triptych_data.image_only import load_image_only
 
     try:
@@ -71,4 +73,7 @@ def _image_only(path: str, options: dict[str, Any], *, option: str, refused: Exc
             options = {**options, "revision": adapters.base_revision}
             return load_processor(adapters.base, option=f"{option} {path}: base model", **options)
         reason = " ".join(str(refused).split())
+        if not is_torchvision_available():
+            reason += "; torchvision is not installed, and some processors cannot be built without it: "
+            reason += "pip install torchvision"
         raise UsageError(f"{option} {path}: no processor can be loaded: {reason}") from refused
