@@ -1,4 +1,4 @@
-.PHONY: help install format lint typecheck test families fuzz bench bench-kernels bench-trainer kill-check gpu-check
+.PHONY: help install format lint typecheck test fuzz bench bench-kernels bench-trainer kill-check gpu-check vllm-check
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ kill-check: ## kill -9 a run at KILLS (200) random moments, half of them inside 
 
 gpu-check: ## build, test and time on a CUDA machine, under ten minutes
 	bash scripts/gpu_check.sh
+
+vllm-check: ## test rollouts through a real vLLM engine on this CPU, in an environment of its own (3.3 GB)
+	bash scripts/vllm_check.sh
 
 fuzz: ## draw EXAMPLES (2000) new rows and texts for each test; about ten minutes
 	TRIPTYCH_FUZZ=$${EXAMPLES:-2000} uv run pytest -q -p no:cacheprovider tests/data/test_fuzz_rows.py tests/parser/test_fuzz.py tests/parser/test_special.py tests/parser/test_roundtrip.py

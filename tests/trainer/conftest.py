@@ -134,6 +134,8 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
             freeze_vision: bool = False,
             peft_config: Any = None,
             vision_learning_rate: float | None = None,
+            mismatch_kl_warn: float | None = 0.015,
+            mismatch_kl_limit: float | None = None,
             **options: Any,
         ) -> MultiImageGRPOTrainer:
             defaults = {
@@ -173,6 +175,8 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
                 on_rollouts=on_rollouts,
                 peft_config=peft_config,
                 vision_learning_rate=vision_learning_rate,
+                mismatch_kl_warn=mismatch_kl_warn,
+                mismatch_kl_limit=mismatch_kl_limit,
             )
 
         yield make

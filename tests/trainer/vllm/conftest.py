@@ -19,6 +19,9 @@ class FakeVLLM:
     """Placeholders that the engine makes of each image, in the order of its calls; empty: as the stock processor."""
     calls: list[dict[str, Any]] = field(default_factory=list)
     syncs: int = 0
+    max_model_len: int = 4096
+    status: int = 200
+    """What the server answers when it is to forget its image features."""
 
     def __post_init__(self) -> None:
         for name in ("mode", "accelerator", "temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
@@ -33,16 +36,33 @@ class FakeVLLM:
         self.slept: list[Any] = []
         self.image_token_id = self.options["model"].config.image_token_id
         self.processor = self.options["processing_class"]
-        self.llm = SimpleNamespace(generate=self.engine_generate, wake_up=self.wake_up, sleep=self.sleep)
+        self.forgotten: list[int] = []
+        limits = SimpleNamespace(max_model_len=self.max_model_len)
+        inner = SimpleNamespace(model_config=limits, reset_encoder_cache=self.forget)
+        self.llm = SimpleNamespace(
+            generate=self.engine_generate, wake_up=self.wake_up, sleep=self.sleep, llm_engine=inner
+        )
         self.vllm_client = SimpleNamespace(
+            base_url="http://localhost:8000",
+            session=SimpleNamespace(post=self.post),
             image_features=self.image_features,
             generate=self.server_generate,
-            get_server_info=lambda: {"model_config": {"logprobs_mode": "processed_logprobs"}},
+            get_server_info=lambda: {
+                "model_config": {"logprobs_mode": "processed_logprobs", "max_model_len": self.max_model_len}
+            },
         )
 
     def sync_weights(self) -> None:
         self.syncs += 1
         self._llm_weights_sleeping = False
+
+    def forget(self) -> None:
+        self.forgotten.append(self.syncs)
+
+    def post(self, url: str) -> Any:
+        assert url == "http://localhost:8000/reset_encoder_cache"
+        self.forget()
+        return SimpleNamespace(status_code=self.status)
 
     def wake_up(self, tags: list[str]) -> None:
         self.slept.append(tags)
@@ -110,7 +130,10 @@ class FakeVLLM:
 
 @pytest.fixture
 def vllm_trainer(make_trainer, monkeypatch):
-    """Build a trainer that rolls out through ``FakeVLLM``, which is found at ``trainer.vllm_generation``."""
+    """Build a trainer that rolls out through ``FakeVLLM``, which is found at ``trainer.vllm_generation``.
+
+    What the stand-in calls log-probabilities is far from the model's, of which nothing warns unless a test asks for it.
+    """
     import sys
 
     import trl.trainer.grpo_trainer as module
@@ -120,6 +143,6 @@ def vllm_trainer(make_trainer, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", fake)
 
     def build(data, *, mode, **options):
-        return make_trainer(data, use_vllm=True, vllm_mode=mode, **options)
+        return make_trainer(data, use_vllm=True, vllm_mode=mode, **{"mismatch_kl_warn": None, **options})
 
     return build

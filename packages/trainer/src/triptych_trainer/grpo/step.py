@@ -69,9 +69,19 @@ class Sampler:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Correction:
-    """How an engine that samples from a slightly other distribution is corrected for; names and defaults are TRL's."""
+    """How an engine that samples from a slightly other distribution is corrected for; names and defaults are TRL's.
 
-    mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = "sequence_mask"
+    The two modes beside TRL's take the geometric mean over a rollout's tokens, which does not grow with their number.
+    """
+
+    mode: Literal[
+        "token_truncate",
+        "token_mask",
+        "sequence_truncate",
+        "sequence_mask",
+        "sequence_mean_truncate",
+        "sequence_mean_mask",
+    ] = "sequence_mask"
     clip_min: float | None = None
     clip_max: float | None = 3.0
 
@@ -198,6 +208,8 @@ def sampling_ratio(batch: TrainingBatch, correction: Correction) -> torch.Tensor
     difference = ((old_BC - sampling_logps(batch, device=old_BC.device)) * mask_BC).nan_to_num(nan=0.0)
     if correction.mode.startswith("sequence"):
         difference = difference.sum(dim=-1, keepdim=True)
+    if correction.mode.startswith("sequence_mean"):
+        difference = difference / mask_BC.sum(dim=-1, keepdim=True).clamp(min=1)
     ratio = difference.exp()
     low = -torch.inf if correction.clip_min is None else correction.clip_min
     high = torch.inf if correction.clip_max is None else correction.clip_max

@@ -41,6 +41,8 @@ class StepProgress(TrainerCallback):
             parts.append(f"accuracy {accuracy:.3f}")
         parts.append(f"length {logs.get('completions/mean_length') or 0.0:.0f}")
         parts.append(f"dead groups {logs.get('frac_reward_zero_std') or 0.0:.0%}")
+        if (mismatch := logs.get("sampling/mismatch_kl")) is not None:
+            parts.append(f"mismatch {mismatch:.2g}")
         status = "  ".join([*parts, str(pace), f"{peak_bytes() / 2**30:.1f} GiB"])
         self.stage.move_to(state.global_step, status=status)
 

@@ -26,6 +26,8 @@ __all__ = [
     "check_slices",
     "check_trackers",
     "check_trainable",
+    "check_vllm",
+    "cut_support",
 ]
 
 
@@ -51,12 +53,54 @@ def check_options(args: GRPOConfig, keywords: Mapping[str, Any]) -> None:
             "which is a dynamic one; leave it out"
         )
     check_generation_kwargs(args)
+    check_vllm(args)
     for name in ("tools", "environment_factory", "rollout_func"):
         if keywords.get(name):
             raise UsageError(
                 f"{name}: conversations of several turns are not supported here, because images that arrive after "
                 "the prompt have no marker to stand at; train them with TRL's own GRPOTrainer"
             )
+
+
+CORRECTIONS = tuple(
+    f"{level}_{rule}" for level in ("token", "sequence", "sequence_mean") for rule in ("truncate", "mask")
+)
+
+
+def check_vllm(args: GRPOConfig) -> None:
+    """Check that what vLLM samples can be compared with what is trained.
+
+    Raises:
+        UsageError: names the option, why it cannot hold, and what to set instead.
+    """
+    if not args.use_vllm:
+        return
+    if not args.temperature > 0:
+        raise UsageError(
+            f"--temperature {args.temperature:g}: completions of a group have to differ, and vLLM refuses to sample "
+            "several at temperature 0; set it above 0"
+        )
+    if args.vllm_importance_sampling_mode not in CORRECTIONS:
+        raise UsageError(
+            f"--vllm_importance_sampling_mode {args.vllm_importance_sampling_mode}: expected one of "
+            f"{', '.join(CORRECTIONS)}"
+        )
+    if args.vllm_importance_sampling_correction and (cuts := cut_support(args)):
+        raise UsageError(
+            f"{', '.join(cuts)}: vLLM then tells probabilities among the tokens that were kept, and the trainer scores "
+            "all of them, so that the correction by their ratio would be wrong; leave "
+            f"{'it' if len(cuts) == 1 else 'them'} out, or set --vllm_importance_sampling_correction false"
+        )
+
+
+def cut_support(args: GRPOConfig) -> list[str]:
+    """The options that let an engine sample from a part of the vocabulary only, as they were given."""
+    found = [(name, getattr(args, name)) for name in ("top_p", "top_k", "min_p")]
+    return [
+        f"--{name} {value:g}"
+        for name, value in found
+        if value is not None and (value < 1.0 if name == "top_p" else value > 0)
+    ]
 
 
 SAMPLING = (

@@ -57,6 +57,14 @@ class RunArguments(DataOptions, PromptOptions):
         default=None,
         metadata={"help": "score so many completions of a group at a time, for less memory and the same result"},
     )
+    mismatch_kl_warn: float | None = field(
+        default=0.015,
+        metadata={"help": "with vLLM, warn when it samples from a model that differs more from the trained one"},
+    )
+    mismatch_kl_limit: float | None = field(
+        default=None,
+        metadata={"help": "with vLLM, end the run when the difference is larger (default: never)"},
+    )
     image_cache_gb: float = field(default=2.0, metadata={"help": "host memory for decoded images, in GiB"})
     image_threads: int = field(default=2, metadata={"help": "threads that decode images ahead of the step"})
     rollouts: bool = field(default=True, metadata={"help": "write every generation as parquet, and report.html"})

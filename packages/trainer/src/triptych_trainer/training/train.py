@@ -186,6 +186,8 @@ def build_trainer(
             verify_model=run.verify_model != "off",
             completions_per_slice=run.completions_per_slice,
             vision_learning_rate=run.vision_learning_rate,
+            mismatch_kl_warn=run.mismatch_kl_warn,
+            mismatch_kl_limit=run.mismatch_kl_limit,
             on_rollouts=tolerant(writer) if writer else None,
             bad_rows=bad_rows,
             callbacks=list(callbacks),

@@ -9,6 +9,8 @@ from accelerate.utils import gather_object
 from triptych_trainer.grpo.advantages import nanstd, weighted_totals
 from triptych_trainer.grpo.batch import Advantages, Experience, Rewards, TrainingBatch, loss_mask
 from triptych_trainer.grpo.judging import completions_of
+from triptych_trainer.grpo.mismatch import measured, merged
+from triptych_trainer.grpo.mismatch import metrics as mismatch_metrics
 from triptych_trainer.grpo.step import sampling_logps
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["length_metrics", "log_experience", "num_tokens", "reward_metrics", "sampling_metrics"]
 
+DROPPED = "sampling/importance_sampling_ratio/dropped"
+"""The share of rollouts whose every token the correction gave the weight 0."""
 Gather = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -32,6 +36,10 @@ def log_experience(trainer: "MultiImageGRPOTrainer", experience: Experience, *, 
     found |= reward_metrics(rewards, advantages, weights=trainer.reward_weights.tolist())
     if experience.batch.sampling_ratio is not None:
         found |= sampling_metrics(experience.batch, gather=gather)
+    if trainer.use_vllm:
+        mismatch = merged(measured(experience.batch), gather_object=gather_object)
+        found |= mismatch_metrics(mismatch)
+        trainer.mismatch_watch.check(trainer, mismatch, dropped=found.get(DROPPED, 0.0))
     for name, value in found.items():
         metrics[name].append(value)
     logs = trainer._logs
@@ -103,15 +111,21 @@ def sampling_metrics(batch: TrainingBatch, *, gather: Gather) -> dict[str, float
     assert old_BC is not None
     assert ratio is not None
     mask_BC = loss_mask(batch.rollouts, width=batch.width, device=old_BC.device)
-    difference_BC = (old_BC - sampling_logps(batch, device=old_BC.device)).abs()
-    differences = difference_BC[mask_BC & ~difference_BC.isnan()]
+    difference_BC = old_BC - sampling_logps(batch, device=old_BC.device)
+    signed = difference_BC[mask_BC & ~difference_BC.isnan()]
+    dropped_B = (ratio == 0).all(dim=-1) if ratio.numel() else torch.zeros(1, dtype=torch.bool, device=old_BC.device)
     ratios = ratio.flatten() if ratio.shape != mask_BC.shape else ratio[mask_BC]
     nothing = torch.zeros(1, device=old_BC.device)
-    differences, ratios = (values if values.numel() else nothing for values in (differences, ratios))
+    signed, ratios = (values if values.numel() else nothing for values in (signed, ratios))
+    differences, raw = signed.abs(), signed.exp()
     return {
         "sampling/sampling_logp_difference/mean": gather(differences.mean()).mean().item(),
         "sampling/sampling_logp_difference/max": gather(differences.max()).max().item(),
         "sampling/importance_sampling_ratio/min": gather(ratios.min()).min().item(),
         "sampling/importance_sampling_ratio/mean": gather(ratios.mean()).nanmean().item(),
         "sampling/importance_sampling_ratio/max": gather(ratios.max()).max().item(),
+        "sampling/raw_token_ratio/min": gather(raw.min()).min().item(),
+        "sampling/raw_token_ratio/mean": gather(raw.mean()).mean().item(),
+        "sampling/raw_token_ratio/max": gather(raw.max()).max().item(),
+        DROPPED: gather(dropped_B.float().mean()).mean().item(),
     }

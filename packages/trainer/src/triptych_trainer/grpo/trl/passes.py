@@ -12,8 +12,9 @@ from trl.trainer.utils import use_adapter
 from triptych_trainer.grpo.sampler import model_sampler
 from triptych_trainer.grpo.step import Correction, Sampled, Sampler, Scoring, StepSettings
 from triptych_trainer.grpo.trl.completions import completion_reader
-from triptych_trainer.grpo.vllm import request, vllm_rollouts
+from triptych_trainer.grpo.vllm import engine_sleeps, request, send_weights, vllm_rollouts
 from triptych_trainer.models.families import family_of
+from triptych_trainer.models.learning_rates import trainable_vision_parameters
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
 __all__ = ["opened_for_generation", "opened_for_scoring", "sampler", "scoring", "settings"]
+
+NOTHING_LOADED = -1
+"""TRL's number of the step whose weights vLLM has, before any were sent."""
 
 
 def settings(trainer: "MultiImageGRPOTrainer", *, mode: str) -> StepSettings:
@@ -84,10 +88,7 @@ def opened_for_generation(trainer: "MultiImageGRPOTrainer") -> Iterator[torch.nn
 def _sample_by_vllm(
     trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGroup], sizes: Sequence[int]
 ) -> list[list[Sampled]]:
-    if trainer.state.global_step != trainer._last_loaded_step:
-        with profiling_context(trainer, "sync_weights"):
-            trainer.vllm_generation.sync_weights()
-        trainer._last_loaded_step = trainer.state.global_step
+    _update_vllm(trainer)
     base = unwrap(trainer.model)
     pairs = zip(groups, sizes, strict=True)
     return vllm_rollouts(
@@ -98,19 +99,32 @@ def _sample_by_vllm(
     )
 
 
+def _update_vllm(trainer: "MultiImageGRPOTrainer") -> None:
+    """Send vLLM the weights if it does not have those of this step, or has put them away.
+
+    A server may have served another run before, so that even a frozen tower is taken as another one the first time.
+    """
+    step, backend = trainer.state.global_step, trainer.vllm_generation
+    if step == trainer._last_loaded_step and not engine_sleeps(backend):
+        return
+    is_first = trainer._last_loaded_step == NOTHING_LOADED
+    with profiling_context(trainer, "sync_weights"):
+        send_weights(backend, tower_moved=is_first or bool(trainable_vision_parameters(trainer.model)))
+    trainer._last_loaded_step = step
+
+
 def scoring(trainer: "MultiImageGRPOTrainer") -> Scoring:
     """Which passes without gradient a step needs, and on which model.
 
     The old policy is scored where its weights will have moved before all of a generation is trained on, and where what
-    an engine sampled has to be corrected.
+    another engine sampled has to be compared with what is trained.
     """
     args = trainer.args
     every = args.steps_per_generation * trainer.num_iterations
-    corrected = trainer.use_vllm and trainer.vllm_importance_sampling_correction
     moves = args.gradient_accumulation_steps % every != 0
     return Scoring(
         engine=trainer.engine,
-        old=(lambda: opened_for_scoring(trainer, trainer.model)) if moves or corrected else None,
+        old=(lambda: opened_for_scoring(trainer, trainer.model)) if moves or trainer.use_vllm else None,
         reference=(lambda: _opened_reference(trainer)) if trainer.beta != 0.0 else None,
     )
 

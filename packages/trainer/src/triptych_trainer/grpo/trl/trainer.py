@@ -19,9 +19,11 @@ from triptych_trainer.forward import prepare
 from triptych_trainer.grpo.batch import Cycle, TokenScores, TrainingBatch
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import check_groups_on_ranks, group_batch, group_order
+from triptych_trainer.grpo.mismatch import WARN
 from triptych_trainer.grpo.step import collect, policy_loss
 from triptych_trainer.grpo.trl.arguments import default_arguments, default_processing_class, evaluation_keys
 from triptych_trainer.grpo.trl.loss import loss_inputs
+from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch
 from triptych_trainer.grpo.trl.passes import opened_for_generation, opened_for_scoring, sampler, scoring, settings
 from triptych_trainer.grpo.trl.private_names import check_attributes, check_methods, check_no_images
 from triptych_trainer.grpo.trl.reports import show_images, tell
@@ -82,6 +84,8 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         vision_learning_rate: float | None = None,
         on_rollouts: Callable[..., object] | None = None,
         bad_rows: BadRows | None = None,
+        mismatch_kl_warn: float | None = WARN,
+        mismatch_kl_limit: float | None = None,
     ) -> None:
         """Take what TRL's trainer takes, in its order, and a few things more.
 
@@ -97,6 +101,8 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
                 weights.
             vision_learning_rate: learning rate of the parameters outside the language model; None: that of ``args``.
             bad_rows: what becomes of rows that turn out to be unusable; None: they stop the run.
+            mismatch_kl_warn, mismatch_kl_limit: with vLLM, the mean difference between what sampled and what is trained
+                (``grpo/mismatch.py``) above which one warning is given, and above which the run ends.
             on_rollouts: called once per generation with a list of `ScoredGroup`, and ``step`` and ``mode`` by keyword.
 
         Raises:
@@ -115,6 +121,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         self._to_verify = verify_model
         self.on_rollouts = on_rollouts
         self.bad_rows = bad_rows
+        self.mismatch_watch = MismatchWatch(warn=mismatch_kl_warn, limit=mismatch_kl_limit)
         self.vision_learning_rate = vision_learning_rate
         self.num_images_trained = 0
         """Unique images of the prompts trained on so far, on all ranks."""

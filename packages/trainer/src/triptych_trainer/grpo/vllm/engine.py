@@ -1,0 +1,129 @@
+"""Rollouts by a vLLM engine in this process, which expands one placeholder per image itself."""
+
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+
+from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.step import Sampled
+from triptych_trainer.grpo.vllm.failures import RolloutMismatchError, engine_failures
+from triptych_trainer.grpo.vllm.request import (
+    BANNED_BIAS,
+    Completions,
+    Request,
+    check_lengths,
+    known,
+    sampling_options,
+)
+
+__all__ = ["from_engine"]
+
+ASKED_LOGPS = "logprob_token_ids"
+"""The sampling parameter that asks an engine for the log-probabilities of some tokens beside the sampled one."""
+MOST_LOGPS = 20
+"""How many of them an engine tells by default."""
+
+
+def from_engine(
+    backend: Any,
+    requests: Sequence[Request],
+    *,
+    options: Mapping[str, Any],
+    profiler: AbstractContextManager[Any],
+    sampling_params: Callable[..., Any],
+) -> list[Completions]:
+    """Each group of tensor-parallel ranks runs the requests of all of its ranks; a rank keeps its own results."""
+    everyone, first = list(requests), 0
+    if backend.tensor_parallel_size > 1:
+        gathered: list[Any] = [None] * backend.tensor_parallel_size
+        torch.distributed.all_gather_object(gathered, list(requests), group=backend.tp_group)
+        everyone = [one for part in gathered for one in part]
+        first = sum(len(part) for part in gathered[: torch.distributed.get_rank(group=backend.tp_group)])
+    if backend.enable_sleep_mode:  # the weights were sent before, which woke them
+        backend.llm.wake_up(tags=["kv_cache"])
+    common = {**sampling_options(backend), **_structured(backend, options)}
+    banned_ids = [token for token, bias in common["logit_bias"].items() if bias == BANNED_BIAS]
+    if 0 < len(banned_ids) <= MOST_LOGPS and ASKED_LOGPS in inspect.signature(sampling_params).parameters:
+        common |= {ASKED_LOGPS: banned_ids, "logprobs": len(banned_ids)}
+    if backend.tensor_parallel_size > 1 and is_peft_model(backend.model):
+        # As TRL does: the short all-reduce of adapters can still be under way, and vLLM's collectives hang (TRL #3671).
+        torch.distributed.barrier(device_ids=[backend.accelerator.local_process_index])
+    check_lengths(everyone, longest=backend.llm.llm_engine.model_config.max_model_len)
+    prompts = [_engine_prompt(one) for one in everyone]
+    params = [_sampling(sampling_params, common, one.num_completions) for one in everyone]
+    with profiler, engine_failures("the vLLM engine"):
+        outputs = backend.llm.generate(prompts, sampling_params=params, use_tqdm=False)
+    if backend.enable_sleep_mode:
+        backend.llm.sleep(level=2)
+        backend._llm_weights_sleeping = True
+    mine = slice(first, first + len(requests))
+    bias = BANNED_BIAS / backend.temperature
+    return [
+        _read(output, one, banned_ids=banned_ids, bias=bias)
+        for output, one in zip(outputs[mine], requests, strict=True)
+    ]
+
+
+def _sampling(sampling_params: Callable[..., Any], options: Mapping[str, Any], num_completions: int) -> Any:
+    try:
+        return sampling_params(**options, n=num_completions)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--generation_kwargs: vLLM refuses them: {' '.join(str(error).split())}") from error
+
+
+def _structured(backend: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    given = {"regex": backend.structured_outputs_regex} if backend.structured_outputs_regex else None
+    given = given or options.get("structured_outputs")
+    if not isinstance(given, dict):
+        return dict(options)
+    outputs = importlib.import_module("vllm.sampling_params").StructuredOutputsParams
+    return {**options, "structured_outputs": outputs(**given)}
+
+
+def _engine_prompt(one: Request) -> dict[str, Any]:
+    prompt: dict[str, Any] = {"prompt_token_ids": one.short_ids}
+    if not one.images:
+        return prompt
+    prompt["multi_modal_data"] = {"image": one.images}
+    if one.is_resized:  # the checkpoint's own limits, which vLLM would apply, may be narrower than the run's
+        prompt["mm_processor_kwargs"] = {"do_resize": False}
+    return prompt
+
+
+def _read(output: Any, one: Request, *, banned_ids: Sequence[int], bias: float) -> Completions:
+    """Check that the engine expanded the prompt as it is trained on, and read what it sampled."""
+    got = list(output.prompt_token_ids)
+    if got != one.ids:
+        same = (a == b for a, b in zip(got, one.ids, strict=False))
+        part = next((k for k, equal in enumerate(same) if not equal), min(len(got), len(one.ids)))
+        raise RolloutMismatchError(
+            f"{one.name}: vLLM's prompt has {len(got)} tokens and differs from token {part} on, the trainer's has "
+            f"{len(one.ids)}; both need the same model revision, processor and pixel limits"
+        )
+    return [
+        Sampled(
+            ids=list(row.token_ids),
+            logps=[
+                _unbanned(known(places[token].logprob), places, banned_ids=banned_ids, bias=bias)
+                for token, places in zip(row.token_ids, row.logprobs, strict=True)
+            ],
+        )
+        for row in sorted(output.outputs, key=lambda completion: completion.index)
+    ]
+
+
+def _unbanned(logp: float, places: Mapping[int, Any], *, banned_ids: Sequence[int], bias: float) -> float:
+    """The log-probability that a token would have without the ban: over all tokens, as the trainer scores it.
+
+    With z the logits that the engine drew from and Z their normaliser without the banned tokens, the engine says
+    ``z_b + bias - log Z`` of a banned token b, so that all tokens together have ``Z (1 + sum_b exp(z_b - log Z))``.
+    An engine that does not tell is taken at its word.
+    """
+    told = [places[token].logprob for token in banned_ids if token in places and places[token].logprob is not None]
+    return logp - math.log1p(sum(math.exp(min(banned - bias, 80.0)) for banned in told))

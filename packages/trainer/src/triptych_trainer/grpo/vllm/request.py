@@ -1,0 +1,97 @@
+"""A prompt in the form in which vLLM takes it, and what vLLM is asked for."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from triptych_data.describe import unexpanded_ids
+from triptych_parser import ImageSpan
+
+from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.step import Sampled
+from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
+
+__all__ = ["BANNED_BIAS", "Completions", "Request", "check_lengths", "known", "request", "sampling_options"]
+
+BANNED_BIAS = -100.0
+"""vLLM's lowest logit bias: a probability of e^-100."""
+
+Completions = list[Sampled]
+"""Of one prompt, in order; a log-probability that is not finite is NaN."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One prompt as vLLM gets it, once for all of its completions."""
+
+    name: str
+    """Where the prompt comes from, for errors."""
+    ids: list[int]
+    """As trained on: every image at its full length."""
+    short_ids: list[int]
+    """As the chat template writes it: one placeholder per image."""
+    spans: tuple[ImageSpan, ...]
+    images: list[Image.Image]
+    """One per span, in marker order."""
+    num_completions: int
+    is_resized: bool = False
+    """Whether the images have the size that the tower sees, so that nothing is left to resize."""
+
+
+def request(prompt: PreparedPrompt, preparer: PromptPreparer, *, num_completions: int) -> Request:
+    """Write a prepared prompt for vLLM; its decoded images come from the preparer's loader."""
+    example = prompt.example
+    images = preparer.pictures(prompt)[0]
+    by_grid = all("image_grid_thw" in inputs for inputs in prompt.image_inputs)
+    resized = [
+        image.resize((width, height), Image.Resampling.BICUBIC) if by_grid and image.size != (width, height) else image
+        for image, (height, width) in zip(images, prompt.model_sizes, strict=True)
+    ]
+    short_ids = list(prompt.ids)
+    if prompt.spans:
+        short_ids = unexpanded_ids(example, model=preparer.model, settings=preparer.settings)
+    return Request(
+        name=f"{example.source}: example {example.id}",
+        ids=list(prompt.ids),
+        short_ids=short_ids,
+        spans=prompt.spans,
+        images=[resized[span.image] for span in prompt.spans],
+        num_completions=num_completions,
+        is_resized=by_grid,
+    )
+
+
+def sampling_options(backend: Any) -> dict[str, Any]:
+    """The sampling parameters of the run, under the names that the engine and the server share."""
+    return {
+        "repetition_penalty": backend.repetition_penalty,
+        "temperature": backend.temperature,
+        "top_p": backend.top_p,
+        "top_k": backend.top_k,
+        "min_p": 0.0 if backend.min_p is None else backend.min_p,
+        "max_tokens": backend.max_completion_length,
+        "logprobs": backend.logprobs,
+    }
+
+
+def check_lengths(requests: Sequence[Request], *, longest: int) -> None:
+    """Check that every prompt leaves room for a token; ``longest`` is vLLM's limit of prompt and completion together.
+
+    Raises:
+        UsageError: names the row.
+    """
+    for one in requests:
+        if len(one.ids) >= longest:
+            raise UsageError(
+                f"{one.name}: the prompt has {len(one.ids)} tokens, {sum(span.num_features for span in one.spans)} of "
+                f"them of {len(one.spans)} images, and vLLM takes {longest} with the completion; raise "
+                "--vllm_max_model_length (a server: --max-model-len), or make images smaller with "
+                "--max_prompt_image_tokens"
+            )
+
+
+def known(logprob: float | None) -> float:
+    """A log-probability as vLLM tells it; NaN where it does not."""
+    return math.nan if logprob is None else logprob

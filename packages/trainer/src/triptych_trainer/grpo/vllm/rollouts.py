@@ -1,0 +1,41 @@
+"""Sampling through TRL's connection to vLLM: each prompt is sent once, with its images, for all completions."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from triptych_trainer.grpo.vllm.engine import from_engine
+from triptych_trainer.grpo.vllm.request import BANNED_BIAS, Completions, Request
+from triptych_trainer.grpo.vllm.server import from_server
+
+__all__ = ["vllm_rollouts"]
+
+
+def vllm_rollouts(
+    backend: Any,
+    requests: Sequence[Request],
+    *,
+    banned_ids: Sequence[int],
+    profiler: AbstractContextManager[Any] | None = None,
+    sampling_params: Callable[..., Any] | None = None,
+) -> list[Completions]:
+    """Sample ``num_completions`` for each request.
+
+    Args:
+        backend: TRL's ``VLLMGeneration``.
+        banned_ids: ids that are never to be sampled: those that stand for images.
+        sampling_params: vLLM's ``SamplingParams``; taken from vllm by default.
+
+    Raises:
+        RolloutMismatchError: vLLM expands a prompt or counts an image differently.
+    """
+    bias = {**(backend.generation_kwargs.get("logit_bias") or {}), **dict.fromkeys(banned_ids, BANNED_BIAS)}
+    options = {**backend.generation_kwargs, "logit_bias": bias}
+    if backend.mode == "server":
+        return from_server(backend, requests, options=options, profiler=profiler or nullcontext())
+    if sampling_params is None:
+        sampling_params = importlib.import_module("vllm").SamplingParams
+    return from_engine(
+        backend, requests, options=options, profiler=profiler or nullcontext(), sampling_params=sampling_params
+    )

@@ -1,0 +1,51 @@
+"""Hand the trained weights to vLLM, and drop what vLLM computed with the old ones.
+
+vLLM keeps the vision tower's outputs of recent images by their content hash, across requests and across changes of the
+weights. TRL empties the prefix cache only, so that an image that is seen again would be sampled from with the features
+of an older tower (huggingface/trl#7198).
+"""
+
+from typing import Any
+
+from triptych_trainer.errors import UsageError
+
+__all__ = ["engine_sleeps", "send_weights"]
+
+
+def engine_sleeps(backend: Any) -> bool:
+    """Whether a colocated engine has put its weights away since they were last sent."""
+    return backend.mode == "colocate" and backend.enable_sleep_mode and backend._llm_weights_sleeping
+
+
+def send_weights(backend: Any, *, tower_moved: bool) -> None:
+    """Send the trainer's weights to vLLM, and empty every cache of it that holds something of the old ones.
+
+    Args:
+        backend: TRL's ``VLLMGeneration``.
+        tower_moved: whether the tower that vLLM computed features with can be another one than that of the trainer;
+            with a frozen tower the features stay valid and are kept.
+
+    Raises:
+        UsageError: the server cannot empty its cache of image features.
+    """
+    backend.sync_weights()
+    if tower_moved:
+        _forget_features(backend)
+
+
+def _forget_features(backend: Any) -> None:
+    """Empty the encoder cache: the engine's, which holds the scheduler's half and the worker's, not the worker's only.
+
+    A worker that forgets alone lets the engine believe that the features are still there, and the engine dies.
+    """
+    if backend.mode == "colocate":
+        backend.llm.llm_engine.reset_encoder_cache()
+    elif backend.accelerator.is_main_process:
+        client = backend.vllm_client
+        answer = client.session.post(f"{client.base_url}/reset_encoder_cache")
+        if answer.status_code != 200:
+            raise UsageError(
+                f"the vLLM server at {client.base_url} answered {answer.status_code} to /reset_encoder_cache, so it "
+                "would sample from the image features of older weights; start it with VLLM_SERVER_DEV_MODE=1, or "
+                "train with --freeze_vision_modules"
+            )

