@@ -35,4 +35,4 @@ if [ "$(cat "$home/made-for" 2>/dev/null)" != "$wanted" ] && ! TRIPTYCH_CUDA=off
     exit 1
 fi
 echo "vllm-check: $wanted"
-OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 "$python" -m pytest -q -n0 -p no:cacheprovider tests/trainer/vllm_engine
+OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 "$python" -m pytest -q -s -n0 -p no:cacheprovider tests/trainer/vllm_engine

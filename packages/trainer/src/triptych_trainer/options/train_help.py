@@ -24,13 +24,16 @@ TRL_OPTIONS = {
 }
 """Options of TRL that nearly every run sets: metavar, text, and TRL's own default, which a test holds."""
 
+RARE = ("mismatch_kl_warn", "mismatch_kl_limit")
+"""Triptych's own options that few runs set; only ``--help_all`` lists them."""
+
 
 def parser() -> OptionParser:
     """A parser that prints the help; a run is parsed with all of TRL's options."""
     made = OptionParser(
         prog="train",
         usage="train --model NAME --data FILE ... [options]\n       train            (the built-in demo)",
-        epilog="`train --help_all` lists every option of TRL and transformers. --config FILE.yaml sets any of them.",
+        epilog="`train --help_all` lists every option, those of TRL and transformers too. --config FILE.yaml sets any of them.",
     )
     group = made.add_argument_group("the run (TRL's options, the first to know)")
     group.add_argument("--model_name_or_path", "--model", metavar="NAME", help="what to train: a folder or a hub id")
@@ -40,5 +43,5 @@ def parser() -> OptionParser:
     add_options(made, DataOptions, title="rows and images")
     add_options(made, PromptOptions, title="prompts")
     shared = [option.name for part in (DataOptions, PromptOptions) for option in fields(part)]
-    add_options(made, RunArguments, title="Triptych's own", leave_out=shared)
+    add_options(made, RunArguments, title="Triptych's own", leave_out=[*shared, *RARE])
     return made
