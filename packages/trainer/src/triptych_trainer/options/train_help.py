@@ -33,7 +33,7 @@ def parser() -> OptionParser:
     made = OptionParser(
         prog="train",
         usage="train --model NAME --data FILE ... [options]\n       train            (the built-in demo)",
-        epilog="`train --help_all` lists every option, those of TRL and transformers too. --config FILE.yaml sets any of them.",
+        epilog="`train --help_all` lists every option, TRL's too. --config FILE.yaml sets any of them.",
     )
     group = made.add_argument_group("the run (TRL's options, the first to know)")
     group.add_argument("--model_name_or_path", "--model", metavar="NAME", help="what to train: a folder or a hub id")

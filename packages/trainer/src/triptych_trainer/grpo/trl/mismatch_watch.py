@@ -36,7 +36,7 @@ class MismatchWatch:
             if bound is not None and not bound > 0:
                 raise UsageError(f"--mismatch_kl_{name} {bound:g}: expected a number above 0")
         self.warn, self.limit = warn, limit
-        self._warned: set[str] = set()
+        self.warned: set[str] = set()
 
     def check(self, trainer: "MultiImageGRPOTrainer", found: Mapping[int, Mismatch], *, dropped: float) -> None:
         """Look at one generation; ``dropped`` is the share of rollouts that the correction gave no weight.
@@ -47,9 +47,9 @@ class MismatchWatch:
         mean = sum(found.values(), Mismatch()).mean
         bound = min((bound for bound in (self.warn, self.limit) if bound is not None), default=None)
         if bound is not None and not mean <= bound:  # NaN as well
-            self._tell(trainer, found, mean=mean)
-        if dropped > MOSTLY and "dropped" not in self._warned:
-            self._warned.add("dropped")
+            self.tell(trainer, found, mean=mean)
+        if dropped > MOSTLY and "dropped" not in self.warned:
+            self.warned.add("dropped")
             mode, most = trainer.vllm_importance_sampling_mode, trainer.vllm_importance_sampling_clip_max
             warnings.warn(
                 f"step {trainer.state.global_step}: --vllm_importance_sampling_mode {mode} gave {dropped:.0%} of the "
@@ -59,7 +59,8 @@ class MismatchWatch:
                 stacklevel=2,
             )
 
-    def _tell(self, trainer: "MultiImageGRPOTrainer", found: Mapping[int, Mismatch], *, mean: float) -> None:
+    def tell(self, trainer: "MultiImageGRPOTrainer", found: Mapping[int, Mismatch], *, mean: float) -> None:
+        """Warn once of a mean above the bounds, or end the run."""
         by_images = ", ".join(f"{one.mean:.2g} with {number}" for number, one in found.items())
         causes = likely_causes(
             found,
@@ -74,8 +75,8 @@ class MismatchWatch:
                 f"{what}, above --mismatch_kl_limit {self.limit:g}: vLLM samples from another model than the one that "
                 f"is trained ({why})"
             )
-        if "mean" not in self._warned:
-            self._warned.add("mean")
+        if "mean" not in self.warned:
+            self.warned.add("mean")
             warnings.warn(
                 f"{what}, above --mismatch_kl_warn {self.warn:g}: vLLM samples from another model than the one that is "
                 f"trained ({why})",
