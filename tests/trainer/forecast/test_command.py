@@ -3,24 +3,30 @@
 import json
 
 import pytest
+from transformers import AutoConfig, AutoModelForImageTextToText
 from triptych_trainer.cli import main
+from triptych_trainer.models.load import load_processor
+
+
+@pytest.fixture(scope="module")
+def shallow_dir(model_dir, tmp_path_factory):
+    """The model with one layer of each kind, which is forecast in half the time."""
+    folder = tmp_path_factory.mktemp("shallow")
+    config = AutoConfig.from_pretrained(model_dir)
+    config.text_config.num_hidden_layers, config.text_config.layer_types = 1, config.text_config.layer_types[:1]
+    config.vision_config.depth, config.vision_config.fullatt_block_indexes = 1, [0]
+    AutoModelForImageTextToText.from_config(config).save_pretrained(folder)
+    load_processor(str(model_dir)).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture
-def options(model_dir, write_rows):
+def options(shallow_dir, write_rows):
     data = write_rows([0, 1, 2, 5, 3, 1, 2, 2])
     return [
-        *("plan", "--model", str(model_dir), "--data", str(data), "--num_generations", "4"),
-        *(
-            "--per_device_train_batch_size",
-            "4",
-            "--max_completion_length",
-            "8",
-            "--output_dir",
-            "unused",
-            "--device",
-            "cpu",
-        ),
+        *("plan", "--model", str(shallow_dir), "--data", str(data), "--num_generations", "4"),
+        *("--per_device_train_batch_size", "4", "--max_completion_length", "8", "--output_dir", "unused"),
+        *("--device", "cpu"),
     ]
 
 
@@ -53,7 +59,8 @@ def test_says_phases_rows_steps_and_writes_json(options, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_that_does_not_fit_names_the_row_and_a_limit_that_would_do(options, tmp_path, capsys):
+def test_a_run_that_does_not_fit_names_the_row_and_a_limit_that_would_do(options, model_dir, tmp_path, capsys):
+    options += ["--model", str(model_dir)]  # where images weigh more than the logits do
     assert main([*options, "--no_alternatives", "--json", str(tmp_path / "a.json")]) == 0
     whole = json.loads((tmp_path / "a.json").read_text())["peak"]["bytes"]
     # pictures are drawn with 4 to 8 tokens; allow for smaller ones
@@ -92,7 +99,8 @@ def test_each_alternative_is_the_plan_of_the_changed_command_line(options, tmp_p
 
 
 @pytest.mark.slow
-def test_calibration_measures_a_real_pass(options, tmp_path, capsys):
+def test_calibration_measures_a_real_pass(options, model_dir, tmp_path, capsys):
+    options += ["--model", str(model_dir)]
     assert main([*options, "--no_alternatives", "--calibrate", "--json", str(tmp_path / "p.json")]) == 0
     plan = json.loads((tmp_path / "p.json").read_text())
     assert plan["measured"]["seconds"] > 0

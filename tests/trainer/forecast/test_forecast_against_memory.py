@@ -15,7 +15,6 @@ from triptych_trainer.forecast.phases import trace
     ("shape", "options"),
     [
         ("qwen2_5_vl, wide", {"gradient_checkpointing": True}),
-        ("qwen2_5_vl, deep", {"gradient_checkpointing": False}),
         ("qwen2_5_vl, deep", {"gradient_checkpointing": False, "freeze_vision_modules": True}),
         ("gemma3", {"gradient_checkpointing": False}),
         ("internvl", {"gradient_checkpointing": False}),

@@ -10,7 +10,7 @@ from typing import Any
 
 from triptych_parser import Refusal
 
-from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
+from triptych_trainer.forecast.forecast import Subject, forecast
 from triptych_trainer.models.adapters import saved_adapters
 from triptych_trainer.options.arguments import RunConfig
 
@@ -135,12 +135,13 @@ def cap_that_fits(subject: Subject, *, memory_bytes: int) -> PixelCap | None:
     low, high = map(float, pixel_range(subject))
     if not 0 < low < high:
         return None
-    best = _fitting(subject, int(low), memory_bytes)
+    peaks: dict[Any, int] = {}
+    best = _fitting(subject, int(low), memory_bytes, peaks)
     if best is None:
         return None
     for _ in range(_TRIED_CAPS):
         middle = (low * high) ** 0.5
-        found = _fitting(subject, int(middle), memory_bytes)
+        found = _fitting(subject, int(middle), memory_bytes, peaks)
         if found is None:
             high = middle
         else:
@@ -148,15 +149,18 @@ def cap_that_fits(subject: Subject, *, memory_bytes: int) -> PixelCap | None:
     return best
 
 
-def _fitting(subject: Subject, max_pixels: int, memory_bytes: int) -> PixelCap | None:
+def _fitting(subject: Subject, max_pixels: int, memory_bytes: int, peaks: dict[Any, int]) -> PixelCap | None:
+    """The limit, if the run fits under it; ``peaks`` remembers forecasts: two limits often leave the same sizes."""
     variant = capped(subject, max_pixels)
-    found: Forecast = forecast(variant, phases=("generate", "policy"))
-    if found.peak.total_bytes > memory_bytes:
+    sizes = tuple((row.images.resized, row.images.model_sizes, row.images.tokens) for row in variant.rows)
+    if sizes not in peaks:
+        peaks[sizes] = forecast(variant, phases=("generate", "policy")).peak.total_bytes
+    if peaks[sizes] > memory_bytes:
         return None
     pairs = zip(subject.rows, variant.rows, strict=True)
     return PixelCap(
         max_pixels=max_pixels,
         max_prompt_image_tokens=max(row.image_tokens for row in variant.rows),
         num_rows=sum(after.image_tokens < before.image_tokens for before, after in pairs),
-        peak_bytes=found.peak.total_bytes,
+        peak_bytes=peaks[sizes],
     )

@@ -8,13 +8,12 @@ birth to its death, so that the peak is the one of the allocator, if it returned
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 aten = torch.ops.aten
@@ -51,7 +50,7 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         """Run one operation, for real or on shapes alone, and count what it made."""
         kwargs = kwargs or {}
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        tensors = [*_tensors(args), *_tensors(kwargs.values())]
         if any(isinstance(tensor, FakeTensor) for tensor in tensors) or _is_large(func, tensors, args, kwargs):
             if func is aten.index.Tensor:
                 args = (args[0], [_positions(index) for index in args[1]])
@@ -63,9 +62,8 @@ class Recorder(TorchDispatchMode):
         count = flop_registry.get(func.overloadpacket)
         if count is not None:
             self.flops += count(*args, **kwargs, out_val=result)
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self._see(leaf)
+        for tensor in _tensors((result,)):
+            self._see(tensor)
         return result
 
     def _see(self, tensor: torch.Tensor) -> None:
@@ -83,6 +81,15 @@ class Recorder(TorchDispatchMode):
             self.live -= size
 
         self._storages[key] = weakref.ref(storage, free)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """Every tensor of an operation's arguments or results, which nest in lists and tuples only."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
 
 
 def _positions(index: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
