@@ -1,6 +1,6 @@
-"""Two gloo ranks run the shared pass on different batches: without gradient, checked, and with gradient.
+"""One of two gloo ranks that run the shared pass on different batches: without gradient, checked, and with gradient.
 
-Prints the largest gradient error against one process.
+The environment says which rank this is. The first one prints the largest gradient error against one process.
 
 python ranks.py <helpers.py> <mode>...     modes: ddp, ddp-checkpointing, fsdp2, fsdp2-checkpointing
 """
@@ -9,13 +9,11 @@ import copy
 import importlib.util
 import json
 import os
-import socket
 import sys
 from types import ModuleType
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -57,9 +55,8 @@ def wrap(model: torch.nn.Module, mode: str) -> torch.nn.Module:
     return fully_shard(model, mesh=mesh)
 
 
-def run(rank: int, port: int, path: str, modes: list[str]) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(WORLD))
+def run(path: str, modes: list[str]) -> None:
+    rank = int(os.environ["RANK"])
     dist.init_process_group("gloo")
     lab = load(path)
     reference = expected_gradients(lab)
@@ -87,7 +84,4 @@ def run(rank: int, port: int, path: str, modes: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free_port = probe.getsockname()[1]
-    mp.spawn(run, args=(free_port, sys.argv[1], sys.argv[2:]), nprocs=WORLD)
+    run(sys.argv[1], sys.argv[2:])
