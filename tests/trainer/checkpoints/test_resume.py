@@ -17,15 +17,15 @@ ARCHITECTURE = (Path(__file__).parents[3] / "docs" / "architecture.md").read_tex
 
 CASES = {
     # options, and the steps to go on from; steps 1, 3 and 5 generate, so 1 and 3 are in the middle of a cycle
-    "two iterations": ({"num_iterations": 2, "max_steps": 5}, (1, 2, 3)),
+    "two iterations": ({"num_iterations": 2, "max_steps": 5}, (2, 3)),
     "cycle longer than a step": (
         {"steps_per_generation": 4, "gradient_accumulation_steps": 2, "max_steps": 4},
-        (1, 2, 3),
+        (1, 2),
     ),
     "frozen tower, reference model": ({"num_iterations": 2, "beta": 0.1, "freeze_vision": True, "max_steps": 3}, (1,)),
     # six prompts, two per step: each epoch has three steps and shuffles anew
-    "three epochs": ({"max_steps": 7}, (3, 5)),
-    "metrics logged every third step": ({"logging_steps": 3, "max_steps": 6}, (1, 5)),
+    "three epochs": ({"max_steps": 7}, (5,)),
+    "metrics logged every third step": ({"logging_steps": 3, "max_steps": 6}, (5,)),
     "lora": ({"num_iterations": 2, "max_steps": 3, "lora": True}, (1,)),
 }
 
