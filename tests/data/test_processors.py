@@ -50,6 +50,7 @@ def elsewhere(processors, tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", stock.FAMILIES)
 def test_without_torchvision_a_processor_gives_the_stock_ids_and_saves_a_folder_that_stock_loads(
@@ -74,6 +75,7 @@ def test_without_torchvision_a_processor_gives_the_stock_ids_and_saves_a_folder_
         assert {key: video.to_dict()[key] for key in original.to_dict()} == original.to_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", stock.FAMILIES)
 def test_with_torchvision_the_stock_class_is_loaded_and_a_missing_video_branch_is_written_again(
     processors, elsewhere, name, tmp_path

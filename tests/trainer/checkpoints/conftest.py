@@ -55,7 +55,7 @@ def start_train(
             *("--model_name_or_path", str(model_dir), "--data", str(data)),
             *("--reward", f"{reward}:variety", "--output_dir", str(tmp_path / name), "--seed", "7"),
             *("--num_generations", "2", "--per_device_train_batch_size", "4", "--max_completion_length", "6"),
-            *("--learning_rate", "1e-3", "--rollouts", "false", *options),
+            *("--learning_rate", "1e-3", "--rollouts", "false", "--memory_forecast", "false", *options),
             environment={"DEED": deed, "SCORED": str(tmp_path / f"{name}.scored.jsonl"), **slow_saves},
             before=before,
         )

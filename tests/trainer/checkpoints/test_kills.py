@@ -18,13 +18,13 @@ from triptych_trainer.checkpoints.folder import UNFINISHED, checkpoints, defect
 from triptych_trainer.checkpoints.lock import LOCK
 from triptych_trainer.rollouts.read import read_visits
 
-KILLS = int(os.environ.get("KILLS", "3"))
-SEED = int(os.environ.get("KILL_SEED", time.time_ns() % 10**6))
+KILLS = int(os.environ.get("KILLS", "2"))
+SEED = int(os.environ.get("KILL_SEED", time.time_ns() % 10**6 if "KILLS" in os.environ else 0))
 SLOW_SAVE_SECONDS = float(os.environ.get("TRIPTYCH_SLOW_SAVE_SECONDS", "0.4"))
 TIMES = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 OPTIONS = (
     *("--max_steps", "5", "--num_iterations", "2", "--save_steps", "1", "--save_total_limit", "2"),
-    *("--logging_steps", "2", "--rollouts", "true", "--memory_forecast", "false"),
+    *("--logging_steps", "2", "--rollouts", "true"),
 )
 SLOW_SAVES = """
 import time

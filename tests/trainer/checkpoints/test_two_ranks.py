@@ -35,7 +35,8 @@ def train(fork, model_dir, write_rows, tmp_path):
                 *("--model_name_or_path", str(model_dir), "--data", str(data), "--ddp_backend", "gloo"),
                 *("--reward", f"{reward}:variety", "--output_dir", str(tmp_path / name), "--num_iterations", "2"),
                 *("--num_generations", "2", "--per_device_train_batch_size", "4", "--max_completion_length", "6"),
-                *("--learning_rate", "1e-3", "--max_steps", "4", "--save_steps", "100", *options),
+                *("--learning_rate", "1e-3", "--max_steps", "4", "--save_steps", "100", "--memory_forecast", "false"),
+                *options,
                 environment={
                     "MASTER_ADDR": "127.0.0.1",
                     "MASTER_PORT": port,

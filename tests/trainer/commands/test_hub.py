@@ -67,10 +67,11 @@ def command(model_dir, write_rows, tmp_path):
     return [
         *("--model_name_or_path", str(model_dir), "--output_dir", str(tmp_path / "out"), "--max_steps", "2"),
         *("--per_device_train_batch_size", "4", "--num_generations", "2", "--max_completion_length", "4"),
-        *("--data", str(write_rows([1, 2])), "--reward", "format"),
+        *("--data", str(write_rows([1, 2])), "--reward", "format", "--memory_forecast", "false"),
     ]
 
 
+@pytest.mark.slow
 def test_checkpoints_and_the_model_are_uploaded_whole(hub, command, tmp_path, capsys):
     push = ["--push_to_hub", "true", "--hub_model_id", "me/tiny", "--hub_token", "hf_secret"]
     push += ["--hub_strategy", "all_checkpoints", "--hub_always_push", "true", "--save_steps", "1"]

@@ -20,7 +20,7 @@ def options(model_dir, tmp_path):
     return [
         *("--model_name_or_path", str(model_dir), "--output_dir", str(tmp_path / "out"), "--max_steps", "2"),
         *("--per_device_train_batch_size", "4", "--num_generations", "2", "--max_completion_length", "4"),
-        *("--learning_rate", "1e-3"),
+        *("--learning_rate", "1e-3", "--memory_forecast", "false"),
     ]
 
 
@@ -72,6 +72,7 @@ def test_options_come_from_yaml_and_the_command_line_wins(options, write_rows, t
     assert state["global_step"] == 2
 
 
+@pytest.mark.slow
 def test_resumes_from_the_latest_checkpoint(options, write_rows, tmp_path):
     rows = str(write_rows([1, 2, 1, 2]))
     assert main([*options, "--data", rows, "--save_steps", "1", "--reward", "format"]) == 0
@@ -168,6 +169,7 @@ def test_a_prompt_over_the_limit_ends_the_run_before_the_model_is_loaded(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_two_steps_on_a_sharegpt_file(options, tmp_path, capsys):
     Image.new("RGB", (70, 60), (10, 120, 200)).save(tmp_path / "a.jpg")
     record = {
@@ -191,6 +193,7 @@ def test_two_steps_on_the_llama_factory_sample(options, capsys):
     assert code == 0, capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_images_elsewhere_are_read_where_their_folder_is_allowed(options, tmp_path, capsys):
     """By a path and by an address of this machine; that addresses may be asked for opens no folder of it."""
     folder = tmp_path / "elsewhere"

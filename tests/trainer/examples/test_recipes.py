@@ -20,6 +20,7 @@ SMALL = {
     "bf16": False,
     "use_cpu": True,
     "save_steps": 100,
+    "memory_forecast": False,
 }
 
 
@@ -39,6 +40,7 @@ def test_all_recipes_are_there():
     assert NAMES == ["document-pages", "gui-defects", "lora", "rec-iou"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_recipe_starts(name, model_dir, tmp_path, capsys):
     row, data = stand_in(name, tmp_path)

@@ -11,6 +11,7 @@ from triptych_trainer.models.families import family_of
 IMAGES = (2, 0, 1, 3)
 
 
+@pytest.mark.slow
 def test_a_run_starts_learns_and_ends(kit, family_name, folder_of, rows, train, order, tmp_path, capsys, record):
     counts = IMAGES if kit.case.text_only else [count or 1 for count in IMAGES]
     plain = family_of(kit.stock).path == "plain"

@@ -116,7 +116,7 @@ def test_a_run_with_a_reward_model(reward_model_dir, model_dir, write_rows, tmp_
             *("--model_name_or_path", str(model_dir), "--data", str(write_rows([1, 2])), "--max_steps", "1"),
             *("--output_dir", str(tmp_path / "out"), "--reward", f"model:{reward_model_dir}", "format"),
             *("--reward_weights", "2", "1", "--max_completion_length", "4", "--num_generations", "2"),
-            *("--per_device_train_batch_size", "4"),
+            *("--per_device_train_batch_size", "4", "--memory_forecast", "false"),
         ]
     )
     assert code == 0, capsys.readouterr().err

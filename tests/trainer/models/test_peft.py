@@ -25,6 +25,7 @@ def command(model_dir, write_rows, tmp_path):
         *("--model_name_or_path", str(model_dir), "--output_dir", str(tmp_path / "out"), "--max_steps", "2"),
         *("--per_device_train_batch_size", "4", "--num_generations", "2", "--max_completion_length", "4"),
         *("--data", str(write_rows([1, 2])), "--reward", f"{reward}:first", "--learning_rate", "1e-2"),
+        *("--memory_forecast", "false"),
     ]
 
 
@@ -75,6 +76,7 @@ def test_a_tower_without_adapters_runs_once_for_all_passes(make_trainer, write_r
     assert encoded == [8, 8], "once as the policy, once as the reference with adapters switched off"
 
 
+@pytest.mark.slow
 def test_freeze_vision_modules_keeps_the_tower(command, model_dir, tmp_path):
     assert main([*command, "--freeze_vision_modules", "true"]) == 0
     before = AutoModelForImageTextToText.from_pretrained(model_dir).state_dict()
@@ -84,6 +86,7 @@ def test_freeze_vision_modules_keeps_the_tower(command, model_dir, tmp_path):
     assert not any("visual" in name for name in moved)
 
 
+@pytest.mark.slow
 def test_the_tower_has_its_own_learning_rate(make_trainer, write_rows):
     updates = []
     for rate in (None, 0.005):
@@ -147,6 +150,7 @@ def adapters_of(folder):
     return load_file(folder / "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_qlora_run_goes_on_where_it_stopped(command, tmp_path):
     pytest.importorskip("bitsandbytes")
     command += ["--use_peft", "--load_in_4bit", "--lora_r", "4", "--max_steps", "4", "--beta", "0.1"]

@@ -6,6 +6,8 @@ from itertools import pairwise
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def page_path(data, previewed):
@@ -270,7 +272,6 @@ def test_the_keyboard_reaches_the_rows_first(opened):
     assert page.evaluate("location.hash") == ""
 
 
-@pytest.mark.slow
 def test_ten_thousand_rows_one_page_of_them_in_the_document(open_page, previewed, tmp_path):
     for k in range(3):
         Image.new("RGB", (56, 56), (80 * k, 60, 120)).save(tmp_path / f"{k}.png")

@@ -6,6 +6,8 @@ from itertools import pairwise
 import pytest
 from triptych_trainer.report import build_report
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pages(run_dir, other_dir, tmp_path_factory):
