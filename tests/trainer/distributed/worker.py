@@ -3,6 +3,7 @@
 Backends: ddp (also a single process), fsdp2, zero2, zero3. Rank 0 writes the trained parameters and the losses.
 """
 
+import importlib
 import json
 import sys
 import warnings
@@ -44,6 +45,9 @@ def deepspeed_config(stage: int) -> dict[str, Any]:
 
 def config(backend: str, options: dict[str, Any]) -> GRPOConfig:
     if backend.startswith("zero"):
+        # Else it compiles an all-reduce in shared memory at first use, for more than a minute of two cores.
+        deepspeed = importlib.import_module("deepspeed")
+        deepspeed.ops.__compatible_ops__ = {}
         options["deepspeed"] = deepspeed_config(int(backend[-1]))
     args = GRPOConfig(
         use_cpu=True,

@@ -154,6 +154,7 @@ def test_the_table_of_trackio_has_the_images_of_each_row(model_dir, make_trainer
     data = write_rows(ROWS)
     options = ["--max_steps", "1", "--num_generations", "2", "--per_device_train_batch_size", "6", "--use_cpu", "True"]
     options += ["--max_completion_length", "6", "--log_completions", "--report_to", "trackio", "--bf16", "False"]
+    options += ["--memory_forecast", "false"]
     places = ["--model_name_or_path", str(model_dir), "--data", str(data), "--output_dir", str(tmp_path / "run")]
     run = subprocess.run(
         [sys.executable, "-m", "triptych_trainer", *places, *options, "--reward", "format", "--project", "p"],
