@@ -146,3 +146,19 @@ def test_the_pictures_show_the_imports():
     for folder, others in actual.items():
         missing = others - reached(folders, folder)
         assert not missing, f"{folder} imports from {sorted(missing)}: draw the arrow in docs/architecture.md"
+
+
+def test_folders_export_what_others_import_from_them():
+    root = ROOT / "packages" / "trainer" / "src" / "triptych_trainer"
+    documents = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("docs/*.md"))
+    for folder in folders_of_the_trainer().keys() - {"rewards"}:  # what users build their own rewards from
+        name, used = f"triptych_trainer.{folder}", set()
+        for path in [path for path in sources("trainer") if root / folder not in path.parents]:
+            text = path.read_text(encoding="utf-8")
+            used |= set(re.findall(rf"\b{folder}\.(\w+)", text)) if f"import {name} as {folder}" in text else set()
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.ImportFrom) and node.module == name:
+                    used |= {alias.name for alias in node.names}
+        exported = getattr(importlib.import_module(name), "__all__", ())
+        idle = [one for one in exported if one not in used and one not in documents]
+        assert not idle, f"{name} exports {idle}, which nothing outside the folder imports"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from triptych_data import ImageLoader
-from triptych_trainer.forward import prepare, shared_logps
+from triptych_trainer.forward import install_hooks, shared_logps
 
 GROUP, COMPLETION_TOKENS = 4, 8
 
@@ -29,7 +29,7 @@ def gradients(model, forward):
 def test_policy_pass(benchmark, subject, prompt, way):
     batch = subject.group_batch(prompt, group=GROUP, completion_tokens=COMPLETION_TOKENS)
     stock, model = subject.build_model(subject.TINY), subject.build_model(subject.TINY)
-    prepare(model)
+    install_hooks(model)
     ways = {
         "stock": (stock, lambda: subject.stock_logps(stock, batch, rows=GROUP)),
         "shared": (model, lambda: shared_logps(model, batch)[0]),

@@ -13,7 +13,8 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from triptych_data import ImageLoader, load_image, read_examples
 from triptych_data.image_only import image_only_processor
-from triptych_trainer.demo import build_config, build_tokenizer
+from triptych_trainer.demo import build_tokenizer
+from triptych_trainer.demo.model import build_config
 from triptych_trainer.forward import GroupBatch
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.load import freeze_vision_modules

@@ -29,7 +29,7 @@ from subject import (
 from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 from triptych_data import ImageLoader
-from triptych_trainer.forward import encode_images, plain_logps, prepare, shared_logps
+from triptych_trainer.forward import encode_images, install_hooks, plain_logps, shared_logps
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
 ROWS = 4
@@ -145,7 +145,7 @@ def passes(folder: Path, options: argparse.Namespace) -> None:
     """Forward and backward of the policy pass alone, tower trained and tower left out."""
     prompt = prepare_prompt(write_prompts(folder, num_images=options.images, side_pixels=448))
     stock, model = build_model(PASS), build_model(PASS)
-    prepare(model)
+    install_hooks(model)
     features = encode_images(model, prompt.image_inputs)
     features = features.detach() if features is not None else None
     print(f"Forward + backward, P = {len(prompt.ids)} tokens, {options.images} images; replicated rows: {ROWS}\n")
@@ -180,7 +180,7 @@ def saved(folder: Path, options: argparse.Namespace) -> None:
     prompt = prepare_prompt(write_prompts(folder, num_images=4, side_pixels=448))
     stock = build_model(PASS)
     model = copy.deepcopy(stock)
-    prepare(model)
+    install_hooks(model)
     print(
         f"Saved for the backward pass, P = {len(prompt.ids)}, C = 32, no checkpointing (target: at most 1/4 at G = 8)\n"
     )

@@ -5,7 +5,8 @@ import json
 import pytest
 from PIL import Image
 from triptych_data import load_image, read_examples
-from triptych_trainer.demo import PLACEMENTS, make_sample, write_dataset
+from triptych_trainer.demo import write_dataset
+from triptych_trainer.demo.task import PLACEMENTS, make_sample
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

@@ -6,12 +6,8 @@ import json
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoTokenizer, ProcessorMixin
-from triptych_trainer.demo import (
-    build_model,
-    build_processor,
-    build_tokenizer,
-    make_sample,
-)
+from triptych_trainer.demo import build_model, build_processor, build_tokenizer
+from triptych_trainer.demo.task import make_sample
 from triptych_trainer.models.load import load_processor
 
 VOCABULARY_DIGEST = "9e23345d00feeefe"

@@ -4,8 +4,10 @@ from collections import Counter
 
 import pytest
 from PIL import ImageChops
-from triptych_trainer.demo import CHANCE, QUESTION_KINDS, bare, careful, draw_picture, hasty, make_sample, place_markers
-from triptych_trainer.demo.task import MARKER, ORDINALS
+from triptych_trainer.demo import CHANCE
+from triptych_trainer.demo.behaviour import bare, careful, hasty
+from triptych_trainer.demo.pictures import draw_picture
+from triptych_trainer.demo.task import MARKER, ORDINALS, QUESTION_KINDS, make_sample, place_markers
 from triptych_trainer.rewards import accuracy_reward, format_reward
 
 NUM_SAMPLES = 300

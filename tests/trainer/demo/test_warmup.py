@@ -5,22 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 from triptych_trainer.demo import (
-    QUESTION_KINDS,
     STAGES,
     GRPORecipe,
     WarmupRecipe,
     build_model,
     build_processor,
     build_tokenizer,
-    careful,
     evaluate,
     heldout_samples,
-    make_sample,
-    warm_up,
 )
 from triptych_trainer.demo.batches import NOT_SCORED, prepared_prompts, supervised_batch
+from triptych_trainer.demo.behaviour import careful
 from triptych_trainer.demo.evaluate import judge, roll_out
-from triptych_trainer.demo.warmup import _worst_kind, image_stage, text_stage
+from triptych_trainer.demo.task import QUESTION_KINDS, make_sample
+from triptych_trainer.demo.warmup import _worst_kind, image_stage, text_stage, warm_up
 from triptych_trainer.models.load import load_processor
 
 SHORT = WarmupRecipe(batch_size=9, max_text_steps=6, image_steps=6)

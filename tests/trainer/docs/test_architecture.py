@@ -10,10 +10,10 @@ from transformers import AutoModelForImageTextToText
 from triptych_data import ImageLoader, read_examples
 from triptych_data.seen_headers import header_sizes
 from triptych_kernels import merge
-from triptych_trainer.forward import GroupBatch, encode_images, prepare, shared_logps, sliced_logps
+from triptych_trainer.forward import GroupBatch, encode_images, install_hooks, shared_logps, sliced_logps
 from triptych_trainer.forward.layout import PackedLayout, packed_layout, packed_positions
 from triptych_trainer.forward.merge import build_plan, image_places
-from triptych_trainer.forward.positions import prompt_positions
+from triptych_trainer.forward.positions import batch_positions
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
@@ -28,7 +28,7 @@ COMPLETIONS = [[11, 12, 13], [14], [15, 16]]
 @pytest.fixture(scope="module")
 def model(model_dir: Path) -> torch.nn.Module:
     model = AutoModelForImageTextToText.from_pretrained(model_dir)
-    prepare(model)
+    install_hooks(model)
     return model
 
 
@@ -92,8 +92,7 @@ def branch_cells(values: torch.Tensor, layout: PackedLayout) -> list[str]:
 
 def test_the_packed_row(prompt, batch, model):
     layout, family = packed_layout(batch), family_of(model)
-    positions, following = prompt_positions(family, family.vision_language_model(model), batch)
-    positions_AT = packed_positions(layout, prompt_positions=positions, next_positions=following)
+    positions_AT = packed_positions(layout, batch_positions(family, family.vision_language_model(model), batch))
     prefix = layout.groups[0].prefix
     assert positions_AT[:, prefix:].unique(dim=0).shape[0] == 1, "behind the images all three axes agree"
     assert layout.label_positions.tolist() == list(range(prefix, len(layout.ids)))

@@ -10,9 +10,10 @@ from made_up import scored as scored_group
 from PIL import Image, ImageDraw
 from triptych_data import Example, ImageSource
 from triptych_parser import bind, parse
-from triptych_trainer.evaluation import ScoredRow, breakdowns, differences
 from triptych_trainer.evaluation.page import evaluation_page
-from triptych_trainer.report import RolloutWriter
+from triptych_trainer.evaluation.paired import differences
+from triptych_trainer.evaluation.scores import ScoredRow, breakdowns
+from triptych_trainer.rollouts.write import RolloutWriter
 
 HOSTILE = '<script>document.title = "owned"</script><img src=x onerror=alert(1)>\u2028 </script><!-- &amp; '
 BOX = json.dumps({"bbox_2d": [8, 8, 48, 48], "image": 2})

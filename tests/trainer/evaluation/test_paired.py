@@ -4,7 +4,8 @@ import math
 import random
 
 import pytest
-from triptych_trainer.evaluation import ScoredRow, differences, paired_interval
+from triptych_trainer.evaluation.paired import differences, paired_interval
+from triptych_trainer.evaluation.scores import ScoredRow
 
 
 def pairs(improved, regressed, same):

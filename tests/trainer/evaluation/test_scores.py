@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from triptych_trainer.evaluation import ScoredRow, breakdowns, mean_interval
+from triptych_trainer.evaluation.scores import ScoredRow, breakdowns, mean_interval
 
 
 @pytest.mark.parametrize(

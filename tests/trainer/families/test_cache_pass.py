@@ -4,7 +4,9 @@ import copy
 
 import pytest
 import torch
-from triptych_trainer.forward import cached_logps, shared_logps, sharing_path, two_phase_backward
+from triptych_trainer.forward import shared_logps
+from triptych_trainer.forward.cache_pass import cached_logps, two_phase_backward
+from triptych_trainer.forward.choose import sharing_path
 
 TOLERANCE = 1e-5
 

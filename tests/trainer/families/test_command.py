@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
-from triptych_trainer.forward import SharingWarning
+from triptych_trainer.forward.verify import SharingWarning
 from triptych_trainer.models.families import family_of
 
 IMAGES = (2, 0, 1, 3)

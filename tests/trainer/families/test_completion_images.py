@@ -6,8 +6,9 @@ gets each prompt once and each image once, and completions of 0 to 3 turns.
 
 import pytest
 import torch
-from triptych_trainer.forward import BatchError, compare, shared_logps, sliced_logps
-from triptych_trainer.forward.verify import sample
+from triptych_trainer.forward import shared_logps, sliced_logps
+from triptych_trainer.forward.batch import BatchError
+from triptych_trainer.forward.verify import compare, sample
 from triptych_trainer.models.families import family_of
 
 TOLERANCE = 1e-5

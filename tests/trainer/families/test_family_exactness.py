@@ -6,7 +6,8 @@ the images one by one. Values, all gradients and greedy tokens have to be the sa
 
 import torch
 from transformers import GenerationConfig
-from triptych_trainer.forward import plain_logps, shared_generate, shared_logps, sharing_path
+from triptych_trainer.forward import plain_logps, shared_generate, shared_logps
+from triptych_trainer.forward.choose import sharing_path
 from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
 

@@ -2,7 +2,8 @@
 
 import pytest
 from triptych_trainer.errors import UsageError
-from triptych_trainer.forward import SharingWarning, sharing_path
+from triptych_trainer.forward.choose import sharing_path
+from triptych_trainer.forward.verify import SharingWarning
 from triptych_trainer.models.families import Family, family_of, register_family, table, use_own_family
 
 SLOW_LLAVA = """

@@ -3,7 +3,9 @@
 import pytest
 import torch
 import transformers as hf
-from triptych_trainer.forward import CheckedLogps, SharingWarning, plain_logps, sharing_path, sharing_path_and_reason
+from triptych_trainer.forward import CheckedLogps, plain_logps
+from triptych_trainer.forward.choose import sharing_path, sharing_path_and_reason
+from triptych_trainer.forward.verify import SharingWarning
 from triptych_trainer.models.families import Family, UnknownFamilyError, family_of
 
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForImageTextToText  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 from shapes import SHAPES, shape_batch  # noqa: E402
-from triptych_trainer.forward import prepare  # noqa: E402
+from triptych_trainer.forward import install_hooks  # noqa: E402
 from triptych_trainer.grpo.engine import GroupEngine  # noqa: E402
 from triptych_trainer.models.load import freeze_vision_modules  # noqa: E402
 
@@ -53,7 +53,7 @@ def main() -> None:
         freeze_vision_modules(model)
     if options.get("gradient_checkpointing"):
         model.gradient_checkpointing_enable()
-    prepare(model)
+    install_hooks(model)
     batch = shape_batch(shape)
     for parameter in model.parameters():
         if parameter.requires_grad:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from triptych_trainer.forecast.passes import Setting
 from triptych_trainer.forecast.phases import trace
-from triptych_trainer.forward import prepare
+from triptych_trainer.forward import install_hooks
 from triptych_trainer.grpo.engine import GroupEngine
 
 LENGTHS = ((5, 3), (4, 4), (6, 2))
@@ -33,7 +33,7 @@ def kept_cache_bytes(model, batch) -> int:
         caches.append(stock(*args, **kwargs))
         return caches[-1]
 
-    prepare(model)
+    install_hooks(model)
     generate.prefill = prefill
     try:
         config = model.generation_config

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
-from triptych_trainer.forward import CheckedLogps, prepare, shared_logps
+from triptych_trainer.forward import CheckedLogps, install_hooks, shared_logps
 
 WORLD = 2
 
@@ -63,7 +63,7 @@ def run(path: str, modes: list[str]) -> None:
     scale = max(float(g.norm()) for g in reference.values())
     for mode in modes:
         model = copy.deepcopy(lab.qwen2_5_vl()).train()
-        prepare(model)
+        install_hooks(model)
         wrapped = wrap(model, mode)
         with torch.no_grad():
             old, _ = shared_logps(wrapped, batch_of(lab, rank))

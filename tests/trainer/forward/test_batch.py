@@ -3,7 +3,8 @@
 import pytest
 import torch
 from triptych_parser import ImageSpan
-from triptych_trainer.forward import BatchError, CompletionImage, GroupBatch, shared_logps
+from triptych_trainer.forward import CompletionImage, GroupBatch, shared_logps
+from triptych_trainer.forward.batch import BatchError
 
 PIXELS = {"pixel_values": torch.zeros(16, 24), "image_grid_thw": torch.tensor([[1, 4, 4]])}
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 from triptych_trainer.errors import IncompatibleVersionError
-from triptych_trainer.forward import IMPLEMENTATION, is_prepared, plain_logps, prepare, restore, shared_logps
+from triptych_trainer.forward import install_hooks, plain_logps, shared_logps
+from triptych_trainer.forward.attention import IMPLEMENTATION
+from triptych_trainer.forward.hooks import has_hooks, remove_hooks
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
 
@@ -14,15 +16,15 @@ from triptych_trainer.models.unwrap import unwrap
 def test_prepare_twice_installs_once_and_restore_removes_all(lab):
     model = lab.qwen2_5_vl()
     text = model.model.language_model
-    assert not is_prepared(model)
-    family = prepare(model)
-    assert prepare(model) is family
-    assert is_prepared(model)
+    assert not has_hooks(model)
+    family = install_hooks(model)
+    assert install_hooks(model) is family
+    assert has_hooks(model)
     assert len(text._forward_pre_hooks) == 1
     assert text.config._attn_implementation == IMPLEMENTATION
     assert model.model.visual.config._attn_implementation == "sdpa"
-    restore(model)
-    assert not is_prepared(model)
+    remove_hooks(model)
+    assert not has_hooks(model)
     assert not text._forward_pre_hooks
     assert not text._forward_pre_hooks_with_kwargs
     assert text.config._attn_implementation == "sdpa"
@@ -44,7 +46,7 @@ def test_a_copy_of_a_prepared_model_uses_its_own_tower(lab):
 
 def test_saved_configuration_does_not_name_the_hook(lab, tmp_path):
     model = lab.qwen2_5_vl()
-    prepare(model)
+    install_hooks(model)
     model.save_pretrained(tmp_path)
     assert IMPLEMENTATION not in (tmp_path / "config.json").read_text()
 
@@ -63,7 +65,7 @@ def test_unwrap_finds_the_model_in_its_wrappers(lab):
 
 def test_a_backbone_that_takes_its_embeddings_by_position_is_named(lab):
     model = lab.qwen2_5_vl()
-    prepare(model)
+    install_hooks(model)
     inner = model.model
     stock = inner.language_model.forward
     inner.forward = lambda **kwargs: inner.language_model(kwargs["input_ids"], triptych_pass=kwargs["triptych_pass"])
@@ -83,7 +85,7 @@ def test_a_forward_without_keyword_arguments_is_named(lab, monkeypatch):
 
     monkeypatch.setattr(type(model), "forward", forward)
     with pytest.raises(IncompatibleVersionError, match=r"takes no `\*\*kwargs`.*tested with transformers"):
-        prepare(model)
+        install_hooks(model)
 
 
 def test_a_family_that_the_installed_transformers_computes_wrongly_is_refused_by_name(lab, monkeypatch):
@@ -92,4 +94,4 @@ def test_a_family_that_the_installed_transformers_computes_wrongly_is_refused_by
     with pytest.raises(
         IncompatibleVersionError, match=r"\(qwen2_5_vl\) needs transformers 5\.99 or later .*pip install"
     ):
-        prepare(model)
+        install_hooks(model)

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 from triptych_parser import ImageSpan
-from triptych_trainer.forward import BatchError, GroupBatch, encode_images, plain_logps, shared_logps
+from triptych_trainer.forward import GroupBatch, encode_images, plain_logps, shared_logps
+from triptych_trainer.forward.batch import BatchError
 from triptych_trainer.forward.merge import build_plan, check_counts, image_places
 
 PIXELS = {"pixel_values": torch.zeros(1, 3)}

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from triptych_trainer.forward import token_logps
-from triptych_trainer.forward.scoring import _slices
+from triptych_trainer.forward.scoring import _slices, token_logps
 
 
 def reference(logits_KV, labels_K, temperature):

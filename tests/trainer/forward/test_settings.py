@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from triptych_trainer.forward import GroupBatch, encode_images, plain_logps, prepare, shared_logps
+from triptych_trainer.forward import GroupBatch, encode_images, install_hooks, plain_logps, shared_logps
 from trl.trainer.utils import add_fused_lm_head
 
 TOLERANCE = 1e-5
@@ -198,6 +198,6 @@ def test_padding_token_rows_of_the_embedding_get_the_stock_gradient(lab):
 def test_a_plain_call_of_a_prepared_model_is_untouched(lab):
     stock = lab.qwen2_5_vl()
     model = copy.deepcopy(stock)
-    prepare(model)
+    install_hooks(model)
     batch = lab.qwen_batch()
     assert torch.equal(lab.stock_logps(stock, batch)[0], lab.stock_logps(model, batch)[0])

@@ -4,8 +4,8 @@ import warnings
 
 import pytest
 import torch
-from triptych_trainer.forward import CheckedLogps, SharingWarning, compare, encode_images, plain_logps
-from triptych_trainer.forward.verify import sample
+from triptych_trainer.forward import CheckedLogps, encode_images, plain_logps
+from triptych_trainer.forward.verify import SharingWarning, compare, sample
 
 
 def leak(model):

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForImageTextToText, GenerationConfig
 from triptych_data import ImageLoader, read_examples
-from triptych_trainer.forward import prepare
+from triptych_trainer.forward import install_hooks
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import group_batch
 from triptych_trainer.models.load import freeze_vision_modules, load_processor
@@ -35,7 +35,7 @@ def groups(model_dir, write_rows):
 @pytest.fixture
 def model(model_dir):
     found = AutoModelForImageTextToText.from_pretrained(model_dir)
-    prepare(found)
+    install_hooks(found)
     return found
 
 

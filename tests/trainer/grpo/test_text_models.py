@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from triptych_data import DataError
 from triptych_trainer.demo import build_tokenizer
-from triptych_trainer.forward import sharing_path
+from triptych_trainer.forward.choose import sharing_path
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from trl import GRPOConfig, GRPOTrainer
 

@@ -9,9 +9,9 @@ from triptych_trainer.grpo.judging import completions_of, reward_columns
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.prompts.prepare import PromptPreparer
-from triptych_trainer.report import RolloutWriter
 from triptych_trainer.rewards import load_reward
 from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.rollouts.write import RolloutWriter
 
 LIMITS = PromptOptions(max_pixels=28 * 28 * 2)
 

@@ -8,7 +8,7 @@ from made_up import prepared, scored
 from PIL import Image, ImageDraw
 from triptych_data import Example, ImageSource
 from triptych_parser import bind, parse
-from triptych_trainer.report import RolloutWriter
+from triptych_trainer.rollouts.write import RolloutWriter
 
 HOSTILE = '<script>document.title = "owned"</script><img src=x onerror=alert(1)>\u2028 </script><!-- &amp; '
 SCREENS = "Before: <image:before>\nAfter: <image:after|after the tap>\nWhere is the error?"

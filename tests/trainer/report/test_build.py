@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from triptych_trainer.commands.report import main
 from triptych_trainer.pages import safe_json
-from triptych_trainer.report import GroupRecord, ImageRecord, RolloutWriter, build_report
+from triptych_trainer.report import build_report
 from triptych_trainer.report.build import run_names
 from triptych_trainer.report.payload import boxes_json, cites, parts
 from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards import ImageInfo
+from triptych_trainer.rollouts.record import GroupRecord, ImageRecord
+from triptych_trainer.rollouts.write import RolloutWriter
 
 
 def payload(page):

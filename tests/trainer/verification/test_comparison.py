@@ -5,7 +5,7 @@ from types import MethodType
 
 import pytest
 import torch
-from triptych_trainer.forward import prepare
+from triptych_trainer.forward import install_hooks
 from triptych_trainer.forward.sinks import attention_with_sinks
 from triptych_trainer.models.families import Family, ImageFeatures, family_of
 from triptych_trainer.models.families.gemma3 import Gemma3Family
@@ -18,7 +18,7 @@ PRECISIONS = [torch.float32, torch.bfloat16]
 def compared(kit, rows_of, *, dtype=torch.float32):
     """A prepared model of the kit, and its comparison."""
     model = kit.model().to(dtype)
-    prepare(model)
+    install_hooks(model)
     with torch.no_grad():
         return model, Comparison(model, *rows_of(kit))
 
@@ -82,7 +82,7 @@ def test_masks_that_are_left_out_are_named(kit_of, rows_of, monkeypatch):
     monkeypatch.setattr(Gemma3Family, "forward_extras", lambda self, config, rows: {})
     kit = kit_of("gemma3")
     model = kit.model().eval()
-    prepare(model)
+    install_hooks(model)
     with torch.no_grad():
         comparison = Comparison(model, *rows_of(kit))
         assert not comparison.inputs().holds

@@ -8,7 +8,8 @@ import torch
 from triptych_data import ImageLoader, read_examples
 from triptych_parser import ImageSpan
 from triptych_trainer.commands.train import main
-from triptych_trainer.forward import SharingWarning, prepare
+from triptych_trainer.forward import install_hooks
+from triptych_trainer.forward.verify import SharingWarning
 from triptych_trainer.models.families import Family, family_of
 from triptych_trainer.models.families.qwen_vl import QwenVLFamily
 from triptych_trainer.models.load import load_processor
@@ -72,7 +73,7 @@ def test_a_type_that_needs_none_passes_under_a_name_that_nobody_knows(kit_of, ro
     kit = kit_of("vipllava")
     model = kit.model().train()
     model.config.model_type = "something_new"
-    prepare(model)
+    install_hooks(model)
     verify_comparison(model, *rows_of(kit))
 
 

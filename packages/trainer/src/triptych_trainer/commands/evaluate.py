@@ -42,7 +42,7 @@ from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.judge import judge_of
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable
-from triptych_trainer.report import RolloutWriter
+from triptych_trainer.rollouts.write import RolloutWriter
 
 __all__ = ["main"]
 

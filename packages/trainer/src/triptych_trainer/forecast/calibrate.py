@@ -15,7 +15,7 @@ from peft import PeftModel, get_peft_model
 from triptych_trainer.forecast.forecast import Forecast, Subject
 from triptych_trainer.forecast.peak_memory import PeakMemory
 from triptych_trainer.forecast.row_costs import group_batch
-from triptych_trainer.forward import GroupBatch, prepare
+from triptych_trainer.forward import GroupBatch, install_hooks
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.adapters import adapter_config
 from triptych_trainer.models.families import family_of
@@ -56,7 +56,7 @@ def calibrate(subject: Subject, planned: Forecast) -> Measured:
     if torch.accelerator.is_available() and not config.grpo.use_cpu:
         device = torch.accelerator.current_accelerator() or device
     model = _trained_model(subject).to(device)
-    prepare(model)
+    install_hooks(model)
     batch = group_batch(
         phase.rows,
         counter=subject.counter,

@@ -19,7 +19,7 @@ from transformers import Cache
 
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward.batch import GroupBatch
-from triptych_trainer.forward.hooks import prepare
+from triptych_trainer.forward.hooks import install_hooks
 from triptych_trainer.forward.layout import padded_layout, padded_positions
 from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
@@ -138,7 +138,7 @@ def forward_prefix(
             "a prompt cache with gradients needs gradient_checkpointing_kwargs={'use_reentrant': False}: the reentrant "
             "method cuts the cache off the graph"
         )
-    family = prepare(model)
+    family = install_hooks(model)
     base = unwrap(model)
     if family.path == "plain":
         raise IncompatibleVersionError(
@@ -198,7 +198,7 @@ def forward_branches(
     router: RouterTap | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Score completions `rows` on top of `states` (the prefix's own, or detached copies)."""
-    family = prepare(model)
+    family = install_hooks(model)
     device = prefix.mask.device
     pairs = [(p, g) for p, group in enumerate(batch.completions) for g in range(len(group))]
     chosen = [pairs[row] for row in rows.tolist()]

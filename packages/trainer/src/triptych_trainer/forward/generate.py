@@ -17,7 +17,7 @@ import torch.distributed as dist
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from triptych_trainer.forward.batch import BatchError, GroupBatch
-from triptych_trainer.forward.hooks import prepare
+from triptych_trainer.forward.hooks import install_hooks
 from triptych_trainer.forward.layout import PaddedLayout, padded_layout, padded_positions
 from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
@@ -92,7 +92,7 @@ def shared_generate(
     Returns:
         Per prompt, per completion, the sampled ids up to and including the first end-of-sequence id.
     """
-    family, base = prepare(model), unwrap(model)
+    family, base = install_hooks(model), unwrap(model)
     pad_id = generation_config.pad_token_id or 0
     sizes = [num_generations] * len(batch.prompts) if isinstance(num_generations, int) else list(num_generations)
     if family.prefills:
@@ -123,7 +123,7 @@ def shared_generate(
 
 def prefilled(model: torch.nn.Module, batch: GroupBatch, *, features: ImageFeatures | None, pad_id: int) -> Prefilled:
     """Prefill every prompt of a batch, each once, in left-padded rows."""
-    family = prepare(model)
+    family = install_hooks(model)
     inner = family.vision_language_model(unwrap(model))
     device = next(inner.parameters()).device
     layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=pad_id)
@@ -164,7 +164,7 @@ def not_prefilled(
     model: torch.nn.Module, batch: GroupBatch, *, group_sizes: Sequence[int], pad_id: int
 ) -> DecodingStart:
     """Whole prompts, each `group_sizes[p]` times, with their images: where no part of a prompt can be cached."""
-    family, base = prepare(model), unwrap(model)
+    family, base = install_hooks(model), unwrap(model)
     inner = family.vision_language_model(base)
     device = next(inner.parameters()).device
     layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=pad_id)

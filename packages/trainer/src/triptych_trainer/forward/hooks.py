@@ -4,7 +4,7 @@
 2. Merge: a forward pre-hook on the text backbone. The stock model embeds the ids and calls its text backbone; the hook
    finds the `SharedPass` among the keyword arguments, runs the vision tower over the unique images (inside the wrapped
    model's forward, where DDP, FSDP and ZeRO expect it) and puts the feature rows into the embeddings.
-Both do nothing in calls without a `SharedPass`. `prepare` installs them, `restore` removes them.
+Both do nothing in calls without a `SharedPass`. `install_hooks` installs them, `remove_hooks` removes them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _AS_LOADED: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
 """Text backbones that keep their own attention for now (`own_attention`)."""
 
 
-def prepare(model: torch.nn.Module) -> Family:
+def install_hooks(model: torch.nn.Module) -> Family:
     """Install both hooks on `model` and return its family. A second call changes nothing; call it before training.
 
     Raises:
@@ -60,7 +60,7 @@ def prepare(model: torch.nn.Module) -> Family:
     return family
 
 
-def restore(model: torch.nn.Module) -> None:
+def remove_hooks(model: torch.nn.Module) -> None:
     """Remove the hook and give the text backbone the attention again that it had before."""
     base = unwrap(model)
     family = family_of(base)
@@ -80,7 +80,7 @@ def _set_attention(base: torch.nn.Module, text: torch.nn.Module, name: str) -> N
 
 @contextmanager
 def own_attention(model: torch.nn.Module) -> Iterator[bool]:
-    """Give the text backbone for a while the attention that it had before `prepare`; yields whether that is another.
+    """Give the text backbone its own attention for a while, as before `install_hooks`; yields whether it is another.
 
     SDPA is the same function as ours in every call without a shared pass, and stays replaced.
     """
@@ -100,8 +100,8 @@ def own_attention(model: torch.nn.Module) -> Iterator[bool]:
         base.set_attn_implementation({"text_config": IMPLEMENTATION})
 
 
-def is_prepared(model: torch.nn.Module) -> bool:
-    """Whether `prepare` has been called on this model."""
+def has_hooks(model: torch.nn.Module) -> bool:
+    """Whether `install_hooks` has been called on this model."""
     base = unwrap(model)
     family = family_of(base)
     return _is_hooked(family.language_model(family.vision_language_model(base)))

@@ -9,7 +9,7 @@ import torch
 from triptych_trainer.forward.batch import BatchError, GroupBatch
 from triptych_trainer.forward.cache_pass import cached_logps
 from triptych_trainer.forward.choose import sharing_path
-from triptych_trainer.forward.hooks import prepare
+from triptych_trainer.forward.hooks import install_hooks
 from triptych_trainer.forward.layout import (
     PackedLayout,
     packed_layout,
@@ -55,7 +55,7 @@ def shared_logps(
         `[num_completions, width]` float32 log-probabilities, zero at tokens that are not scored and behind each
         completion's end, and entropies of the same shape or None. Rows are prompt-major.
     """
-    prepare(model)
+    install_hooks(model)
     path = sharing_path(model)
     if path == "cache":
         logps, entropies = cached_logps(
@@ -107,7 +107,7 @@ def plain_logps(
 
     Images are still encoded once each; G rows share their features.
     """
-    family = prepare(model)
+    family = install_hooks(model)
     base = unwrap(model)
     inner = family.vision_language_model(base)
     device = next(inner.parameters()).device

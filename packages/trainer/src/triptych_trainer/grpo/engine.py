@@ -13,8 +13,8 @@ from triptych_trainer.forward import (
     GroupBatch,
     ImageFeatures,
     encode_images,
+    install_hooks,
     plain_logps,
-    prepare,
     shared_generate,
     shared_logps,
     sliced_logps,
@@ -120,7 +120,7 @@ class GroupEngine:
         router: RouterTap | None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         base = unwrap(model)
-        family = prepare(base)
+        family = install_hooks(base)
         trainable = torch.is_grad_enabled() and tower_is_trainable(family, family.vision_language_model(base))
         features = None if trainable else self.features(model, batch, keys=keys)
         if not self.share_prompts:
@@ -168,7 +168,7 @@ class GroupEngine:
     def encode_ahead(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> None:
         """Encode all images of a batch in one call where the policy passes will use the features: a frozen tower."""
         base = unwrap(model)
-        family = prepare(base)
+        family = install_hooks(base)
         if not tower_is_trainable(family, family.vision_language_model(base)):
             self.features(model, batch, keys=keys)
 

@@ -35,9 +35,9 @@ from triptych_trainer.options.arguments import RunConfig, image_policy, prompt_s
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable
-from triptych_trainer.report import RolloutWriter
 from triptych_trainer.rewards.reward_model import reward_name
 from triptych_trainer.rollouts.rollout import ScoredGroup
+from triptych_trainer.rollouts.write import RolloutWriter
 from triptych_trainer.training.fresh_report import FreshReport
 
 __all__ = ["Training", "train_model"]

@@ -15,7 +15,7 @@ from triptych_data.prompt_settings import PromptSettings
 from trl import GRPOConfig
 
 from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
-from triptych_trainer.forward import prepare
+from triptych_trainer.forward import install_hooks
 from triptych_trainer.grpo.batch import Cycle, TokenScores, TrainingBatch
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import check_groups_on_ranks, group_batch, group_order
@@ -156,7 +156,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         )
         for part in (self.model, self.ref_model):
             if part is not None:
-                prepare(self.accelerator.unwrap_model(part))
+                install_hooks(self.accelerator.unwrap_model(part))
         self.tracker_images = show_images(self)
 
     def _check_run(self, *, group_sharing: str, completions_per_slice: int | None) -> None:
