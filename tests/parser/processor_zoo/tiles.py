@@ -85,7 +85,7 @@ def lfm2_vl(**options: Any) -> Any:
     return stock("lfm2_vl", "Lfm2VlProcessor")(images, tokenizer, chat_template=template)
 
 
-def minicpm(**options: Any) -> Any:
+def minicpm(model: str = "minicpmv4_6", prefix: str = "MiniCPMV4_6", pil: str = "Pil", **options: Any) -> Any:
     names = {
         "image_token": "<|image_pad|>",
         "video_token": "<|video_pad|>",
@@ -97,9 +97,9 @@ def minicpm(**options: Any) -> Any:
         "image_id_end_token": "</image_id>",
     }
     tokenizer = byte_level(CHATML, eos_token="<|im_end|>", pad_token="<|endoftext|>", extra_special_tokens=names)
-    images = stock("minicpmv4_6", "MiniCPMV4_6ImageProcessorPil")(scale_resolution=56, patch_size=7, **options)
+    images = stock(model, f"{prefix}ImageProcessor{pil}")(scale_resolution=56, patch_size=7, **options)
     videos = SimpleNamespace(slice_mode=True, downsample_mode="16x", model_input_names=[])
-    cls = images_only(stock("minicpmv4_6", "MiniCPMV4_6Processor"), "image_processor", "video_processor", "tokenizer")
+    cls = images_only(stock(model, f"{prefix}Processor"), "image_processor", "video_processor", "tokenizer")
     return cls(images, videos, tokenizer, chat_template=chatml("<|image_pad|>"))
 
 

@@ -35,6 +35,14 @@ def test_ids_and_pixels_equal_the_stock_processor(preparer, write_rows):
         assert prepared.ids.count(placeholder) == sum(length for span in prepared.spans for _, length in span.runs)
 
 
+def test_an_image_whose_pixels_have_another_name_keeps_the_size_it_was_decoded_with(preparer, write_rows, monkeypatch):
+    (example,) = read_examples(write_rows([1]))
+    pixels = {"pixel_values_images": torch.zeros(1, 3, 4, 4)}  # as Video-LLaVA's processor calls them
+    monkeypatch.setattr(preparer.family, "preprocess", lambda process, images: (pixels,), raising=False)
+    prepared = preparer(example)
+    assert prepared.model_sizes == prepared.image_sizes
+
+
 def test_kept_prompts_are_not_prepared_again(preparer, write_rows):
     examples = list(read_examples(write_rows([1, 2, 1])))
     first = preparer(examples[0])

@@ -110,6 +110,23 @@ def minicpm(tokenizer: Any) -> torch.nn.Module:
     return hf.MiniCPMV4_6ForConditionalGeneration(config)
 
 
+def minicpm_ocr_processor() -> Any:
+    images = hf.MiniCPMOcrImageProcessor(patch_size=2, scale_resolution=24, max_slice_nums=4)
+    template = chat_template("<unk>")
+    return whole(hf.MiniCPMOcrProcessor, images, build_tokenizer(named=MINICPM), chat_template=template)
+
+
+def minicpm_ocr(tokenizer: Any) -> torch.nn.Module:
+    config = hf.MiniCPMOcrConfig(
+        text_config=text(tokenizer, model_type="qwen3", head_dim=8, num_hidden_layers=3),
+        vision_config={**VIT, "image_size": 64, "patch_size": 2, "num_hidden_layers": 3},
+        insert_layer_id=1,
+        image_token_id=tokenizer.image_token_id,
+        video_token_id=tokenizer.video_token_id,
+    )
+    return hf.MiniCPMOcrForConditionalGeneration(config)
+
+
 def side_by_side(parts: list[Stock]) -> Stock:
     """The slices of all images next to each other."""
     return {
@@ -177,6 +194,13 @@ CASES = {
         marker="<unk>",
         joint=side_by_side,
         spared="linear_attn",
+    ),
+    "minicpm_ocr": Case(
+        note="MiniCPM-OCR: slices",
+        processor=minicpm_ocr_processor,
+        model=minicpm_ocr,
+        marker="<unk>",
+        joint=side_by_side,
     ),
     "ovis2": Case(
         note="Ovis2: indicator tokens from the tower",

@@ -31,6 +31,27 @@ def deepseek_vl(tokenizer: Any) -> torch.nn.Module:
     return hf.DeepseekVLForConditionalGeneration(config)
 
 
+def hybrid_processor() -> Any:
+    images = hf.DeepseekVLHybridImageProcessor(
+        size={"height": 16, "width": 16}, high_res_size={"height": 32, "width": 32}, min_size=4
+    )
+    tokenizer = build_tokenizer(named={"image_token": "<image_placeholder>"})
+    template = chat_template("<image_placeholder>")
+    return hf.DeepseekVLHybridProcessor(images, tokenizer, num_image_tokens=16, chat_template=template)
+
+
+def hybrid(tokenizer: Any) -> torch.nn.Module:
+    sam = {"hidden_size": 16, "mlp_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "output_channels": 8}
+    config = hf.DeepseekVLHybridConfig(
+        text_config=text(tokenizer, model_type="llama"),
+        vision_config=SIGLIP,
+        high_res_vision_config={**sam, "image_size": 32, "patch_size": 4, "window_size": 4, "global_attn_indexes": [1]},
+        image_token_id=tokenizer.image_token_id,
+        tie_word_embeddings=False,
+    )
+    return hf.DeepseekVLHybridForConditionalGeneration(config)
+
+
 def aria_processor() -> Any:
     images = hf.AriaImageProcessor(max_image_size=980, min_image_size=10)
     tokenizer = build_tokenizer(named={"image_token": "<|img|>"})
@@ -161,11 +182,43 @@ def cosmos(tokenizer: Any) -> torch.nn.Module:
     return hf.Cosmos3OmniForConditionalGeneration(config)
 
 
+COMPASS = ("<|VISION_START|>", "<|IMAGE_PAD|>", "<|VISION_END|>", "<|VIDEO_PAD|>")
+
+
+def compass_processor() -> Any:
+    images = hf.CohereCompassImageProcessor(**PATCHES, **BUDGET)
+    template = chat_template("".join(COMPASS[:3]))
+    return whole(hf.CohereCompassProcessor, images, build_tokenizer(*COMPASS), chat_template=template)
+
+
+def compass(tokenizer: Any) -> torch.nn.Module:
+    names = ("vision_start_token_id", "image_token_id", "vision_end_token_id", "video_token_id")
+    own = text(
+        tokenizer,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters={"sliding_attention": MROPE, "full_attention": MROPE},
+        sliding_window=10,
+    )
+    config = hf.CohereCompassConfig(
+        text_config=own,
+        vision_config=qwen.DEEPSTACK,
+        tie_word_embeddings=False,
+        **dict(zip(names, tokenizer.convert_tokens_to_ids(list(COMPASS)), strict=True)),
+    )
+    return hf.CohereCompassForConditionalGeneration(config)
+
+
 CASES = {
     "deepseek_vl": Case(
         note="DeepSeek-VL",
         processor=lambda: deepseek_processor(hf.DeepseekVLProcessor, hf.DeepseekVLImageProcessor),
         model=deepseek_vl,
+        marker="<image_placeholder>",
+    ),
+    "deepseek_vl_hybrid": Case(
+        note="DeepSeek-VL with two towers",
+        processor=hybrid_processor,
+        model=hybrid,
         marker="<image_placeholder>",
     ),
     "aria": Case(note="Aria: experts", processor=aria_processor, model=aria, marker="<|img|>"),
@@ -193,6 +246,12 @@ CASES = {
     ),
     "video_llama_3": Case(
         note="VideoLLaMA 3, for images", processor=video_llama_processor, model=video_llama, marker="<|image_pad|>"
+    ),
+    "cohere_compass": Case(
+        note="Cohere Compass: deepstack rows, sliding layers",
+        processor=compass_processor,
+        model=compass,
+        marker="".join(COMPASS[:3]),
     ),
     "cosmos3_omni": Case(
         note="Cosmos 3 Omni", processor=lambda: qwen.processor(hf.Qwen3VLProcessor), model=cosmos, marker=qwen.MARKER

@@ -22,6 +22,7 @@ EXPANDERS: Mapping[str, Make] = MappingProxyType(
     {
         "AyaVisionProcessor": tiles.aya_vision,
         "Cohere2VisionProcessor": tiles.cohere2_vision,
+        "DeepseekVLHybridProcessor": runs.fixed,
         "DeepseekVLProcessor": runs.fixed,
         "Ernie4_5_VLMoeProcessor": runs.grid(None, None),
         "Gemma3Processor": tiles.gemma3,
@@ -38,6 +39,7 @@ EXPANDERS: Mapping[str, Make] = MappingProxyType(
         "LlavaNextProcessor": runs.llava_next,
         "LlavaOnevisionProcessor": runs.llava_onevision,
         "LlavaProcessor": runs.llava,
+        "MiniCPMOcrProcessor": tiles.minicpm,
         "MiniCPMV4_6Processor": tiles.minicpm,
         "Ovis2Processor": tiles.ovis2,
         "PaddleOCRVLProcessor": runs.grid("<|IMAGE_START|>", "<|IMAGE_END|>"),

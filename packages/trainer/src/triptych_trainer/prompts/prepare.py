@@ -163,8 +163,8 @@ class PromptPreparer:
             _, rows, columns = inputs["image_grid_thw"][0].tolist()
             patch = self.processor.image_processor.patch_size
             return rows * patch, columns * patch
-        frames = inputs["pixel_values"]
-        if frames.ndim == 4 and frames.shape[0] == 1:
+        frames = inputs.get("pixel_values")  # some processors call them otherwise
+        if frames is not None and frames.ndim == 4 and frames.shape[0] == 1:
             return frames.shape[-2], frames.shape[-1]
         return decoded
 

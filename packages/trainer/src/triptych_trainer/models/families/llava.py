@@ -39,4 +39,18 @@ class LlavaFamily(Mistral3Family):
 class OneTileFamily(Family):
     """One tile of one size per image, and nothing that the generic adapter does not do."""
 
-    model_types = ("aria", "deepseek_vl")
+    model_types: tuple[str, ...] = ("aria", "deepseek_vl")
+
+
+class DeepseekHybridFamily(OneTileFamily):
+    """One tile of one size, and `high_res_pixel_values` `[1, C, H, W]` of another size for a second tower."""
+
+    model_types = ("deepseek_vl_hybrid",)
+
+    def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
+        """One empty square for each tower."""
+        side = vision_language_model.config.high_res_vision_config.image_size
+        return {
+            **super().dummy_image(vision_language_model),
+            "high_res_pixel_values": torch.zeros(1, 3, side, side),
+        }

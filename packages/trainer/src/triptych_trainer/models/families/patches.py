@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from triptych_trainer.models.families.family import Family
+from triptych_trainer.models.families.family import Family, SharingPath
 from triptych_trainer.models.families.features import ImageInputs
 
 
@@ -58,9 +58,9 @@ class Lfm2VLFamily(Family):
 class MiniCPMVFamily(Family):
     """`pixel_values` `[1, C, P, patches * P]` and `target_sizes` `[slices, 2]` per image: slices next to each other."""
 
-    model_types = ("minicpmv4_6",)
-    least_transformers = (5, 19)  # before, its tower takes all images for as large as the first
-    path = "cache"
+    model_types: tuple[str, ...] = ("minicpmv4_6",)
+    least_transformers: tuple[int, int] = (5, 19)  # before, its tower takes all images for as large as the first
+    path: SharingPath = "cache"
 
     def num_tiles(self, image: ImageInputs) -> int:
         """One entry per slice."""
@@ -77,3 +77,10 @@ class MiniCPMVFamily(Family):
         side = 4
         pixels = torch.zeros(1, vision.num_channels, vision.patch_size, side * side * vision.patch_size)
         return {"pixel_values": pixels, "target_sizes": torch.tensor([[side, side]], dtype=torch.int32)}
+
+
+class MiniCPMOcrFamily(MiniCPMVFamily):
+    """The same images before a text backbone of full attention."""
+
+    model_types = ("minicpm_ocr",)
+    path = "packed"

@@ -15,7 +15,7 @@ from triptych_trainer.upstream.transformers_names import rows_per_layer
 class Qwen3VLFamily(QwenVLFamily):
     """The tower also returns rows of intermediate layers; the text backbone adds them to its first layers' outputs."""
 
-    model_types = ("qwen3_vl", "qwen3_vl_moe", "cosmos3_omni")
+    model_types = ("qwen3_vl", "qwen3_vl_moe", "cosmos3_omni", "cohere_compass")
 
     def read_features(self, output: Any, *, images: Sequence[ImageInputs]) -> ImageFeatures:
         """Merged rows and one deepstack tensor `[N, D]` per layer."""

@@ -12,11 +12,11 @@ from triptych_trainer.models.families.family import Family
 from triptych_trainer.models.families.gemma3 import Gemma3Family
 from triptych_trainer.models.families.gemma4 import Gemma4Family, Gemma4UnifiedFamily
 from triptych_trainer.models.families.glm4v import Glm4vFamily, PaddleOCRFamily
-from triptych_trainer.models.families.llava import LlavaFamily, OneTileFamily
+from triptych_trainer.models.families.llava import DeepseekHybridFamily, LlavaFamily, OneTileFamily
 from triptych_trainer.models.families.mistral3 import Mistral3Family
 from triptych_trainer.models.families.ovis2 import Ovis2Family
 from triptych_trainer.models.families.paligemma import PaliGemmaFamily
-from triptych_trainer.models.families.patches import KimiVLFamily, Lfm2VLFamily, MiniCPMVFamily
+from triptych_trainer.models.families.patches import KimiVLFamily, Lfm2VLFamily, MiniCPMOcrFamily, MiniCPMVFamily
 from triptych_trainer.models.families.qwen3_5 import Qwen35Family
 from triptych_trainer.models.families.qwen3_vl import Qwen3VLFamily
 from triptych_trainer.models.families.qwen_vl import Exaone45Family, QwenVLFamily, VideoLlama3Family
@@ -49,9 +49,11 @@ FAMILIES: tuple[Family, ...] = (
     Exaone45Family(),
     VideoLlama3Family(),
     OneTileFamily(),
+    DeepseekHybridFamily(),
     KimiVLFamily(),
     Lfm2VLFamily(),
     MiniCPMVFamily(),
+    MiniCPMOcrFamily(),
     Ovis2Family(),
     PaliGemmaFamily(),
 )
