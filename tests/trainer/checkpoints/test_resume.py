@@ -139,7 +139,8 @@ def test_a_finished_run_has_nothing_left_to_do_also_where_it_ended_inside_an_epo
     options = {"max_steps": 2, "lr_scheduler_type": "constant", "logging_steps": 3}
     history, _, parameters = run("whole", **options)
     assert "reward" in history[-1]
-    again = run("whole", resume=str(tmp_path / "whole" / "checkpoint-2"), **options)
+    again = run("whole", resume=str(tmp_path / "whole" / "checkpoint-2"), save_total_limit=1, **options)
+    assert not (tmp_path / "whole" / "checkpoint-1").exists(), "as if a kill had come before it was removed"
     assert again[0] == history
     assert again[1] == [], "nothing is generated"
     assert all(torch.equal(value, parameters[name]) for name, value in again[2].items())

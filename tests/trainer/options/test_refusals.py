@@ -28,6 +28,37 @@ def test_options_are_refused(make_trainer, write_rows, options, message):
         make_trainer(write_rows([1, 2]), **options)
 
 
+VALUES = {
+    "--max_steps 0": "--max_steps expects 1 or more, or -1 for as long as --num_train_epochs says, got 0",
+    "--num_train_epochs 0 --max_steps -1": "--num_train_epochs expects a number above 0, got 0.0",
+    "--learning_rate nan": "--learning_rate expects 0 or more, got nan",
+    "--num_generations 0": "--num_generations expects 2 or more, got 0",
+    "--per_device_train_batch_size 0": "--per_device_train_batch_size expects 1 or more, got 0",
+    "--num_iterations 0": "--num_iterations expects 1 or more, got 0",
+    "--temperature 0": "--temperature expects a number above 0, got 0.0",
+    "--top_p 2": "--top_p expects a number above 0 and at most 1, got 2.0",
+    "--top_k -1": "--top_k expects 0 or more, got -1",
+    "--beta -1": "--beta expects 0 or more, got -1.0",
+    "--adam_beta1 2": "--adam_beta1 expects a number from 0 to below 1, got 2.0",
+    "--loss_type foo": "--loss_type expects one of grpo, dr_grpo, .*, got 'foo'",
+    "--scale_rewards foo": "--scale_rewards expects one of group, batch, none, got 'foo'",
+    "--reward_weights nan": "--reward_weights expects a number for each reward, got nan",
+    "--label_smoothing_factor 0.1": "--label_smoothing_factor expects 0, because GRPO's loss has no labels",
+    "--image_cache_gb nan": "--image_cache_gb expects 0 or more, got nan",
+    "--vision_learning_rate -1": "--vision_learning_rate expects 0 or more, got -1.0",
+    "--lora_r 4": "--lora_r says how new adapters are made, but none are; add --use_peft, or leave it out",
+    '--chat_template_kwargs {"tokenize":true}': "--chat_template_kwargs tokenize: .*; leave it out",
+}
+
+
+@pytest.mark.parametrize("words", VALUES)
+def test_a_value_that_cannot_hold_is_refused_before_anything_is_read(words, tmp_path, capsys):
+    given = ["--model", "m", "--data", "d.jsonl", "--output_dir", str(tmp_path / "out")]
+    assert main([*given, *words.split(" ")]) == 2
+    assert re.match(f"train: error: {VALUES[words]}", capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
 def test_sampling_arguments_are_taken(make_trainer, write_rows):
     options = {"top_p": 0.9, "no_repeat_ngram_size": 3, "repetition_penalty": 1.1}
     make_trainer(write_rows([1, 2, 0, 1]), generation_kwargs=options, max_steps=1).train()

@@ -136,7 +136,7 @@ def checked(options: T) -> T:
         if name in choices and value is not None and value not in choices[name]:
             known = choices[name]
             raise UsageError(f"--{name} expects one of {', '.join(known)}, got {value!r}{nearest(str(value), known)}")
-        if name in least and value is not None and value < least[name]:
+        if name in least and value is not None and not value >= least[name]:  # also "nan"
             raise UsageError(f"--{name} expects {least[name]} or more, got {value}")
     return options
 

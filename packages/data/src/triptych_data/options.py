@@ -119,12 +119,25 @@ def image_policy(options: DataOptions) -> ImagePolicy:
     )
 
 
+_OF_THE_CALL = (
+    *("conversation", "chat_template", "tokenize", "add_generation_prompt", "continue_final_message", "return_tensors"),
+    *("return_dict", "images", "padding", "truncation", "max_length"),
+)
+"""Arguments of `apply_chat_template` that say what it returns, and none of the template itself."""
+
+
 def prompt_settings(
     data: DataOptions, prompt: PromptOptions, *, chat_template_kwargs: dict[str, Any] | None = None
 ) -> PromptSettings:
     """How the options make prompts of rows."""
     if isinstance(prompt, TemplateOptions) and prompt.chat_template_kwargs is not None:
         chat_template_kwargs = _json_object(prompt.chat_template_kwargs)
+    for name in _OF_THE_CALL:
+        if name in (chat_template_kwargs or {}):
+            raise UsageError(
+                f"--chat_template_kwargs {name}: the prompt is always written as text with the assistant's turn begun; "
+                "leave it out"
+            )
     return PromptSettings(
         max_prompt_image_tokens=prompt.max_prompt_image_tokens,
         max_prompt_tokens=prompt.max_prompt_tokens,

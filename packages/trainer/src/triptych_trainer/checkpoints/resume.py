@@ -118,13 +118,17 @@ class ResumableGRPOTrainer(GRPOTrainer):
         self._on_all_ranks(finish if is_main else None, aside=aside)
         other_node = self.args.local_process_index == 0 and folder.is_dir()  # without a common file system
         self._on_all_ranks(finish if other_node else None, aside=aside)
+        self.rotate_checkpoints()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(output / folder.name))
+
+    def rotate_checkpoints(self) -> None:
+        """Remove the oldest checkpoints beyond ``save_total_limit``: after a save, or when a kill prevented it."""
         if self.args.should_save:
             best = self.state.best_model_checkpoint
             keep = [] if best is None else [Path(best)]
             run_id = None if self.run is None else self.run["id"]
-            rotate(output, limit=self.args.save_total_limit, run=run_id, keep=keep)
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(str(output / folder.name))
+            rotate(Path(self.args.output_dir), limit=self.args.save_total_limit, run=run_id, keep=keep)
 
     def _write(self, model: Any, trial: Any, *, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -264,6 +268,8 @@ class _RestoreCycle(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
         self.trainer.restore_cycle()
+        if state.global_step > 0:
+            self.trainer.rotate_checkpoints()
 
 
 def _failure(output: Path, *, step: int, error: Exception | None) -> str:

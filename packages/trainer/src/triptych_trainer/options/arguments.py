@@ -18,6 +18,7 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.run_options import RunArguments
+from triptych_trainer.options.values import check_adapter_options
 
 __all__ = ["RunArguments", "RunConfig", "device_defaults", "image_policy", "parse_run", "prompt_settings", "wants_demo"]
 
@@ -103,10 +104,14 @@ def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None)
         run, grpo, model = parser.parse_args_and_config(args=list(words))
     except ValueError as error:
         raise UsageError(" ".join(str(error).split())) from error
-    check_pixels(checked(run))
+    except ZeroDivisionError as error:  # TRL divides by it before it looks at it
+        raise UsageError("--num_generations expects 2 or more, got 0") from error
     _check_mappings(grpo)
-    command = (Path(sys.argv[0]).name, *argv)
-    return RunConfig(run=run, grpo=grpo, model=model, command=command, options=_given(parser, words))
+    check_pixels(checked(run))
+    settings_of(run, run, chat_template_kwargs=grpo.chat_template_kwargs)  # refuses what it cannot hold
+    command, given = (Path(sys.argv[0]).name, *argv), _given(parser, words)
+    check_adapter_options(given, model)
+    return RunConfig(run=run, grpo=grpo, model=model, command=command, options=given)
 
 
 def run_parser(defaults: Mapping[str, Any] | None = None) -> TrlParser:

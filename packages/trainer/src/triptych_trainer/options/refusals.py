@@ -14,6 +14,7 @@ from trl import GRPOConfig
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
+from triptych_trainer.options.values import check_values
 
 __all__ = [
     "check_adapter_folder",
@@ -37,6 +38,7 @@ def check_options(args: GRPOConfig, keywords: Mapping[str, Any]) -> None:
     Raises:
         UsageError: names the option, why it cannot hold, and what to set instead.
     """
+    check_values(args)
     if args.dataloader_num_workers:
         raise UsageError(
             f"--dataloader_num_workers {args.dataloader_num_workers}: rows hold no images, which are decoded "

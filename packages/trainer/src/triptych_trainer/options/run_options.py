@@ -20,7 +20,12 @@ class RunArguments(DataOptions, PromptOptions):
         "verify_model": ("on", "off"),
         "placement": ("in_place", "first"),
     }
-    LEAST: ClassVar[Mapping[str, int]] = {"completions_per_slice": 1, "image_threads": 1}
+    LEAST: ClassVar[Mapping[str, int]] = {
+        "completions_per_slice": 1,
+        "image_threads": 1,
+        "image_cache_gb": 0,
+        "vision_learning_rate": 0,
+    }
 
     reward: list[str] = field(
         default_factory=lambda: ["accuracy", "format"],

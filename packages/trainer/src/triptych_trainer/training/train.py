@@ -79,7 +79,7 @@ def train_model(
     keep_token_out_of_files(config.grpo)
     loader = ImageLoader(
         threads=config.run.image_threads,
-        memory_bytes=int(config.run.image_cache_gb * 2**30),
+        memory_bytes=max(1, int(config.run.image_cache_gb * 2**30)),
         policy=image_policy(config.run),
         seen=seen,
     )

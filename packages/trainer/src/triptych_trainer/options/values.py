@@ -1,0 +1,90 @@
+"""Values with which an option cannot hold: some end in a traceback much later, others train nothing in silence."""
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+
+from trl import GRPOConfig, ModelConfig
+
+from triptych_trainer.errors import UsageError
+
+__all__ = ["check_adapter_options", "check_values"]
+
+Rule = tuple[Callable[[float], bool], str]
+_COUNT: Rule = (lambda value: value >= 1, "1 or more")
+_POSITIVE: Rule = (lambda value: 0 < value < math.inf, "a number above 0")
+_NOT_NEGATIVE: Rule = (lambda value: 0 <= value < math.inf, "0 or more")
+_SHARE: Rule = (lambda value: 0 <= value <= 1, "a number from 0 to 1")
+_BELOW_ONE: Rule = (lambda value: 0 <= value < 1, "a number from 0 to below 1")
+RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(
+        (
+            *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+            *("steps_per_generation", "generation_batch_size", "num_iterations", "save_total_limit"),
+            *("ref_model_sync_steps", "max_completion_length"),
+        ),
+        _COUNT,
+    ),
+    **dict.fromkeys(
+        ("temperature", "repetition_penalty", "epsilon", "epsilon_high", "delta", "adam_epsilon"), _POSITIVE
+    ),
+    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "beta", "top_k"), _NOT_NEGATIVE),
+    **dict.fromkeys(("min_p", "top_entropy_quantile", "ref_model_mixup_alpha"), _SHARE),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), _BELOW_ONE),
+    "top_p": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
+    "max_steps": (lambda value: value == -1 or value >= 1, "1 or more, or -1 for as long as --num_train_epochs says"),
+    "label_smoothing_factor": (lambda value: value == 0, "0, because GRPO's loss has no labels to smooth"),
+}
+"""What a number has to be; "not a number" is none of these."""
+WORDS: Mapping[str, tuple[object, ...]] = {
+    "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+    "importance_sampling_level": ("token", "sequence"),
+    "scale_rewards": ("group", "batch", "none"),
+}
+PACKAGES = {"use_vllm": "vllm", "use_liger_kernel": "liger_kernel"}
+OF_ADAPTERS = (
+    "lora_r",
+    "lora_alpha",
+    "lora_dropout",
+    "lora_target_modules",
+    "lora_modules_to_save",
+    "use_rslora",
+    "use_dora",
+)
+
+
+def check_values(args: GRPOConfig) -> None:
+    """Check the numbers and words of a run before anything is loaded.
+
+    Raises:
+        UsageError: names the option, what it expects and what it got.
+    """
+    for name, (holds, expected) in RULES.items():
+        value = getattr(args, name, None)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not holds(value):
+            raise UsageError(f"--{name} expects {expected}, got {value}")
+    for name, words in WORDS.items():
+        value = getattr(args, name, None)
+        if value is not None and value not in words:
+            raise UsageError(f"--{name} expects one of {', '.join(map(str, words))}, got {value!r}")
+    if args.max_steps == -1 and not args.num_train_epochs > 0:
+        raise UsageError(f"--num_train_epochs expects a number above 0, got {args.num_train_epochs}")
+    for weight in args.reward_weights or ():
+        if not math.isfinite(weight):
+            raise UsageError(f"--reward_weights expects a number for each reward, got {weight}")
+    for name, package in PACKAGES.items():
+        if getattr(args, name, False) and package not in sys.modules and find_spec(package) is None:
+            shown = package.replace("_", "-")
+            raise UsageError(f"--{name}: {shown} is not installed; pip install {shown}, or leave it out")
+
+
+def check_adapter_options(given: Mapping[str, object], model: ModelConfig) -> None:
+    """Check that what is said of adapters is said to a run that has new ones; ``given`` are the options as given.
+
+    Raises:
+        UsageError: names the option that nobody would read.
+    """
+    for name in OF_ADAPTERS:
+        if name in given and not model.use_peft:
+            raise UsageError(f"--{name} says how new adapters are made, but none are; add --use_peft, or leave it out")
