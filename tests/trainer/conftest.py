@@ -136,6 +136,7 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
             vision_learning_rate: float | None = None,
             mismatch_kl_warn: float | None = 0.015,
             mismatch_kl_limit: float | None = None,
+            warn_after_steps: int = 20,
             **options: Any,
         ) -> MultiImageGRPOTrainer:
             defaults = {
@@ -177,6 +178,7 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
                 vision_learning_rate=vision_learning_rate,
                 mismatch_kl_warn=mismatch_kl_warn,
                 mismatch_kl_limit=mismatch_kl_limit,
+                warn_after_steps=warn_after_steps,
             )
 
         yield make

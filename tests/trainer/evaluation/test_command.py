@@ -65,6 +65,8 @@ def test_greedy_completions_do_not_depend_on_the_batch(options, tmp_path):
         (["--data", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
         (["--by", "familiy"], "no column 'familiy' to slice by; its further columns are: kind"),
         (["--reward", "acuracy"], "did you mean 'accuracy'"),
+        (["--reward", "model:judge"], "--reward model:judge: expected reward functions, got a reward model"),
+        (["--verdict", "acuracy"], "--verdict acuracy: expected the name of a reward, one of accuracy"),
         (["--model", "./nowhere"], "--model ./nowhere: no such folder"),
         (["--base", "./nowhere"], "--base ./nowhere: no such folder"),
         (["--limit", "-1"], "--limit expects 0 or more, got -1"),

@@ -4,6 +4,7 @@ import math
 import random
 
 import pytest
+from triptych_trainer.evaluation.bars import change_in_words
 from triptych_trainer.evaluation.paired import differences, paired_interval
 from triptych_trainer.evaluation.scores import ScoredRow
 
@@ -28,14 +29,20 @@ def test_no_change_on_few_rows_is_no_certainty():
     assert not found.is_clear
 
 
-def test_other_values_get_the_normal_interval_of_the_difference():
+def test_other_values_get_students_interval_of_the_difference():
     given = [(0.9, 0.5), (0.4, 0.5), (0.8, 0.3)]
     gaps = [0.4, -0.1, 0.5]
     mean = sum(gaps) / 3
     error = math.sqrt(sum((gap - mean) ** 2 for gap in gaps) / 2 / 3)
     found = paired_interval(given)
-    assert (found.low, found.high) == pytest.approx((mean - 1.959964 * error, mean + 1.959964 * error), abs=1e-5)
+    assert (found.low, found.high) == pytest.approx((mean - 4.302653 * error, mean + 4.302653 * error), abs=1e-5)
     assert (found.improved, found.regressed) == (2, 1)
+
+
+def test_one_pair_says_nothing_about_others():
+    found = paired_interval([(0.9, 0.5)])
+    assert (found.low, found.high, found.is_clear) == (None, None, False)
+    assert change_in_words(found) == "+0.400 against the base on one row, which says nothing about others"
 
 
 def test_nineteen_of_twenty_intervals_hold_the_true_difference():

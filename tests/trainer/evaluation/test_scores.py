@@ -1,6 +1,7 @@
 """Intervals against published values, slices against counting by hand."""
 
 import math
+import random
 
 import pytest
 from triptych_trainer.evaluation.scores import ScoredRow, breakdowns, mean_interval
@@ -16,11 +17,26 @@ def test_shares_get_wilsons_interval(right, total, low, high):
     assert (found.low, found.high) == pytest.approx((low, high), abs=2e-5)
 
 
-def test_other_values_get_the_normal_interval():
+def test_other_values_get_students_interval():
     values = [0.1, 0.5, 0.9, 0.3]
     found = mean_interval(values)
     error = math.sqrt(sum((v - 0.45) ** 2 for v in values) / 3 / 4)
-    assert (found.low, found.high) == pytest.approx((0.45 - 1.959964 * error, 0.45 + 1.959964 * error))
+    quantile = 3.182446  # of t with 3 degrees of freedom, as tables have it
+    assert (found.low, found.high) == pytest.approx((0.45 - quantile * error, 0.45 + quantile * error), abs=1e-5)
+
+
+def test_nineteen_of_twenty_intervals_of_few_values_hold_the_true_mean():
+    chance, held = random.Random(0), 0
+    for _ in range(2000):
+        found = mean_interval([chance.gauss(0.4, 0.2) for _ in range(3)])
+        held += found.low <= 0.4 <= found.high
+    assert 0.94 < held / 2000 < 0.96, "the normal interval holds it in 81 of 100 cases"
+
+
+def test_one_value_has_no_interval_unless_it_is_a_share():
+    found = mean_interval([0.4])
+    assert (found.mean, found.low, found.high) == (0.4, None, None)
+    assert mean_interval([1.0]).low == pytest.approx(0.20654, abs=1e-5)
 
 
 def test_no_values_have_no_mean():

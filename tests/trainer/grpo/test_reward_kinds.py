@@ -110,6 +110,11 @@ def test_a_reward_model_is_named_on_the_command_line(reward_model_dir, tmp_path)
         read_rewards([f"model:{tmp_path / 'nowhere'}"])
 
 
+def test_two_rewards_of_one_name_are_refused_because_one_would_hide_the_other():
+    with pytest.raises(UsageError, match=r'accuracy and accuracy\(mode="choice"\) are both called accuracy in logs'):
+        read_rewards(["accuracy", "format", 'accuracy(mode="choice")'])
+
+
 def test_a_run_with_a_reward_model(reward_model_dir, model_dir, write_rows, tmp_path, capsys):
     code = main(
         [

@@ -64,6 +64,27 @@ def test_every_group_is_there_with_its_scores(page):
     assert changed["history"] == [[1, pytest.approx(0.75)], [2, pytest.approx(1.25)]]
 
 
+def test_right_and_wrong_go_by_the_reward_that_is_named(page, run_dir, tmp_path, capsys):
+    assert payload(page)["verdict"] == "accuracy"
+    assert "right and wrong go by <i>accuracy</i>" in page
+    out = tmp_path / "format.html"
+    assert main([str(run_dir), "--out", str(out), "--verdict", "format"]) == 0
+    assert payload(out.read_text(encoding="utf-8"))["verdict"] == "format"
+    assert main([str(run_dir), "--out", str(out), "--verdict", "formt"]) == 2
+    assert "--verdict formt: expected the name of a reward, one of accuracy, format" in capsys.readouterr().err
+
+
+def test_a_run_says_itself_what_is_right_and_a_page_says_where_nothing_does(tmp_path):
+    prompt = [("user", ["which ?"])]
+    mine = {"rewards": {"mine": [1.0, 0.0]}, "advantages": [0.5, -0.5], "num_tokens": [1, 1], "completions": ["a", "b"]}
+    RolloutWriter(tmp_path).write([GroupRecord(step=1, key="s", sample_id="s", prompt=prompt, **mine)])
+    page = build_report(tmp_path).read_text(encoding="utf-8")
+    assert payload(page)["verdict"] is None
+    assert "no reward of this run is called accuracy, so nothing is marked right or wrong" in page
+    (tmp_path / "config.yaml").write_text("verdict: mine\n")
+    assert payload(build_report(tmp_path).read_text(encoding="utf-8"))["verdict"] == "mine"
+
+
 def test_images_are_embedded_once(page):
     data = payload(page)
     assert len(data["images"]) == 5

@@ -2,7 +2,7 @@
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.judge import judge_of
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable
+from triptych_trainer.rewards.loading import PREFIX
+from triptych_trainer.rewards.read import chosen_verdict, read_rewards
 from triptych_trainer.rollouts.write import RolloutWriter
 
 __all__ = ["main"]
@@ -82,11 +84,13 @@ def _run(namespace: argparse.Namespace) -> int:
     reporter = Reporter(quiet=options.quiet)
     quiet_libraries()
     use_own_family(options.family)
+    rewards = _rewards(options)
+    verdict = chosen_verdict(rewards, options.verdict)
     names = {"model": asked.model, **({"base": options.base} if options.base else {})}
     with tempfile.TemporaryDirectory(prefix="triptych-eval-") as folder:
         rollouts = {run: Path(folder) / run for run in names}
         scored = {
-            run: _evaluate(path, asked, name=run, rollouts=rollouts[run], reporter=reporter)
+            run: _evaluate(path, asked, name=run, rewards=rewards, rollouts=rollouts[run], reporter=reporter)
             for run, path in names.items()
         }
         by = [column for column in options.by or short_columns(scored["model"]) if column != options.position]
@@ -109,6 +113,7 @@ def _run(namespace: argparse.Namespace) -> int:
                 position=options.position,
                 names=names,
                 data=data_name,
+                verdict=verdict,
                 answer_frame=options.answer_frame,  # type: ignore[arg-type]
                 completion_frame=options.completion_frame,  # type: ignore[arg-type]
             )
@@ -116,11 +121,25 @@ def _run(namespace: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(path: str, asked: Asked, *, name: str, rollouts: Path, reporter: Reporter) -> list[ScoredRow]:
-    from triptych_trainer.rewards.read import read_rewards
+def _rewards(options: EvalOptions) -> list[Callable[..., Any]]:
+    if models := [spec for spec in options.reward if spec.startswith(PREFIX)]:
+        raise UsageError(
+            f"--reward {models[0]}: expected reward functions, got a reward model, which scores only while `train` "
+            "runs; leave it out here"
+        )
+    return read_rewards(options.reward)
 
+
+def _evaluate(
+    path: str,
+    asked: Asked,
+    *,
+    name: str,
+    rewards: Sequence[Callable[..., Any]],
+    rollouts: Path,
+    reporter: Reporter,
+) -> list[ScoredRow]:
     options = asked.own
-    rewards = read_rewards(options.reward)
     roots, held_out_roots = image_roots(asked.data)
     files, roots = (asked.data.eval_data, held_out_roots) if asked.data.eval_data else (asked.data.data or [], roots)
     processor = load_processor(

@@ -19,9 +19,11 @@ from triptych_data.options import (
 
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.monitor.progress import Reporter
+from triptych_trainer.options.answer_options import AnswerOptions
 from triptych_trainer.options.preview_options import PreviewOptions, parser
 from triptych_trainer.preview.build import Preview, build_preview
 from triptych_trainer.preview.collecting import open_sources
+from triptych_trainer.prompts.expected import look_at_answers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,6 +47,7 @@ def _preview(namespace: argparse.Namespace) -> int:
         namespace.out,
         model=_model(namespace.model, collected(ModelOptions, namespace), prompt),
         settings=prompt_settings(data, prompt),
+        further=look_at_answers(collected(AnswerOptions, namespace).reward),
         made=_made(data, prompt, namespace.model),
         title=names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more",
         limit=options.limit,

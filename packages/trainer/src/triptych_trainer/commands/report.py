@@ -25,6 +25,7 @@ def _report(namespace: argparse.Namespace) -> int:
         compare=None if options.compare is None else Path(options.compare),
         max_groups=options.max_groups,
         max_image_bytes=int(options.max_image_mb * 2**20),
+        verdict=options.verdict,
         answer_frame=options.answer_frame,  # type: ignore[arg-type]
         completion_frame=options.completion_frame,  # type: ignore[arg-type]
     )

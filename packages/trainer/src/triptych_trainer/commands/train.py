@@ -24,7 +24,7 @@ from triptych_trainer.options.arguments import RunConfig, parse_run, prompt_sett
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.refusals import check_adapter_folder, check_options, check_output_folder, check_trackers
 from triptych_trainer.prompts.judge import judge_of
-from triptych_trainer.rewards.read import read_rewards
+from triptych_trainer.rewards.read import chosen_verdict, read_rewards
 from triptych_trainer.training.train import train_model
 from triptych_trainer.upstream.quiet import quiet_libraries
 
@@ -78,6 +78,7 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
     """Train in an output folder that no other run writes into."""
     output = Path(config.grpo.output_dir)
     rewards = read_rewards(config.run.reward)
+    chosen_verdict(rewards, config.run.verdict)
     seen = SeenHeaders(policy=image_policy(config.run))
     path, trust = config.model.model_name_or_path, config.grpo.trust_remote_code
     processor = load_processor(

@@ -36,6 +36,8 @@ def table_html(reward: str, sliced: Mapping[str, Slices], paired: Differences | 
 
 def change_in_words(change: Difference) -> str:
     """Say what a paired difference means, for people who do not read intervals."""
+    if change.low is None or change.high is None:
+        return f"{change.mean:+.3f} against the base on one row, which says nothing about others"
     numbers = f"{change.mean:+.3f} (95 % interval {change.low:+.3f} to {change.high:+.3f})"
     counts = f"{change.improved} of {change.num_rows} rows better, {change.regressed} worse"
     if change.is_clear:
@@ -55,6 +57,8 @@ def _line(slicing: str, key: str, num_rows: int, cells: Iterable[str]) -> str:
 def _mean(found: Mean | None, run: str, low: float, high: float) -> str:
     if found is None:
         return "<td>–</td>"
+    if found.low is None or found.high is None:
+        return f"<td>{found.mean:.3f} (one row)</td>"
     places = [
         WIDTH * (min(max(value, low), high) - low) / (high - low) for value in (found.low, found.high, found.mean)
     ]
@@ -65,6 +69,8 @@ def _mean(found: Mean | None, run: str, low: float, high: float) -> str:
 def _difference(found: Difference | None) -> str:
     if found is None:
         return "<td>–</td>"
+    if found.low is None or found.high is None:
+        return f"<td>{found.mean:+.3f} (one row)</td>"
     reach = max(abs(found.low), abs(found.high), 1.0)
     places = [WIDTH * (value + reach) / (2 * reach) for value in (found.low, found.high, found.mean)]
     words = f"{found.mean:+.3f} ({found.low:+.2f} to {found.high:+.2f})"
@@ -92,5 +98,6 @@ def _range(reward: str, sliced: Mapping[str, Slices]) -> tuple[float, float]:
         for cells in slices.values()
         if (found := cells.get(reward)) is not None
         for value in (found.low, found.high)
+        if value is not None
     ]
     return min([0.0, *ends]), max([1.0, *ends])

@@ -33,6 +33,7 @@ def evaluation_page(
     position: str | None,
     names: Mapping[str, str],
     data: str,
+    verdict: str | None,
     max_rows: int = MAX_GROUPS,
     max_image_bytes: int = MAX_IMAGE_BYTES,
     answer_frame: Frame = "seen",
@@ -43,13 +44,15 @@ def evaluation_page(
     Args:
         rollouts: for each model, ``model`` and perhaps ``base``, the folder that ``RolloutWriter`` recorded into.
         names: the model folders or hub ids of the same keys.
+        verdict: the reward that says right or wrong; without it rows are ordered by the first one.
     """
     rewards = list(scored["model"][0].scores)
+    main = verdict or rewards[0]
     thumbnails = Thumbnails(max_bytes=max_image_bytes)
-    chosen = _worst_first(scored, rewards[0])[:max_rows]
+    chosen = _worst_first(scored, main)[:max_rows]
     places = _places(scored["model"], by=by, position=position)
     found = {run: _found(folder, chosen) for run, folder in rollouts.items()}
-    base = _base_scores(scored, rewards[0])
+    base = _base_scores(scored, main)
     groups = []
     for row in chosen:
         visit, group = found["model"][row.key]
@@ -65,14 +68,15 @@ def evaluation_page(
         beside = found.get("base", {}).get(row.key)
         if beside is not None:
             shown["other"] = other_json(beside[1], beside[0], completion_frame=completion_frame)
-        scores = {"score": row.scores[rewards[0]], "baseScore": base.get(row.key)}
+        scores = {"score": row.scores[main], "baseScore": base.get(row.key)}
         groups.append({**shown, **scores, "slices": places[row.key]})
-    payload = {"names": names, "rewards": rewards, "groups": groups, "images": thumbnails.uris}
+    said: dict[str, Any] = {"names": names, "rewards": rewards, "verdict": verdict, "score": main}
+    payload = {**said, "groups": groups, "images": thumbnails.uris}
     tables = "".join(table_html(name, sliced, paired, num_rows=len(scored["model"])) for name in rewards)
     parts = {
         "TITLE": escape(Path(names["model"]).name or names["model"]),
         "FACTS": _facts(scored, names=names, data=data, shown=len(chosen), left_out=thumbnails.left_out),
-        "VERDICT": _verdict(paired, rewards[0]),
+        "IN_WORDS": _in_words(paired, main),
         "TABLES": tables,
         "DATA": safe_json(payload),
     }
@@ -126,7 +130,7 @@ def _facts(
     return "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(str(text))}</dd></div>" for term, text in facts)
 
 
-def _verdict(paired: Differences | None, reward: str) -> str:
+def _in_words(paired: Differences | None, reward: str) -> str:
     change = paired["all"]["all"][reward] if paired is not None else None
     if change is None:
         return ""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from triptych_trainer.evaluation.scores import NORMAL_95, ScoredRow, slicings
+from triptych_trainer.evaluation.scores import NORMAL_95, ScoredRow, half_width, slicings
 
 __all__ = ["Difference", "differences", "paired_interval"]
 
@@ -14,8 +14,9 @@ class Difference:
     """The mean of model minus base over rows that both answered, with its 95 % confidence interval."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    """None, as `high` is, where one pair says nothing about how far differences spread."""
+    high: float | None
     num_rows: int
     improved: int
     """Rows on which the model scored more than the base."""
@@ -25,7 +26,7 @@ class Difference:
     @property
     def is_clear(self) -> bool:
         """The interval leaves out 0: chance alone would rarely give this difference."""
-        return self.low > 0 or self.high < 0
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 def paired_interval(pairs: Sequence[tuple[float, float]]) -> Difference | None:
@@ -33,7 +34,7 @@ def paired_interval(pairs: Sequence[tuple[float, float]]) -> Difference | None:
 
     Looking at rows in pairs takes out how hard each row is, so that far fewer rows show a difference than two separate
     intervals would need. Shares (every value 0 or 1) get the adjusted Wald interval of Agresti and Min (2005), half an
-    observation added to each of the four outcomes, which says something where no row changed; other values the normal
+    observation added to each of the four outcomes, which says something where no row changed; other values Student's
     interval of the mean difference.
     """
     n = len(pairs)
@@ -42,15 +43,16 @@ def paired_interval(pairs: Sequence[tuple[float, float]]) -> Difference | None:
     gaps = [model - base for model, base in pairs]
     mean = math.fsum(gaps) / n
     improved, regressed = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
+    low: float | None
+    high: float | None
     if all(value in (0.0, 1.0) for pair in pairs for value in pair):
         more = n + 2
         centre = (improved - regressed) / more
         half = NORMAL_95 * math.sqrt(((improved + regressed + 1) / more - centre**2) / more)
         low, high = max(-1.0, centre - half), min(1.0, centre + half)
     else:
-        variance = math.fsum((gap - mean) ** 2 for gap in gaps) / max(n - 1, 1)
-        half = NORMAL_95 * math.sqrt(variance / n)
-        low, high = mean - half, mean + half
+        spread = half_width(gaps, mean=mean)
+        low, high = (None, None) if spread is None else (mean - spread, mean + spread)
     return Difference(mean=mean, low=low, high=high, num_rows=n, improved=improved, regressed=regressed)
 
 

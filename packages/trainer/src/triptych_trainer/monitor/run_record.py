@@ -31,14 +31,13 @@ def write_record(
 ) -> None:
     """Write ``run.json`` (id, command, versions, data fingerprints, git state) and ``config.yaml`` to repeat it.
 
-    A run that goes on keeps what its record says of its result. Tokens are left out: both files are uploaded with the
-    model by ``--push_to_hub``.
+    A run that goes on keeps what its record says of its result and its warnings. Tokens are left out: both files
+    are uploaded with the model by ``--push_to_hub``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     before = read_record(folder)
-    kept = (
-        {"result": before["result"]} if run_id is not None and before.get("id") == run_id and "result" in before else {}
-    )
+    goes_on = run_id is not None and before.get("id") == run_id
+    kept = {name: before[name] for name in ("result", "warnings") if goes_on and name in before}
     record = {
         "id": run_id,
         "resumed_from": None if resumed_from is None else str(resumed_from),

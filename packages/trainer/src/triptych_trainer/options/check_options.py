@@ -1,23 +1,11 @@
 """What ``triptych check`` takes: the options of the data package's own command, and the rewards of the run."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, field
-
 from triptych_data.check_options import parser as data_parser
 from triptych_data.option_parser import OptionParser, add_options
 
-__all__ = ["AnswerOptions", "parser"]
+from triptych_trainer.options.answer_options import AnswerOptions
 
-
-@dataclass(kw_only=True)
-class AnswerOptions:
-    """What is checked of the expected answers."""
-
-    reward: list[str] | None = field(
-        default=None,
-        metadata={"metavar": "NAME", "help": "refuse rows whose answer could never earn these rewards, as train does"},
-    )
+__all__ = ["parser"]
 
 
 def parser() -> OptionParser:

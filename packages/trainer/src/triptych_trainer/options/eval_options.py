@@ -61,6 +61,10 @@ class EvalOptions:
     seed: int = field(default=0, metadata={"help": "of sampling (default: 0)"})
     json: str | None = field(default=None, metadata={"metavar": "OUT", "help": "write every row and every mean here"})
     html: str | None = field(default=None, metadata={"metavar": "OUT", "help": "write a self-contained page here"})
+    verdict: str | None = field(
+        default=None,
+        metadata={"metavar": "REWARD", "help": "reward that says right or wrong on the page (default: accuracy)"},
+    )
     answer_frame: str = field(default="seen", metadata={"metavar": "FRAME", "help": "coordinates of boxes in answers"})
     completion_frame: str = field(
         default="seen", metadata={"metavar": "FRAME", "help": "coordinates of boxes in completions"}

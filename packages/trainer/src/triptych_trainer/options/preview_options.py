@@ -11,6 +11,8 @@ from triptych_data.check_options import add_model, default_workers
 from triptych_data.option_parser import OptionParser, add_options
 from triptych_data.options import DataOptions, TemplateOptions
 
+from triptych_trainer.options.answer_options import AnswerOptions
+
 __all__ = ["PreviewOptions", "parser"]
 
 
@@ -38,6 +40,7 @@ def parser() -> OptionParser:
     add_model(made)
     add_options(made, DataOptions, title="rows and images, as for train")
     add_options(made, TemplateOptions, title="prompts, as for train (these need --model)")
+    add_options(made, AnswerOptions, title="answers, as for train (boxes as the model sees them need --model)")
     add_options(made, PreviewOptions, title="the page")
     made.add_argument(
         "-o", "--out", type=Path, default=Path("preview.html"), metavar="PAGE", help="page to write (preview.html)"

@@ -24,6 +24,10 @@ class ReportOptions:
     compare: str | None = field(default=None, metadata={"metavar": "RUN_DIR", "help": "a second run next to it"})
     max_groups: int = field(default=2000, metadata={"help": "groups shown in full"})
     max_image_mb: float = field(default=24, metadata={"help": "embedded thumbnails, in MB"})
+    verdict: str | None = field(
+        default=None,
+        metadata={"metavar": "REWARD", "help": "reward that says right or wrong on the page (default: accuracy)"},
+    )
     answer_frame: str = field(default="seen", metadata={"metavar": "FRAME", "help": "coordinates of boxes in answers"})
     completion_frame: str = field(
         default="seen", metadata={"metavar": "FRAME", "help": "coordinates of boxes in completions"}

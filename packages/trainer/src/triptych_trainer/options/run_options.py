@@ -25,6 +25,7 @@ class RunArguments(DataOptions, PromptOptions):
         "image_threads": 1,
         "image_cache_gb": 0,
         "vision_learning_rate": 0,
+        "warn_after_steps": 0,
     }
 
     reward: list[str] = field(
@@ -33,6 +34,10 @@ class RunArguments(DataOptions, PromptOptions):
             "metavar": "NAME",
             "help": "a reward of docs/rewards.md, module:function, file.py:function or model:NAME",
         },
+    )
+    verdict: str | None = field(
+        default=None,
+        metadata={"metavar": "REWARD", "help": "the one that says right or wrong in report.html (default: accuracy)"},
     )
     family: str | None = field(
         default=None,
@@ -60,7 +65,10 @@ class RunArguments(DataOptions, PromptOptions):
     )
     completions_per_slice: int | None = field(
         default=None,
-        metadata={"help": "score so many completions of a group at a time, for less memory and the same result"},
+        metadata={"help": "score so many completions of a group at a time, in less memory"},
+    )
+    warn_after_steps: int = field(
+        default=20, metadata={"help": "warn when so many steps in a row teach nothing; 0: never"}
     )
     mismatch_kl_warn: float | None = field(
         default=0.015,

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from triptych_data.describe import describe
+from triptych_data.inspect_row import FurtherLook
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 
@@ -42,6 +43,7 @@ def build_preview(
     *,
     model: ModelTokens | None = None,
     settings: PromptSettings | None = None,
+    further: FurtherLook | None = None,
     made: Sequence[tuple[str, str]] = (),
     title: str = "",
     limit: int = 0,
@@ -56,6 +58,7 @@ def build_preview(
         out: where to write.
         model: counts tokens; without one only source sizes are shown.
         settings: how a run makes prompts of rows, and which images it may read.
+        further: looks at every row that is refused for nothing else, such as at its expected answer.
         made: how the page was made, as pairs of term and text.
         title: of the page.
         limit: look at so many rows; 0 for all.
@@ -70,7 +73,7 @@ def build_preview(
     reporter, settings = reporter or Reporter(quiet=True), settings or PromptSettings()
     total = sum(len(source.rows) for source in sources)
     num_rows = min(limit, total) if limit else total
-    found = _windows(collect(sources, model=model, settings=settings, limit=limit))
+    found = _windows(collect(sources, model=model, settings=settings, further=further, limit=limit))
     first = next(found, [])
     summary, payload = Summary(), Payload()
     sizes = [size for row in first for image in row.images if (size := image.model_size or image.size)]

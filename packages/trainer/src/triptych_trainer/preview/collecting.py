@@ -7,7 +7,7 @@ from pathlib import Path
 from triptych_data import DataError, Example, ImageError, ImagePolicy
 from triptych_data.describe import CountedPrompt, describe
 from triptych_data.header import read_header
-from triptych_data.inspect_row import image_notes
+from triptych_data.inspect_row import FurtherLook, image_notes
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.read_row import row_reader
@@ -55,9 +55,13 @@ def collect(
     *,
     model: ModelTokens | None = None,
     settings: PromptSettings | None = None,
+    further: FurtherLook | None = None,
     limit: int = 0,
 ) -> Iterator[PreviewRow]:
-    """Yield the rows of all sources in order, at most `limit` of them (0: all); `model` counts their tokens."""
+    """Yield the rows of all sources in order, at most `limit` of them (0: all); `model` counts their tokens.
+
+    `further` looks at those that are refused for nothing else, and raises DataError where a run would refuse them.
+    """
     settings = settings or PromptSettings()
     first: dict[int, str] = {}
     places = ((source, index) for source in sources for index in range(len(source.rows)))
@@ -69,7 +73,7 @@ def collect(
         except DataError as error:
             yield PreviewRow(source=error.source, id=error.id or "", refused=error)
             continue
-        yield _looked_at(row, source.read, model, settings, first)
+        yield _looked_at(row, source.read, model, settings, further, first)
 
 
 def _looked_at(
@@ -77,6 +81,7 @@ def _looked_at(
     read: Callable[[Row], Example],
     model: ModelTokens | None,
     settings: PromptSettings,
+    further: FurtherLook | None,
     first: dict[int, str],
 ) -> PreviewRow:
     try:
@@ -84,13 +89,18 @@ def _looked_at(
     except DataError as error:
         return PreviewRow(source=row.source, id=error.id or "", values=row.values, refused=error)
     images, refused = _images(example, settings.policy)
+    sizes = [image.size for image in images if image.size]
     prompt = None
     if model is not None and refused is None:
         try:
-            sizes = [image.size for image in images if image.size]
             prompt = describe(example, model=model, settings=settings, sizes=sizes)
             images = [_counted(image, k, prompt, model) for k, image in enumerate(images)]
             refused = prompt.refused
+        except DataError as error:
+            refused = error
+    if further is not None and refused is None:
+        try:
+            further(example, sizes, (None,) * len(sizes) if prompt is None else prompt.images.model_sizes)
         except DataError as error:
             refused = error
     earlier = first.setdefault(row_digest(example), example.source)

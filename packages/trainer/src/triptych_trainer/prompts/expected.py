@@ -1,16 +1,33 @@
 """Before a run: whether what a row expects can be met at all, as the run's rewards see it."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from triptych_data import DataError, Example
 from triptych_data.budget import Size
+from triptych_data.inspect_row import FurtherLook
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.table import ExampleTable
-from triptych_trainer.rewards import ImageInfo
+from triptych_trainer.rewards import ImageInfo, load_reward
+from triptych_trainer.rewards.loading import PREFIX
 from triptych_trainer.rewards.row import RowCheck, rows
 
-__all__ = ["answer_checks", "check_answer"]
+__all__ = ["answer_checks", "check_answer", "look_at_answers"]
+
+
+def look_at_answers(specs: Sequence[str]) -> FurtherLook:
+    """What `check` and `preview` ask of each row for the rewards that ``--reward`` names; reward models ask nothing.
+
+    Raises:
+        UsageError: there is no such reward.
+    """
+    try:
+        rewards = [load_reward(spec) for spec in specs if not spec.startswith(PREFIX)]
+    except ValueError as error:
+        raise UsageError(f"--reward: {error}") from error
+    return partial(check_answer, checks=answer_checks(rewards))
 
 
 def answer_checks(rewards: Sequence[Callable[..., Any]]) -> list[RowCheck]:

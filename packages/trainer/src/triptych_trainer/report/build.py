@@ -8,6 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from triptych_trainer.pages import filled_page, safe_json
 from triptych_trainer.report.curves import Panel, Series, panel_html
 from triptych_trainer.report.payload import group_json, other_json
@@ -22,11 +24,16 @@ from triptych_trainer.report.summary import (
 )
 from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards.frames import Frame
-from triptych_trainer.rollouts.read import Visit, read_groups, read_visits
+from triptych_trainer.rewards.verdict import verdict_of
+from triptych_trainer.rollouts.read import ReportError, Visit, read_groups, read_visits
 from triptych_trainer.rollouts.write import write_whole
 
 MAX_GROUPS = 2_000
 MAX_IMAGE_BYTES = 24 * 2**20
+NO_VERDICT = (
+    "no reward of this run is called accuracy, so nothing is marked right or wrong: <code>triptych report --verdict "
+    "REWARD</code> names the one that says it"
+)
 
 
 def build_report(
@@ -36,6 +43,7 @@ def build_report(
     compare: str | Path | None = None,
     max_groups: int = MAX_GROUPS,
     max_image_bytes: int = MAX_IMAGE_BYTES,
+    verdict: str | None = None,
     answer_frame: Frame = "seen",
     completion_frame: Frame = "seen",
 ) -> Path:
@@ -47,11 +55,12 @@ def build_report(
         compare: a second run, drawn beside the first and matched by sample id.
         max_groups: groups shown in full; curves always use all of them.
         max_image_bytes: of embedded thumbnails.
+        verdict: the reward that says right or wrong; by default what the run was told, else `accuracy`.
         answer_frame: coordinates of boxes in answers (see `triptych_trainer.rewards.to_seen`).
         completion_frame: coordinates of boxes in completions.
 
     Raises:
-        ReportError: a folder holds no rollouts, or a part cannot be read.
+        ReportError: a folder holds no rollouts, or a part cannot be read; or there is no reward called ``verdict``.
     """
     run_dir = Path(run_dir)
     out = Path(out) if out is not None else run_dir / "report.html"
@@ -74,11 +83,14 @@ def build_report(
         for visit, group in zip(chosen, read_groups(chosen), strict=True)
     ]
     _add_others(groups, others, completion_frame=completion_frame)
+    rewards = list(dict.fromkeys(name for visit in visits for name in visit.rewards))
+    says = _verdict(run_dir, rewards, verdict)
     charts = panels(visits, others, names=names)
     payload = {
         "run": names[0],
         "other": names[1] if compare is not None else None,
-        "rewards": list(dict.fromkeys(name for visit in visits for name in visit.rewards)),
+        "rewards": rewards,
+        "verdict": says,
         "curves": {panel.key: [_curve_json(series) for series in panel.series] for panel in charts},
         "groups": groups,
         "images": thumbnails.uris,
@@ -88,6 +100,7 @@ def build_report(
         payload=payload,
         facts=facts(visits, shown=len(chosen), left_out=thumbnails.left_out),
         panels=charts,
+        verdict=says,
         record=run_record(run_dir),
     )
     write_whole(out, page.encode("utf-8"))
@@ -120,6 +133,21 @@ def facts(visits: Sequence[Visit], *, shown: int, left_out: int) -> list[tuple[s
         ("groups without variance", f"{flat:.0%}"),
     ]
     return [*found, ("images not embedded", str(left_out))] if left_out else found
+
+
+def _verdict(run_dir: Path, rewards: Sequence[str], chosen: str | None) -> str | None:
+    """The reward that says right or wrong: the chosen one, else what the run's own options say, else the usual one."""
+    if chosen is None:
+        try:
+            options = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):  # a page without this part is still a page
+            options = None
+        said = options.get("verdict") if isinstance(options, dict) else None
+        chosen = said if said in rewards else None
+    try:
+        return verdict_of(rewards, chosen)
+    except ValueError as error:
+        raise ReportError(str(error)) from error
 
 
 def run_names(run_dir: Path, compare: Path | None) -> tuple[str, str | None]:
@@ -196,6 +224,7 @@ def _page(
     payload: Mapping[str, Any],
     facts: Sequence[tuple[str, str]],
     panels: Sequence[Panel],
+    verdict: str | None,
     record: Mapping[str, Any],
 ) -> str:
     title = names[0] if names[1] is None else f"{names[0]} against {names[1]}"
@@ -203,12 +232,20 @@ def _page(
     parts = {
         "TITLE": escape(title),
         "FACTS": "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(text)}</dd></div>" for term, text in facts),
+        "WARNINGS": "".join(f'<p class="warned" role="note">{escape(text)}</p>' for text in _warnings(record)),
         "MADE": f"<details><summary>How this run was made</summary><dl>{made}</dl></details>" if made else "",
+        "RIGHTNESS": f"right and wrong go by <i>{escape(verdict)}</i>" if verdict else NO_VERDICT,
         "PANELS": "".join(panel_html(panel) for panel in panels),
         "DATA": safe_json(payload),
     }
     assets = resources.files("triptych_trainer.report") / "assets"
     return "".join(filled_page(assets, "report", parts=parts, scripts=["cards"]))
+
+
+def _warnings(record: Mapping[str, Any]) -> list[str]:
+    """What the run was warned of, in the order of its steps."""
+    said = record.get("warnings")
+    return [f"Warning: {text}" for text in said.values()] if isinstance(said, dict) else []
 
 
 def _made(record: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,19 +1,46 @@
 """The rewards of a command line."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.rewards.guard import guarded
 from triptych_trainer.rewards.loading import PREFIX, load_reward
-from triptych_trainer.rewards.reward_model import load_reward_model
+from triptych_trainer.rewards.reward_model import load_reward_model, reward_name
+from triptych_trainer.rewards.verdict import verdict_of
 
-__all__ = ["read_rewards"]
+__all__ = ["chosen_verdict", "read_rewards"]
 
 
 def read_rewards(specs: Sequence[str]) -> list[Callable[..., Any]]:
-    """Load the rewards that ``--reward`` names, wrapped so that a failure names function, sample and completion."""
+    """Load the rewards that ``--reward`` names, wrapped so that a failure names function, sample and completion.
+
+    Raises:
+        UsageError: there is no such reward, or two have the same name and would be taken for each other.
+    """
     try:
-        return [load_reward_model(spec) if spec.startswith(PREFIX) else guarded(load_reward(spec)) for spec in specs]
+        found = [load_reward_model(spec) if spec.startswith(PREFIX) else guarded(load_reward(spec)) for spec in specs]
     except ValueError as error:
         raise UsageError(f"--reward: {error}") from error
+    names = [reward_name(reward) for reward in found]
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        alike = " and ".join(spec for spec, own in zip(specs, names, strict=True) if own == name)
+        raise UsageError(
+            f"--reward: {alike} are both called {name} in logs and reports; expected names that differ: write a "
+            "function of your own around one of them"
+        )
+    return found
+
+
+def chosen_verdict(rewards: Sequence[Any], verdict: str | None) -> str | None:
+    """The reward that ``--verdict`` names, or the usual one; None where none says right or wrong.
+
+    Raises:
+        UsageError: there is no such reward.
+    """
+    try:
+        return verdict_of([reward_name(reward) for reward in rewards], verdict)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

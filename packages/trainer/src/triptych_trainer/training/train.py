@@ -188,6 +188,7 @@ def build_trainer(
             vision_learning_rate=run.vision_learning_rate,
             mismatch_kl_warn=run.mismatch_kl_warn,
             mismatch_kl_limit=run.mismatch_kl_limit,
+            warn_after_steps=run.warn_after_steps,
             on_rollouts=tolerant(writer) if writer else None,
             bad_rows=bad_rows,
             callbacks=list(callbacks),

@@ -2,7 +2,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const PAGE_SIZE = 8;
   const { byId, element, fill, goTo, known, listen, number, showPage, signed } = page;
-  const { completionCard, prompt, select, titles } = cards(data);
+  const { completionCard, needVerdict, prompt, select, titles } = cards(data);
   const twoModels = "base" in data.names;
   let at = 0;
 
@@ -40,7 +40,7 @@
     const bar = element("div", "head");
     bar.append(...titles(group));
     const push = element("div", "push");
-    push.append(element("span", "badge", data.rewards[0] + " " + number(group.score)));
+    push.append(element("span", "badge", data.score + " " + number(group.score)));
     const change = between(group);
     if (change !== null && change !== 0) {
       push.append(element("span", "badge " + (change > 0 ? "up" : "down"), (change > 0 ? "improved " : "regressed ") + signed(change)));
@@ -82,6 +82,7 @@
       const words = { regressed: "regressed: worse than the base", improved: "improved on the base", both: "wrong in both" };
       fill(byId("show"), Object.keys(words), (key) => words[key]);
     }
+    needVerdict(byId("show"), ["wrong", "both"]);
     const slices = [...document.querySelectorAll(".slice")].map((button) => [button.dataset.slicing, button.dataset.slice]);
     const unique = [...new Set(slices.filter(([slicing]) => slicing !== "all").map((pair) => JSON.stringify(pair)))];
     fill(byId("slice"), unique, (text) => JSON.parse(text).join(" = "));

@@ -24,8 +24,8 @@ DROPPED = "sampling/importance_sampling_ratio/dropped"
 Gather = Callable[[torch.Tensor], torch.Tensor]
 
 
-def log_experience(trainer: "MultiImageGRPOTrainer", experience: Experience, *, mode: str) -> None:
-    """Add a generation to what TRL logs at its next step: numbers, and the last prompts and completions."""
+def log_experience(trainer: "MultiImageGRPOTrainer", experience: Experience, *, mode: str) -> dict[str, float]:
+    """Add a generation to what TRL logs at its next step: its numbers, which are returned, and the last texts."""
     gather, device, metrics = trainer.accelerator.gather, trainer.accelerator.device, trainer._metrics[mode]
     groups, rewards, advantages = experience.groups, experience.rewards, experience.advantages
     total = num_tokens(groups, gather=gather, device=device)
@@ -50,6 +50,7 @@ def log_experience(trainer: "MultiImageGRPOTrainer", experience: Experience, *, 
         logs["rewards"][name].extend(rewards.scores_BF[:, column].tolist())
     logs["advantages"].extend(advantages.values_B.tolist())
     _log_what_rewards_said(trainer, num_rows=len(prompts), mode=mode)
+    return found
 
 
 def _log_what_rewards_said(trainer: "MultiImageGRPOTrainer", *, num_rows: int, mode: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from triptych_trainer.grpo.batch import Experience
+from triptych_trainer.grpo.trl.learning import generation_of
 from triptych_trainer.grpo.trl.logs import log_experience
 from triptych_trainer.monitor.tracker_images import TrackerImages
 from triptych_trainer.monitor.trackers import ImageLog, number_images, wants_images
@@ -36,7 +37,11 @@ def tell(trainer: "MultiImageGRPOTrainer", experience: Experience, *, mode: str)
         num_images = sum(len(group.prompt.image_inputs) for group in experience.groups)
         total = trainer.accelerator.reduce(torch.tensor(num_images, device=trainer.accelerator.device), "sum")
         trainer.num_images_trained += int(total)
-    log_experience(trainer, experience, mode=mode)
+    metrics = log_experience(trainer, experience, mode=mode)
+    if mode == "train":
+        weights = trainer.reward_weights.tolist()
+        seen = generation_of(experience, weights=weights, cut_share=metrics["completions/clipped_ratio"])
+        trainer.learning.see(seen, step=trainer.state.global_step)
     if trainer.log_completions:
         number_images(trainer._logs, num_rows=len(experience.rewards.scores_BF))
     if trainer.tracker_images is not None:

@@ -31,6 +31,7 @@ from triptych_trainer.grpo.trl.rewards import judge
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.learning_rates import set_vision_learning_rate
 from triptych_trainer.models.unwrap import unwrap
+from triptych_trainer.monitor.learning_watch import LearningWatch
 from triptych_trainer.options.refusals import (
     check_head_dtype,
     check_num_prompts,
@@ -82,6 +83,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         verify_model: bool = True,
         completions_per_slice: int | None = None,
         vision_learning_rate: float | None = None,
+        warn_after_steps: int = 20,
         on_rollouts: Callable[..., object] | None = None,
         bad_rows: BadRows | None = None,
         mismatch_kl_warn: float | None = WARN,
@@ -100,6 +102,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             completions_per_slice: score and back-propagate at most so many completions at a time; not with sharded
                 weights.
             vision_learning_rate: learning rate of the parameters outside the language model; None: that of ``args``.
+            warn_after_steps: warn once when so many steps in a row could teach the model nothing; 0 never does.
             bad_rows: what becomes of rows that turn out to be unusable; None: they stop the run.
             mismatch_kl_warn, mismatch_kl_limit: with vLLM, the mean difference between what sampled and what is trained
                 (``grpo/mismatch.py``) above which one warning is given, and above which the run ends.
@@ -158,6 +161,8 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             if part is not None:
                 install_hooks(self.accelerator.unwrap_model(part))
         self.tracker_images = show_images(self)
+        self.learning = LearningWatch(args, num_steps=warn_after_steps, callbacks=self.callback_handler.callbacks)
+        self.add_callback(self.learning)
 
     def _check_run(self, *, group_sharing: str, completions_per_slice: int | None) -> None:
         args = self.args

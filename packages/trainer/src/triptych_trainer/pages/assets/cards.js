@@ -7,9 +7,9 @@ const cards = (data) => {
     return "image " + (index + 1) + (image && image.name ? ", " + image.name : "");
   }
 
-  // Right or wrong is what the reward called accuracy says; without one there is no verdict.
+  // Right or wrong is what one reward says; without it there is no verdict.
   function isRight(completion) {
-    const score = completion.rewards.accuracy;
+    const score = data.verdict === null ? null : completion.rewards[data.verdict];
     return known(score) ? score >= 0.5 : null;
   }
 
@@ -239,5 +239,14 @@ const cards = (data) => {
     for (const figure of card.querySelectorAll(".marker")) figure.classList.toggle("cited", on && marked.includes(Number(figure.dataset.image)));
   }
 
-  return { completionCard, imageTitle, isRight, prompt, select, titles };
+  // Choices that go by right or wrong are off, with the reason, where no reward says it.
+  function needVerdict(select, choices) {
+    for (const option of select.options) {
+      if (data.verdict !== null || !choices.includes(option.value)) continue;
+      option.disabled = true;
+      option.textContent += " (no reward says it: --verdict)";
+    }
+  }
+
+  return { completionCard, imageTitle, isRight, needVerdict, prompt, select, titles };
 };

@@ -2,7 +2,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const PAGE_SIZE = 8;
   const { byId, drawn, element, fill, goTo, known, listen, number, showPage, signed } = page;
-  const { completionCard, isRight, prompt, select, titles } = cards(data);
+  const { completionCard, isRight, needVerdict, prompt, select, titles } = cards(data);
   let at = 0;
   const sampleKey = (group) => group.mode + "\n" + group.key;
   const visitsOf = Map.groupBy ? Map.groupBy(data.groups, sampleKey) : data.groups.reduce(
@@ -171,6 +171,7 @@
       }
     }
     byId("visits-field").hidden = !visited;
+    needVerdict(byId("show"), ["wrong", "never"]);
     const boxes = data.groups.some(shows.boxes);
     if (!boxes) byId("show").querySelector('[value="boxes"]').remove();
     byId("about-boxes").hidden = !boxes;

@@ -1,0 +1,86 @@
+"""Watches whether a trainer's steps can teach anything, and tells the terminal, the trackers and the run's record."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.integrations import TensorBoardCallback
+from trl import GRPOConfig
+
+from triptych_trainer.monitor.no_learning import Generation, Standstill, in_words
+from triptych_trainer.monitor.run_record import add_to_record, read_record
+from triptych_trainer.monitor.tracker_guard import warn_switched_off
+
+__all__ = ["WARNINGS", "LearningWatch"]
+
+WARNINGS = "warnings"
+"""The entry of ``run.json`` that holds what was warned of, by the step; the report shows it."""
+
+
+class LearningWatch(TrainerCallback):
+    """Warns once when a run has learned nothing for ``num_steps`` steps; 0 never warns."""
+
+    def __init__(self, args: GRPOConfig, *, num_steps: int, callbacks: Sequence[TrainerCallback]) -> None:
+        """Write to the record in ``args.output_dir``; among ``callbacks`` is TensorBoard's, with its open file."""
+        self.callbacks = callbacks
+        self.standstill = Standstill(
+            num_steps=num_steps,
+            max_completion_tokens=args.max_completion_length,
+            mask_truncated=args.mask_truncated_completions,
+        )
+
+    def see(self, generation: Generation, *, step: int) -> None:
+        """Take in a generation that is trained on; called on all ranks."""
+        self.standstill.see(generation, step=step)
+
+    def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        """Know of a run that is gone on with which rewards have varied."""
+        self.standstill.learn_from_log(state.log_history)
+
+    def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        """Look; a step that is logged is looked at when its numbers are there, so that one warning says all."""
+        if not control.should_log:
+            self._look(args, state)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):  # type: ignore[no-untyped-def]
+        """Look, with the norm of the gradient where it is logged."""
+        if logs and "loss" in logs:
+            if logs.get("grad_norm") is not None:
+                self.standstill.see_gradient(float(logs["grad_norm"]), step=state.global_step)
+            self._look(args, state)
+
+    def _look(self, args: Any, state: Any) -> None:
+        num_steps = self.standstill.num_steps
+        findings = self.standstill.findings(state.global_step)
+        if not findings or not state.is_world_process_zero:
+            return
+        text = in_words(findings, step=state.global_step, num_steps=num_steps)
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+        folder = Path(args.output_dir)
+        before: Mapping[str, Any] = read_record(folder).get(WARNINGS) or {}
+        add_to_record(folder, WARNINGS, {**before, str(state.global_step): text})
+        for name in args.report_to:
+            try:
+                self._tell(name, text, step=state.global_step)
+            except Exception as error:  # whatever it is, the run does not depend on it
+                warn_switched_off(name, error)
+
+    def _tell(self, tracker: str, text: str, *, step: int) -> None:
+        """Where a tracker shows texts, let it show this one."""
+        if tracker == "tensorboard":
+            for callback in self.callbacks:
+                if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
+                    callback.tb_writer.add_text("warning", text, step)
+                    callback.tb_writer.flush()
+        elif tracker == "wandb":
+            import wandb
+
+            if wandb.run is not None:
+                wandb.run.summary["warning"] = text
+                wandb.run.alert(title="the run does not learn", text=text)
+        elif tracker == "trackio":
+            import trackio
+
+            trackio.alert(title="the run does not learn", text=text)
