@@ -14,7 +14,8 @@ def test_it_tells_what_check_tells_and_writes_the_page(data, model_dir, tmp_path
     printed = capsys.readouterr().out.splitlines()
     assert "  1 row: refused: missing images" in printed
     assert "  1 row: image shrunk" in printed
-    assert printed[-1].startswith(f"preview: {out} (14 rows, 14 images, 6 would be refused, ")
+    assert "  1 row: refused: answers that no completion can meet" in printed, "as for train, whose rewards compare"
+    assert printed[-1].startswith(f"preview: {out} (14 rows, 14 images, 7 would be refused, ")
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert [path.name for path in out.parent.iterdir()] == ["preview.html"]
 
@@ -71,11 +72,12 @@ def test_every_format_is_read(tmp_path):
     }
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in formats.values()))
-    assert main([str(path), "-o", str(tmp_path / "p.html"), "--quiet"]) == 0
+    assert main([str(path), "-o", str(tmp_path / "p.html"), "--quiet", "--reward", "format"]) == 0
     assert (tmp_path / "p.html").read_text().count('["user",[0,"What?"]]') == len(formats)
     for name, row in formats.items():
         path.write_text(json.dumps(row) + "\n")
-        assert main([str(path), "--data_format", name, "-o", str(tmp_path / "p.html"), "--quiet"]) == 0
+        given = ["--data_format", name, "--reward", "format", "--quiet"]
+        assert main([str(path), *given, "-o", str(tmp_path / "p.html")]) == 0
 
 
 def test_images_elsewhere_are_shown_where_that_is_allowed(tmp_path, capsys):
