@@ -4,7 +4,8 @@ import json
 import warnings
 
 import pytest
-from triptych_trainer.report import RolloutWriter, build_report
+from triptych_trainer.report import build_report
+from triptych_trainer.rollouts.write import RolloutWriter
 
 ONE_STEP = {"per_device_train_batch_size": 4, "shuffle_dataset": False}
 
