@@ -7,6 +7,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
+from triptych_trainer.checkpoints.finite import check_finite
 from triptych_trainer.checkpoints.folder import CheckpointError, name_aside, sync_all
 from triptych_trainer.checkpoints.resume import WRITE_ERRORS
 from triptych_trainer.monitor.run_record import add_to_record
@@ -24,6 +25,7 @@ def save_result(trainer: Any) -> None:
         CheckpointError: they cannot be written; says that the checkpoints are left as they are.
     """
     output = Path(trainer.args.output_dir)
+    check_finite(trainer.model, output=output, step=trainer.state.global_step, device=trainer.args.device)
     aside = output / str(broadcast_object_list([name_aside(trainer.state.global_step)])[0])
     try:
         trainer.save_model(str(aside), _internal_call=True)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from trl import GRPOTrainer
 
 from triptych_trainer.checkpoints.cycle import read_cycle, write_cycle
+from triptych_trainer.checkpoints.finite import check_finite
 from triptych_trainer.checkpoints.folder import (
     CheckpointError,
     checkpoints,
@@ -100,6 +101,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
             CheckpointError: on every rank, when any rank could not write.
         """
         output = Path(self._get_output_dir(trial))
+        check_finite(self.model, output=output, step=self.state.global_step, device=self.args.device)
         aside = output / str(broadcast_object_list([name_aside(self.state.global_step)])[0])
         folder = aside / f"checkpoint-{self.state.global_step}"
         is_main = self.args.process_index == 0
