@@ -1,9 +1,11 @@
 """What a process of the `fork` fixture does: take its own environment and output files, then be `train` or a script."""
 
+import gc
 import os
 import runpy
 import sys
 
+gc.freeze()  # the server's imports are no garbage: every training run looks for some twice, and would copy their pages
 given = globals()  # run_path puts ARGUMENTS, ENVIRONMENT, STDOUT, STDERR, SCRIPT and BEFORE here
 os.environ.update(given["ENVIRONMENT"])
 for stream, path in ((1, given["STDOUT"]), (2, given["STDERR"])):

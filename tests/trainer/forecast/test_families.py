@@ -56,11 +56,10 @@ def test_every_kind_of_family_is_forecast(name, plan_for):
     model, batch = built(name)
     config, skeleton = plan_for(model.config, bf16=True)
     peaks = {}
-    for device in ("cpu", "cuda"):
-        for phase in ("generate", "policy"):
-            traced = trace(skeleton, batch, phase=phase, setting=Setting.of(config, device=device))
-            peaks[device, phase] = traced.peak
-            assert traced.flops > 0
+    for device, phase in (("cpu", "generate"), ("cpu", "policy"), ("cuda", "policy")):
+        traced = trace(skeleton, batch, phase=phase, setting=Setting.of(config, device=device))
+        peaks[device, phase] = traced.peak
+        assert traced.flops > 0
     # The same code with other kernels, and on CUDA without all logits at once.
     assert peaks["cuda", "policy"] == pytest.approx(peaks["cpu", "policy"], rel=0.35)
     assert peaks["cpu", "policy"] > peaks["cpu", "generate"] / 4
