@@ -1,4 +1,4 @@
-"""The house rules that no single package can check: import arrows, a parser that needs nothing, honest exports."""
+"""Rules that no single package can check: which package imports which, and that exports exist and are used."""
 
 import ast
 import importlib

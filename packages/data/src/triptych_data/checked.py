@@ -31,7 +31,7 @@ class Judge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """Plain values, so that one process looks and all others are told."""
+    """Plain values, so that one process can look and send them to all others."""
 
     digest: str
     """Of the rows and of how they are read."""

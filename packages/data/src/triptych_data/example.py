@@ -1,4 +1,4 @@
-"""One training prompt and its images, as the rest of the house sees them."""
+"""One training prompt and its images, as all other modules see them."""
 
 from __future__ import annotations
 

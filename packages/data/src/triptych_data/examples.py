@@ -1,4 +1,4 @@
-"""The usable rows of a table as a sequence of examples, each read when it is asked for."""
+"""The usable rows of a table as a sequence of examples; a row is read when it is needed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Examples(Sequence[Example]):
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the rows, of how they are read and of which are kept: equal for equal data wherever it lies.
+        """A digest of the rows, of how they are read and of which are kept: equal for equal data in any folder.
 
         It was taken when the rows were read: of a file's size and parts of its bytes, of a table's own rows.
         """

@@ -49,7 +49,7 @@ class ImageFiles:
 
 
 def _states(paths: Sequence[bytes]) -> list[tuple[int, int]]:
-    """Length and time of change of each file; (-1, -1) where there is none."""
+    """Length and time of change of each file; (-1, -1) for a file that does not exist."""
     states = []
     for path in paths:
         try:

@@ -24,7 +24,7 @@ _SHARED_WITH_IMAGES = ("patch_size", "temporal_patch_size", "merge_size", "image
 
 
 class _VideoSettings(SimpleNamespace):
-    """What the folder says of the video branch, as attributes; what it does not say is None."""
+    """The settings of the video branch in the folder, as attributes; a setting that is missing is None."""
 
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):

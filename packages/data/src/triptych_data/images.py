@@ -42,7 +42,7 @@ class _Entry:
 
 
 class ImageLoader:
-    """Decodes and resizes images in threads, each once however often and from wherever it is asked for.
+    """Decodes and resizes images in threads, each image once for all callers.
 
     An image is kept at the size it was asked for at, which costs less memory than as decoded. Decoded pixels and
     decodes in flight together stay within `memory_bytes` (one image that is larger runs alone).

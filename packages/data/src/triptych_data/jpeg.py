@@ -20,7 +20,7 @@ _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JpegHeader:
-    """What stands before the scan; `exif` is the first EXIF block with its name, empty where there is none."""
+    """The part of the file before the scan; `exif` is the first EXIF block with its name, or empty."""
 
     height: int
     width: int

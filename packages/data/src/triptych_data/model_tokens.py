@@ -14,7 +14,7 @@ from triptych_data.vision import VisionSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTokens:
-    """`processor` is given to the parser's `tokenize`, `vision` is what it does to sizes."""
+    """`processor` tokenizes prompts, and `vision` knows the sizes to which it resizes images."""
 
     processor: Any
     vision: VisionSpec

@@ -98,7 +98,7 @@ def check_owners(record: Record, images: Sequence[ImageSource], unique: Sequence
 
 
 def has_image_parts(record: Record) -> bool:
-    """Whether images stand in the messages as content parts."""
+    """Whether the messages contain images as content parts."""
     return any(part.get("type") == "image" for _, part in _parts(record))
 
 

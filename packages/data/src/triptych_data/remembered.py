@@ -60,7 +60,7 @@ def cache_folder() -> Path | None:
 
 
 def load(path: Path) -> Remembered | None:
-    """Read a file; None where there is none, or where it is damaged or of another version."""
+    """Read a file; None if it does not exist, is damaged, or was written by another version."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             facts = json.loads(arrays["facts"].tobytes())

@@ -84,7 +84,7 @@ class SeenHeaders:
         return seen[0]
 
     def check(self, source: ImageSource) -> None:
-        """Compare a file as it is now with how it was seen; ImageError where it is another one, or gone."""
+        """Compare the state of a file with the remembered one; ImageError if the file was replaced or removed."""
         known = self._find(_key(source))
         seen = None if known is None else known[1]
         if seen is None:  # never seen, or not a file
@@ -102,7 +102,7 @@ class SeenHeaders:
             )
 
     def forget(self, source: ImageSource) -> None:
-        """Look at an image anew when it is asked for again."""
+        """Read the header of an image again at its next use."""
         key = _key(source)
         self._recent.pop(key, None)
         self._table = self._table.without(key)

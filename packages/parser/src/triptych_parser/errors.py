@@ -1,4 +1,4 @@
-"""The base of every error that is meant for the user, and the one exception of this package."""
+"""The base class of every error for users, and the only exception of this package."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def write_part(marker: ImageMarker, dialect: Dialect) -> dict[str, Any]:
 
 
 def translate_part(part: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """The same image as a part of another kind: its address moves to where that kind has it."""
+    """The same image as a part of another kind, with its address under the key of that kind."""
     if part["type"] == kind:
         return dict(part)
     if kind == "image_url":

@@ -34,7 +34,7 @@ class Match(Protocol):
 
 
 class Matcher(Protocol):
-    """Finds the markers of one dialect in a text; the offsets it is asked for only grow."""
+    """Finds the markers of one dialect in a text; each call continues behind the one before."""
 
     def __call__(self, text: str, *, literal: bool) -> Match:
         """Read `text` as it was written, or as literal text (`literal`) whose markers `escape` is going to escape."""

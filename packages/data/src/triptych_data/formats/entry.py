@@ -1,4 +1,4 @@
-"""The keys of one entry of an image column, wherever it stands."""
+"""The keys that one entry of an image column may have, in every format."""
 
 from __future__ import annotations
 

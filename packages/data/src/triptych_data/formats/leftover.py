@@ -111,7 +111,7 @@ def _check(name: str, value: Any, *, prompt: str, images: Sequence[Any]) -> None
 
 
 def _check_option_columns(columns: Columns, prompt: str) -> None:
-    """RowError for options that stand in a column each (MMBench's A, B, C, D) and are not in the prompt."""
+    """RowError for options that have one column each (MMBench's A, B, C, D) and are not in the prompt."""
     found = {name: value for name, value in columns.unread().items() if _OPTION.fullmatch(str(name))}
     texts = {name: str(value) for name, value in found.items() if isinstance(value, (str, int, float)) and value != ""}
     if (len(texts) > 1 or any(len(name) > 1 for name in texts)) and not are_written(list(texts.values()), prompt):

@@ -1,4 +1,4 @@
-"""OpenAI messages, MM-Eureka: images stand in the content as `image_url` or `image` parts; text is only text."""
+"""OpenAI messages, MM-Eureka: images are `image_url` or `image` parts; a marker in the text is plain text."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def _kind(part: Mapping[str, Any], place: str) -> str:
 
 
 def text_of_part(part: Mapping[str, Any], place: str) -> str:
-    """The text of a text part; RowError where there is none, or something beside it that would be left out."""
+    """The text of a text part; RowError where the part has no text, or has something else that would be left out."""
     part = _said(part)
     text = part.get("text")
     if not isinstance(text, str):

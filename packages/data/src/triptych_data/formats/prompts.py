@@ -74,7 +74,7 @@ def are_written(options: list[str], text: str) -> bool:
 
 
 def _with_options(question: str, columns: Columns) -> str:
-    """The question with the options below it, where they carry letters and do not stand in it already."""
+    """The question with the options below it, if the options have letters and are not in the question already."""
     found = options_of(columns.row)
     if found is None or are_written(found[1], question):
         return question

@@ -15,7 +15,7 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z0-9+.:-]*)?://")
 _SPLIT = re.compile(r"[A-Za-z_][\w.-]*")
 SUFFIXES = (".jsonl", ".json", ".parquet", ".tar")
-"""What names of data files end with, wherever a name alone has to tell them."""
+"""The endings of names of data files, for places that know only the name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""TRL's GRPO trainer whose checkpoints are whole or absent, and hold all that the next step depends on."""
+"""TRL's GRPO trainer with checkpoints that are whole or absent and contain all that the next step depends on."""
 
 import shutil
 import time
@@ -147,7 +147,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
             write_cycle(folder, self._cycle(), rank=self.args.process_index)
 
     def _on_all_ranks(self, action: Callable[[], None] | None, *, aside: Path) -> None:
-        """Run a part of saving; when it fails on any rank, remove what is there and raise on all."""
+        """Run a part of saving. If it fails on any rank, all ranks remove the unfinished folder and raise an error."""
         error: Exception | None = None
         try:
             if action is not None:

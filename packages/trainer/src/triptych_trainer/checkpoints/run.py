@@ -1,4 +1,4 @@
-"""What a run is: its id, and what it was started with, which a resumed run is compared with by name."""
+"""The identity of a run: its id and its settings. A resumed run is compared with them, one by one."""
 
 import hashlib
 import json

@@ -140,7 +140,7 @@ def _device(own: PlanOptions) -> Device:
 
 
 def _is_elsewhere(device: Device) -> bool:
-    """A GPU is planned for and none is here: TRL's defaults for a GPU hold, without its check that there is one."""
+    """A forecast for a GPU on a machine without one: TRL's defaults for a GPU apply, but not its check for a GPU."""
     return device == "cuda" and not torch.accelerator.is_available()
 
 
@@ -156,7 +156,7 @@ def _hardware(own: PlanOptions, device: Device, measured: Measured | None) -> Ha
     given = {name: getattr(own, name) for name in A100}
     if device == "cpu" and measured is None and (given["tflops"] is None or given["memory_bandwidth"] is None):
         return None
-    if measured is not None:  # what was reached, at all of it
+    if measured is not None:  # the measured rate, taken in full
         given = {"tflops": measured.tflops, "memory_bandwidth": given["memory_bandwidth"] or 20.0, "mfu": 1.0}
     filled = {name: A100[name] if value is None else value for name, value in given.items()}
     return Hardware(**filled, assumed=any(value is None for value in given.values()), measured=measured is not None)

@@ -35,7 +35,7 @@ def table_html(reward: str, sliced: Mapping[str, Slices], paired: Differences | 
 
 
 def change_in_words(change: Difference) -> str:
-    """Say what a paired difference means, for people who do not read intervals."""
+    """Say what a paired difference means, in words, for readers who are not used to intervals."""
     if change.low is None or change.high is None:
         return f"{change.mean:+.3f} against the base on one row, which says nothing about others"
     numbers = f"{change.mean:+.3f} (95 % interval {change.low:+.3f} to {change.high:+.3f})"

@@ -131,7 +131,7 @@ def capped(subject: Subject, max_pixels: int) -> Subject:
 
 
 def cap_that_fits(subject: Subject, *, memory_bytes: int) -> PixelCap | None:
-    """The largest pixel limit, to about a twentieth, under which the peak fits; None where no limit helps."""
+    """The largest pixel limit under which the peak fits, to within about 5 %; None where no limit helps."""
     low, high = map(float, pixel_range(subject))
     if not 0 < low < high:
         return None

@@ -13,7 +13,7 @@ __all__ = ["Duration", "Hardware", "duration", "tokens_per_step"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hardware:
-    """One device, as its data sheet has it, and the share of it that a run gets."""
+    """One device: the numbers of its data sheet, and the share of them that a run reaches."""
 
     tflops: float
     memory_bandwidth: float
@@ -22,7 +22,7 @@ class Hardware:
     assumed: bool
     """Whether some number is Triptych's assumption and not the user's."""
     measured: bool = False
-    """Whether ``tflops`` is what a pass reached, all of it."""
+    """True if ``tflops`` was measured: it is then taken as it is. A data sheet's value is taken in part."""
 
     def seconds(self, flops: float) -> float:
         """Time for so many operations."""

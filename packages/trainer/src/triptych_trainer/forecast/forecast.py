@@ -81,7 +81,7 @@ class Forecast:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """What is planned: a command line, where it will run, and what its data counts."""
+    """The subject of a forecast: a command line, the device that it will run on, and the token counts of its data."""
 
     config: RunConfig
     model_config: Any

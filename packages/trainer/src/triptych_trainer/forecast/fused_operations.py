@@ -1,4 +1,4 @@
-"""Operations that another device, or a vision tower in a loop over windows, computes in one fused kernel.
+"""Stand-ins for operations that another device computes in one kernel, and for loops of towers over windows.
 
 A forecast runs on shapes alone, on any machine: what such a kernel keeps and returns is written down here.
 """

@@ -1,4 +1,4 @@
-"""How much memory was really taken: the allocator's peak on an accelerator, resident memory on a CPU (Linux)."""
+"""Measured memory: the allocator's peak on an accelerator, resident memory on a CPU (Linux)."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class RowCost:
 
     @property
     def place(self) -> str:
-        """Where the row stands and what it holds, for people."""
+        """The place of the row and the number of its images and tokens, for messages."""
         count = len(self.images.sizes)
         images = f"{count} image{'s' * (count != 1)}"
         name = "" if self.example.id == self.example.source else f", id {self.example.id}"

@@ -1,4 +1,4 @@
-"""A plan as a person reads it, and as a machine does."""
+"""The output of a forecast: tables for people, and JSON for programs."""
 
 from __future__ import annotations
 

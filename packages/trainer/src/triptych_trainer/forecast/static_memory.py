@@ -1,4 +1,4 @@
-"""What lies in memory whatever the batch: weights, gradients, optimizer state, a reference model."""
+"""The memory that does not depend on the batch: weights, gradients, optimizer state, a reference model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which way of sharing a model takes now: its family's, or a slower one that its layers or settings leave."""
+"""How a model shares prompts now: as its family does, or in a slower way that its layers or settings allow."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from triptych_trainer.models.unwrap import unwrap
 def encode(
     family: Family, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs], *, device: torch.device
 ) -> ImageFeatures:
-    """Encode `images` in one call of the tower; without any trainable parameter outside the text no graph is built."""
+    """Encode `images` in one call of the tower, without a graph if only the text backbone is trainable."""
     moved = [{name: values.to(device, non_blocking=True) for name, values in image.items()} for image in images]
     with torch.set_grad_enabled(torch.is_grad_enabled() and tower_is_trainable(family, vision_language_model)):
         return family.encode(vision_language_model, moved)
@@ -28,7 +28,7 @@ def touch_tower(family: Family, vision_language_model: torch.nn.Module, embeds_B
     """Add zero times the features of a dummy image to the embeddings.
 
     A rank whose micro-batch has no image would skip the tower's collectives and hang or misalign the other ranks. The
-    touch has to stand before the language model, so that the gradients of all ranks become ready in the same order.
+    touch has to come before the language model, so that the gradients of all ranks become ready in the same order.
     """
     dummy = family.dummy_image(vision_language_model)
     features = encode(family, vision_language_model, [dummy], device=embeds_BTD.device)

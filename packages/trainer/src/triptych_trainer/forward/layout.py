@@ -1,6 +1,6 @@
-"""Where every token of a group batch stands: one unpadded row, or left-padded replicated rows. Pure index arithmetic.
+"""Where every token of a group batch is: in one unpadded row, or in left-padded replicated rows. Index arithmetic only.
 
-Packed (M4 of the notes), for each prompt of L tokens and its completions c_1 .. c_G:
+The packed row contains, for each prompt and its completions c_1 .. c_G (an example is in docs/architecture.md):
 
     prompt[:-1] | (prompt[-1], c_1[:-1]) | ... | (prompt[-1], c_G[:-1])
 

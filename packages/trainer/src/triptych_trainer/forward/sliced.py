@@ -62,7 +62,7 @@ def sliced_logps(
 
 
 def _inside_call(model: torch.nn.Module, function: Callable[[], Any]) -> Any:
-    """Call `model` with `function` in the place of what it wraps, for what DDP and DeepSpeed do around a call."""
+    """Call the wrapper `model` with `function` in place of its model, so that DDP and DeepSpeed do their part."""
     inner = getattr(model, "module", None)
     if not isinstance(inner, torch.nn.Module):
         return function()

@@ -184,7 +184,7 @@ def in_half_precision(model: torch.nn.Module) -> bool:
 
 
 def _no_sharing(base: torch.nn.Module, reason: str) -> str:
-    return f"prompts of {type(base).__name__} are computed once per completion: {reason}; slower, and as right"
+    return f"prompts of {type(base).__name__} are computed once per completion: {reason}; slower but equally correct"
 
 
 def _message(base: torch.nn.Module, agreement: Agreement) -> str:

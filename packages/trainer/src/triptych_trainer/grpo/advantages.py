@@ -1,4 +1,4 @@
-"""How much better each rollout was than those it is compared with: TRL's formulas, for groups of any size.
+"""Advantages: how much better each rollout is than the others of its group. TRL's formulas, for groups of any size.
 
     total     = sum_k w_k r_k                                  (NaN where no function scored the rollout)
     advantage = (total - mean(group)) / (std(group) + 1e-4)    scale "group"; "batch" takes the std of all rollouts,

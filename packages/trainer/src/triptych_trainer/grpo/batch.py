@@ -1,4 +1,4 @@
-"""The values that a step passes from hand to hand: rewards, advantages, log-probabilities, and what is trained on."""
+"""The values that the parts of a step exchange: rewards, advantages, log-probabilities, training batches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,7 +58,7 @@ class TokenScores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingBatch:
-    """What optimization steps train on: groups of rollouts, with all that was computed of them without gradient.
+    """The data of optimization steps: groups of rollouts, with everything that was computed for them without gradient.
 
     The rows `B` of the tensors are the rollouts, group after group; the columns `C` are their tokens.
     """
@@ -172,7 +172,7 @@ class Cycle:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experience:
-    """One generation of this rank: what was said, what it was worth, and what to train on."""
+    """One generation of this rank: the rollouts, their rewards and advantages, and the batch to train on."""
 
     groups: tuple[RolloutGroup, ...]
     rewards: Rewards

@@ -1,4 +1,4 @@
-"""The trainer's own model as the writer of completions: each prompt is prefilled once for all of its completions."""
+"""Completions from the trainer's own model: each prompt is prefilled once for all of its completions."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext

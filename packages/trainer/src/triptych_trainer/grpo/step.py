@@ -121,7 +121,7 @@ def collect(
     sum_over_ranks: Callable[[torch.Tensor], torch.Tensor],
     device: torch.device,
 ) -> Experience:
-    """Sample rollouts for prompts, given by the keys of their rows, and find out all that training on them needs."""
+    """Sample rollouts for prompts, given by the keys of their rows, and compute everything that training needs."""
     groups = rollout(sampler, prompts, num_generations=num_generations)
     rewards = judge(groups)
     gains = advantages(

@@ -1,1 +1,1 @@
-"""What a run shows while it goes on: progress, pace, trackers, and the record of its options."""
+"""What a run shows while it is running: progress, speed, trackers, and the record of its options."""

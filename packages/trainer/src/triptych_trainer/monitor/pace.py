@@ -1,4 +1,4 @@
-"""How fast a run goes, and what it came to: tokens and images per second, peak memory, first logs against last."""
+"""The speed and the result of a run: tokens and images per second, peak memory, first logs next to the last ones."""
 
 import resource
 import sys
@@ -16,7 +16,7 @@ __all__ = ["Pace", "Stopwatch", "closing_table", "peak_bytes"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """What was done in a stretch of wall time; that of a training has its checkpoints and evaluations in it."""
+    """The work of a period of wall time; the period of a training includes its checkpoints and evaluations."""
 
     seconds: float
     tokens: float

@@ -72,7 +72,7 @@ def add_to_record(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
 
 
 def read_record(folder: Path) -> Mapping[str, Any]:
-    """What ``run.json`` of an output folder says; empty where there is none that can be read."""
+    """The content of ``run.json`` in an output folder; empty if it cannot be read."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):

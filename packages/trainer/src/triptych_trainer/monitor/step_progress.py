@@ -1,4 +1,4 @@
-"""A trainer's steps as progress. `progress` itself is a module of its own for commands that load no transformers."""
+"""Shows a trainer's steps as progress. It is not in `progress.py`, which commands use that do not load transformers."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Trackers that fail are switched off with a warning: what watches a run must not end it."""
+"""Trackers that fail are switched off with a warning, because a failure of a tracker must not end a run."""
 
 import functools
 import warnings

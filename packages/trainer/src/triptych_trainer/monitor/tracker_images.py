@@ -22,8 +22,8 @@ __all__ = ["TrackerImages"]
 class TrackerImages:
     """Images of the last generations as the model saw them, one file each, however many completions refer to it.
 
-    Trackers take paths as well as pixels, and a path can be gathered from all ranks for nothing. Files that no
-    kept row refers to any more are removed.
+    Trackers take paths as well as pixels, and gathering a path from all ranks costs almost nothing. A file is removed
+    when no kept row refers to it.
     """
 
     def __init__(self, folder: Path, *, loader: ImageLoader, rank: int, keep: int) -> None:

@@ -139,7 +139,7 @@ class ImageLog(TrainerCallback):
 
 
 def _plain(messages: Any) -> str:
-    """One text of a conversation; its turns are told apart where there are several."""
+    """A conversation as one text; if it has several turns, each begins with the name of its speaker."""
     turns = numbered(messages)
     if isinstance(turns, str):
         return turns

@@ -1,4 +1,4 @@
-"""What the self-contained pages share: template, style, script and policy in one file that asks for nothing."""
+"""What the self-contained pages share: template, style, script and policy in one file that loads no other file."""
 
 from triptych_trainer.pages.fill import filled_page, safe_json
 

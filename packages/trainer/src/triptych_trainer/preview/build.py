@@ -28,7 +28,7 @@ WINDOW_ROWS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """A page that was written, and what it shows."""
+    """A page that was written, and the numbers of its content."""
 
     page: Path
     summary: Summary

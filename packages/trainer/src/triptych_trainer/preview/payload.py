@@ -40,7 +40,7 @@ class Payload:
 
 
 def row_json(row: PreviewRow, pictures: Pictures) -> dict[str, Any]:
-    """Return one row as JSON values; what it does not have is left out."""
+    """Return one row as JSON values; fields without a value are left out."""
     found: dict[str, Any] = {"id": row.id, "source": row.source}
     if row.refused is not None:
         found["error"] = str(row.refused)

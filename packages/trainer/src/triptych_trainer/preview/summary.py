@@ -1,4 +1,4 @@
-"""What the rows amount to: counts, distributions and problems by kind."""
+"""A summary of the rows: counts, distributions and problems by kind."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -63,7 +63,7 @@ def check_answer(
 
 
 def _infos(example: Example, sizes: Sequence[Size], model_sizes: Sequence[Size | None]) -> list[ImageInfo]:
-    """What rewards are told of the images; a size that only a model knows is 0, and not compared with."""
+    """The image infos for rewards; a size that only the model knows is 0, and nothing is compared with it."""
     return [
         ImageInfo(
             index=k,

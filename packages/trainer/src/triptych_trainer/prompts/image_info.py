@@ -1,4 +1,4 @@
-"""What a reward is told of a prompt's images."""
+"""The image infos that a reward gets of a prompt."""
 
 from functools import partial
 from typing import Literal

@@ -23,7 +23,7 @@ class RunTables:
     """
 
     def __init__(self, *, on_fetch: Callable[[Example], None] = lambda example: None) -> None:
-        """``on_fetch`` is told of each row when its batch is fetched, one batch ahead of its use."""
+        """``on_fetch`` is called with each row when its batch is fetched, one batch before it is used."""
         self.on_fetch = on_fetch
         self._tables: list[tuple[int, Table]] = []
         self._known: dict[int, tuple[Any, datasets.Dataset]] = {}
@@ -84,5 +84,5 @@ class _Fetch:
         return {KEY: list(batch[KEY])}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Only what tells one table from another: ``datasets`` hashes the transform that it is given."""
+        """Only the values that differ between tables, because ``datasets`` hashes the transform."""
         return {"first": self.first, "size": self.size}

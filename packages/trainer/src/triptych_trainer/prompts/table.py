@@ -56,7 +56,7 @@ class ExampleTable:
 
 
 def with_names(example: Example, own: dict[str, Any]) -> dict[str, Any]:
-    """The row's own columns, and those that built-in rewards need wherever the row has none of that name."""
+    """The row's own columns, and the columns that built-in rewards need if the row has none of that name."""
     answer = _as_given(example, own)
     named = {
         "answer": answer,

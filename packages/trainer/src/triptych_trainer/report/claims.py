@@ -1,4 +1,4 @@
-"""What a text says of each image: the words beside every mention of one, for a reader to hold against the picture."""
+"""Quotes about each image: the words around every mention of it in a text, for a reader to compare with the picture."""
 
 import re
 from collections import Counter

@@ -28,7 +28,7 @@ class Mention:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labels:
-    """How a prompt calls its images, by what it writes before them: `Shelf A :` stands for the images that follow."""
+    """The names that a prompt gives to its images by the text before them: `Shelf A :` names the images that follow."""
 
     images: dict[str, tuple[int, ...]]
     """Every label in lower case, in full and, where that tells it from the others, by its last word."""

@@ -74,7 +74,7 @@ def group_json(
 def completion_json(
     group: GroupRecord, k: int, *, infos: Sequence[ImageInfo], labels: Labels, frame: Frame = "seen"
 ) -> dict[str, Any]:
-    """Return one completion: its text in parts, what it says of which image, scores, boxes, the images it cites."""
+    """Return one completion: its text in parts, quotes about each image, scores, boxes, and the images it cites."""
     text = group.completions[k]
     answered = extract_answer(group.opened + text)
     answer = answered or ""

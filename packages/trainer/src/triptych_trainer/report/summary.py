@@ -1,4 +1,4 @@
-"""What the numbers of a run say: curves over steps, what changed for each sample, which groups to show. Pure."""
+"""A summary of a run's numbers: curves over steps, what changed for each sample, and which groups to show. Pure."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What is kept of one prompt and its G completions, and its form as a row of a parquet part."""
+"""The record of one prompt and its G completions, and its form as a row of a parquet part."""
 
 import json
 import math
@@ -57,7 +57,7 @@ class ImageRecord:
     name: str | None = None
     annotation: str | None = None
     ref: str
-    """Path or description of the image, for people and for the report to read."""
+    """Path or description of the image, for readers and for the report."""
     thumbnail: str | None = None
     """Path below the run's `rollouts` folder of a small copy, for images that are no files."""
     width: int

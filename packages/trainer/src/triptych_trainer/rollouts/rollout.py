@@ -112,7 +112,7 @@ class RolloutGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredGroup:
-    """A group with what its rollouts were worth: what reports and evaluations show."""
+    """A group with the rewards and advantages of its rollouts, for reports and evaluations."""
 
     group: RolloutGroup
     rewards: Mapping[str, tuple[float | None, ...]]

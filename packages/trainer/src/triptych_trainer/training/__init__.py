@@ -1,1 +1,1 @@
-"""A training as the command line describes it: the trainer with all that watches it, and what it leaves behind."""
+"""A training as the command line describes it: the trainer, its callbacks, and the files of its result."""

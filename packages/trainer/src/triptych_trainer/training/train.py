@@ -45,7 +45,7 @@ __all__ = ["Training", "train_model"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """A finished training: the trainer with its model, and what it logged."""
+    """A finished training: the trainer with its model, and its logs."""
 
     trainer: MultiImageGRPOTrainer
     logged: list[dict[str, float]]

@@ -26,7 +26,7 @@ def culprits(
     agrees: Callable[[torch.Tensor], bool],
     images_T: torch.Tensor,
 ) -> list[str]:
-    """Names of the groups of inputs that, taken from the stock call, mend the difference; all that differ if none does.
+    """The groups of inputs that remove the difference when taken from the stock call; else all groups that differ.
 
     ``stock`` and ``ours`` run one forward each; ``agrees`` judges what ``ours`` returns. Every call runs on all ranks.
     """

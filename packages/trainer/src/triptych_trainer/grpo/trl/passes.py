@@ -1,4 +1,4 @@
-"""The passes of a step on the models that TRL holds: how each is opened, and what its configuration asks for."""
+"""The passes of a step on the models of TRL's trainer: how each model is opened, and which settings it runs with."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

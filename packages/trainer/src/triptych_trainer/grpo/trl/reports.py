@@ -1,4 +1,4 @@
-"""Whoever is told of a generation: TRL's log, the trackers that show images, and the run's own record."""
+"""Reports of a generation: to TRL's log, to trackers that show images, and to the run's own record."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -208,7 +208,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         self._signature_columns = [KEY]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """As transformers', with groups of their own for the vision tower where it has its own learning rate."""
+        """As in transformers, with separate parameter groups for the vision tower if it has its own learning rate."""
         fresh = self.optimizer is None
         optimizer = super().create_optimizer(model)
         if fresh and self.vision_learning_rate is not None:
@@ -216,7 +216,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         return optimizer
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        """As TRL's: a new generation where one is due; else the next part of the last one. Parts hold whole groups."""
+        """As in TRL: a new generation if the last one is used up, else its next part. A part contains whole groups."""
         if not self.model.training:
             return self._generate_and_score_completions(generation_batch)
         parts = self.args.steps_per_generation
@@ -272,7 +272,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         return self.preparer.plain(example, prompt) if isinstance(prompt, str) else self.preparer(example)
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-        """The policy pass, and TRL's loss of what it found."""
+        """The policy pass, and TRL's loss of its scores."""
         return policy_loss(self.engine, model, inputs[BATCH], loss=self._loss_of_trl)
 
     def _loss_of_trl(self, scores: TokenScores, batch: TrainingBatch) -> torch.Tensor:

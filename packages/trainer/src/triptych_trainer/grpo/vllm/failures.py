@@ -9,7 +9,7 @@ __all__ = ["EngineError", "RolloutMismatchError", "engine_failures"]
 
 
 class RolloutMismatchError(Refusal, RuntimeError):
-    """vLLM made something else of a prompt than what is trained on; the text says where they part."""
+    """vLLM tokenized a prompt to other ids than those that are trained on; the text names the first difference."""
 
 
 class EngineError(Refusal, RuntimeError):

@@ -1,4 +1,4 @@
-"""What a model family has to say about itself; the defaults are the plain LLaVA-like case."""
+"""The adapter of a model family; its defaults describe the plain LLaVA-like case."""
 
 from __future__ import annotations
 
