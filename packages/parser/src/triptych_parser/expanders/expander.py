@@ -8,7 +8,7 @@ from typing import Any
 
 from triptych_parser.errors import MarkerError
 
-__all__ = ["Expansion", "ImageExpander", "Make", "Sizes", "image_token", "per_size", "token_expander"]
+__all__ = ["Expansion", "ImageExpander", "Make", "Sizes", "between_edges", "image_token", "per_size", "token_expander"]
 
 Sizes = Sequence[tuple[int, int]]
 """(height, width) in pixels of each marker's image, in marker order."""
@@ -115,3 +115,24 @@ def per_size(expansion: Callable[[int, int], Expansion]) -> Callable[[Sizes], li
         return [known[int(height), int(width)] for height, width in sizes]
 
     return expand
+
+
+def between_edges(
+    expansion: Callable[[int, int], Expansion],
+    *,
+    placeholder: str,
+    opening: str,
+    closing: str,
+    template_token: str | None = None,
+    finish: Callable[[str], str] | None = None,
+) -> ImageExpander:
+    """An expander that expands each size alone, and whose expansion writes the opening and the closing token itself."""
+    return ImageExpander(
+        template_token=template_token or placeholder,
+        placeholder=placeholder,
+        expand=per_size(expansion),
+        opening=opening,
+        closings=(closing,),
+        template_writes_edges=False,
+        finish=finish,
+    )

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from triptych_parser.expanders.expander import Expansion, ImageExpander, Make, Sizes, image_token, per_size
+from triptych_parser.expanders.expander import (
+    Expansion,
+    ImageExpander,
+    Make,
+    Sizes,
+    between_edges,
+    image_token,
+    per_size,
+)
 from triptych_parser.expanders.options import output_size, own_function, read_option, side
 
 __all__ = ["fixed", "gemma4", "grid", "internvl", "llava", "llava_next", "llava_onevision", "paligemma"]
@@ -56,14 +64,7 @@ def gemma4(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
         count = (high // patch) * (wide // patch) // pool**2
         return Expansion(text=f"{opening}{token}{closing}", runs=(count,))
 
-    return ImageExpander(
-        template_token=token,
-        placeholder=token,
-        expand=per_size(expansion),
-        opening=opening,
-        closings=(closing,),
-        template_writes_edges=False,
-    )
+    return between_edges(expansion, placeholder=token, opening=opening, closing=closing)
 
 
 def internvl(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
@@ -75,13 +76,13 @@ def internvl(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
         tiles = int(processor.image_processor.get_number_of_image_patches(height, width, dict(options)))
         return Expansion(text=f"{opening}{token}{closing}", runs=(tiles * int(processor.image_seq_length),))
 
-    return ImageExpander(
-        template_token=getattr(processor, "image_placeholder_token", token),  # Qianfan-OCR's template writes another
+    # The template of Qianfan-OCR writes another token than its placeholder.
+    return between_edges(
+        expansion,
         placeholder=token,
-        expand=per_size(expansion),
         opening=opening,
-        closings=(closing,),
-        template_writes_edges=False,
+        closing=closing,
+        template_token=getattr(processor, "image_placeholder_token", token),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
-from triptych_parser.expanders.expander import Expansion, ImageExpander, Sizes, image_token, per_size
+from triptych_parser.expanders.expander import Expansion, ImageExpander, Sizes, between_edges, image_token, per_size
 from triptych_parser.expanders.options import call_defaults, own_function, read_option, side
 from triptych_parser.expanders.pan_and_scan import num_crops
 
@@ -25,13 +25,12 @@ def aya_vision(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
         text = f"{processor.start_of_img_token}{tiles}{processor.tile_global_token}{token}{processor.end_of_img_token}"
         return Expansion(text=text, runs=(length,) * patches)
 
-    return ImageExpander(
-        template_token=image_token(processor),
+    return between_edges(
+        expansion,
         placeholder=token,
-        expand=per_size(expansion),
         opening=processor.start_of_img_token,
-        closings=(processor.end_of_img_token,),
-        template_writes_edges=False,
+        closing=processor.end_of_img_token,
+        template_token=image_token(processor),
     )
 
 
@@ -45,14 +44,7 @@ def cohere2_vision(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
         text = f"{opening}{(token + processor.img_line_break_token) * tiles}{closing}"
         return Expansion(text=text, runs=(length,) * tiles)
 
-    return ImageExpander(
-        template_token=token,
-        placeholder=token,
-        expand=per_size(expansion),
-        opening=opening,
-        closings=(closing,),
-        template_writes_edges=False,
-    )
+    return between_edges(expansion, placeholder=token, opening=opening, closing=closing)
 
 
 def gemma3(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
@@ -69,14 +61,7 @@ def gemma3(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
         lead = f"Here is the original image {image} and here are some crops to help you see better "
         return Expansion(text=lead + " ".join([image] * crops), runs=(length,) * (crops + 1))
 
-    return ImageExpander(
-        template_token=opening,
-        placeholder=token,
-        expand=per_size(expansion),
-        opening=opening,
-        closings=(closing,),
-        template_writes_edges=False,
-    )
+    return between_edges(expansion, placeholder=token, opening=opening, closing=closing, template_token=opening)
 
 
 def idefics2(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
@@ -89,13 +74,11 @@ def idefics2(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
     def finish(text: str) -> str:
         return word_behind.sub(f"{fake} ", text.replace(fake * 2, fake))
 
-    return ImageExpander(
-        template_token=token,
+    return between_edges(
+        lambda height, width: Expansion(text=text, runs=(int(processor.image_seq_len),) * runs),
         placeholder=token,
-        expand=per_size(lambda height, width: Expansion(text=text, runs=(int(processor.image_seq_len),) * runs)),
         opening=fake,
-        closings=(fake,),
-        template_writes_edges=False,
+        closing=fake,
         finish=finish,
     )
 
@@ -217,13 +200,8 @@ def ovis2(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
         text = f"<IMG_START>{atom}<IMG_GRID>{tiles}<IMG_END>"
         return Expansion(text=text, runs=(int(processor.image_seq_length),) * runs)
 
-    return ImageExpander(
-        template_token=image_token(processor),
-        placeholder=atom,
-        expand=per_size(expansion),
-        opening="<IMG_START>",
-        closings=("<IMG_END>",),
-        template_writes_edges=False,
+    return between_edges(
+        expansion, placeholder=atom, opening="<IMG_START>", closing="<IMG_END>", template_token=image_token(processor)
     )
 
 
@@ -266,11 +244,4 @@ def smolvlm(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
         text = "".join(lines) + ("\n" if rows else "") + f"{fake}{whole}{token}{fake}"
         return Expansion(text=text, runs=(length,) * (rows * cols + 1))
 
-    return ImageExpander(
-        template_token=token,
-        placeholder=token,
-        expand=per_size(expansion),
-        opening=fake,
-        closings=(fake,),
-        template_writes_edges=False,
-    )
+    return between_edges(expansion, placeholder=token, opening=fake, closing=fake)

@@ -1,16 +1,25 @@
 """What TRL's trainer does with its arguments before it is built, for those that Triptych needs earlier."""
 
+import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from triptych_data import ImageLoader, ImagePolicy
+from triptych_data.prompt_settings import PromptSettings
 from trl import GRPOConfig
 from trl.trainer.utils import get_config_model_id
 
+from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import load_processor
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.options.arguments import device_defaults
+from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.run_tables import RunTables
 
-__all__ = ["default_arguments", "default_processing_class", "evaluation_keys"]
+if TYPE_CHECKING:
+    from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+
+__all__ = ["default_arguments", "default_preparer", "default_processing_class", "evaluation_keys"]
 
 
 def default_arguments(model: Any) -> GRPOConfig:
@@ -31,6 +40,19 @@ def default_processing_class(model: Any, args: GRPOConfig) -> Any:
         trust_remote_code=args.trust_remote_code,
         option="model",
         needs_images=False,
+    )
+
+
+def default_preparer(trainer: "MultiImageGRPOTrainer", policy: ImagePolicy | None) -> PromptPreparer:
+    """A preparer over the trainer's own processor, with a loader that is closed when the trainer is gone."""
+    loader = ImageLoader(policy=policy) if policy else ImageLoader()
+    weakref.finalize(trainer, loader.close)
+    return PromptPreparer(
+        trainer.processing_class,
+        loader=loader,
+        family=family_of(unwrap(trainer.model)),
+        settings=PromptSettings(chat_template_kwargs=trainer.chat_template_kwargs, policy=loader.policy),
+        keep=2 * max(trainer.args.generation_batch_size, trainer.args.per_device_eval_batch_size),
     )
 
 

@@ -1,6 +1,5 @@
 """TRL's GRPO trainer over Triptych's step: TRL's signature and manners, its rewards, losses, logs and training loop."""
 
-import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,8 +9,7 @@ from datasets import Dataset
 from peft import PeftConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, TrainerCallback
 from transformers.integrations import is_deepspeed_zero3_enabled
-from triptych_data import ImageLoader, ImagePolicy
-from triptych_data.prompt_settings import PromptSettings
+from triptych_data import ImagePolicy
 from trl import GRPOConfig
 
 from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
@@ -21,14 +19,18 @@ from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import check_groups_on_ranks, group_batch, group_order
 from triptych_trainer.grpo.mismatch import WARN
 from triptych_trainer.grpo.step import collect, policy_loss
-from triptych_trainer.grpo.trl.arguments import default_arguments, default_processing_class, evaluation_keys
+from triptych_trainer.grpo.trl.arguments import (
+    default_arguments,
+    default_preparer,
+    default_processing_class,
+    evaluation_keys,
+)
 from triptych_trainer.grpo.trl.loss import loss_inputs
 from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch
 from triptych_trainer.grpo.trl.passes import opened_for_generation, opened_for_scoring, sampler, scoring, settings
 from triptych_trainer.grpo.trl.private_names import check_attributes, check_methods, check_no_images
 from triptych_trainer.grpo.trl.reports import show_images, tell
 from triptych_trainer.grpo.trl.rewards import judge
-from triptych_trainer.models.families import family_of
 from triptych_trainer.models.learning_rates import set_vision_learning_rate
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.learning_watch import LearningWatch
@@ -148,7 +150,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             self.aux_loss_enabled = self.router_aux_loss_coef != 0
         check_trainable(self.model)
         self._check_run(group_sharing=group_sharing, completions_per_slice=completions_per_slice)
-        self.preparer = preparer or self._own_preparer(image_policy)
+        self.preparer = preparer or default_preparer(self, image_policy)
         self.tables.on_fetch = self.preparer.prefetch
         self.engine = GroupEngine(
             temperature=self.temperature,
@@ -177,17 +179,6 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         )
         sharded = self.is_fsdp_enabled or (self.is_deepspeed_enabled and is_deepspeed_zero3_enabled())
         check_slices(args, completions_per_slice, shared=group_sharing != "off", sharded=sharded)
-
-    def _own_preparer(self, policy: ImagePolicy | None) -> PromptPreparer:
-        loader = ImageLoader(policy=policy) if policy else ImageLoader()
-        weakref.finalize(self, loader.close)
-        return PromptPreparer(
-            self.processing_class,
-            loader=loader,
-            family=family_of(unwrap(self.model)),
-            settings=PromptSettings(chat_template_kwargs=self.chat_template_kwargs, policy=loader.policy),
-            keep=2 * max(self.args.generation_batch_size, self.args.per_device_eval_batch_size),
-        )
 
     def get_train_dataloader(self) -> Any:
         """As TRL's; data that does not fill one generation is refused instead of training no step."""
