@@ -16,7 +16,7 @@ from triptych_data.quarantine import allowed, too_many, write_quarantined
 from triptych_data.rows import Row, Rows
 
 OnBad = Literal["stop", "skip"]
-_PART_ROWS, _THREADS = 256, 1
+_PART_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +68,9 @@ def look_at_rows(
     max_bad: float,
     quarantine: Path | None,
     progress: Callable[[int, int], object],
+    threads: int = 1,
 ) -> Checked:
-    """Read every row and look at its images, in threads, since a disk of the network lets each of them wait.
+    """Read every row and look at its images; where a disk of the network lets each file wait, `threads` wait together.
 
     Raises DataError for the first row that cannot be used, or the first beyond `max_bad` of them.
     """
@@ -81,7 +82,7 @@ def look_at_rows(
     def look(part: range) -> _Part:
         return _look(part, rows, read, look_at_images, stops=on_bad == "stop")
 
-    for part in _in_threads(look, len(rows)):
+    for part in _in_threads(look, len(rows), threads=threads):
         for index, error in part.bad:
             if on_bad == "stop" or error.kind == "io":
                 raise error
@@ -105,10 +106,10 @@ def look_at_rows(
     )
 
 
-def _in_threads(look: Callable[[range], _Part], num_rows: int) -> Iterator[_Part]:
+def _in_threads(look: Callable[[range], _Part], num_rows: int, *, threads: int) -> Iterator[_Part]:
     """The parts in order; at an error, those that wait are given up."""
     parts = [range(start, min(start + _PART_ROWS, num_rows)) for start in range(0, num_rows, _PART_ROWS)]
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="triptych-rows")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="triptych-rows")
     try:
         yield from pool.map(look, parts)
     finally:

@@ -15,8 +15,9 @@ from PIL import Image
 from triptych_data.addresses import is_address, local_path
 from triptych_data.errors import ImageError
 from triptych_data.example import ArchiveMember, ImageSource
-from triptych_data.paths import open_beneath
+from triptych_data.paths import open_beneath, open_with_status
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
+from triptych_data.regular_file import RegularFile
 from triptych_data.sniff import is_base64_image
 
 
@@ -48,17 +49,18 @@ def open_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> 
 
 def _open_path(source: ImageSource, path: str, policy: ImagePolicy) -> BinaryIO:
     root = source.root if source.root is not None else Path()
-    descriptor = open_beneath(root, path, allow_outside=policy.allow_outside, max_bytes=policy.max_file_bytes)
-    return os.fdopen(descriptor, "rb")
+    descriptor, status = open_with_status(
+        root, path, allow_outside=policy.allow_outside, max_bytes=policy.max_file_bytes
+    )
+    return io.BufferedReader(RegularFile(descriptor, status))
 
 
 def stamp_of(stream: BinaryIO) -> Stamp | None:
-    """The state of the file behind a stream; None where there is no file."""
-    try:
-        status = os.fstat(stream.fileno())
-    except OSError:  # io.UnsupportedOperation is one
+    """The state, when it was opened, of the file behind a stream; None where there is no file."""
+    file = getattr(stream, "raw", None)
+    if not isinstance(file, RegularFile):
         return None
-    return Stamp(num_bytes=status.st_size, changed_ns=status.st_mtime_ns)
+    return Stamp(num_bytes=file.status.st_size, changed_ns=file.status.st_mtime_ns)
 
 
 def read_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> bytes:

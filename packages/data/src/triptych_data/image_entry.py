@@ -20,7 +20,7 @@ def to_source(value: Any, *, root: Path, row: Row, what: str = "an image") -> Im
 
     Limits of the whole row (columns `min_pixels`, `max_pixels`) hold where an image has none of its own.
     """
-    low, high = (_pixels(row.values, name) for name in ("min_pixels", "max_pixels"))
+    low, high = _pixels(row.values, "min_pixels"), _pixels(row.values, "max_pixels")
     resized = None
     if isinstance(value, Mapping):
         check_keys(value, allowed=ENTRY_KEYS, what=what)

@@ -31,6 +31,13 @@ def open_beneath(root: Path, path: str, *, allow_outside: Sequence[Path] = (), m
 
     Raises ImageError of kind missing, escape, not_a_file or too_large. A FIFO or device never blocks.
     """
+    return open_with_status(root, path, allow_outside=allow_outside, max_bytes=max_bytes)[0]
+
+
+def open_with_status(
+    root: Path, path: str, *, allow_outside: Sequence[Path] = (), max_bytes: int | None = None
+) -> tuple[int, os.stat_result]:
+    """The same, with the file's state when it was opened."""
     if "\0" in path:
         raise ImageError("the path holds a NUL character", image=repr(path), kind="escape", remedy="correct the path")
     try:
@@ -42,20 +49,19 @@ def open_beneath(root: Path, path: str, *, allow_outside: Sequence[Path] = (), m
     except OSError as error:
         raise _explain(error, root, path) from error
     try:
-        _require_regular(descriptor, path, max_bytes)
+        return descriptor, _require_regular(descriptor, path, max_bytes)
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor
 
 
 def _open_in_roots(root: Path, path: str, allow_outside: Sequence[Path]) -> int:
-    error = OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    error, is_absolute = None, os.path.isabs(path)
     for folder in (root, *allow_outside):
-        relative = _relative_to(folder, path) if os.path.isabs(path) else path
+        relative = _relative_to(folder, path) if is_absolute else path
         if relative is None:
             continue
-        if not os.path.isabs(path) and folder is not root:
+        if not is_absolute and folder is not root:
             # A relative path means the image root; another allowed folder only serves where its link or `..` leads to.
             relative = _relative_to(folder, os.path.realpath(root / path))
             if relative is None:
@@ -67,9 +73,9 @@ def _open_in_roots(root: Path, path: str, allow_outside: Sequence[Path]) -> int:
                 raise
             error = caught
     repository = _hub_repository(root)
-    if repository is not None and not os.path.isabs(path):
+    if repository is not None and not is_absolute:
         return _open_below(repository, os.path.normpath(os.path.join(root.absolute().relative_to(repository), path)))
-    raise error
+    raise error or OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
 
 def _relative_to(folder: Path, path: str) -> str | None:
@@ -149,7 +155,7 @@ def _open_portable(folder: Path, relative: str) -> int:
     return descriptor
 
 
-def _require_regular(descriptor: int, path: str, max_bytes: int | None) -> None:
+def _require_regular(descriptor: int, path: str, max_bytes: int | None) -> os.stat_result:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file (FIFO, device or socket)"
@@ -161,6 +167,7 @@ def _require_regular(descriptor: int, path: str, max_bytes: int | None) -> None:
             kind="too_large",
             remedy="raise max_file_bytes or shrink the file",
         )
+    return status
 
 
 def _explain(error: OSError, root: Path, path: str) -> ImageError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +38,7 @@ def read_examples(
     memory: Path | None = None,
     checked: Checked | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
+    threads: int = 1,
 ) -> Examples:
     """Read a JSONL, JSON, parquet or tar file, or a `datasets.Dataset`, and check every row.
 
@@ -48,7 +50,7 @@ def read_examples(
     found beside the file, or named.
     `memory` is a folder in which a start notes what it found, for the next one: see `triptych_data.remembered`. With
     `checked`, which another process found in the same files, no row is read here. `progress` is told how many rows of
-    how many were looked at.
+    how many were looked at, and `threads` look at rows and images at once (one of them at a time asks the judge).
     Raises DataError, whose message names file:line, the id and the remedy.
     """
     roots = _roots(image_root)
@@ -70,12 +72,17 @@ def read_examples(
         table=digest_of(digest, rows.file, roots, dataset_info)[:16],
     )
 
+    judging = threading.Lock()  # tokenizers are no thread's own
+
     def look(own: SeenHeaders | None) -> Checked:
         def sizes(example: Example) -> object:
             if not check_images:
                 return ()
             found = header_sizes(example, policy=policy, seen=own)
-            return found if judge is None else judge.look(example, found)
+            if judge is not None:
+                with judging:
+                    judge.look(example, found)
+            return found
 
         return look_at_rows(
             rows,
@@ -86,6 +93,7 @@ def read_examples(
             max_bad=max_bad,
             quarantine=quarantine,
             progress=progress,
+            threads=threads,
         )
 
     if checked is None and memory is not None and check_images and rows.files:

@@ -20,6 +20,8 @@ from triptych_data.image_files import ImageFiles
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 
 _NUM_LOCKS = 64
+_SETTLED_FROM = 8192
+"""Images as objects, which take ten times the memory and are visited by each search for garbage."""
 
 
 class SeenHeaders:
@@ -50,6 +52,7 @@ class SeenHeaders:
         self._remembered = remembered
         self._table = EMPTY
         self._recent: dict[int, Seen] = {}
+        self._settling = threading.Lock()
         self._locks = [threading.Lock() for _ in range(_NUM_LOCKS)]
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -61,12 +64,13 @@ class SeenHeaders:
     @property
     def table(self) -> HeaderTable:
         """All that was seen, as arrays."""
-        recent = dict(self._recent)
-        if recent:  # a thread that looks for an image meanwhile finds it in one of the two
-            self._table = self._table.joined(HeaderTable.of(recent))
-            for key in recent:
-                self._recent.pop(key, None)
-        return self._table
+        with self._settling:
+            recent = dict(self._recent)
+            if recent:  # a thread that looks for an image meanwhile finds it in one of the two
+                self._table = self._table.joined(HeaderTable.of(recent))
+                for key in recent:
+                    self._recent.pop(key, None)
+            return self._table
 
     def add(self, table: HeaderTable) -> None:
         """Take over what was seen before, or by another process."""
@@ -81,6 +85,8 @@ class SeenHeaders:
                 seen = self._find(key)
                 if seen is None:
                     seen = self._recent[key] = self._look(source, key)
+            if len(self._recent) >= _SETTLED_FROM:
+                _ = self.table
         return seen[0]
 
     def check(self, source: ImageSource) -> None:

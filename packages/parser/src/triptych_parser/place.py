@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from triptych_parser.errors import MarkerError
 from triptych_parser.prompt import ImageMarker
@@ -23,7 +23,7 @@ class Place:
 
     def reading(self, raw: tuple[str, ...]) -> Place:
         """The same place with the texts that errors quote."""
-        return replace(self, raw=raw)
+        return Place(source=self.source, line=self.line, raw=raw, message=self.message)
 
     def error(
         self,

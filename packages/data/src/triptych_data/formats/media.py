@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 
@@ -19,6 +20,7 @@ _SUFFIXES = {
 }
 
 
+@functools.lru_cache(maxsize=4096)  # the same columns in every row
 def media_kind(name: str) -> str | None:
     """Whether a column, key or part type is named as a "video" or an "audio"; None for all other names."""
     found = _NAME.fullmatch(name)

@@ -57,8 +57,10 @@ class JsonlRows:
     def _descriptor(self) -> int:
         """The open file; reads name their offset, so threads and forks may share it."""
         if self._opened is None:
-            self._opened = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-            weakref.finalize(self, os.close, self._opened)
+            opened = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            weakref.finalize(self, os.close, opened)  # of two threads that come first, each closes its own
+            self._opened = opened
+            return opened
         return self._opened
 
     def __getstate__(self) -> dict[str, Any]:

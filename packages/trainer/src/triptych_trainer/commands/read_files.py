@@ -25,6 +25,7 @@ def read_files(
     quarantine: Path | None = None,
     rank: int = 0,
     progress: Callable[[int, int], object] = lambda done, total: None,
+    threads: int = 1,
 ) -> Examples:
     """Read and check data files as one table; with ``--on_bad skip`` bad rows are left out and listed.
 
@@ -50,6 +51,7 @@ def read_files(
             memory=memory,
             checked=checked,
             progress=progress,
+            threads=threads,
         )
 
     found: list[Examples] = []

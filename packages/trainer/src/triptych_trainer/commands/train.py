@@ -147,6 +147,7 @@ def read_data(
                 quarantine=quarantine_of(config),
                 rank=config.grpo.process_index,
                 progress=progress,
+                threads=run.image_threads,
             )
 
     examples = read(run.data, roots)
