@@ -108,7 +108,13 @@ def expected_boxes(row: Row, *, frame: Frame) -> list[Box]:
             '[{"bbox_2d": [x1, y1, x2, y2], "image": 2}]'
         )
     for box in reading.boxes:
-        if box.image == -1 or (box.image is None and len(row.images) > 1):
+        if box.image == -1:
+            count = len(row.images)
+            raise ValueError(
+                f"{row.where}: the answer {row.answer!r} puts a box into an image that the row does not have: it has "
+                f"{count} image{'s' * (count != 1)}; correct the number, from 1, or the name"
+            )
+        if box.image is None and len(row.images) > 1:
             raise ValueError(
                 f"{row.where}: the answer {row.answer!r} does not say which of the {len(row.images)} images its box "
                 'is in; add "image" with its number from 1 or its name'
