@@ -137,6 +137,9 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
             mismatch_kl_warn: float | None = 0.015,
             mismatch_kl_limit: float | None = None,
             warn_after_steps: int = 20,
+            tools: Any = None,
+            environment_factory: Any = None,
+            say: Callable[[str], object] = print,
             **options: Any,
         ) -> MultiImageGRPOTrainer:
             defaults = {
@@ -165,7 +168,7 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
             later = list(read_examples(held_out)) if held_out else []
             return MultiImageGRPOTrainer(
                 model,
-                rewards or [character_reward],
+                rewards or ([character_reward] if environment_factory is None else None),
                 args=args,
                 train_dataset=ExampleTable(examples),
                 eval_dataset=ExampleTable(later) if later else None,
@@ -179,6 +182,9 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
                 mismatch_kl_warn=mismatch_kl_warn,
                 mismatch_kl_limit=mismatch_kl_limit,
                 warn_after_steps=warn_after_steps,
+                tools=tools,
+                environment_factory=environment_factory,
+                say=say,
             )
 
         yield make

@@ -181,6 +181,7 @@ def test_every_python_block_is_run_by_some_test() -> None:
         "docs/formats.md": "data/test_readme.py",
         "docs/markers.md": "parser/test_readme.py",
         "docs/rewards.md": "trainer/rewards/test_docs.py",
+        "docs/trajectories.md": "trainer/trajectories/test_docs.py",
         "README.md": "trainer/grpo/test_trl_script.py",
     }
     shown = {str(path.relative_to(ROOT)) for path in DOCUMENTS if "```python" in path.read_text(encoding="utf-8")}

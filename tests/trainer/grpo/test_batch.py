@@ -79,11 +79,12 @@ def test_a_cycle_is_read_back_from_plain_values():
     state = torch.load(file, weights_only=True)
     asked = []
 
-    def prompt(key):
+    def begin(key, shown):
         asked.append(key)
-        return prompt_of(key)
+        assert not shown
+        return RolloutGroup(key=key, prompt=prompt_of(key))
 
-    again = Cycle.from_state(state, prompt_of=prompt, device=torch.device("cpu"))
+    again = Cycle.from_state(state, begin=begin, device=torch.device("cpu"))
     assert again.keys == (11, 10)
     assert asked == [11, 10]
     for got, expected in zip(again.parts, cycle.parts, strict=True):

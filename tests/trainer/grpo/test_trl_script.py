@@ -180,9 +180,13 @@ def test_arguments_are_optional(model_dir, tmp_path, monkeypatch):
         ),
         ({"eval_dataset": {"a": rows().to_iterable_dataset()}}, r"eval_dataset\['a'\] is an IterableDataset"),
         ({"train_dataset": [{"prompt": "a"}]}, r"train_dataset: expected a datasets.Dataset or a table .*got list"),
-        ({"tools": [print]}, r"tools: conversations of several turns are not supported here"),
-        ({"rollout_func": print}, r"rollout_func: conversations of several turns"),
-        ({"environment_factory": print}, r"environment_factory: conversations of several turns"),
+        ({"rollout_func": print}, r"rollout_func: a loop of your own cannot say where the images of its turns belong"),
+        ({"environment_factory": {"a": print}}, r"environment_factory: expected one environment, got 1 by name"),
+        ({"environment_factory": object}, r"environment_factory: object has no method `reset\(\*\*row\)`"),
+        (
+            {"tools": [lambda x: x]},
+            r"tools: <lambda> cannot be described to the model \(.*; give every",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

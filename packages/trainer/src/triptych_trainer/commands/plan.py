@@ -102,7 +102,12 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
         raise UsageError(f"{missing} is missing: a plan needs a model folder (its weights are not read) and data")
     reporter = Reporter(quiet=config.run.quiet)
     use_own_family(config.run.family)
-    check_options(config.grpo, {})
+    check_options(config.grpo)
+    if config.run.tools or config.run.environment:
+        raise UsageError(
+            "--tools, --environment: how many turns and images they add is not known before a run, so that nothing can "
+            "be forecast; leave them out to plan the run without them"
+        )
     sharding: Any = own.sharding or sharding_of(config.grpo)
     shared = config.run.group_sharing != "off"
     check_slices(config.grpo, config.run.completions_per_slice, shared=shared, sharded=sharding == "full")

@@ -16,12 +16,14 @@ from triptych_trainer.checkpoints.start import begin_run, choose_start
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.trl.conversations import check_conversation_options
 from triptych_trainer.models.families import use_own_family
 from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
 from triptych_trainer.options.arguments import RunConfig, parse_run, prompt_settings, wants_demo
 from triptych_trainer.options.help import print_help
+from triptych_trainer.options.own_code import read_environment, read_tools
 from triptych_trainer.options.refusals import check_adapter_folder, check_options, check_output_folder, check_trackers
 from triptych_trainer.prompts.judge import judge_of
 from triptych_trainer.rewards.read import chosen_verdict, read_rewards
@@ -65,7 +67,11 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     quiet_libraries()
     use_own_family(config.run.family)
     check_trackers(config.grpo)
-    check_options(config.grpo, {})
+    check_options(config.grpo)
+    tools, environment = read_tools(config.run.tools), read_environment(config.run.environment)
+    check_conversation_options(
+        tools=tools, environment_factory=environment, rollout_func=None, use_vllm=config.grpo.use_vllm
+    )
     check_adapter_folder(
         config.model.model_name_or_path, use_peft=config.model.use_peft, merge_adapter=config.run.merge_adapter
     )
@@ -108,6 +114,8 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
         start=start,
         reporter=reporter,
         seen=seen,
+        tools=read_tools(config.run.tools),
+        environment=read_environment(config.run.environment),
     )
     if training.stopped_at is not None:
         training.trainer.accelerator.end_training()

@@ -1,14 +1,14 @@
 """The values that the parts of a step exchange: rewards, advantages, log-probabilities, training batches."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
 import torch
 
-from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup, ScoredGroup
+from triptych_trainer.rollouts.state import Begin, groups_from_state, groups_to_state
 
 __all__ = [
     "Advantages",
@@ -122,29 +122,15 @@ class TrainingBatch:
         )
 
     def to_state(self) -> dict[str, Any]:
-        """The batch as numbers, texts, lists and tensors; messages were rewarded and reported, and are left out."""
-        kept = [name for name in Rollout.__slots__ if name not in ("messages", "images")]
-        groups = [
-            {"key": group.key, "rollouts": [{name: getattr(r, name) for name in kept} for r in group.rollouts]}
-            for group in self.groups
-        ]
+        """The batch as numbers, texts, lists and tensors; images that arrived are in it once each."""
         tensors = {name: getattr(self, name) for name in self.__slots__ if name != "groups"}
-        return {"groups": groups, **tensors}
+        return {**groups_to_state(self.groups), **tensors}
 
     @classmethod
-    def from_state(
-        cls, state: Mapping[str, Any], *, prompt_of: Callable[[int], PreparedPrompt], device: torch.device
-    ) -> "TrainingBatch":
-        """The batch that `to_state` wrote; ``prompt_of`` prepares the prompt of a key again."""
-        groups = tuple(
-            RolloutGroup(
-                key=group["key"],
-                prompt=prompt_of(group["key"]),
-                rollouts=tuple(Rollout(messages=(), **rollout) for rollout in group["rollouts"]),
-            )
-            for group in state["groups"]
-        )
-        tensors = {name: values for name, values in state.items() if name != "groups"}
+    def from_state(cls, state: Mapping[str, Any], *, begin: Begin, device: torch.device) -> "TrainingBatch":
+        """The batch that `to_state` wrote; ``begin`` prepares the prompt of a key again."""
+        groups = groups_from_state(state, begin=begin)
+        tensors = {name: values for name, values in state.items() if name not in ("groups", "images")}
         return cls(groups=groups, **{k: None if v is None else v.to(device) for k, v in tensors.items()})
 
 
@@ -162,11 +148,9 @@ class Cycle:
         return {"keys": list(self.keys), "parts": [part.to_state() for part in self.parts]}
 
     @classmethod
-    def from_state(
-        cls, state: Mapping[str, Any], *, prompt_of: Callable[[int], PreparedPrompt], device: torch.device
-    ) -> "Cycle":
-        """The cycle that `to_state` wrote; ``prompt_of`` prepares the prompt of a key again."""
-        parts = (TrainingBatch.from_state(part, prompt_of=prompt_of, device=device) for part in state["parts"])
+    def from_state(cls, state: Mapping[str, Any], *, begin: Begin, device: torch.device) -> "Cycle":
+        """The cycle that `to_state` wrote; ``begin`` prepares the prompt of a key again."""
+        parts = (TrainingBatch.from_state(part, begin=begin, device=device) for part in state["parts"])
         return cls(keys=tuple(state["keys"]), parts=tuple(parts))
 
 

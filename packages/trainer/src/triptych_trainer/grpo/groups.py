@@ -38,6 +38,18 @@ def group_batch(groups: Sequence[RolloutGroup]) -> GroupBatch:
     )
 
 
+def arrived_by_turn(rollouts: Sequence[Rollout]) -> list[GroupBatch]:
+    """For each turn the images that arrived then and were not there before, as batches that only hold images."""
+    turns: dict[int, dict[str, ImageInputs]] = {}
+    for rollout in rollouts:
+        for image in rollout.scored_images:
+            turns.setdefault(image.turn, {})[image.digest] = image.inputs
+    return [
+        GroupBatch.build([[0]], images=list(images.values()), image_keys=list(images))
+        for _, images in sorted(turns.items())
+    ]
+
+
 def _prompt_keys(group: RolloutGroup) -> Sequence[str]:
     """The digests of a prompt's images; where none were taken, their numbers in the row."""
     prompt = group.prompt

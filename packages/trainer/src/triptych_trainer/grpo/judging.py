@@ -13,7 +13,7 @@ from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.prompts.table import Table
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
-__all__ = ["completions_of", "judge_by_functions", "reward_columns"]
+__all__ = ["completions_of", "judge_by_functions", "prompt_as_read", "reward_columns", "texts_of"]
 
 TAKEN = (
     *("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"),
@@ -58,6 +58,23 @@ def completions_of(group: RolloutGroup) -> list[Any]:
     if group.prompt.text is None:
         return [[dict(message) for message in rollout.messages] for rollout in group.rollouts]
     return ["".join(message["content"] for message in rollout.messages) for rollout in group.rollouts]
+
+
+def prompt_as_read(tables: Table, group: RolloutGroup) -> str | list[dict[str, Any]]:
+    """The prompt of a group as rewards and logs get it: the row's own, or with what its environment showed first."""
+    return group.prompt.example.prompt.messages() if group.observation else tables.prompt(group.key)
+
+
+def texts_of(completion: Any) -> Any:
+    """A completion in which a text stands for every image of a tool."""
+    if isinstance(completion, str):
+        return completion
+    return [
+        {**message, "content": "".join(part.get("text", "[image]") for part in message["content"])}
+        if isinstance(message.get("content"), list)
+        else message
+        for message in completion
+    ]
 
 
 def judge_by_functions(

@@ -1,5 +1,6 @@
 """Completions from the trainer's own model: each prompt is prefilled once for all of its completions."""
 
+import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -10,9 +11,10 @@ from transformers import GenerationConfig
 
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import group_batch
-from triptych_trainer.grpo.step import OpenModel, Sampled, Sampler
+from triptych_trainer.grpo.step import OpenModel
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.rollouts.sampled import Sampled, Sampler
 
 __all__ = ["end_ids_of", "model_sampler", "one_message"]
 
@@ -40,7 +42,20 @@ def model_sampler(
             )
         return [[Sampled(ids=ids) for ids in group] for group in completions]
 
-    return Sampler(sample=sample, read=read, end_ids=frozenset(end_ids), policy_version=policy_version)
+    def go_on(groups: Sequence[RolloutGroup], max_tokens: int) -> list[Sampled]:
+        config = copy.deepcopy(generation_config)
+        config.max_new_tokens = max_tokens
+        with torch.no_grad(), open_model() as opened:
+            completions = engine.generate(
+                opened,
+                group_batch(groups),
+                keys=[group.key for group in groups],
+                group_sizes=[1] * len(groups),
+                generation_config=config,
+            )
+        return [Sampled(ids=ids) for (ids,) in completions]
+
+    return Sampler(sample=sample, read=read, end_ids=frozenset(end_ids), policy_version=policy_version, go_on=go_on)
 
 
 def one_message(tokenizer: Any) -> Callable[[PreparedPrompt, Sequence[int]], tuple[Mapping[str, Any], ...]]:

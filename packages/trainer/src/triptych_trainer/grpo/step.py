@@ -11,7 +11,7 @@ frozen; what a function needs it is given, and what it finds it returns.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -21,11 +21,13 @@ from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import group_batch, pieces
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup
+from triptych_trainer.rollouts.sampled import Player, Sampled, Sampler
 
 __all__ = [
     "Correction",
     "Judge",
     "OpenModel",
+    "Player",
     "Sampled",
     "Sampler",
     "Scoring",
@@ -43,28 +45,6 @@ Judge = Callable[[Sequence[RolloutGroup]], Rewards]
 """Scores the rollouts of this rank with every reward function, and gathers the scores of all ranks."""
 Loss = Callable[[TokenScores, TrainingBatch], torch.Tensor]
 """The loss of a batch whose tokens have been scored with gradient."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sampled:
-    """The tokens of one completion as an engine sampled them, and their log-probabilities where it tells them."""
-
-    ids: Sequence[int]
-    logps: Sequence[float] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sampler:
-    """Writes completions: the trainer's own model, or an engine beside it."""
-
-    sample: Callable[[Sequence[RolloutGroup], Sequence[int]], Sequence[Sequence[Sampled]]]
-    """From groups without rollouts, and how many each one gets, to the completions of each."""
-    read: Callable[[PreparedPrompt, Sequence[int]], Sequence[Mapping[str, Any]]]
-    """From a completion's tokens to messages."""
-    end_ids: frozenset[int]
-    """Tokens that end a completion."""
-    policy_version: int = 0
-    """The optimizer step whose weights sample."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,9 +100,13 @@ def collect(
     settings: StepSettings,
     sum_over_ranks: Callable[[torch.Tensor], torch.Tensor],
     device: torch.device,
+    play: Player | None = None,
 ) -> Experience:
-    """Sample rollouts for prompts, given by the keys of their rows, and compute everything that training needs."""
-    groups = rollout(sampler, prompts, num_generations=num_generations)
+    """Sample rollouts for prompts, given by the keys of their rows, and compute everything that training needs.
+
+    With ``play`` rollouts have several turns.
+    """
+    groups = rollout(sampler, prompts, num_generations=num_generations, play=play)
     rewards = judge(groups)
     gains = advantages(
         rewards,
@@ -149,11 +133,17 @@ def collect(
 
 
 def rollout(
-    sampler: Sampler, prompts: Mapping[int, PreparedPrompt], *, num_generations: int | Mapping[int, int]
+    sampler: Sampler,
+    prompts: Mapping[int, PreparedPrompt],
+    *,
+    num_generations: int | Mapping[int, int],
+    play: Player | None = None,
 ) -> list[RolloutGroup]:
     """Sample ``num_generations`` completions for every prompt; one number for all, or one for each key."""
     empty = [RolloutGroup(key=key, prompt=prompt) for key, prompt in prompts.items()]
     sizes = [num_generations if isinstance(num_generations, int) else num_generations[group.key] for group in empty]
+    if play is not None:
+        return list(play(sampler, empty, sizes))
     found = sampler.sample(empty, sizes)
     return [
         group.with_rollouts([_one_turn(sampler, group.prompt, sampled) for sampled in completions])
@@ -176,7 +166,7 @@ def _one_turn(sampler: Sampler, prompt: PreparedPrompt, sampled: Sampled) -> Rol
 def without_truncated(group: RolloutGroup) -> RolloutGroup:
     """The group with no token counted of the rollouts that reached the limit."""
     return group.with_rollouts(
-        [replace(one, trained=(False,) * len(one.ids)) if one.finish == "length" else one for one in group.rollouts]
+        [replace(one, trained=(False,) * len(one.ids)) if one.was_cut else one for one in group.rollouts]
     )
 
 

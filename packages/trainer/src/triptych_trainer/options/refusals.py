@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ __all__ = [
 ]
 
 
-def check_options(args: GRPOConfig, keywords: Mapping[str, Any]) -> None:
+def check_options(args: GRPOConfig) -> None:
     """Check the options of a run before anything is loaded.
 
     Raises:
@@ -56,12 +55,6 @@ def check_options(args: GRPOConfig, keywords: Mapping[str, Any]) -> None:
         )
     check_generation_kwargs(args)
     check_vllm(args)
-    for name in ("tools", "environment_factory", "rollout_func"):
-        if keywords.get(name):
-            raise UsageError(
-                f"{name}: conversations of several turns are not supported here, because images that arrive after "
-                "the prompt have no marker to stand at; train them with TRL's own GRPOTrainer"
-            )
 
 
 CORRECTIONS = tuple(

@@ -43,6 +43,14 @@ class RunArguments(DataOptions, PromptOptions):
         default=None,
         metadata={"metavar": "CLASS", "help": "an adapter of your own for the model: module:Class or file.py:Class"},
     )
+    tools: list[str] = field(
+        default_factory=list,
+        metadata={"metavar": "NAME", "help": "functions for the model to call, as file.py:function"},
+    )
+    environment: str | None = field(
+        default=None,
+        metadata={"metavar": "NAME", "help": "a class whose methods the model calls"},
+    )
     freeze_vision_modules: bool = field(
         default=False,
         metadata={"help": "train the language model only; images are encoded once for all passes"},

@@ -1,14 +1,14 @@
 """One prompt made ready once: images decoded, preprocessed and counted, text tokenized with every image in its span."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
 from PIL import Image
-from triptych_data import DataError, Example, ImageLoader
+from triptych_data import DataError, Example, ImageError, ImageLoader, ImageSource, load_image
 from triptych_data.budget import Size
 from triptych_data.describe import count_images, describe
 from triptych_data.model_tokens import ModelTokens
@@ -16,10 +16,11 @@ from triptych_data.prompt_settings import PromptSettings
 from triptych_data.seen_headers import header_sizes
 from triptych_parser import ImageSpan
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import Family, ImageInputs
 from triptych_trainer.models.image_processor import image_digest, image_processor_of
 
-__all__ = ["PreparedPrompt", "PromptPreparer"]
+__all__ = ["PreparedPicture", "PreparedPrompt", "PromptPreparer"]
 
 ENDING_TOKENS = 64
 
@@ -51,6 +52,18 @@ class PreparedPrompt:
     """A digest of each of `image_inputs`; empty where none was taken."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedPicture:
+    """An image that arrived after its prompt, as the model gets it."""
+
+    picture: Image.Image
+    """As decoded: RGB, upright."""
+    inputs: ImageInputs
+    digest: str
+    model_size: tuple[int, int]
+    """(height, width) in pixels as the vision tower sees it."""
+
+
 class PromptPreparer:
     """Prepares prompts and keeps the last ones, so that no pass of a step prepares a prompt twice."""
 
@@ -76,6 +89,7 @@ class PromptPreparer:
         self.preprocessed = 0
         """Images that went through the image processor so far."""
         self._kept: OrderedDict[str, PreparedPrompt] = OrderedDict()
+        self._pictures: OrderedDict[Hashable, PreparedPicture] = OrderedDict()
 
     def prefetch(self, example: Example) -> None:
         """Start decoding an example's images, and resizing them, on the loader's threads."""
@@ -156,6 +170,30 @@ class PromptPreparer:
         if not prompt.image_sizes:
             return [], {}
         return self.loader.get(prompt.example, sizes=prompt.resized), _options(prompt.resized)
+
+    def picture(self, picture: Image.Image, *, where: str) -> PreparedPicture:
+        """Prepare an image that a tool or an environment returned; equal ones are prepared once.
+
+        Raises:
+            UsageError: it cannot be read, or the model takes none; ``where`` says who returned it.
+        """
+        source = ImageSource(ref=picture)
+        if not self.family.takes_images:
+            raise UsageError(f"{where} returned an image, but the model takes none; return text only")
+        if source.key not in self._pictures:
+            try:
+                read = load_image(source, policy=self.loader.policy)
+            except ImageError as error:
+                raise UsageError(f"{where} returned an image that cannot be used: {error.reason}") from error
+            (inputs,) = self.family.preprocess(image_processor_of(self.processor), [read])
+            self.preprocessed += 1
+            seen = self._model_size(inputs, (read.height, read.width))
+            prepared = PreparedPicture(picture=read, inputs=inputs, digest=image_digest(inputs), model_size=seen)
+            self._pictures[source.key] = prepared
+        self._pictures.move_to_end(source.key)
+        while len(self._pictures) > max(self.keep, 1):
+            self._pictures.popitem(last=False)
+        return self._pictures[source.key]
 
     def _model_size(self, inputs: ImageInputs, decoded: tuple[int, int]) -> tuple[int, int]:
         """Pixels after the model's resize: from the patch grid, the single frame, or as decoded where tiled."""

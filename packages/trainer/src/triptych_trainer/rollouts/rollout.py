@@ -5,9 +5,10 @@ environment (tool results, further images) stand between the sampled ones, in th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from PIL import Image
 from triptych_parser import ImageSpan
 
 from triptych_trainer.models.families import ImageInputs
@@ -15,8 +16,10 @@ from triptych_trainer.prompts.prepare import PreparedPrompt
 
 __all__ = ["ArrivedImage", "Finish", "Rollout", "RolloutGroup", "ScoredGroup", "image_name"]
 
-Finish = Literal["stop", "length"]
-"""Why a rollout ended: the model wrote an end token, or it reached the largest number of tokens."""
+Finish = Literal["stop", "length", "turns", "room", "done"]
+"""Why a rollout ended: the model wrote an end token and called nothing (`stop`), it reached the largest number of
+tokens (`length`), it called a tool once more than is allowed (`turns`), the results of its calls did not fit and were
+left out as a whole (`room`), or its environment said that it is over (`done`)."""
 
 
 def image_name(*, rollout: int, turn: int, owner: str, number: int) -> str:
@@ -65,6 +68,10 @@ class Rollout:
     images: tuple[ArrivedImage, ...] = ()
     policy_version: int = 0
     """The optimizer step whose weights sampled it."""
+    num_calls: int = 0
+    """Calls of tools."""
+    num_failed_calls: int = 0
+    """Those that ended in an error, of which the model was told."""
 
     def __post_init__(self) -> None:
         """Check that every list has one entry per token; raises ValueError."""
@@ -79,6 +86,11 @@ class Rollout:
     def num_trained(self) -> int:
         """How many tokens the loss counts."""
         return sum(self.trained)
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether it ended only because it reached the largest number of tokens."""
+        return self.finish in ("length", "room")
 
     @property
     def scored_images(self) -> tuple[ArrivedImage, ...]:
@@ -101,13 +113,15 @@ class RolloutGroup:
     """The number of the prompt's row, unlike that of every other row of the run."""
     prompt: PreparedPrompt
     rollouts: tuple[Rollout, ...] = ()
+    observation: tuple[str | Image.Image, ...] = ()
+    """What an environment showed first: texts and images at the end of the prompt that are not in its row."""
 
     def __len__(self) -> int:
         return len(self.rollouts)
 
     def with_rollouts(self, rollouts: Sequence[Rollout]) -> "RolloutGroup":
         """The same prompt with other rollouts."""
-        return RolloutGroup(key=self.key, prompt=self.prompt, rollouts=tuple(rollouts))
+        return replace(self, rollouts=tuple(rollouts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -65,6 +65,8 @@ def train_model(
     reporter: Reporter,
     seen: SeenHeaders | None = None,
     stage: str = "GRPO",
+    tools: Sequence[Callable[..., Any]] = (),
+    environment: Callable[[], Any] | None = None,
 ) -> Training:
     """Run GRPO and save the final model, the processor and the trainer's state into the output folder.
 
@@ -75,7 +77,11 @@ def train_model(
         reporter.say(f"{frozen / 1e6:.1f} M parameters outside the language model are frozen")
     config.grpo.disable_tqdm = True
     pages = [FreshReport(Path(config.grpo.output_dir))] if config.run.rollouts else []
-    watches = memory_watches(model, processor, examples=examples, config=config, reporter=reporter, seen=seen)
+    watches: list[TrainerCallback] = []
+    if tools or environment:
+        reporter.say("memory is not forecast: nobody knows before a run how many turns and images tools add")
+    else:
+        watches = memory_watches(model, processor, examples=examples, config=config, reporter=reporter, seen=seen)
     keep_token_out_of_files(config.grpo)
     loader = ImageLoader(
         threads=config.run.image_threads,
@@ -103,6 +109,9 @@ def train_model(
                     config=config,
                     callbacks=[progress, StopOnRequest(request), *watches, *pages],
                     bad_rows=bad_rows_of(config, num_rows=len(examples), say=reporter.say),
+                    tools=tools,
+                    environment=environment,
+                    say=reporter.say,
                 )
                 trainer.run = start.run.to_json()
                 guard_trackers(trainer)
@@ -166,6 +175,9 @@ def build_trainer(
     config: RunConfig,
     callbacks: Sequence[TrainerCallback],
     bad_rows: BadRows | None = None,
+    tools: Sequence[Callable[..., Any]] = (),
+    environment: Callable[[], Any] | None = None,
+    say: Callable[[str], object] = print,
 ) -> MultiImageGRPOTrainer:
     """Build the trainer that a command line describes.
 
@@ -191,6 +203,9 @@ def build_trainer(
             warn_after_steps=run.warn_after_steps,
             on_rollouts=tolerant(writer) if writer else None,
             bad_rows=bad_rows,
+            tools=list(tools),
+            environment_factory=environment,
+            say=say,
             callbacks=list(callbacks),
             peft_config=adapter_config(config.model, model, freeze_vision=run.freeze_vision_modules),
         )

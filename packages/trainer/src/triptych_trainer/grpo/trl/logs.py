@@ -8,7 +8,7 @@ from accelerate.utils import gather_object
 
 from triptych_trainer.grpo.advantages import nanstd, weighted_totals
 from triptych_trainer.grpo.batch import Advantages, Experience, Rewards, TrainingBatch, loss_mask
-from triptych_trainer.grpo.judging import completions_of
+from triptych_trainer.grpo.judging import completions_of, prompt_as_read, texts_of
 from triptych_trainer.grpo.mismatch import measured, merged
 from triptych_trainer.grpo.mismatch import metrics as mismatch_metrics
 from triptych_trainer.grpo.step import sampling_logps
@@ -33,6 +33,8 @@ def log_experience(trainer: "MultiImageGRPOTrainer", experience: Experience, *, 
         trainer.state.num_input_tokens_seen += total
     metrics["num_tokens"] = [trainer.state.num_input_tokens_seen]
     found = length_metrics(groups, gather=gather, device=device)
+    if trainer.play is not None:
+        found |= call_metrics(groups, gather=gather, device=device)
     found |= reward_metrics(rewards, advantages, weights=trainer.reward_weights.tolist())
     if experience.batch.sampling_ratio is not None:
         found |= sampling_metrics(experience.batch, gather=gather)
@@ -43,9 +45,9 @@ def log_experience(trainer: "MultiImageGRPOTrainer", experience: Experience, *, 
     for name, value in found.items():
         metrics[name].append(value)
     logs = trainer._logs
-    prompts = [trainer.tables.prompt(group.key) for group in groups for _ in group.rollouts]
+    prompts = [prompt for group in groups for prompt in [prompt_as_read(trainer.tables, group)] * len(group)]
     logs["prompt"].extend(gather_object(prompts))
-    logs["completion"].extend(gather_object([text for group in groups for text in completions_of(group)]))
+    logs["completion"].extend(gather_object([texts_of(said) for group in groups for said in completions_of(group)]))
     for column, name in enumerate(rewards.names):
         logs["rewards"][name].extend(rewards.scores_BF[:, column].tolist())
     logs["advantages"].extend(advantages.values_B.tolist())
@@ -77,7 +79,7 @@ def length_metrics(groups: Sequence[RolloutGroup], *, gather: Gather, device: to
     """Lengths of completions in sampled tokens, and of those that ended by themselves."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     lengths = gather(torch.tensor([rollout.num_trained for rollout in rollouts], device=device)).float()
-    ended = gather(torch.tensor([rollout.finish != "length" for rollout in rollouts], device=device))
+    ended = gather(torch.tensor([not rollout.was_cut for rollout in rollouts], device=device))
     metrics = {"completions/clipped_ratio": (~ended).float().mean().item()}
     for kind, values in (
         ("", lengths),
@@ -89,6 +91,28 @@ def length_metrics(groups: Sequence[RolloutGroup], *, gather: Gather, device: to
             f"completions/max_{kind}length": values.max().item(),
         }
     return metrics
+
+
+def call_metrics(groups: Sequence[RolloutGroup], *, gather: Gather, device: torch.device) -> dict[str, float]:
+    """Calls of tools per rollout and the share that failed, under TRL's names; images that arrived, and ends."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    counts = [
+        len(rollouts),
+        sum(one.num_calls for one in rollouts),
+        sum(one.num_failed_calls for one in rollouts),
+        sum(len(one.images) for one in rollouts),
+        *(sum(one.finish == name for one in rollouts) for name in ("turns", "room", "done")),
+    ]
+    sums = gather(torch.tensor(counts, device=device)).view(-1, len(counts)).sum(dim=0).tolist()
+    total, calls, failed, images, turns, room, done = sums
+    return {
+        "tools/call_frequency": calls / max(total, 1),
+        "tools/failure_frequency": failed / calls if calls else 0.0,
+        "tools/images": images / max(total, 1),
+        "tools/ended_by_turns": turns / max(total, 1),
+        "tools/ended_by_room": room / max(total, 1),
+        "tools/ended_by_environment": done / max(total, 1),
+    }
 
 
 def reward_metrics(rewards: Rewards, advantages: Advantages, *, weights: Sequence[float]) -> dict[str, float]:

@@ -52,7 +52,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 
 ATTRIBUTES = (
     *("_buffered_inputs", "_dist", "_logs", "_metrics", "_pending_extra_logs", "_pending_metrics", "_step"),
-    *("_signature_columns", "_tokenizer", "accelerator", "args", "aux_loss_enabled", "beta"),
+    *("_signature_columns", "_tokenizer", "accelerator", "args", "aux_loss_enabled", "beta", "environments"),
     *("callback_handler", "chat_template_kwargs", "eos_token_ids", "is_deepspeed_enabled", "is_fsdp_enabled"),
     *("log_completions", "mask_truncated_completions", "model_wrapped", "multi_objective_aggregation"),
     *("num_generations", "num_generations_eval", "num_iterations", "processing_class", "ref_model"),

@@ -7,7 +7,7 @@ import torch
 
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.grpo.batch import Rewards
-from triptych_trainer.grpo.judging import completions_of, reward_columns
+from triptych_trainer.grpo.judging import completions_of, prompt_as_read, reward_columns
 from triptych_trainer.grpo.trl.private_names import TESTED_TRL
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
@@ -29,9 +29,11 @@ def judge(trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGroup]) -> R
         only_images=bool(trainer.args.remove_unused_columns),
     )
     rollouts = [rollout for group in groups for rollout in group.rollouts]
+    if trainer.play is not None and trainer.play.environments is not None:
+        trainer.environments = trainer.play.played_in
     scores_BF = trainer._calculate_rewards(
         [row for row, group in zip(columns, groups, strict=True) for _ in group.rollouts],
-        [trainer.tables.prompt(group.key) for group in groups for _ in group.rollouts],
+        [prompt for group in groups for prompt in [prompt_as_read(trainer.tables, group)] * len(group)],
         [completion for group in groups for completion in completions_of(group)],
         [list(rollout.ids) for rollout in rollouts],
     )

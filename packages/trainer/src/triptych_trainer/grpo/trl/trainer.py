@@ -1,7 +1,7 @@
 """TRL's GRPO trainer over Triptych's step: TRL's signature and manners, its rewards, losses, logs and training loop."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
 from triptych_trainer.forward import install_hooks
 from triptych_trainer.grpo.batch import Cycle, TokenScores, TrainingBatch
 from triptych_trainer.grpo.engine import GroupEngine
-from triptych_trainer.grpo.groups import check_groups_on_ranks, group_batch, group_order
+from triptych_trainer.grpo.groups import arrived_by_turn, check_groups_on_ranks, group_batch, group_order
 from triptych_trainer.grpo.mismatch import WARN
 from triptych_trainer.grpo.step import collect, policy_loss
 from triptych_trainer.grpo.trl.arguments import (
@@ -25,6 +25,7 @@ from triptych_trainer.grpo.trl.arguments import (
     default_processing_class,
     evaluation_keys,
 )
+from triptych_trainer.grpo.trl.conversations import check_conversation_options, player, with_environment_reward
 from triptych_trainer.grpo.trl.loss import loss_inputs
 from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch
 from triptych_trainer.grpo.trl.passes import opened_for_generation, opened_for_scoring, sampler, scoring, settings
@@ -47,6 +48,7 @@ from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.prompts.run_tables import KEY, RunTables
 from triptych_trainer.prompts.table import Table
 from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.upstream.transformers_names import declare_router_logits
 from triptych_trainer.verification.first_use import verify_first_use
 
@@ -90,13 +92,16 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         bad_rows: BadRows | None = None,
         mismatch_kl_warn: float | None = WARN,
         mismatch_kl_limit: float | None = None,
+        tool_seconds: float = 60.0,
+        say: Callable[[str], object] = print,
     ) -> None:
         """Take what TRL's trainer takes, in its order, and a few things more.
 
         Args:
             train_dataset: a map-style dataset in TRL's columns (``prompt``, and ``image`` or ``images``), or a table of
                 examples as the command line reads them.
-            tools, rollout_func, environment_factory: refused: images that arrive after the prompt have no place yet.
+            tools, environment_factory: what answers the model during a rollout, as for TRL; both may return images.
+            rollout_func: refused.
             preparer: turns rows into token ids, spans and image inputs; by default one over ``processing_class``.
             image_policy: which files and addresses images may be read from; only without ``preparer``.
             group_sharing: ``auto`` forwards each prompt once for its completions where that is exact; ``off`` never.
@@ -108,6 +113,8 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             bad_rows: what becomes of rows that turn out to be unusable; None: they stop the run.
             mismatch_kl_warn, mismatch_kl_limit: with vLLM, the mean difference between what sampled and what is trained
                 (``grpo/mismatch.py``) above which one warning is given, and above which the run ends.
+            tool_seconds: how long a tool that is awaited may take.
+            say: is told of every call of a tool that failed.
             on_rollouts: called once per generation with a list of `ScoredGroup`, and ``step`` and ``mode`` by keyword.
 
         Raises:
@@ -117,7 +124,12 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         """
         check_methods()
         args = args or default_arguments(model)
-        check_options(args, {"tools": tools, "rollout_func": rollout_func, "environment_factory": environment_factory})
+        check_options(args)
+        check_conversation_options(
+            tools=tools, environment_factory=environment_factory, rollout_func=rollout_func, use_vllm=args.use_vllm
+        )
+        environments = None if environment_factory is None else Environments(environment_factory)
+        args, reward_funcs = with_environment_reward(args, reward_funcs, environments)
         if not isinstance(model, str):
             check_head_dtype(args, model)
         if processing_class is None:
@@ -134,7 +146,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             declare_router_logits(model)
         super().__init__(
             model,
-            list(reward_funcs) if isinstance(reward_funcs, (list, tuple)) else reward_funcs,
+            reward_funcs,
             args=args,
             train_dataset=train_dataset and self.tables.keys_of(train_dataset, name="train_dataset"),
             eval_dataset=evaluation_keys(self.tables, eval_dataset),
@@ -158,6 +170,12 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             completions_per_slice=completions_per_slice,
             autocast=self.accelerator.autocast,
             router_loss=self.aux_loss_enabled,
+            later_images=bool(tools or environments),
+        )
+        self.play = (
+            player(self, tools=tools or (), environments=environments, tool_seconds=tool_seconds, say=say)
+            if tools or environments
+            else None
         )
         for part in (self.model, self.ref_model):
             if part is not None:
@@ -240,6 +258,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             settings=settings(self, mode=mode),
             sum_over_ranks=lambda count: self.accelerator.gather(count).sum(),
             device=self.accelerator.device,
+            play=self.play,
         )
         tell(self, experience, mode=mode)
         return {BATCH: experience.batch}
@@ -260,6 +279,8 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
     def prompt_of(self, key: int) -> PreparedPrompt:
         """The prepared prompt of a row."""
         prompt, example = self.tables.prompt(key), self.tables.example(key)
+        if self.play is not None:
+            example = self.play.dressed(example, is_text=isinstance(prompt, str))
         return self.preparer.plain(example, prompt) if isinstance(prompt, str) else self.preparer(example)
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
@@ -298,8 +319,23 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         return None if self._buffered_inputs is None else self._buffered_inputs.to_state()
 
     def restore_cycle_from(self, state: Any) -> None:
-        """Prepare the prompts again, and encode their images in one call as their generation did: equal to the bit."""
-        self._buffered_inputs = Cycle.from_state(state, prompt_of=self.prompt_of, device=self.accelerator.device)
-        keys = self._buffered_inputs.keys
-        groups = [RolloutGroup(key=key, prompt=self.prompt_of(key)) for key in keys]
-        self.engine.encode_ahead(self.model_wrapped, group_batch(groups), keys=keys)
+        """Prepare the prompts again, and encode their images in one call as their generation did: equal to the bit.
+
+        Images that arrived in rollouts are encoded turn by turn, as then; rollouts that are trained on no more are not.
+        """
+        self._buffered_inputs = Cycle.from_state(state, begin=self._begin, device=self.accelerator.device)
+        known = {group.key: group for part in self._buffered_inputs.parts for group in part.groups}
+        begun = [known[key] if key in known else self._begin(key, ()) for key in self._buffered_inputs.keys]
+        self.engine.encode_ahead(
+            self.model_wrapped,
+            group_batch([group.with_rollouts(()) for group in begun]),
+            keys=self._buffered_inputs.keys,
+        )
+        rollouts = [rollout for part in self._buffered_inputs.parts for rollout in part.rollouts]
+        for batch in arrived_by_turn(rollouts):
+            self.engine.encode_ahead(self.model_wrapped, batch, keys=())
+
+    def _begin(self, key: int, shown: Sequence[Any]) -> RolloutGroup:
+        """The group of a key without rollouts; ``shown`` is what its environment showed first."""
+        group = RolloutGroup(key=key, prompt=self.prompt_of(key))
+        return self.play.observed(group, shown) if shown and self.play is not None else group

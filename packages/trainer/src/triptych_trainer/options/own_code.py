@@ -1,0 +1,83 @@
+"""Tools and environments of the user's own: ``file.py:name`` or ``module:name``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from triptych_trainer.errors import UsageError
+
+__all__ = ["read_environment", "read_tools"]
+
+
+def read_tools(specs: Sequence[str]) -> list[Callable[..., Any]]:
+    """The functions that ``--tools`` names.
+
+    Raises:
+        UsageError: one cannot be found or loaded; says what to write.
+    """
+    found = [_named(spec, option="--tools") for spec in specs]
+    for spec, function in zip(specs, found, strict=True):
+        if not callable(function) or isinstance(function, type):
+            raise UsageError(f"--tools {spec}: expected a function, got {type(function).__name__}")
+    return found
+
+
+def read_environment(spec: str | None) -> Callable[[], Any] | None:
+    """The class, or the function that makes an environment, that ``--environment`` names.
+
+    Raises:
+        UsageError: it cannot be found or loaded; says what to write.
+    """
+    if spec is None:
+        return None
+    factory = _named(spec, option="--environment")
+    if not callable(factory):
+        raise UsageError(f"--environment {spec}: expected a class, got {type(factory).__name__}")
+    return factory  # type: ignore[no-any-return]
+
+
+def _named(spec: str, *, option: str) -> Any:
+    location, colon, name = spec.rpartition(":")
+    if not colon or not name:
+        raise UsageError(f"{option} {spec}: write file.py:name, or module:name")
+    module = _file(Path(location), f"{option} {spec}") if location.endswith(".py") else _module(location, option, spec)
+    if not hasattr(module, name):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise UsageError(f"{option} {spec}: {location} has no {name!r}; it has {', '.join(known) or 'none'}")
+    return getattr(module, name)
+
+
+def _file(path: Path, what: str) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"{what}: there is no file {path}; name one, from the folder {Path.cwd().name}")
+    unique = f"triptych_own_{path.stem}_{zlib.crc32(bytes(path.resolve())):08x}"
+    if unique in sys.modules:
+        return sys.modules[unique]
+    spec = importlib.util.spec_from_file_location(unique, path.resolve())
+    assert spec is not None  # the name ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[unique] = module  # dataclasses and type hints look the module up by name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[unique]
+        raise UsageError(f"{what}: {path} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _module(name: str, option: str, spec: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UsageError(
+            f"{option} {spec}: {name} cannot be imported ({error}); install it, run from the folder that holds it with "
+            "PYTHONPATH=., or write file.py:name"
+        ) from error

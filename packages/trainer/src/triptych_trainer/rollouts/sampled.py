@@ -1,0 +1,41 @@
+"""What writes completions, and what it returns: the trainer's own model, or an engine beside it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from triptych_trainer.prompts.prepare import PreparedPrompt
+from triptych_trainer.rollouts.rollout import RolloutGroup
+
+__all__ = ["Player", "Sampled", "Sampler"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampled:
+    """The tokens of one completion as an engine sampled them, and their log-probabilities where it tells them."""
+
+    ids: Sequence[int]
+    logps: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampler:
+    """Writes completions: the trainer's own model, or an engine beside it."""
+
+    sample: Callable[[Sequence[RolloutGroup], Sequence[int]], Sequence[Sequence[Sampled]]]
+    """From groups without rollouts, and how many each one gets, to the completions of each."""
+    read: Callable[[PreparedPrompt, Sequence[int]], Sequence[Mapping[str, Any]]]
+    """From a completion's tokens to messages."""
+    end_ids: frozenset[int]
+    """Tokens that end a completion."""
+    policy_version: int = 0
+    """The optimizer step whose weights sample."""
+    go_on: Callable[[Sequence[RolloutGroup], int], Sequence[Sampled]] | None = None
+    """From groups whose prompts are rollouts so far, and the most tokens of a turn, to the next turn of each.
+
+    None for an engine that cannot go on with a rollout.
+    """
+
+
+Player = Callable[[Sampler, Sequence[RolloutGroup], Sequence[int]], Sequence[RolloutGroup]]
+"""Samples rollouts of several turns, so many for each group."""

@@ -1,0 +1,70 @@
+"""Groups as plain values and tensors, for checkpoints: what their rows do not say. Messages are left out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from triptych_parser import ImageSpan
+
+from triptych_trainer.rollouts.rollout import ArrivedImage, Rollout, RolloutGroup
+
+__all__ = ["Begin", "groups_from_state", "groups_to_state"]
+
+Begin = Callable[[int, Sequence[str | Image.Image]], RolloutGroup]
+"""From a key and what an environment showed first to the group without rollouts, its prompt prepared again."""
+_PLAIN = tuple(name for name in Rollout.__slots__ if name not in ("messages", "images"))
+
+
+def groups_to_state(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
+    """The groups, and by their digests the images that arrived in their rollouts, each once."""
+    images: dict[str, dict[str, torch.Tensor]] = {}
+    for group in groups:
+        for rollout in group.rollouts:
+            images.update({image.digest: dict(image.inputs) for image in rollout.images})
+    return {"groups": [_group_to_state(group) for group in groups], "images": images}
+
+
+def groups_from_state(state: Mapping[str, Any], *, begin: Begin) -> tuple[RolloutGroup, ...]:
+    """The groups that `groups_to_state` wrote."""
+    found = []
+    for kept in state["groups"]:
+        shown = [_piece(value) for value in kept.get("observation", ())]
+        group = begin(kept["key"], shown)
+        found.append(group.with_rollouts([_rollout(one, state.get("images", {})) for one in kept["rollouts"]]))
+    return tuple(found)
+
+
+def _group_to_state(group: RolloutGroup) -> dict[str, Any]:
+    return {
+        "key": group.key,
+        "observation": [
+            piece
+            if isinstance(piece, str)
+            else torch.from_numpy(np.array(piece if piece.mode == "RGB" else piece.convert("RGBA")))
+            for piece in group.observation
+        ],
+        "rollouts": [
+            {**{name: getattr(rollout, name) for name in _PLAIN}, "images": list(map(_image_to_state, rollout.images))}
+            for rollout in group.rollouts
+        ],
+    }
+
+
+def _image_to_state(image: ArrivedImage) -> dict[str, Any]:
+    names = ("digest", "turn", "owner", "rollout")
+    span = {name: getattr(image.span, name) for name in ImageSpan.__slots__}
+    return {**{name: getattr(image, name) for name in names}, "span": span}
+
+
+def _rollout(kept: Mapping[str, Any], inputs: Mapping[str, Mapping[str, torch.Tensor]]) -> Rollout:
+    images = tuple(
+        ArrivedImage(**{**image, "span": ImageSpan(**image["span"])}, inputs=inputs[image["digest"]])
+        for image in kept.get("images", ())
+    )
+    return Rollout(**{**kept, "images": images}, messages=())
+
+
+def _piece(value: str | torch.Tensor) -> str | Image.Image:
+    return value if isinstance(value, str) else Image.fromarray(value.numpy())

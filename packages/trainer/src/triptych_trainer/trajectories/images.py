@@ -1,0 +1,57 @@
+"""The images of a rollout as tools get them: by number, or by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+__all__ = ["RolloutImage", "RolloutImages"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutImage:
+    """One image that the model has seen so far."""
+
+    picture: Image.Image
+    """As decoded, in RGB, before the model's own resize."""
+    model_size: tuple[int, int]
+    """(height, width) in pixels as the vision tower sees it."""
+    name: str | None = None
+
+
+class RolloutImages:
+    """The images of a rollout in the order in which the model saw them: those of the prompt, then those of its turns.
+
+    A tool that has a parameter of this type gets them; the model is not told of that parameter.
+
+    >>> images = RolloutImages([RolloutImage(picture=Image.new("RGB", (4, 2)), model_size=(28, 56), name="left")])
+    >>> images["left"] is images[1] is images["1"]
+    True
+    """
+
+    def __init__(self, images: Sequence[RolloutImage]) -> None:
+        self._images = tuple(images)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[RolloutImage]:
+        return iter(self._images)
+
+    def __getitem__(self, which: int | str) -> RolloutImage:
+        """The image of a number, counted from 1, or of a name.
+
+        Raises:
+            LookupError: says which images there are; the model reads it.
+        """
+        for image in self._images:
+            if image.name is not None and image.name == which:
+                return image
+        number = int(which) if isinstance(which, str) and which.strip().isdecimal() else which
+        if isinstance(number, int) and 1 <= number <= len(self._images):
+            return self._images[number - 1]
+        names = ", ".join(repr(image.name) for image in self._images if image.name is not None)
+        known = f"images 1 to {len(self._images)}" if self._images else "no images"
+        raise LookupError(f"there is no image {which!r}; there are {known}{f', named {names}' if names else ''}")

@@ -1,0 +1,128 @@
+"""A rollout while it is played."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from triptych_parser import ImageSpan
+
+from triptych_trainer.prompts.prepare import PreparedPrompt
+from triptych_trainer.rollouts.rollout import ArrivedImage, Finish, Rollout, RolloutGroup, image_name
+from triptych_trainer.rollouts.sampled import Sampled
+from triptych_trainer.trajectories.calls import Call
+from triptych_trainer.trajectories.images import RolloutImage
+from triptych_trainer.trajectories.results import Piece
+from triptych_trainer.trajectories.toolbox import Tool
+
+__all__ = ["LiveRollout"]
+
+
+@dataclass(kw_only=True, slots=True)
+class LiveRollout:
+    """What was said in a rollout so far, and what its next turn needs."""
+
+    prompt: PreparedPrompt
+    number: int
+    """Among the rollouts of its prompt, from 0."""
+    images: list[RolloutImage]
+    """What tools can ask for: the images of the prompt, then those that arrived."""
+    tools: Mapping[str, Tool]
+    environment: Any = None
+    ids: list[int] = field(default_factory=list)
+    trained: list[bool] = field(default_factory=list)
+    messages: list[Mapping[str, Any]] = field(default_factory=list)
+    arrived: list[ArrivedImage] = field(default_factory=list)
+    results: list[Sequence[tuple[str, Sequence[Piece]]]] = field(default_factory=list)
+    """What the calls of each turn so far returned."""
+    calls: list[Call] = field(default_factory=list)
+    """Those of the last message."""
+    turn_ids: Sequence[int] = ()
+    """The tokens of the last message."""
+    finish: Finish = "length"
+    num_calls: int = 0
+    num_failed_calls: int = 0
+
+    @property
+    def turn(self) -> int:
+        """The number of the last message, from 0."""
+        return len(self.results)
+
+    @property
+    def all_ids(self) -> list[int]:
+        """The tokens of the prompt and those behind it."""
+        return [*self.prompt.ids, *self.ids]
+
+    @property
+    def where(self) -> str:
+        """The sample, the rollout and the turn, for errors and logs."""
+        example = self.prompt.example
+        return f"{example.source}: example {example.id}, rollout {self.number + 1}, turn {self.turn + 1}"
+
+    def take(self, sampled: Sampled, *, most: int, end_ids: Collection[int]) -> None:
+        """Put what was sampled behind the rest, as far as ``most`` tokens allow."""
+        self.turn_ids = tuple(sampled.ids)[: most - len(self.ids)]
+        self.ids += self.turn_ids
+        self.trained += [True] * len(self.turn_ids)
+        self.calls = []
+        self.finish = "stop" if self.turn_ids and self.turn_ids[-1] in end_ids else "length"
+
+    def go_on(
+        self,
+        ids: Sequence[int],
+        *,
+        results: Sequence[tuple[str, Sequence[Piece]]],
+        arrived: Sequence[tuple[ArrivedImage, RolloutImage]],
+    ) -> None:
+        """Put the results of the last message's calls behind it."""
+        first, count = len(self.ids), len(self.arrived)
+        for k, (image, shown) in enumerate(arrived):
+            self.arrived.append(replace(image, span=moved(image.span, by=first, image=count + k)))
+            self.images.append(shown)
+        self.ids += ids
+        self.trained += [False] * len(ids)
+        self.results.append(results)
+
+    def so_far(self, key: int) -> RolloutGroup:
+        """The rollout as a prompt to go on from."""
+        prompt, first, own = self.prompt, len(self.prompt.ids), len(self.prompt.image_inputs)
+        spans = [moved(image.span, by=first, image=own + k) for k, image in enumerate(self.arrived)]
+        digests = prompt.image_digests or [f"prompt {key}, image {k}" for k in range(own)]
+        longer = replace(
+            prompt,
+            ids=self.all_ids,
+            spans=(*prompt.spans, *spans),
+            image_inputs=(*prompt.image_inputs, *(image.inputs for image in self.arrived)),
+            image_digests=(*digests, *(image.digest for image in self.arrived)),
+        )
+        return RolloutGroup(key=key, prompt=longer)
+
+    def named_images(self) -> Iterator[tuple[str, ArrivedImage]]:
+        """The images of the last turn, with what errors call them."""
+        counts: Counter[str] = Counter()
+        for image in self.arrived:
+            if image.turn == self.turn - 1:
+                counts[image.owner] += 1
+                number = counts[image.owner]
+                yield image_name(rollout=self.number, turn=image.turn, owner=image.owner, number=number), image
+
+    def rollout(self, policy_version: int) -> Rollout:
+        """The finished rollout."""
+        return Rollout(
+            ids=tuple(self.ids),
+            trained=tuple(self.trained),
+            messages=tuple(self.messages),
+            finish=self.finish,
+            images=tuple(self.arrived),
+            policy_version=policy_version,
+            num_calls=self.num_calls,
+            num_failed_calls=self.num_failed_calls,
+        )
+
+
+def moved(span: ImageSpan, *, by: int, image: int) -> ImageSpan:
+    """The same span further behind, as the span of another image."""
+    runs = tuple((start + by, length) for start, length in span.runs)
+    return ImageSpan(start=span.start + by, length=span.length, image=image, runs=runs)

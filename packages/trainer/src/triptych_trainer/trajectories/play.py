@@ -1,0 +1,249 @@
+"""Rollouts of several turns: the model writes, its calls are done, their results follow, and it writes again.
+
+    play = Play(writer=..., preparer=..., tools=..., environments=..., ...)
+    groups = play(sampler, groups, sizes)
+
+Tokens are put one behind the other: those that were sampled, then those of the results. A result that does not fit is
+left out as a whole, with its images, and the rollout ends there and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from PIL import Image
+from triptych_data import Example
+
+from triptych_trainer.errors import UsageError
+from triptych_trainer.models.families import ImageInputs
+from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
+from triptych_trainer.rollouts.rollout import ArrivedImage, RolloutGroup
+from triptych_trainer.rollouts.sampled import Sampled, Sampler
+from triptych_trainer.trajectories.calls import AsyncLoop, Outcome, Request, calls_of, do_calls
+from triptych_trainer.trajectories.environments import Environments
+from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
+from triptych_trainer.trajectories.live import LiveRollout
+from triptych_trainer.trajectories.messages import with_observation, with_tools
+from triptych_trainer.trajectories.results import Piece, as_content
+from triptych_trainer.trajectories.toolbox import Tool
+from triptych_trainer.trajectories.writer import TurnWriter
+
+__all__ = ["Limits", "Play"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """When a rollout ends although the model would go on."""
+
+    completion_tokens: int
+    """Tokens behind the prompt, those of results and images included."""
+    context_tokens: int | None = None
+    """Tokens that the model takes, prompt included; None where it does not say."""
+    calling_turns: int | None = None
+    """Turns whose calls are done; None for any number."""
+    tool_seconds: float = 60.0
+    """How long a tool that is awaited may take."""
+
+
+class Play:
+    """Plays the rollouts of a batch of groups, all of them side by side."""
+
+    def __init__(
+        self,
+        *,
+        writer: TurnWriter,
+        schemas: Sequence[Mapping[str, Any]],
+        preparer: PromptPreparer,
+        read: Callable[[Sequence[int], Sequence[int]], Mapping[str, Any]],
+        tools: Mapping[str, Tool],
+        environments: Environments | None,
+        row_of: Callable[[int], Mapping[str, Any]],
+        num_rows: Callable[[ImageInputs], int | None],
+        limits: Limits,
+        say: Callable[[str], object] = print,
+    ) -> None:
+        """Play with what is given.
+
+        Args:
+            schemas: what the model is told of all tools.
+            read: from the tokens before a message and its own tokens to the message.
+            row_of: the columns of a key's row, for ``reset``.
+            num_rows: how many feature rows the tower makes of an image, where its inputs tell.
+            say: is told of every call that failed.
+        """
+        self.writer = writer
+        self.schemas = schemas
+        self.preparer = preparer
+        self.read = read
+        self.tools = tools
+        self.environments = environments
+        self.row_of = row_of
+        self.num_rows = num_rows
+        self.limits = limits
+        self.say = say
+        self.played_in: list[Any] = []
+        """The environment of each rollout of the last batch, in their order."""
+        self._loop = AsyncLoop()
+
+    def __call__(self, sampler: Sampler, groups: Sequence[RolloutGroup], sizes: Sequence[int]) -> list[RolloutGroup]:
+        """Sample ``sizes[p]`` rollouts for each group.
+
+        Raises:
+            UsageError: a tool returned what is no message, or the chat template or an environment cannot hold it.
+        """
+        if sampler.go_on is None:
+            raise UsageError("tools: this engine cannot go on with a rollout; leave out --use_vllm")
+        groups, environments = self._begun(groups, sizes)
+        live = [
+            LiveRollout(
+                prompt=group.prompt,
+                number=k,
+                images=self._shown(group.prompt),
+                tools={**self.tools, **({} if own is None else self._tools_of(own))},
+                environment=own,
+            )
+            for group, size, owned in zip(groups, sizes, environments, strict=True)
+            for k, own in zip(range(size), owned, strict=True)
+        ]
+        self.played_in = [one.environment for one in live]
+        first = [one for group in sampler.sample(groups, sizes) for one in group]
+        going = self._after(live, first, sampler)
+        while going:
+            room = max(self.limits.completion_tokens - len(one.ids) for one in going)
+            found = sampler.go_on([one.so_far(key) for key, one in enumerate(going)], room)
+            going = self._after(going, found, sampler)
+        rows = iter(live)
+        return [
+            group.with_rollouts([next(rows).rollout(sampler.policy_version) for _ in range(size)])
+            for group, size in zip(groups, sizes, strict=True)
+        ]
+
+    def _begun(
+        self, groups: Sequence[RolloutGroup], sizes: Sequence[int]
+    ) -> tuple[list[RolloutGroup], list[list[Any]]]:
+        """The groups with what their environments show first, and the environment of each rollout."""
+        if self.environments is None:
+            return list(groups), [[None] * size for size in sizes]
+        pool = iter(self.environments.take(sum(sizes)))
+        begun, owned = [], []
+        for group, size in zip(groups, sizes, strict=True):
+            own = [next(pool) for _ in range(size)]
+            owned.append(own)
+            where = group.prompt.example.source
+            seen = self.environments.reset(own, self.row_of(group.key), where=where) if own else []
+            begun.append(self.observed(group, seen) if seen else group)
+        return begun, owned
+
+    def observed(self, group: RolloutGroup, seen: Sequence[Piece]) -> RolloutGroup:
+        """The group whose prompt ends in what its environment shows first."""
+        if group.prompt.text is not None:
+            raise UsageError(f"{group.prompt.example.source}: `reset` can show nothing behind a prompt of plain text")
+        prompt = self.preparer(with_observation(group.prompt.example, seen))
+        return replace(group, prompt=prompt, observation=tuple(seen))
+
+    def dressed(self, example: Example, *, is_text: bool) -> Example:
+        """The example as its prompt is written: with the list of tools where the chat template writes none.
+
+        Raises:
+            UsageError: a prompt of plain text, in which nothing says where the list of tools belongs.
+        """
+        if is_text:
+            raise UsageError(f"{example.source}: tools need messages, got a prompt of plain text; write it as messages")
+        if self.writer.mode == "tool":
+            return example
+        return with_tools(example, self.schemas, place=self.writer.tools_in)
+
+    def _tools_of(self, environment: Any) -> dict[str, Tool]:
+        assert self.environments is not None
+        return self.environments.tools(environment)
+
+    def _shown(self, prompt: PreparedPrompt) -> list[RolloutImage]:
+        """The images of a prompt as tools get them; none where no tool asks for any."""
+        if not prompt.image_sizes or all(tool.images_as is None for tool in self.tools.values()):
+            return []
+        pictures = self.preparer.loader.get(prompt.example)
+        sources = prompt.example.images
+        return [
+            RolloutImage(picture=picture, model_size=size, name=source.name)
+            for picture, size, source in zip(pictures, prompt.model_sizes, sources, strict=True)
+        ]
+
+    def _after(self, live: Sequence[LiveRollout], found: Sequence[Sampled], sampler: Sampler) -> list[LiveRollout]:
+        """Take what was sampled, do the calls in it, and return the rollouts that go on."""
+        asking = []
+        for one, sampled in zip(live, found, strict=True):
+            before = one.all_ids
+            one.take(sampled, most=self.limits.completion_tokens, end_ids=sampler.end_ids)
+            if one.turn_ids:
+                one.messages.append(dict(self.read(before, one.turn_ids)))
+                one.calls = calls_of(one.messages[-1]) if one.finish == "stop" else []
+            if one.calls and self.limits.calling_turns is not None and one.turn >= self.limits.calling_turns:
+                one.finish = "turns"
+            elif one.calls:
+                asking.append(one)
+        requests = [
+            Request(call=call, tools=one.tools, images=RolloutImages(one.images), where=one.where)
+            for one in asking
+            for call in one.calls
+        ]
+        outcomes = iter(do_calls(requests, loop=self._loop, timeout_seconds=self.limits.tool_seconds))
+        return [one for one in asking if self._answered(one, [next(outcomes) for _ in one.calls])]
+
+    def _answered(self, one: LiveRollout, outcomes: Sequence[Outcome]) -> bool:
+        """Put the results of a turn behind it; says whether the rollout goes on."""
+        for outcome in outcomes:
+            one.num_calls += 1
+            one.num_failed_calls += outcome.failure is not None
+            if outcome.failure is not None:
+                self.say(outcome.failure)
+        messages = [
+            {"role": "tool", "name": outcome.name, "content": as_content(outcome.pieces)} for outcome in outcomes
+        ]
+        if bool(getattr(one.environment, "done", False)):
+            one.messages += messages
+            one.finish = "done"
+            return False
+        results = [(outcome.name, list(outcome.pieces)) for outcome in outcomes]
+        suffix = self.writer.suffix(results, before=one.results, where=one.where)
+        length = len(one.ids) + len(suffix.ids)
+        whole = len(one.prompt.ids) + length
+        context = self.limits.context_tokens
+        if length >= self.limits.completion_tokens or (context is not None and whole >= context):
+            one.finish = "room"
+            return False
+        one.messages += messages
+        owners = [(outcome.name, piece) for outcome in outcomes for piece in outcome.pieces]
+        pictures = [(owner, piece) for owner, piece in owners if isinstance(piece, Image.Image)]
+        arrived = [
+            self._arrived(one, owner, picture, span=span)
+            for (owner, picture), span in zip(pictures, suffix.spans, strict=True)
+        ]
+        one.go_on(suffix.ids, results=results, arrived=arrived)
+        self._check(one)
+        return True
+
+    def _arrived(
+        self, one: LiveRollout, owner: str, picture: Image.Image, *, span: Any
+    ) -> tuple[ArrivedImage, RolloutImage]:
+        prepared = self.preparer.picture(picture, where=f"{one.where}: {owner}")
+        image = ArrivedImage(
+            digest=prepared.digest,
+            span=span,
+            inputs=prepared.inputs,
+            turn=one.turn,
+            owner=owner,
+            rollout=one.number,
+        )
+        return image, RolloutImage(picture=prepared.picture, model_size=prepared.model_size)
+
+    def _check(self, one: LiveRollout) -> None:
+        """Compare the placeholders of every new image with its feature rows."""
+        for name, image in one.named_images():
+            rows = self.num_rows(image.inputs)
+            if rows is not None and rows != image.span.num_features:
+                raise UsageError(
+                    f"{one.prompt.example.source}: {name}: {image.span.num_features} slots, {rows} features; the "
+                    "processor counts the image differently than it prepares it, so use the model's own processor"
+                )

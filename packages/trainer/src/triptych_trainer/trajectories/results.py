@@ -1,0 +1,59 @@
+"""What a tool or an environment returned, as pieces of text and images and as a message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from triptych_trainer.errors import UsageError
+
+__all__ = ["Piece", "as_content", "pieces_of"]
+
+Piece = str | Image.Image
+
+
+def pieces_of(result: Any, *, owner: str) -> list[Piece]:
+    """Texts and images in order: of a list of content parts, of an image, or of anything else as text.
+
+    Raises:
+        UsageError: a part is neither text nor an image; names the tool.
+    """
+    if isinstance(result, Image.Image):
+        return [result]
+    if not _is_parts(result):
+        return [str(result)]
+    return [_piece(part, owner=owner) for part in result]
+
+
+def as_content(pieces: Sequence[Piece]) -> str | list[dict[str, Any]]:
+    """The pieces as the content of a message: a text, or parts where there is an image."""
+    if len(pieces) == 1 and isinstance(pieces[0], str):
+        return pieces[0]
+    return [
+        {"type": "text", "text": piece} if isinstance(piece, str) else {"type": "image", "image": piece}
+        for piece in pieces
+    ]
+
+
+def _is_parts(result: Any) -> bool:
+    return (
+        isinstance(result, (list, tuple))
+        and bool(result)
+        and all(isinstance(part, Image.Image) or (isinstance(part, Mapping) and "type" in part) for part in result)
+    )
+
+
+def _piece(part: Any, *, owner: str) -> Piece:
+    if isinstance(part, Image.Image):
+        return part
+    if part["type"] == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    if part["type"] == "image" and isinstance(part.get("image"), Image.Image):
+        image: Image.Image = part["image"]
+        return image
+    raise UsageError(
+        f"{owner} returned a part of type {part['type']!r} that is neither text nor an image; return "
+        '{"type": "text", "text": "..."} and {"type": "image", "image": a PIL image}'
+    )

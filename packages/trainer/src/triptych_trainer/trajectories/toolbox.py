@@ -1,0 +1,84 @@
+"""Tools: functions that the model may call, with what it is told of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from transformers.utils import get_json_schema
+
+from triptych_trainer.errors import UsageError
+from triptych_trainer.trajectories.images import RolloutImages
+
+__all__ = ["Tool", "tool_of", "toolbox"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tool:
+    """A function, and how the model is told of it."""
+
+    name: str
+    call: Callable[..., Any]
+    schema: Mapping[str, Any]
+    """What the model reads, as a chat template takes it: name, description and parameters."""
+    images_as: str | None = None
+    """The parameter that gets the rollout's images, if there is one; the model does not see it."""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether a call is awaited."""
+        return inspect.iscoroutinefunction(self.call)
+
+
+def toolbox(functions: Sequence[Callable[..., Any]]) -> dict[str, Tool]:
+    """Tools by name.
+
+    Raises:
+        UsageError: two have one name, or one cannot be described.
+    """
+    found: dict[str, Tool] = {}
+    for function in functions:
+        tool = tool_of(function)
+        if tool.name in found:
+            raise UsageError(f"tools: two of them are named {tool.name!r}; rename one")
+        found[tool.name] = tool
+    return found
+
+
+def tool_of(function: Callable[..., Any]) -> Tool:
+    """Describe a function by its name, its type hints and its docstring.
+
+    Raises:
+        UsageError: the function has no name, hint or docstring to describe it by.
+    """
+    name = getattr(function, "__name__", None)
+    if not callable(function) or name is None:
+        raise UsageError(f"tools: expected functions, got {function!r}; pass a function, or a method of an object")
+    try:
+        hints = get_type_hints(function)
+        images_as = next((key for key, hint in hints.items() if hint is RolloutImages and key != "return"), None)
+        schema = get_json_schema(_as_the_model_sees_it(function, hints, hidden=images_as))
+    except Exception as error:  # the functions are the user's own, and their hints may fail in any way
+        raise UsageError(
+            f"tools: {name} cannot be described to the model ({' '.join(str(error).split())}); give every parameter a "
+            "type hint and a line under `Args:` in a docstring in Google's style"
+        ) from error
+    return Tool(name=name, call=function, schema=schema, images_as=images_as)
+
+
+def _as_the_model_sees_it(function: Callable[..., Any], hints: Mapping[str, Any], *, hidden: str | None) -> Any:
+    """A function with the same name, docstring and parameters but the hidden one."""
+    if hidden is None:
+        return function
+    signature = inspect.signature(function)
+
+    def shown() -> None: ...
+
+    shown.__name__ = function.__name__
+    shown.__doc__ = inspect.getdoc(function)
+    shown.__annotations__ = {key: hint for key, hint in hints.items() if key != hidden}
+    parameters = [one for key, one in signature.parameters.items() if key != hidden]
+    shown.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return shown

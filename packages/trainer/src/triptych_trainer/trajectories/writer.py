@@ -1,0 +1,213 @@
+"""How a chat template takes tools, and the tokens of what they answered.
+
+In `tool` mode the template lists the tools and writes their results, images included, as messages of the tool. In
+`user` mode it does not, and the list is a text in the prompt, calls are JSON between ``<tool_call>`` and
+``</tool_call>``, and the results come in a message of the user. Which mode holds is found out by rendering.
+
+Tokens of a turn are those that the template writes between the end of the model's message and the beginning of its
+next one. They are put behind the tokens that were sampled, and nothing is ever rendered a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from PIL import Image
+from triptych_data.prompt_settings import PromptSettings
+from triptych_parser import ImageSpan, MarkerError, Turn, tokenize
+
+from triptych_trainer.errors import UsageError
+from triptych_trainer.trajectories.messages import ToolsIn, answered, bound, described, turn_of
+from triptych_trainer.trajectories.results import Piece
+
+__all__ = ["Mode", "Suffix", "TurnWriter", "turn_writer"]
+
+Mode = Literal["tool", "user"]
+Results = Sequence[tuple[str, Sequence[Piece]]]
+"""The name of each tool that was called, and what it returned."""
+_TEXT, _SAID = "fzx", "wqv"
+_TOOL = {
+    "type": "function",
+    "function": {"name": "qzj", "description": "", "parameters": {"type": "object", "properties": {}}},
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suffix:
+    """What follows a sampled message: the results of its calls, and the beginning of the next message."""
+
+    ids: tuple[int, ...]
+    spans: tuple[ImageSpan, ...]
+    """One for each image, counted from the suffix's first token."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TurnWriter:
+    """Writes turns by one chat template in one mode."""
+
+    processor: Any
+    settings: PromptSettings
+    mode: Mode
+    tools_in: ToolsIn
+    """Where the list of tools stands in `user` mode."""
+    end_ids: frozenset[int]
+    """Tokens that end a message of the model."""
+
+    def suffix(self, results: Results, *, before: Sequence[Results] = (), where: str) -> Suffix:
+        """The tokens of a turn's results.
+
+        ``before`` are the results of the rollout's earlier turns: the template has to leave them as they were.
+
+        Raises:
+            UsageError: the template rewrites earlier turns, or does not write what the tool returned.
+        """
+        try:
+            alone = self._cut([], results)
+            if before and self._rendered(before, results) != self._rendered([], results):
+                raise _changed(where)
+        except MarkerError as error:
+            raise UsageError(f"{where}: the chat template does not take what the tools returned: {error}") from error
+        return alone
+
+    def _cut(self, before: Sequence[Results], results: Results) -> Suffix:
+        history = self._history(before, results)
+        prefix = list(self._tokenized(history, [], begin_next=False).ids)
+        end = max((k for k, token in enumerate(prefix) if token in self.end_ids), default=None)
+        if end is None:
+            raise UsageError("it does not end the model's message with a token that ends sampling")
+        shown = [piece for _, pieces in results for piece in pieces if isinstance(piece, Image.Image)]
+        whole = self._tokenized([*history, *self._turns(results)], shown, begin_next=True)
+        if list(whole.ids[: end + 1]) != prefix[: end + 1]:
+            raise _changed("a message of a tool")
+        first = end + 1
+        return Suffix(ids=tuple(whole.ids[first:]), spans=tuple(_moved(span, by=-first) for span in whole.spans))
+
+    def _rendered(self, before: Sequence[Results], results: Results) -> str:
+        """What the template writes behind the model's last message, with these turns before it."""
+        renderer = _renderer(self.processor)
+        options = dict(self.settings.chat_template_kwargs)
+        history = self._history(before, results)
+        start = renderer.apply_chat_template(bound(history).messages(), tokenize=False, **options)
+        tokenizer = getattr(self.processor, "tokenizer", self.processor)
+        ends = [tokenizer.convert_ids_to_tokens(token) for token in sorted(self.end_ids)]
+        cut = max((start.rfind(text) + len(text) for text in ends if text in start), default=0)
+        if start.rfind(_SAID) > cut or _SAID not in start:
+            raise UsageError("it does not end the model's message with a token that ends sampling")
+        messages = bound([*history, *self._turns(results)]).messages()
+        whole = renderer.apply_chat_template(messages, tokenize=False, **{"add_generation_prompt": True, **options})
+        if not whole.startswith(start[:cut]):
+            return f"{whole[:cut]} instead of {start[:cut]}"
+        rest: str = whole[cut:]
+        return rest
+
+    def _history(self, before: Sequence[Results], results: Results) -> list[Turn]:
+        """A conversation of this shape up to the message that the results answer; the model's words do not matter."""
+        turns = [turn_of("user", ["x"])]
+        for earlier in before:
+            turns += [self._spoken(earlier), *self._turns(earlier)]
+        return [*turns, self._spoken(results)]
+
+    def _spoken(self, results: Results) -> Turn:
+        if self.mode == "user":
+            return turn_of("assistant", [_SAID])
+        calls = [{"type": "function", "function": {"name": name, "arguments": {}}} for name, _ in results]
+        return turn_of("assistant", [_SAID], tool_calls=calls)
+
+    def _turns(self, results: Results) -> list[Turn]:
+        if self.mode == "user":
+            return [turn_of("user", answered(results))]
+        return [turn_of("tool", pieces, name=name) for name, pieces in results]
+
+    def _tokenized(self, turns: Sequence[Turn], shown: Sequence[Image.Image], *, begin_next: bool) -> Any:
+        return tokenize(
+            bound(turns),
+            self.processor,
+            image_sizes=[(picture.height, picture.width) for picture in shown],
+            chat_template_images=self.settings.chat_template_images,
+            chat_template_kwargs={**self.settings.chat_template_kwargs, "add_generation_prompt": begin_next},
+        )
+
+    def check(self, schemas: Sequence[Mapping[str, Any]]) -> str | None:
+        """Why the template does not take tools in this mode; None where it does."""
+        picture = Image.new("RGB", (56, 56))
+        results: Results = [("qzj", [_TEXT, picture])]
+        try:
+            if self.mode == "tool":
+                listed = _listed(self.processor, self.settings)
+                if "qzj" not in listed:
+                    return "it does not list the tools"
+            else:
+                prompt = [turn_of("system", [described(schemas)])] if self.tools_in == "system" else []
+                self._tokenized([*prompt, turn_of("user", ["x"])], [], begin_next=True)
+            self._cut([], results)
+            written = self._rendered([], results)
+            again = self._rendered([results], results)
+        except Exception as error:  # a chat template is a program of its own, and may fail in any way
+            return " ".join(str(error).split())
+        if _TEXT not in written:
+            return "it does not write what a tool returned"
+        return None if written == again else "it rewrites earlier turns when another one follows"
+
+
+def turn_writer(
+    processor: Any,
+    *,
+    settings: PromptSettings,
+    schemas: Sequence[Mapping[str, Any]],
+    end_ids: Collection[int],
+    reads_calls: bool,
+) -> TurnWriter:
+    """Find out how the chat template takes tools.
+
+    ``reads_calls`` says whether the tokenizer has a response template, by which calls of `tool` mode are read.
+
+    Raises:
+        UsageError: it takes them in no mode; says why for each.
+    """
+    listing = _with_kwargs(settings, tools=[dict(schema) for schema in schemas])
+    common = {"processor": processor, "end_ids": frozenset(end_ids)}
+    tool = TurnWriter(**common, settings=listing, mode="tool", tools_in="system")
+    reasons = {
+        "tool": tool.check(schemas) if reads_calls else "the tokenizer has no response template to read calls by"
+    }
+    if reasons["tool"] is None:
+        return tool
+    for place in ("system", "user"):
+        user = TurnWriter(**common, settings=settings, mode="user", tools_in=place)
+        reasons[f"a list in the {place} message"] = user.check(schemas)
+        if reasons[f"a list in the {place} message"] is None:
+            return user
+    found = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    raise UsageError(f"the chat template of {type(processor).__name__} takes no tools that return images ({found})")
+
+
+def _with_kwargs(settings: PromptSettings, **more: Any) -> PromptSettings:
+    return replace(settings, chat_template_kwargs={**settings.chat_template_kwargs, **more})
+
+
+def _renderer(processor: Any) -> Any:
+    """What renders messages: the processor, or its tokenizer where only that one has a chat template."""
+    own = getattr(processor, "chat_template", None) is not None
+    return processor if own else getattr(processor, "tokenizer", processor)
+
+
+def _listed(processor: Any, settings: PromptSettings) -> str:
+    options = {**settings.chat_template_kwargs, "tools": [_TOOL]}
+    text: str = _renderer(processor).apply_chat_template(
+        bound([turn_of("user", ["x"])]).messages(), tokenize=False, **options
+    )
+    return text
+
+
+def _moved(span: ImageSpan, *, by: int) -> ImageSpan:
+    runs = tuple((start + by, length) for start, length in span.runs)
+    return ImageSpan(start=span.start + by, length=span.length, image=span.image, runs=runs)
+
+
+def _changed(where: str) -> UsageError:
+    return UsageError(
+        f"{where}: the chat template writes the earlier messages differently once another one follows, so that the "
+        "tokens that were sampled would not be those of the conversation; pass a chat template that keeps them"
+    )

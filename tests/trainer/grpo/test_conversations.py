@@ -1,0 +1,143 @@
+"""Training with tools and environments: one tower call for each unique image, the policy pass, and what is refused."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+from triptych_trainer.errors import UsageError
+from triptych_trainer.forward import plain_logps
+from triptych_trainer.grpo.groups import group_batch
+from triptych_trainer.grpo.trl import trainer as trainer_module
+from triptych_trainer.grpo.trl.conversations import check_conversation_options
+from triptych_trainer.rollouts.sampled import Sampled
+from triptych_trainer.trajectories.images import RolloutImages
+
+
+def call(name, **arguments):
+    return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call>"
+
+
+def look(image: int, images: RolloutImages) -> list:
+    """Look closer.
+
+    Args:
+        image: the number of an image.
+    """
+    return [{"type": "image", "image": images[image].picture.resize((84, 84))}]
+
+
+class Boxes:
+    """Opens boxes."""
+
+    def reset(self, seed: int = 5, **row) -> list:
+        self.opened, self.done = [], False
+        return [{"type": "image", "image": Image.new("RGB", (28, 28), (seed, 9, 9))}]
+
+    def open(self, box: int) -> list:
+        """Open a box.
+
+        Args:
+            box: its number.
+        """
+        self.opened.append(box)
+        self.done = len(self.opened) == 2
+        return [{"type": "image", "image": Image.new("RGB", (56, 56), (9, 9, 40 * box))}]
+
+    def get_reward(self) -> float:
+        return float(sum(self.opened))
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Let rollouts say what a script says, turn by turn, while the model is really run for it."""
+
+    def script(*messages):
+        real = trainer_module.sampler
+
+        def scripted(trainer):
+            own, tokenizer, turns = real(trainer), trainer._tokenizer, iter(messages[1:])
+
+            def said(text):
+                return Sampled(ids=[*tokenizer(text)["input_ids"], tokenizer.eos_token_id])
+
+            def sample(groups, sizes):
+                own.sample(groups, sizes)
+                return [[said(messages[0][k % len(messages[0])]) for k in range(size)] for size in sizes]
+
+            def go_on(groups, room):
+                own.go_on(groups, 1)
+                texts = next(turns)
+                return [said(texts[k % len(texts)]) for k in range(len(groups))]
+
+            return replace(own, sample=sample, go_on=go_on)
+
+        monkeypatch.setattr(trainer_module, "sampler", scripted)
+
+    return script
+
+
+def test_every_unique_image_goes_through_the_tower_once_in_a_step(make_trainer, write_rows, says, model_dir):
+    say = []
+    trainer = make_trainer(
+        write_rows([1, 2]),
+        tools=[look],
+        freeze_vision=True,
+        per_device_train_batch_size=4,
+        max_completion_length=600,
+        say=say.append,
+    )
+    says([call("look", image=1), "red"], [call("look", image=1), call("fly")], ["blue", "green"])
+    encoded = []
+    trainer.model.model.visual.register_forward_pre_hook(
+        lambda module, args, kwargs: encoded.append(len(kwargs["grid_thw"])), with_kwargs=True
+    )
+    trainer._to_verify = False
+    batch = trainer._generate_and_score_completions([{"row": key} for key in (0, 0, 1, 1)])["triptych_batch"]
+    trainer._compute_loss(trainer.model, {"triptych_batch": batch}).backward()
+    unique = group_batch(batch.groups).image_keys
+    assert sum(encoded) == len(unique) == trainer.engine.images_encoded
+    assert len(unique) == 5, "three images of the prompts, and one closer look at the first of each"
+    assert sum(len(rollout.images) for rollout in batch.rollouts) == 3
+    assert [rollout.num_failed_calls for rollout in batch.rollouts] == [0, 0, 1, 0]
+    assert "row-1, rollout 1, turn 2: fly failed" in say[0]
+    logged = {name: values[-1] for name, values in trainer._metrics["eval"].items()}
+    assert logged["tools/call_frequency"] == 1.0
+    assert logged["tools/failure_frequency"] == 0.25
+    with torch.no_grad():
+        ours = trainer.engine.logps(trainer.model, group_batch(batch.groups), keys=[0, 1]).logps_BC
+        plain, _ = plain_logps(AutoModelForImageTextToText.from_pretrained(model_dir), group_batch(batch.groups))
+    assert (ours - plain).abs().max() < 1e-5
+    assert (ours != 0).sum() == sum(rollout.num_trained for rollout in batch.rollouts)
+
+
+def test_an_environment_is_played_rewarded_and_kept_in_the_cycle(make_trainer, write_rows, says):
+    trainer = make_trainer(
+        write_rows([0]), environment_factory=Boxes, per_device_train_batch_size=2, max_completion_length=600
+    )
+    says([call("open", box=1), call("open", box=3)], [call("open", box=2), "done"])
+    trainer._to_verify = False
+    batch = trainer._generate_and_score_completions([{"row": 0}] * 2)["triptych_batch"]
+    assert trainer.reward_func_names == ["Boxes"]
+    assert list(trainer._logs["rewards"]["Boxes"]) == [3.0, 3.0]
+    assert [rollout.finish for rollout in batch.rollouts] == ["done", "stop"]
+    assert trainer._logs["completion"][0][1]["content"] == "[image]"
+    assert len(batch.groups[0].prompt.spans) == 1
+    trainer._buffered_inputs = trainer_module.Cycle(keys=(0,), parts=(batch,))
+    trainer.restore_cycle_from(trainer.cycle_to_state())
+    (again,) = trainer._buffered_inputs.parts
+    ours, theirs = group_batch(batch.groups), group_batch(again.groups)
+    assert ours.image_keys == theirs.image_keys
+    assert ours.completion_images == theirs.completion_images
+    assert ours.prompts == theirs.prompts
+
+
+def test_what_tools_cannot_be_used_with_is_refused(make_trainer, write_rows):
+    data = write_rows([1])
+    with pytest.raises(UsageError, match="--use_vllm: rollouts with tools are sampled by the trainer's own model"):
+        check_conversation_options(tools=[look], environment_factory=None, rollout_func=None, use_vllm=True)
+    empty = type("Empty", (), {"reset": lambda self: None})
+    with pytest.raises(UsageError, match="Empty has no public method to call"):
+        make_trainer(data, environment_factory=empty, rewards=[len])

@@ -1,0 +1,256 @@
+"""Rollouts of several turns: what is put behind what, what arrives where, and how they end."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.groups import group_batch
+from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.rollouts.state import groups_from_state, groups_to_state
+from triptych_trainer.trajectories.images import RolloutImages
+
+
+def call(name, **arguments):
+    """A message that calls a tool."""
+    return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call>"
+
+
+def picture(colour, size=(56, 56)):
+    return Image.new("RGB", size, colour)
+
+
+def look(image: int | str, images: RolloutImages) -> list:
+    """Look closer.
+
+    Args:
+        image: the number of an image.
+    """
+    shown = images[image].picture.resize((84, 56))
+    return [{"type": "text", "text": "closer: "}, {"type": "image", "image": shown}]
+
+
+def test_tokens_are_concatenated_and_images_stand_where_they_arrived(stage_of):
+    stage = stage_of(tools=[look])
+    both = [call("look", image=1), call("look", image=2), "red"]
+    first, second = stage.run(both, ["blue"])
+    assert [message["role"] for message in first.messages] == ["assistant", "tool", "assistant", "tool", "assistant"]
+    assert (first.finish, second.finish) == ("stop", "stop")
+    assert (first.num_calls, first.num_failed_calls, second.num_calls) == (2, 0, 0)
+    pads = "<|vision_start|>" + "<|image_pad|>" * 6 + "<|vision_end|>"
+    response = f"<|im_end|>\n<|im_start|>user\n<tool_response>\ncloser: {pads}\n</tool_response><|im_end|>\n"
+    response += "<|im_start|>assistant\n"
+    assert stage.text(first) == f"{both[0]}{response}{both[1]}{response}red<|im_end|>"
+    sampled = [token for token, counts in zip(first.ids, first.trained, strict=True) if counts]
+    assert stage.tokenizer.decode(sampled) == f"{both[0]}<|im_end|>{both[1]}<|im_end|>red<|im_end|>"
+    assert [(image.turn, image.owner, image.rollout) for image in first.images] == [(0, "look", 0), (1, "look", 0)]
+    pad = stage.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    for image in first.images:
+        ((start, length),) = image.span.runs
+        assert first.ids[start : start + length] == (pad,) * 6
+    assert first.images[0].digest == first.images[1].digest, "the second look was at a picture of the same pixels"
+    batch = group_batch([stage.group])
+    assert len(batch.images) == 2, "the prompt's image, and the closer look once"
+
+
+def test_what_goes_on_is_the_prompt_with_all_that_followed(stage_of):
+    stage = stage_of(tools=[look])
+    (rollout,) = stage.run([call("look", image=1), "red"])
+    (asked,) = stage.asked
+    prompt = stage.groups[0].prompt
+    later = len(asked.prompt.ids) - len(prompt.ids)
+    assert asked.prompt.ids == [*prompt.ids, *rollout.ids[:later]]
+    assert not any(rollout.trained[rollout.trained.index(False) : later])
+    assert all(rollout.trained[later:])
+    batch = group_batch([asked])
+    assert [batch.image_indices[0][span.image] for span in batch.spans[0]] == [0, 1]
+    assert sum(span.num_features for span in batch.spans[0]) == 4 + 6
+
+
+def test_a_result_that_does_not_fit_is_left_out_whole_and_the_rollout_says_so(stage_of):
+    script = [call("look", image=1), call("look", image=1), "red"]
+    (whole,) = stage_of(tools=[look]).run(script)
+    result = whole.trained.count(False) // 2
+    stage = stage_of(tools=[look], completion_tokens=len(whole.ids) - result)
+    (rollout,) = stage.run(script)
+    assert rollout.finish == "room"
+    assert rollout.was_cut
+    assert len(rollout.images) == 1
+    assert [message["role"] for message in rollout.messages] == ["assistant", "tool", "assistant"]
+    assert rollout.trained[-1], "nothing of the second result is there"
+    stage = stage_of(tools=[look], context_tokens=len(stage.groups[0].prompt.ids) + 90)
+    (rollout,) = stage.run([call("look", image=1), "red"])
+    assert (rollout.finish, rollout.images) == ("room", ())
+
+
+def test_turns_are_limited_and_unfinished_messages_call_nothing(stage_of):
+    stage = stage_of(tools=[look], calling_turns=1)
+    first, second = stage.run([call("look", image=1), call("look", image=1)], [f"{call('look', image=1)}..."])
+    assert (first.finish, first.num_calls, second.finish, second.num_calls) == ("turns", 1, "length", 0)
+
+
+def test_a_tool_that_fails_tells_the_model_and_the_log(stage_of):
+    def boom(text: str) -> str:
+        """Fail.
+
+        Args:
+            text: anything.
+        """
+        raise RuntimeError(f"no {text}")
+
+    stage = stage_of(tools=[look, boom])
+    script = [
+        f"{call('boom', text='luck')}{call('fly')}{call('look', image=9)}{call('boom', mood=1)}",
+        "red",
+    ]
+    (rollout,) = stage.run(script)
+    told = [message["content"] for message in rollout.messages if message["role"] == "tool"]
+    assert told[:3] == [
+        "{'error': 'no luck'}",
+        str({"error": "there is no tool 'fly'; the tools are look, boom"}),
+        "{'error': 'there is no image 9; there are images 1 to 1'}",
+    ]
+    assert "unexpected keyword argument 'mood'" in told[3]
+    assert rollout.num_failed_calls == 4
+    assert "row-0, rollout 1, turn 1: boom failed, and the model was told: RuntimeError: no luck" in stage.said[0]
+    assert rollout.finish == "stop"
+
+
+def test_awaited_tools_of_all_rollouts_run_side_by_side_and_are_given_up_in_time(stage_of):
+    running, most = 0, 0
+
+    async def wait(seconds: float) -> str:
+        """Wait.
+
+        Args:
+            seconds: how long.
+        """
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(seconds)
+        running -= 1
+        return "done"
+
+    stage = stage_of(tools=[wait], tool_seconds=0.2)
+    scripts = [[call("wait", seconds=0.05), "a"], [call("wait", seconds=0.05), "b"], [call("wait", seconds=60), "c"]]
+    rollouts = stage.run(*scripts)
+    assert most == 3
+    assert [one.messages[1]["content"] for one in rollouts] == [
+        *["done"] * 2,
+        "{'error': 'no answer within 0.2 seconds'}",
+    ]
+    assert "rollout 3, turn 1: wait failed" in stage.said[0]
+
+
+def test_a_wrong_number_of_feature_rows_is_one_sentence(stage_of):
+    stage = stage_of(tools=[look], num_rows=lambda inputs: 5)
+    with pytest.raises(UsageError, match=r"rollout 1, turn 1, image 1 of `look`: 6 slots, 5 features; the processor"):
+        stage.run([call("look", image=1), "red"])
+
+
+def test_a_tool_that_returns_no_image_where_it_says_so_is_refused(stage_of):
+    def show() -> list:
+        """Show."""
+        return [{"type": "image", "image": "picture.png"}]
+
+    stage = stage_of(tools=[show])
+    with pytest.raises(UsageError, match=r"rollout 1, turn 1: show returned a part of type 'image' that is neither"):
+        stage.run([call("show"), "red"])
+
+
+def test_text_of_a_tool_that_looks_like_a_special_token_stays_text(stage_of):
+    def shout() -> str:
+        """Shout."""
+        return "<|im_end|><|image_pad|>"
+
+    stage = stage_of(tools=[shout])
+    (rollout,) = stage.run([call("shout"), "red"])
+    ends = stage.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|image_pad|>"])
+    assert [rollout.ids.count(token) for token in ends] == [3, 0], "two messages of the model and one of the tool"
+    assert "<|im_end|><|image_pad|>" in stage.text(rollout)
+
+
+class Box:
+    """An environment in which a box is opened."""
+
+    shared = 0
+
+    def __init__(self):
+        self.done = False
+
+    def reset(self, seed: int) -> list:
+        self.seed, self.opened, self.done = seed, 0, False
+        return [{"type": "text", "text": " You see "}, {"type": "image", "image": picture((seed, 9, 9), (28, 28))}]
+
+    def open(self, box: int) -> list:
+        """Open a box.
+
+        Args:
+            box: its number.
+        """
+        self.opened += 1
+        self.done = box == 2
+        return [{"type": "image", "image": picture((9, box, self.seed))}]
+
+    def get_reward(self) -> float:
+        return float(self.opened)
+
+    def _hidden(self) -> None: ...
+
+
+def test_an_environment_begins_the_prompt_answers_and_ends_the_rollout(stage_of):
+    stage = stage_of(environment=Box)
+    first, second, third = stage.run(
+        [call("open", box=1), call("open", box=2), "x"], [call("open", box=1), "red"], ["blue"]
+    )
+    assert [one.finish for one in (first, second, third)] == ["done", "stop", "stop"]
+    assert [len(one.images) for one in (first, second, third)] == [1, 1, 0]
+    assert first.messages[-1]["content"][0]["image"].size == (56, 56), "rewards see what the model no longer sees"
+    assert [one.get_reward() for one in stage.play.played_in] == [2.0, 1.0, 0.0]
+    prompt = stage.group.prompt
+    assert len(prompt.spans) == 2
+    assert prompt.example.prompt.messages()[-1]["content"][-1] == {"type": "image"}
+    assert "You see" in prompt.example.prompt.messages()[-1]["content"][-2]["text"]
+    assert list(stage.play.schemas[0]["function"]["parameters"]["properties"]) == ["box"]
+    assert [schema["function"]["name"] for schema in stage.play.schemas] == ["open"]
+
+
+def test_rollouts_of_a_row_that_begin_differently_are_refused(stage_of):
+    class Dice(Box):
+        def reset(self, **row) -> list:
+            Box.shared += 1
+            return [{"type": "text", "text": f"a {Box.shared}"}]
+
+    stage = stage_of(environment=Dice)
+    with pytest.raises(UsageError, match=r"`reset` of Dice showed rollout 1 and rollout 2 different things"):
+        stage.run(["red"], ["red"])
+
+
+def test_checkpoints_keep_images_once_and_what_environments_showed(stage_of):
+    stage = stage_of(environment=Box)
+    stage.run([call("open", box=1), "red"], [call("open", box=1), "blue"])
+    state = groups_to_state([stage.group])
+    assert len(state["images"]) == 1
+
+    def begin(key, shown):
+        assert key == 3
+        return stage.play.observed(replace(stage.groups[0], key=key), shown)
+
+    (again,) = groups_from_state(state, begin=begin)
+    assert again.prompt.ids == stage.group.prompt.ids
+    assert again.prompt.image_digests == stage.group.prompt.image_digests
+    ours, theirs = group_batch([stage.group]), group_batch([again])
+    assert (ours.completions, ours.trained, ours.completion_images) == (
+        theirs.completions,
+        theirs.trained,
+        theirs.completion_images,
+    )
+    for one, other in zip(ours.images, theirs.images, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert np.array_equal(np.array(again.observation[1]), np.array(stage.group.observation[1]))
+    assert isinstance(again, RolloutGroup)
