@@ -24,7 +24,7 @@ def many(tmp_path_factory, previewed):
     rows = [
         {
             "id": f"r{n:02d}",
-            "problem": "look " * n + "<image>" * (n % 4),
+            "problem": "look " * (n + 1) + "<image>" * (n % 4),
             "images": ["0.png", "1.png", "2.png"][: n % 4],
         }
         for n in range(40)
