@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 from PIL import ImageChops
+from triptych_trainer.commands.train import main
 from triptych_trainer.demo import CHANCE
 from triptych_trainer.demo.behaviour import bare, careful, hasty
 from triptych_trainer.demo.pictures import draw_picture
@@ -115,3 +116,10 @@ def test_rewards_of_the_behaviours(behaviour, accuracy, layout):
     completions = [behaviour(sample) for sample in samples]
     assert accuracy_reward()(completions, answer=[sample.answer for sample in samples]) == accuracy
     assert format_reward()(completions) == layout
+
+
+@pytest.mark.parametrize("option", ["--tools", "--environment"])
+def test_the_demo_refuses_what_it_would_not_use(option, tmp_path, capsys):
+    assert main([option, "own.py:name", "--output_dir", str(tmp_path / "out")]) == 2
+    assert f"{option}: the built-in demo has no use for it; give a model and data with it" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

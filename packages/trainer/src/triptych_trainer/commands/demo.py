@@ -17,6 +17,7 @@ import triptych_trainer.demo as demo
 from triptych_trainer.checkpoints.lock import one_run_in
 from triptych_trainer.checkpoints.run import data_digest
 from triptych_trainer.checkpoints.start import begin_run, choose_start
+from triptych_trainer.errors import UsageError
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
 from triptych_trainer.options.arguments import RunConfig, parse_run
@@ -33,6 +34,9 @@ def run_demo(argv: Sequence[str]) -> int:
     recipe = demo.GRPORecipe()
     defaults = {**asdict(recipe.options), "output_dir": "outputs/demo", "use_cpu": True, "seed": 0}
     config = parse_run(argv, defaults=defaults)
+    for option, given in (("tools", config.run.tools), ("environment", config.run.environment)):
+        if given:
+            raise UsageError(f"--{option}: the built-in demo has no use for it; give a model and data with it")
     torch.set_num_threads(1)  # matrices this small gain nothing from a second one, and lose tenfold on a busy machine
     reporter = Reporter(quiet=config.run.quiet)
     quiet_libraries()
