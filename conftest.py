@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers, and the processes that tests start, share the cores
 os.environ.setdefault("TRIPTYCH_CACHE", "off")  # no test reads, or leaves, what a start remembers of its data
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # names of models that exist nowhere are not looked for on the hub, five times each
+os.environ.setdefault(
+    "HF_HUB_OFFLINE", "1"
+)  # names of models that exist nowhere are not looked for on the hub, five times each
 MAX_WORKERS = 4
 CPU_SECONDS = "cpu_seconds"
 STARTED = pytest.StashKey[float]()

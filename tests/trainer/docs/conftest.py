@@ -15,6 +15,10 @@ from PIL import Image
 from .commands import values_of
 
 PICTURES = ("a.png", "b.png")
+TOOL = (
+    'def {name}(number: int = 0) -> str:\n    """Measure an image.\n\n    Args:\n        number: which.\n    """\n'
+    '    return "1"\n'
+)
 REWARD = "def {name}(completions, **columns):\n    return [float(len(str(text)) % 3) for text in completions]\n"
 FAMILY = "from triptych_trainer.models.families.qwen_vl import QwenVLFamily as {name}\n"
 QUESTIONS = ("Before <image> After <image> what changed ?", "Is <image> or <image> red ?")
@@ -67,11 +71,13 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Seque
     def make(words: Sequence[str]) -> Path:
         monkeypatch.chdir(tmp_path)
         written = {"--json", "--html", "--fix", "-o", "--out", "--output_dir"}
+        option = ""
         for before, word in zip(["", *words], words, strict=False):
+            option = word if word.startswith("--") else option
             if word.endswith((".jsonl", ".json", ".parquet")) and before not in written:
                 write_data(tmp_path / word)
             if found := re.fullmatch(r"([\w/]+\.py):(\w+)", word):
-                text = FAMILY if before == "--family" else REWARD
+                text = {"--family": FAMILY, "--tools": TOOL}.get(option, REWARD)
                 (tmp_path / found[1]).write_text(text.format(name=found[2]))
         for folder in values_of(words, "--image_root"):
             write_images(tmp_path / folder)

@@ -102,5 +102,6 @@ def evaluated(tmp_path_factory) -> Evaluated:
         position=None,
         names={"model": "trained", "base": "<i>base</i>"},
         data="held.jsonl",
+        verdict="accuracy",
     )
     return Evaluated(page=page, scored=scored)

@@ -10,13 +10,14 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import torch
+from triptych_parser import Refusal
 
 __all__ = ["ApartError", "computed_apart"]
 
 Result = TypeVar("Result")
 
 
-class ApartError(RuntimeError):
+class ApartError(Refusal, RuntimeError):
     """The process has no result; the text says why."""
 
 

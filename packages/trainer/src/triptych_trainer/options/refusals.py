@@ -70,11 +70,6 @@ def check_vllm(args: GRPOConfig) -> None:
     """
     if not args.use_vllm:
         return
-    if not args.temperature > 0:
-        raise UsageError(
-            f"--temperature {args.temperature:g}: completions of a group have to differ, and vLLM refuses to sample "
-            "several at temperature 0; set it above 0"
-        )
     if args.vllm_importance_sampling_mode not in CORRECTIONS:
         raise UsageError(
             f"--vllm_importance_sampling_mode {args.vllm_importance_sampling_mode}: expected one of "
