@@ -340,8 +340,9 @@ def test_ctrl_c_ends_the_program_at_once(tmp_path):
     """Python waits for the threads of an executor before it ends."""
     silent = socket.create_server(("127.0.0.1", 0))
     code = (
-        "import asyncio, sys\n"
+        "import asyncio, signal, sys\n"
         "from triptych_trainer.rewards.judge import judge_reward\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background begins without it
         "judge = judge_reward(url=sys.argv[1], model='grader', timeout_seconds=60)\n"
         "print('asking', flush=True)\n"
         "asyncio.run(judge(['<answer>a</answer>'], answer=['b']))\n"
@@ -351,15 +352,18 @@ def test_ctrl_c_ends_the_program_at_once(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert asking.stdout.readline() == b"asking\n"
-    connection, _ = silent.accept()
-    with connection:
-        started = time.monotonic()
-        asking.send_signal(signal.SIGINT)
-        _, error = asking.communicate(timeout=30)
+    with asking, silent:
+        assert asking.stdout.readline() == b"asking\n"
+        connection, _ = silent.accept()
+        with connection:
+            started = time.monotonic()
+            asking.send_signal(signal.SIGINT)
+            try:
+                _, error = asking.communicate(timeout=30)
+            finally:
+                asking.kill()
     assert time.monotonic() - started < 10
     assert b"KeyboardInterrupt" in error
-    silent.close()
 
 
 def test_what_a_judge_sends_does_not_reach_the_terminal_as_it_is(server):
