@@ -103,6 +103,7 @@ ARGUMENTS = {
     "plan": ["--data", "{gone}", "--model", "{gone}"],
     "eval": ["--data", "{gone}", "--model", "{gone}"],
     "report": ["{gone}"],
+    "merge": ["{gone}", "--out", "merged"],
     "env": ["{gone}"],
 }
 

@@ -13,6 +13,8 @@ import pytest
 import triptych_parser.__main__ as parser_command
 import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForImageTextToText
 from triptych_trainer.cli import COMMANDS as SUBCOMMANDS
 from triptych_trainer.cli import main as triptych
 from triptych_trainer.commands.train import main as train
@@ -74,6 +76,8 @@ def run_triptych(command: Command, request: pytest.FixtureRequest) -> None:
         train_small(folder / command.words[2], request)
         for run in values_of(command.words, "--compare"):
             shutil.copytree(folder / command.words[2], folder / run)
+    if name == "merge":
+        save_adapters(folder / command.words[2], request)
     arguments = local(command, request)
     arguments += ["--max_completion_length", "4"] if name in ("eval", "plan") else []
     arguments += ["--no_alternatives"] if name == "plan" else []  # its own tests run them
@@ -161,6 +165,12 @@ def train_small(folder: Path, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue("stand_in")(["rows.jsonl"])
     places = ["--model_name_or_path", str(request.getfixturevalue("model_dir")), "--data", "rows.jsonl"]
     assert train([*places, "--output_dir", str(folder), *SMALL]) == 0
+
+
+def save_adapters(folder: Path, request: pytest.FixtureRequest) -> None:
+    """What a LoRA run leaves, to merge."""
+    model = AutoModelForImageTextToText.from_pretrained(request.getfixturevalue("model_dir"))
+    get_peft_model(model, LoraConfig(target_modules=r".*language_model\..*q_proj")).save_pretrained(folder)
 
 
 def test_commands_are_found_in_all_the_documents_that_have_some() -> None:

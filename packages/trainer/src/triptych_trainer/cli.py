@@ -21,6 +21,7 @@ COMMANDS = {
     "plan": ("triptych_trainer.commands.plan", "forecast memory, steps and hours of a run before it begins"),
     "eval": ("triptych_trainer.commands.evaluate", "score a model on held-out data, by slices, with intervals"),
     "report": ("triptych_trainer.commands.report", "rebuild the page of a run's rollouts"),
+    "merge": ("triptych_trainer.commands.merge", "merge adapters into their model, and save it as one"),
     "env": ("triptych_trainer.commands.env", "print the versions of everything, for a bug report"),
 }
 

@@ -14,6 +14,7 @@ PARSERS = {
     "plan": "triptych_trainer.options.plan_options",
     "eval": "triptych_trainer.options.eval_options",
     "report": "triptych_trainer.options.report_options",
+    "merge": "triptych_trainer.options.merge_options",
     "env": "triptych_trainer.commands.env",
 }
 """For each command the module whose ``parser`` prints its help."""
