@@ -2,8 +2,8 @@
 
 import gc
 import os
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from triptych_data import Example, ImageLoader
 from triptych_data.options import QUARANTINE
 from triptych_data.seen_headers import SeenHeaders
 from triptych_parser import Refusal
-from triptych_parser.printable import printable
 from trl import GRPOConfig
 
 from triptych_trainer.checkpoints.result import push_result, save_result
@@ -35,10 +34,8 @@ from triptych_trainer.options.arguments import RunConfig, image_policy, prompt_s
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.table import ExampleTable
-from triptych_trainer.rewards.reward_model import reward_name
-from triptych_trainer.rollouts.rollout import ScoredGroup
-from triptych_trainer.rollouts.write import RolloutWriter
 from triptych_trainer.training.fresh_report import FreshReport
+from triptych_trainer.training.recording import rollout_writer, tolerant
 
 __all__ = ["Training", "train_model"]
 
@@ -83,6 +80,34 @@ def train_model(
     else:
         watches = memory_watches(model, processor, examples=examples, config=config, reporter=reporter, seen=seen)
     keep_token_out_of_files(config.grpo)
+    with image_loader(config, seen=seen) as loader, sigterm_as_request() as request:
+        with reporter.stage(stage, config.grpo.max_steps if config.grpo.max_steps > 0 else None) as bar:
+            progress = StepProgress(bar)
+            trainer = build_trainer(
+                model,
+                preparer_of(model, processor, loader=loader, config=config),
+                examples=examples,
+                held_out=held_out,
+                rewards=rewards,
+                config=config,
+                callbacks=[progress, StopOnRequest(request), *watches, *pages],
+                bad_rows=bad_rows_of(config, num_rows=len(examples), say=reporter.say),
+                tools=tools,
+                environment=environment,
+                say=reporter.say,
+            )
+            run_trainer(trainer, progress=progress, start=start)
+        training = Training(trainer=trainer, logged=progress.logged, stopped_at=request.stopped_at)
+        conclude(training, pages=pages, start=start, stage=stage, reporter=reporter)
+    if training.stopped_at is None and progress.logged and not reporter.quiet:
+        title = f"{stage}, {trainer.state.global_step} steps"
+        reporter.console.print(closing_table(progress.logged, progress.stopwatch.whole(), title=title))
+    return training
+
+
+@contextmanager
+def image_loader(config: RunConfig, *, seen: SeenHeaders | None) -> Iterator[ImageLoader]:
+    """The loader of a run's images, closed at its end."""
     loader = ImageLoader(
         threads=config.run.image_threads,
         memory_bytes=max(1, int(config.run.image_cache_gb * 2**30)),
@@ -90,56 +115,50 @@ def train_model(
         seen=seen,
     )
     try:
-        preparer = PromptPreparer(
-            processor,
-            loader=loader,
-            family=family_of(unwrap(model)),
-            settings=prompt_settings(config),
-            keep=2 * max(config.grpo.generation_batch_size, config.grpo.per_device_eval_batch_size),
-        )
-        with sigterm_as_request() as request:
-            with reporter.stage(stage, config.grpo.max_steps if config.grpo.max_steps > 0 else None) as bar:
-                progress = StepProgress(bar)
-                trainer = build_trainer(
-                    model,
-                    preparer,
-                    examples=examples,
-                    held_out=held_out,
-                    rewards=rewards,
-                    config=config,
-                    callbacks=[progress, StopOnRequest(request), *watches, *pages],
-                    bad_rows=bad_rows_of(config, num_rows=len(examples), say=reporter.say),
-                    tools=tools,
-                    environment=environment,
-                    say=reporter.say,
-                )
-                trainer.run = start.run.to_json()
-                guard_trackers(trainer)
-                progress.num_images_trained = lambda: trainer.num_images_trained
-                trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
-                trainer.train(resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
-            if request.stopped_at is not None:
-                reporter.conclude(
-                    f"{stage}: stopped by SIGTERM after step {request.stopped_at}, which is saved; "
-                    "go on with --resume_from_checkpoint latest"
-                )
-                return Training(trainer=trainer, logged=progress.logged, stopped_at=request.stopped_at)
-            if trainer.nothing_left:
-                reporter.conclude(
-                    f"{stage}: nothing is left to do, {start.checkpoint} is after step {trainer.state.global_step} of "
-                    f"{trainer.state.max_steps}; the result is written again"
-                )
-            save_result(trainer)
-            for page in pages if config.grpo.process_index == 0 else ():
-                page.build()
-            push_result(trainer)
-        if progress.logged and not reporter.quiet:
-            title = f"{stage}, {trainer.state.global_step} steps"
-            reporter.console.print(closing_table(progress.logged, progress.stopwatch.whole(), title=title))
-        return Training(trainer=trainer, logged=progress.logged)
+        yield loader
     finally:
         loader.close()
         gc.collect()
+
+
+def preparer_of(model: torch.nn.Module, processor: Any, *, loader: ImageLoader, config: RunConfig) -> PromptPreparer:
+    """What turns the rows of a run into token ids, spans and image inputs."""
+    return PromptPreparer(
+        processor,
+        loader=loader,
+        family=family_of(unwrap(model)),
+        settings=prompt_settings(config),
+        keep=2 * max(config.grpo.generation_batch_size, config.grpo.per_device_eval_batch_size),
+    )
+
+
+def run_trainer(trainer: MultiImageGRPOTrainer, *, progress: StepProgress, start: Start) -> None:
+    """Train, from the checkpoint that the run starts at."""
+    trainer.run = start.run.to_json()
+    guard_trackers(trainer)
+    progress.num_images_trained = lambda: trainer.num_images_trained
+    trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
+    trainer.train(resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
+
+
+def conclude(training: Training, *, pages: Sequence[FreshReport], start: Start, stage: str, reporter: Reporter) -> None:
+    """Say how a training ended, and save the result of one that came to its end."""
+    trainer = training.trainer
+    if training.stopped_at is not None:
+        reporter.conclude(
+            f"{stage}: stopped by SIGTERM after step {training.stopped_at}, which is saved; "
+            "go on with --resume_from_checkpoint latest"
+        )
+        return
+    if trainer.nothing_left:
+        reporter.conclude(
+            f"{stage}: nothing is left to do, {start.checkpoint} is after step {trainer.state.global_step} of "
+            f"{trainer.state.max_steps}; the result is written again"
+        )
+    save_result(trainer)
+    for page in pages if trainer.args.process_index == 0 else ():
+        page.build()
+    push_result(trainer)
 
 
 def keep_token_out_of_files(args: GRPOConfig) -> None:
@@ -221,36 +240,3 @@ def bad_rows_of(config: RunConfig, *, num_rows: int, say: Callable[[str], object
         return None
     quarantine = Path(config.grpo.output_dir) / QUARANTINE
     return BadRows(max_bad=config.run.max_bad, num_rows=num_rows, seed=config.grpo.seed, quarantine=quarantine, say=say)
-
-
-def rollout_writer(rewards: Sequence[Callable[..., Any]], config: RunConfig) -> RolloutWriter:
-    """Record every generation of this rank below the output folder, with the weights of the rewards."""
-    weights = config.grpo.reward_weights or [1.0] * len(rewards)
-    names = [reward_name(reward) for reward in rewards]
-    return RolloutWriter(
-        config.grpo.output_dir,
-        rank=config.grpo.process_index,
-        weights=dict(zip(names, weights, strict=False)),  # TRL checks their number
-        policy=image_policy(config.run),
-    )
-
-
-def tolerant(writer: RolloutWriter) -> Callable[..., None]:
-    """Record rollouts with one warning, and no end of the run, where the disk does not take them."""
-    has_warned = False
-
-    def record(groups: Sequence[ScoredGroup], *, step: int, mode: str) -> None:
-        nonlocal has_warned
-        try:
-            writer.record(groups, step=step, mode=mode)
-        except OSError as error:
-            if not has_warned:
-                warnings.warn(
-                    printable(f"the rollouts of step {step} cannot be written to {writer.folder} ({error})")
-                    + "; the run goes on, and the report lacks the steps that could not be written",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-            has_warned = True
-
-    return record

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.chat_template_utils import add_response_schema, get_training_chat_template, parse_response
 
 from triptych_trainer.errors import UsageError
@@ -65,6 +64,7 @@ def player(
     *,
     tools: Sequence[Callable[..., Any]],
     environments: Environments | None,
+    shards_weights: bool,
     tool_seconds: float,
     say: Callable[[str], object],
 ) -> Play:
@@ -77,7 +77,7 @@ def player(
     family = family_of(base)
     if family.no_later_images is not None:
         raise UsageError(f"tools: {type(base).__name__} takes no images behind its prompt: {family.no_later_images}")
-    if trainer.is_fsdp_enabled or (trainer.is_deepspeed_enabled and is_deepspeed_zero3_enabled()):
+    if shards_weights:
         raise UsageError(
             "tools: rollouts have different numbers of turns, but ranks that share weights (FSDP, ZeRO-3) have to "
             "sample in step; use DDP or ZeRO-2"

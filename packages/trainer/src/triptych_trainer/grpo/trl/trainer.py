@@ -8,48 +8,31 @@ import torch
 from datasets import Dataset
 from peft import PeftConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, TrainerCallback
-from transformers.integrations import is_deepspeed_zero3_enabled
 from triptych_data import ImagePolicy
 from trl import GRPOConfig
 
 from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
-from triptych_trainer.forward import install_hooks
 from triptych_trainer.grpo.batch import Cycle, TokenScores, TrainingBatch
-from triptych_trainer.grpo.engine import GroupEngine
-from triptych_trainer.grpo.groups import arrived_by_turn, check_groups_on_ranks, group_batch, group_order
+from triptych_trainer.grpo.groups import group_order
 from triptych_trainer.grpo.mismatch import WARN
 from triptych_trainer.grpo.step import collect, policy_loss
-from triptych_trainer.grpo.trl.arguments import (
-    default_arguments,
-    default_preparer,
-    default_processing_class,
-    evaluation_keys,
-)
-from triptych_trainer.grpo.trl.conversations import check_conversation_options, player, with_environment_reward
+from triptych_trainer.grpo.trl.arguments import default_preparer, evaluation_keys
+from triptych_trainer.grpo.trl.building import check_run, complete, engine_of, player_of
 from triptych_trainer.grpo.trl.loss import loss_inputs
 from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch
 from triptych_trainer.grpo.trl.passes import opened_for_generation, opened_for_scoring, sampler, scoring, settings
-from triptych_trainer.grpo.trl.private_names import check_attributes, check_methods, check_no_images
+from triptych_trainer.grpo.trl.private_names import check_no_images
 from triptych_trainer.grpo.trl.reports import show_images, tell
+from triptych_trainer.grpo.trl.restore import restored_cycle
 from triptych_trainer.grpo.trl.rewards import judge
 from triptych_trainer.models.learning_rates import set_vision_learning_rate
-from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.learning_watch import LearningWatch
-from triptych_trainer.options.refusals import (
-    check_head_dtype,
-    check_num_prompts,
-    check_options,
-    check_router_loss,
-    check_slices,
-    check_trainable,
-)
+from triptych_trainer.options.refusals import check_num_prompts
 from triptych_trainer.prompts.bad_rows import BadRows, prepared_with
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.prompts.run_tables import KEY, RunTables
 from triptych_trainer.prompts.table import Table
 from triptych_trainer.rollouts.rollout import RolloutGroup
-from triptych_trainer.trajectories.environments import Environments
-from triptych_trainer.upstream.transformers_names import declare_router_logits
 from triptych_trainer.verification.first_use import verify_first_use
 
 __all__ = ["MultiImageGRPOTrainer"]
@@ -62,6 +45,31 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
     """TRL's ``GRPOTrainer`` in which every prompt, with its images, is paid for once for all of its completions.
 
     The step itself is in `grpo/step.py`; here its values cross to TRL and back, once each way.
+
+    Args:
+        train_dataset: a map-style dataset in TRL's columns (``prompt``, and ``image`` or ``images``), or a table of
+            examples as the command line reads them.
+        tools, environment_factory: what answers the model during a rollout, as for TRL; both may return images.
+        rollout_func: refused.
+        preparer: turns rows into token ids, spans and image inputs; by default one over ``processing_class``.
+        image_policy: which files and addresses images may be read from; only without ``preparer``.
+        group_sharing: ``auto`` forwards each prompt once for its completions where that is exact; ``off`` never.
+        verify_model: compare the model with itself as transformers runs it, once, before it is sampled from.
+        completions_per_slice: score and back-propagate at most so many completions at a time; not with sharded
+            weights.
+        vision_learning_rate: learning rate of the parameters outside the language model; None: that of ``args``.
+        warn_after_steps: warn once when so many steps in a row could teach the model nothing; 0 never does.
+        bad_rows: what becomes of rows that turn out to be unusable; None: they stop the run.
+        mismatch_kl_warn, mismatch_kl_limit: with vLLM, the mean difference between what sampled and what is trained
+            (``grpo/mismatch.py``) above which one warning is given, and above which the run ends.
+        tool_seconds: how long a tool that is awaited may take.
+        say: is told of every call of a tool that failed.
+        on_rollouts: called once per generation with a list of `ScoredGroup`, and ``step`` and ``mode`` by keyword.
+
+    Raises:
+        IncompatibleVersionError: the installed TRL differs from the tested one.
+        UsageError: an option or a dataset that this trainer cannot take; says what to pass instead.
+        GroupSplitError: a prompt's completions would be spread over ranks.
     """
 
     def __init__(
@@ -95,108 +103,45 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         tool_seconds: float = 60.0,
         say: Callable[[str], object] = print,
     ) -> None:
-        """Take what TRL's trainer takes, in its order, and a few things more.
-
-        Args:
-            train_dataset: a map-style dataset in TRL's columns (``prompt``, and ``image`` or ``images``), or a table of
-                examples as the command line reads them.
-            tools, environment_factory: what answers the model during a rollout, as for TRL; both may return images.
-            rollout_func: refused.
-            preparer: turns rows into token ids, spans and image inputs; by default one over ``processing_class``.
-            image_policy: which files and addresses images may be read from; only without ``preparer``.
-            group_sharing: ``auto`` forwards each prompt once for its completions where that is exact; ``off`` never.
-            verify_model: compare the model with itself as transformers runs it, once, before it is sampled from.
-            completions_per_slice: score and back-propagate at most so many completions at a time; not with sharded
-                weights.
-            vision_learning_rate: learning rate of the parameters outside the language model; None: that of ``args``.
-            warn_after_steps: warn once when so many steps in a row could teach the model nothing; 0 never does.
-            bad_rows: what becomes of rows that turn out to be unusable; None: they stop the run.
-            mismatch_kl_warn, mismatch_kl_limit: with vLLM, the mean difference between what sampled and what is trained
-                (``grpo/mismatch.py``) above which one warning is given, and above which the run ends.
-            tool_seconds: how long a tool that is awaited may take.
-            say: is told of every call of a tool that failed.
-            on_rollouts: called once per generation with a list of `ScoredGroup`, and ``step`` and ``mode`` by keyword.
-
-        Raises:
-            IncompatibleVersionError: the installed TRL differs from the tested one.
-            UsageError: an option or a dataset that this trainer cannot take; says what to pass instead.
-            GroupSplitError: a prompt's completions would be spread over ranks.
-        """
-        check_methods()
-        args = args or default_arguments(model)
-        check_options(args)
-        check_conversation_options(
-            tools=tools, environment_factory=environment_factory, rollout_func=rollout_func, use_vllm=args.use_vllm
-        )
-        environments = None if environment_factory is None else Environments(environment_factory)
-        args, reward_funcs = with_environment_reward(args, reward_funcs, environments)
-        if not isinstance(model, str):
-            check_head_dtype(args, model)
-        if processing_class is None:
-            processing_class = default_processing_class(model, args) if preparer is None else preparer.processor
-        self.tables = RunTables()
-        self._to_verify = verify_model
-        self.on_rollouts = on_rollouts
-        self.bad_rows = bad_rows
-        self.mismatch_watch = MismatchWatch(warn=mismatch_kl_warn, limit=mismatch_kl_limit)
-        self.vision_learning_rate = vision_learning_rate
-        self.num_images_trained = 0
-        """Unique images of the prompts trained on so far, on all ranks."""
-        if isinstance(model, torch.nn.Module):
-            declare_router_logits(model)
-        super().__init__(
+        """Take what TRL's trainer takes, in its order, and the options that the class describes."""
+        given = complete(
             model,
             reward_funcs,
             args=args,
+            processing_class=preparer.processor if preparer and processing_class is None else processing_class,
+            tools=tools,
+            rollout_func=rollout_func,
+            environment_factory=environment_factory,
+        )
+        self.tables = RunTables()
+        self.mismatch_watch = MismatchWatch(warn=mismatch_kl_warn, limit=mismatch_kl_limit)
+        super().__init__(
+            model,
+            given.rewards,
+            args=given.args,
             train_dataset=train_dataset and self.tables.keys_of(train_dataset, name="train_dataset"),
             eval_dataset=evaluation_keys(self.tables, eval_dataset),
-            processing_class=processing_class,
+            processing_class=given.processing_class,
             reward_processing_classes=reward_processing_classes,
             callbacks=callbacks,
             optimizers=optimizers,
             quantization_config=quantization_config,
             peft_config=peft_config,
         )
-        check_attributes(self)
-        if declare_router_logits(unwrap(self.model)):  # TRL loaded it by its name
-            self.aux_loss_enabled = self.router_aux_loss_coef != 0
-        check_trainable(self.model)
-        self._check_run(group_sharing=group_sharing, completions_per_slice=completions_per_slice)
+        check_run(self, group_sharing=group_sharing, completions_per_slice=completions_per_slice)
+        self.vision_learning_rate = vision_learning_rate
+        self.on_rollouts = on_rollouts
+        self.bad_rows = bad_rows
+        self.num_images_trained = 0
+        """Unique images of the prompts trained on so far, on all ranks."""
+        self._to_verify = verify_model
         self.preparer = preparer or default_preparer(self, image_policy)
         self.tables.on_fetch = self.preparer.prefetch
-        self.engine = GroupEngine(
-            temperature=self.temperature,
-            share_prompts=group_sharing != "off",
-            completions_per_slice=completions_per_slice,
-            autocast=self.accelerator.autocast,
-            router_loss=self.aux_loss_enabled,
-            later_images=bool(tools or environments),
-        )
-        self.play = (
-            player(self, tools=tools or (), environments=environments, tool_seconds=tool_seconds, say=say)
-            if tools or environments
-            else None
-        )
-        for part in (self.model, self.ref_model):
-            if part is not None:
-                install_hooks(self.accelerator.unwrap_model(part))
+        self.engine = engine_of(self, given, group_sharing=group_sharing, completions_per_slice=completions_per_slice)
+        self.play = player_of(self, given, tool_seconds=tool_seconds, say=say)
         self.tracker_images = show_images(self)
-        self.learning = LearningWatch(args, num_steps=warn_after_steps, callbacks=self.callback_handler.callbacks)
+        self.learning = LearningWatch(self.args, num_steps=warn_after_steps, callbacks=self.callback_handler.callbacks)
         self.add_callback(self.learning)
-
-    def _check_run(self, *, group_sharing: str, completions_per_slice: int | None) -> None:
-        args = self.args
-        check_router_loss(
-            unwrap(self.model) if self.aux_loss_enabled else None, completions_per_slice=completions_per_slice
-        )
-        check_groups_on_ranks(
-            per_device=args.per_device_train_batch_size,
-            steps_per_generation=args.steps_per_generation,
-            num_generations=args.num_generations,
-            num_ranks=args.world_size,
-        )
-        sharded = self.is_fsdp_enabled or (self.is_deepspeed_enabled and is_deepspeed_zero3_enabled())
-        check_slices(args, completions_per_slice, shared=group_sharing != "off", sharded=sharded)
 
     def get_train_dataloader(self) -> Any:
         """As TRL's; data that does not fill one generation is refused instead of training no step."""
@@ -319,21 +264,8 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         return None if self._buffered_inputs is None else self._buffered_inputs.to_state()
 
     def restore_cycle_from(self, state: Any) -> None:
-        """Prepare the prompts again, and encode their images in one call as their generation did: equal to the bit.
-
-        Images that arrived in rollouts are encoded turn by turn, as then; rollouts that are trained on no more are not.
-        """
-        self._buffered_inputs = Cycle.from_state(state, begin=self._begin, device=self.accelerator.device)
-        known = {group.key: group for part in self._buffered_inputs.parts for group in part.groups}
-        begun = [known[key] if key in known else self._begin(key, ()) for key in self._buffered_inputs.keys]
-        self.engine.encode_ahead(
-            self.model_wrapped,
-            group_batch([group.with_rollouts(()) for group in begun]),
-            keys=self._buffered_inputs.keys,
-        )
-        rollouts = [rollout for part in self._buffered_inputs.parts for rollout in part.rollouts]
-        for batch in arrived_by_turn(rollouts):
-            self.engine.encode_ahead(self.model_wrapped, batch, keys=())
+        """Prepare the prompts and the images of the generation under way again."""
+        self._buffered_inputs = restored_cycle(self, state, begin=self._begin)
 
     def _begin(self, key: int, shown: Sequence[Any]) -> RolloutGroup:
         """The group of a key without rollouts; ``shown`` is what its environment showed first."""

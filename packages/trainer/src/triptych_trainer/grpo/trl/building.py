@@ -1,0 +1,151 @@
+"""What a trainer is built from: its arguments, checked and completed, and its parts on TRL's models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.integrations import is_deepspeed_zero3_enabled
+from trl import GRPOConfig
+
+from triptych_trainer.forward import install_hooks
+from triptych_trainer.grpo.engine import GroupEngine
+from triptych_trainer.grpo.groups import check_groups_on_ranks
+from triptych_trainer.grpo.trl.arguments import default_arguments, default_processing_class
+from triptych_trainer.grpo.trl.conversations import check_conversation_options, player, with_environment_reward
+from triptych_trainer.grpo.trl.private_names import check_attributes, check_methods
+from triptych_trainer.models.unwrap import unwrap
+from triptych_trainer.options.refusals import (
+    check_head_dtype,
+    check_options,
+    check_router_loss,
+    check_slices,
+    check_trainable,
+)
+from triptych_trainer.trajectories.environments import Environments
+from triptych_trainer.trajectories.play import Play
+from triptych_trainer.upstream.transformers_names import declare_router_logits
+
+if TYPE_CHECKING:
+    from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+
+__all__ = ["Given", "check_run", "complete", "engine_of", "player_of"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Given:
+    """The arguments of a trainer, checked, with what was left out filled in."""
+
+    args: GRPOConfig
+    rewards: list[Any]
+    processing_class: Any
+    tools: tuple[Callable[..., Any], ...]
+    environments: Environments | None
+
+
+def complete(
+    model: Any,
+    reward_funcs: Any,
+    *,
+    args: GRPOConfig | None,
+    processing_class: Any,
+    tools: Any,
+    rollout_func: Any,
+    environment_factory: Any,
+) -> Given:
+    """Check the arguments of a trainer before anything is loaded, and fill in what was left out.
+
+    Raises:
+        IncompatibleVersionError: the installed TRL differs from the tested one.
+        UsageError: an option that this trainer cannot take; says what to pass instead.
+    """
+    check_methods()
+    args = args or default_arguments(model)
+    check_options(args)
+    check_conversation_options(
+        tools=tools, environment_factory=environment_factory, rollout_func=rollout_func, use_vllm=args.use_vllm
+    )
+    environments = None if environment_factory is None else Environments(environment_factory)
+    args, rewards = with_environment_reward(args, reward_funcs, environments)
+    if not isinstance(model, str):
+        check_head_dtype(args, model)
+    if processing_class is None:
+        processing_class = default_processing_class(model, args)
+    if isinstance(model, torch.nn.Module):
+        declare_router_logits(model)
+    return Given(
+        args=args,
+        rewards=rewards,
+        processing_class=processing_class,
+        tools=tuple(tools or ()),
+        environments=environments,
+    )
+
+
+def check_run(trainer: MultiImageGRPOTrainer, *, group_sharing: str, completions_per_slice: int | None) -> None:
+    """Check what can be checked only when TRL has loaded the model and set up the ranks.
+
+    Raises:
+        IncompatibleVersionError: TRL's trainer lacks an attribute that is needed.
+        UsageError: nothing would be trained, or an option does not fit the model or the ranks.
+        GroupSplitError: a prompt's completions would be spread over ranks.
+    """
+    args = trainer.args
+    check_attributes(trainer)
+    if declare_router_logits(unwrap(trainer.model)):  # TRL loaded it by its name
+        trainer.aux_loss_enabled = trainer.router_aux_loss_coef != 0
+    check_trainable(trainer.model)
+    check_router_loss(
+        unwrap(trainer.model) if trainer.aux_loss_enabled else None, completions_per_slice=completions_per_slice
+    )
+    check_groups_on_ranks(
+        per_device=args.per_device_train_batch_size,
+        steps_per_generation=args.steps_per_generation,
+        num_generations=args.num_generations,
+        num_ranks=args.world_size,
+    )
+    check_slices(args, completions_per_slice, shared=group_sharing != "off", sharded=shards_weights(trainer))
+
+
+def shards_weights(trainer: MultiImageGRPOTrainer) -> bool:
+    """Whether no rank has all weights (FSDP, ZeRO-3)."""
+    return trainer.is_fsdp_enabled or (trainer.is_deepspeed_enabled and is_deepspeed_zero3_enabled())
+
+
+def engine_of(
+    trainer: MultiImageGRPOTrainer, given: Given, *, group_sharing: str, completions_per_slice: int | None
+) -> GroupEngine:
+    """The engine of every pass of a trainer, with its hooks in the policy and in the reference model."""
+    for part in (trainer.model, trainer.ref_model):
+        if part is not None:
+            install_hooks(trainer.accelerator.unwrap_model(part))
+    return GroupEngine(
+        temperature=trainer.temperature,
+        share_prompts=group_sharing != "off",
+        completions_per_slice=completions_per_slice,
+        autocast=trainer.accelerator.autocast,
+        router_loss=trainer.aux_loss_enabled,
+        later_images=bool(given.tools or given.environments),
+    )
+
+
+def player_of(
+    trainer: MultiImageGRPOTrainer, given: Given, *, tool_seconds: float, say: Callable[[str], object]
+) -> Play | None:
+    """What plays rollouts of several turns; None without tools and environments.
+
+    Raises:
+        UsageError: the model or its chat template takes no tools, or the weights are sharded.
+    """
+    if not given.tools and given.environments is None:
+        return None
+    return player(
+        trainer,
+        tools=given.tools,
+        environments=given.environments,
+        shards_weights=shards_weights(trainer),
+        tool_seconds=tool_seconds,
+        say=say,
+    )
