@@ -21,7 +21,7 @@ from triptych_data.formats import FORMATS
 from triptych_data.formats.columns import ANSWERS, CONVERSATIONS, IMAGES, PIXELS, QUESTIONS, SYSTEM
 from triptych_data.formats.turns import is_turns
 from triptych_data.read_row import row_reader
-from triptych_data.rows import Row
+from triptych_data.rows import SourceRow
 from triptych_parser import Text
 
 USERS, ASSISTANTS, SYSTEMS, TOOLS = (
@@ -205,7 +205,7 @@ def numbers(value: object) -> Iterator[int]:
 
 
 def read(row: dict[str, Any], format: str) -> Example | DataError:
-    place = Row(values=row, file="rows.jsonl", source="rows.jsonl:3", index=2, folder=Path())
+    place = SourceRow(values=row, file="rows.jsonl", source="rows.jsonl:3", index=2, folder=Path())
     try:
         return row_reader(format=format)(place)
     except DataError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from triptych_parser import BoundPrompt, MarkerError, bind, parse, tokenize
-from triptych_parser.expanders import Expansion, ImageExpander, expander_of, register_expander, table
+from triptych_parser.expanders import Expansion, ImageExpander, by_processor, expander_of, register_expander
 from triptych_parser.verify import check_processor
 
 PROMPTS = {
@@ -123,7 +123,7 @@ def test_the_tokenizers_here_are_as_awkward_as_the_real_ones(build: Any) -> None
 
 
 def test_an_expander_of_ones_own_serves_its_class(build, monkeypatch):
-    monkeypatch.setattr(table, "_own", {})
+    monkeypatch.setattr(by_processor, "_own", {})
     processor = build("llava")
     mine = ImageExpander(
         template_token="<image>", placeholder="<image>", expand=lambda sizes: [Expansion(text="<image>", runs=(3,))]

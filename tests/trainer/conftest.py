@@ -116,8 +116,8 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
     from transformers import AutoModelForImageTextToText
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
     from triptych_trainer.models.load import load_processor
+    from triptych_trainer.prompts.example_table import ExampleTable
     from triptych_trainer.prompts.prepare import PromptPreparer
-    from triptych_trainer.prompts.table import ExampleTable
     from trl import GRPOConfig
 
     with ExitStack() as stack:

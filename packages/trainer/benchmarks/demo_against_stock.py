@@ -21,8 +21,8 @@ from transformers.utils import logging as transformers_logging
 from triptych_data import Example, ImageLoader, load_image, read_examples
 from triptych_trainer import demo
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.prepare import PromptPreparer
-from triptych_trainer.prompts.table import ExampleTable
 from triptych_trainer.rewards import load_reward
 from trl import GRPOConfig, GRPOTrainer
 

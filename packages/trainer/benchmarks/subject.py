@@ -18,8 +18,8 @@ from triptych_trainer.demo.model import build_config
 from triptych_trainer.forward import GroupBatch
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.load import freeze_vision_modules
+from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
-from triptych_trainer.prompts.table import ExampleTable
 from trl import GRPOConfig, GRPOTrainer
 
 

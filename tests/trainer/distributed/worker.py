@@ -19,8 +19,8 @@ from transformers.utils import logging
 from triptych_data import ImageLoader, read_examples
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.load import freeze_vision_modules, load_processor
+from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.prepare import PromptPreparer
-from triptych_trainer.prompts.table import ExampleTable
 from trl import GRPOConfig
 
 

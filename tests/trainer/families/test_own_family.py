@@ -4,7 +4,7 @@ import pytest
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward.choose import sharing_path
 from triptych_trainer.forward.verify import SharingWarning
-from triptych_trainer.models.families import Family, family_of, register_family, table, use_own_family
+from triptych_trainer.models.families import Family, by_model_type, family_of, register_family, use_own_family
 
 SLOW_LLAVA = """
 from triptych_trainer.models.families.llava import LlavaFamily
@@ -23,7 +23,7 @@ number = 3
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """A file with an adapter; what a test registers is forgotten behind it."""
-    monkeypatch.setattr(table, "_own", [])
+    monkeypatch.setattr(by_model_type, "_own", [])
     path = tmp_path / "mine.py"
     path.write_text(SLOW_LLAVA)
     return path

@@ -13,9 +13,9 @@ from PIL import Image
 from triptych_data import Example, ImageLoader, ImageSource, read_examples
 from triptych_parser import bind, parse
 from triptych_trainer.models.load import load_processor
+from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.run_tables import RunTables
-from triptych_trainer.prompts.table import ExampleTable
 
 WORDS = ("red", "green", "blue")
 ROW = st.tuples(st.sampled_from([None, "a", "b"]), st.sampled_from(WORDS), st.integers(0, 5))

@@ -10,7 +10,7 @@ from triptych_parser import ImageSpan
 from triptych_trainer.commands.train import main
 from triptych_trainer.forward import install_hooks
 from triptych_trainer.forward.verify import SharingWarning
-from triptych_trainer.models.families import Family, family_of, table
+from triptych_trainer.models.families import Family, by_model_type, family_of
 from triptych_trainer.models.families.qwen_vl import QwenVLFamily
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.prompts.prepare import PromptPreparer
@@ -60,7 +60,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_type_that_needs_an_adapter_is_refused_under_a_name_that_nobody_knows(kit_of, rows_of, name, monkeypatch):
     """Also where nothing of its class gives it away, which `family_of` would refuse by itself."""
-    monkeypatch.setattr(table, "_generic_fails", lambda model: None)
+    monkeypatch.setattr(by_model_type, "_generic_fails", lambda model: None)
     kit = kit_of(name)
     model = kit.model().eval()
     model.config.model_type = "something_new"

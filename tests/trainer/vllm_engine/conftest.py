@@ -83,8 +83,8 @@ def trainer(model_dir: Path, cpu_engine: None, tmp_path_factory: pytest.TempPath
     from triptych_data import ImageLoader, read_examples
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
     from triptych_trainer.models.load import load_processor
+    from triptych_trainer.prompts.example_table import ExampleTable
     from triptych_trainer.prompts.prepare import PromptPreparer
-    from triptych_trainer.prompts.table import ExampleTable
     from trl import GRPOConfig
 
     folder = tmp_path_factory.mktemp("rows")

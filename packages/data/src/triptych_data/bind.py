@@ -13,11 +13,11 @@ from triptych_data.example import Example, ImageSource
 from triptych_data.formats import Record, RowError
 from triptych_data.image_entry import to_source
 from triptych_data.places import check_dialect, check_owners, check_packed, check_places, has_image_parts
-from triptych_data.rows import Row
+from triptych_data.rows import SourceRow
 
 
 def to_example(
-    record: Record, row: Row, *, root: Path | None = None, dialect: str = "image", table: str = ""
+    record: Record, row: SourceRow, *, root: Path | None = None, dialect: str = "image", table: str = ""
 ) -> Example:
     """The example of a record; DataError where its markers and images do not fit. `table` is a digest of its table."""
     sample = row.values.get("id")
@@ -58,7 +58,7 @@ def to_example(
     )
 
 
-def _bound(record: Record, images: Sequence[ImageSource], row: Row, dialect: str) -> BoundPrompt:
+def _bound(record: Record, images: Sequence[ImageSource], row: SourceRow, dialect: str) -> BoundPrompt:
     if has_image_parts(record):
         dialect = "parts"  # images have their places: what looks like a marker in the text of a part is text
     prompt = parse(record.messages, dialect=dialect, source=row.source)
@@ -94,7 +94,7 @@ def replace_name(image: ImageSource, name: str | None) -> ImageSource:
     return image if name is None else replace(image, name=name)
 
 
-def refused(error: RowError, row: Row) -> DataError:
+def refused(error: RowError, row: SourceRow) -> DataError:
     """A row's error with its place and id."""
     sample = row.values.get("id")
     name = None if sample is None else str(sample)

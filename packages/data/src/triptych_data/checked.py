@@ -13,7 +13,7 @@ from triptych_data.budget import Size
 from triptych_data.errors import DataError
 from triptych_data.example import Example
 from triptych_data.quarantine import allowed, too_many, write_quarantined
-from triptych_data.rows import Row, Rows
+from triptych_data.rows import Rows, SourceRow
 
 OnBad = Literal["stop", "skip"]
 _PART_ROWS = 256
@@ -60,7 +60,7 @@ class _Part:
 
 def look_at_rows(
     rows: Rows,
-    read: Callable[[Row], Example],
+    read: Callable[[SourceRow], Example],
     *,
     digest: str,
     look_at_images: Callable[[Example], object],
@@ -119,7 +119,7 @@ def _in_threads(look: Callable[[range], _Part], num_rows: int, *, threads: int) 
 def _look(
     part: range,
     rows: Rows,
-    read: Callable[[Row], Example],
+    read: Callable[[SourceRow], Example],
     look_at_images: Callable[[Example], object],
     *,
     stops: bool,

@@ -10,7 +10,7 @@ from typing import overload
 from triptych_data.checked import Checked
 from triptych_data.errors import DataError
 from triptych_data.example import Example
-from triptych_data.rows import Row, Rows
+from triptych_data.rows import Rows, SourceRow
 
 
 class Examples(Sequence[Example]):
@@ -20,7 +20,7 @@ class Examples(Sequence[Example]):
     """
 
     def __init__(
-        self, rows: Rows, read: Callable[[Row], Example], checked: Checked, *, kept: Sequence[int] | None = None
+        self, rows: Rows, read: Callable[[SourceRow], Example], checked: Checked, *, kept: Sequence[int] | None = None
     ) -> None:
         self.rows = rows
         self.checked = checked

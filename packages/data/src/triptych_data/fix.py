@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from triptych_data.errors import UsageError
 from triptych_data.example import ArchiveMember, Example
 from triptych_data.formats.dataset_info import ColumnNames, renamed
-from triptych_data.rows import Row, Rows
+from triptych_data.rows import Rows, SourceRow
 from triptych_data.sniff import sniff
 
 
@@ -20,7 +20,7 @@ def write_passed(
     passed: Sequence[int],
     stream: TextIO,
     *,
-    read: Callable[[Row], Example],
+    read: Callable[[SourceRow], Example],
     folder: Path,
     names: ColumnNames | None,
     root: Path | None,
@@ -40,7 +40,7 @@ def write_passed(
         stream.write(text + "\n")
 
 
-def _check_paths(example: Example, row: Row, folder: Path) -> None:
+def _check_paths(example: Example, row: SourceRow, folder: Path) -> None:
     for image in example.images:
         if isinstance(image.ref, str) and not image.ref.startswith("data:") and "://" not in image.ref:
             raise UsageError(

@@ -12,10 +12,10 @@ from PIL import Image
 from triptych_data.example import ImageSource
 from triptych_data.formats.entry import ENTRY_KEYS, SOURCES, check_keys
 from triptych_data.formats.record import RowError, shown
-from triptych_data.rows import Row
+from triptych_data.rows import SourceRow
 
 
-def to_source(value: Any, *, root: Path, row: Row, what: str = "an image") -> ImageSource:
+def to_source(value: Any, *, root: Path, row: SourceRow, what: str = "an image") -> ImageSource:
     """The image of one entry; RowError where it is none, and where it has keys that nobody reads.
 
     Limits of the whole row (columns `min_pixels`, `max_pixels`) hold where an image has none of its own.

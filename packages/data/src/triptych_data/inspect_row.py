@@ -17,7 +17,7 @@ from triptych_data.header import ImageHeader, parse_header, read_header
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.pixels import decode, guessed_around, load_pixels
 from triptych_data.prompt_settings import PromptSettings
-from triptych_data.rows import Row
+from triptych_data.rows import SourceRow
 from triptych_data.seen_headers import image_in_example
 from triptych_data.tally import Tally
 
@@ -34,7 +34,7 @@ FurtherLook = Callable[[Example, Sequence[Size], Sequence[Size | None]], object]
 class Inspection:
     """What to look at, beyond what every run checks."""
 
-    read: Callable[[Row], Example]
+    read: Callable[[SourceRow], Example]
     settings: PromptSettings = field(default_factory=PromptSettings)
     decode: bool = False
     model: ModelTokens | None = None
@@ -43,7 +43,7 @@ class Inspection:
     """Looks at what this package does not know; raises DataError where a run would refuse the row."""
 
 
-def inspect_row(row: Row, tally: Tally, *, inspection: Inspection) -> Example:
+def inspect_row(row: SourceRow, tally: Tally, *, inspection: Inspection) -> Example:
     """Look at one row and count it; DataError where a run would refuse it."""
     example = inspection.read(row)
     headers = [

@@ -13,7 +13,7 @@ from triptych_data.example import ImageSource
 from triptych_data.formats import Record, RowError
 from triptych_data.formats.columns import listed_text
 from triptych_data.formats.record import shown
-from triptych_data.rows import Row
+from triptych_data.rows import SourceRow
 
 _NUMBERED = re.compile(r"<image[ _-]?[0-9]{1,4}>")
 _NAMED = re.compile(r"<(img|image)>[^<>\n]{1,4096}</\1>")
@@ -73,7 +73,7 @@ def check_dialect(record: Record, *, dialect: str) -> None:
             )
 
 
-def check_packed(images: Sequence[ImageSource], row: Row) -> None:
+def check_packed(images: Sequence[ImageSource], row: SourceRow) -> None:
     """RowError where an image that is packed beside a row is none of the row's images."""
     read = {image.ref for image in images}
     for member in dict.fromkeys((row.members or {}).values()):

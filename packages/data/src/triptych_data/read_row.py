@@ -11,7 +11,7 @@ from triptych_data.bind import refused, to_example
 from triptych_data.example import Example
 from triptych_data.formats import FORMATS, Record, RowError, check_format, detect, sharegpt
 from triptych_data.formats.dataset_info import ColumnNames, Names, renamed
-from triptych_data.rows import Row
+from triptych_data.rows import SourceRow
 
 
 def row_reader(
@@ -22,7 +22,7 @@ def row_reader(
     no_markers: Literal["error", "first"] | None = None,
     dataset_info: Path | None = None,
     table: str = "",
-) -> Callable[[Row], Example]:
+) -> Callable[[SourceRow], Example]:
     """A function from a row to its example, for one format or, with "auto", each row by its columns.
 
     `root` is the folder of image paths, where the row itself names none. `table` is a digest of the table the rows are
@@ -31,7 +31,7 @@ def row_reader(
     check_format(format)
     columns_of = ColumnNames(dataset_info)
 
-    def read(row: Row) -> Example:
+    def read(row: SourceRow) -> Example:
         try:
             columns = columns_of(row) if format in ("auto", "sharegpt") else None
             record = read_record(row.values, format=format, columns=columns)

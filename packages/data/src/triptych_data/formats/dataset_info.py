@@ -12,7 +12,7 @@ from triptych_data.errors import DataError
 from triptych_data.formats.columns import is_empty
 from triptych_data.formats.record import RowError, shown
 from triptych_data.formats.turns import is_turns
-from triptych_data.rows.base import Row
+from triptych_data.rows.base import SourceRow
 
 _NAME = "dataset_info.json"
 _TAG_ROLES = {
@@ -91,7 +91,7 @@ class ColumnNames:
         self._dataset_info = dataset_info
         self._known: dict[str, Names | None] = {}
 
-    def __call__(self, row: Row) -> Names | None:
+    def __call__(self, row: SourceRow) -> Names | None:
         """The columns of the row's file; None where nothing is said about it."""
         if row.file not in self._known:
             info = self._dataset_info if self._dataset_info is not None else row.folder / _NAME

@@ -1,6 +1,6 @@
-"""Row sources: numbered rows of a file or table, read on demand."""
+"""Sources of rows: the numbered rows of a file or table, read on demand."""
 
-from triptych_data.rows.base import Row, Rows
+from triptych_data.rows.base import Rows, SourceRow
 from triptych_data.rows.open import open_rows
 
-__all__ = ["Row", "Rows", "open_rows"]
+__all__ = ["Rows", "SourceRow", "open_rows"]

@@ -14,7 +14,7 @@ _PIECE_BYTES, _NUM_PIECES = 1 << 20, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class SourceRow:
     """One row and its place.
 
     `index` is its number, from 0, in the table that was opened; `source` names it for people ("file.jsonl:3",
@@ -42,7 +42,7 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def row(self, index: int, /) -> Row: ...
+    def row(self, index: int, /) -> SourceRow: ...
 
     def source(self, index: int, /) -> str: ...
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych_data.errors import DataError
-from triptych_data.rows.base import Row, file_fingerprint
+from triptych_data.rows.base import SourceRow, file_fingerprint
 
 _BLOCK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -33,7 +33,7 @@ class JsonlRows:
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def row(self, index: int, /) -> Row:
+    def row(self, index: int, /) -> SourceRow:
         """Row `index` from 0; DataError names its line."""
         start = self._offsets[index]
         stop = self._offsets[index + 1] if index + 1 < len(self._offsets) else self._end
@@ -41,13 +41,13 @@ class JsonlRows:
         is_last = index + 1 == len(self._offsets) and not line.endswith(b"\n")
         source = self.source(index)
         values = parse_row(line, source=source, unfinished=is_last)
-        return Row(values=values, file=self.file, source=source, index=index, folder=self._folder)
+        return SourceRow(values=values, file=self.file, source=source, index=index, folder=self._folder)
 
     def source(self, index: int, /) -> str:
         """The place of row `index` as "file:line"."""
         return f"{self.file}:{self._lines[index]}"
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[SourceRow]:
         return (self.row(index) for index in range(len(self)))
 
     def fingerprint(self) -> str:
@@ -176,18 +176,18 @@ class JsonArrayRows:
     def __len__(self) -> int:
         return len(self._spans) // 2
 
-    def row(self, index: int, /) -> Row:
+    def row(self, index: int, /) -> SourceRow:
         """Object `index` from 0; DataError names it."""
         start, stop = self._spans[2 * index], self._spans[2 * index + 1]
         source = self.source(index)
         values = parse_row(self._text[start:stop].encode(), source=source)
-        return Row(values=values, file=self.file, source=source, index=index, folder=self.path.parent)
+        return SourceRow(values=values, file=self.file, source=source, index=index, folder=self.path.parent)
 
     def source(self, index: int, /) -> str:
         """The place of element `index` as "file[index]"."""
         return f"{self.file}[{index}]"
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[SourceRow]:
         return (self.row(index) for index in range(len(self)))
 
     def fingerprint(self) -> str:

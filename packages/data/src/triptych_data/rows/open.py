@@ -22,7 +22,7 @@ def open_rows(source: Any, *, split: str = "train", roots: Sequence[Path | None]
     if isinstance(source, (list, tuple)):
         return _several(source, split, roots)
     if not isinstance(source, (str, Path)):
-        from triptych_data.rows.table import TableRows
+        from triptych_data.rows.arrow import TableRows
 
         return TableRows(source)
     name = meant(source)
@@ -49,7 +49,7 @@ def _files(paths: Sequence[Path]) -> Rows:
     if len(paths) == 1:
         return _file(paths[0])
     if all(_is_parquet(path) for path in paths):
-        from triptych_data.rows.table import read_parquet
+        from triptych_data.rows.arrow import read_parquet
 
         return read_parquet(paths)
     return SeveralRows([_not_empty(_file(path), str(path)) for path in paths])
@@ -66,7 +66,7 @@ def _file(path: Path) -> Rows:
         stream.seek(257)
         magic = stream.read(5)
     if start.startswith(b"PAR1"):
-        from triptych_data.rows.table import read_parquet
+        from triptych_data.rows.arrow import read_parquet
 
         return read_parquet([path])
     if magic == b"ustar" or path.suffix == ".tar":
@@ -79,7 +79,7 @@ def _file(path: Path) -> Rows:
 
 
 def _dataset(name: str, split: str, *, is_address: bool) -> Rows:
-    from triptych_data.rows.table import load_parquet_at, load_table
+    from triptych_data.rows.arrow import load_parquet_at, load_table
 
     if is_address:
         return load_parquet_at(name)

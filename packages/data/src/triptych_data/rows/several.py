@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from triptych_data.rows.base import Row, Rows
+from triptych_data.rows.base import Rows, SourceRow
 
 
 class SeveralRows:
@@ -28,7 +28,7 @@ class SeveralRows:
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def row(self, index: int, /) -> Row:
+    def row(self, index: int, /) -> SourceRow:
         """Row `index` from 0 over all sources."""
         number, within = self._place(index)
         return replace(self.sources[number].row(within), index=index, image_root=self._roots[number])

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Self
 from triptych_data.errors import DataError
 from triptych_data.example import ArchiveMember
 from triptych_data.formats.pictures import names_images
-from triptych_data.rows.base import Row, file_fingerprint
+from triptych_data.rows.base import SourceRow, file_fingerprint
 from triptych_data.rows.jsonl import parse_row
 
 _TEXTS = (".txt", ".cls")
@@ -40,7 +40,7 @@ class TarRows:
     def __len__(self) -> int:
         return len(self._samples)
 
-    def row(self, index: int, /) -> Row:
+    def row(self, index: int, /) -> SourceRow:
         """Sample `index` from 0."""
         description, others = self._samples[index]
         texts = [member for member in others if member.name.endswith(_TEXTS)]
@@ -53,7 +53,7 @@ class TarRows:
                 values.setdefault(name, _read(stream, member).decode("utf-8", "replace"))
         names = {image.name: image for image in images}
         names |= {posixpath.basename(image.name): image for image in images}
-        return Row(
+        return SourceRow(
             values=_with_images(values, images),
             file=self.file,
             source=source,

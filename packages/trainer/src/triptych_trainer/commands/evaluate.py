@@ -39,9 +39,9 @@ from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.eval_options import EvalOptions, parser
 from triptych_trainer.prompts.bad_rows import BadRows
+from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.judge import judge_of
 from triptych_trainer.prompts.prepare import PromptPreparer
-from triptych_trainer.prompts.table import ExampleTable
 from triptych_trainer.rewards.loading import PREFIX
 from triptych_trainer.rewards.read import chosen_verdict, read_rewards
 from triptych_trainer.rollouts.write import RolloutWriter

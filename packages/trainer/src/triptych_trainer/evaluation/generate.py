@@ -15,9 +15,9 @@ from triptych_trainer.grpo.judging import judge_by_functions
 from triptych_trainer.grpo.sampler import end_ids_of, model_sampler, one_message
 from triptych_trainer.grpo.step import rollout
 from triptych_trainer.prompts.bad_rows import BadRows
+from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
-from triptych_trainer.prompts.table import Table
 from triptych_trainer.report.mentions import labels_of
 from triptych_trainer.report.payload import boxes_json, cites
 from triptych_trainer.rewards import ImageInfo, completion_text, extract_answer

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from triptych_trainer.grpo.batch import Rewards
+from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.image_info import image_infos
-from triptych_trainer.prompts.table import Table
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
 __all__ = ["completions_of", "judge_by_functions", "prompt_as_read", "reward_columns", "texts_of"]

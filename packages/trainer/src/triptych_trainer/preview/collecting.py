@@ -11,7 +11,7 @@ from triptych_data.inspect_row import FurtherLook, image_notes
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.read_row import row_reader
-from triptych_data.rows import Row, Rows, open_rows
+from triptych_data.rows import Rows, SourceRow, open_rows
 from triptych_data.scan import row_digest
 from triptych_data.seen_headers import image_in_example
 from triptych_data.show import KINDS
@@ -33,7 +33,7 @@ class Source:
     """An opened file and how its rows are read."""
 
     rows: Rows
-    read: Callable[[Row], Example]
+    read: Callable[[SourceRow], Example]
 
 
 def open_sources(
@@ -77,8 +77,8 @@ def collect(
 
 
 def _looked_at(
-    row: Row,
-    read: Callable[[Row], Example],
+    row: SourceRow,
+    read: Callable[[SourceRow], Example],
     model: ModelTokens | None,
     settings: PromptSettings,
     further: FurtherLook | None,

@@ -11,10 +11,10 @@ import datasets
 from PIL import ExifTags, Image, ImageOps
 from triptych_data import Example
 from triptych_data.read_row import row_reader
-from triptych_data.rows import Row
+from triptych_data.rows import SourceRow
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.prompts.table import with_names
+from triptych_trainer.prompts.example_table import with_names
 
 __all__ = ["DatasetTable"]
 
@@ -46,7 +46,7 @@ class DatasetTable:
         """The row as it is trained on."""
         values = self._values(row)
         source = f"{self.name}[{row}]"
-        return self._read(Row(values=_readable(values), file=self.name, source=source, index=row, folder=Path()))
+        return self._read(SourceRow(values=_readable(values), file=self.name, source=source, index=row, folder=Path()))
 
     def columns(self, row: int) -> dict[str, Any]:
         """The row's own columns as the dataset gives them, but for images, which are decoded when they are used."""

@@ -9,7 +9,7 @@ from triptych_data.budget import Size
 from triptych_data.inspect_row import FurtherLook
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.prompts.table import ExampleTable
+from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.rewards import ImageInfo, load_reward
 from triptych_trainer.rewards.loading import PREFIX
 from triptych_trainer.rewards.row import RowCheck, rows

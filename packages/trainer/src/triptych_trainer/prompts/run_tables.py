@@ -7,7 +7,7 @@ import datasets
 from triptych_data import Example
 
 from triptych_trainer.prompts.dataset_table import DatasetTable
-from triptych_trainer.prompts.table import Table
+from triptych_trainer.prompts.example_table import Table
 
 __all__ = ["KEY", "RunTables"]
 

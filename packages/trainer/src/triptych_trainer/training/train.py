@@ -32,8 +32,8 @@ from triptych_trainer.monitor.step_progress import StepProgress
 from triptych_trainer.monitor.tracker_guard import guard_trackers
 from triptych_trainer.options.arguments import RunConfig, image_policy, prompt_settings
 from triptych_trainer.prompts.bad_rows import BadRows
+from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.prepare import PromptPreparer
-from triptych_trainer.prompts.table import ExampleTable
 from triptych_trainer.training.fresh_report import FreshReport
 from triptych_trainer.training.recording import rollout_writer, tolerant
 

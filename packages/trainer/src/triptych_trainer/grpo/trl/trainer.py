@@ -29,9 +29,9 @@ from triptych_trainer.models.learning_rates import set_vision_learning_rate
 from triptych_trainer.monitor.learning_watch import LearningWatch
 from triptych_trainer.options.refusals import check_num_prompts
 from triptych_trainer.prompts.bad_rows import BadRows, prepared_with
+from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.prompts.run_tables import KEY, RunTables
-from triptych_trainer.prompts.table import Table
 from triptych_trainer.rollouts.rollout import RolloutGroup
 from triptych_trainer.verification.first_use import verify_first_use
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.models.families.by_model_type import register_family
 from triptych_trainer.models.families.family import Family
-from triptych_trainer.models.families.table import register_family
 
 
 def use_own_family(spec: str | None, *, option: str = "--family") -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych_data.errors import DataError
-from triptych_data.rows.base import Row, file_fingerprint
+from triptych_data.rows.base import SourceRow, file_fingerprint
 from triptych_data.rows.parquet import check_expansion
 
 _LOOKED_AT = 16
@@ -62,11 +62,11 @@ class TableRows:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def row(self, index: int, /) -> Row:
+    def row(self, index: int, /) -> SourceRow:
         """Row `index` from 0."""
         values = self._dataset[index]
         shard = self._shard(index)
-        return Row(
+        return SourceRow(
             values=values,
             file=self.file if shard is None else str(shard[0]),
             source=self.source(index),
