@@ -1,4 +1,4 @@
-.PHONY: help install format lint typecheck test fuzz bench bench-kernels bench-trainer kill-check gpu-check vllm-check
+.PHONY: help install format lint typecheck test fuzz bench bench-kernels bench-trainer kill-check gpu-check vllm-check env-check
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ gpu-check: ## build, test and time on a CUDA machine, under ten minutes
 
 vllm-check: ## test rollouts through a real vLLM engine on this CPU, in an environment of its own (3.3 GB)
 	bash scripts/vllm_check.sh
+
+env-check: ## test MiniGrid and the pages of MiniWoB++, with their libraries in a folder of their own (50 MB)
+	bash scripts/env_check.sh
 
 fuzz: ## draw EXAMPLES (2000) new rows and texts for each test; about ten minutes
 	TRIPTYCH_FUZZ=$${EXAMPLES:-2000} uv run pytest -q -p no:cacheprovider tests/data/test_fuzz_rows.py tests/parser/test_fuzz.py tests/parser/test_special.py tests/parser/test_roundtrip.py
