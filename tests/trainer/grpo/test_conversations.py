@@ -123,7 +123,7 @@ def test_an_environment_is_played_rewarded_and_kept_in_the_cycle(make_trainer, w
     assert trainer.reward_func_names == ["Boxes"]
     assert list(trainer._logs["rewards"]["Boxes"]) == [3.0, 3.0]
     assert [rollout.finish for rollout in batch.rollouts] == ["done", "stop"]
-    assert trainer._logs["completion"][0][1]["content"] == "[image]"
+    assert trainer._logs["completion"][0][1]["content"] == [{"type": "image"}]
     assert len(batch.groups[0].prompt.spans) == 1
     trainer._buffered_inputs = trainer_module.Cycle(keys=(0,), parts=(batch,))
     trainer.restore_cycle_from(trainer.cycle_to_state())

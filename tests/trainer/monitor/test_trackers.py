@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import played, said
 from PIL import Image
 from triptych_data import load_image
 from triptych_data.resize import resize
 from triptych_trainer.grpo.trl.reports import show_images
-from triptych_trainer.monitor.trackers import ImageLog
+from triptych_trainer.monitor.trackers import ImageLog, number_images
 
 ROWS = [0, 1, 2]
 OPTIONS = {"max_steps": 1, "per_device_train_batch_size": 6, "log_completions": True, "shuffle_dataset": False}
@@ -60,12 +61,42 @@ def test_rows_share_the_files_of_their_images_and_old_files_go(make_trainer, wri
     trainer.tracker_images = show_images(trainer)
     folder = tmp_path / "out" / "completions" / "images"
     prepared = [trainer.prompt_of(key) for key in range(4)]
-    rows = trainer.tracker_images.gather([prepared[k] for k in (3, 3, 3, 3, 1, 1, 1, 1)])
+    rows = trainer.tracker_images.gather([(prepared[k], said("red")) for k in (3, 3, 3, 3, 1, 1, 1, 1)])
     assert rows[0] == rows[3]
-    assert len({path for row in rows for path in row}) == len(list(folder.iterdir())) == 6
-    assert_same_pictures([pixels_of(path) for path in rows[0]], as_seen(trainer, 3))
-    trainer.tracker_images.gather([prepared[0]] * 8)
+    assert len({path for row in rows for path in row.paths}) == len(list(folder.iterdir())) == 6
+    assert_same_pictures([pixels_of(path) for path in rows[0].paths], as_seen(trainer, 3))
+    trainer.tracker_images.gather([(prepared[0], said("red"))] * 8)
     assert len(list(folder.iterdir())) == 1
+
+
+def test_images_that_arrived_follow_those_of_the_prompt_in_files_numbers_and_names(make_trainer, write_rows):
+    trainer = make_trainer(write_rows([1, 2]), **{**OPTIONS, "per_device_train_batch_size": 4})
+    trainer.args.report_to = ["tensorboard"]
+    images = show_images(trainer)
+    call = {"name": "zoom", "arguments": {"image": 1}}
+    blue = Image.new("RGB", (84, 28), "blue")
+    turns = [{"said": "look", "calls": [call], "returned": [["closer: ", blue]]}, {"said": "red"}]
+    prompt = trainer.prompt_of(1)
+    first, second = images.gather([(prompt, played(*turns)), (prompt, said("red"))])
+    assert (len(first.prompt), len(first.turns), first.prompt, second.turns) == (2, 1, second.prompt, ())
+    assert_same_pictures([pixels_of(first.turns[0])], [np.asarray(blue)])
+    messages = prompt.example.prompt.messages()
+    said_then = [
+        {"role": "assistant", "content": "look", "tool_calls": [{"function": call}]},
+        {"role": "tool", "name": "zoom", "content": [{"type": "text", "text": "closer: "}, {"type": "image"}]},
+    ]
+    logs = {"prompt": [messages] * 2, "completion": [said_then, said_then[:1]], "rewards": {}, "advantages": [0, 0]}
+    number_images(logs, num_rows=2)
+    assert [message["content"] for message in logs["completion"][0]] == [
+        'look\n[call of zoom: {"image": 1}]',
+        "closer: [image 3]",
+    ]
+    log = ImageLog(logs, images.rows, callbacks=[])
+    assert list(log._groups()) == [[0, 1]], "the rollouts of a prompt stay together"
+    assert [name for name, _ in log._named(1, [0, 1])] == [
+        *("prompt 1/image 1", "prompt 1/image 2"),
+        "prompt 1/rollout 1/image 3",
+    ]
 
 
 def test_the_order_is_that_of_the_markers(make_trainer, write_rows, tmp_path):
@@ -76,7 +107,8 @@ def test_the_order_is_that_of_the_markers(make_trainer, write_rows, tmp_path):
     trainer = make_trainer(tmp_path / "order.jsonl", **{**OPTIONS, "per_device_train_batch_size": 4})
     trainer.args.report_to = ["tensorboard"]
     trainer.tracker_images = show_images(trainer)
-    (paths,) = trainer.tracker_images.gather([trainer.prompt_of(0)])
+    (row,) = trainer.tracker_images.gather([(trainer.prompt_of(0), said("red"))])
+    paths = row.paths
     assert len(paths) == 3
     assert paths[0] == paths[2] != paths[1]
     assert_same_pictures([pixels_of(path) for path in paths], as_seen(trainer, 0))

@@ -15,7 +15,8 @@ from triptych_trainer.report.build import run_names
 from triptych_trainer.report.payload import boxes_json, cites, parts
 from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards import ImageInfo
-from triptych_trainer.rollouts.record import GroupRecord, ImageRecord
+from triptych_trainer.rollouts.image_record import ImageRecord
+from triptych_trainer.rollouts.record import GroupRecord
 from triptych_trainer.rollouts.write import RolloutWriter
 
 

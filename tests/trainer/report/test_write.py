@@ -5,8 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from triptych_data import ImageSource
+from triptych_trainer.rollouts.image_record import ImageRecord
 from triptych_trainer.rollouts.read import read_groups, read_visits
-from triptych_trainer.rollouts.record import GroupRecord, ImageRecord
+from triptych_trainer.rollouts.record import GroupRecord
 from triptych_trainer.rollouts.write import RolloutWriter, image_ref, is_file, write_whole
 
 

@@ -67,7 +67,13 @@ def evaluation_page(
         )
         beside = found.get("base", {}).get(row.key)
         if beside is not None:
-            shown["other"] = other_json(beside[1], beside[0], completion_frame=completion_frame)
+            shown["other"] = other_json(
+                beside[1],
+                beside[0],
+                thumbnails=thumbnails,
+                run_dir=rollouts["base"],
+                completion_frame=completion_frame,
+            )
         scores = {"score": row.scores[main], "baseScore": base.get(row.key)}
         groups.append({**shown, **scores, "slices": places[row.key]})
     said: dict[str, Any] = {"names": names, "rewards": rewards, "verdict": verdict, "score": main}
@@ -81,7 +87,9 @@ def evaluation_page(
         "DATA": safe_json(payload),
     }
     assets = resources.files("triptych_trainer.evaluation") / "assets"
-    write_whole(path, "".join(filled_page(assets, "evaluation", parts=parts, scripts=["cards"])).encode("utf-8"))
+    write_whole(
+        path, "".join(filled_page(assets, "evaluation", parts=parts, scripts=["strips", "cards"])).encode("utf-8")
+    )
 
 
 def _worst_first(scored: Mapping[str, Sequence[ScoredRow]], reward: str) -> list[ScoredRow]:

@@ -66,11 +66,14 @@ def prompt_as_read(tables: Table, group: RolloutGroup) -> str | list[dict[str, A
 
 
 def texts_of(completion: Any) -> Any:
-    """A completion in which a text stands for every image of a tool."""
+    """A completion in which a part without pixels stands for every image of a tool."""
     if isinstance(completion, str):
         return completion
     return [
-        {**message, "content": "".join(part.get("text", "[image]") for part in message["content"])}
+        {
+            **message,
+            "content": [{"type": "image"} if part["type"] == "image" else part for part in message["content"]],
+        }
         if isinstance(message.get("content"), list)
         else message
         for message in completion

@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,26 @@ from triptych_data import ImageLoader
 from triptych_data.resize import resize
 
 from triptych_trainer.prompts.prepare import PreparedPrompt
+from triptych_trainer.rollouts.rollout import Rollout
+from triptych_trainer.rollouts.turns import Shown, shown_images
 from triptych_trainer.rollouts.write import write_whole
 
-__all__ = ["TrackerImages"]
+__all__ = ["RowImages", "TrackerImages"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowImages:
+    """The files of one rollout's images, as trackers show them."""
+
+    prompt: tuple[str, ...]
+    """In the order of the prompt's markers."""
+    turns: tuple[str, ...] = ()
+    """Those that tools and environments returned, in the order in which they came."""
+
+    @property
+    def paths(self) -> list[str]:
+        """All of them."""
+        return [*self.prompt, *self.turns]
 
 
 class TrackerImages:
@@ -31,24 +49,35 @@ class TrackerImages:
         self.folder = folder
         self.loader = loader
         self.rank = rank
-        self.rows: deque[list[str]] = deque(maxlen=keep)
+        self.rows: deque[RowImages] = deque(maxlen=keep)
         """The files of the last rows of all ranks, as TRL keeps their prompts and completions."""
-        self._own: deque[tuple[str, ...]] = deque(maxlen=keep)
+        self._own: deque[RowImages] = deque(maxlen=keep)
         self._known: dict[Any, str] = {}
 
-    def gather(self, prompts: Sequence[PreparedPrompt]) -> list[list[str]]:
-        """Return the files of every row of every rank, in the order of the prompt's markers; called on all ranks."""
+    def gather(self, rollouts: Sequence[tuple[PreparedPrompt, Rollout]]) -> list[RowImages]:
+        """Return the files of every rollout of every rank; called on all ranks."""
         written: dict[int, tuple[str, ...]] = {}
-        for prompt in prompts:
+        rows = []
+        for prompt, rollout in rollouts:
             if id(prompt) not in written:
                 written[id(prompt)] = self._write(prompt)
-        rows = [written[id(prompt)] for prompt in prompts]
+            arrived = tuple(self._write_shown(shown) for shown in shown_images(rollout))
+            rows.append(RowImages(prompt=written[id(prompt)], turns=arrived))
         self._own.extend(rows)
         self._forget()
         # Where nodes share no file system, the first one shows the images of its own rows.
-        gathered = [[path for path in row if Path(path).exists()] for row in gather_object(rows)]
+        gathered = [RowImages(prompt=_there(row.prompt), turns=_there(row.turns)) for row in gather_object(rows)]
         self.rows.extend(gathered)
         return gathered
+
+    def _write_shown(self, shown: Shown) -> str:
+        """The file of an image that arrived, in the size in which the model saw it."""
+        pixels_HWC = np.asarray(shown.picture.convert("RGB"))
+        if shown.model_size is not None:
+            pixels_HWC = resize(pixels_HWC, shown.model_size)
+        path = self._save(pixels_HWC)
+        self._known[path] = path
+        return path
 
     def _write(self, prompt: PreparedPrompt) -> tuple[str, ...]:
         example = prompt.example
@@ -69,7 +98,11 @@ class TrackerImages:
         return str(path)
 
     def _forget(self) -> None:
-        kept = {path for row in self._own for path in row}
+        kept = {path for row in self._own for path in row.paths}
         for path in set(self._known.values()) - kept:
             Path(path).unlink(missing_ok=True)
         self._known = {key: path for key, path in self._known.items() if path in kept}
+
+
+def _there(paths: Sequence[str]) -> tuple[str, ...]:
+    return tuple(path for path in paths if Path(path).exists())

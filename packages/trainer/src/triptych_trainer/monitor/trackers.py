@@ -5,6 +5,7 @@ one image, and TRL's lists as the word "Image": a table of ours has a column for
 from TRL at all.
 """
 
+import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from PIL import Image
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 from trl import GRPOConfig
+
+from triptych_trainer.monitor.tracker_images import RowImages
 
 __all__ = ["ImageLog", "number_images", "wants_images"]
 
@@ -32,35 +35,52 @@ def wants_images(args: GRPOConfig) -> bool:
 def number_images(logs: Mapping[str, Any], *, num_rows: int) -> None:
     """Say in the prompts of the last rows that TRL has logged which image stands where.
 
-    Their contents become texts: Weights & Biases refuses a table whose cells hold parts of different kinds.
+    Images of tools go on with the numbers of their prompt. Contents become texts: Weights & Biases refuses a table
+    whose cells hold parts of different kinds.
     """
-    prompts = logs["prompt"]
+    prompts, completions = logs["prompt"], logs["completion"]
     for row in range(-min(num_rows, len(prompts)), 0):
+        completions[row] = numbered(completions[row], after=num_images(prompts[row]))
         prompts[row] = numbered(prompts[row])
 
 
-def numbered(messages: Any) -> Any:
-    """Return a conversation whose contents are texts, with ``[image k]`` where the k-th image stands."""
+def num_images(messages: Any) -> int:
+    """The number of images in a conversation."""
+    contents = [] if isinstance(messages, str) else [message.get("content") or () for message in messages]
+    return sum(part["type"] == "image" for content in contents if not isinstance(content, str) for part in content)
+
+
+def numbered(messages: Any, *, after: int = 0) -> Any:
+    """Return a conversation whose contents are texts, with ``[image k]`` where the k-th image stands.
+
+    ``after`` is how many images come before.
+    """
     if isinstance(messages, str):
         return messages
-    texts, number = [], 0
+    texts, number = [], after
     for message in messages:
         content = message.get("content") or ""
         pieces = []
         for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
             number += part["type"] == "image"
             pieces.append(f"[image {number}]" if part["type"] == "image" else str(part.get("text", "")))
+        pieces += [f"\n[call of {_call(call)}]" for call in message.get("tool_calls") or ()]
         texts.append({"role": message["role"], "content": "".join(pieces)})
     return texts
+
+
+def _call(call: Mapping[str, Any]) -> str:
+    function = call.get("function", call)
+    return f"{function['name']}: {json.dumps(function.get('arguments'), ensure_ascii=False, default=str)}"
 
 
 class ImageLog(TrainerCallback):
     """Whenever TRL logs, writes its last prompts with their images to the trackers that TRL does not give them to."""
 
     def __init__(
-        self, logs: Mapping[str, Any], images: deque[list[str]], *, callbacks: Sequence[TrainerCallback]
+        self, logs: Mapping[str, Any], images: deque[RowImages], *, callbacks: Sequence[TrainerCallback]
     ) -> None:
-        """Read TRL's buffers ``logs`` and beside them ``images``, the files of each row in the order of its markers.
+        """Read TRL's buffers ``logs`` and beside them ``images``, the files of each row.
 
         ``callbacks`` are those of the trainer: among them is the one that holds TensorBoard's open event file.
         """
@@ -83,11 +103,11 @@ class ImageLog(TrainerCallback):
 
     def _to_tensorboard(self, writer: Any, *, step: int) -> None:
         for number, rows in zip(range(1, MOST_PROMPTS + 1), self._groups(), strict=False):
-            for k, path in enumerate(self.images[rows[0]], start=1):
+            for name, path in self._named(number, rows):
                 with Image.open(path) as picture:
                     picture.thumbnail((SIDE_PIXELS, SIDE_PIXELS))
                     pixels_HWC = np.asarray(picture)
-                writer.add_image(f"prompt {number}/image {k}", pixels_HWC, step, dataformats="HWC")
+                writer.add_image(name, pixels_HWC, step, dataformats="HWC")
             writer.add_text(f"prompt {number}/completions", self._markdown(rows), step)
         writer.flush()
 
@@ -99,17 +119,18 @@ class ImageLog(TrainerCallback):
         content: dict[str, Any] = {"prompts with images": self._table(wandb, step=step), "train/global_step": step}
         if wandb.run.offline:  # which keeps no images of tables
             for number, rows in zip(range(1, MOST_PROMPTS + 1), self._groups(), strict=False):
-                for k, path in enumerate(self.images[rows[0]], start=1):
-                    content[f"prompt {number}/image {k}"] = wandb.Image(path)
+                for name, path in self._named(number, rows):
+                    content[name] = wandb.Image(path)
         wandb.log(content)
 
     def _table(self, wandb: Any, *, step: int) -> Any:
         """A row for each completion, with a column for each of its images."""
-        logs, most = self.logs, max(map(len, self.images), default=0)
-        pictures = {path: wandb.Image(path) for path in dict.fromkeys(path for row in self.images for path in row)}
+        logs, files = self.logs, [row.paths for row in self.images]
+        most = max(map(len, files), default=0)
+        pictures = {path: wandb.Image(path) for path in dict.fromkeys(path for row in files for path in row)}
         numbers = [f"image {k}" for k in range(1, most + 1)]
         data = []
-        for row, paths in enumerate(self.images):
+        for row, paths in enumerate(files):
             cells = [*(pictures[path] for path in paths), *[None] * (most - len(paths))]
             scores = [values[row] for values in logs["rewards"].values()]
             texts = [_plain(logs[name][row]) for name in ("prompt", "completion")]
@@ -117,11 +138,21 @@ class ImageLog(TrainerCallback):
         columns = ["step", "prompt", *numbers, "completion", *logs["rewards"], "advantage"]
         return wandb.Table(columns=columns, data=data)
 
+    def _named(self, number: int, rows: Sequence[int]) -> Iterator[tuple[str, str]]:
+        """The images of a prompt, and those that arrived in its rollouts, each with a name."""
+        own = self.images[rows[0]].prompt
+        for k, path in enumerate(own, start=1):
+            yield f"prompt {number}/image {k}", path
+        for rollout, row in enumerate(rows, start=1):
+            for k, path in enumerate(self.images[row].turns, start=len(own) + 1):
+                yield f"prompt {number}/rollout {rollout}/image {k}", path
+
     def _groups(self) -> Iterator[list[int]]:
         """Neighbouring rows with the same prompt and images: the completions of one prompt."""
         rows: list[int] = []
-        for row, key in enumerate(zip(self.logs["prompt"], self.images, strict=True)):
-            if rows and key != (self.logs["prompt"][rows[0]], self.images[rows[0]]):
+        shown = [row.prompt for row in self.images]
+        for row, key in enumerate(zip(self.logs["prompt"], shown, strict=True)):
+            if rows and key != (self.logs["prompt"][rows[0]], shown[rows[0]]):
                 yield rows
                 rows = []
             rows.append(row)

@@ -15,12 +15,15 @@ from triptych_trainer.report.curves import Panel, Series, panel_html
 from triptych_trainer.report.payload import group_json, other_json
 from triptych_trainer.report.summary import (
     Curve,
+    all_token_curves,
+    call_curves,
     choose,
     flat_curves,
     histories,
     length_curves,
     reward_curves,
     total_curves,
+    turn_image_curves,
 )
 from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards.frames import Frame
@@ -82,7 +85,8 @@ def build_report(
         )
         for visit, group in zip(chosen, read_groups(chosen), strict=True)
     ]
-    _add_others(groups, others, completion_frame=completion_frame)
+    other_dir = run_dir if compare is None else Path(compare)
+    _add_others(groups, others, thumbnails=thumbnails, run_dir=other_dir, completion_frame=completion_frame)
     rewards = list(dict.fromkeys(name for visit in visits for name in visit.rewards))
     says = _verdict(run_dir, rewards, verdict)
     charts = panels(visits, others, names=names)
@@ -108,13 +112,19 @@ def build_report(
 
 
 def panels(visits: Sequence[Visit], others: Sequence[Visit], *, names: tuple[str, str | None]) -> list[Panel]:
-    """Return the four panels of curves, those of the compared run beside those of the run."""
+    """Return the panels of curves, those of the compared run beside those of the run; three more where tools are."""
     kinds = [
         ("total", "Total reward", "Mean over completions; the band is one standard deviation.", total_curves),
         ("rewards", "Each reward", "Mean over completions, before weights.", reward_curves),
         ("length", "Completion length", "Mean in tokens; the band is one standard deviation.", length_curves),
         ("flat", "Groups without variance", "Share of prompts whose completions all scored the same.", flat_curves),
     ]
+    if any(visit.counts.get("num_calls") for visit in [*visits, *others]):
+        kinds += [
+            ("calls", "Calls of tools", "Mean per rollout: all calls, and those that failed.", call_curves),
+            ("turn-images", "Images that arrived", "Mean per rollout.", turn_image_curves),
+            ("all-tokens", "All tokens", "Mean per rollout, with the tokens of results and images.", all_token_curves),
+        ]
     return [
         Panel(key=key, title=title, explanation=text, series=_series(curves(visits), curves(others), names=names))
         for key, title, text, curves in kinds
@@ -194,7 +204,14 @@ def _curve_json(series: Series) -> dict[str, Any]:
     return {"label": series.label, "steps": list(series.curve.steps), "values": values}
 
 
-def _add_others(groups: Sequence[dict[str, Any]], others: Sequence[Visit], *, completion_frame: Frame) -> None:
+def _add_others(
+    groups: Sequence[dict[str, Any]],
+    others: Sequence[Visit],
+    *,
+    thumbnails: Thumbnails,
+    run_dir: Path,
+    completion_frame: Frame,
+) -> None:
     """Give each group the compared run's last visit to the same row, where there is one.
 
     The same data under another path has other keys: then a sample's id tells, if only one row has it.
@@ -211,7 +228,7 @@ def _add_others(groups: Sequence[dict[str, Any]], others: Sequence[Visit], *, co
 
     wanted = {key: last[key] for group in groups if (key := place(group)) in last}
     found = {
-        key: other_json(group, visit, completion_frame=completion_frame)
+        key: other_json(group, visit, thumbnails=thumbnails, run_dir=run_dir, completion_frame=completion_frame)
         for (key, visit), group in zip(wanted.items(), read_groups(wanted.values()), strict=True)
     }
     for group in groups:
@@ -239,7 +256,7 @@ def _page(
         "DATA": safe_json(payload),
     }
     assets = resources.files("triptych_trainer.report") / "assets"
-    return "".join(filled_page(assets, "report", parts=parts, scripts=["cards"]))
+    return "".join(filled_page(assets, "report", parts=parts, scripts=["strips", "cards"]))
 
 
 def _warnings(record: Mapping[str, Any]) -> list[str]:

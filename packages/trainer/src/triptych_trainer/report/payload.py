@@ -14,8 +14,10 @@ from triptych_trainer.rewards.boxes import to_seen
 from triptych_trainer.rewards.citation import cited_images, image_index
 from triptych_trainer.rewards.completion import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 from triptych_trainer.rewards.frames import Frame
+from triptych_trainer.rollouts.image_record import ImageRecord
 from triptych_trainer.rollouts.read import Visit
 from triptych_trainer.rollouts.record import GroupRecord
+from triptych_trainer.rollouts.turns import CallRecord, Trajectory, TurnRecord
 
 MOST_BOXES = 40
 LONGEST_TEXT = 20_000
@@ -33,7 +35,7 @@ def group_json(
     completion_frame: Frame = "seen",
 ) -> dict[str, Any]:
     """Return one group as JSON values; coordinates of boxes are pixels of the image as the model saw it."""
-    infos, labels = image_infos(group), labels_of(group.prompt)
+    infos, labels = image_infos(group.images), labels_of(group.prompt)
     expected = extract_answer(group.answer or "") or ""
     answer_boxes = boxes_json(expected, infos, frame=answer_frame)
     cited = cites(expected, infos, labels)
@@ -48,26 +50,77 @@ def group_json(
         "answerBoxes": answer_boxes,
         "asked": [] if cited or answer_boxes else asked(group.prompt, infos, labels),
         "prompt": [[role, [_marked(piece, infos, labels) for piece in pieces]] for role, pieces in group.prompt],
-        "images": [
-            {
-                "name": image.name,
-                "note": image.annotation,
-                "file": Path(image.ref).name if image.thumbnail is None else image.ref,
-                "size": [image.width, image.height],
-                "source": [image.source_width, image.source_height],
-                "thumb": thumbnails.add(image, run_dir=run_dir),
-            }
-            for image in group.images
-        ],
-        "completions": [
-            completion_json(group, k, infos=infos, labels=labels, frame=completion_frame)
-            for k in range(len(group.completions))
-        ],
+        "images": [_image_json(image, thumbnails, run_dir=run_dir) for image in group.images],
+        "completions": completions_json(
+            group, labels=labels, thumbnails=thumbnails, run_dir=run_dir, frame=completion_frame
+        ),
         "mean": visit.mean,
         "spread": visit.spread,
         "flat": visit.is_flat,
         "change": history.change if history is not None else None,
         "history": [list(pair) for pair in zip(history.steps, history.means, strict=True)] if history else [],
+    }
+
+
+def completions_json(
+    group: GroupRecord, *, labels: Labels, thumbnails: Thumbnails, run_dir: Path, frame: Frame
+) -> list[dict[str, Any]]:
+    """Return the completions of a group; those of a run with tools with their turns and the images that arrived."""
+    found = []
+    for k in range(len(group.completions)):
+        trajectory = group.trajectories[k] if group.trajectories else None
+        later = () if trajectory is None else trajectory.images
+        infos = image_infos([*group.images, *later])
+        one = completion_json(group, k, infos=infos, labels=labels, frame=frame)
+        if trajectory is not None:
+            images = [_image_json(image, thumbnails, run_dir=run_dir) for image in later]
+            one |= {"images": images, **trajectory_json(trajectory, group, infos=infos, labels=labels)}
+        found.append(one)
+    return found
+
+
+def trajectory_json(
+    trajectory: Trajectory, group: GroupRecord, *, infos: Sequence[ImageInfo], labels: Labels
+) -> dict[str, Any]:
+    """Return the turns of a completion, and how it ended."""
+
+    def turn_json(turn: TurnRecord, opened: str) -> dict[str, Any]:
+        split = completion_parts(turn.said, infos=infos, labels=labels, ordinals=False, opened=opened)
+        return {
+            "parts": split,
+            "tokens": turn.num_tokens,
+            "reward": turn.reward,
+            "calls": [_call_json(call) for call in turn.calls],
+        }
+
+    return {
+        "finish": trajectory.finish,
+        "allTokens": trajectory.num_tokens,
+        "turns": [turn_json(turn, group.opened if k == 0 else "") for k, turn in enumerate(trajectory.turns)],
+    }
+
+
+def _call_json(call: CallRecord) -> dict[str, Any]:
+    shortened = [piece if isinstance(piece, int) else piece[:LONGEST_TEXT] for piece in call.returned]
+    return {
+        "tool": call.tool,
+        "arguments": call.arguments[:LONGEST_TEXT],
+        "done": call.was_done,
+        "failed": call.failed,
+        "image": call.image,
+        "box": None if call.box is None else [round(corner, 2) for corner in call.box],
+        "returned": shortened,
+    }
+
+
+def _image_json(image: ImageRecord, thumbnails: Thumbnails, *, run_dir: Path) -> dict[str, Any]:
+    return {
+        "name": image.name,
+        "note": image.annotation,
+        "file": Path(image.ref).name if image.thumbnail is None else image.ref,
+        "size": [image.width, image.height],
+        "source": [image.source_width, image.source_height],
+        "thumb": thumbnails.add(image, run_dir=run_dir),
     }
 
 
@@ -180,8 +233,8 @@ def _split(part: list[str], *, infos: Sequence[ImageInfo], labels: Labels, ordin
     return found + ([[kind, text[done:]]] if done < len(text) else [])
 
 
-def image_infos(group: GroupRecord) -> list[ImageInfo]:
-    """Return the group's images as rewards see them."""
+def image_infos(images: Sequence[ImageRecord]) -> list[ImageInfo]:
+    """Return images as rewards see them."""
     return [
         ImageInfo(
             index=k,
@@ -192,20 +245,26 @@ def image_infos(group: GroupRecord) -> list[ImageInfo]:
             source_width=image.source_width,
             source_height=image.source_height,
         )
-        for k, image in enumerate(group.images)
+        for k, image in enumerate(images)
     ]
 
 
-def other_json(group: GroupRecord, visit: Visit, *, completion_frame: Frame = "seen") -> Mapping[str, Any]:
+def other_json(
+    group: GroupRecord,
+    visit: Visit,
+    *,
+    thumbnails: Thumbnails,
+    run_dir: Path,
+    completion_frame: Frame = "seen",
+) -> Mapping[str, Any]:
     """Return what the compared run said to the same sample: scores and completions, not the prompt again."""
-    infos, labels = image_infos(group), labels_of(group.prompt)
+    labels = labels_of(group.prompt)
     return {
         "step": group.step,
         "mean": visit.mean,
-        "completions": [
-            completion_json(group, k, infos=infos, labels=labels, frame=completion_frame)
-            for k in range(len(group.completions))
-        ],
+        "completions": completions_json(
+            group, labels=labels, thumbnails=thumbnails, run_dir=run_dir, frame=completion_frame
+        ),
     }
 
 

@@ -56,6 +56,22 @@ def flat_curves(visits: Sequence[Visit]) -> list[Curve]:
     return _curves(visits, "groups without variance", lambda visit: [float(visit.is_flat)])
 
 
+def call_curves(visits: Sequence[Visit]) -> list[Curve]:
+    """Return the mean number of calls per rollout, and of those that failed, per step."""
+    kinds = {"calls": "num_calls", "failed calls": "num_failed_calls"}
+    return [curve for name, count in kinds.items() for curve in _curves(visits, name, partial(_counts, name=count))]
+
+
+def turn_image_curves(visits: Sequence[Visit]) -> list[Curve]:
+    """Return the mean number of images that arrived in a rollout per step."""
+    return _curves(visits, "images", partial(_counts, name="num_turn_images"))
+
+
+def all_token_curves(visits: Sequence[Visit]) -> list[Curve]:
+    """Return the mean number of tokens behind the prompt, those of results and images included, per step."""
+    return _curves(visits, "all tokens", partial(_counts, name="num_all_tokens"), deviation=True)
+
+
 def histories(visits: Sequence[Visit]) -> dict[str, History]:
     """Return the training history of each row of the data, by its key."""
     by_key: dict[str, list[Visit]] = defaultdict(list)
@@ -93,6 +109,10 @@ def choose(visits: Sequence[Visit], *, limit: int) -> list[Visit]:
 
 def _scores(visit: Visit, *, name: str) -> Sequence[float | None]:
     return visit.rewards.get(name, ())
+
+
+def _counts(visit: Visit, *, name: str) -> Sequence[int]:
+    return visit.counts.get(name, ())
 
 
 def _curves(

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 from triptych_data import ImageError, ImageSource, load_thumbnail
 
-from triptych_trainer.rollouts.record import ImageRecord
+from triptych_trainer.rollouts.image_record import ImageRecord
 from triptych_trainer.rollouts.write import FOLDER
 
 SIDE_PIXELS = 360

@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from triptych_parser import Refusal
 
-from triptych_trainer.rollouts.record import SCALARS, GroupRecord, from_row
+from triptych_trainer.rollouts.record import COUNTS, SCALARS, GroupRecord, from_row
 from triptych_trainer.rollouts.write import FOLDER
 
 
@@ -30,6 +30,8 @@ class Visit:
     rewards: Mapping[str, Sequence[float | None]]
     totals: Sequence[float | None]
     advantages: Sequence[float | None]
+    counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """What `COUNTS` names, one number for each rollout; none for runs without tools."""
     part: Path
     row: int
 
@@ -89,6 +91,7 @@ def _visits_of(part: Path) -> list[Visit]:
             rewards={reward["name"]: reward["scores"] for reward in row["rewards"]},
             totals=row["totals"],
             advantages=row["advantages"],
+            counts={name: row.get(name) or () for name in COUNTS},  # parts of older runs lack them
             part=part,
             row=k,
         )

@@ -8,10 +8,14 @@ from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
+from triptych_trainer.rollouts.image_record import IMAGE, ImageRecord, image_from_row, image_to_row
+from triptych_trainer.rollouts.turns import TRAJECTORY, Trajectory, trajectory_from_row, trajectory_to_row
+
 Piece = str | int
 """A stretch of prompt text, or the index (from 0) of the image that stands there."""
 
 _SCORES = pa.list_(pa.float64())
+_COUNTS = pa.list_(pa.int32())
 SCHEMA = pa.schema(
     [
         ("step", pa.int64()),
@@ -21,51 +25,25 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
         ("answer", pa.string()),
         ("prompt", pa.string()),
-        (
-            "images",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("name", pa.string()),
-                        ("annotation", pa.string()),
-                        ("ref", pa.string()),
-                        ("thumbnail", pa.string()),
-                        ("width", pa.int32()),
-                        ("height", pa.int32()),
-                        ("source_width", pa.int32()),
-                        ("source_height", pa.int32()),
-                    ]
-                )
-            ),
-        ),
+        ("images", pa.list_(IMAGE)),
         ("opened", pa.string()),
         ("completions", pa.list_(pa.string())),
         ("num_tokens", pa.list_(pa.int32())),
         ("rewards", pa.list_(pa.struct([("name", pa.string()), ("scores", _SCORES)]))),
         ("totals", _SCORES),
         ("advantages", _SCORES),
+        ("num_calls", _COUNTS),
+        ("num_failed_calls", _COUNTS),
+        ("num_turn_images", _COUNTS),
+        ("num_all_tokens", _COUNTS),
+        ("trajectories", pa.list_(TRAJECTORY)),
     ]
 )
-SCALARS = ("step", "mode", "key", "sample_id", "num_tokens", "rewards", "totals", "advantages")
+COUNTS = ("num_calls", "num_failed_calls", "num_turn_images", "num_all_tokens")
+"""Of each rollout with tools: its calls, those that failed, the images that arrived, and all tokens behind the prompt.
+"""
+SCALARS = ("step", "mode", "key", "sample_id", "num_tokens", "rewards", "totals", "advantages", *COUNTS)
 """The columns that curves and sorting need: small, and read for every group."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageRecord:
-    """One image of a prompt, by reference: its file, or a small copy where it has none."""
-
-    name: str | None = None
-    annotation: str | None = None
-    ref: str
-    """Path or description of the image, for readers and for the report."""
-    thumbnail: str | None = None
-    """Path below the run's `rollouts` folder of a small copy, for images that are no files."""
-    width: int
-    """Pixels as the model sees them."""
-    height: int
-    source_width: int | None = None
-    """Pixels of the file."""
-    source_height: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +70,15 @@ class GroupRecord:
     totals: Sequence[float | None] | None = None
     """G weighted sums; None for the plain sum of `rewards`."""
     advantages: Sequence[float | None]
+    trajectories: Sequence[Trajectory] = ()
+    """The turns of each completion of a run with tools; empty for other runs."""
 
     def __post_init__(self) -> None:
         """Check that every list has one entry per completion; raises ValueError."""
         sizes = {"num_tokens": len(self.num_tokens), "advantages": len(self.advantages)}
         sizes |= {f"rewards[{name!r}]": len(scores) for name, scores in self.rewards.items()}
         sizes |= {} if self.totals is None else {"totals": len(self.totals)}
+        sizes |= {"trajectories": len(self.trajectories)} if self.trajectories else {}
         wrong = {name: size for name, size in sizes.items() if size != len(self.completions)}
         if wrong:
             raise ValueError(
@@ -117,13 +98,15 @@ def to_row(group: GroupRecord) -> dict[str, Any]:
         "source": group.source,
         "answer": group.answer,
         "prompt": json.dumps([[role, list(pieces)] for role, pieces in group.prompt], ensure_ascii=False),
-        "images": [{name: getattr(image, name) for name in ImageRecord.__slots__} for image in group.images],
+        "images": [image_to_row(image) for image in group.images],
         "opened": group.opened,
         "completions": list(group.completions),
         "num_tokens": list(group.num_tokens),
         "rewards": [{"name": name, "scores": _finite(scores)} for name, scores in group.rewards.items()],
         "totals": _finite(totals),
         "advantages": _finite(group.advantages),
+        **_counts(group.trajectories),
+        "trajectories": [trajectory_to_row(trajectory) for trajectory in group.trajectories],
     }
 
 
@@ -137,13 +120,14 @@ def from_row(row: Mapping[str, Any]) -> GroupRecord:
         source=row["source"],
         answer=row["answer"],
         prompt=[(role, pieces) for role, pieces in json.loads(row["prompt"])],
-        images=[ImageRecord(**image) for image in row["images"]],
+        images=[image_from_row(image) for image in row["images"]],
         opened=row.get("opened") or "",  # parts of older runs lack it
         completions=row["completions"],
         num_tokens=row["num_tokens"],
         rewards={reward["name"]: reward["scores"] for reward in row["rewards"]},
         totals=row["totals"],
         advantages=row["advantages"],
+        trajectories=tuple(trajectory_from_row(trajectory) for trajectory in row.get("trajectories") or ()),
     )
 
 
@@ -154,6 +138,16 @@ def sum_of_rewards(rewards: Mapping[str, Sequence[float | None]], num_completion
         scores = [score for score in _finite([scores[k] for scores in rewards.values()]) if score is not None]
         sums.append(sum(scores) if scores else None)
     return sums
+
+
+def _counts(trajectories: Sequence[Trajectory]) -> dict[str, list[int]]:
+    calls = [[call for turn in one.turns for call in turn.calls] for one in trajectories]
+    return {
+        "num_calls": [sum(call.was_done for call in own) for own in calls],
+        "num_failed_calls": [sum(call.failed for call in own) for own in calls],
+        "num_turn_images": [len(one.images) for one in trajectories],
+        "num_all_tokens": [one.num_tokens for one in trajectories],
+    }
 
 
 def _finite(scores: Sequence[float | None]) -> list[float | None]:

@@ -14,12 +14,15 @@ from triptych_parser import ImageSpan
 from triptych_trainer.models.families import ImageInputs
 from triptych_trainer.prompts.prepare import PreparedPrompt
 
-__all__ = ["ArrivedImage", "Finish", "Rollout", "RolloutGroup", "ScoredGroup", "image_name"]
+__all__ = ["ArrivedImage", "BoxFrame", "Finish", "Rollout", "RolloutGroup", "ScoredGroup", "ToolCall", "image_name"]
 
 Finish = Literal["stop", "length", "turns", "room", "done"]
 """Why a rollout ended: the model wrote an end token and called nothing (`stop`), it reached the largest number of
 tokens (`length`), it called a tool once more than is allowed (`turns`), the results of its calls did not fit and were
 left out as a whole (`room`), or its environment said that it is over (`done`)."""
+BoxFrame = Literal["thousandths", "pixels"]
+"""What the numbers of a call's box or point count: thousandths of the image's sides, or its pixels as the model saw it.
+"""
 
 
 def image_name(*, rollout: int, turn: int, owner: str, number: int) -> str:
@@ -47,6 +50,24 @@ class ArrivedImage:
     """The tool or environment that returned it."""
     rollout: int = 0
     """The number of the rollout, from 0, among those that were sampled for its prompt."""
+    model_size: tuple[int, int] | None = None
+    """(height, width) in pixels as the vision tower sees it; None where that is not known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolCall:
+    """One call of a tool in a rollout, as reports read it."""
+
+    turn: int
+    """The turn, from 0, whose message asked for it."""
+    name: str
+    arguments: Any
+    was_done: bool = True
+    """False for a call that came after the largest number of turns."""
+    failed: bool = False
+    """Whether it ended in an error, of which the model was told."""
+    box_frame: BoxFrame | None = None
+    """What its box or its point counts; None where the tool does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,10 +89,10 @@ class Rollout:
     images: tuple[ArrivedImage, ...] = ()
     policy_version: int = 0
     """The optimizer step whose weights sampled it."""
-    num_calls: int = 0
-    """Calls of tools."""
-    num_failed_calls: int = 0
-    """Those that ended in an error, of which the model was told."""
+    calls: tuple[ToolCall, ...] | None = None
+    """None where there are no tools to call."""
+    turn_rewards: tuple[float, ...] | None = None
+    """What its environment said that each turn was worth; None where it says nothing of turns."""
 
     def __post_init__(self) -> None:
         """Check that every list has one entry per token; raises ValueError."""
@@ -81,6 +102,16 @@ class Rollout:
         wrong = {name: size for name, size in sizes.items() if size != len(self.ids)}
         if wrong:
             raise ValueError(f"a rollout of {len(self.ids)} tokens needs one entry per token in each list, got {wrong}")
+
+    @property
+    def num_calls(self) -> int:
+        """Calls of tools that were done."""
+        return sum(call.was_done for call in self.calls or ())
+
+    @property
+    def num_failed_calls(self) -> int:
+        """Calls that ended in an error, of which the model was told."""
+        return sum(call.failed for call in self.calls or ())
 
     @property
     def num_trained(self) -> int:

@@ -1,4 +1,4 @@
-"""Groups as plain values and tensors, for checkpoints: what their rows do not say. Messages are left out."""
+"""Groups as plain values and tensors, for checkpoints: what their rows do not say. Messages and calls are left out."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ["Begin", "groups_from_state", "groups_to_state"]
 
 Begin = Callable[[int, Sequence[str | Image.Image]], RolloutGroup]
 """From a key and what an environment showed first to the group without rollouts, its prompt prepared again."""
-_PLAIN = tuple(name for name in Rollout.__slots__ if name not in ("messages", "images"))
+_PLAIN = tuple(name for name in Rollout.__slots__ if name not in ("messages", "images", "calls"))
 
 
 def groups_to_state(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _group_to_state(group: RolloutGroup) -> dict[str, Any]:
 
 
 def _image_to_state(image: ArrivedImage) -> dict[str, Any]:
-    names = ("digest", "turn", "owner", "rollout")
+    names = ("digest", "turn", "owner", "rollout", "model_size")
     span = {name: getattr(image.span, name) for name in ImageSpan.__slots__}
     return {**{name: getattr(image, name) for name in names}, "span": span}
 

@@ -21,8 +21,10 @@ from triptych_data import Example, ImagePolicy, ImageSource, load_image
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.rewards import ImageInfo, completion_text
 from triptych_trainer.rewards.completion import opened_by
-from triptych_trainer.rollouts.record import SCHEMA, GroupRecord, ImageRecord, to_row
-from triptych_trainer.rollouts.rollout import ScoredGroup
+from triptych_trainer.rollouts.image_record import ImageRecord
+from triptych_trainer.rollouts.record import SCHEMA, GroupRecord, to_row
+from triptych_trainer.rollouts.rollout import RolloutGroup, ScoredGroup
+from triptych_trainer.rollouts.turns import Shown, Trajectory, shown_images, trajectory_of
 
 FOLDER = "rollouts"
 COPY_PIXELS = 512
@@ -98,6 +100,27 @@ class RolloutWriter:
             rewards=scored.rewards,
             totals=self._totals(scored.rewards, len(rollouts)),
             advantages=scored.advantages,
+            trajectories=self._trajectories(scored.group),
+        )
+
+    def _trajectories(self, group: RolloutGroup) -> list[Trajectory]:
+        """The turns of a group's rollouts; none where there are no tools to call."""
+        if any(one.calls is None for one in group.rollouts):
+            return []
+        return [
+            trajectory_of(one, group.prompt, images=[self._shown(shown) for shown in shown_images(one)])
+            for one in group.rollouts
+        ]
+
+    def _shown(self, shown: Shown) -> ImageRecord:
+        height, width = shown.model_size or (shown.picture.height, shown.picture.width)
+        return ImageRecord(
+            ref=f"image of {shown.owner}",
+            thumbnail=self._copy(ImageSource(ref=shown.picture)),
+            width=width,
+            height=height,
+            source_width=shown.picture.width,
+            source_height=shown.picture.height,
         )
 
     def _totals(self, rewards: Mapping[str, Sequence[float | None]], size: int) -> list[float | None]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image, ImageDraw
 
+from triptych_trainer.rollouts.rollout import BoxFrame
 from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
 
 __all__ = ["MOST_IMAGES", "BoxFrame", "box_in_picture", "picture_tools"]
 
-BoxFrame = Literal["thousandths", "pixels"]
 MOST_IMAGES = 16
 """A rollout that holds so many images gets no further one from these tools."""
 _FRAMES = {
@@ -65,6 +65,8 @@ def picture_tools(frame: BoxFrame) -> dict[str, Callable[..., Any]]:
     rotate.__doc__ = _described("Turn an image clockwise.", "degrees: 90, 180 or 270.")
     mark.__doc__ = _described("Draw a red box on an image.", where)
     tools: tuple[Callable[..., Any], ...] = (zoom, crop, rotate, mark)
+    for tool in tools:
+        tool.box_frame = frame  # type: ignore[attr-defined]
     return {tool.__name__: tool for tool in tools}
 
 

@@ -13,9 +13,9 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.trajectories.results import Piece, pieces_of
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 
-__all__ = ["Environments", "reward_of"]
+__all__ = ["Environments", "reward_of", "turn_reward_of"]
 
-NOT_TOOLS = ("reset", "get_reward", "done")
+NOT_TOOLS = ("reset", "get_reward", "get_turn_reward", "done")
 
 
 class Environments:
@@ -37,6 +37,11 @@ class Environments:
             for name, _ in inspect.getmembers(self.kind, predicate=inspect.isfunction)
             if name not in NOT_TOOLS and not name.startswith("_")
         ]
+        if self.rewards_turns and not self.rewards:
+            raise UsageError(
+                f"environment_factory: {self.kind.__name__} has `get_turn_reward`, but no `get_reward`, which says "
+                "what the whole rollout was worth; add one, for example the sum over its turns"
+            )
         self.tools(self._pool[0])
 
     def take(self, count: int) -> list[Any]:
@@ -53,6 +58,11 @@ class Environments:
     def rewards(self) -> bool:
         """Whether an environment says itself what a rollout was worth."""
         return callable(getattr(self._pool[0], "get_reward", None))
+
+    @property
+    def rewards_turns(self) -> bool:
+        """Whether an environment also says what each turn was worth."""
+        return callable(getattr(self._pool[0], "get_turn_reward", None))
 
     def reset(self, environments: Sequence[Any], row: Mapping[str, Any], *, where: str) -> list[Piece]:
         """Begin the rollouts of one group; returns what all of them see first.
@@ -83,6 +93,12 @@ def reward_of(kind: type) -> Callable[..., Any]:
 
     reward.__name__ = kind.__name__
     return reward
+
+
+def turn_reward_of(environment: Any) -> float:
+    """What an environment says that the turn whose calls were just done was worth."""
+    value = _value(environment.get_turn_reward())
+    return 0.0 if value is None else float(value)
 
 
 def _value(found: Any) -> float | None:

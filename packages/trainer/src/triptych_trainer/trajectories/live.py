@@ -10,9 +10,9 @@ from typing import Any
 from triptych_parser import ImageSpan
 
 from triptych_trainer.prompts.prepare import PreparedPrompt
-from triptych_trainer.rollouts.rollout import ArrivedImage, Finish, Rollout, RolloutGroup, image_name
+from triptych_trainer.rollouts.rollout import ArrivedImage, Finish, Rollout, RolloutGroup, ToolCall, image_name
 from triptych_trainer.rollouts.sampled import Sampled
-from triptych_trainer.trajectories.calls import Call
+from triptych_trainer.trajectories.calls import Call, Outcome
 from triptych_trainer.trajectories.images import RolloutImage
 from triptych_trainer.trajectories.results import Piece
 from triptych_trainer.trajectories.toolbox import Tool
@@ -42,8 +42,10 @@ class LiveRollout:
     turn_ids: Sequence[int] = ()
     """The tokens of the last message."""
     finish: Finish = "length"
-    num_calls: int = 0
-    num_failed_calls: int = 0
+    asked: list[ToolCall] = field(default_factory=list)
+    """The calls of all messages so far."""
+    turn_rewards: list[float] | None = None
+    """What the environment said of each turn whose calls were done; None where it says nothing of turns."""
 
     @property
     def turn(self) -> int:
@@ -68,6 +70,21 @@ class LiveRollout:
         self.trained += [True] * len(self.turn_ids)
         self.calls = []
         self.finish = "stop" if self.turn_ids and self.turn_ids[-1] in end_ids else "length"
+
+    def note_calls(self, outcomes: Sequence[Outcome] | None) -> None:
+        """Remember the calls of the last message and what came of them; None where they were not done."""
+        for k, call in enumerate(self.calls):
+            tool = self.tools.get(call.name)
+            self.asked.append(
+                ToolCall(
+                    turn=self.turn,
+                    name=call.name,
+                    arguments=call.arguments,
+                    was_done=outcomes is not None,
+                    failed=outcomes is not None and outcomes[k].failure is not None,
+                    box_frame=None if tool is None else tool.box_frame,
+                )
+            )
 
     def go_on(
         self,
@@ -117,9 +134,16 @@ class LiveRollout:
             finish=self.finish,
             images=tuple(self.arrived),
             policy_version=policy_version,
-            num_calls=self.num_calls,
-            num_failed_calls=self.num_failed_calls,
+            calls=tuple(self.asked),
+            turn_rewards=self._rewards_of_messages(),
         )
+
+    def _rewards_of_messages(self) -> tuple[float, ...] | None:
+        """One for each message of the model: 0 for a last one that called nothing."""
+        if self.turn_rewards is None:
+            return None
+        count = sum(message.get("role") == "assistant" for message in self.messages)
+        return (*self.turn_rewards, *[0.0] * (count - len(self.turn_rewards)))
 
 
 def moved(span: ImageSpan, *, by: int, image: int) -> ImageSpan:

@@ -22,7 +22,7 @@ from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.rollouts.rollout import ArrivedImage, RolloutGroup
 from triptych_trainer.rollouts.sampled import Sampled, Sampler
 from triptych_trainer.trajectories.calls import AsyncLoop, Outcome, Request, calls_of, do_calls
-from triptych_trainer.trajectories.environments import Environments
+from triptych_trainer.trajectories.environments import Environments, turn_reward_of
 from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
 from triptych_trainer.trajectories.live import LiveRollout
 from triptych_trainer.trajectories.messages import with_observation, with_tools
@@ -103,6 +103,7 @@ class Play:
                 images=self._shown(group.prompt),
                 tools={**self.tools, **({} if own is None else self._tools_of(own))},
                 environment=own,
+                turn_rewards=[] if self.environments is not None and self.environments.rewards_turns else None,
             )
             for group, size, owned in zip(groups, sizes, environments, strict=True)
             for k, own in zip(range(size), owned, strict=True)
@@ -180,6 +181,7 @@ class Play:
                 one.messages.append(dict(self.read(before, one.turn_ids)))
                 one.calls = calls_of(one.messages[-1]) if one.finish == "stop" else []
             if one.calls and self.limits.calling_turns is not None and one.turn >= self.limits.calling_turns:
+                one.note_calls(None)
                 one.finish = "turns"
             elif one.calls:
                 asking.append(one)
@@ -193,11 +195,12 @@ class Play:
 
     def _answered(self, one: LiveRollout, outcomes: Sequence[Outcome]) -> bool:
         """Put the results of a turn behind it; says whether the rollout goes on."""
+        one.note_calls(outcomes)
         for outcome in outcomes:
-            one.num_calls += 1
-            one.num_failed_calls += outcome.failure is not None
             if outcome.failure is not None:
                 self.say(outcome.failure)
+        if one.turn_rewards is not None:
+            one.turn_rewards.append(turn_reward_of(one.environment))
         messages = [
             {"role": "tool", "name": outcome.name, "content": as_content(outcome.pieces)} for outcome in outcomes
         ]
@@ -235,6 +238,7 @@ class Play:
             turn=one.turn,
             owner=owner,
             rollout=one.number,
+            model_size=prepared.model_size,
         )
         return image, RolloutImage(picture=prepared.picture, model_size=prepared.model_size)
 

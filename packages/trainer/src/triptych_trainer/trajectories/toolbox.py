@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from transformers.utils import get_json_schema
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.rollouts.rollout import BoxFrame
 from triptych_trainer.trajectories.images import RolloutImages
 
 __all__ = ["Tool", "tool_of", "toolbox"]
@@ -25,6 +26,8 @@ class Tool:
     """What the model reads, as a chat template takes it: name, description and parameters."""
     images_as: str | None = None
     """The parameter that gets the rollout's images, if there is one; the model does not see it."""
+    box_frame: BoxFrame | None = None
+    """What the numbers of its `box`, or of its `x` and `y`, count: the function's own attribute of this name."""
 
     @property
     def is_async(self) -> bool:
@@ -65,7 +68,10 @@ def tool_of(function: Callable[..., Any]) -> Tool:
             f"tools: {name} cannot be described to the model ({' '.join(str(error).split())}); give every parameter a "
             "type hint and a line under `Args:` in a docstring in Google's style"
         ) from error
-    return Tool(name=name, call=function, schema=schema, images_as=images_as)
+    frame = getattr(function, "box_frame", None)
+    if frame is not None and frame not in get_args(BoxFrame):
+        raise UsageError(f"tools: {name}.box_frame: expected one of {', '.join(get_args(BoxFrame))}, got {frame!r}")
+    return Tool(name=name, call=function, schema=schema, images_as=images_as, box_frame=frame)
 
 
 def _as_the_model_sees_it(function: Callable[..., Any], hints: Mapping[str, Any], *, hidden: str | None) -> Any:

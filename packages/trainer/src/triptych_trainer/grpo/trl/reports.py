@@ -45,9 +45,10 @@ def tell(trainer: "MultiImageGRPOTrainer", experience: Experience, *, mode: str)
     if trainer.log_completions:
         number_images(trainer._logs, num_rows=len(experience.rewards.scores_BF))
     if trainer.tracker_images is not None:
-        prompts = [group.prompt for group in experience.groups for _ in group.rollouts]
-        images = trainer.tracker_images.gather(prompts)
+        images = trainer.tracker_images.gather(
+            [(group.prompt, rollout) for group in experience.groups for rollout in group.rollouts]
+        )
         if "trackio" in trainer.args.report_to:  # TRL's table shows several images in a cell there
-            trainer._logs["images"].extend(images)
+            trainer._logs["images"].extend(row.paths for row in images)
     if trainer.on_rollouts is not None:
         trainer.on_rollouts(experience.scored_groups(), step=trainer.state.global_step, mode=mode)

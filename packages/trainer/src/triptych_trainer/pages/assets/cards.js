@@ -29,8 +29,7 @@ const cards = (data) => {
       figure.append(element("div", "gone", "image " + (index + 1) + " is not in the record"));
       return figure;
     }
-    if (typeof image.thumb === "number") figure.append(picture(group, image, index));
-    else figure.append(element("div", "gone", image.file + " " + image.thumb));
+    figure.append(picture(group, image, index));
     const caption = element("figcaption");
     caption.append(element("b", "", "image " + (index + 1)));
     const words = [image.name, image.note, image.size[0] + " × " + image.size[1] + " px"].filter(Boolean);
@@ -97,8 +96,13 @@ const cards = (data) => {
     node.type = "button";
     node.title = there.length ? there.map((index) => "image " + (index + 1)).join(", ") : "there is no such image";
     const mark = (on) => {
-      const card = node.closest(".group");
-      if (card) for (const index of there) for (const figure of card.querySelectorAll('.marker[data-image="' + index + '"]')) figure.classList.toggle("pointed", on);
+      const card = node.closest(".group"), own = node.closest(".completion");
+      for (const index of there) {
+        for (const figure of card ? card.querySelectorAll('.marker[data-image="' + index + '"]') : []) {
+          const owner = figure.closest(".completion"); // an image that arrived is that of one completion
+          if (!owner || owner === own) figure.classList.toggle("pointed", on);
+        }
+      }
     };
     for (const [on, names] of [[true, ["pointerenter", "focus"]], [false, ["pointerleave", "blur"]]]) {
       for (const name of names) node.addEventListener(name, () => mark(on));
@@ -107,27 +111,35 @@ const cards = (data) => {
   }
 
   function picture(group, image, index) {
-    const zoom = element("button", "zoom");
-    zoom.type = "button";
-    zoom.setAttribute("aria-pressed", "false");
-    zoom.setAttribute("aria-label", "Enlarge " + imageTitle(group, index));
-    if (Math.max(...image.size) <= 128) zoom.classList.add("tiny");
-    const img = element("img");
-    img.src = data.images[image.thumb];
-    img.alt = imageTitle(group, index) + (image.note ? ", " + image.note : "");
-    img.width = image.size[0];
-    img.height = image.size[1];
-    const overlay = drawn("svg", { viewBox: "0 0 " + image.size.join(" "), preserveAspectRatio: "none", "aria-hidden": "true" });
-    for (const box of group.answerBoxes.filter((box) => box.image === index)) {
-      overlay.append(rectangle(box, "box halo"), rectangle(box, "box expected"));
-    }
+    const shapes = expectedShapes(group, index);
     group.completions.forEach((completion, k) => {
       for (const box of completion.boxes.filter((box) => box.image === index)) {
         const shape = rectangle(box, "box k" + (k % 8));
         shape.dataset.completion = k;
-        overlay.append(shape);
+        shapes.push(shape);
       }
     });
+    return zoomable(image, imageTitle(group, index), shapes);
+  }
+
+  const expectedShapes = (group, index) =>
+    group.answerBoxes.filter((box) => box.image === index).flatMap((box) => [rectangle(box, "box halo"), rectangle(box, "box expected")]);
+
+  // An image under shapes, larger after a click; one that the page does not hold is a note.
+  function zoomable(image, title, shapes) {
+    if (typeof image.thumb !== "number") return element("div", "gone", image.file + " " + image.thumb);
+    const zoom = element("button", "zoom");
+    zoom.type = "button";
+    zoom.setAttribute("aria-pressed", "false");
+    zoom.setAttribute("aria-label", "Enlarge " + title);
+    if (Math.max(...image.size) <= 128) zoom.classList.add("tiny");
+    const img = element("img");
+    img.src = data.images[image.thumb];
+    img.alt = title + (image.note ? ", " + image.note : "");
+    img.width = image.size[0];
+    img.height = image.size[1];
+    const overlay = drawn("svg", { viewBox: "0 0 " + image.size.join(" "), preserveAspectRatio: "none", "aria-hidden": "true" });
+    overlay.append(...shapes);
     zoom.append(img, overlay);
     zoom.addEventListener("click", () => zoom.setAttribute("aria-pressed", String(zoom.getAttribute("aria-pressed") !== "true")));
     return zoom;
@@ -177,27 +189,37 @@ const cards = (data) => {
     const advantage = completion.advantage;
     if (known(advantage)) pick.append(element("span", "advantage " + (advantage > 0 ? "up" : advantage < 0 ? "down" : ""), "adv " + signed(advantage)));
     if (choose) pick.addEventListener("click", () => choose(k));
-    const text = element("div", "text");
-    text.setAttribute("aria-label", "Completion " + (k + 1));
-    text.setAttribute("role", "group");
-    const kinds = { thought: "thought", answer: "answered", tag: "tag", cut: "cut", text: "" };
-    for (const [kind, part, images] of completion.parts) text.append(stretch(kinds[kind], part, images));
-    if (!completion.parts.length) text.append(element("span", "empty", "nothing"));
+    if (completion.turns) {
+      card.classList.add("trajectory");
+      pick.append(element("span", "", turns.facts(completion)));
+    }
+    const text = completion.turns ? turns.strip(group, completion, k) : spoken(completion, k);
     const scores = element("div", "scores");
     for (const name of data.rewards) {
       const item = element("span", "", name + " ");
       item.append(element("b", "", number(completion.rewards[name])));
       scores.append(item);
     }
-    scores.append(element("span", "", completion.tokens + " tokens"));
+    scores.append(element("span", "", completion.tokens + " tokens" + (completion.turns ? ", " + completion.allTokens + " with results and images" : "")));
     card.append(pick, text, scores);
     const notes = completionNotes(group, completion);
     if (notes.childNodes.length) card.append(notes);
     return card;
   }
 
+  function spoken(completion, k) {
+    const text = element("div", "text");
+    text.setAttribute("aria-label", "Completion " + (k + 1));
+    text.setAttribute("role", "group");
+    const kinds = { thought: "thought", answer: "answered", tag: "tag", cut: "cut", text: "" };
+    for (const [kind, part, images] of completion.parts) text.append(stretch(kinds[kind], part, images));
+    if (!completion.parts.length) text.append(element("span", "empty", "nothing"));
+    return text;
+  }
+
   function completionNotes(group, completion) {
     const notes = element("div", "notes");
+    for (const [turn, text] of completion.turns ? turns.troubles(group, completion) : []) notes.append(element("div", "bad", "turn " + (turn + 1) + ": " + text));
     const wrong = blamed(group, completion), named = meant(completion);
     if (isRight(completion) === false && completion.answered === null) notes.append(element("div", "bad", "gives no answer"));
     if (wrong.length) notes.append(element("div", "bad", verdict(group, completion)));
@@ -248,5 +270,8 @@ const cards = (data) => {
     }
   }
 
-  return { completionCard, imageTitle, isRight, needVerdict, prompt, select, titles };
+  const imageOf = (group, completion, index) => (index < group.images.length ? group.images[index] : completion.images[index - group.images.length]);
+  const turns = strips(data, { expectedImages, expectedShapes, imageOf, imageTitle, isRight, rectangle, stretch, zoomable });
+
+  return { completionCard, imageTitle, isRight, needVerdict, prompt, select, titles, turns };
 };

@@ -2,7 +2,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const PAGE_SIZE = 8;
   const { byId, drawn, element, fill, goTo, known, listen, number, showPage, signed } = page;
-  const { completionCard, isRight, needVerdict, prompt, select, titles } = cards(data);
+  const { completionCard, isRight, needVerdict, prompt, select, titles, turns } = cards(data);
   let at = 0;
   const sampleKey = (group) => group.mode + "\n" + group.key;
   const visitsOf = Map.groupBy ? Map.groupBy(data.groups, sampleKey) : data.groups.reduce(
@@ -22,10 +22,22 @@
     if (data.other) card.append(element("p", "run-name", data.run + ", step " + group.step));
     const completions = element("div", "said-by");
     const choose = (k) => select(card, group, k);
-    group.completions.forEach((completion, k) => completions.append(completionCard(group, completion, k, choose)));
+    const fit = fitting(group);
+    group.completions.forEach((completion, k) => fit.includes(completion) && completions.append(completionCard(group, completion, k, choose)));
+    if (fit.length < group.completions.length) {
+      completions.prepend(element("p", "aside-note", "Shown: the " + fit.length + " of " + group.completions.length + " completions that fit the choices above."));
+    }
     card.append(completions);
     if (group.other) card.append(...otherRun(group));
     return card;
+  }
+
+  // The completions that fit the choices about turns: all, unless one of those is made.
+  function fitting(group) {
+    const kind = ofTurns[byId("show").value], count = byId("calls").value;
+    return group.completions.filter((completion) =>
+      (!kind || (completion.turns && kind(completion))) &&
+      (count === "" || (completion.turns && numCalls(completion) === Number(count))));
   }
 
   function otherRun(group) {
@@ -103,7 +115,17 @@
     spread: (group) => group.spread,
     other: (group) => last(between(group) === null ? null : Math.abs(between(group))),
   };
+  const numCalls = (completion) => turns.calls(completion).filter((call) => call.done).length;
+  const ofTurns = {
+    failing: (completion) => turns.calls(completion).some((call) => call.failed),
+    over: (completion) => completion.finish === "turns",
+    short: (completion) => completion.finish === "length" || completion.finish === "room",
+  };
+  const some = (kind) => (group) => group.completions.some((completion) => completion.turns && kind(completion));
   const shows = {
+    failing: some(ofTurns.failing),
+    over: some(ofTurns.over),
+    short: some(ofTurns.short),
     all: () => true,
     mixed: (group) => !group.flat,
     flat: (group) => group.flat,
@@ -121,6 +143,7 @@
       (!query || group.id.toLowerCase().includes(query) || group.source.toLowerCase().includes(query)) &&
       shows[byId("show").value](group) &&
       (count === "" || group.images.length === Number(count)) &&
+      fitting(group).length > 0 &&
       (mode === "" || group.mode === mode));
     const key = orders[byId("order").value];
     const ties = (a, b) => b.step - a.step;
@@ -175,6 +198,11 @@
     const boxes = data.groups.some(shows.boxes);
     if (!boxes) byId("show").querySelector('[value="boxes"]').remove();
     byId("about-boxes").hidden = !boxes;
+    const told = data.groups.flatMap((group) => group.completions).filter((completion) => completion.turns);
+    for (const name of Object.keys(ofTurns)) if (!told.some(ofTurns[name])) byId("show").querySelector('[value="' + name + '"]').remove();
+    byId("calls-field").hidden = !told.length;
+    for (const line of document.querySelectorAll(".of-turns")) line.hidden = !told.length;
+    fill(byId("calls"), [...new Set(told.map(numCalls))].sort((a, b) => a - b), (count) => (count === 1 ? "1 call" : count + " calls"));
   }
 
   function start() {
@@ -189,7 +217,7 @@
       fill(byId("order"), ["other"], () => "runs differ most");
       byId("order").value = "other";
     } else if (!data.groups.some((group) => group.change !== null && group.change !== 0)) byId("order").value = "newest";
-    listen(["query", "show", "visits", "count", "mode", "order"], { turn, changed: () => { at = 0; render(); } });
+    listen(["query", "show", "visits", "count", "calls", "mode", "order"], { turn, changed: () => { at = 0; render(); } });
     render();
   }
   start();

@@ -1,0 +1,148 @@
+// A completion of several turns as a strip: what was said, the call, the image that it asked about, and what came back.
+const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isRight, rectangle, stretch, zoomable }) => {
+  const { element, known, signed } = page;
+  const ENDS = {
+    stop: ["", "answered: it called no further tool"],
+    done: ["", "ended by its environment: the model did not see what came last"],
+    turns: ["bad", "over-turn: this call came after the largest number of turns, and was not done"],
+    length: ["bad", "cut here: the largest number of tokens was reached in this message"],
+    room: ["bad", "cut here: what the tools returned did not fit, and was left out with its images"],
+  };
+  const kinds = { thought: "thought", answer: "answered", tag: "tag", cut: "cut", text: "" };
+  const calls = (completion) => completion.turns.flatMap((turn) => turn.calls);
+  const counted = (count, word) => count + " " + word + (count === 1 ? "" : "s");
+
+  function facts(completion) {
+    const made = calls(completion), failed = made.filter((call) => call.failed).length;
+    const words = [counted(completion.turns.length, "turn"), counted(made.filter((call) => call.done).length, "call"), counted(completion.images.length, "image")];
+    if (failed) words.push(failed + " failed");
+    if (completion.finish === "turns") words.push("over-turn");
+    if (completion.finish === "length" || completion.finish === "room") words.push("cut");
+    return words.join(" · ");
+  }
+
+  // What is plain from the record: [turn, sentence]. Whether a picture was misread is for the reader's eyes.
+  function troubles(group, completion) {
+    const found = [], earlier = new Map();
+    const aim = expectedImages(group).length ? expectedImages(group) : group.asked;
+    const right = isRight(completion);
+    completion.turns.forEach((turn, k) => {
+      for (const call of turn.calls) {
+        const on = known(call.image) ? " on " + imageTitle(group, call.image) : "";
+        if (call.failed) found.push([k, call.tool + " failed" + on + ": " + failure(call)]);
+        const key = call.tool + call.arguments;
+        if (call.done && earlier.has(key)) found.push([k, "repeats the call of turn " + (earlier.get(key) + 1)]);
+        else earlier.set(key, k);
+        if (right !== false || call.failed || !known(call.image) || call.image >= group.images.length) continue;
+        if (aim.length && !aim.includes(call.image)) found.push([k, "asks about " + imageTitle(group, call.image) + ", not about " + aim.map((index) => imageTitle(group, index)).join(" or ")]);
+        else if (misses(group, call)) found.push([k, "its box on " + imageTitle(group, call.image) + " does not meet the expected one"]);
+      }
+      if (known(turn.reward) && turn.reward < 0) found.push([k, "reward " + signed(turn.reward)]);
+    });
+    if (ENDS[completion.finish] && ENDS[completion.finish][0]) found.push([completion.turns.length - 1, ENDS[completion.finish][1]]);
+    return found;
+  }
+
+  function misses(group, call) {
+    const expected = group.answerBoxes.filter((box) => box.image === call.image);
+    if (!call.box || !expected.length) return false;
+    const [left, top, right, bottom] = call.box;
+    return expected.every(({ corners: [a, b, c, d] }) => Math.max(left, a) > Math.min(right, c) || Math.max(top, b) > Math.min(bottom, d));
+  }
+
+  const failure = (call) => {
+    const text = call.returned.filter((piece) => typeof piece === "string").join(" ");
+    const inner = /^\{'error': (['"])([^]*)\1\}$/.exec(text);
+    return inner ? inner[2] : text;
+  };
+
+  function strip(group, completion, k) {
+    const list = element("ol", "strip");
+    list.tabIndex = 0; // it scrolls sideways
+    list.setAttribute("aria-label", "Turns of completion " + (k + 1));
+    const found = troubles(group, completion);
+    completion.turns.forEach((turn, number) => list.append(cell(group, completion, k, number, found.filter(([at]) => at === number))));
+    if (!completion.turns.length) list.append(element("li", "cell empty", "nothing was said"));
+    return list;
+  }
+
+  function cell(group, completion, k, number, found) {
+    const turn = completion.turns[number];
+    const item = element("li", "cell" + (found.length ? " troubled" : ""));
+    const head = element("div", "cell-head");
+    head.append(element("b", "", "turn " + (number + 1)), element("span", "", turn.tokens + " tokens"));
+    if (known(turn.reward)) head.append(element("span", "turn-reward " + (turn.reward > 0 ? "up" : turn.reward < 0 ? "down" : ""), "reward " + signed(turn.reward)));
+    item.append(head);
+    for (const [, text] of found) item.append(element("p", "trouble", text));
+    const said = element("div", "spoken");
+    for (const [kind, part, images] of turn.parts) said.append(stretch(kinds[kind], part, images));
+    if (!turn.parts.length) said.append(element("span", "empty", turn.calls.length ? "only the call" : "nothing"));
+    item.append(labelled("said", said));
+    for (const call of turn.calls) item.append(...oneCall(group, completion, k, call));
+    if (number === completion.turns.length - 1) item.append(ending(completion, found));
+    return item;
+  }
+
+  function oneCall(group, completion, k, call) {
+    const asked = element("div", "call");
+    asked.append(element("b", "", call.tool), " " + inWords(call.arguments));
+    const image = known(call.image) ? imageOf(group, completion, call.image) : null;
+    if (image && call.box) {
+      const shape = rectangle({ corners: call.box }, "box call k" + (k % 8));
+      if (shape.getAttribute("width") === "0" && shape.getAttribute("height") === "0") shape.setAttribute("class", "box call point k" + (k % 8));
+      const figure = element("figure", "asked-of");
+      figure.append(zoomable(image, imageTitle(group, call.image) + " with what was asked of it", [...expectedShapes(group, call.image), shape]));
+      figure.append(element("figcaption", "", "asked of " + imageTitle(group, call.image)));
+      asked.append(figure);
+    } else if (image) asked.append(element("div", "of", "of " + imageTitle(group, call.image)));
+    if (!call.done) return [labelled("asked", asked)];
+    const got = element("div", call.failed ? "got bad" : "got");
+    if (call.failed) got.append("failed: " + failure(call));
+    else for (const piece of call.returned) got.append(typeof piece === "number" ? arrived(group, completion, piece) : element("span", "", piece));
+    if (!call.returned.length) got.append(element("span", "empty", "nothing that the model saw"));
+    return [labelled("asked", asked), labelled("got", got)];
+  }
+
+  function arrived(group, completion, index) {
+    const image = imageOf(group, completion, index);
+    const figure = element("figure", "marker arrived");
+    figure.dataset.image = index;
+    if (!image) {
+      figure.append(element("div", "gone", "image " + (index + 1) + " is not in the record"));
+      return figure;
+    }
+    const boxes = completion.boxes.filter((box) => box.image === index);
+    figure.append(zoomable(image, "image " + (index + 1), boxes.map((box) => rectangle(box, "box strong k0"))));
+    const caption = element("figcaption");
+    caption.append(element("b", "", "image " + (index + 1)), " · " + image.size[0] + " × " + image.size[1] + " px");
+    figure.append(caption);
+    return figure;
+  }
+
+  function ending(completion, found) {
+    const [kind, words] = ENDS[completion.finish] || ["", completion.finish];
+    if (found.some(([, text]) => text === words)) return element("div", "end " + kind, kind ? "✂ the rollout ends here" : words);
+    return element("div", "end " + kind, words);
+  }
+
+  function labelled(word, content) {
+    const row = element("div", "labelled");
+    row.append(element("span", "label", word), content);
+    return row;
+  }
+
+  // {"image": 1, "box": [1, 2, 3, 4]} as "image 1, box 1 2 3 4".
+  function inWords(text) {
+    let values = null;
+    try {
+      values = JSON.parse(text);
+    } catch (error) {
+      return text; // longer than the page shows
+    }
+    if (values === null || typeof values !== "object" || Array.isArray(values)) return text;
+    const words = (value) => (typeof value === "string" ? "“" + value + "”" : Array.isArray(value) ? value.map((one) => (typeof one === "object" ? JSON.stringify(one) : one)).join(" ") : JSON.stringify(value));
+    return Object.entries(values).map(([name, value]) => name + " " + words(value)).join(", ");
+  }
+
+  return { calls, facts, strip, troubles };
+};

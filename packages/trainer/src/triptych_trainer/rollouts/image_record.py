@@ -1,0 +1,50 @@
+"""The record of one image: by reference to its file, or with a small copy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+
+__all__ = ["IMAGE", "ImageRecord", "image_from_row", "image_to_row"]
+
+IMAGE = pa.struct(
+    [
+        ("name", pa.string()),
+        ("annotation", pa.string()),
+        ("ref", pa.string()),
+        ("thumbnail", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("source_width", pa.int32()),
+        ("source_height", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """One image of a prompt or of a turn, by reference: its file, or a small copy where it has none."""
+
+    name: str | None = None
+    annotation: str | None = None
+    ref: str
+    """Path or description of the image, for readers and for the report."""
+    thumbnail: str | None = None
+    """Path below the run's `rollouts` folder of a small copy, for images that are no files."""
+    width: int
+    """Pixels as the model sees them."""
+    height: int
+    source_width: int | None = None
+    """Pixels of the file."""
+    source_height: int | None = None
+
+
+def image_to_row(image: ImageRecord) -> dict[str, Any]:
+    """The image as a value of `IMAGE`."""
+    return {name: getattr(image, name) for name in ImageRecord.__slots__}
+
+
+def image_from_row(row: Mapping[str, Any]) -> ImageRecord:
+    """The image that `image_to_row` wrote."""
+    return ImageRecord(**row)

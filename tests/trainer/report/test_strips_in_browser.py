@@ -1,0 +1,70 @@
+"""Trajectories in a real browser: a newcomer sees in which turn, and on which image, a rollout went wrong."""
+
+import pytest
+from played_runs import write_played_run
+from triptych_trainer.report import build_report
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    return build_report(write_played_run(tmp_path_factory.mktemp("played") / "run"))
+
+
+def test_a_strip_shows_where_a_rollout_went_wrong(open_page, page_file):
+    page = open_page(page_file)
+    wrong = page.locator(".completion").nth(1)
+    assert wrong.locator(".pick").inner_text().endswith("3 turns · 2 calls · 1 image · 1 failed")
+    cells = wrong.locator(".cell")
+    assert cells.evaluate_all("all => all.map(one => one.classList.contains('troubled'))") == [True, True, False]
+    assert cells.nth(0).locator(".trouble").all_inner_texts() == ["its box on image 1 does not meet the expected one"]
+    assert cells.nth(1).locator(".trouble").all_inner_texts() == [
+        "zoom failed: there is no image 9; there are images 1 to 3",
+        "reward −0.20",
+    ]
+    assert cells.nth(0).locator(".asked-of figcaption").inner_text() == "asked of image 1"
+    image = cells.nth(0).locator(".asked-of img").bounding_box()
+    box = cells.nth(0).locator(".asked-of rect.call").bounding_box()
+    scale = image["width"] / 200
+    assert box["x"] - image["x"] == pytest.approx(120 * scale, abs=3)
+    assert box["width"] == pytest.approx(70 * scale, abs=4)
+    assert cells.nth(0).locator(".arrived figcaption").inner_text() == "image 3 · 120 × 120 px"
+    notes = wrong.locator(".notes .bad").all_inner_texts()
+    assert notes[0] == "turn 1: its box on image 1 does not meet the expected one"
+    right = page.locator(".completion").nth(0)
+    assert right.locator(".troubled").count() == 0
+    mention = right.locator(".cell").nth(1).locator(".mention")
+    mention.hover()
+    assert right.locator(".arrived.pointed").count() == 1
+    assert wrong.locator(".arrived.pointed").count() == 0, "the third image of another rollout is another one"
+    over, cut = page.locator(".completion").nth(2), page.locator(".completion").nth(3)
+    assert over.locator(".cell").nth(1).locator(".trouble").inner_text() == "repeats the call of turn 1"
+    assert over.locator(".cell").nth(2).locator(".trouble").inner_text().startswith("over-turn: this call came after")
+    assert cut.locator(".trouble").inner_text().startswith("cut here: what the tools returned did not fit")
+
+
+def test_choices_leave_the_completions_that_fit(open_page, page_file):
+    page = open_page(page_file)
+    assert page.locator(".chart").count() == 7
+    numbers = page.locator(".completion .number")
+    for name, value, kept in [
+        ("Show", "failing", ["2"]),
+        ("Show", "over", ["3"]),
+        ("Show", "short", ["4"]),
+        ("Calls", "1", ["1", "4"]),
+        ("Calls", "2", ["2", "3"]),
+    ]:
+        page.get_by_label(name, exact=True).select_option(value)
+        assert numbers.all_inner_texts() == kept, value
+        assert page.locator(".aside-note").inner_text().startswith(f"Shown: the {len(kept)} of 4 completions")
+        page.get_by_label(name, exact=True).select_option({"Show": "all", "Calls": ""}[name])
+    assert numbers.count() == 4
+
+
+def test_a_narrow_window_scrolls_only_the_strip(browser, page_file):
+    context = browser.new_context(viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()

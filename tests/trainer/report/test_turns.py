@@ -1,0 +1,113 @@
+"""Rollouts of several turns on disk and on the page's data: what was said, asked and got, and where it went wrong."""
+
+import json
+import re
+
+import pyarrow.parquet as pq
+import pytest
+from made_up import played, prepared
+from PIL import Image
+from played_runs import example, rollouts, write_played_run
+from triptych_trainer.report import build_report
+from triptych_trainer.rollouts.read import read_groups, read_visits
+from triptych_trainer.rollouts.turns import CallRecord, shown_images, trajectory_of
+
+
+@pytest.fixture(scope="module")
+def played_run(tmp_path_factory):
+    return write_played_run(tmp_path_factory.mktemp("played") / "run")
+
+
+@pytest.fixture(scope="module")
+def group(played_run):
+    return read_groups(read_visits(played_run))[0]
+
+
+def test_every_turn_has_its_words_its_tokens_its_reward_and_its_calls(group):
+    right, wrong, over, cut = group.trajectories
+    assert [one.finish for one in group.trajectories] == ["stop", "stop", "turns", "room"]
+    assert [(turn.said, turn.num_tokens, turn.reward) for turn in wrong.turns] == [
+        ("I look on the right.", 3, 0.0),
+        ("And at the ninth.", 3, -0.2),
+        ("A blue disc. <answer>[130, 30, 180, 80] in image 1</answer>", 3, 0.0),
+    ]
+    assert (right.num_tokens, wrong.num_tokens) == (10, 17)
+    assert [len(turn.calls) for turn in right.turns] == [1, 0]
+    assert wrong.turns[1].calls[0].failed
+    assert wrong.turns[1].calls[0].returned == ["{'error': 'there is no image 9; there are images 1 to 3'}"]
+    assert [turn.calls[0].was_done for turn in over.turns] == [True, True, False]
+    assert cut.turns[0].calls[0].returned == []
+
+
+def test_boxes_are_pixels_of_the_image_that_they_were_asked_of(group):
+    (call,) = group.trajectories[0].turns[0].calls
+    assert (call.image, call.box) == (0, [10.0, 10.0, 70.0, 70.0]), "thousandths of 200 x 100 pixels"
+    assert call.returned == ["Here: ", 2], "the image that arrived is the third"
+    assert group.trajectories[1].turns[1].calls[0].image is None, "there is no ninth image"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "frame", "image", "box"),
+    [
+        ({"image": "2", "box": [1, 2, 3, 4]}, "pixels", 1, [1, 2, 3, 4]),
+        ({"x": 500, "y": 250}, "thousandths", 2, [50, 25, 50, 25]),
+        ({"image": 3, "box": [1, 2, 3, 4]}, None, 2, None),
+        ({"image": 3, "box": "left"}, "pixels", 2, None),
+        ({"image": True, "box": [1, 2, 3, 4]}, "pixels", 0, [1, 2, 3, 4]),
+        ({"direction": "left"}, None, None, None),
+        (["no", "object"], "pixels", 2, None),
+    ],
+)
+def test_what_a_call_points_at(arguments, frame, image, box):
+    picture = Image.new("RGB", (100, 100))
+    look = {"name": "look", "arguments": {}}
+    turns = [
+        {"said": "a", "calls": [look], "returned": [[picture]]},
+        {"said": "b", "calls": [{"name": "click", "arguments": arguments, "box_frame": frame}], "returned": [["ok"]]},
+        {"said": "c"},
+    ]
+    (group_image,) = trajectory_images(played(*turns))
+    found = trajectory_of(played(*turns), prepared(example()), images=[group_image])
+    assert found.turns[1].calls == [
+        CallRecord(tool="click", arguments=json.dumps(arguments), image=image, box=box, returned=("ok",))
+    ]
+
+
+def trajectory_images(rollout):
+    from triptych_trainer.rollouts.image_record import ImageRecord
+
+    return [ImageRecord(ref=one.owner, width=100, height=100) for one in shown_images(rollout)]
+
+
+def test_what_came_as_the_rollout_ended_was_not_seen():
+    picture = Image.new("RGB", (8, 4))
+    call = {"name": "open", "arguments": {}}
+    turn = {"said": "a", "calls": [call], "returned": [[picture]]}
+    assert [one.model_size for one in shown_images(played(turn, turn, finish="done"))] == [(4, 8), None]
+
+
+def test_parquet_holds_turns_counts_and_every_image_once(played_run, group):
+    part = sorted((played_run / "rollouts").glob("*.parquet"))[0]
+    row = pq.read_table(part).to_pylist()[0]
+    assert (row["num_calls"], row["num_failed_calls"]) == ([1, 2, 2, 1], [0, 1, 0, 0])
+    assert (row["num_turn_images"], row["num_all_tokens"]) == ([1, 1, 2, 0], [10, 17, 17, 3])
+    assert row["trajectories"][0]["turns"][0]["calls"][0]["tool"] == "zoom"
+    assert len(list((played_run / "rollouts" / "images").iterdir())) == 4, "two of the prompt and two different crops"
+    sizes = [(image.width, image.height) for image in group.trajectories[2].images]
+    assert sizes == [(120, 120)] * 2
+    assert len(rollouts()) == 4
+
+
+def test_the_page_has_turns_filters_and_curves(played_run, tmp_path):
+    page = build_report(played_run, tmp_path / "r.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    assert [line["values"] for line in data["curves"]["calls"]] == [[1.5, 1.5], [0.25, 0.25]]
+    assert data["curves"]["turn-images"][0]["values"] == [1.0, 1.0]
+    assert data["curves"]["all-tokens"][0]["values"] == [11.75, 11.75]
+    first = data["groups"][0]["completions"][0]
+    assert [part[:2] for part in first["turns"][1]["parts"]][:2] == [
+        ["text", "Image 3"],
+        ["text", " shows a red mark. "],
+    ]
+    assert first["turns"][1]["parts"][0][2] == [2], "an image that arrived is an image"
+    assert (first["finish"], first["allTokens"], len(first["images"])) == ("stop", 10, 1)
