@@ -7,7 +7,8 @@ import pytest
 from triptych_trainer.commands.train import main
 from triptych_trainer.demo import build_model
 from triptych_trainer.errors import UsageError
-from triptych_trainer.options.refusals import check_router_loss
+from triptych_trainer.options.refusals import check_options, check_router_loss
+from trl import GRPOConfig
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,8 @@ from triptych_trainer.options.refusals import check_router_loss
         ({"use_transformers_continuous_batching": True}, "continuous_batching: .* without images"),
         ({"cast_lm_head_to_fp32": True}, "cast_lm_head_to_fp32: .* tied to its token embeddings"),
         ({"cache_implementation": "static"}, "cache_implementation static: .* leave it out"),
+        ({"lr_scheduler_kwargs": {"foo": 1}}, "--lr_scheduler_type linear with --lr_scheduler_kwargs .*: .*'foo'"),
+        ({"optim": "lomo"}, "--optim lomo: You need to install `lomo_optim`"),
         ({"generation_kwargs": {"num_beams": 2}}, "--generation_kwargs num_beams: .* token by token.*; leave it out"),
         ({"generation_kwargs": {"cache_implementation": "static"}}, "--generation_kwargs cache_implementation: "),
         ({"generation_kwargs": {"top_kk": 3}}, r"--generation_kwargs top_kk: .*did you mean top_k\?"),
@@ -25,7 +28,7 @@ from triptych_trainer.options.refusals import check_router_loss
 )
 def test_options_are_refused(make_trainer, write_rows, options, message):
     with pytest.raises(UsageError, match=message):
-        make_trainer(write_rows([1, 2]), **options)
+        make_trainer(write_rows([1, 2, 0, 1]), max_steps=1, **options).train()
 
 
 VALUES = {
@@ -46,7 +49,14 @@ VALUES = {
     "--label_smoothing_factor 0.1": "--label_smoothing_factor expects 0, because GRPO's loss has no labels",
     "--image_cache_gb nan": "--image_cache_gb expects 0 or more, got nan",
     "--vision_learning_rate -1": "--vision_learning_rate expects 0 or more, got -1.0",
-    "--lora_r 4": "--lora_r says how new adapters are made, but none are; add --use_peft, or leave it out",
+    "--lora_r 4": "--lora_r is read by nothing in this run; add --use_peft, or leave it out",
+    "--eval_data d.jsonl": "--eval_data is read by nothing in this run; add --eval_strategy steps or epoch, or leave",
+    "--data_seed -3": "--data_seed expects a whole number from 0 to 2\\*\\*32 - 1, got -3",
+    "--bnb_4bit_quant_type fp4": "--bnb_4bit_quant_type is read by nothing in this run; add --load_in_4bit, or leave",
+    '--model_init_kwargs {"dtype":"bfloat16"}': "--model_init_kwargs: the model is loaded with --dtype, .*; set those",
+    '--accelerator_config {"foo":true}': "--accelerator_config 'foo': accelerate knows no such entry; leave it out",
+    "--eval_on_start true": "--eval_strategy, --eval_on_start: nothing is held out to evaluate on; add --eval_data",
+    "--do_eval true": "--do_eval: set --eval_strategy steps or epoch, with --eval_data",
     '--chat_template_kwargs {"tokenize":true}': "--chat_template_kwargs tokenize: .*; leave it out",
 }
 
@@ -59,8 +69,72 @@ def test_a_value_that_cannot_hold_is_refused_before_anything_is_read(words, tmp_
     assert not (tmp_path / "out").exists()
 
 
+UNREAD = {
+    "neftune_noise_alpha": (5.0, "5.0: its noise would give the policy pass other log-probabilities .*; leave it out"),
+    "average_tokens_across_devices": (False, "False: the loss is always divided by the tokens of all ranks; leave"),
+    "include_num_input_tokens_seen": ("all", "all: the log counts them always, as num_tokens; leave it out"),
+    "enable_jit_checkpoint": (True, "True: SIGTERM always saves a checkpoint first; leave it out"),
+    "train_sampling_strategy": ("group_by_length", "group_by_length: the sampler deals whole groups .*; leave it out"),
+    "dataloader_persistent_workers": (True, "True: rows hold no images, so that no workers load them; leave it out"),
+    "label_names": (["x"], r"\.\.\.: evaluation samples completions .*; leave it out"),
+    "batch_eval_metrics": (True, "True: evaluation samples completions .*; leave it out"),
+    "vllm_gpu_memory_utilization": (0.5, "is read by nothing in this run; add --use_vllm .*, or leave it out"),
+    "vllm_server_port": (8001, "is read by nothing in this run; add --use_vllm --vllm_mode server, or leave it out"),
+    "sapo_temperature_neg": (2.0, "is read by nothing in this run; add --loss_type sapo, or leave it out"),
+    "vespo_k_pos": (5.0, "is read by nothing in this run; add --loss_type vespo, or leave it out"),
+    "ref_model_sync_steps": (5, "is read by nothing in this run; add --sync_ref_model, or leave it out"),
+    "use_bias_correction_kl": (False, "is read by nothing in this run; set --beta, or leave it out"),
+    "entropy_target": (1.0, "is read by nothing in this run; add --use_adaptive_entropy, or leave it out"),
+    "optim_args": ("foo=3", "is read by nothing in this run; set its own options .*, or leave it out"),
+    "optim_target_modules": ("all-linear", "is read by nothing in this run; set an --optim that projects .*, or leave"),
+    "num_completions_to_print": (2, "is read by nothing in this run; add --log_completions, or leave it out"),
+    "accelerator_config": (
+        {"split_batches": True},
+        "split_batches, dispatch_batches: the sampler deals .*; leave them",
+    ),
+    "fp16": (True, "the CPU would compute in float32 all the same; use --bf16, or leave it out"),
+    "multi_objective_aggregation": ("foo", "expects one of sum_then_normalize, normalize_then_sum, got 'foo'"),
+    "entropy_coef": (float("nan"), "expects 0 or more, got nan"),
+    "off_policy_mask_threshold": (-1.0, "expects 0 or more, got -1.0"),
+    "sapo_temperature_pos": (0.0, "expects a number above 0, got 0.0"),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_the_run_would_read_and_ignore_is_refused_by_name(name, tmp_path):
+    value, message = UNREAD[name]
+    args = GRPOConfig(str(tmp_path), use_cpu=True, bf16=False, **{name: value})
+    with pytest.raises(UsageError, match=rf"^--{name}:? {message}"):
+        check_options(args)
+
+
+GENERATION = {
+    "temperature": (0.3, "the log-probabilities are scored with the run's own value; set --temperature"),
+    "top_k": (1, "the log-probabilities are scored with the run's own value; set --top_k"),
+    "do_sample": (False, "the completions of a group would all be equal, .*; leave it out"),
+    "eos_token_id": (5, "it would end rows where the rest of the run does not; set it in the generation_config.json"),
+    "typical_p": (7.0, "expects a number from 0 to 1, got 7.0"),
+    "suppress_tokens": ("x", "expects a list of token ids, got 'x'"),
+}
+
+
+@pytest.mark.parametrize("name", GENERATION)
+def test_sampling_arguments_that_the_rest_of_the_run_would_not_know_are_refused(name, tmp_path):
+    value, message = GENERATION[name]
+    args = GRPOConfig(str(tmp_path), use_cpu=True, bf16=False, generation_kwargs={name: value})
+    with pytest.raises(UsageError, match=rf"^--generation_kwargs {name}: {message}"):
+        check_options(args)
+
+
+def test_the_seed_of_the_data_decides_about_the_order_of_the_prompts(make_trainer, write_rows):
+    def order(**seeds):
+        return list(make_trainer(write_rows([1, 2, 0, 1, 1, 0]), **seeds)._get_train_sampler())
+
+    assert order() == order(data_seed=42) != order(data_seed=7) == order(seed=7)
+
+
 def test_sampling_arguments_are_taken(make_trainer, write_rows):
-    options = {"top_p": 0.9, "no_repeat_ngram_size": 3, "repetition_penalty": 1.1}
+    options = {"do_sample": True, "no_repeat_ngram_size": 3, "typical_p": 0.9}
     make_trainer(write_rows([1, 2, 0, 1]), generation_kwargs=options, max_steps=1).train()
 
 

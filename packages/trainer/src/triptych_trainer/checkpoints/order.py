@@ -31,10 +31,11 @@ class EpochSampler(RepeatSampler):
         self._walked = 0
 
     @classmethod
-    def like(cls, sampler: RepeatSampler) -> "EpochSampler":
-        """Return a sampler of the same rows, repetitions and seed."""
-        names = ("mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed")
-        return cls(sampler.data_source, **{name: getattr(sampler, name) for name in names})
+    def like(cls, sampler: RepeatSampler, *, seed: int | None = None) -> "EpochSampler":
+        """Return a sampler of the same rows and repetitions, and of the same seed unless another one is given."""
+        names = ("mini_repeat_count", "batch_size", "repeat_count", "shuffle")
+        options = {name: getattr(sampler, name) for name in names}
+        return cls(sampler.data_source, **options, seed=sampler.seed if seed is None else seed)
 
     def set_epoch(self, epoch: int) -> None:
         """Walk epoch ``epoch`` (the first is 0) next."""

@@ -62,7 +62,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
         return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
-        self._train_sampler = EpochSampler.like(super()._get_train_sampler(dataset))
+        self._train_sampler = EpochSampler.like(super()._get_train_sampler(dataset), seed=self.args.data_seed)
         return self._train_sampler
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:

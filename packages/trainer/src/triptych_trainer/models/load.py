@@ -90,7 +90,7 @@ def _load_whole(path: str, config: ModelConfig, *, trust_remote_code: bool, opti
             dtype=dtype,
             **({"quantization_config": quantization} if quantization else {}),
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"{option} {path}: no model can be loaded: {_one_line(error)}") from error
 
 

@@ -18,7 +18,7 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.run_options import RunArguments
-from triptych_trainer.options.values import check_adapter_options
+from triptych_trainer.options.unread import check_given
 
 __all__ = ["RunArguments", "RunConfig", "device_defaults", "image_policy", "parse_run", "prompt_settings", "wants_demo"]
 
@@ -104,13 +104,18 @@ def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None)
         run, grpo, model = parser.parse_args_and_config(args=list(words))
     except ValueError as error:
         raise UsageError(" ".join(str(error).split())) from error
+    except TypeError as error:
+        if "__init__() got an unexpected keyword argument" not in str(error):
+            raise
+        name = str(error).partition("AcceleratorConfig.__init__() got an unexpected keyword argument")[2].strip()
+        raise UsageError(f"--accelerator_config {name}: accelerate knows no such entry; leave it out") from error
     except ZeroDivisionError as error:  # TRL divides by it before it looks at it
         raise UsageError("--num_generations expects 2 or more, got 0") from error
     _check_mappings(grpo)
     check_pixels(checked(run))
     settings_of(run, run, chat_template_kwargs=grpo.chat_template_kwargs)  # refuses what it cannot hold
     command, given = (Path(sys.argv[0]).name, *argv), _given(parser, words)
-    check_adapter_options(given, model)
+    check_given(given, grpo, model, run)
     return RunConfig(run=run, grpo=grpo, model=model, command=command, options=given)
 
 
@@ -146,10 +151,18 @@ def _given(parser: TrlParser, argv: Sequence[str]) -> dict[str, Any]:
         for option in fields(part):
             value = values.get(option.name)
             default = option.default_factory() if option.default_factory is not MISSING else option.default
-            value, default = (item.value if isinstance(item, Enum) else item for item in (value, default))
-            if option.name in values and value != default:
+            value, default = _plain(value), _plain(default)
+            unset = value == default or (value is False and default == "no")  # the parser reads that default as a bool
+            if option.name in values and not unset:
                 given[option.name] = value
     return given
+
+
+def _plain(value: Any) -> Any:
+    """A value as YAML and JSON hold it."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, Enum) else value
 
 
 def _without_config(argv: Sequence[str]) -> list[str]:

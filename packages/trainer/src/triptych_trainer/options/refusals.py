@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 from transformers.integrations import get_available_reporting_integrations
-from triptych_data.option_parser import nearest
 from trl import GRPOConfig
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
+from triptych_trainer.options.generation_kwargs import check_generation_kwargs
+from triptych_trainer.options.unread import check_unread
 from triptych_trainer.options.values import check_values
 
 __all__ = [
     "check_adapter_folder",
-    "check_generation_kwargs",
     "check_head_dtype",
     "check_num_prompts",
     "check_options",
@@ -55,6 +55,7 @@ def check_options(args: GRPOConfig) -> None:
         )
     check_generation_kwargs(args)
     check_vllm(args)
+    check_unread(args)
 
 
 CORRECTIONS = tuple(
@@ -91,36 +92,6 @@ def cut_support(args: GRPOConfig) -> list[str]:
         for name, value in found
         if value is not None and (value < 1.0 if name == "top_p" else value > 0)
     ]
-
-
-SAMPLING = (
-    *("do_sample", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"),
-    *("repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
-    *("sequence_bias", "exponential_decay_length_penalty", "min_new_tokens", "max_time"),
-    *("eos_token_id", "pad_token_id", "bos_token_id", "renormalize_logits", "remove_invalid_values", "disable_compile"),
-)
-"""Arguments of transformers' generation that say how the next token is sampled, and nothing else."""
-
-
-def check_generation_kwargs(args: GRPOConfig) -> None:
-    """Check that generation is told only how to sample: its cache is the prompts' own, and it writes one row for each.
-
-    Beam search, candidates, other caches and other outputs do not go on from there. vLLM checks its own arguments.
-
-    Raises:
-        UsageError: names the argument.
-    """
-    given = args.generation_kwargs or {}
-    for name in given:
-        if args.use_vllm or name in SAMPLING:
-            continue
-        reason = "completions are sampled token by token, all from the cache of their prompt"
-        if name in ("max_new_tokens", "max_length"):
-            reason = "set --max_completion_length"
-        raise UsageError(
-            f"--generation_kwargs {name}: {reason}; leave it out{nearest(name, SAMPLING)} (taken are: "
-            f"{', '.join(SAMPLING)})"
-        )
 
 
 def check_adapter_folder(path: str, *, use_peft: bool, merge_adapter: bool = False) -> None:

@@ -5,33 +5,47 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 
-from trl import GRPOConfig, ModelConfig
+from trl import GRPOConfig
 
 from triptych_trainer.errors import UsageError
 
-__all__ = ["check_adapter_options", "check_values"]
+__all__ = ["check_values"]
 
 Rule = tuple[Callable[[float], bool], str]
 _COUNT: Rule = (lambda value: value >= 1, "1 or more")
 _POSITIVE: Rule = (lambda value: 0 < value < math.inf, "a number above 0")
 _NOT_NEGATIVE: Rule = (lambda value: 0 <= value < math.inf, "0 or more")
 _SHARE: Rule = (lambda value: 0 <= value <= 1, "a number from 0 to 1")
+_SEED: Rule = (lambda value: 0 <= value < 2**32, "a whole number from 0 to 2**32 - 1")
 _BELOW_ONE: Rule = (lambda value: 0 <= value < 1, "a number from 0 to below 1")
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(
         (
             *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
             *("steps_per_generation", "generation_batch_size", "num_iterations", "save_total_limit"),
-            *("ref_model_sync_steps", "max_completion_length"),
+            *("ref_model_sync_steps", "max_completion_length", "ddp_timeout", "num_generations_eval"),
         ),
         _COUNT,
     ),
     **dict.fromkeys(
-        ("temperature", "repetition_penalty", "epsilon", "epsilon_high", "delta", "adam_epsilon"), _POSITIVE
+        (
+            *("temperature", "repetition_penalty", "epsilon", "epsilon_high", "delta", "adam_epsilon", "save_steps"),
+            *("sapo_temperature_neg", "sapo_temperature_pos", "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg"),
+            *("vespo_lambda_neg", "eval_steps"),
+        ),
+        _POSITIVE,
     ),
-    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "beta", "top_k"), _NOT_NEGATIVE),
+    **dict.fromkeys(
+        (
+            *("learning_rate", "weight_decay", "max_grad_norm", "beta", "top_k", "entropy_coef", "entropy_coef_min"),
+            *("entropy_coef_max", "entropy_coef_delta", "entropy_target", "off_policy_mask_threshold"),
+            *("router_aux_loss_coef", "eval_delay"),
+        ),
+        _NOT_NEGATIVE,
+    ),
     **dict.fromkeys(("min_p", "top_entropy_quantile", "ref_model_mixup_alpha"), _SHARE),
     **dict.fromkeys(("adam_beta1", "adam_beta2"), _BELOW_ONE),
+    **dict.fromkeys(("seed", "data_seed"), _SEED),
     "top_p": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
     "max_steps": (lambda value: value == -1 or value >= 1, "1 or more, or -1 for as long as --num_train_epochs says"),
     "label_smoothing_factor": (lambda value: value == 0, "0, because GRPO's loss has no labels to smooth"),
@@ -41,17 +55,9 @@ WORDS: Mapping[str, tuple[object, ...]] = {
     "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
     "importance_sampling_level": ("token", "sequence"),
     "scale_rewards": ("group", "batch", "none"),
+    "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
 }
 PACKAGES = {"use_vllm": "vllm", "use_liger_kernel": "liger_kernel"}
-OF_ADAPTERS = (
-    "lora_r",
-    "lora_alpha",
-    "lora_dropout",
-    "lora_target_modules",
-    "lora_modules_to_save",
-    "use_rslora",
-    "use_dora",
-)
 
 
 def check_values(args: GRPOConfig) -> None:
@@ -77,14 +83,3 @@ def check_values(args: GRPOConfig) -> None:
         if getattr(args, name, False) and package not in sys.modules and find_spec(package) is None:
             shown = package.replace("_", "-")
             raise UsageError(f"--{name}: {shown} is not installed; pip install {shown}, or leave it out")
-
-
-def check_adapter_options(given: Mapping[str, object], model: ModelConfig) -> None:
-    """Check that what is said of adapters is said to a run that has new ones; ``given`` are the options as given.
-
-    Raises:
-        UsageError: names the option that nobody would read.
-    """
-    for name in OF_ADAPTERS:
-        if name in given and not model.use_peft:
-            raise UsageError(f"--{name} says how new adapters are made, but none are; add --use_peft, or leave it out")

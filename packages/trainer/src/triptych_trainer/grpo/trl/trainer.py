@@ -20,6 +20,7 @@ from triptych_trainer.grpo.trl.arguments import default_preparer, evaluation_key
 from triptych_trainer.grpo.trl.building import check_run, complete, engine_of, player_of
 from triptych_trainer.grpo.trl.loss import loss_inputs
 from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch
+from triptych_trainer.grpo.trl.one_sentence import one_sentence
 from triptych_trainer.grpo.trl.passes import opened_for_generation, opened_for_scoring, sampler, scoring, settings
 from triptych_trainer.grpo.trl.private_names import check_no_images
 from triptych_trainer.grpo.trl.reports import show_images, tell
@@ -164,10 +165,22 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """As in transformers, with separate parameter groups for the vision tower if it has its own learning rate."""
         fresh = self.optimizer is None
-        optimizer = super().create_optimizer(model)
+        with one_sentence(f"--optim {getattr(self.args.optim, 'value', self.args.optim)}", ImportError):
+            optimizer = super().create_optimizer(model)
         if fresh and self.vision_learning_rate is not None:
             set_vision_learning_rate(optimizer, self.model if model is None else model, self.vision_learning_rate)
         return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """As in transformers."""
+        kind, given = getattr(self.args.lr_scheduler_type, "value", ""), self.args.lr_scheduler_kwargs or {}
+        with one_sentence(f"--lr_scheduler_type {kind} with --lr_scheduler_kwargs {given}", TypeError, ValueError):
+            return super().create_scheduler(num_training_steps, optimizer)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """As in transformers."""
+        with one_sentence(f"--metric_for_best_model {self.args.metric_for_best_model}", KeyError):
+            return bool(super()._determine_best_metric(metrics, trial))
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """As in TRL: a new generation if the last one is used up, else its next part. A part contains whole groups."""

@@ -1,0 +1,198 @@
+"""Options that a run would not read, or only with another option that is not set: refused by name, never ignored."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from trl import GRPOConfig, ModelConfig
+
+from triptych_trainer.errors import UsageError
+from triptych_trainer.options.run_options import RunArguments
+
+__all__ = ["check_given", "check_unread"]
+
+_NO_LABELS = "evaluation samples completions and scores them with the rewards, so there are no labels and predictions"
+_OWN_SAMPLER = (
+    "the sampler deals whole groups of completions to the steps, in the order that --seed or --data_seed says"
+)
+_NO_WORKERS = "rows hold no images, so that no workers load them"
+NEVER: Mapping[str, str] = {
+    "neftune_noise_alpha": "its noise would give the policy pass other log-probabilities than completions have",
+    "average_tokens_across_devices": "the loss is always divided by the tokens of all ranks",
+    "include_num_input_tokens_seen": "the log counts them always, as num_tokens",
+    "pad_to_multiple_of": "completions are packed behind their prompt, without pads",
+    "enable_jit_checkpoint": "SIGTERM always saves a checkpoint first",
+    "parallelism_config": "a packed row of prompts and completions cannot be split over devices",
+    **dict.fromkeys(("train_sampling_strategy", "length_column_name"), _OWN_SAMPLER),
+    **dict.fromkeys(
+        ("dataloader_persistent_workers", "dataloader_prefetch_factor", "dataloader_multiprocessing_context"),
+        _NO_WORKERS,
+    ),
+    **dict.fromkeys(
+        (
+            *("prediction_loss_only", "eval_do_concat_batches", "eval_use_gather_object", "eval_accumulation_steps"),
+            *("include_for_metrics", "batch_eval_metrics", "label_names", "do_predict"),
+        ),
+        _NO_LABELS,
+    ),
+}
+"""Options of transformers and TRL that this trainer cannot read, and why."""
+AS_GIVEN = (
+    *("eval_steps", "metric_for_best_model", "greater_is_better", "pad_to_multiple_of"),
+    *("eval_delay", "num_generations_eval", "hub_model_id", "hub_strategy"),
+)
+"""Looked for on command lines only: they get values from other options, or a script calls what reads them."""
+IN_A_RUN: Mapping[str, str] = {
+    "model_init_kwargs": "the model is loaded with --dtype, --attn_implementation and --model_revision; set those",
+    "lora_task_type": "these models write text, which is its default",
+    "do_eval": "set --eval_strategy steps or epoch, with --eval_data",
+    **dict.fromkeys(
+        ("bf16_full_eval", "fp16_full_eval"), "evaluation within a run computes as its training does; set --bf16"
+    ),
+}
+"""Options that only a trainer in a script of its own reads."""
+OF_ADAPTERS = (
+    *("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_target_parameters", "lora_modules_to_save"),
+    *("use_rslora", "use_dora"),
+)
+OF_4_BITS = ("bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_storage")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needs:
+    """Options that are read only where something else is set."""
+
+    names: tuple[str, ...]
+    """Names, or with a ``*`` at the end the beginnings of names."""
+    holds: Callable[[GRPOConfig], bool]
+    remedy: str
+
+    def covers(self, name: str) -> bool:
+        """Whether this is about an option."""
+        return any(name == known or (known[-1] == "*" and name.startswith(known[:-1])) for known in self.names)
+
+
+NEEDS = (
+    Needs(
+        names=("vllm_server_*", "vllm_group_port"),
+        holds=lambda args: args.use_vllm and args.vllm_mode == "server",
+        remedy="add --use_vllm --vllm_mode server",
+    ),
+    Needs(
+        names=(
+            *("vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_tensor_parallel_size"),
+            "vllm_enable_sleep_mode",
+        ),
+        holds=lambda args: args.use_vllm and args.vllm_mode == "colocate",
+        remedy="add --use_vllm (of a server, they are set where it is started)",
+    ),
+    Needs(names=("vllm_*",), holds=lambda args: args.use_vllm, remedy="add --use_vllm"),
+    Needs(names=("sapo_*",), holds=lambda args: args.loss_type == "sapo", remedy="add --loss_type sapo"),
+    Needs(names=("vespo_*",), holds=lambda args: args.loss_type == "vespo", remedy="add --loss_type vespo"),
+    Needs(
+        names=("delta",),
+        holds=lambda args: args.loss_type not in ("cispo", "sapo", "vespo"),
+        remedy="set another --loss_type than cispo, sapo and vespo, which do not clip on both sides",
+    ),
+    Needs(names=("ref_model_*",), holds=lambda args: args.sync_ref_model, remedy="add --sync_ref_model"),
+    Needs(names=("use_bias_correction_kl",), holds=lambda args: args.beta != 0, remedy="set --beta"),
+    Needs(
+        names=("entropy_coef_*", "entropy_target"),
+        holds=lambda args: args.use_adaptive_entropy,
+        remedy="add --use_adaptive_entropy",
+    ),
+    Needs(
+        names=("eval_data", "eval_steps", "eval_delay", "num_generations_eval"),
+        holds=lambda args: args.eval_strategy != "no" or args.eval_on_start,
+        remedy="add --eval_strategy steps or epoch",
+    ),
+    Needs(
+        names=("metric_for_best_model", "greater_is_better"),
+        holds=lambda args: (
+            args.load_best_model_at_end
+            or args.save_strategy == "best"
+            or args.lr_scheduler_type == "reduce_lr_on_plateau"
+        ),
+        remedy="add --load_best_model_at_end",
+    ),
+    Needs(
+        names=("optim_args",),
+        holds=lambda args: args.optim not in ("adamw_torch", "adamw_torch_fused", "adafactor"),
+        remedy="set its own options (--adam_beta1, --adam_epsilon, --weight_decay, ...) or another --optim",
+    ),
+    Needs(
+        names=("optim_target_modules",),
+        holds=lambda args: any(name in args.optim for name in ("galore", "apollo")),
+        remedy="set an --optim that projects gradients (galore_adamw, apollo_adamw, ...)",
+    ),
+    Needs(
+        names=("transformers_continuous_batching_config",),
+        holds=lambda args: args.use_transformers_continuous_batching,
+        remedy="sampling goes on from the cache of a prompt",
+    ),
+    Needs(
+        names=("log_multimodal", "num_completions_to_print", "log_unique_prompts"),
+        holds=lambda args: args.log_completions,
+        remedy="add --log_completions",
+    ),
+    Needs(names=("hub_model_id", "hub_strategy"), holds=lambda args: args.push_to_hub, remedy="add --push_to_hub"),
+    Needs(names=("liger_kernel_config",), holds=lambda args: args.use_liger_kernel, remedy="add --use_liger_kernel"),
+)
+
+
+def check_unread(args: GRPOConfig) -> None:
+    """Check that a configuration says nothing that its trainer would not read.
+
+    Raises:
+        UsageError: names the option, and what to set or to leave out.
+    """
+    _check(args, {name: getattr(args, name) for name, default in _defaults().items() if getattr(args, name) != default})
+    given = args.accelerator_config
+    if getattr(given, "split_batches", False) or getattr(given, "dispatch_batches", None):
+        raise UsageError(f"--accelerator_config split_batches, dispatch_batches: {_OWN_SAMPLER}; leave them out")
+    if args.fp16 and args.use_cpu:
+        raise UsageError("--fp16: the CPU would compute in float32 all the same; use --bf16, or leave it out")
+
+
+def check_given(given: Mapping[str, Any], args: GRPOConfig, model: ModelConfig, run: RunArguments) -> None:
+    """Check the same of the options of a command line, with those of models and of Triptych.
+
+    Raises:
+        UsageError: as above.
+    """
+    for name, why in IN_A_RUN.items():
+        if name in given:
+            raise UsageError(f"--{name}: {why}" + ("" if "set" in why else "; leave it out"))
+    _check(args, given)
+    if (args.eval_strategy != "no" or args.eval_on_start) and not run.eval_data:
+        raise UsageError("--eval_strategy, --eval_on_start: nothing is held out to evaluate on; add --eval_data")
+    for names, holds, remedy in (
+        (OF_ADAPTERS, model.use_peft, "add --use_peft"),
+        (OF_4_BITS, model.load_in_4bit, "add --load_in_4bit"),
+        (("max_tool_calling_iterations",), bool(run.tools or run.environment), "add --tools or --environment"),
+        (("model_revision",), not Path(model.model_name_or_path or "").is_dir(), "name a model of the hub"),
+    ):
+        for name in names:
+            if name in given and not holds:
+                raise UsageError(f"--{name} is read by nothing in this run; {remedy}, or leave it out")
+
+
+def _check(args: GRPOConfig, given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if name in NEVER:
+            shown = value if isinstance(value, (bool, int, float, str)) else "..."
+            raise UsageError(f"--{name} {shown}: {NEVER[name]}; leave it out")
+        rule = next((rule for rule in NEEDS if rule.covers(name)), None)
+        if rule is not None and not rule.holds(args):
+            raise UsageError(f"--{name} is read by nothing in this run; {rule.remedy}, or leave it out")
+
+
+def _defaults() -> Mapping[str, Any]:
+    """The defaults of the options that the rules are about; without `AS_GIVEN`."""
+    found = {}
+    for option in fields(GRPOConfig):
+        default = option.default_factory() if option.default_factory is not MISSING else option.default
+        if option.name in NEVER or any(rule.covers(option.name) for rule in NEEDS):
+            found[option.name] = default
+    return {name: default for name, default in found.items() if name not in AS_GIVEN}
