@@ -17,12 +17,14 @@ _SECONDS: Rule = (lambda value: _is_number(value) and value > 0, "a number of se
 _FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
 _IDS: Rule = (lambda value: _is_list(value, int), "a list of token ids")
 _TEXTS: Rule = (
-    lambda value: bool(value) and _is_list(value, list) and all(ids and _is_list(ids, int) for ids in value),
+    lambda value: bool(value) and _is_list(value, (list, tuple)) and all(ids and _is_list(ids, int) for ids in value),
     "a list of lists of token ids",
 )
 _BIASES: Rule = (
     lambda value: (
-        bool(value) and _is_list(value, list) and all(len(entry) == 2 and _is_list(entry[0], int) for entry in value)
+        bool(value)
+        and _is_list(value, (list, tuple))
+        and all(len(entry) == 2 and _is_list(entry[0], int) for entry in value)
     ),
     "a list of [[token ids], bias]",
 )
@@ -86,4 +88,4 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_list(value: Any, kind: type | tuple[type, ...]) -> bool:
-    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+    return isinstance(value, (list, tuple)) and all(isinstance(item, kind) for item in value)
