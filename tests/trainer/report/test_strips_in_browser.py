@@ -32,6 +32,10 @@ def test_a_strip_shows_where_a_rollout_went_wrong(open_page, page_file):
     assert cells.nth(0).locator(".arrived figcaption").inner_text() == "image 3 · 120 × 120 px"
     notes = wrong.locator(".notes .bad").all_inner_texts()
     assert notes[0] == "turn 1: its box on image 1 does not meet the expected one"
+    assert (
+        'says “[130, 30, 180, 80] in image 1” about image 1; expected “{"bbox_2d": [20, 20, 60, 60], "image": 1}”'
+        in notes
+    )
     right = page.locator(".completion").nth(0)
     assert right.locator(".troubled").count() == 0
     mention = right.locator(".cell").nth(1).locator(".mention")

@@ -235,8 +235,8 @@ const cards = (data) => {
   function verdict(group, completion) {
     const named = listed(group, meant(completion)), expected = listed(group, expectedImages(group));
     const quote = (text) => "“" + (text.length > 60 ? text.slice(0, 60) + "…" : text) + "”";
-    if (expected) return "answers with " + (named || quote(completion.answered)) + "; expected " + expected;
-    const about = listed(group, group.asked);
+    if (expected && named !== expected) return "answers with " + (named || quote(completion.answered)) + "; expected " + expected;
+    const about = expected || listed(group, group.asked); // the right image, in which the box or the words are wrong
     const said = named && named !== about ? "answers with " + named : "says " + quote(completion.answered);
     return said + " about " + about + "; expected " + quote(group.answer || "");
   }
