@@ -105,6 +105,7 @@ ARGUMENTS = {
     "report": ["{gone}"],
     "merge": ["{gone}", "--out", "merged"],
     "env": ["{gone}"],
+    "serve": ["{gone}"],
 }
 
 

@@ -34,7 +34,7 @@ RUN_BY_CI = {("train",), ("pytest",)}
 NOT_HERE = {
     ("uv", "sync"): "made the environment that this runs in",
     ("bash", "scripts/lanes.sh"): "builds whole environments, by hand after a change of a bound",
-    ("vllm", "serve"): "the sampling server, which needs a GPU",
+    ("triptych", "serve"): "the sampling server: `make vllm-check` starts one",
 }
 
 
@@ -54,6 +54,8 @@ def rule_for(command: Command) -> Callable[[Command, pytest.FixtureRequest], Non
         return cannot_run_here
     if words[:2] == ("accelerate", "launch"):
         return read_launch
+    if words[0] == "train" and "--use_vllm" in words:
+        return read_run
     if words[0] == "train":
         return read_recipe if any(word.startswith("examples/recipes/") for word in words) else run_train
     rules = {"triptych": run_triptych, "triptych_parser": run_parser, "make": plan_make}
@@ -99,6 +101,11 @@ def read_launch(command: Command, request: pytest.FixtureRequest) -> None:
     args, _, _ = _validate_launch_command(launch_command_parser().parse_args(words[2:]))
     assert (args.module, args.training_script) == (True, "triptych_trainer")
     check_run(args.training_script_args, num_ranks=args.num_processes)
+
+
+def read_run(command: Command, request: pytest.FixtureRequest) -> None:
+    """A run that samples by vLLM is not started: `make vllm-check` starts such runs."""
+    check_run(list(command.words[1:]), num_ranks=1)
 
 
 def read_recipe(command: Command, request: pytest.FixtureRequest) -> None:

@@ -1,10 +1,16 @@
-"""An engine and a client that record what they are asked and answer as vLLM does, token by token."""
+"""An engine and a server that record what they are asked and answer as vLLM does, token by token."""
 
+import base64
+import io
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
+from triptych_trainer.serving.worker import tensors_in
 
 END = 2
 """The demo tokenizer's end of turn."""
@@ -44,13 +50,12 @@ class FakeVLLM:
         )
         self.vllm_client = SimpleNamespace(
             base_url="http://localhost:8000",
+            model="made-up",
             session=SimpleNamespace(post=self.post),
-            image_features=self.image_features,
-            generate=self.server_generate,
-            get_server_info=lambda: {
-                "model_config": {"logprobs_mode": "processed_logprobs", "max_model_len": self.max_model_len}
-            },
+            get_server_info=lambda: {"model_config": {"logprobs_mode": "processed_logprobs"}},
         )
+        self.kept: dict[str, Any] = {}
+        self.loaded: list[str] = []
 
     def sync_weights(self) -> None:
         self.syncs += 1
@@ -102,30 +107,51 @@ class FakeVLLM:
             outputs.append(SimpleNamespace(prompt_token_ids=expanded, outputs=rows[::-1]))
         return outputs
 
-    def image_features(self, images: list[list[Any] | None]) -> list[dict | None]:
-        self.calls.append({"images": images})
-        found: list[dict | None] = []
-        for row in images:
-            if row is None:
-                found.append(None)
-                continue
-            places, offset = [], 3
-            for image in row:
-                places.append({"offset": offset, "length": self._count(image)})
-                offset += places[-1]["length"] + 2
-            hashes = [str(hash(image.tobytes())) for image in row]
-            found.append({"mm_hashes": {"image": hashes}, "mm_placeholders": {"image": places}})
-        return found
+    def _iter_named_params(self) -> Any:
+        yield from self.options["model"].named_parameters()
 
-    def server_generate(self, **request: Any) -> dict[str, Any]:
+    def server_get(self, path: str, **_: str) -> Any:
+        assert path == "/server_info"
+        limits = {"model_config": {"max_model_len": self.max_model_len}, "scheduler_config": {"max_num_seqs": 4}}
+        return {"vllm_config": limits}
+
+    def server_post(self, path: str, body: Any = None, *, until: float | None = None) -> Any:
+        if path == "/reset_encoder_cache":
+            self.forget()
+        elif path == "/collective_rpc":
+            self.loaded = [name for name, _ in tensors_in(Path(body["kwargs"]["folder"]))]
+            self.syncs += 1
+            return {"results": [{"missing": []}]}
+        elif path == "/inference/v1/generate":
+            return self.server_generate(json.loads(body))
+        return None
+
+    def server_generate(self, request: dict[str, Any]) -> dict[str, Any]:
         self.calls.append(request)
-        number = len(request["prompts"]) * request["n"]
-        ids = [self._completion(seed) for seed in range(number)]
-        return {
-            "prompt_ids": request["prompts"],
-            "completion_ids": ids,
-            "logprobs": [[[-0.5 - k] for k in range(len(row))] for row in ids],
-        }
+        for part in request["content_parts"]:
+            if part["url"] is not None:
+                pixels = base64.b64decode(part["url"].partition(",")[2])
+                self.kept[part["uuid"]] = Image.open(io.BytesIO(pixels)).convert("RGB")
+            elif part["uuid"] not in self.kept:
+                raise RuntimeError("Cache miss for image at index 0 but data is not provided.")
+        images = [self.kept[part["uuid"]] for part in request["content_parts"]]
+        ids = self._expand(request["token_ids"], images)
+        n = request["sampling_params"]["n"]
+        rows = [self._completion(31 * len(ids) + index) for index in range(n)]
+        choices = [
+            {
+                "index": index,
+                "token_ids": row,
+                "logprobs": {
+                    "content": [
+                        {"token": f"token_id:{token}", "logprob": -0.5 - k, "top_logprobs": []}
+                        for k, token in enumerate(row)
+                    ]
+                },
+            }
+            for index, row in enumerate(rows)
+        ]
+        return {"prompt_token_ids": ids, "choices": choices[::-1]}
 
 
 @pytest.fixture
@@ -137,8 +163,17 @@ def vllm_trainer(make_trainer, monkeypatch):
     import sys
 
     import trl.trainer.grpo_trainer as module
+    from triptych_trainer.grpo.vllm.client import RolloutClient
 
-    monkeypatch.setattr(module, "VLLMGeneration", lambda **options: FakeVLLM(options))
+    made: list[FakeVLLM] = []
+
+    def connect(**options: Any) -> FakeVLLM:
+        made.append(FakeVLLM(options))
+        return made[-1]
+
+    monkeypatch.setattr(RolloutClient, "get", lambda self, *args, **more: made[-1].server_get(*args, **more))
+    monkeypatch.setattr(RolloutClient, "post", lambda self, *args, **more: made[-1].server_post(*args, **more))
+    monkeypatch.setattr(module, "VLLMGeneration", connect)
     fake = SimpleNamespace(SamplingParams=lambda **options: options)
     monkeypatch.setitem(sys.modules, "vllm", fake)
 

@@ -8,11 +8,10 @@ import math
 import pytest
 import torch
 from triptych_data.prompt_settings import PromptSettings
-from triptych_parser import ImageSpan
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.mismatch import measured
 from triptych_trainer.grpo.trl.mismatch_watch import MismatchWarning
-from triptych_trainer.grpo.vllm import EngineError, Request, RolloutMismatchError, place_features
+from triptych_trainer.grpo.vllm import EngineError, RolloutMismatchError
 
 MODES = ["colocate", "server"]
 
@@ -63,17 +62,47 @@ def test_a_template_that_moves_images_is_written_alike_for_training_and_for_the_
     assert (first[1] == trainer.model.config.image_token_id) == (choice == "template")
 
 
-def test_the_server_gets_expanded_ids_and_features_at_the_spans(vllm_trainer, write_rows):
+def test_the_server_gets_the_pixels_of_an_image_once(vllm_trainer, write_rows):
     trainer = vllm_trainer(write_rows([0, 1, 2, 5]), mode="server", num_generations=4)
     sample(trainer, 2, 0, 3)
-    images, request = trainer.vllm_generation.calls
-    assert [len(row or []) for row in images["images"]] == [2, 0, 5], "every image is processed once per prompt"
-    assert request["n"] == 4
-    for example, ids, features in zip((2, 0, 3), request["prompts"], request["features"], strict=True):
-        prepared = trainer.prompt_of(example)
-        assert ids == prepared.ids
-        expected = [{"offset": span.runs[0][0], "length": span.runs[0][1]} for span in prepared.spans]
-        assert (features["mm_placeholders"]["image"] if features else []) == expected
+    server = trainer.vllm_generation
+    asked = {len(call["content_parts"]): call for call in server.calls}
+    assert sorted(asked) == [0, 2, 5]
+    image_token = trainer.model.config.image_token_id
+    assert all(call["token_ids"].count(image_token) == number for number, call in asked.items())
+    assert all(call["sampling_params"]["n"] == 4 for call in server.calls)
+    assert num_with_pixels(server.calls) == 6, "rows 2 and 3 share one of their seven images"
+    assert server.last_payload["images_sent"] == 6
+    first = server.last_payload["payload_bytes"]
+    server.calls.clear()
+    sample(trainer, 3, 1)
+    assert num_with_pixels(server.calls) == 0, "all were seen before"
+    assert server.last_payload["images_sent"] == 0
+    assert server.last_payload["payload_bytes"] < first
+
+
+def num_with_pixels(calls):
+    return sum(part["url"] is not None for call in calls for part in call["content_parts"])
+
+
+def test_an_image_that_the_server_has_dropped_is_sent_again(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([2, 0]), mode="server")
+    first = sample(trainer, 0)
+    server = trainer.vllm_generation
+    server.kept.clear()
+    server.calls.clear()
+    again = sample(trainer, 0)
+    refused, taken = server.calls
+    assert (num_with_pixels([refused]), num_with_pixels([taken])) == (0, 2)
+    assert [rollout.ids for rollout in again.rollouts] == [rollout.ids for rollout in first.rollouts]
+
+
+def test_more_completions_than_a_server_samples_at_a_time(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([1, 0]), mode="server", num_generations=6, per_device_train_batch_size=6)
+    batch = sample(trainer, 0)
+    asked = [call["sampling_params"]["n"] for call in trainer.vllm_generation.calls]
+    assert sorted(asked) == [2, 4]
+    assert len(batch.rollouts) == 6
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -81,10 +110,11 @@ def test_image_tokens_are_banned(vllm_trainer, write_rows, mode):
     trainer = vllm_trainer(write_rows([1, 2]), mode=mode, generation_kwargs={"logit_bias": {7: 1.5}, "seed": 3})
     sample(trainer, 0, 1)
     call = trainer.vllm_generation.calls[-1]
-    options = call["sampling"][0] if mode == "colocate" else call["generation_kwargs"]
-    assert options["logit_bias"][trainer.model.config.image_token_id] == -100
-    assert options["logit_bias"][trainer.model.config.vision_start_token_id] == -100
-    assert (options["logit_bias"][7], options["seed"]) == (1.5, 3), "the user's own options stay"
+    options = call["sampling"][0] if mode == "colocate" else call["sampling_params"]
+    bias = {int(token): value for token, value in options["logit_bias"].items()}
+    assert bias[trainer.model.config.image_token_id] == -100
+    assert bias[trainer.model.config.vision_start_token_id] == -100
+    assert (bias[7], options["seed"]) == (1.5, 3), "the user's own options stay"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -93,7 +123,8 @@ def test_completions_and_their_log_probabilities_reach_their_rows(vllm_trainer, 
     batch = sample(trainer, 1, 0, 2)
     ids = [list(rollout.ids) for rollout in batch.rollouts]
     engine = trainer.vllm_generation
-    seeds = [31 * p + k for p in range(3) for k in range(3)] if mode == "colocate" else range(9)
+    places = range(3) if mode == "colocate" else [len(trainer.prompt_of(key).ids) for key in (1, 0, 2)]
+    seeds = [31 * p + k for p in places for k in range(3)]
     assert ids == [engine._completion(seed) for seed in seeds]
     for rollout in batch.rollouts:
         assert rollout.sampling_logps == tuple(-0.5 - k for k in range(len(rollout.ids)))
@@ -115,7 +146,7 @@ def test_images_are_sent_as_the_tower_sees_them_in_marker_order(vllm_trainer, wr
     ("mode", "message"),
     [
         ("colocate", r"rows.jsonl:1: example row-0: vLLM's prompt has \d+ tokens and differs from token \d+ on"),
-        ("server", r"rows.jsonl:1: example row-0: image 2 takes 5 tokens on the vLLM server and \d here"),
+        ("server", r"rows.jsonl:1: example row-0: vLLM's prompt has \d+ tokens .*a server: --mm-processor-kwargs"),
     ],
 )
 def test_another_number_of_image_tokens_is_an_error(vllm_trainer, write_rows, mode, message):
@@ -124,24 +155,6 @@ def test_another_number_of_image_tokens_is_an_error(vllm_trainer, write_rows, mo
     trainer.vllm_generation.counts = [first, 5]
     with pytest.raises(RolloutMismatchError, match=message):
         sample(trainer, 0)
-
-
-def framed_image(**place):
-    """What the server says of an image whose four placeholders stand between two other tokens, as InternVL's do."""
-    span = ImageSpan(start=2, length=6, image=0, runs=((3, 4),))
-    one = Request(name="row", ids=[0] * 10, short_ids=[0] * 7, spans=(span,), images=[None], num_completions=1)
-    found = place_features({"mm_placeholders": {"image": [{"offset": 9, **place}]}}, one)
-    return found["mm_placeholders"]["image"]
-
-
-def test_places_of_an_image_between_other_tokens():
-    assert framed_image(length=4) == [{"offset": 3, "length": 4}]
-    marked = [False, True, True, True, True, False]
-    assert framed_image(length=6, is_embed=marked) == [{"offset": 2, "length": 6, "is_embed": marked}]
-    with pytest.raises(
-        RolloutMismatchError, match=r"4 feature rows among 6 tokens.* marks 6 .*take --vllm_mode colocate"
-    ):
-        framed_image(length=6)
 
 
 def test_sleep_mode_wakes_and_sleeps_around_generation(vllm_trainer, write_rows):
@@ -181,7 +194,7 @@ def test_an_engine_that_dies_is_said_in_one_sentence(vllm_trainer, write_rows, m
     def dies(*_, **__):
         raise ConnectionError("Connection reset\nand a page more")
 
-    trainer.vllm_generation.llm.generate = trainer.vllm_generation.vllm_client.generate = dies
+    trainer.vllm_generation.llm.generate = trainer.vllm_generation.server_generate = dies
     expected = (
         r"vLLM (engine|server at \S+) failed while it sampled \(ConnectionError: Connection reset\); .*last checkpoint"
     )

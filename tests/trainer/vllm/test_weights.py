@@ -1,8 +1,13 @@
 """What vLLM computed with older weights is dropped when it gets new ones, and only then."""
 
+import os
+import tempfile
+from pathlib import Path
+
 import pytest
 from peft import LoraConfig
 from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.vllm.folder_transfer import MEMORY, PREFIX
 
 MODES = ["colocate", "server"]
 
@@ -41,7 +46,16 @@ def test_an_engine_that_slept_gets_weights_and_forgets(vllm_trainer, write_rows)
 
 
 def test_a_server_that_cannot_forget_ends_the_run(vllm_trainer, write_rows):
-    trainer = vllm_trainer(write_rows([1, 2, 0, 1]), mode="server")
+    trainer = vllm_trainer(write_rows([1, 2, 0, 1]), mode="server", vllm_weight_transfer="nccl")
     trainer.vllm_generation.status = 404
-    with pytest.raises(UsageError, match=r"answered 404 to /reset_encoder_cache.*VLLM_SERVER_DEV_MODE=1"):
+    with pytest.raises(UsageError, match=r"answered 404 to /reset_encoder_cache.*`triptych serve`"):
         trainer.train()
+    assert trainer.vllm_generation.syncs == 1, "TRL's own transfer was asked"
+
+
+def test_a_folder_of_weights_has_every_parameter_and_is_removed(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([1, 2]), mode="server")
+    trainer.train()
+    assert trainer.vllm_generation.loaded == sorted(dict(trainer.model.named_parameters()))
+    homes = [MEMORY, Path(tempfile.gettempdir())]
+    assert not [file for home in homes for file in home.glob(f"{PREFIX}-{os.getpid()}-*/*")]

@@ -1,20 +1,27 @@
-"""Trainers whose rollouts come from a real vLLM engine on the CPU; collected only where vLLM is installed.
+"""Trainers whose rollouts come from a real vLLM engine or server on the CPU; collected only where vLLM is installed.
 
 `make vllm-check` makes such an environment. What the CPU build of vLLM needs beside a GPU's is done here, and none of
 it concerns the trainer: the two operators of torchvision that its wheel brings for CUDA only, linear layers that keep
 their weights after loading, and float32 without compilation.
 """
 
-import functools
 import importlib.util
 import json
 import os
-from collections.abc import Iterator
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
@@ -28,26 +35,10 @@ for name, value in {
 }.items():
     os.environ.setdefault(name, value)
 
-BOXES = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-
-
-def define_missing_operators() -> None:
-    """Declare what torchvision's Python code registers a shape rule for, and its library would have declared."""
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            torch.library.define(f"torchvision::{name}", BOXES)
-
-
-def keep_linear_weights() -> None:
-    """Let CPU linear layers keep their weights, so that weights can be loaded again as they are on a GPU."""
-    from vllm.model_executor.layers import linear, utils
-
-    def plain(layer: Any, remove_weight: bool) -> None:
-        layer.cpu_linear = torch.nn.functional.linear
-
-    for module in (utils, linear):
-        if hasattr(module, "dispatch_cpu_unquantized_gemm"):
-            module.dispatch_cpu_unquantized_gemm = plain
+IN_PROCESSES = Path(__file__).parent / "in_processes"
+sys.path.insert(0, str(IN_PROCESSES))  # `cpu_engine`
+if HAS_VLLM:
+    runpy.run_path(str(IN_PROCESSES / "sitecustomize.py"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,64 +48,141 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("default"))
 
 
-if HAS_VLLM:
-    define_missing_operators()
-
-
 @pytest.fixture(scope="session")
 def cpu_engine() -> Iterator[None]:
     """Give TRL's engine the options that a CPU needs."""
+    import cpu_engine as script
     import trl.generation.vllm_generation as module
 
-    keep_linear_weights()
-    stock = module.LLM
-    module.LLM = functools.partial(stock, dtype="float32", enforce_eager=True)
+    stock = script.prepare()
     yield
     module.LLM = stock
 
 
 @pytest.fixture(scope="session")
-def trainer(model_dir: Path, cpu_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A trainer that samples from an engine in this process: the one engine of all tests, for it starts slowly.
+def build(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """Build a trainer that samples by vLLM; keyword arguments are options of GRPO, and ``of_trainer`` of the trainer.
 
     Its rows hold 0, 1, 2, 3 and 4 images, then one image three times, then two images that have to be resized.
     """
     from transformers import AutoModelForImageTextToText
     from triptych_data import ImageLoader, read_examples
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+    from triptych_trainer.models.families import family_of
     from triptych_trainer.models.load import load_processor
     from triptych_trainer.prompts.example_table import ExampleTable
     from triptych_trainer.prompts.prepare import PromptPreparer
     from trl import GRPOConfig
 
     folder = tmp_path_factory.mktemp("rows")
-    args = GRPOConfig(
-        output_dir=str(folder / "out"),
-        use_cpu=True,
-        bf16=False,
-        max_steps=2,
-        num_generations=2,
-        per_device_train_batch_size=14,
-        max_completion_length=8,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        logging_steps=1,
-        learning_rate=1e-4,
-        gradient_checkpointing=False,
-        use_vllm=True,
-        vllm_mode="colocate",
-        vllm_max_model_length=1024,
-        vllm_gpu_memory_utilization=0.3,
-    )
-    with ImageLoader(threads=1) as loader:
-        yield MultiImageGRPOTrainer(
-            AutoModelForImageTextToText.from_pretrained(model_dir),
-            [lambda completions, **_: [float(len(text)) for text in completions]],
-            args=args,
-            train_dataset=ExampleTable(list(read_examples(draw_rows(folder)))),
-            preparer=PromptPreparer(load_processor(str(model_dir)), loader=loader),
+    rows = draw_rows(folder)
+    with ExitStack() as stack:
+
+        def make(of_trainer: dict[str, Any] | None = None, *, model: Path | Any = model_dir, **options: Any) -> Any:
+            defaults = {
+                "output_dir": str(folder / "out"),
+                "use_cpu": True,
+                "bf16": False,
+                "max_steps": 2,
+                "num_generations": 2,
+                "per_device_train_batch_size": 14,
+                "max_completion_length": 8,
+                "report_to": "none",
+                "save_strategy": "no",
+                "disable_tqdm": True,
+                "logging_steps": 1,
+                "learning_rate": 1e-4,
+                "gradient_checkpointing": False,
+                "use_vllm": True,
+            }
+            loader = stack.enter_context(ImageLoader(threads=1))
+            processor = (of_trainer or {}).pop("processor", None) or load_processor(str(model))
+            if isinstance(model, Path):
+                model = AutoModelForImageTextToText.from_pretrained(model)
+            return MultiImageGRPOTrainer(
+                model,
+                [lambda completions, **_: [float(len(text)) for text in completions]],
+                args=GRPOConfig(**{**defaults, **options}),
+                train_dataset=ExampleTable(list(read_examples(rows))),
+                preparer=PromptPreparer(processor, loader=loader, family=family_of(model)),
+                **(of_trainer or {}),
+            )
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def trainer(build: Callable[..., Any], cpu_engine: None) -> Any:
+    """A trainer that samples from an engine in this process: the one engine of all tests, for it starts slowly."""
+    return build(vllm_mode="colocate", vllm_max_model_length=1024, vllm_gpu_memory_utilization=0.3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A vLLM server under way."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def cpu_seconds(self) -> float:
+        """Of all of its processes so far."""
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:  # it has ended
+                continue
+            if int(fields[2]) == self.process.pid:
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def kill(self) -> None:
+        """End it as a machine that loses its power would: with all of its processes."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that `triptych serve` started, on a free port of this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log"
+    started = [sys.executable, "-c", "import sys; from triptych_trainer.cli import main; sys.exit(main())", "serve"]
+    path = os.pathsep.join([str(IN_PROCESSES), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*started, str(model_dir), "--port", str(port), *CPU_OPTIONS],
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
+    found = Server(url=f"http://127.0.0.1:{port}", process=process, log=log)
+    try:
+        wait_until_it_answers(found, seconds=900)
+        yield found
+    finally:
+        if process.poll() is None:
+            found.kill()
+
+
+CPU_OPTIONS = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "1024", "--max-num-seqs", "8"]
+
+
+def wait_until_it_answers(server: Server, *, seconds: float) -> None:
+    """Wait for a server that has begun to start."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert server.process.poll() is None, server.log.read_text(errors="replace")[-3000:]
+        try:
+            with urllib.request.urlopen(f"{server.url}/health", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"no answer after {seconds} seconds: {server.log.read_text(errors='replace')[-3000:]}")
 
 
 def draw_rows(folder: Path) -> Path:

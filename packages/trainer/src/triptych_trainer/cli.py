@@ -20,6 +20,7 @@ COMMANDS = {
     "preview": ("triptych_trainer.commands.preview", "show a dataset's prompts as a model gets them, as one page"),
     "plan": ("triptych_trainer.commands.plan", "forecast memory, steps and hours of a run before it begins"),
     "eval": ("triptych_trainer.commands.evaluate", "score a model on held-out data, by slices, with intervals"),
+    "serve": ("triptych_trainer.commands.serve", "serve a model with vLLM for the rollouts of a run"),
     "report": ("triptych_trainer.commands.report", "rebuild the page of a run's rollouts"),
     "merge": ("triptych_trainer.commands.merge", "merge adapters into their model, and save it as one"),
     "env": ("triptych_trainer.commands.env", "print the versions of everything, for a bug report"),

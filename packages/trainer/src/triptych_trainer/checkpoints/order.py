@@ -29,6 +29,7 @@ class EpochSampler(RepeatSampler):
         super().__init__(*args, **kwargs)
         self.epoch = 0
         self._walked = 0
+        self._rows: tuple[int, list[int]] | None = None
 
     @classmethod
     def like(cls, sampler: RepeatSampler, *, seed: int | None = None) -> "EpochSampler":
@@ -36,6 +37,21 @@ class EpochSampler(RepeatSampler):
         names = ("mini_repeat_count", "batch_size", "repeat_count", "shuffle")
         options = {name: getattr(sampler, name) for name in names}
         return cls(sampler.data_source, **options, seed=sampler.seed if seed is None else seed)
+
+    def rows_of(self, epoch: int) -> list[int]:
+        """The rows of an epoch, each once, in the order in which they are drawn; what fills no batch is left out."""
+        if self._rows is None or self._rows[0] != epoch:
+            once = EpochSampler(
+                self.data_source,
+                mini_repeat_count=1,
+                batch_size=self.batch_size,
+                repeat_count=1,
+                shuffle=self.shuffle,
+                seed=self.seed,
+            )
+            once.set_epoch(epoch)
+            self._rows = (epoch, list(once))
+        return self._rows[1]
 
     def set_epoch(self, epoch: int) -> None:
         """Walk epoch ``epoch`` (the first is 0) next."""

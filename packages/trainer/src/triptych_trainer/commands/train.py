@@ -24,7 +24,13 @@ from triptych_trainer.monitor.run_record import write_record
 from triptych_trainer.options.arguments import RunConfig, parse_run, prompt_settings, wants_demo
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_environment, read_tools
-from triptych_trainer.options.refusals import check_adapter_folder, check_options, check_output_folder, check_trackers
+from triptych_trainer.options.refusals import (
+    check_adapter_folder,
+    check_options,
+    check_output_folder,
+    check_rollout_lag,
+    check_trackers,
+)
 from triptych_trainer.prompts.judge import judge_of
 from triptych_trainer.rewards.read import chosen_verdict, read_rewards
 from triptych_trainer.training.train import train_model
@@ -68,6 +74,7 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     use_own_family(config.run.family)
     check_trackers(config.grpo)
     check_options(config.grpo)
+    check_rollout_lag(config.run.rollout_lag, config.grpo)
     tools, environment = read_tools(config.run.tools), read_environment(config.run.environment)
     check_conversation_options(
         tools=tools, environment_factory=environment, rollout_func=None, use_vllm=config.grpo.use_vllm

@@ -22,10 +22,12 @@ __all__ = [
     "check_num_prompts",
     "check_options",
     "check_output_folder",
+    "check_rollout_lag",
     "check_router_loss",
     "check_slices",
     "check_trackers",
     "check_trainable",
+    "check_unsharded",
     "check_vllm",
     "cut_support",
 ]
@@ -81,6 +83,41 @@ def check_vllm(args: GRPOConfig) -> None:
             f"{', '.join(cuts)}: vLLM then tells probabilities among the tokens that were kept, and the trainer scores "
             "all of them, so that the correction by their ratio would be wrong; leave "
             f"{'it' if len(cuts) == 1 else 'them'} out, or set --vllm_importance_sampling_correction false"
+        )
+
+
+def check_rollout_lag(lag: int, args: GRPOConfig) -> None:
+    """Check that rollouts can be sampled ahead of the training, and corrected for it.
+
+    Raises:
+        UsageError: says what to set instead.
+    """
+    if lag == 0:
+        return
+    if lag < 0:
+        raise UsageError(f"--rollout_lag {lag}: expected 0 or more generations")
+    if not args.use_vllm or args.vllm_mode != "server":
+        raise UsageError(
+            f"--rollout_lag {lag}: only a vLLM server samples while the trainer works; start one with `triptych serve` "
+            "and add --use_vllm true --vllm_mode server, or leave it out"
+        )
+    if not args.vllm_importance_sampling_correction:
+        raise UsageError(
+            f"--rollout_lag {lag}: completions of older weights have to be corrected for; leave out "
+            "--vllm_importance_sampling_correction false, or the lag"
+        )
+
+
+def check_unsharded(sharded: bool, *, lag: int) -> None:
+    """Check that the weights are whole where rollouts are sampled ahead.
+
+    Raises:
+        UsageError: says what to use instead.
+    """
+    if sharded and lag:
+        raise UsageError(
+            f"--rollout_lag {lag}: weights that ranks share (FSDP, ZeRO-3) are sent by all ranks together, which was "
+            "not tried while a server samples; use DDP or ZeRO-2, or leave it out"
         )
 
 

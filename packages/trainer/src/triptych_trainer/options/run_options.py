@@ -19,6 +19,7 @@ class RunArguments(DataOptions, PromptOptions):
         "group_sharing": ("auto", "off"),
         "verify_model": ("on", "off"),
         "placement": ("in_place", "first"),
+        "vllm_weight_transfer": ("auto", "nccl", "folder"),
     }
     LEAST: ClassVar[Mapping[str, int]] = {
         "completions_per_slice": 1,
@@ -26,6 +27,8 @@ class RunArguments(DataOptions, PromptOptions):
         "image_cache_gb": 0,
         "vision_learning_rate": 0,
         "warn_after_steps": 0,
+        "rollout_lag": 0,
+        "rollout_seconds": 1,
     }
 
     reward: list[str] = field(
@@ -85,6 +88,15 @@ class RunArguments(DataOptions, PromptOptions):
     mismatch_kl_limit: float | None = field(
         default=None,
         metadata={"help": "with vLLM, end the run when the difference is larger (default: never)"},
+    )
+    rollout_lag: int = field(
+        default=0,
+        metadata={"help": "let a vLLM server sample so many generations ahead of the training"},
+    )
+    rollout_seconds: float = field(default=1800.0, metadata={"help": "how long a vLLM server may take to sample"})
+    vllm_weight_transfer: str = field(
+        default="auto",
+        metadata={"help": "how a vLLM server gets the weights; auto: nccl if the trainer has a GPU"},
     )
     image_cache_gb: float = field(default=2.0, metadata={"help": "host memory for decoded images, in GiB"})
     image_threads: int = field(default=2, metadata={"help": "threads that decode images ahead of the step"})

@@ -12,6 +12,7 @@ import yaml
 
 from triptych_trainer.pages import filled_page, safe_json
 from triptych_trainer.report.curves import Panel, Series, panel_html
+from triptych_trainer.report.mismatch import mismatch_curves
 from triptych_trainer.report.payload import group_json, other_json
 from triptych_trainer.report.summary import (
     Curve,
@@ -90,6 +91,7 @@ def build_report(
     rewards = list(dict.fromkeys(name for visit in visits for name in visit.rewards))
     says = _verdict(run_dir, rewards, verdict)
     charts = panels(visits, others, names=names)
+    charts += mismatch_panels(run_dir, None if compare is None else Path(compare), names=names)
     payload = {
         "run": names[0],
         "other": names[1] if compare is not None else None,
@@ -129,6 +131,13 @@ def panels(visits: Sequence[Visit], others: Sequence[Visit], *, names: tuple[str
         Panel(key=key, title=title, explanation=text, series=_series(curves(visits), curves(others), names=names))
         for key, title, text, curves in kinds
     ]
+
+
+def mismatch_panels(run_dir: Path, compare: Path | None, *, names: tuple[str, str | None]) -> list[Panel]:
+    """Return the panel of `mismatch_kl`, for runs that vLLM sampled for."""
+    series = _series(mismatch_curves(run_dir), [] if compare is None else mismatch_curves(compare), names=names)
+    text = "Mean of k3 between vLLM and the trained model, by images in the prompt; below 0.015 the two agree."
+    return [Panel(key="mismatch", title="vLLM against the trainer", explanation=text, series=series)] if series else []
 
 
 def facts(visits: Sequence[Visit], *, shown: int, left_out: int) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from triptych_trainer.options.refusals import (
     check_router_loss,
     check_slices,
     check_trainable,
+    check_unsharded,
 )
 from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.trajectories.play import Play
@@ -106,6 +107,7 @@ def check_run(trainer: MultiImageGRPOTrainer, *, group_sharing: str, completions
         num_generations=args.num_generations,
         num_ranks=args.world_size,
     )
+    check_unsharded(shards_weights(trainer), lag=0 if trainer.ahead is None else trainer.ahead.lag)
     check_slices(args, completions_per_slice, shared=group_sharing != "off", sharded=shards_weights(trainer))
 
 

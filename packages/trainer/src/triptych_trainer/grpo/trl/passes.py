@@ -1,5 +1,6 @@
 """The passes of a step on the models of TRL's trainer: how each model is opened, and which settings it runs with."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,16 +13,27 @@ from trl.trainer.utils import use_adapter
 from triptych_trainer.grpo.sampler import model_sampler
 from triptych_trainer.grpo.step import Correction, Sampled, Sampler, Scoring, StepSettings
 from triptych_trainer.grpo.trl.completions import completion_reader
-from triptych_trainer.grpo.vllm import engine_sleeps, request, send_weights, vllm_rollouts
+from triptych_trainer.grpo.vllm import (
+    Asked,
+    Request,
+    ask_ahead,
+    engine_sleeps,
+    payload_of,
+    request,
+    send_weights,
+    vllm_rollouts,
+)
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.learning_rates import trainable_vision_parameters
 from triptych_trainer.models.unwrap import unwrap
+from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
 if TYPE_CHECKING:
+    from triptych_trainer.grpo.trl.ahead import Begun
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["opened_for_generation", "opened_for_scoring", "sampler", "scoring", "settings"]
+__all__ = ["ask_vllm", "opened_for_generation", "opened_for_scoring", "sampler", "scoring", "settings"]
 
 NOTHING_LOADED = -1
 """TRL's number of the step whose weights vLLM has, before any were sent."""
@@ -47,8 +59,8 @@ def settings(trainer: "MultiImageGRPOTrainer", *, mode: str) -> StepSettings:
     )
 
 
-def sampler(trainer: "MultiImageGRPOTrainer") -> Sampler:
-    """The engine that writes completions: vLLM, or the policy itself."""
+def sampler(trainer: "MultiImageGRPOTrainer", begun: "Begun | None" = None) -> Sampler:
+    """The engine that writes completions: vLLM, or the policy itself; ``begun`` is what a server was asked before."""
     end_ids = frozenset([*trainer.eos_token_ids, trainer._tokenizer.pad_token_id])
     read, version = completion_reader(trainer._tokenizer), trainer.state.global_step
     if not trainer.use_vllm:
@@ -61,10 +73,10 @@ def sampler(trainer: "MultiImageGRPOTrainer") -> Sampler:
             policy_version=version,
         )
     return Sampler(
-        sample=lambda groups, sizes: _sample_by_vllm(trainer, groups, sizes),
+        sample=lambda groups, sizes: _timed(trainer, begun, groups, sizes),
         read=read,
         end_ids=end_ids,
-        policy_version=version,
+        policy_version=version if begun is None else begun.version,
     )
 
 
@@ -85,18 +97,54 @@ def opened_for_generation(trainer: "MultiImageGRPOTrainer") -> Iterator[torch.nn
         yield model
 
 
+def _timed(
+    trainer: "MultiImageGRPOTrainer", begun: "Begun | None", groups: Sequence[RolloutGroup], sizes: Sequence[int]
+) -> list[list[Sampled]]:
+    """What vLLM sampled; how long the trainer stood still for it, and what a server was sent, go to TRL's log."""
+    metrics = trainer._metrics["train" if trainer.model.training else "eval"]
+    began = time.perf_counter()
+    if begun is None:
+        completions = _sample_by_vllm(trainer, groups, sizes)
+    else:
+        assert trainer.ahead is not None
+        with profiling_context(trainer, "vLLM.generate"):
+            completions = trainer.ahead.wait_for(trainer, begun)
+        metrics["sampling/lag"].append(trainer.state.global_step - begun.version)
+    metrics["sampling/wait_seconds"].append(time.perf_counter() - began)
+    for name, value in payload_of(trainer.vllm_generation).items():
+        metrics[f"sampling/{name}"].append(value)
+    return completions
+
+
 def _sample_by_vllm(
     trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGroup], sizes: Sequence[int]
 ) -> list[list[Sampled]]:
     _update_vllm(trainer)
-    base = unwrap(trainer.model)
-    pairs = zip(groups, sizes, strict=True)
     return vllm_rollouts(
         trainer.vllm_generation,
-        [request(group.prompt, trainer.preparer, num_completions=size) for group, size in pairs],
-        banned_ids=family_of(base).image_token_ids(base.config),
+        _requests(trainer, [group.prompt for group in groups], sizes),
+        banned_ids=_banned_ids(trainer),
         profiler=profiling_context(trainer, "vLLM.generate"),
     )
+
+
+def ask_vllm(trainer: "MultiImageGRPOTrainer", prompts: Sequence[PreparedPrompt], sizes: Sequence[int]) -> Asked:
+    """Ask a server for completions by the weights of now, and do not wait for them."""
+    _update_vllm(trainer)
+    requests = _requests(trainer, prompts, sizes)
+    return ask_ahead(trainer.vllm_generation, requests, banned_ids=_banned_ids(trainer))
+
+
+def _requests(
+    trainer: "MultiImageGRPOTrainer", prompts: Sequence[PreparedPrompt], sizes: Sequence[int]
+) -> list[Request]:
+    pairs = zip(prompts, sizes, strict=True)
+    return [request(prompt, trainer.preparer, num_completions=size) for prompt, size in pairs]
+
+
+def _banned_ids(trainer: "MultiImageGRPOTrainer") -> Sequence[int]:
+    base = unwrap(trainer.model)
+    return list(family_of(base).image_token_ids(base.config))
 
 
 def _update_vllm(trainer: "MultiImageGRPOTrainer") -> None:

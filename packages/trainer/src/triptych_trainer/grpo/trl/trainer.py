@@ -16,6 +16,7 @@ from triptych_trainer.grpo.batch import Cycle, TokenScores, TrainingBatch
 from triptych_trainer.grpo.groups import group_order
 from triptych_trainer.grpo.mismatch import WARN
 from triptych_trainer.grpo.step import collect, policy_loss
+from triptych_trainer.grpo.trl.ahead import RolloutsAhead
 from triptych_trainer.grpo.trl.arguments import default_preparer, evaluation_keys
 from triptych_trainer.grpo.trl.building import check_run, complete, engine_of, player_of
 from triptych_trainer.grpo.trl.loss import loss_inputs
@@ -26,9 +27,11 @@ from triptych_trainer.grpo.trl.private_names import check_no_images
 from triptych_trainer.grpo.trl.reports import show_images, tell
 from triptych_trainer.grpo.trl.restore import restored_cycle
 from triptych_trainer.grpo.trl.rewards import judge
+from triptych_trainer.grpo.trl.server import begin_server, connected
+from triptych_trainer.grpo.vllm import SECONDS
 from triptych_trainer.models.learning_rates import set_vision_learning_rate
 from triptych_trainer.monitor.learning_watch import LearningWatch
-from triptych_trainer.options.refusals import check_num_prompts
+from triptych_trainer.options.refusals import check_num_prompts, check_rollout_lag
 from triptych_trainer.prompts.bad_rows import BadRows, prepared_with
 from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
@@ -63,6 +66,9 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         bad_rows: what becomes of rows that turn out to be unusable; None: they stop the run.
         mismatch_kl_warn, mismatch_kl_limit: with vLLM, the mean difference between what sampled and what is trained
             (``grpo/mismatch.py``) above which one warning is given, and above which the run ends.
+        rollout_lag: with a vLLM server, how many generations it samples ahead of the training.
+        rollout_seconds: how long a vLLM server may take for one generation.
+        vllm_weight_transfer: how a vLLM server gets the weights: ``nccl``, ``folder``, or ``auto``.
         tool_seconds: how long a tool that is awaited may take.
         say: is told of every call of a tool that failed.
         on_rollouts: called once per generation with a list of `ScoredGroup`, and ``step`` and ``mode`` by keyword.
@@ -101,6 +107,9 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         bad_rows: BadRows | None = None,
         mismatch_kl_warn: float | None = WARN,
         mismatch_kl_limit: float | None = None,
+        rollout_lag: int = 0,
+        rollout_seconds: float = SECONDS,
+        vllm_weight_transfer: str = "auto",
         tool_seconds: float = 60.0,
         say: Callable[[str], object] = print,
     ) -> None:
@@ -116,19 +125,23 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         )
         self.tables = RunTables()
         self.mismatch_watch = MismatchWatch(warn=mismatch_kl_warn, limit=mismatch_kl_limit)
-        super().__init__(
-            model,
-            given.rewards,
-            args=given.args,
-            train_dataset=train_dataset and self.tables.keys_of(train_dataset, name="train_dataset"),
-            eval_dataset=evaluation_keys(self.tables, eval_dataset),
-            processing_class=given.processing_class,
-            reward_processing_classes=reward_processing_classes,
-            callbacks=callbacks,
-            optimizers=optimizers,
-            quantization_config=quantization_config,
-            peft_config=peft_config,
-        )
+        check_rollout_lag(rollout_lag, given.args)
+        with connected(given.args, transfer=vllm_weight_transfer):
+            super().__init__(
+                model,
+                given.rewards,
+                args=given.args,
+                train_dataset=train_dataset and self.tables.keys_of(train_dataset, name="train_dataset"),
+                eval_dataset=evaluation_keys(self.tables, eval_dataset),
+                processing_class=given.processing_class,
+                reward_processing_classes=reward_processing_classes,
+                callbacks=callbacks,
+                optimizers=optimizers,
+                quantization_config=quantization_config,
+                peft_config=peft_config,
+            )
+        begin_server(self, transfer=vllm_weight_transfer, seconds=rollout_seconds)
+        self.ahead = RolloutsAhead(rollout_lag) if rollout_lag else None
         check_run(self, group_sharing=group_sharing, completions_per_slice=completions_per_slice)
         self.vision_learning_rate = vision_learning_rate
         self.on_rollouts = on_rollouts
@@ -198,19 +211,15 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One generation of the step, from the keys of this rank's rows; a key stands there once per completion."""
         mode = "train" if self.model.training else "eval"
-        prompts, sizes = prepared_with(
-            self.bad_rows,
-            Counter(row[KEY] for row in inputs),
-            prepare=self.prompt_of,
-            rows_beside=self.tables.rows_beside,
-            step=self.state.global_step,
-        )
+        keys = [row[KEY] for row in inputs]
+        begun = self.ahead.begin(self, keys) if self.ahead is not None and mode == "train" else None
+        prompts, sizes = (begun.prompts, begun.sizes) if begun else self._prepare(keys)
         self.engine.forget()
         self._verify(list(prompts.values()))
         experience = collect(
             prompts,
             num_generations=sizes,
-            sampler=sampler(self),
+            sampler=sampler(self, begun),
             judge=lambda groups: judge(self, groups),
             scoring=scoring(self),
             settings=settings(self, mode=mode),
@@ -220,6 +229,15 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         )
         tell(self, experience, mode=mode)
         return {BATCH: experience.batch}
+
+    def _prepare(self, keys: Sequence[int]) -> tuple[dict[int, PreparedPrompt], dict[int, int]]:
+        return prepared_with(
+            self.bad_rows,
+            Counter(keys),
+            prepare=self.prompt_of,
+            rows_beside=self.tables.rows_beside,
+            step=self.state.global_step,
+        )
 
     def _verify(self, prompts: list[PreparedPrompt]) -> None:
         """At the first generation of a run, compare the model with itself as transformers runs it."""

@@ -1,24 +1,31 @@
 """Rollouts by vLLM, through TRL's connection to it: each prompt is sent once, with its images, for all completions.
 
-The two modes take a prompt in two forms. An engine in this process (colocate) expands one placeholder per image
-itself, so it gets ids that are not expanded, and the ids that it reports back are compared with those that are trained
-on. A server takes expanded ids beside processed images, whose places are told from the spans. In both, images go in
-the order of their markers and in the size that the trainer's own processor feeds.
+An engine in this process (colocate) and a server both get ids with one placeholder per image, which vLLM expands; the
+ids that it reports back are compared with those that are trained on. Images go in the order of their markers and in
+the size that the trainer's own processor feeds; a server gets the pixels of an image once, and then its digest.
 """
 
 from triptych_trainer.grpo.vllm.failures import EngineError, RolloutMismatchError
+from triptych_trainer.grpo.vllm.folder_transfer import TRANSFERS, folder_is_used, without_nccl
 from triptych_trainer.grpo.vllm.request import Request, request
-from triptych_trainer.grpo.vllm.rollouts import vllm_rollouts
-from triptych_trainer.grpo.vllm.server import place_features
+from triptych_trainer.grpo.vllm.rollouts import ask_ahead, vllm_rollouts
+from triptych_trainer.grpo.vllm.server import SECONDS, Asked, answers_of, payload_of
 from triptych_trainer.grpo.vllm.weights import engine_sleeps, send_weights
 
 __all__ = [
+    "SECONDS",
+    "TRANSFERS",
+    "Asked",
     "EngineError",
     "Request",
     "RolloutMismatchError",
+    "answers_of",
+    "ask_ahead",
     "engine_sleeps",
-    "place_features",
+    "folder_is_used",
+    "payload_of",
     "request",
     "send_weights",
     "vllm_rollouts",
+    "without_nccl",
 ]

@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -12,22 +11,18 @@ from accelerate.utils import is_peft_model
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.step import Sampled
-from triptych_trainer.grpo.vllm.failures import RolloutMismatchError, engine_failures
+from triptych_trainer.grpo.vllm.ban import ASKED_LOGPS, BANNED_BIAS, banned_in, unbanned
+from triptych_trainer.grpo.vllm.failures import engine_failures
 from triptych_trainer.grpo.vllm.request import (
-    BANNED_BIAS,
     Completions,
     Request,
+    check_expanded,
     check_lengths,
     known,
     sampling_options,
 )
 
 __all__ = ["from_engine"]
-
-ASKED_LOGPS = "logprob_token_ids"
-"""The sampling parameter that asks an engine for the log-probabilities of some tokens beside the sampled one."""
-MOST_LOGPS = 20
-"""How many of them an engine tells by default."""
 
 
 def from_engine(
@@ -48,8 +43,8 @@ def from_engine(
     if backend.enable_sleep_mode:  # the weights were sent before, which woke them
         backend.llm.wake_up(tags=["kv_cache"])
     common = {**sampling_options(backend), **_structured(backend, options)}
-    banned_ids = [token for token, bias in common["logit_bias"].items() if bias == BANNED_BIAS]
-    if 0 < len(banned_ids) <= MOST_LOGPS and ASKED_LOGPS in inspect.signature(sampling_params).parameters:
+    banned_ids = banned_in(common["logit_bias"])
+    if banned_ids and ASKED_LOGPS in inspect.signature(sampling_params).parameters:
         common |= {ASKED_LOGPS: banned_ids, "logprobs": len(banned_ids)}
     if backend.tensor_parallel_size > 1 and is_peft_model(backend.model):
         # As TRL does: the short all-reduce of adapters can still be under way, and vLLM's collectives hang (TRL #3671).
@@ -98,32 +93,19 @@ def _engine_prompt(one: Request) -> dict[str, Any]:
 
 def _read(output: Any, one: Request, *, banned_ids: Sequence[int], bias: float) -> Completions:
     """Check that the engine expanded the prompt as it is trained on, and read what it sampled."""
-    got = list(output.prompt_token_ids)
-    if got != one.ids:
-        same = (a == b for a, b in zip(got, one.ids, strict=False))
-        part = next((k for k, equal in enumerate(same) if not equal), min(len(got), len(one.ids)))
-        raise RolloutMismatchError(
-            f"{one.name}: vLLM's prompt has {len(got)} tokens and differs from token {part} on, the trainer's has "
-            f"{len(one.ids)}; both need the same model revision, processor and pixel limits"
-        )
+    check_expanded(one, list(output.prompt_token_ids))
     return [
         Sampled(
             ids=list(row.token_ids),
             logps=[
-                _unbanned(known(places[token].logprob), places, banned_ids=banned_ids, bias=bias)
+                unbanned(
+                    known(places[token].logprob),
+                    {asked: place.logprob for asked, place in places.items()},
+                    banned_ids=banned_ids,
+                    bias=bias,
+                )
                 for token, places in zip(row.token_ids, row.logprobs, strict=True)
             ],
         )
         for row in sorted(output.outputs, key=lambda completion: completion.index)
     ]
-
-
-def _unbanned(logp: float, places: Mapping[int, Any], *, banned_ids: Sequence[int], bias: float) -> float:
-    """The log-probability that a token would have without the ban: over all tokens, as the trainer scores it.
-
-    With z the logits that the engine drew from and Z their normaliser without the banned tokens, the engine says
-    ``z_b + bias - log Z`` of a banned token b, so that all tokens together have ``Z (1 + sum_b exp(z_b - log Z))``.
-    An engine that does not tell is taken at its word.
-    """
-    told = [places[token].logprob for token in banned_ids if token in places and places[token].logprob is not None]
-    return logp - math.log1p(sum(math.exp(min(banned - bias, 80.0)) for banned in told))

@@ -11,12 +11,10 @@ from triptych_parser import ImageSpan
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.step import Sampled
+from triptych_trainer.grpo.vllm.failures import RolloutMismatchError
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 
-__all__ = ["BANNED_BIAS", "Completions", "Request", "check_lengths", "known", "request", "sampling_options"]
-
-BANNED_BIAS = -100.0
-"""vLLM's lowest logit bias: a probability of e^-100."""
+__all__ = ["Completions", "Request", "check_expanded", "check_lengths", "known", "request", "sampling_options"]
 
 Completions = list[Sampled]
 """Of one prompt, in order; a log-probability that is not finite is NaN."""
@@ -90,6 +88,23 @@ def check_lengths(requests: Sequence[Request], *, longest: int) -> None:
                 "--vllm_max_model_length (a server: --max-model-len), or make images smaller with "
                 "--max_prompt_image_tokens"
             )
+
+
+def check_expanded(one: Request, got: Sequence[int]) -> None:
+    """Check that vLLM expanded a prompt as it is trained on.
+
+    Raises:
+        RolloutMismatchError: names the first token that differs.
+    """
+    if list(got) == one.ids:
+        return
+    same = (a == b for a, b in zip(got, one.ids, strict=False))
+    part = next((k for k, equal in enumerate(same) if not equal), min(len(got), len(one.ids)))
+    raise RolloutMismatchError(
+        f"{one.name}: vLLM's prompt has {len(got)} tokens and differs from token {part} on, the trainer's has "
+        f"{len(one.ids)}; both need the same model revision, processor and pixel limits (a server: "
+        "--mm-processor-kwargs)"
+    )
 
 
 def known(logprob: float | None) -> float:

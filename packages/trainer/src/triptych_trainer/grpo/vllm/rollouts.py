@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from triptych_trainer.grpo.vllm.ban import BANNED_BIAS
 from triptych_trainer.grpo.vllm.engine import from_engine
-from triptych_trainer.grpo.vllm.request import BANNED_BIAS, Completions, Request
-from triptych_trainer.grpo.vllm.server import from_server
+from triptych_trainer.grpo.vllm.request import Completions, Request
+from triptych_trainer.grpo.vllm.server import Asked, ask_server, from_server
 
-__all__ = ["vllm_rollouts"]
+__all__ = ["ask_ahead", "vllm_rollouts"]
 
 
 def vllm_rollouts(
@@ -30,8 +31,7 @@ def vllm_rollouts(
     Raises:
         RolloutMismatchError: vLLM expands a prompt or counts an image differently.
     """
-    bias = {**(backend.generation_kwargs.get("logit_bias") or {}), **dict.fromkeys(banned_ids, BANNED_BIAS)}
-    options = {**backend.generation_kwargs, "logit_bias": bias}
+    options = _options(backend, banned_ids)
     if backend.mode == "server":
         return from_server(backend, requests, options=options, profiler=profiler or nullcontext())
     if sampling_params is None:
@@ -39,3 +39,13 @@ def vllm_rollouts(
     return from_engine(
         backend, requests, options=options, profiler=profiler or nullcontext(), sampling_params=sampling_params
     )
+
+
+def ask_ahead(backend: Any, requests: Sequence[Request], *, banned_ids: Sequence[int]) -> Asked:
+    """Ask a server for completions and do not wait for them."""
+    return ask_server(backend, requests, options=_options(backend, banned_ids))
+
+
+def _options(backend: Any, banned_ids: Sequence[int]) -> dict[str, Any]:
+    bias = {**(backend.generation_kwargs.get("logit_bias") or {}), **dict.fromkeys(banned_ids, BANNED_BIAS)}
+    return {**backend.generation_kwargs, "logit_bias": bias}

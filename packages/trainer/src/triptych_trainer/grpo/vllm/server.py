@@ -1,105 +1,107 @@
-"""Rollouts by a vLLM server, which takes expanded ids beside processed images."""
+"""Rollouts by a vLLM server: all ranks' requests go through the main process, at once or while the trainer works."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from accelerate.utils import broadcast_object_list, gather_object
 from triptych_parser import Refusal
 
-from triptych_trainer.grpo.step import Sampled
-from triptych_trainer.grpo.vllm.failures import RolloutMismatchError, engine_failures
-from triptych_trainer.grpo.vllm.request import Completions, Request, check_lengths, known, sampling_options
+from triptych_trainer.grpo.vllm.background import InOrder
+from triptych_trainer.grpo.vllm.client import Answers, RolloutClient
+from triptych_trainer.grpo.vllm.failures import engine_failures
+from triptych_trainer.grpo.vllm.folder_transfer import FolderLoad
+from triptych_trainer.grpo.vllm.request import Completions, Request, sampling_options
 
-__all__ = ["from_server", "place_features"]
+__all__ = ["SECONDS", "Asked", "RolloutServer", "answers_of", "ask_server", "from_server", "payload_of", "server_of"]
+
+SECONDS = 1800.0
+"""How long one generation may take by default."""
 
 
-def from_server(
-    backend: Any, requests: Sequence[Request], *, options: Mapping[str, Any], profiler: AbstractContextManager[Any]
-) -> list[Completions]:
-    """All ranks' requests go through the main process; every rank gets its own results back."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """A generation that a server was asked for."""
+
+    sizes: Sequence[int]
+    """Requests of each rank."""
+    answers: "Future[Answers] | None"
+    """Of all ranks' requests; None on every rank but the main one."""
+
+
+@dataclass(kw_only=True, slots=True)
+class RolloutServer:
+    """The server of a run, which does one thing after the other: loads weights, or samples a generation."""
+
+    client: RolloutClient
+    line: InOrder
+    load: FolderLoad | None = None
+    """Loads the weights that were written last and not loaded yet: before the next generation that is asked for."""
+
+
+def server_of(backend: Any) -> RolloutServer:
+    """The server that TRL's ``VLLMGeneration`` is connected to; kept with it, and only in the main process."""
+    found = getattr(backend, "rollout_server", None)
+    if found is None:
+        client = backend.vllm_client
+        seconds = getattr(backend, "rollout_seconds", SECONDS)
+        found = RolloutServer(
+            client=RolloutClient(client.base_url, model=client.model, seconds=seconds), line=InOrder()
+        )
+        backend.rollout_server = found
+    return found
+
+
+def ask_server(backend: Any, requests: Sequence[Request], *, options: Mapping[str, Any]) -> Asked:
+    """Ask for the completions of all ranks' requests, after everything that was asked for before."""
     sizes = gather_object([len(requests)])
     everyone = gather_object(list(requests))
+    if not backend.accelerator.is_main_process:
+        return Asked(sizes=sizes, answers=None)
+    server = server_of(backend)
+    load, server.load = server.load, None
+    sampling = {**sampling_options(backend), **options}
+    if backend.structured_outputs_regex is not None:
+        sampling["structured_outputs"] = {"regex": backend.structured_outputs_regex}
+
+    def work() -> Answers:
+        with engine_failures(f"the vLLM server at {server.client.base_url}"):
+            if load is not None:
+                load()
+            return server.client.generate(everyone, options=sampling)
+
+    return Asked(sizes=sizes, answers=server.line.do(work))
+
+
+def answers_of(backend: Any, asked: Asked) -> list[Completions]:
+    """Wait for what was asked for; every rank gets the results of its own requests."""
     payload: list[Any] = [None]
-    if backend.accelerator.is_main_process:
+    if asked.answers is not None:
         try:
-            with profiler:
-                payload = [_ask_server(backend.vllm_client, backend, everyone, options=options)]
+            payload = [asked.answers.result()]
         except Refusal as error:  # every rank has to hear of it, or the others would wait for ever
             payload = [error]
     broadcast_object_list(payload, from_process=0)
     if isinstance(payload[0], Refusal):
         raise payload[0]
-    first = sum(sizes[: backend.accelerator.process_index])
-    return list(payload[0][first : first + len(requests)])
+    answers: Answers = payload[0]
+    backend.last_payload = {"payload_bytes": answers.payload_bytes, "images_sent": answers.images_sent}
+    rank = backend.accelerator.process_index
+    first = sum(asked.sizes[:rank])
+    return answers.completions[first : first + asked.sizes[rank]]
 
 
-def _ask_server(
-    client: Any, backend: Any, requests: Sequence[Request], *, options: Mapping[str, Any]
+def from_server(
+    backend: Any, requests: Sequence[Request], *, options: Mapping[str, Any], profiler: AbstractContextManager[Any]
 ) -> list[Completions]:
-    """The completions of every request. One call per number of completions."""
-    results: dict[int, Completions] = {}
-    failures = f"the vLLM server at {client.base_url}"
-    with engine_failures(failures):
-        longest = client.get_server_info()["model_config"]["max_model_len"]
-    check_lengths(requests, longest=longest)
-    for n in sorted({one.num_completions for one in requests}):
-        chosen = [k for k, one in enumerate(requests) if one.num_completions == n]
-        features = None
-        if any(requests[k].images for k in chosen):
-            with engine_failures(failures):
-                found = client.image_features([requests[k].images or None for k in chosen])
-            features = [place_features(part, requests[k]) for k, part in zip(chosen, found, strict=True)]
-        with engine_failures(failures):
-            output = client.generate(
-                prompts=[requests[k].ids for k in chosen],
-                features=features,
-                n=n,
-                structured_outputs_regex=backend.structured_outputs_regex,
-                generation_kwargs=dict(options),
-                **sampling_options(backend),
-            )
-        sampled = [
-            Sampled(ids=ids, logps=[known(token[0]) for token in row])
-            for ids, row in zip(output["completion_ids"], output["logprobs"], strict=True)
-        ]
-        for place, k in enumerate(chosen):
-            results[k] = sampled[place * n : (place + 1) * n]
-    return [results[k] for k in range(len(requests))]
+    """The completions of this rank's requests, now."""
+    with profiler:
+        return answers_of(backend, ask_server(backend, requests, options=options))
 
 
-def place_features(features: dict[str, Any] | None, one: Request) -> dict[str, Any] | None:
-    """Put the server's processed images at the spans of the prompt that is trained on.
-
-    The server counts an image either with the tokens around it, or its placeholders alone; both are told by length.
-    Which of the counted tokens get a feature row is said by ``is_embed``, or all of them do.
-
-    Raises:
-        RolloutMismatchError: an image has another number of tokens there than here, or the server does not say which of
-            them get a feature row.
-    """
-    if features is None:
-        return None
-    known = features["mm_placeholders"]["image"]
-    if len(known) != len(one.spans):
-        raise RolloutMismatchError(f"{one.name}: {len(one.spans)} images were sent, the server processed {len(known)}")
-    placed = []
-    for k, (place, span) in enumerate(zip(known, one.spans, strict=True)):
-        first, last = span.runs[0], span.runs[-1]
-        starts = {span.length: span.start, last[0] + last[1] - first[0]: first[0]}
-        if place["length"] not in starts:
-            raise RolloutMismatchError(
-                f"{one.name}: image {k + 1} takes {place['length']} tokens on the vLLM server and {span.num_features} "
-                "here; start the server with the same model revision and the run's pixel limits "
-                "(--mm-processor-kwargs)"
-            )
-        marked = place.get("is_embed")
-        num_rows = place["length"] if marked is None else sum(marked)
-        if num_rows != span.num_features:
-            raise RolloutMismatchError(
-                f"{one.name}: image {k + 1} has {span.num_features} feature rows among {place['length']} tokens, and "
-                f"the vLLM server marks {num_rows} of these (it leaves out is_embed: vllm-project/vllm#54548); "
-                "take --vllm_mode colocate for this model"
-            )
-        placed.append({**place, "offset": starts[place["length"]]})
-    return {**features, "mm_placeholders": {**features["mm_placeholders"], "image": placed}}
+def payload_of(backend: Any) -> Mapping[str, int]:
+    """What a server was sent for the generation that was waited for last; nothing in colocated mode."""
+    found: Mapping[str, int] = getattr(backend, "last_payload", {})
+    return found

@@ -8,6 +8,8 @@ of an older tower (huggingface/trl#7198).
 from typing import Any
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.vllm.folder_transfer import FolderLoad, uses_folder, write_weights
+from triptych_trainer.grpo.vllm.server import server_of
 
 __all__ = ["engine_sleeps", "send_weights"]
 
@@ -20,14 +22,27 @@ def engine_sleeps(backend: Any) -> bool:
 def send_weights(backend: Any, *, tower_moved: bool) -> None:
     """Send the trainer's weights to vLLM, and empty every cache of it that holds something of the old ones.
 
+    A server that takes them from a folder loads them before it samples next, after everything that it was asked for
+    before. Every other transfer waits until the server has nothing to do.
+
     Args:
         backend: TRL's ``VLLMGeneration``.
         tower_moved: whether the tower that vLLM computed features with can be another one than that of the trainer;
             with a frozen tower the features stay valid and are kept.
 
     Raises:
-        UsageError: the server cannot empty its cache of image features.
+        UsageError: the server cannot empty its cache of image features, or takes no weights.
     """
+    is_main = backend.mode == "server" and backend.accelerator.is_main_process
+    if backend.mode == "server" and uses_folder(backend):
+        folder = write_weights(backend._iter_named_params(), write=is_main)
+        if folder is not None:
+            server = server_of(backend)
+            load = FolderLoad(client=server.client, folder=folder, forgets=tower_moved)
+            server.load = load.after(server.load)
+        return
+    if is_main:
+        server_of(backend).line.wait()
     backend.sync_weights()
     if tower_moved:
         _forget_features(backend)
@@ -46,6 +61,6 @@ def _forget_features(backend: Any) -> None:
         if answer.status_code != 200:
             raise UsageError(
                 f"the vLLM server at {client.base_url} answered {answer.status_code} to /reset_encoder_cache, so it "
-                "would sample from the image features of older weights; start it with VLLM_SERVER_DEV_MODE=1, or "
+                "would sample from the image features of older weights; start it with `triptych serve`, or "
                 "train with --freeze_vision_modules"
             )

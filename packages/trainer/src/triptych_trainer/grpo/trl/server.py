@@ -1,0 +1,36 @@
+"""How TRL's trainer is connected to a vLLM server, and what is known of that connection later."""
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from trl import GRPOConfig
+
+from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.vllm import TRANSFERS, folder_is_used, without_nccl
+
+if TYPE_CHECKING:
+    from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+
+__all__ = ["begin_server", "connected"]
+
+
+def connected(args: GRPOConfig, *, transfer: str) -> AbstractContextManager[None]:
+    """While TRL's trainer is built and connects to a server: opens no NCCL group where weights go by a folder.
+
+    Raises:
+        UsageError: ``transfer`` is no way to send weights.
+    """
+    if transfer not in TRANSFERS:
+        raise UsageError(f"--vllm_weight_transfer {transfer}: expected one of {', '.join(TRANSFERS)}")
+    return without_nccl(_by_folder(args, transfer))
+
+
+def begin_server(trainer: "MultiImageGRPOTrainer", *, transfer: str, seconds: float) -> None:
+    """Note on the connection how weights are sent, and how long a generation may take."""
+    if trainer.use_vllm and trainer.args.vllm_mode == "server":
+        trainer.vllm_generation.sends_by_folder = _by_folder(trainer.args, transfer)
+        trainer.vllm_generation.rollout_seconds = seconds
+
+
+def _by_folder(args: GRPOConfig, transfer: str) -> bool:
+    return bool(args.use_vllm and args.vllm_mode == "server" and folder_is_used(transfer, device=args.device))

@@ -1,0 +1,30 @@
+"""Image tokens are never sampled, and the ban is taken out of the log-probabilities again."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+__all__ = ["ASKED_LOGPS", "BANNED_BIAS", "MOST_LOGPS", "banned_in", "unbanned"]
+
+BANNED_BIAS = -100.0
+"""vLLM's lowest logit bias: a probability of e^-100."""
+ASKED_LOGPS = "logprob_token_ids"
+"""The sampling parameter that asks vLLM for the log-probabilities of some tokens beside the sampled one."""
+MOST_LOGPS = 20
+"""How many of them vLLM tells by default."""
+
+
+def banned_in(bias: Mapping[int, float]) -> list[int]:
+    """The tokens that a logit bias bans, where vLLM can tell of all of them; else none."""
+    found = [int(token) for token, value in bias.items() if value == BANNED_BIAS]
+    return found if len(found) <= MOST_LOGPS else []
+
+
+def unbanned(logp: float, told: Mapping[int, float | None], *, banned_ids: Sequence[int], bias: float) -> float:
+    """The log-probability that a token would have without the ban: over all tokens, as the trainer scores it.
+
+    With z the logits that vLLM drew from and Z their normaliser without the banned tokens, vLLM says
+    ``z_b + bias - log Z`` of a banned token b, so that all tokens together have ``Z (1 + sum_b exp(z_b - log Z))``.
+    A vLLM that does not tell is taken at its word.
+    """
+    banned = [value for token in banned_ids if (value := told.get(token)) is not None]
+    return logp - math.log1p(sum(math.exp(min(value - bias, 80.0)) for value in banned))

@@ -1,0 +1,252 @@
+"""Calls of a vLLM server. The pixels of an image are sent once; afterwards the server knows the image by its digest.
+
+A request names each image by a digest of what is sent, under which vLLM keeps the processed image
+(``--mm-processor-cache-gb``). Where it has dropped one, it says so, and the request is sent again with all pixels.
+"""
+
+import base64
+import hashlib
+import http.client
+import io
+import json
+import math
+import time
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from threading import Semaphore
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from PIL import Image
+
+from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.step import Sampled
+from triptych_trainer.grpo.vllm.background import in_background
+from triptych_trainer.grpo.vllm.ban import ASKED_LOGPS, BANNED_BIAS, MOST_LOGPS, banned_in, unbanned
+from triptych_trainer.grpo.vllm.failures import EngineError
+from triptych_trainer.grpo.vllm.request import Completions, Request, check_expanded, check_lengths
+
+__all__ = ["Answers", "RolloutClient", "image_name"]
+
+AT_ONCE = 64
+"""Requests under way at the same time."""
+UNTOLD = -9999.0
+"""What the server says of a log-probability that it does not know."""
+UNKNOWN_CALL = "load_triptych_weights"
+"""Part of what a server says whose workers did not learn to load weights (`serving/worker.py`)."""
+FORGOTTEN = ("Cache miss for", "Expected a cached item")
+"""What the server says of an image that it does not keep any more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """What a server sampled in one generation, and what it was sent for it."""
+
+    completions: list[Completions]
+    """Of each request."""
+    payload_bytes: int
+    images_sent: int
+    """Images whose pixels were in a request."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Answer:
+    """The answer to one request."""
+
+    content: Mapping[str, Any]
+    payload_bytes: int
+    images_sent: int
+
+
+class RolloutClient:
+    """A vLLM server, with the images that it has been sent so far."""
+
+    def __init__(self, base_url: str, *, model: str, seconds: float) -> None:
+        """Talk to the server at ``base_url``; all that a call asks for has to be there after ``seconds``."""
+        self.base_url, self.model, self.seconds = base_url, model, seconds
+        self._carried: dict[str, Future[Any]] = {}
+        self._room = Semaphore(AT_ONCE)
+        self._limits: Mapping[str, int] | None = None
+
+    def generate(self, wanted: Sequence[Request], *, options: Mapping[str, Any]) -> Answers:
+        """The completions of every request; ``options`` are vLLM's sampling parameters.
+
+        Raises:
+            RolloutMismatchError: the server expands a prompt differently.
+            UsageError: a prompt is too long for it.
+        """
+        until = time.monotonic() + self.seconds
+        limits = self.limits()
+        check_lengths(wanted, longest=limits["max_model_len"])
+        banned_ids = banned_in(options["logit_bias"])[: MOST_LOGPS - 1]
+        if banned_ids:  # of n asked tokens and the sampled one a server tells n: the last of these is one told before
+            asked = [*banned_ids, banned_ids[0]]
+            options = {**options, ASKED_LOGPS: asked, "logprobs": len(asked)}
+        under_way = [
+            [
+                self._begin(one, {**options, "n": n}, until=until)
+                for n in _portions(one.num_completions, most=limits["max_num_seqs"])
+            ]
+            for one in wanted
+        ]
+        answers = [[part.result() for part in parts] for parts in under_way]
+        bias = BANNED_BIAS / (options["temperature"] or 1.0)
+        return Answers(
+            completions=[
+                [one for part in parts for one in _read(request, part.content, banned_ids=banned_ids, bias=bias)]
+                for request, parts in zip(wanted, answers, strict=True)
+            ],
+            payload_bytes=sum(part.payload_bytes for parts in answers for part in parts),
+            images_sent=sum(part.images_sent for parts in answers for part in parts),
+        )
+
+    def limits(self) -> Mapping[str, int]:
+        """How long a prompt with its completion may be, and how many completions one request may ask for."""
+        if self._limits is None:
+            info = self.get("/server_info", config_format="json")["vllm_config"]
+            self._limits = {
+                "max_model_len": int(info["model_config"]["max_model_len"]),
+                "max_num_seqs": int(info["scheduler_config"]["max_num_seqs"]),
+            }
+        return self._limits
+
+    def get(self, path: str, **params: str) -> Any:
+        """The answer to a question.
+
+        Raises:
+            UsageError: the server is not one that `triptych serve` started.
+            EngineError: it does not answer in time.
+        """
+        return self._call("GET", f"{path}?{urlencode(params)}" if params else path, None, left=self.seconds)
+
+    def post(self, path: str, body: Any = None, *, until: float | None = None) -> Any:
+        """The answer to a command; ``until`` is the time of ``time.monotonic`` at which it has to be there.
+
+        Raises:
+            UsageError: the server is not one that `triptych serve` started.
+            EngineError: it does not answer in time.
+        """
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        left = self.seconds if until is None else max(until - time.monotonic(), 0.001)
+        return self._call("POST", path, data, left=left)
+
+    def _call(self, method: str, path: str, data: bytes | None, *, left: float) -> Any:
+        place = urlsplit(self.base_url)
+        kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
+        connection = kind(place.netloc, timeout=left)
+        try:
+            connection.request(method, place.path + path, data, {"Content-Type": "application/json"})
+            answer = connection.getresponse()  # comes as a whole when everything is sampled
+            status, content = answer.status, answer.read()
+        except TimeoutError as error:
+            raise EngineError(
+                f"the vLLM server at {self.base_url} did not answer {path} within {self.seconds:g} seconds; raise "
+                "--rollout_seconds, or see what the server is doing, and go on from the last checkpoint with "
+                "--resume_from_checkpoint latest"
+            ) from error
+        finally:
+            connection.close()
+        if status == 200:
+            return json.loads(content) if content else None
+        said = _said(content)
+        if status == 404 or UNKNOWN_CALL in said:
+            raise UsageError(
+                f"the vLLM server at {self.base_url} does not take {path} as a run needs it ({status}); start it with "
+                "`triptych serve MODEL`"
+            )
+        raise RuntimeError(f"{path} was answered with {status}: {said}")
+
+    def _begin(self, one: Request, options: Mapping[str, Any], *, until: float) -> "Future[_Answer]":
+        """Ask in the background; a request that names images which another one carries waits for that one."""
+        names = [image_name(image) for image in one.images]
+        mine = {name for name in names if name not in self._carried}
+        others = {name: self._carried[name] for name in names if name in self._carried}
+
+        def ask() -> _Answer:
+            for carrier in others.values():
+                carrier.exception()  # its own waiter hears of it; without its images this request carries them itself
+            with self._room:
+                missing = {name for name, carrier in others.items() if carrier.exception() is not None}
+                try:
+                    return self._ask(one, names, options, carrying=mine | missing, until=until)
+                except RuntimeError as error:
+                    if isinstance(error, EngineError) or not any(words in str(error) for words in FORGOTTEN):
+                        raise
+                    return self._ask(one, names, options, carrying=set(names), until=until)
+
+        future = in_background(ask)
+        self._carried.update(dict.fromkeys(mine, future))
+        return future
+
+    def _ask(
+        self, one: Request, names: Sequence[str], options: Mapping[str, Any], *, carrying: Collection[str], until: float
+    ) -> _Answer:
+        parts = [
+            {"type": "image_url", "uuid": name, "url": _data_url(image) if name in carrying else None}
+            for name, image in zip(names, one.images, strict=True)
+        ]
+        body = {
+            "model": self.model,
+            "token_ids": one.short_ids,
+            "content_parts": parts,
+            "sampling_params": dict(options),
+            "return_token_ids": True,
+        }
+        data = json.dumps(body).encode()
+        content = self.post("/inference/v1/generate", data, until=until)
+        return _Answer(content=content, payload_bytes=len(data), images_sent=len(carrying))
+
+
+def image_name(image: Image.Image) -> str:
+    """The digest under which the server keeps an image: of its pixels as they are sent."""
+    digest = hashlib.blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
+    digest.update(image.tobytes())
+    return f"triptych-{digest.hexdigest()}"
+
+
+def _data_url(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _portions(number: int, *, most: int) -> list[int]:
+    """A number as a sum of numbers that are not above ``most``.
+
+    >>> _portions(10, most=4)
+    [4, 4, 2]
+    """
+    return [min(most, number - start) for start in range(0, number, most)]
+
+
+def _read(one: Request, answer: Mapping[str, Any], *, banned_ids: Sequence[int], bias: float) -> list[Sampled]:
+    """Check that the server expanded the prompt as it is trained on, and read what it sampled."""
+    check_expanded(one, answer.get("prompt_token_ids") or ())
+    choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+    return [
+        Sampled(
+            ids=list(choice["token_ids"]),
+            logps=[_logp(place, banned_ids=banned_ids, bias=bias) for place in choice["logprobs"]["content"]],
+        )
+        for choice in choices
+    ]
+
+
+def _logp(place: Mapping[str, Any], *, banned_ids: Sequence[int], bias: float) -> float:
+    own = _told(place["logprob"])
+    told = {int(one["token"].removeprefix("token_id:")): _told(one["logprob"]) for one in place["top_logprobs"]}
+    return math.nan if own is None else unbanned(own, told, banned_ids=banned_ids, bias=bias)
+
+
+def _told(logprob: float | None) -> float | None:
+    return None if logprob is None or logprob <= UNTOLD else logprob
+
+
+def _said(content: bytes) -> str:
+    """The server's own words, in one line."""
+    text = content.decode(errors="replace")
+    try:
+        return " ".join(str(json.loads(text)["error"]["message"]).split())
+    except (ValueError, KeyError, TypeError):
+        return " ".join(text.split())[:300]

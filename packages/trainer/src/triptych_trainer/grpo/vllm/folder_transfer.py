@@ -1,0 +1,146 @@
+"""Weights by a folder: the trainer writes them, and the server's workers load them (``serving/worker.py``).
+
+It needs no GPU on either side and no connection between trainer and workers, only a folder that both see: in memory,
+where the machine has `/dev/shm`.
+"""
+
+import atexit
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.vllm.client import RolloutClient
+
+__all__ = ["TRANSFERS", "FolderLoad", "folder_is_used", "uses_folder", "without_nccl", "write_weights"]
+
+TRANSFERS = ("auto", "nccl", "folder")
+"""How a server gets the weights: by a folder where the trainer has no GPU, or always by one of the two."""
+MEMORY = Path("/dev/shm")
+PREFIX = "triptych-weights"
+FILE_BYTES = 2 << 30
+"""How much of the weights is in one file, and in the host's memory besides it."""
+
+
+def folder_is_used(transfer: str, *, device: torch.device) -> bool:
+    """Whether a run on ``device`` sends its weights by a folder."""
+    return transfer == "folder" or (transfer == "auto" and device.type != "cuda")
+
+
+def uses_folder(backend: Any) -> bool:
+    """Whether this connection was made without NCCL."""
+    return bool(getattr(backend, "sends_by_folder", False))
+
+
+@contextmanager
+def without_nccl(active: bool) -> Iterator[None]:
+    """While TRL connects to a server, let it open no NCCL group, for which both sides need a GPU."""
+    if not active:
+        yield
+        return
+    import trl.generation.vllm_generation as module
+
+    stock = module.VLLMClient
+
+    class Client(stock):  # type: ignore[misc, valid-type]
+        def init_communicator(self, device: Any = 0) -> None:
+            """Open nothing: weights go by a folder."""
+
+    module.VLLMClient = Client  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        module.VLLMClient = stock  # type: ignore[misc]
+
+
+def write_weights(named: Iterable[tuple[str, torch.Tensor]], *, write: bool = True) -> Path | None:
+    """Write weights into a new folder; without ``write`` only take part in gathering them.
+
+    Raises:
+        UsageError: there is no room for them.
+    """
+    if not write:
+        for _ in named:
+            pass
+        return None
+    home = _home(os.getpid())
+    folder = Path(tempfile.mkdtemp(dir=home))
+    try:
+        for number, part in enumerate(_parts(named)):
+            save_file(part, folder / f"{number:05d}.safetensors")
+    except Exception as error:  # safetensors has its own error for a full disk
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UsageError(
+            f"the weights for the vLLM server cannot be written to {home} ({' '.join(str(error).split())}), which has "
+            f"{shutil.disk_usage(home).free / 2**20:.0f} MiB free; make room there, or use --vllm_weight_transfer nccl"
+        ) from error
+    return folder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderLoad:
+    """Makes a server load a folder and forget what it computed with older weights; the folder is then removed."""
+
+    client: RolloutClient
+    folder: Path
+    forgets: bool
+    """Whether the server drops the features of images that it keeps."""
+
+    def __call__(self) -> None:
+        """Load, and wait for it.
+
+        Raises:
+            RuntimeError: the folder has no weight for a part of the served model.
+        """
+        try:
+            answer = self.client.post(
+                "/collective_rpc", {"method": "load_triptych_weights", "kwargs": {"folder": str(self.folder)}}
+            )
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        missing = [name for worker in answer["results"] for name in worker["missing"]]
+        if missing:
+            raise RuntimeError(f"it found no weight for {len(missing)} of its parameters, as {missing[0]}")
+        self.client.post("/reset_prefix_cache")
+        if self.forgets:
+            self.client.post("/reset_encoder_cache")
+
+    def after(self, earlier: "FolderLoad | None") -> "FolderLoad":
+        """This load in the place of one that never happened: what that would have dropped is dropped."""
+        if earlier is None:
+            return self
+        shutil.rmtree(earlier.folder, ignore_errors=True)
+        return replace(self, forgets=self.forgets or earlier.forgets)
+
+
+def _parts(named: Iterable[tuple[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+    part: dict[str, torch.Tensor] = {}
+    for name, tensor in named:
+        part[name] = tensor.detach().to("cpu", copy=True).contiguous()  # merged adapters are taken out again later
+        if sum(one.nbytes for one in part.values()) >= FILE_BYTES:
+            yield part
+            part = {}
+    if part:
+        yield part
+
+
+@functools.cache
+def _home(process: int) -> Path:
+    """The folder of this process, which is removed when the process ends; those of runs that were killed go now."""
+    memory = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    for folder in memory.glob(f"{PREFIX}-*"):
+        owner = folder.name.split("-")[2]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and folder.stat().st_uid == os.getuid():
+            shutil.rmtree(folder, ignore_errors=True)
+    home = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{process}-", dir=memory))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    return home
