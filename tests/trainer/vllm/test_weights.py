@@ -54,7 +54,7 @@ def test_a_server_that_cannot_forget_ends_the_run(vllm_trainer, write_rows):
 
 
 def test_a_folder_of_weights_has_every_parameter_and_is_removed(vllm_trainer, write_rows):
-    trainer = vllm_trainer(write_rows([1, 2]), mode="server")
+    trainer = vllm_trainer(write_rows([1, 2, 0, 1]), mode="server")
     trainer.train()
     assert trainer.vllm_generation.loaded == sorted(dict(trainer.model.named_parameters()))
     homes = [MEMORY, Path(tempfile.gettempdir())]

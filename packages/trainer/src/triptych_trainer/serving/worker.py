@@ -40,4 +40,14 @@ class LoadsWeights:
             reload.initialize_layerwise_reload(model)
             loaded = model.load_weights(tensors_in(Path(folder)))
             reload.finalize_layerwise_reload(model, self.model_config)
+            _pack_tied_weights_again(model)
         return {"missing": sorted(names - set(loaded or ()))}
+
+
+def _pack_tied_weights_again(model: torch.nn.Module) -> None:
+    """On a CPU, layers compute with packed copies of their weights; a head that is tied to the embeddings is not loaded
+    itself, and would go on with the copy of the old ones.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "cpu_linear") and layer.weight.numel() > 0:
+            layer.quant_method.process_weights_after_loading(layer)
