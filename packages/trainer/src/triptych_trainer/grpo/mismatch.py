@@ -94,7 +94,12 @@ def metrics(found: Mapping[int, Mismatch]) -> dict[str, float]:
 
 
 def likely_causes(
-    found: Mapping[int, Mismatch], *, tower_trains: bool, adapter_dropout: float, cut_support: Sequence[str]
+    found: Mapping[int, Mismatch],
+    *,
+    tower_trains: bool,
+    adapter_dropout: float,
+    cut_support: Sequence[str],
+    lag: int = 0,
 ) -> list[str]:
     """What to look at first, the likeliest cause first.
 
@@ -102,6 +107,7 @@ def likely_causes(
         tower_trains: whether the vision tower is trained.
         adapter_dropout: probability with which adapters drop inputs while the trainer scores.
         cut_support: options that let the engine sample from fewer tokens than the trainer scores.
+        lag: how many generations a server samples ahead of the training.
     """
     without = found.get(0, Mismatch())
     others = sum((one for number, one in found.items() if number), Mismatch())
@@ -112,6 +118,8 @@ def likely_causes(
             "prompts without images agree, so the engine sees other images: compare the pixel limits of both"
             + (", and see that the engine forgets its image features when the weights change" if tower_trains else "")
         )
+    if lag and not about_images:
+        causes.append(f"--rollout_lag {lag}: the policy has changed since it sampled, by more than the bound")
     if cut_support:
         causes.append(f"{', '.join(cut_support)} let the engine sample from fewer tokens than are scored")
     if adapter_dropout > 0:

@@ -67,6 +67,7 @@ class MismatchWatch:
             tower_trains=bool(trainable_vision_parameters(trainer.model)),
             adapter_dropout=_adapter_dropout(trainer),
             cut_support=cut_support(trainer.args),
+            lag=0 if trainer.ahead is None else trainer.ahead.lag,
         )
         what = f"step {trainer.state.global_step}: mismatch_kl is {mean:.3g}"
         why = f"by images in the prompt: {by_images}; likeliest cause: {'; or '.join(causes)}"
