@@ -28,6 +28,9 @@ def test_a_run_whose_weights_overflow_saves_neither_a_checkpoint_nor_a_model(mod
     run += ["--max_steps", "1", "--save_steps", "1", "--reward", f"{tmp_path / 'r.py'}:variety", "--no_rollouts"]
     run += ["--no_memory_forecast", "--verify_model", "off", "--gradient_accumulation_steps", "1"]
     (tmp_path / "r.py").write_text("def variety(completions, **_): return [1.0 + k for k in range(len(completions))]\n")
+    later = [*run, "--max_steps", "3", "--save_steps", "3", "--learning_rate", "1e39"]
+    assert main(later) == 2
+    assert "train: error: the model's scores for the first token are infinite or no numbers" in capsys.readouterr().err
     assert main([*run, "--learning_rate", "1e39"]) == 2
     assert "train: error: the weights after step 1 cannot be used any more (" in capsys.readouterr().err
     assert not [*out.glob("checkpoint-*"), *out.glob("*.safetensors")]

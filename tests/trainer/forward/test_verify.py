@@ -6,6 +6,7 @@ import pytest
 import torch
 from triptych_trainer.forward import CheckedLogps, encode_images, plain_logps
 from triptych_trainer.forward.verify import SharingWarning, compare, sample
+from trl.trainer.utils import add_fused_lm_head
 
 
 def leak(model):
@@ -97,3 +98,27 @@ def test_a_leak_of_a_hundredth_is_told_from_rounding(lab, dtype):
     agreement = compare(model, lab.qwen_batch())
     assert 8e-3 < agreement.difference < 1.2e-2
     assert not agreement.holds
+
+
+def test_the_fused_head_is_compared_where_the_run_scores_with_it(lab):
+    model = lab.qwen2_5_vl().train()
+    batch = lab.qwen_batch()
+    add_fused_lm_head(model, temperature=0.7, outputs=("log_probs", "entropy"))
+    assert compare(model, batch, temperature=0.7, fused_lm_head=True).difference < 1e-5
+    checked, wrong = CheckedLogps(), {"temperature": 1.0, "fused_lm_head": True}
+    with pytest.warns(SharingWarning, match="differs from its plain pass"):
+        logps, _ = checked(model, batch, **wrong)
+    assert torch.equal(logps, plain_logps(model, batch)[0])
+
+
+def test_slices_are_compared_before_they_are_scored(lab):
+    model = lab.qwen2_5_vl().train()
+    batch = lab.qwen_batch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sliced, _ = CheckedLogps()(model, batch, rows_per_slice=2)
+    assert (sliced - plain_logps(model, batch)[0]).abs().max() < 1e-5
+    tied = leak(model)
+    with pytest.warns(SharingWarning, match="differs from its plain pass"):
+        found, _ = CheckedLogps()(tied, batch, rows_per_slice=2)
+    assert torch.equal(found, plain_logps(tied, batch)[0])

@@ -11,6 +11,7 @@ from triptych_trainer.models.families import Family, ImageFeatures, family_of
 from triptych_trainer.models.families.gemma3 import Gemma3Family
 from triptych_trainer.models.families.qwen_vl import QwenVLFamily
 from triptych_trainer.verification.comparison import Comparison
+from triptych_trainer.verification.first_use import verify_comparison
 
 PRECISIONS = [torch.float32, torch.bfloat16]
 
@@ -161,3 +162,19 @@ def test_what_is_no_number_is_no_agreement(kit_of, rows_of):
         found = comparison.inputs()
     assert found.found == float("inf")
     assert comparison.worst == 1
+
+
+def test_the_comparison_costs_one_stock_pass_one_of_ours_and_what_is_sampled(kit_of, rows_of):
+    kit = kit_of("qwen2_5_vl")
+    model = kit.model()
+    install_hooks(model)
+    calls = []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: (
+            calls.append("ours" if "triptych_pass" in kwargs else "stock") if kwargs["input_ids"].shape[1] > 1 else None
+        ),
+        with_kwargs=True,
+    )
+    batch, rows = rows_of(kit)
+    verify_comparison(model, batch, rows, open_for_sampling=lambda: nullcontext(model))
+    assert calls == ["stock"] * len(rows) + ["ours"] * len(rows) + ["ours"]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
+from triptych_parser import Refusal
 
 from triptych_trainer.forward.batch import BatchError, GroupBatch
 from triptych_trainer.forward.hooks import install_hooks
@@ -38,6 +39,33 @@ class SuppressIds(LogitsProcessor):
         """Scores `[B, V]` -> the same with the suppressed columns at -inf."""
         scores = scores.clone()
         scores[:, self.ids] = -torch.inf
+        return scores
+
+
+class SamplingError(Refusal, RuntimeError):
+    """A model gives no numbers from which a token could be sampled."""
+
+
+class CheckFirstScores(LogitsProcessor):
+    """Looks once, at the first token, whether the scores are numbers; a CUDA device would not survive the draw."""
+
+    def __init__(self) -> None:
+        self.checked = False
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Scores `[B, V]`, unchanged.
+
+        Raises:
+            SamplingError: a score is NaN or plus infinity.
+        """
+        if not self.checked and bool((scores.isnan() | (scores == torch.inf)).any()):
+            raise SamplingError(
+                "the model's scores for the first token are infinite or no numbers, so that nothing can be sampled: "
+                "its weights overflowed in an earlier step, or its numbers do in float16; go on from an earlier "
+                "checkpoint with a lower --learning_rate or --max_grad_norm, look for a reward or a --beta that makes "
+                "the loss infinite, and load the model with --dtype bfloat16 or float32"
+            )
+        self.checked = True
         return scores
 
 
@@ -100,7 +128,7 @@ def shared_generate(
     else:
         start = not_prefilled(model, batch, group_sizes=sizes, pad_id=pad_id)
     banned = family.image_token_ids(base.config) if suppress_ids is None else suppress_ids
-    processors = LogitsProcessorList(generate_kwargs.pop("logits_processor", None) or [])
+    processors = LogitsProcessorList([CheckFirstScores(), *(generate_kwargs.pop("logits_processor", None) or [])])
     if banned:
         processors.append(SuppressIds(banned))
     output_BT = model.generate(

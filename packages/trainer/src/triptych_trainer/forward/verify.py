@@ -1,13 +1,17 @@
-"""First use: compare the shared pass with the plain one on a small piece of the batch, and fall back if they differ."""
+"""First use: compare the shared pass with the plain one on a small piece of the batch, and fall back if they differ.
+
+The shared pass is compared as the run computes it: through the fused head where it uses one, and in slices where it
+scores them so.
+"""
 
 from __future__ import annotations
 
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -15,6 +19,7 @@ import torch.distributed as dist
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.choose import sharing_path_and_reason
 from triptych_trainer.forward.logps import Result, plain_logps, shared_logps
+from triptych_trainer.forward.sliced import sliced_logps
 from triptych_trainer.models.families import ImageFeatures, SharingPath
 from triptych_trainer.models.unwrap import unwrap
 
@@ -23,6 +28,7 @@ FLOAT32_TOLERANCE = 1e-3
 HALF_TOLERANCE = 5e-3
 """The least that is allowed in half precision; three times the noise of the plain pass is allowed, too."""
 _SAMPLE_TOKENS = 16
+_Way = SharingPath | Literal["sliced"]
 
 
 class SharingWarning(UserWarning):
@@ -45,14 +51,14 @@ class Agreement:
 
 
 class CheckedLogps:
-    """`shared_logps` that is verified on the first batch of each model and replaced by `plain_logps` where it differs.
+    """`shared_logps`, verified on the first batch of each model and replaced by `plain_logps` where it differs.
 
     It is verified once more on the first batch in which an image arrived in a completion. Ranks decide together, so
     that all take the same path: every rank has to make its calls at the same time until then.
     """
 
     def __init__(self) -> None:
-        self._verdicts: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple[SharingPath, bool], bool]]
+        self._verdicts: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple[_Way, bool], bool]]
         self._verdicts = weakref.WeakKeyDictionary()
         self.expects_completion_images = False
         """Whether images may arrive in completions: ranks then tell each other when the first one did."""
@@ -63,11 +69,17 @@ class CheckedLogps:
         batch: GroupBatch,
         *,
         known_features: Callable[[], ImageFeatures | None] | None = None,
+        rows_per_slice: int | None = None,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         **arguments: Any,
     ) -> Result:
-        """As `shared_logps`; the comparison takes `known_features` and then encodes nothing."""
+        """As `shared_logps`; the comparison takes `known_features` and then encodes nothing.
+
+        With `rows_per_slice` it is `sliced_logps`, whose backward pass runs under `autocast`.
+        """
         base = unwrap(model)
-        path, reason = sharing_path_and_reason(model)
+        path: _Way
+        path, reason = ("sliced", None) if rows_per_slice is not None else sharing_path_and_reason(model)
         verdicts = self._verdicts.setdefault(base, {})
         case = (path, self._has_completion_images(base, batch, known=(path, True) in verdicts))
         if case not in verdicts and path == "plain":
@@ -76,10 +88,13 @@ class CheckedLogps:
             verdicts[case] = False
         elif case not in verdicts:
             known = {"features": known_features()} if known_features is not None else {}
-            agreement = compare(model, batch, **{**arguments, **known})
+            agreement = compare(model, batch, in_slices=path == "sliced", **{**arguments, **known})
             verdicts[case] = agreement.holds
             if not agreement.holds:
                 warnings.warn(_message(base, agreement), SharingWarning, stacklevel=2)
+        if verdicts[case] and rows_per_slice is not None:
+            taken = {name: arguments[name] for name in ("temperature", "features") if name in arguments}
+            return sliced_logps(model, batch, rows_per_slice=rows_per_slice, autocast=autocast, **taken)
         if verdicts[case]:
             return shared_logps(model, batch, **arguments)
         arguments.pop("fused_lm_head", None)
@@ -94,14 +109,28 @@ class CheckedLogps:
 
 
 @torch.no_grad()
-def compare(model: torch.nn.Module, batch: GroupBatch, **arguments: Any) -> Agreement:
-    """Run both passes without gradient on one prompt and two short completions of `batch`; dropout is off meanwhile."""
+def compare(
+    model: torch.nn.Module,
+    batch: GroupBatch,
+    *,
+    in_slices: bool = False,
+    fused_lm_head: bool = False,
+    **arguments: Any,
+) -> Agreement:
+    """Run both passes without gradient on one prompt and two short completions of `batch`; dropout is off meanwhile.
+
+    The shared one goes through the fused head, or `in_slices` of one completion, as the run's does.
+    """
     small, kept = sample(batch)
     arguments = {name: value for name, value in arguments.items() if name in ("temperature", "features", "pad_id")}
     if arguments.get("features") is not None:
         arguments["features"] = arguments["features"].select(kept)
     with without_dropout(model):
-        shared, _ = shared_logps(model, small, **arguments)
+        if in_slices:
+            taken = {name: value for name, value in arguments.items() if name != "pad_id"}
+            shared, _ = sliced_logps(model, small, rows_per_slice=1, **taken)
+        else:
+            shared, _ = shared_logps(model, small, fused_lm_head=fused_lm_head, **arguments)
         plain, _ = plain_logps(model, small, **arguments)
         num_tokens = sum(sum(counted) for group in small.trained for counted in group)
         difference = _largest((shared - plain).abs().sum() / max(num_tokens, 1))

@@ -132,18 +132,20 @@ class GroupEngine:
                 compute_entropy=compute_entropy,
                 router=router,
             )
-        if self.completions_per_slice is not None and batch.num_completions > self.completions_per_slice:
+        sliced = self.completions_per_slice is not None and batch.num_completions > self.completions_per_slice
+        rows_per_slice = self.completions_per_slice if sliced else None
+        fused = self.fused_lm_head
+        if fused is None:
+            fused = next(base.parameters()).device.type == "cuda"
+        if not self.verify and rows_per_slice is not None:
             return sliced_logps(
                 model,
                 batch,
-                rows_per_slice=self.completions_per_slice,
+                rows_per_slice=rows_per_slice,
                 temperature=self.temperature,
                 features=features,
                 autocast=self.autocast,
             )
-        fused = self.fused_lm_head
-        if fused is None:
-            fused = next(base.parameters()).device.type == "cuda"
         if not self.verify:
             return shared_logps(
                 model,
@@ -158,6 +160,8 @@ class GroupEngine:
             model,
             batch,
             known_features=lambda: self.features(model, batch, keys=keys),
+            rows_per_slice=rows_per_slice,
+            autocast=self.autocast,
             temperature=self.temperature,
             features=features,
             compute_entropy=compute_entropy,

@@ -86,10 +86,20 @@ class Comparison:
         with own_attention(self.model) as self.attention_is_replaced:
             self.stock = [stock_distributions(self.model, row.inputs, row.completion) for row in rows]
 
+    def agrees_at_once(self) -> bool:
+        """Whether our plain pass under our own attention equals the stock forward: then inputs and attention both hold.
+
+        In a call without a shared pass our attention is torch's own, so that one pass nearly always says it for both.
+        """
+        return self._largest_of_plain() <= ALLOWED
+
+    def _largest_of_plain(self) -> float:
+        return self._largest([float(self._differences(p, self.plain(p)).mean()) for p in range(len(self.rows))])
+
     def inputs(self) -> Difference:
         """Our plain pass: ids, positions, masks, features and their places."""
         with own_attention(self.model):
-            found = self._largest([float(self._differences(p, self.plain(p)).mean()) for p in range(len(self.rows))])
+            found = self._largest_of_plain()
         return self._judged(found, allowed=ALLOWED, noise=self._noise_of_features)
 
     def attention(self) -> Difference:

@@ -90,10 +90,11 @@ def verify_comparison(
 
 
 def _judge(comparison: Comparison, *, open_for_sampling: OpenModel | None) -> None:
-    if not (difference := comparison.inputs()).holds:
-        raise VerificationError(_of_inputs(comparison, difference))
-    if not (difference := comparison.attention()).holds:
-        raise VerificationError(_of_attention(comparison, difference))
+    if not comparison.agrees_at_once():
+        if not (difference := comparison.inputs()).holds:
+            raise VerificationError(_of_inputs(comparison, difference))
+        if not (difference := comparison.attention()).holds:
+            raise VerificationError(_of_attention(comparison, difference))
     if open_for_sampling is not None and not (difference := comparison.sampling(open_for_sampling)).holds:
         raise VerificationError(_of_sampling(comparison, difference))
 
