@@ -8,6 +8,7 @@ from typing import Any
 
 from triptych_data.errors import UsageError
 from triptych_data.formats import openai, question, sharegpt, swift, trl, verl, vlm_r1
+from triptych_data.formats.columns import CONVERSATIONS, QUESTIONS, is_empty
 from triptych_data.formats.record import Record, RowError
 
 FORMATS: dict[str, Callable[[Mapping[str, Any]], Record]] = {
@@ -30,16 +31,50 @@ _TESTS = (
     ("question", question.matches),
 )
 
+_LISTS_OF_ROWS = ("train", "validation", "val", "test", "dev", "data", "rows", "examples", "samples", "annotations")
+
 
 def detect(row: Mapping[str, Any]) -> str:
     """The name of the row's format; RowError where its columns fit none."""
+    _check_is_one_row(row)
     for name, matches in _TESTS:
         if matches(row):
             return name
-    raise RowError(
+    raise _of_no_format(row)
+
+
+def _of_no_format(row: Mapping[str, Any]) -> RowError:
+    """What a row that fits no format probably is, and what makes it one that does."""
+    nothing = next((name for name in (*QUESTIONS, *CONVERSATIONS) if name in row and is_empty(row[name])), None)
+    if nothing is not None:
+        return RowError(f"expected a prompt in the column {nothing}, got nothing", remedy="write it, or remove the row")
+    lists = [name for name in _LISTS_OF_ROWS if isinstance(row.get(name), list) and row[name]]
+    if lists:
+        return RowError(
+            f"expected a row, got lists of rows under {', '.join(lists)}",
+            remedy="write the rows of one list into a file of their own, as a JSON array or one per line",
+        )
+    return RowError(
         f"expected the columns of one of {', '.join(FORMATS)}, got {', '.join(map(str, row)) or 'none'}",
-        remedy='rename the columns (dataset_info.json) or name the format with format="..."',
+        remedy="rename the columns (dataset_info.json), or write the row as "
+        '{"messages": [{"role": "user", "content": "<image> ..."}, {"role": "assistant", "content": "..."}], '
+        '"images": [...]}',
     )
+
+
+def _check_is_one_row(row: Mapping[str, Any]) -> None:
+    """RowError where a mapping has columns of many rows."""
+    texts = [row[name] for name in QUESTIONS if name in row]
+    lengths = {len(value) if isinstance(value, list) else -1 for value in row.values()}
+    if len(row) > 1 and len(lengths) == 1 and any(_is_texts(value) for value in texts):
+        raise RowError(
+            f"expected a row, got columns of {lengths.pop()} values each",
+            remedy="write one row per line, with a value in each column",
+        )
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
 
 
 def check_format(name: str) -> None:

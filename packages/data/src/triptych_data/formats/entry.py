@@ -24,5 +24,7 @@ def check_keys(entry: Mapping[str, Any], *, allowed: Collection[str], what: str)
         if value is not None and key not in allowed and not described:
             raise RowError(
                 f"expected {what} to have the keys {', '.join(ENTRY_KEYS)}, got {key!r}, which is not read",
-                remedy="apply it to the image file, or remove the key",
+                remedy="write the image as a path, an address or a data: address under the key image"
+                if isinstance(value, Mapping)
+                else "apply it to the image file, or remove the key",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -34,9 +35,11 @@ class RowError(Refusal, ValueError):
 
 
 def as_answer(value: object) -> str | None:
-    """A reference answer as text; numbers and lists as JSON writes them."""
+    """A reference answer as text; numbers and lists as JSON writes them. RowError where it is a number that is none."""
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RowError(f"expected an answer, got the number {value}", remedy="write null where the row has none")
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

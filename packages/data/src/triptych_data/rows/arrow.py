@@ -55,6 +55,9 @@ class TableRows:
         self._ends = list(itertools.accumulate(count for _, count in shards))
         self.files = tuple(path for path, _ in shards) or tuple(Path(f["filename"]) for f in dataset.cache_files)
         self._dataset = dataset.with_format(None)
+        self._class_names = {
+            name: kind.names for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)
+        }
         features = undecoded(dataset.features, datasets)
         if features != dataset.features:
             self._dataset = self._dataset.cast(datasets.Features(features))
@@ -63,8 +66,11 @@ class TableRows:
         return len(self._dataset)
 
     def row(self, index: int, /) -> SourceRow:
-        """Row `index` from 0."""
+        """Row `index` from 0; a class label is its name, because its number says nothing to a model."""
         values = self._dataset[index]
+        for column, names in self._class_names.items():
+            if values[column] is not None and values[column] >= 0:
+                values[column] = names[values[column]]
         shard = self._shard(index)
         return SourceRow(
             values=values,

@@ -19,6 +19,12 @@ def open_rows(source: Any, *, split: str = "train", roots: Sequence[Path | None]
     Files may be named by a pattern, a folder of shards by its name, a dataset's split by `name:split`. `roots` are the
     image folders of the members of a list, where they differ.
     """
+    if type(source) is dict or (isinstance(source, (list, tuple)) and source and type(source[0]) is dict):
+        raise DataError(
+            "expected a path or a datasets.Dataset, got rows as they are",
+            source="dataset",
+            remedy="pass datasets.Dataset.from_list(rows)",
+        )
     if isinstance(source, (list, tuple)):
         return _several(source, split, roots)
     if not isinstance(source, (str, Path)):
@@ -61,6 +67,14 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _file(path: Path) -> Rows:
+    if path.suffix.lower() in (".csv", ".tsv", ".xls", ".xlsx"):
+        raise DataError(
+            f"expected JSON lines, a JSON array, parquet or tar, got {path.suffix}",
+            source=str(path),
+            remedy="convert the table, for example with pandas: read_csv(...).to_json('rows.jsonl', orient='records', "
+            "lines=True)",
+            kind="format",
+        )
     with path.open("rb") as stream:
         start = stream.read(4096)
         stream.seek(257)
