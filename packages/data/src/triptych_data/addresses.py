@@ -22,7 +22,7 @@ _CACHES = frozenset({"simplecache", "filecache", "blockcache"})
 
 def is_address(text: str) -> bool:
     """Whether a reference to an image is an address and not a path: it has a scheme, or is a chain of them."""
-    scheme = _SCHEME.match(text)
+    scheme = _SCHEME.match(text) if ":" in text else None
     if scheme is None:
         return False
     return bool(scheme[2]) or scheme[1].lower() in ("file", "http", "https") or ("::" in text and "://" in text)

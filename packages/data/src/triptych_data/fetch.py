@@ -6,9 +6,8 @@ import base64
 import binascii
 import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, cast
 
 from PIL import Image
 
@@ -21,8 +20,7 @@ from triptych_data.regular_file import RegularFile
 from triptych_data.sniff import is_base64_image
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stamp:
+class Stamp(NamedTuple):
     """Which state of a file was read: its length, and when it was last written."""
 
     num_bytes: int
@@ -52,15 +50,14 @@ def _open_path(source: ImageSource, path: str, policy: ImagePolicy) -> BinaryIO:
     descriptor, status = open_with_status(
         root, path, allow_outside=policy.allow_outside, max_bytes=policy.max_file_bytes
     )
-    return io.BufferedReader(RegularFile(descriptor, status))
+    return cast(BinaryIO, RegularFile(descriptor, status))
 
 
 def stamp_of(stream: BinaryIO) -> Stamp | None:
     """The state, when it was opened, of the file behind a stream; None where there is no file."""
-    file = getattr(stream, "raw", None)
-    if not isinstance(file, RegularFile):
+    if not isinstance(stream, RegularFile):
         return None
-    return Stamp(num_bytes=file.status.st_size, changed_ns=file.status.st_mtime_ns)
+    return Stamp(num_bytes=stream.status.st_size, changed_ns=stream.status.st_mtime_ns)
 
 
 def read_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> bytes:

@@ -42,7 +42,7 @@ class HeaderTable:
         """What was seen of one image; None of an image that is not in the table."""
         if not len(self.keys):
             return None
-        place = int(np.searchsorted(self.keys, np.uint64(key)))
+        place = int(self.keys.searchsorted(np.uint64(key)))
         if place == len(self.keys) or int(self.keys[place]) != key:
             return None
         (height, width), (num_bytes, changed_ns) = self.sides[place].tolist(), self.stamps[place].tolist()

@@ -6,8 +6,7 @@ Read here and not by Pillow: Pillow parses EXIF to find a resolution, and warns 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 _SOI_LENGTH = 2
 _WINDOW = 4096  # at least; more is read where a segment needs it
@@ -16,10 +15,13 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END, _EXIF, _MULTI_PICTURE = 0xDA, 0xD9, 0xE1, 0xE2
 _NO_MARKER = (0x00, 0xFF)  # a stuffed byte, a fill byte
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+_PASSED_OVER = (
+    frozenset(range(0xC0, 0xFF)) - _START_OF_FRAME - _STANDALONE - {_START_OF_SCAN, _END, _EXIF, _MULTI_PICTURE, 0xD8}
+)
+"""Markers of segments that say nothing about size or orientation: tables, comments, other applications' data."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JpegHeader:
+class JpegHeader(NamedTuple):
     """The part of the file before the scan; `exif` is the first EXIF block with its name, or empty."""
 
     height: int
@@ -38,6 +40,7 @@ def read_jpeg_header(stream: BinaryIO, *, start: bytes = b"") -> JpegHeader:
     position, exif, metadata = _SOI_LENGTH, b"", []
     frame: tuple[int, int, int] | None = None
     while True:
+        position = _behind_passed(start, position)
         head = window.upto(position, 4)
         if len(head) == 4 and head[0] == 0xFF and head[1] not in _NO_MARKER:
             marker, position = head[1], position + 2
@@ -77,6 +80,17 @@ def without_metadata(data: bytes, header: JpegHeader) -> bytes:
         pieces.append(data[done:start])
         done = stop
     return b"".join((*pieces, data[done:])) if pieces else data
+
+
+def _behind_passed(start: bytes, position: int) -> int:
+    """The position behind all segments from here on that are passed over and begin within the first bytes."""
+    last = len(start) - 4
+    while position <= last and start[position] == 0xFF and start[position + 1] in _PASSED_OVER:
+        length = start[position + 2] << 8 | start[position + 3]
+        if length < 2:  # the caller says what is wrong with it
+            break
+        position += 2 + length
+    return position
 
 
 class _Window:

@@ -78,11 +78,11 @@ class SeenHeaders:
 
     def size(self, source: ImageSource) -> Size:
         """(height, width) of an image as decoded, from its header, or as it was seen before. Raises ImageError."""
-        key = _key(source)
-        seen = self._find(key)
+        key, table = _key(source), self._table
+        seen = self._recent.get(key) or table.find(key)
         if seen is None:
             with self._locks[key % _NUM_LOCKS]:  # two threads with one image read its header once
-                seen = self._find(key)
+                seen = self._recent.get(key) or (None if self._table is table else self._table.find(key))
                 if seen is None:
                     seen = self._recent[key] = self._look(source, key)
             if len(self._recent) >= _SETTLED_FROM:
@@ -118,11 +118,12 @@ class SeenHeaders:
 
     def _look(self, source: ImageSource, key: int) -> Seen:
         known = None if self._base is None else self._base._find(key)
-        if known is None and not isinstance(source.ref, ArchiveMember) and not _is_elsewhere(source):
+        is_elsewhere = isinstance(source.ref, str) and is_address(source.ref)
+        if known is None and not isinstance(source.ref, ArchiveMember) and not is_elsewhere:
             known = self._remembered.find(key)
         size, stamp = known or self._read(source)
         if isinstance(source.ref, str) and self._files is not None:
-            if _is_elsewhere(source):
+            if is_elsewhere:
                 self.has_remote = True
             elif stamp is not None:
                 self._files.add(key, os.path.join(source.root or "", source.ref))
@@ -168,10 +169,6 @@ def _rebuilt(policy: ImagePolicy, table: HeaderTable) -> SeenHeaders:
     seen = SeenHeaders(policy=policy)
     seen.add(table)
     return seen
-
-
-def _is_elsewhere(source: ImageSource) -> bool:
-    return isinstance(source.ref, str) and is_address(source.ref)
 
 
 def _key(source: ImageSource) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from triptych_parser.choices import check_choice
 from triptych_parser.errors import MarkerError
-from triptych_parser.place import Place
+from triptych_parser.place import Place, place_in
 from triptych_parser.prompt import ImageMarker, Prompt, Text, Turn
 
 __all__ = ["BoundPrompt", "bind"]
@@ -140,7 +140,7 @@ def bind(
     check_choice("no_markers", no_markers, NoMarkers)
     check_choice("unused_images", unused_images, UnusedImages)
     names = _names(images, prompt)
-    if not prompt.num_markers and names and no_markers == "first":
+    if names and no_markers == "first" and not prompt.num_markers:
         prompt = _images_first(prompt, len(names))
     order = tuple(_resolve(prompt, names))
     if unused_images == "error":
@@ -188,18 +188,17 @@ def _resolve(prompt: Prompt, names: tuple[str | None, ...]) -> Iterator[int]:
     by_name = {name: index for index, name in enumerate(names) if name is not None}
     ordered = 0
     for index, turn in enumerate(prompt.turns):
-        place = Place(source=prompt.source, line=prompt.line, raw=turn.raw, message=index)
         for marker in turn.segments:
             if isinstance(marker, Text):
                 continue
             if marker.ref is None:
                 ordered += 1
                 if ordered > len(names):
-                    raise _missing(prompt, marker, place, ordered, len(names))
+                    raise _missing(prompt, marker, place_in(prompt, index), ordered, len(names))
                 yield ordered - 1
             elif isinstance(marker.ref, int):
                 if marker.ref > len(names):
-                    raise place.error(
+                    raise place_in(prompt, index).error(
                         f"there is no image {marker.ref}",
                         marker=marker,
                         expected=f"at least {marker.ref} images",
@@ -209,7 +208,7 @@ def _resolve(prompt: Prompt, names: tuple[str | None, ...]) -> Iterator[int]:
                 yield marker.ref - 1
             else:
                 if marker.ref not in by_name:
-                    raise _unknown_name(marker, place, by_name)
+                    raise _unknown_name(marker, place_in(prompt, index), by_name)
                 yield by_name[marker.ref]
 
 
@@ -235,9 +234,10 @@ def _unknown_name(marker: ImageMarker, place: Place, by_name: dict[str, int]) ->
 
 
 def _check_unused(prompt: Prompt, names: tuple[str | None, ...], order: tuple[int, ...]) -> None:
-    unused = sorted(set(range(len(names))) - set(order))
-    if not unused:
+    used = set(order)
+    if len(used) == len(names):  # every number of an image is below their count
         return
+    unused = sorted(set(range(len(names))) - used)
     which = ", ".join(f"{index + 1}" + (f" ({names[index]!r})" if names[index] else "") for index in unused[:5])
     addressed = any(marker.ref is not None for marker in prompt.markers)
     raise Place(source=prompt.source, line=prompt.line).error(

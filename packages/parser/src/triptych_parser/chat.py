@@ -9,7 +9,7 @@ from typing import Any, Literal
 from triptych_parser.bind import BoundPrompt
 from triptych_parser.errors import MarkerError
 from triptych_parser.expanders import ImageExpander
-from triptych_parser.place import Place
+from triptych_parser.place import Place, place_in
 from triptych_parser.prompt import ImageMarker
 
 __all__ = ["ChatTemplateImages", "OnSpecial", "render_chat"]
@@ -169,9 +169,10 @@ def _refusal(bound: BoundPrompt, specials: re.Pattern[str]) -> MarkerError:
     for index, turn in enumerate(prompt.turns):
         for part, raw in enumerate(turn.raw):
             if found := specials.search(raw):
-                place = Place(source=prompt.source, line=prompt.line, raw=turn.raw, message=index)
                 where = ImageMarker(part=part, start=found.start(), end=found.end())
-                return place.error("the text holds a special token of the model", marker=where, remedy=remedy)
+                return place_in(prompt, index).error(
+                    "the text holds a special token of the model", marker=where, remedy=remedy
+                )
     if any(specials.search(turn.role) for turn in prompt.turns):
         remedy = "correct the role"
     return _place(bound).error("a role, label, annotation or other field holds a special token", remedy=remedy)

@@ -7,7 +7,7 @@ from typing import Any
 
 from triptych_parser.dialects import LABEL, Dialect, get_dialect, read_label
 from triptych_parser.parts import IMAGE_PARTS, read_part
-from triptych_parser.place import Place
+from triptych_parser.place import Place, place_in
 from triptych_parser.prompt import ImageMarker, Prompt, Segment, Text, Turn
 from triptych_parser.reference import is_name
 from triptych_parser.scan import scan
@@ -46,7 +46,7 @@ def parse(
         prompt = Prompt(turns=turns, dialect=dialect, plain=True, source=source, line=line)
     else:
         turns = tuple(
-            _turn(message, table, Place(source=source, line=line, message=index))
+            _turn(message, table, source=source, line=line, index=index)
             for index, message in enumerate(text_or_messages)
         )
         prompt = Prompt(turns=turns, dialect=dialect, source=source, line=line)
@@ -56,22 +56,25 @@ def parse(
     return prompt
 
 
-def _turn(message: Mapping[str, Any], table: Dialect, place: Place) -> Turn:
+def _turn(message: Mapping[str, Any], table: Dialect, *, source: str | None, line: int | None, index: int) -> Turn:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        place = Place(source=source, line=line, message=index)
         raise place.error("a message needs a 'role' that is a string", got=_shorten(message))
     extra = {key: value for key, value in message.items() if key not in ("role", "content")}
     role, content = message["role"], message.get("content")
     if content is None:
         return Turn(role=role, segments=(), content="none", extra=extra)
     if isinstance(content, str):
-        place = place.reading((content,))
+        raw = (content,)
+        place = Place(source=source, line=line, raw=raw, message=index)
         segments = tuple(_text_segments(content, table, place, part=None))
-        return Turn(role=role, segments=segments, extra=extra, raw=place.raw)
+        return Turn(role=role, segments=segments, extra=extra, raw=raw)
+    place = Place(source=source, line=line, message=index)
     if not isinstance(content, Sequence):
         raise place.error("message content must be a string or a list of parts", got=type(content).__name__)
     place = place.reading(tuple(_part_text(part) for part in content))
     segments = tuple(
-        segment for index, part in enumerate(content) for segment in _part_segments(part, table, place, index)
+        segment for number, part in enumerate(content) for segment in _part_segments(part, table, place, number)
     )
     return Turn(role=role, segments=segments, content="parts", extra=extra, raw=place.raw)
 
@@ -130,21 +133,17 @@ def _check_kinds(prompt: Prompt) -> None:
                 continue
             first = first or segment
             if (first.structured is None) != (segment.structured is None):
-                raise _place(prompt, index).error(
+                raise place_in(prompt, index).error(
                     "image parts and markers in text are mixed in one prompt",
                     marker=segment,
                     remedy="pass dialect='parts' to read the text as it stands, or escape the marker with a backslash",
                 )
             if (first.ref is None) != (segment.ref is None):
-                raise _place(prompt, index).error(
+                raise place_in(prompt, index).error(
                     "markers in order and markers by number or name are mixed in one prompt",
                     marker=segment,
                     remedy="number or name all of them, or none",
                 )
-
-
-def _place(prompt: Prompt, index: int) -> Place:
-    return Place(source=prompt.source, line=prompt.line, raw=prompt.turns[index].raw, message=index)
 
 
 def _check_labels(prompt: Prompt) -> None:
@@ -159,7 +158,7 @@ def _check_labels(prompt: Prompt) -> None:
             number += 1
             label = read_label(before)
             if label not in (None, number):
-                raise _place(prompt, index).error(
+                raise place_in(prompt, index).error(
                     "the label before the image has another number",
                     marker=segment,
                     expected=LABEL.format(number).strip(),

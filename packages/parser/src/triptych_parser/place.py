@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from triptych_parser.errors import MarkerError
-from triptych_parser.prompt import ImageMarker
+from triptych_parser.prompt import ImageMarker, Prompt
 
-__all__ = ["Place"]
+__all__ = ["Place", "place_in"]
 
 _MAX_EXCERPT = 100  # characters of the offending line shown on either side
 
@@ -63,6 +63,11 @@ class Place:
             return None
         index = marker.part or 0
         return self.raw[index] if index < len(self.raw) else None
+
+
+def place_in(prompt: Prompt, message: int) -> Place:
+    """Where a message of a prompt stands, counted from 0."""
+    return Place(source=prompt.source, line=prompt.line, raw=prompt.turns[message].raw, message=message)
 
 
 def _excerpt(text: str, first: int, marker: ImageMarker) -> str:

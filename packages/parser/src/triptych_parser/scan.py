@@ -10,14 +10,12 @@ literal text can be written so, and in one way only: `escape` writes it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 __all__ = ["Found", "Match", "Matcher", "count_backslashes", "escape", "scan"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(NamedTuple):
     """A marker found in a text: `text[start:end]`, with its reference and annotation unescaped."""
 
     start: int

@@ -35,9 +35,9 @@ def read_answer(columns: Columns, turn: str | None) -> str | None:
     if turn:
         given["the assistant's last turn"] = turn
     columns.read.difference_update(ANSWERS)  # rewards see them under their own names too
+    first = next(iter(given), "")
     for name, text in given.items():
-        first = next(iter(given))
-        if not _agree(given[first], text):
+        if name != first and not _agree(given[first], text):
             raise RowError(
                 f"expected one answer, got different ones in {first} and {name}",
                 remedy=f"remove {name}" if " " in name else f"remove {name}, or call it reward_{name}",

@@ -31,7 +31,7 @@ def media_kind(name: str) -> str | None:
 
 def media_file(path: object) -> str | None:
     """Whether a path, an address or the path of a file ends as a "video" or an "audio" does; None otherwise."""
-    if isinstance(path, Mapping):
+    if not isinstance(path, str) and isinstance(path, Mapping):
         path = path.get("path")
     if not isinstance(path, str) or path.startswith("data:"):
         return None

@@ -84,7 +84,7 @@ def _index_lines(path: Path) -> tuple[array[int], array[int], int]:
 def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str, Any]:
     """One JSON object; DataError where it is not one, or names a key twice."""
     try:
-        values = json.loads(text.removeprefix(_BOM).decode(), object_pairs_hook=_no_duplicates)
+        values = _ROW.decode(text.removeprefix(_BOM).decode())
     except UnicodeDecodeError as error:
         raise DataError(
             f"expected UTF-8, got byte 0x{text[error.start]:02x} at column {error.start + 1}{_encoding_hint(text)}",
@@ -135,6 +135,9 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         raise _DuplicateKeyError(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
     return values
+
+
+_ROW = json.JSONDecoder(object_pairs_hook=_no_duplicates)  # `json.loads` makes another for every row
 
 
 def _has_surrogate(value: Any) -> bool:
