@@ -27,6 +27,7 @@ settings.register_profile(
     max_examples=50,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("quick", settings.get_profile("ci"), max_examples=10)
 FUZZ_EXAMPLES = int(os.environ.get("TRIPTYCH_FUZZ", 0))  # `make fuzz` sets it: so many new examples for each test
 if FUZZ_EXAMPLES:
     settings.register_profile("fuzz", settings.get_profile("ci"), derandomize=False, max_examples=FUZZ_EXAMPLES)
@@ -38,6 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--cpu-durations", type=int, metavar="N", default=0, help="show the N tests and all folders by CPU seconds"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw fewer examples where only the quick tests are asked for."""
+    if not FUZZ_EXAMPLES and "not slow" in config.getoption("markexpr"):
+        settings.load_profile("quick")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -58,18 +58,17 @@ def test_trains_and_saves_a_model_that_transformers_loads(options, write_rows, o
     )
 
 
-def test_quiet_says_only_where_things_are(options, write_rows, tmp_path, capsys):
-    assert main([*options, "--data", str(write_rows([1, 1])), "--reward", "format", "--quiet"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["model", "what it said"]
-
-
-def test_options_come_from_yaml_and_the_command_line_wins(options, write_rows, tmp_path):
+@pytest.mark.slow
+def test_options_come_from_yaml_the_command_line_wins_and_quiet_says_only_where_things_are(
+    options, write_rows, tmp_path, capsys
+):
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({"data": [str(write_rows([1, 2]))], "max_steps": 5, "reward": ["format"]}))
-    assert main(["--config", str(config), *options]) == 0
+    assert main(["--config", str(config), *options, "--quiet"]) == 0
     state = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
     assert state["global_step"] == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["model", "what it said"]
 
 
 @pytest.mark.slow

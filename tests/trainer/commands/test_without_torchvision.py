@@ -33,6 +33,7 @@ def test_train_runs_without_torchvision_and_saves_a_folder_that_stock_loads(mode
         *("--model_name_or_path", str(model_dir), "--data", str(write_rows([1, 2])), "--reward", "format"),
         *("--output_dir", str(out), "--max_steps", "1", "--num_generations", "2", "--max_completion_length", "4"),
         *("--per_device_train_batch_size", "4", "--rollouts", "false", "--use_cpu", "True", "--bf16", "False"),
+        *("--memory_forecast", "false"),
     ]
     run = subprocess.run([sys.executable, "-c", HIDDEN, *options], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

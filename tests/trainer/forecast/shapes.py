@@ -127,7 +127,7 @@ def internvl() -> Any:
 
 SHAPES = {
     "qwen2_5_vl, wide": Shape(
-        config=lambda: qwen(layers=3, hidden=1024, vocabulary=32768, depth=3, vision_hidden=256),
+        config=lambda: qwen(layers=3, hidden=512, vocabulary=32768, depth=3, vision_hidden=256),
         image=qwen_image(32),
         images=(2, 1),
         completions=(4, 4),
