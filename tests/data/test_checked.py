@@ -7,7 +7,9 @@ import time
 
 import pytest
 from triptych_data import DataError, read_examples
-from triptych_data.checked import Judge
+from triptych_data.checked import Judge, _look
+from triptych_data.read_row import row_reader
+from triptych_data.rows import SourceRow
 
 NUM_ROWS, BAD = 900, (3, 255, 256, 700, 899)
 
@@ -64,3 +66,32 @@ def test_one_thread_at_a_time_asks_the_judge(write_jsonl):
     read_examples(data, judge=Judge(look=look, name=None), threads=4)
     assert len(most) == NUM_ROWS
     assert all(most)
+
+
+def test_of_a_missing_image_and_a_later_row_that_cannot_be_read_the_first_of_the_file_is_named(write_jsonl):
+    rows = [{"prompt": f"row {number}"} for number in range(9)]
+    rows[4] = {"prompt": "<image>", "images": ["nowhere.png"]}
+    rows[6] = {"prompt": "<image>"}
+    data = write_jsonl(rows)
+    with pytest.raises(DataError, match=r"train.jsonl:5: .*nowhere.png"):
+        read_examples(data)
+    bad = read_examples(data, on_bad="skip", max_bad=2).bad
+    assert [error.source for error in bad] == [f"{data}:5", f"{data}:7"]
+
+
+def test_images_in_memory_are_looked_at_before_many_more_rows_are_read(draw, encode, monkeypatch, tmp_path):
+    """The rows of a table of embedded images would not fit into memory by the hundred."""
+    monkeypatch.setattr("triptych_data.checked._MOST_HELD_BYTES", 3 * len(encode(draw())) - 1)
+    events, reader = [], row_reader()
+    row = SourceRow(
+        values={"prompt": "<image>", "images": [encode(draw())]}, file="t", source="t:1", index=0, folder=tmp_path
+    )
+
+    class Table:
+        def row(self, index):
+            events.append("read")
+            return row
+
+    found = _look(range(7), Table(), reader, lambda example: events.append("look"), stops=True)
+    assert found.num_images == 7
+    assert events == [*(["read"] * 3 + ["look"] * 3) * 2, "read", "look"]

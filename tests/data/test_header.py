@@ -80,3 +80,12 @@ def test_a_file_is_read_like_any_other(tmp_path):
         descriptor = stream.fileno()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+def test_a_file_that_grows_after_it_was_opened_is_read_to_its_new_end(tmp_path):
+    (tmp_path / "a").write_bytes(b"begin")
+    with open_image(ImageSource(ref="a", root=tmp_path)) as stream:
+        (tmp_path / "a").write_bytes(b"begin" + b"x" * 9_000)
+        assert stream.read(20_000) == b"begin" + b"x" * 9_000
+        assert stream.seek(0) == 0
+        assert stream.read() == b"begin" + b"x" * 9_000
