@@ -141,6 +141,7 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
             warn_after_steps: int = 20,
             tools: Any = None,
             environment_factory: Any = None,
+            turns: Any = None,
             say: Callable[[str], object] = print,
             **options: Any,
         ) -> MultiImageGRPOTrainer:
@@ -188,6 +189,7 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
                 warn_after_steps=warn_after_steps,
                 tools=tools,
                 environment_factory=environment_factory,
+                turns=turns,
                 say=say,
             )
 

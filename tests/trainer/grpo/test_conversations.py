@@ -14,6 +14,7 @@ from triptych_trainer.grpo.trl import trainer as trainer_module
 from triptych_trainer.grpo.trl.conversations import check_conversation_options
 from triptych_trainer.rollouts.sampled import Sampled
 from triptych_trainer.trajectories.images import RolloutImages
+from triptych_trainer.trajectories.turn_options import TurnOptions
 
 
 def call(name, **arguments):
@@ -132,6 +133,50 @@ def test_an_environment_is_played_rewarded_and_kept_in_the_cycle(make_trainer, w
     assert ours.image_keys == theirs.image_keys
     assert ours.completion_images == theirs.completion_images
     assert ours.prompts == theirs.prompts
+
+
+class Worth(Boxes):
+    """Says after each turn what the box was worth."""
+
+    def get_turn_reward(self) -> float:
+        return float(self.opened[-1])
+
+
+def test_turns_as_samples_share_the_prompt_and_are_scored_behind_what_they_were_sampled_from(
+    make_trainer, write_rows, says, model_dir
+):
+    trainer = make_trainer(
+        write_rows([1]),
+        environment_factory=Worth,
+        per_device_train_batch_size=2,
+        max_steps=1,
+        max_completion_length=600,
+        scale_rewards="none",
+        verify_model=False,
+        turns=TurnOptions(history="last_1", advantage="gigpo", step_gamma=0.5, mask_over_turn=True, max_turns=2),
+    )
+    says([call("open", box=1), call("open", box=3)], [call("open", box=1), "red"])
+    trainer.train()
+    (batch,) = trainer._buffered_inputs.parts
+    assert [one.trajectory for one in batch.rollouts] == [0, 0, 1, 1]
+    assert [one.num_trained > 0 for one in batch.rollouts] == [False, False, True, True], "the first was over-turn"
+    returns = [[1.0, 0.0], [3.0, 0.0]]
+    episode = [-1.0, 1.0]
+    first = [value[0] - 2.0 for value in returns]
+    assert batch.advantages.tolist() == pytest.approx([0.0, 0.0, episode[1] + first[1], episode[1]])
+    assert batch.counted_share == 0.5
+    assert len(batch.groups) == 1, "all turns of all rollouts stand behind one prompt"
+    message, red = (one.num_trained for one in batch.rollouts[2:])
+    loss = -(2.0 * message + 1.0 * red) / (message + red)
+    assert float(trainer.state.log_history[0]["loss"]) == pytest.approx(loss, abs=1e-3)
+    trainer.engine.forget()
+    with torch.no_grad():
+        ours = trainer.engine.logps(trainer.model, group_batch(batch.groups), keys=[0]).logps_BC
+        plain, _ = plain_logps(trainer.model, group_batch(batch.groups))
+    assert (ours - plain).abs().max() < 1e-5
+    trainer.restore_cycle_from(trainer.cycle_to_state())
+    (again,) = trainer._buffered_inputs.parts
+    assert group_batch(again.groups).completion_images == group_batch(batch.groups).completion_images
 
 
 def test_what_tools_cannot_be_used_with_is_refused(make_trainer, write_rows):

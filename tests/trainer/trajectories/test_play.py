@@ -93,6 +93,38 @@ def test_turns_are_limited_and_unfinished_messages_call_nothing(stage_of):
     assert (first.finish, first.num_calls, second.finish, second.num_calls) == ("turns", 1, "length", 0)
 
 
+def test_with_last_k_each_turn_is_a_sample_behind_the_last_images(stage_of):
+    stage = stage_of(tools=[look], kept_images=1)
+    script = [call("look", image=1), call("look", image=2), "red"]
+    (rollout,) = stage.run(script)
+    assert len(rollout.images) == 2, "the rollout itself holds all of them, for rewards and reports"
+    first, second, third = rollout.steps
+    pads = "<|vision_start|>" + "<|image_pad|>" * 6 + "<|vision_end|>"
+    stub = "(image 2, no longer shown)"
+
+    def response(shown):
+        opened = f"<|im_end|>\n<|im_start|>user\n<tool_response>\ncloser: {shown}\n</tool_response><|im_end|>\n"
+        return f"{opened}<|im_start|>assistant\n"
+
+    assert stage.text(first) == f"{script[0]}<|im_end|>"
+    assert stage.text(second) == f"{script[0]}{response(pads)}{script[1]}<|im_end|>"
+    assert stage.text(third) == f"{script[0]}{response(stub)}{script[1]}{response(pads)}red<|im_end|>"
+    sampled = [token for token, counts in zip(third.ids, third.trained, strict=True) if counts]
+    assert stage.tokenizer.decode(sampled) == "red<|im_end|>"
+    assert [len(step.images) for step in rollout.steps] == [0, 1, 1]
+    assert [step.trajectory for step in rollout.steps] == [0, 0, 0]
+    pad = stage.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    for step in (second, third):
+        ((start, length),) = step.images[0].span.runs
+        assert step.ids[start : start + length] == (pad,) * 6
+    (asked,) = stage.asked
+    before = len(third.ids) - len(sampled)
+    assert asked.prompt.ids == [*stage.groups[0].prompt.ids, *third.ids[:before]], "it was sampled from that"
+    batch = group_batch([stage.group.with_rollouts(rollout.steps)])
+    assert batch.group_sizes == (3,), "all steps share the prompt"
+    assert len(batch.images) == 2
+
+
 def test_a_tool_that_fails_tells_the_model_and_the_log(stage_of):
     def boom(text: str) -> str:
         """Fail.

@@ -33,7 +33,7 @@ from triptych_trainer.options.refusals import (
 )
 from triptych_trainer.prompts.judge import judge_of
 from triptych_trainer.rewards.read import chosen_verdict, read_rewards
-from triptych_trainer.training.train import train_model
+from triptych_trainer.training.train import train_model, turn_options
 from triptych_trainer.upstream.quiet import quiet_libraries
 
 __all__ = ["main", "read_data", "reporter_of", "run"]
@@ -79,6 +79,7 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     check_conversation_options(
         tools=tools, environment_factory=environment, rollout_func=None, use_vllm=config.grpo.use_vllm
     )
+    turn_options(config.run).check(has_tools=bool(tools or environment), scale_rewards=config.grpo.scale_rewards)
     check_adapter_folder(
         config.model.model_name_or_path, use_peft=config.model.use_peft, merge_adapter=config.run.merge_adapter
     )

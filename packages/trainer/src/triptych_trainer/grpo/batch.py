@@ -73,6 +73,9 @@ class TrainingBatch:
     reference_logps_BC: torch.Tensor | None = None
     sampling_ratio: torch.Tensor | None = None
     """Corrects for an engine that sampled from a slightly other distribution: [B, C], or [B, 1] per rollout."""
+    counted_share: torch.Tensor | None = None
+    """The share of the rows of all ranks that the loss counts, by which a mean over rows is divided; None: no row is
+    left out in this way."""
 
     @property
     def rollouts(self) -> list[Rollout]:
@@ -90,9 +93,22 @@ class TrainingBatch:
         return max((len(rollout.ids) for rollout in self.rollouts), default=0)
 
     def split(self, order: Sequence[int], *, num_parts: int) -> tuple["TrainingBatch", ...]:
-        """Cut the rows, taken in ``order``, into parts of equal size; what does not fill a part is left out."""
-        size = len(order) // num_parts
-        return tuple(self.rows(order[start : start + size]) for start in range(0, size * num_parts, size))
+        """Cut the rows, taken in ``order``, into parts of equal size; what does not fill a part is left out.
+
+        Where rows are single turns, the parts have equally many rollouts, each with all of its turns.
+        """
+        owners, rollouts = self.keys, self.rollouts
+
+        def rollout_of(row: int) -> tuple[int, int]:
+            number = rollouts[row].trajectory
+            return (owners[row], number) if number is not None else (-1, row)
+
+        units = [list(rows) for _, rows in groupby(order, key=rollout_of)]
+        size = len(units) // num_parts
+        return tuple(
+            self.rows([row for unit in units[start : start + size] for row in unit])
+            for start in range(0, size * num_parts, size)
+        )
 
     def rows(self, chosen: Sequence[int]) -> "TrainingBatch":
         """Some rows in the given order; neighbours that share a prompt form a group, and no column is only padding."""

@@ -19,6 +19,7 @@ from triptych_trainer.grpo.advantages import Aggregation, Scale, advantages
 from triptych_trainer.grpo.batch import Experience, Rewards, TokenScores, TrainingBatch, loss_mask
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import group_batch, pieces
+from triptych_trainer.grpo.samples import training_batch
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup
 from triptych_trainer.rollouts.sampled import Player, Sampled, Sampler
@@ -78,6 +79,12 @@ class StepSettings:
     rollouts_per_pass: int
     """How many rollouts a pass without gradient scores at a time."""
     correction: Correction | None = None
+    step_weight: float | None = None
+    """How much the comparison of a turn with those from the same state counts; None where turns are not compared."""
+    step_gamma: float = 0.95
+    """The discount of later rewards in that comparison."""
+    mask_over_turn: bool = False
+    """Whether rollouts that ran into a limit of turns or tokens are left out, and the loss divided by what remains."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,14 +121,12 @@ def collect(
         aggregation=settings.aggregation,
         scale=settings.scale_rewards,
     )
-    counted = [without_truncated(group) for group in groups] if settings.mask_truncated else groups
-    num_rows = sum(len(group) for group in groups)
-    batch = TrainingBatch(
-        groups=tuple(counted),
-        advantages=gains.values_B[rewards.first_row : rewards.first_row + num_rows],
-        num_trained_tokens=sum_over_ranks(
-            torch.tensor(sum(one.num_trained for group in counted for one in group.rollouts), device=device)
-        ),
+    batch = training_batch(
+        groups,
+        rewards,
+        gains,
+        settings=settings,
+        sum_over_ranks=lambda n: sum_over_ranks(torch.tensor(n, device=device)),
     )
     if scoring.old is not None:
         batch = replace(batch, old_logps_BC=score(scoring.engine, scoring.old, batch, settings=settings))
@@ -160,13 +165,6 @@ def _one_turn(sampler: Sampler, prompt: PreparedPrompt, sampled: Sampled) -> Rol
         finish="stop" if ended else "length",
         sampling_logps=None if sampled.logps is None else tuple(sampled.logps),
         policy_version=sampler.policy_version,
-    )
-
-
-def without_truncated(group: RolloutGroup) -> RolloutGroup:
-    """The group with no token counted of the rollouts that reached the limit."""
-    return group.with_rollouts(
-        [replace(one, trained=(False,) * len(one.ids)) if one.was_cut else one for one in group.rollouts]
     )
 
 

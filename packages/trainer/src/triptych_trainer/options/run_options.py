@@ -54,6 +54,29 @@ class RunArguments(DataOptions, PromptOptions):
         default=None,
         metadata={"metavar": "NAME", "help": "a class whose methods the model calls"},
     )
+    max_turns: int | None = field(
+        default=None, metadata={"help": "messages of the model in a rollout (default: --max_tool_calling_iterations)"}
+    )
+    history: str = field(
+        default="full",
+        metadata={
+            "help": "full: a rollout is one sample; last_2: each turn is one, with the last 2 images that arrived"
+        },
+    )
+    advantage: str = field(
+        default="episode",
+        metadata={"help": "episode: that of the rollout; gigpo: also compare turns that began in the same state"},
+    )
+    step_advantage_weight: float | None = field(
+        default=None, metadata={"help": "with gigpo, of the comparison of turns (default: 1)"}
+    )
+    step_gamma: float | None = field(
+        default=None, metadata={"help": "with gigpo, the discount of later rewards (default: 0.95)"}
+    )
+    mask_over_turn: bool = field(
+        default=False,
+        metadata={"help": "leave out rollouts that ran into a limit; the loss is divided by what remains"},
+    )
     freeze_vision_modules: bool = field(
         default=False,
         metadata={"help": "train the language model only; images are encoded once for all passes"},

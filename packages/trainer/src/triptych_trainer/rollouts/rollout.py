@@ -6,6 +6,7 @@ environment (tool results, further images) stand between the sampled ones, in th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from PIL import Image
@@ -93,6 +94,11 @@ class Rollout:
     """None where there are no tools to call."""
     turn_rewards: tuple[float, ...] | None = None
     """What its environment said that each turn was worth; None where it says nothing of turns."""
+    steps: tuple["Rollout", ...] = ()
+    """Its turns as samples of their own behind the same prompt, each behind as much of its history as it was sampled
+    from; empty where the rollout itself is the sample."""
+    trajectory: int | None = None
+    """For a sample that is one turn: the number of its rollout, from 0, among those of its prompt."""
 
     def __post_init__(self) -> None:
         """Check that every list has one entry per token; raises ValueError."""
@@ -102,6 +108,12 @@ class Rollout:
         wrong = {name: size for name, size in sizes.items() if size != len(self.ids)}
         if wrong:
             raise ValueError(f"a rollout of {len(self.ids)} tokens needs one entry per token in each list, got {wrong}")
+
+    @property
+    def sampled_runs(self) -> tuple[tuple[int, int], ...]:
+        """(start, stop) of the sampled tokens of each turn, as far as the loss counts them."""
+        edges = [k for k, (a, b) in enumerate(pairwise((False, *self.trained, False))) if a != b]
+        return tuple(zip(edges[::2], edges[1::2], strict=True))
 
     @property
     def num_calls(self) -> int:

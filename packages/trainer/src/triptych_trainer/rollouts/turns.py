@@ -130,7 +130,7 @@ def trajectory_of(rollout: Rollout, prompt: PreparedPrompt, *, images: Sequence[
     names: list[str | None] = [source.name for source in prompt.example.images]
     names += [None] * len(images)
     sizes = [*prompt.model_sizes, *((image.height, image.width) for image in images)]
-    lengths = _lengths(rollout.trained)
+    lengths = [stop - start for start, stop in rollout.sampled_runs]
     turns: list[TurnRecord] = []
     known = len(prompt.example.images)
     for number, (said, results) in enumerate(_by_turn(rollout.messages)):
@@ -206,17 +206,6 @@ def _by_turn(messages: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, A
             found.append((message, []))
         elif found:
             found[-1][1].append(message)
-    return found
-
-
-def _lengths(trained: Sequence[bool]) -> list[int]:
-    """Tokens of each message of the model: runs of sampled tokens."""
-    found: list[int] = []
-    before = False
-    for counts in trained:
-        if counts:
-            found = [*found[:-1], found[-1] + 1] if before else [*found, 1]
-        before = counts
     return found
 
 

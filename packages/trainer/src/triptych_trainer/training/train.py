@@ -4,7 +4,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ from triptych_trainer.monitor.pace import closing_table
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.step_progress import StepProgress
 from triptych_trainer.monitor.tracker_guard import guard_trackers
-from triptych_trainer.options.arguments import RunConfig, image_policy, prompt_settings
+from triptych_trainer.options.arguments import RunArguments, RunConfig, image_policy, prompt_settings
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.training.fresh_report import FreshReport
 from triptych_trainer.training.recording import rollout_writer, tolerant
+from triptych_trainer.trajectories.turn_options import TurnOptions
 
 __all__ = ["Training", "train_model"]
 
@@ -227,6 +228,7 @@ def build_trainer(
             bad_rows=bad_rows,
             tools=list(tools),
             environment_factory=environment,
+            turns=turn_options(run),
             say=say,
             callbacks=list(callbacks),
             peft_config=adapter_config(config.model, model, freeze_vision=run.freeze_vision_modules),
@@ -235,6 +237,15 @@ def build_trainer(
         raise
     except ValueError as error:
         raise UsageError(" ".join(str(error).split())) from error
+
+
+def turn_options(run: RunArguments) -> TurnOptions:
+    """What a command line says of turns.
+
+    Raises:
+        UsageError: a value that no run can hold.
+    """
+    return TurnOptions(**{option.name: getattr(run, option.name) for option in fields(TurnOptions)})
 
 
 def bad_rows_of(config: RunConfig, *, num_rows: int, say: Callable[[str], object]) -> BadRows | None:

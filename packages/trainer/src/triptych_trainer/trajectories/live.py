@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from triptych_parser import ImageSpan
-
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import ArrivedImage, Finish, Rollout, RolloutGroup, ToolCall, image_name
 from triptych_trainer.rollouts.sampled import Sampled
 from triptych_trainer.trajectories.calls import Call, Outcome
+from triptych_trainer.trajectories.history import History, moved
 from triptych_trainer.trajectories.images import RolloutImage
 from triptych_trainer.trajectories.results import Piece
 from triptych_trainer.trajectories.toolbox import Tool
@@ -39,8 +38,14 @@ class LiveRollout:
     """What the calls of each turn so far returned."""
     calls: list[Call] = field(default_factory=list)
     """Those of the last message."""
-    turn_ids: Sequence[int] = ()
-    """The tokens of the last message."""
+    said: list[Sequence[int]] = field(default_factory=list)
+    """The tokens of each message."""
+    in_steps: bool = False
+    """Whether each turn is a sample of its own."""
+    history: History | None = None
+    """What the next turn is sampled from where that is not all that came."""
+    steps: list[Rollout] = field(default_factory=list)
+    """The turns so far as samples of their own."""
     finish: Finish = "length"
     asked: list[ToolCall] = field(default_factory=list)
     """The calls of all messages so far."""
@@ -53,9 +58,22 @@ class LiveRollout:
         return len(self.results)
 
     @property
+    def turn_ids(self) -> Sequence[int]:
+        """The tokens of the last message."""
+        return self.said[-1] if self.said else ()
+
+    @property
+    def behind(self) -> tuple[Sequence[int], Sequence[ArrivedImage]]:
+        """What stands behind the prompt when the next turn is sampled: its tokens, and its images in their places."""
+        if self.history is None:
+            return self.ids, self.arrived
+        spans = zip(self.history.numbers, self.history.spans, strict=True)
+        return self.history.ids, [replace(self.arrived[number], span=span) for number, span in spans]
+
+    @property
     def all_ids(self) -> list[int]:
-        """The tokens of the prompt and those behind it."""
-        return [*self.prompt.ids, *self.ids]
+        """The tokens of the prompt and those behind it from which the next turn is sampled."""
+        return [*self.prompt.ids, *self.behind[0]]
 
     @property
     def where(self) -> str:
@@ -65,11 +83,24 @@ class LiveRollout:
 
     def take(self, sampled: Sampled, *, most: int, end_ids: Collection[int]) -> None:
         """Put what was sampled behind the rest, as far as ``most`` tokens allow."""
-        self.turn_ids = tuple(sampled.ids)[: most - len(self.ids)]
-        self.ids += self.turn_ids
-        self.trained += [True] * len(self.turn_ids)
+        before, images = self.behind
+        own = tuple(sampled.ids)[: most - len(before)]
+        self.finish = "stop" if own and own[-1] in end_ids else "length"
+        if self.in_steps and own:
+            self.steps.append(
+                Rollout(
+                    ids=(*before, *own),
+                    trained=(False,) * len(before) + (True,) * len(own),
+                    messages=(),
+                    finish=self.finish,
+                    images=tuple(images),
+                    trajectory=self.number,
+                )
+            )
+        self.said.append(own)
+        self.ids += own
+        self.trained += [True] * len(own)
         self.calls = []
-        self.finish = "stop" if self.turn_ids and self.turn_ids[-1] in end_ids else "length"
 
     def note_calls(self, outcomes: Sequence[Outcome] | None) -> None:
         """Remember the calls of the last message and what came of them; None where they were not done."""
@@ -92,6 +123,7 @@ class LiveRollout:
         *,
         results: Sequence[tuple[str, Sequence[Piece]]],
         arrived: Sequence[tuple[ArrivedImage, RolloutImage]],
+        history: History | None = None,
     ) -> None:
         """Put the results of the last message's calls behind it."""
         first, count = len(self.ids), len(self.arrived)
@@ -101,18 +133,20 @@ class LiveRollout:
         self.ids += ids
         self.trained += [False] * len(ids)
         self.results.append(results)
+        self.history = history
 
     def so_far(self, key: int) -> RolloutGroup:
         """The rollout as a prompt to go on from."""
         prompt, first, own = self.prompt, len(self.prompt.ids), len(self.prompt.image_inputs)
-        spans = [moved(image.span, by=first, image=own + k) for k, image in enumerate(self.arrived)]
+        _, arrived = self.behind
+        spans = [moved(image.span, by=first, image=own + k) for k, image in enumerate(arrived)]
         digests = prompt.image_digests or [f"prompt {key}, image {k}" for k in range(own)]
         longer = replace(
             prompt,
             ids=self.all_ids,
             spans=(*prompt.spans, *spans),
-            image_inputs=(*prompt.image_inputs, *(image.inputs for image in self.arrived)),
-            image_digests=(*digests, *(image.digest for image in self.arrived)),
+            image_inputs=(*prompt.image_inputs, *(image.inputs for image in arrived)),
+            image_digests=(*digests, *(image.digest for image in arrived)),
         )
         return RolloutGroup(key=key, prompt=longer)
 
@@ -136,6 +170,7 @@ class LiveRollout:
             policy_version=policy_version,
             calls=tuple(self.asked),
             turn_rewards=self._rewards_of_messages(),
+            steps=tuple(replace(step, policy_version=policy_version) for step in self.steps),
         )
 
     def _rewards_of_messages(self) -> tuple[float, ...] | None:
@@ -144,9 +179,3 @@ class LiveRollout:
             return None
         count = sum(message.get("role") == "assistant" for message in self.messages)
         return (*self.turn_rewards, *[0.0] * (count - len(self.turn_rewards)))
-
-
-def moved(span: ImageSpan, *, by: int, image: int) -> ImageSpan:
-    """The same span further behind, as the span of another image."""
-    runs = tuple((start + by, length) for start, length in span.runs)
-    return ImageSpan(start=span.start + by, length=span.length, image=image, runs=runs)

@@ -23,6 +23,7 @@ from triptych_trainer.rollouts.rollout import ArrivedImage, RolloutGroup
 from triptych_trainer.rollouts.sampled import Sampled, Sampler
 from triptych_trainer.trajectories.calls import AsyncLoop, Outcome, Request, calls_of, do_calls
 from triptych_trainer.trajectories.environments import Environments, turn_reward_of
+from triptych_trainer.trajectories.history import History, bounded_history
 from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
 from triptych_trainer.trajectories.live import LiveRollout
 from triptych_trainer.trajectories.messages import with_observation, with_tools
@@ -43,6 +44,8 @@ class Limits:
     """Tokens that the model takes, prompt included; None where it does not say."""
     calling_turns: int | None = None
     """Turns whose calls are done; None for any number."""
+    kept_images: int | None = None
+    """How many of the images that arrived a turn is sampled behind, as a sample of its own; None for all, in one."""
     tool_seconds: float = 60.0
     """How long a tool that is awaited may take."""
 
@@ -103,6 +106,7 @@ class Play:
                 images=self._shown(group.prompt),
                 tools={**self.tools, **({} if own is None else self._tools_of(own))},
                 environment=own,
+                in_steps=self.limits.kept_images is not None,
                 turn_rewards=[] if self.environments is not None and self.environments.rewards_turns else None,
             )
             for group, size, owned in zip(groups, sizes, environments, strict=True)
@@ -112,7 +116,7 @@ class Play:
         first = [one for group in sampler.sample(groups, sizes) for one in group]
         going = self._after(live, first, sampler)
         while going:
-            room = max(self.limits.completion_tokens - len(one.ids) for one in going)
+            room = max(self.limits.completion_tokens - len(one.behind[0]) for one in going)
             found = sampler.go_on([one.so_far(key) for key, one in enumerate(going)], room)
             going = self._after(going, found, sampler)
         rows = iter(live)
@@ -210,7 +214,8 @@ class Play:
             return False
         results = [(outcome.name, list(outcome.pieces)) for outcome in outcomes]
         suffix = self.writer.suffix(results, before=one.results, where=one.where)
-        length = len(one.ids) + len(suffix.ids)
+        history = self._history(one, results)
+        length = len(one.ids) + len(suffix.ids) if history is None else len(history.ids)
         whole = len(one.prompt.ids) + length
         context = self.limits.context_tokens
         if length >= self.limits.completion_tokens or (context is not None and whole >= context):
@@ -223,9 +228,21 @@ class Play:
             self._arrived(one, owner, picture, span=span)
             for (owner, picture), span in zip(pictures, suffix.spans, strict=True)
         ]
-        one.go_on(suffix.ids, results=results, arrived=arrived)
+        one.go_on(suffix.ids, results=results, arrived=arrived, history=history)
         self._check(one)
         return True
+
+    def _history(self, one: LiveRollout, results: Sequence[tuple[str, Sequence[Piece]]]) -> History | None:
+        """What the turn after these results is sampled from, where only the last images are kept."""
+        if self.limits.kept_images is None:
+            return None
+        return bounded_history(
+            one.said,
+            [*one.results, results],
+            kept=self.limits.kept_images,
+            first_number=len(one.prompt.image_inputs),
+            suffix_of=lambda shown: self.writer.suffix(shown, where=one.where),
+        )
 
     def _arrived(
         self, one: LiveRollout, owner: str, picture: Image.Image, *, span: Any

@@ -27,6 +27,7 @@ from triptych_trainer.options.refusals import (
 )
 from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.trajectories.play import Play
+from triptych_trainer.trajectories.turn_options import TurnOptions
 from triptych_trainer.upstream.transformers_names import declare_router_logits
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Given:
     processing_class: Any
     tools: tuple[Callable[..., Any], ...]
     environments: Environments | None
+    turns: TurnOptions
 
 
 def complete(
@@ -55,6 +57,7 @@ def complete(
     tools: Any,
     rollout_func: Any,
     environment_factory: Any,
+    turns: TurnOptions | None = None,
 ) -> Given:
     """Check the arguments of a trainer before anything is loaded, and fill in what was left out.
 
@@ -68,6 +71,9 @@ def complete(
     check_conversation_options(
         tools=tools, environment_factory=environment_factory, rollout_func=rollout_func, use_vllm=args.use_vllm
     )
+    turns = turns or TurnOptions()
+    turns.check(has_tools=bool(tools or environment_factory), scale_rewards=args.scale_rewards)
+    turns.calling_turns(args.max_tool_calling_iterations)  # refuses two numbers
     environments = None if environment_factory is None else Environments(environment_factory)
     args, rewards = with_environment_reward(args, reward_funcs, environments)
     if not isinstance(model, str):
@@ -82,6 +88,7 @@ def complete(
         processing_class=processing_class,
         tools=tuple(tools or ()),
         environments=environments,
+        turns=turns,
     )
 
 

@@ -104,7 +104,8 @@ def player(
         limits=Limits(
             completion_tokens=trainer.args.max_completion_length,
             context_tokens=getattr(base.config.get_text_config(), "max_position_embeddings", None),
-            calling_turns=trainer.args.max_tool_calling_iterations,
+            calling_turns=trainer.turns.calling_turns(trainer.args.max_tool_calling_iterations),
+            kept_images=trainer.turns.kept_images,
             tool_seconds=tool_seconds,
         ),
         say=say,

@@ -2,10 +2,22 @@
 
 from typing import Any
 
+import torch
+
 from triptych_trainer.grpo.batch import TokenScores, TrainingBatch, loss_mask
 from triptych_trainer.grpo.step import sampling_logps
 
-__all__ = ["loss_inputs"]
+__all__ = ["by_what_remains", "loss_inputs"]
+
+ROW_MEANS = ("grpo", "sapo", "dr_grpo", "luspo")
+"""The losses that TRL divides by the number of rows; the others are divided by the number of counted tokens."""
+
+
+def by_what_remains(loss: torch.Tensor, batch: TrainingBatch, *, loss_type: str) -> torch.Tensor:
+    """The loss divided by the rows that it counts instead of by all; 0 where none is left."""
+    if batch.counted_share is None or loss_type not in ROW_MEANS:
+        return loss
+    return loss / batch.counted_share if batch.counted_share > 0 else loss * 0.0
 
 
 def loss_inputs(batch: TrainingBatch, scores: TokenScores) -> dict[str, Any]:

@@ -42,6 +42,7 @@ NOTHING_LOADED = -1
 def settings(trainer: "MultiImageGRPOTrainer", *, mode: str) -> StepSettings:
     """What TRL's configuration says of a step."""
     args = trainer.args
+    turns = trainer.turns
     corrected = trainer.use_vllm and trainer.vllm_importance_sampling_correction
     return StepSettings(
         reward_weights=tuple(trainer.reward_weights.tolist()),
@@ -56,6 +57,9 @@ def settings(trainer: "MultiImageGRPOTrainer", *, mode: str) -> StepSettings:
         )
         if corrected
         else None,
+        step_weight=turns.weight if turns.comparison == "gigpo" else None,
+        step_gamma=turns.gamma,
+        mask_over_turn=turns.mask_over_turn,
     )
 
 

@@ -19,7 +19,7 @@ from triptych_trainer.grpo.step import collect, policy_loss
 from triptych_trainer.grpo.trl.ahead import RolloutsAhead
 from triptych_trainer.grpo.trl.arguments import default_preparer, evaluation_keys
 from triptych_trainer.grpo.trl.building import check_run, complete, engine_of, player_of
-from triptych_trainer.grpo.trl.loss import loss_inputs
+from triptych_trainer.grpo.trl.loss import by_what_remains, loss_inputs
 from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch
 from triptych_trainer.grpo.trl.one_sentence import one_sentence
 from triptych_trainer.grpo.trl.passes import opened_for_generation, opened_for_scoring, sampler, scoring, settings
@@ -37,6 +37,7 @@ from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.prompts.run_tables import KEY, RunTables
 from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.trajectories.turn_options import TurnOptions
 from triptych_trainer.verification.first_use import verify_first_use
 
 __all__ = ["MultiImageGRPOTrainer"]
@@ -70,6 +71,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         rollout_seconds: how long a vLLM server may take for one generation.
         vllm_weight_transfer: how a vLLM server gets the weights: ``nccl``, ``folder``, or ``auto``.
         tool_seconds: how long a tool that is awaited may take.
+        turns: how rollouts of several turns are sampled and compared; the defaults are those of `TurnOptions`.
         say: is told of every call of a tool that failed.
         on_rollouts: called once per generation with a list of `ScoredGroup`, and ``step`` and ``mode`` by keyword.
 
@@ -111,6 +113,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         rollout_seconds: float = SECONDS,
         vllm_weight_transfer: str = "auto",
         tool_seconds: float = 60.0,
+        turns: TurnOptions | None = None,
         say: Callable[[str], object] = print,
     ) -> None:
         """Take what TRL's trainer takes, in its order, and the options that the class describes."""
@@ -122,7 +125,9 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             tools=tools,
             rollout_func=rollout_func,
             environment_factory=environment_factory,
+            turns=turns,
         )
+        self.turns = given.turns
         self.tables = RunTables()
         self.mismatch_watch = MismatchWatch(warn=mismatch_kl_warn, limit=mismatch_kl_limit)
         check_rollout_lag(rollout_lag, given.args)
@@ -264,7 +269,8 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         return policy_loss(self.engine, model, inputs[BATCH], loss=self._loss_of_trl)
 
     def _loss_of_trl(self, scores: TokenScores, batch: TrainingBatch) -> torch.Tensor:
-        return super()._compute_loss(scores, loss_inputs(batch, scores))
+        loss = super()._compute_loss(scores, loss_inputs(batch, scores))
+        return by_what_remains(loss, batch, loss_type=self.loss_type)
 
     def _get_per_token_logps_and_entropies(
         self,
