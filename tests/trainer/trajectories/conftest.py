@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from triptych_data import ImageLoader, read_examples
 from triptych_data.prompt_settings import PromptSettings
-from triptych_trainer.grpo.trl.conversations import _reader, schemas_of
+from triptych_trainer.grpo.trl.conversations import message_reader, schemas_of
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.rollouts.rollout import RolloutGroup
@@ -89,7 +89,7 @@ def stage_of(model_dir, write_rows) -> Iterator[Callable[..., Stage]]:
                 writer=writer,
                 schemas=schemas,
                 preparer=preparer,
-                read=_reader(tokenizer, schemas, mode=writer.mode),
+                read=message_reader(tokenizer, schemas, mode=writer.mode),
                 tools=own,
                 environments=environments,
                 row_of=lambda key: {"seed": key},

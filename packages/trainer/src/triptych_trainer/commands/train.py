@@ -70,6 +70,9 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     if config.model.model_name_or_path is None or not config.run.data:
         missing = "--model_name_or_path" if config.run.data else "--data"
         raise UsageError(f"{missing} is missing: give a model and data, or neither for the built-in demo")
+    for option, given in (("--demo look", config.run.demo == "look"), ("--blank_tool", config.run.blank_tool)):
+        if given:
+            raise UsageError(f"{option}: a demo brings its own model and data; leave it out, or give neither")
     quiet_libraries()
     use_own_family(config.run.family)
     check_trackers(config.grpo)
@@ -91,7 +94,7 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
 def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
     """Train in an output folder that no other run writes into."""
     output = Path(config.grpo.output_dir)
-    rewards = read_rewards(config.run.reward)
+    rewards = read_rewards(config.run.reward, has_environment=config.run.environment is not None)
     chosen_verdict(rewards, config.run.verdict)
     seen = SeenHeaders(policy=image_policy(config.run))
     path, trust = config.model.model_name_or_path, config.grpo.trust_remote_code

@@ -26,9 +26,11 @@ class Evaluation:
 
     accuracy: float
     format: float
-    accuracy_by_kind: dict[QuestionKind, float]
+    accuracy_by_kind: dict[Any, float]
     num_samples: int
     completions: tuple[str, ...]
+    calls_by_kind: dict[str, float] | None = None
+    """Mean calls of tools in a rollout; None for a demo without tools."""
 
 
 def heldout_samples(num_samples: int, *, seed: int) -> list[Sample]:

@@ -47,9 +47,9 @@ def build_config(tokenizer: Any) -> Qwen2_5_VLConfig:
     )
 
 
-def build_model(seed: int) -> Qwen2_5_VLForConditionalGeneration:
+def build_model(seed: int, tokenizer: Any = None) -> Qwen2_5_VLForConditionalGeneration:
     """Return a freshly initialised float32 model; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen2_5_VLForConditionalGeneration(build_config(build_tokenizer()))
+        model = Qwen2_5_VLForConditionalGeneration(build_config(tokenizer or build_tokenizer()))
     return model.eval()

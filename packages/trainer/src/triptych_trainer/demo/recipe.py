@@ -1,6 +1,8 @@
-"""The demo's GRPO settings, under TRL's own names."""
+"""The demos' GRPO settings, under TRL's own names."""
 
 from dataclasses import dataclass, field
+
+from triptych_trainer.demo.look.task import CALLING_TURNS, COMPLETION_TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +26,19 @@ class GRPOOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LookOptions(GRPOOptions):
+    """What the demo `look` sets beside that; its rewards are `accuracy`, `answered`, and what the looks cost."""
+
+    max_completion_length: int = COMPLETION_TOKENS
+    max_tool_calling_iterations: int = CALLING_TURNS
+    adam_beta2: float = 0.99
+    warmup_steps: int = 3
+    reward: list[str] = field(default_factory=lambda: ["accuracy", "triptych_trainer.demo.look.rewards:answered"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GRPORecipe:
-    """How many samples the demo trains on and is judged on, and the options it trains with."""
+    """How many samples a demo trains on and is judged on, and the options it trains with."""
 
     num_train: int = 1280
     num_heldout: int = 240

@@ -1,5 +1,7 @@
 """A byte-level BPE of about 400 tokens with Qwen's special tokens, trained in code on the demo's own sentences."""
 
+from collections.abc import Sequence
+
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -29,17 +31,24 @@ CHAT_TEMPLATE = (
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Train the tokenizer; every call gives the same vocabulary, so that ids of saved models stay valid."""
+    return tokenizer_of(_sentences(), chat_template=CHAT_TEMPLATE, format_tokens=FORMAT_TOKENS)
+
+
+def tokenizer_of(
+    sentences: Sequence[str], *, chat_template: str, format_tokens: Sequence[str]
+) -> PreTrainedTokenizerFast:
+    """Train a tokenizer with Qwen's special tokens on the words of a demo."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE - len(SPECIAL_TOKENS) - len(FORMAT_TOKENS),
+        vocab_size=VOCABULARY_SIZE - len(SPECIAL_TOKENS) - len(format_tokens),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    core.train_from_iterator(_sentences(), trainer)
+    core.train_from_iterator(sentences, trainer)
     core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
-    core.add_tokens([AddedToken(token, special=False, normalized=False) for token in FORMAT_TOKENS])
+    core.add_tokens([AddedToken(token, special=False, normalized=False) for token in format_tokens])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
         eos_token=TURN_END,
@@ -49,7 +58,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         extra_special_tokens={"image_token": IMAGE_PAD, "video_token": VIDEO_PAD},
     )
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = chat_template
     return tokenizer
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
-from .batches import NOT_SCORED, supervised_batch
+from .batches import supervised_batch
 from .behaviour import bare, careful, hasty
+from .learning import move_shares, optimizers_of, scale_learning_rates, train_step
 from .task import QUESTION_KINDS, Placement, QuestionKind, Sample, make_sample
 
 
@@ -56,7 +56,7 @@ def text_stage(
 ) -> Iterator[WarmupStep]:
     """Learn the format and to look things up, with colour words where the pictures will stand."""
     model.train()
-    optimizers, shares = _optimizers(model, recipe=recipe), dict.fromkeys(QUESTION_KINDS, 0.0)
+    optimizers, shares = _optimizers(recipe, model), dict.fromkeys(QUESTION_KINDS, 0.0)
     for step in range(1, recipe.max_text_steps + 1):
         samples = _samples(step, seed=seed, split="warmup-text", batch_size=recipe.batch_size)
         batch = supervised_batch(
@@ -66,7 +66,7 @@ def text_stage(
             placement=placement,
             words_for_pictures=True,
         )
-        loss, right_B = _train_step(model, batch, optimizers=optimizers)
+        loss, right_B = train_step(model, batch, optimizers=optimizers)
         accuracy = _worst_kind(shares, samples=samples, right_B=right_B)
         yield WarmupStep(step=step, loss=loss, accuracy=accuracy)
         if accuracy > recipe.text_accuracy:
@@ -78,14 +78,15 @@ def image_stage(
 ) -> Iterator[WarmupStep]:
     """Learn to see, from completions most of which are hasty: what GRPO will have to unlearn."""
     model.train()
-    optimizers, shares = _optimizers(model, recipe=recipe), dict.fromkeys(QUESTION_KINDS, 0.0)
+    optimizers, shares = _optimizers(recipe, model), dict.fromkeys(QUESTION_KINDS, 0.0)
     rng = random.Random(f"{seed}/warmup-behaviour")
     for step in range(1, recipe.image_steps + 1):
-        _set_learning_rates(optimizers, step=step, recipe=recipe)
+        decay_steps = max(1, round(recipe.decay_share * recipe.image_steps))
+        scale_learning_rates(optimizers, scale=min(1.0, (recipe.image_steps - step + 1) / decay_steps))
         samples = _samples(step, seed=seed, split="warmup-image", batch_size=recipe.batch_size)
         completions = [_mixed(sample, rng=rng, recipe=recipe) for sample in samples]
         batch = supervised_batch(samples, completions=completions, processor=processor, placement=placement)
-        loss, right_B = _train_step(model, batch, optimizers=optimizers)
+        loss, right_B = train_step(model, batch, optimizers=optimizers)
         accuracy = _worst_kind(shares, samples=samples, right_B=right_B)
         yield WarmupStep(step=step, loss=loss, accuracy=accuracy)
 
@@ -95,7 +96,7 @@ class Stage:
     """One stage of the warm-up: `run` trains the model in place and yields after every step."""
 
     name: str
-    num_steps: Callable[[WarmupRecipe], int]
+    num_steps: Callable[[Any], int]
     """The most steps it may take."""
     run: Callable[..., Iterator[WarmupStep]]
 
@@ -133,44 +134,16 @@ def _mixed(sample: Sample, *, rng: random.Random, recipe: WarmupRecipe) -> str:
     return bare(sample) if draw < recipe.hasty_share + recipe.bare_share else careful(sample)
 
 
-def _optimizers(model: Any, *, recipe: WarmupRecipe) -> list[torch.optim.Optimizer]:
-    """Muon for the hidden matrices, AdamW for embeddings, norms, biases and the patch projection."""
-    embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
-    matrices = [weight for weight in model.parameters() if weight.ndim == 2 and id(weight) not in embeddings]
-    taken = {id(weight) for weight in matrices}
-    others = [weight for weight in model.parameters() if id(weight) not in taken]
-    return [
-        torch.optim.Muon(matrices, lr=recipe.muon_learning_rate, momentum=recipe.muon_momentum, weight_decay=0.0),
-        torch.optim.AdamW(others, lr=recipe.adamw_learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
-    ]
-
-
-def _set_learning_rates(optimizers: list[torch.optim.Optimizer], *, step: int, recipe: WarmupRecipe) -> None:
-    decay_steps = max(1, round(recipe.decay_share * recipe.image_steps))
-    scale = min(1.0, (recipe.image_steps - step + 1) / decay_steps)
-    for optimizer, peak in zip(optimizers, (recipe.muon_learning_rate, recipe.adamw_learning_rate), strict=True):
-        for group in optimizer.param_groups:
-            group["lr"] = peak * scale
-
-
-def _train_step(
-    model: Any, batch: tuple[dict[str, torch.Tensor], torch.Tensor], *, optimizers: list[torch.optim.Optimizer]
-) -> tuple[float, torch.Tensor]:
-    """Take one step; return the loss and, per completion, whether it was predicted right token for token."""
-    inputs, labels_BT = batch
-    logits_BTV, targets_BT = model(**inputs, use_cache=False).logits[:, :-1], labels_BT[:, 1:]
-    loss = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=NOT_SCORED)
-    loss.backward()
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    right_BT = (logits_BTV.argmax(-1) == targets_BT) | (targets_BT == NOT_SCORED)
-    return loss.item(), right_BT.all(dim=1)
+def _optimizers(recipe: WarmupRecipe, model: Any) -> list[torch.optim.Optimizer]:
+    return optimizers_of(
+        model,
+        muon_learning_rate=recipe.muon_learning_rate,
+        muon_momentum=recipe.muon_momentum,
+        adamw_learning_rate=recipe.adamw_learning_rate,
+    )
 
 
 def _worst_kind(shares: dict[QuestionKind, float], *, samples: Sequence[Sample], right_B: torch.Tensor) -> float:
     """Move each kind's running share by a tenth towards the batch's share; return the lowest."""
-    for kind in shares:
-        scores = [float(right) for sample, right in zip(samples, right_B, strict=True) if sample.kind == kind]
-        shares[kind] += 0.1 * (sum(scores) / len(scores) - shares[kind])
+    move_shares(shares, kinds=[sample.kind for sample in samples], right_B=right_B)
     return min(shares.values())

@@ -20,6 +20,7 @@ class RunArguments(DataOptions, PromptOptions):
         "verify_model": ("on", "off"),
         "placement": ("in_place", "first"),
         "vllm_weight_transfer": ("auto", "nccl", "folder"),
+        "demo": ("places", "look"),
     }
     LEAST: ClassVar[Mapping[str, int]] = {
         "completions_per_slice": 1,
@@ -127,8 +128,13 @@ class RunArguments(DataOptions, PromptOptions):
     memory_forecast: bool = field(
         default=True, metadata={"help": "say what memory the run will need, and what it took"}
     )
+    demo: str = field(
+        default="places",
+        metadata={"help": "without a model and data: pictures in their places, or boxes to look into with a tool"},
+    )
     placement: str = field(
         default="in_place",
-        metadata={"help": "demo only: images at their markers, or all first"},
+        metadata={"help": "demo `places` only: images at their markers, or all first"},
     )
+    blank_tool: bool = field(default=False, metadata={"help": "demo `look` only: an opened box shows nothing"})
     quiet: bool = field(default=False, metadata={"help": "print only warnings, errors and the last lines"})

@@ -13,12 +13,17 @@ from triptych_trainer.rewards.verdict import verdict_of
 __all__ = ["chosen_verdict", "read_rewards"]
 
 
-def read_rewards(specs: Sequence[str]) -> list[Callable[..., Any]]:
+def read_rewards(specs: Sequence[str], *, has_environment: bool = False) -> list[Callable[..., Any]]:
     """Load the rewards that ``--reward`` names, wrapped so that a failure names function, sample and completion.
 
     Raises:
-        UsageError: there is no such reward, or two have the same name and would be taken for each other.
+        UsageError: there is no such reward, or none although no environment says what a rollout was worth, or two
+            have the same name and would be taken for each other.
     """
+    if not specs and has_environment:
+        return []
+    if not specs:
+        raise UsageError("--reward: expected at least one reward, got none; only an --environment can do without")
     try:
         found = [load_reward_model(spec) if spec.startswith(PREFIX) else guarded(load_reward(spec)) for spec in specs]
     except ValueError as error:

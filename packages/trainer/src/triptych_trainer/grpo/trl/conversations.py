@@ -22,7 +22,7 @@ from triptych_trainer.trajectories.writer import TurnWriter, turn_writer
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["check_conversation_options", "player", "schemas_of", "with_environment_reward"]
+__all__ = ["check_conversation_options", "message_reader", "player", "schemas_of", "with_environment_reward"]
 
 
 def check_conversation_options(*, tools: Any, environment_factory: Any, rollout_func: Any, use_vllm: bool) -> None:
@@ -96,7 +96,7 @@ def player(
         writer=writer,
         schemas=schemas,
         preparer=trainer.preparer,
-        read=_reader(trainer._tokenizer, schemas, mode=writer.mode),
+        read=message_reader(trainer._tokenizer, schemas, mode=writer.mode),
         tools=own,
         environments=environments,
         row_of=lambda key: {**trainer.tables.columns(key), "prompt": trainer.tables.prompt(key)},
@@ -157,7 +157,7 @@ def _replaced(settings: Any, kwargs: Mapping[str, Any]) -> Any:
     return replace(settings, chat_template_kwargs=kwargs)
 
 
-def _reader(
+def message_reader(
     tokenizer: Any, schemas: Sequence[Mapping[str, Any]], *, mode: str
 ) -> Callable[[Sequence[int], Sequence[int]], Mapping[str, Any]]:
     """Read a message by the tokenizer's response template; in `user` mode first as a text with calls in JSON."""
