@@ -130,7 +130,7 @@ class RunArguments(DataOptions, PromptOptions):
     )
     demo: str = field(
         default="places",
-        metadata={"help": "without a model and data: pictures in their places, or boxes to look into with a tool"},
+        metadata={"help": "the built-in demo: `look` has a tool"},
     )
     placement: str = field(
         default="in_place",

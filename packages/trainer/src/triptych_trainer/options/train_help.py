@@ -25,8 +25,19 @@ TRL_OPTIONS = {
 """Options of TRL that nearly every run sets: metavar, text, and TRL's own default, which a test holds."""
 
 RARE = (
-    *("mismatch_kl_warn", "mismatch_kl_limit", "rollout_lag", "rollout_seconds", "vllm_weight_transfer"),
-    *("max_turns", "history", "advantage", "step_advantage_weight", "step_gamma", "mask_over_turn"),
+    "mismatch_kl_warn",
+    "mismatch_kl_limit",
+    "rollout_lag",
+    "rollout_seconds",
+    "vllm_weight_transfer",
+    "max_turns",
+    "history",
+    "advantage",
+    "step_advantage_weight",
+    "step_gamma",
+    "mask_over_turn",
+    "placement",
+    "blank_tool",
 )
 """Triptych's own options that few runs set; only ``--help_all`` lists them."""
 
