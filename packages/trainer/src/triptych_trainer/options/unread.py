@@ -167,10 +167,11 @@ def check_given(given: Mapping[str, Any], args: GRPOConfig, model: ModelConfig, 
     _check(args, given)
     if (args.eval_strategy != "no" or args.eval_on_start) and not run.eval_data:
         raise UsageError("--eval_strategy, --eval_on_start: nothing is held out to evaluate on; add --eval_data")
+    calls = bool(run.tools or run.environment) or run.demo == "look"
     for names, holds, remedy in (
         (OF_ADAPTERS, model.use_peft, "add --use_peft"),
         (OF_4_BITS, model.load_in_4bit, "add --load_in_4bit"),
-        (("max_tool_calling_iterations",), bool(run.tools or run.environment), "add --tools or --environment"),
+        (("max_tool_calling_iterations",), calls, "add --tools or --environment"),
         (("model_revision",), not Path(model.model_name_or_path or "").is_dir(), "name a model of the hub"),
     ):
         for name in names:
