@@ -79,5 +79,5 @@ def test_an_image_with_another_number_of_rows_is_named_by_rollout_turn_and_tool(
         trained=made.batch.trained,
         completion_images=made.batch.completion_images,
     )
-    with pytest.raises(BatchError, match=r"prompt 0, turn 1, image 1 of `look`: \d+ placeholder tokens but image 1 "):
+    with pytest.raises(BatchError, match=r"^turn 1, image 1 of `look`: \d+ placeholder tokens but image 1 "):
         shared_logps(kit.model(), wrong)

@@ -1,18 +1,16 @@
 """Training with tools and environments: one tower call for each unique image, the policy pass, and what is refused."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import plain_logps
 from triptych_trainer.grpo.groups import group_batch
 from triptych_trainer.grpo.trl import trainer as trainer_module
 from triptych_trainer.grpo.trl.conversations import check_conversation_options
-from triptych_trainer.rollouts.sampled import Sampled
 from triptych_trainer.trajectories.images import RolloutImages
 from triptych_trainer.trajectories.turn_options import TurnOptions
 
@@ -51,36 +49,31 @@ class Boxes:
         return float(sum(self.opened))
 
 
-@pytest.fixture
-def says(monkeypatch):
-    """Let rollouts say what a script says, turn by turn, while the model is really run for it."""
+class Says(LogitsProcessor):
+    """Rules out every token but the next one of a script."""
 
-    def script(*messages):
-        real = trainer_module.sampler
+    def __init__(self, rows):
+        self.rows, self.step = rows, 0
 
-        def scripted(trainer):
-            own, tokenizer, turns = real(trainer), trainer._tokenizer, iter(messages[1:])
-
-            def said(text):
-                return Sampled(ids=[*tokenizer(text)["input_ids"], tokenizer.eos_token_id])
-
-            def sample(groups, sizes):
-                own.sample(groups, sizes)
-                return [[said(messages[0][k % len(messages[0])]) for k in range(size)] for size in sizes]
-
-            def go_on(groups, room):
-                own.go_on(groups, 1)
-                texts = next(turns)
-                return [said(texts[k % len(texts)]) for k in range(len(groups))]
-
-            return replace(own, sample=sample, go_on=go_on)
-
-        monkeypatch.setattr(trainer_module, "sampler", scripted)
-
-    return script
+    def __call__(self, input_ids, scores):
+        said = [self.rows[k % len(self.rows)] for k in range(len(scores))]
+        wanted = torch.tensor([row[min(self.step, len(row) - 1)] for row in said])
+        self.step += 1
+        return torch.full_like(scores, -torch.inf).scatter(1, wanted[:, None], 0.0)
 
 
-def test_every_unique_image_goes_through_the_tower_once_in_a_step(make_trainer, write_rows, says, model_dir):
+def says(trainer, *turns):
+    """Let the rollouts of a trainer say what a script says, turn by turn; the model really writes it."""
+    generate, left, tokenizer = trainer.model.generate, iter(turns), trainer._tokenizer
+
+    def scripted(*args, logits_processor, **kwargs):
+        rows = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in next(left)]
+        return generate(*args, logits_processor=LogitsProcessorList([*logits_processor, Says(rows)]), **kwargs)
+
+    trainer.model.generate = scripted
+
+
+def test_every_unique_image_goes_through_the_tower_once_in_a_step(make_trainer, write_rows, model_dir):
     say = []
     trainer = make_trainer(
         write_rows([1, 2]),
@@ -90,7 +83,7 @@ def test_every_unique_image_goes_through_the_tower_once_in_a_step(make_trainer, 
         max_completion_length=600,
         say=say.append,
     )
-    says([call("look", image=1), "red"], [call("look", image=1), call("fly")], ["blue", "green"])
+    says(trainer, [call("look", image=1), "red"], [call("look", image=1), call("fly")], ["blue", "green"])
     encoded = []
     trainer.model.model.visual.register_forward_pre_hook(
         lambda module, args, kwargs: encoded.append(len(kwargs["grid_thw"])), with_kwargs=True
@@ -107,6 +100,10 @@ def test_every_unique_image_goes_through_the_tower_once_in_a_step(make_trainer, 
     logged = {name: values[-1] for name, values in trainer._metrics["eval"].items()}
     assert logged["tools/call_frequency"] == 1.0
     assert logged["tools/failure_frequency"] == 0.25
+    assert logged["tools/prefilled_again"] == 0, "keys and values of earlier turns are kept"
+    prompts = sum(len(group.prompt.ids) - 1 for group in batch.groups)
+    assert logged["tools/prefilled_tokens"] == prompts + sum(one.trained.count(False) for one in batch.rollouts)
+    assert trainer.engine.turns.is_empty, "and let go when the last rollout has ended"
     with torch.no_grad():
         ours = trainer.engine.logps(trainer.model, group_batch(batch.groups), keys=[0, 1]).logps_BC
         plain, _ = plain_logps(AutoModelForImageTextToText.from_pretrained(model_dir), group_batch(batch.groups))
@@ -114,11 +111,11 @@ def test_every_unique_image_goes_through_the_tower_once_in_a_step(make_trainer, 
     assert (ours != 0).sum() == sum(rollout.num_trained for rollout in batch.rollouts)
 
 
-def test_an_environment_is_played_rewarded_and_kept_in_the_cycle(make_trainer, write_rows, says):
+def test_an_environment_is_played_rewarded_and_kept_in_the_cycle(make_trainer, write_rows):
     trainer = make_trainer(
         write_rows([0]), environment_factory=Boxes, per_device_train_batch_size=2, max_completion_length=600
     )
-    says([call("open", box=1), call("open", box=3)], [call("open", box=2), "done"])
+    says(trainer, [call("open", box=1), call("open", box=3)], [call("open", box=2), "done"])
     trainer._to_verify = False
     batch = trainer._generate_and_score_completions([{"row": 0}] * 2)["triptych_batch"]
     assert trainer.reward_func_names == ["Boxes"]

@@ -4,7 +4,7 @@ from . import gemma, glm, llava, others, qwen, tail, tiles
 from .case import Case, Prompts, build_model, build_prompts, pictures
 from .stock import accepted, replicated, stock_generate, stock_logps
 from .table import DOCUMENT, differences, stated_rows, write_rows
-from .turns import Trajectories, build_trajectories, stock_trajectory_logps
+from .turns import Trajectories, arrivals, build_trajectories, rollouts_so_far, stock_trajectory_logps
 
 CASES: dict[str, Case] = {**qwen.CASES, **glm.CASES, **llava.CASES, **tiles.CASES, **gemma.CASES, **others.CASES}
 CASES |= tail.CASES
@@ -19,12 +19,14 @@ __all__ = [
     "Prompts",
     "Trajectories",
     "accepted",
+    "arrivals",
     "build_model",
     "build_prompts",
     "build_trajectories",
     "differences",
     "pictures",
     "replicated",
+    "rollouts_so_far",
     "stated_rows",
     "stock_generate",
     "stock_logps",

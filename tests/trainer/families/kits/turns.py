@@ -86,6 +86,57 @@ def build_trajectories(
     return Trajectories(batch=batch, stock=tuple(rows))
 
 
+def rollouts_so_far(
+    batch: GroupBatch, sampled: Sequence[Sequence[Sequence[int]]], arrived: Sequence[Sequence[Arrival | None]]
+) -> GroupBatch:
+    """Every rollout that goes on as a prompt of its own: what was sampled, then what arrived; None ends a rollout."""
+    pairs = [
+        (p, ids, turn)
+        for p, (group, turns) in enumerate(zip(sampled, arrived, strict=True))
+        for ids, turn in zip(group, turns, strict=True)
+        if turn is not None
+    ]
+    images, keys = list(batch.images), list(batch.image_keys)
+    prompts, spans, indices = [], [], []
+    for p, ids, turn in pairs:
+        first = len(batch.prompts[p]) + len(ids)
+        prompts.append((*batch.prompts[p], *ids, *turn.ids))
+        spans.append(list(batch.spans[p]))
+        indices.append(list(batch.image_indices[p]))
+        if turn.image is not None:
+            if turn.key not in keys:
+                keys.append(turn.key)
+                images.append(turn.image)
+            spans[-1].append(_later(turn.span, first, len(indices[-1])))
+            indices[-1].append(keys.index(turn.key))
+    return GroupBatch.build(prompts, spans=spans, image_indices=indices, images=images, image_keys=keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """What arrives behind a rollout: tokens, and perhaps an image among them."""
+
+    ids: list[int]
+    span: ImageSpan | None = None
+    image: Any = None
+    key: str = ""
+
+
+def arrivals(case: Case, model: torch.nn.Module, processor: Any, *, count: int, seed: int = 5) -> list[Arrival]:
+    """So many turns with an image each, and one of text alone at the end."""
+    noise = np.random.default_rng(seed)
+    turns = [_turn(case, model, processor, picture(noise, number), number) for number in range(count)]
+    found = [
+        Arrival(ids=turn.ids, span=turn.span, image=turn.image, key=f"arrived {k}") for k, turn in enumerate(turns)
+    ]
+    return [*found, Arrival(ids=noise.integers(1, 250, 3).tolist())]
+
+
+def _later(span: ImageSpan, first: int, image: int) -> ImageSpan:
+    runs = tuple((first + start, length) for start, length in span.runs)
+    return ImageSpan(start=first + span.start, length=span.length, image=image, runs=runs)
+
+
 def _turn(case: Case, model: torch.nn.Module, processor: Any, shown: Any, number: int) -> _Turn:
     outputs = call_processor(case, processor, f"{'uvw'[number % 3] * 2}{case.marker}t", [shown])
     (own,) = family_of(model).preprocess(image_processor_of(processor), [shown])
@@ -101,9 +152,9 @@ def _completion(
     trained, found = [True] * len(ids), []
     for k, (image, turn) in enumerate(turns):
         first = len(ids)
-        runs = tuple((first + start, length) for start, length in turn.span.runs)
-        span = ImageSpan(start=first + turn.span.start, length=turn.span.length, image=k, runs=runs)
-        found.append(CompletionImage(image=image, span=span, name=f"turn {k + 1}, image 1 of `look`"))
+        found.append(
+            CompletionImage(image=image, span=_later(turn.span, first, k), name=f"turn {k + 1}, image 1 of `look`")
+        )
         sampled = noise.integers(1, 250, SAMPLED[(k + 1) % len(SAMPLED)]).tolist()
         ids += [*turn.ids, *sampled]
         trained += [False] * len(turn.ids) + [True] * len(sampled)

@@ -54,6 +54,8 @@ class GroupBatch:
     """Per prompt and completion, the images that arrived in it, in order."""
     image_keys: tuple[str, ...] = ()
     """What tells each of `images` from every other image of the step; empty where nothing is kept of them."""
+    span_names: tuple[tuple[str, ...], ...] = ()
+    """Per prompt, what errors call the image of each span; empty: by the number of its marker."""
 
     def __post_init__(self) -> None:
         num_prompts = len(self.prompts)
@@ -86,6 +88,7 @@ class GroupBatch:
         trained: Sequence[Sequence[Sequence[bool]]] | None = None,
         completion_images: Sequence[Sequence[Sequence[CompletionImage]]] | None = None,
         image_keys: Sequence[str] = (),
+        span_names: Sequence[Sequence[str]] = (),
     ) -> GroupBatch:
         """Build a batch from lists; missing `spans` means text only, missing `completions` a batch to generate for.
 
@@ -109,7 +112,13 @@ class GroupBatch:
             trained=tuple(tuple(tuple(row) for row in group) for group in trained),
             completion_images=tuple(tuple(tuple(row) for row in group) for group in completion_images),
             image_keys=tuple(image_keys),
+            span_names=tuple(tuple(row) for row in span_names),
         )
+
+    def span_name(self, prompt: int, span: int) -> str:
+        """What errors call the image of a prompt's span."""
+        named = self.span_names[prompt] if self.span_names else ()
+        return named[span] if named else f"prompt {prompt}, image marker {span + 1}"
 
     @property
     def num_completions(self) -> int:
@@ -148,6 +157,7 @@ class GroupBatch:
             completions=completions,
             images=self.images,
             image_keys=self.image_keys,
+            span_names=self.span_names,
         )
 
     def select(self, prompts: Sequence[int]) -> tuple[GroupBatch, tuple[int, ...]]:
@@ -191,6 +201,7 @@ class GroupBatch:
                 [[replace(found, image=position[found.image]) for found in row] for row in group] for group in arrived
             ],
             image_keys=[self.image_keys[index] for index in kept] if self.image_keys else (),
+            span_names=[self.span_names[p] for p, _ in chosen] if self.span_names else (),
         )
         return batch, tuple(kept)
 

@@ -24,6 +24,7 @@ from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.positions import batch_positions
 from triptych_trainer.forward.sharded import is_sharded
+from triptych_trainer.forward.turn_cache import TurnCache, uncut_cache, why_not_kept
 from triptych_trainer.models.families import Family, ImageFeatures
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import cache_argument, kept_logits
@@ -103,6 +104,7 @@ def shared_generate(
     generation_config: GenerationConfig,
     features: ImageFeatures | None = None,
     suppress_ids: tuple[int, ...] | None = None,
+    turns: TurnCache | None = None,
     **generate_kwargs: Any,
 ) -> list[list[list[int]]]:
     """Generate `num_generations` completions for each prompt of `batch` (its completions are ignored).
@@ -115,6 +117,7 @@ def shared_generate(
         num_generations: one number for all prompts, or one for each.
         features: features of `batch.images`, if they exist already; otherwise each image is encoded once here.
         suppress_ids: ids never to sample; default: every image and video id of the model's configuration.
+        turns: keeps keys and values for the next call, whose prompts may go on from what was sampled now.
         generate_kwargs: passed to `generate` (stopping criteria, ...).
 
     Returns:
@@ -124,7 +127,7 @@ def shared_generate(
     pad_id = generation_config.pad_token_id or 0
     sizes = [num_generations] * len(batch.prompts) if isinstance(num_generations, int) else list(num_generations)
     if family.prefills:
-        start = repeated(prefilled(model, batch, features=features, pad_id=pad_id), group_sizes=sizes)
+        start = repeated(prefilled(model, batch, features=features, pad_id=pad_id, turns=turns), group_sizes=sizes)
     else:
         start = not_prefilled(model, batch, group_sizes=sizes, pad_id=pad_id)
     banned = family.image_token_ids(base.config) if suppress_ids is None else suppress_ids
@@ -145,12 +148,21 @@ def shared_generate(
     ends = generation_config.eos_token_id  # as `generate` does: what the caller left open comes from the model
     ends = base.generation_config.eos_token_id if ends is None else ends
     sampled = _until_end(output_BT[:, start.ids_BT.shape[1] :], ends=ends)
+    if turns is not None and why_not_kept(family, base) is None:
+        turns.keep(start.cache, batch, mask_BT=start.mask_BT, group_sizes=sizes, sampled=sampled)
     rows = iter(sampled)
     return [list(islice(rows, size)) for size in sizes]
 
 
-def prefilled(model: torch.nn.Module, batch: GroupBatch, *, features: ImageFeatures | None, pad_id: int) -> Prefilled:
-    """Prefill every prompt of a batch, each once, in left-padded rows."""
+def prefilled(
+    model: torch.nn.Module,
+    batch: GroupBatch,
+    *,
+    features: ImageFeatures | None,
+    pad_id: int,
+    turns: TurnCache | None = None,
+) -> Prefilled:
+    """Prefill every prompt of a batch, each once, in left-padded rows; with `turns` only what it does not know."""
     family = install_hooks(model)
     inner = family.vision_language_model(unwrap(model))
     device = next(inner.parameters()).device
@@ -160,6 +172,20 @@ def prefilled(model: torch.nn.Module, batch: GroupBatch, *, features: ImageFeatu
     if family.generate_counts_pads:  # the cache has to fit the positions with which `generate` goes on
         positions_ABT += torch.tensor(layout.offsets)[:, None]
     positions_ABT = positions_ABT.to(device)
+    if turns is not None and not turns.is_empty:
+        cache: DynamicCache | None = turns.extend(model, family, batch=batch, positions=positions, features=features)
+    else:
+        cache = prefill(
+            model,
+            family,
+            batch=batch,
+            layout=layout,
+            positions_ABT=positions_ABT,
+            features=features,
+            uncut=turns is not None and why_not_kept(family, unwrap(model)) is None,
+        )
+        if turns is not None:
+            turns.count_whole(batch)
     return Prefilled(
         family=family,
         vision_language_model=inner,
@@ -168,7 +194,7 @@ def prefilled(model: torch.nn.Module, batch: GroupBatch, *, features: ImageFeatu
         next_minus_length_P=torch.tensor(
             [after - len(ids) for after, ids in zip(positions.following, batch.prompts, strict=True)]
         ),
-        cache=prefill(model, family, batch=batch, layout=layout, positions_ABT=positions_ABT, features=features),
+        cache=cache,
     )
 
 
@@ -176,7 +202,7 @@ def repeated(start: Prefilled, *, group_sizes: Sequence[int]) -> DecodingStart:
     """Repeat what was prefilled, `group_sizes[p]` times for prompt p; its cache is repeated in place."""
     prompt_of_row = torch.arange(len(group_sizes)).repeat_interleave(torch.tensor(group_sizes))
     device = start.positions_ABT.device
-    if start.cache is not None:
+    if start.cache is not None and any(size != 1 for size in group_sizes):
         start.cache.reorder_cache(prompt_of_row.to(device))
     return DecodingStart(
         ids_BT=start.layout.ids[prompt_of_row].to(device),
@@ -224,8 +250,12 @@ def prefill(
     layout: PaddedLayout,
     positions_ABT: torch.Tensor,
     features: ImageFeatures | None,
+    uncut: bool = False,
 ) -> DynamicCache | None:
-    """Fill a cache with all but the last token of every prompt; None when that is nothing."""
+    """Fill a cache with all but the last token of every prompt; None when that is nothing.
+
+    With `uncut` layers with a sliding window keep every key, too.
+    """
     if layout.ids.shape[1] == 1:
         if batch.images:
             raise BatchError("a prompt of one token cannot hold an image")
@@ -241,7 +271,8 @@ def prefill(
         places=image_places(batch, starts=[(p, p, offset) for p, offset in enumerate(layout.offsets)]),
         features=features,
     )
-    cache = DynamicCache(config=base.config.get_text_config(decoder=True))
+    text_config = base.config.get_text_config(decoder=True)
+    cache = uncut_cache(text_config) if uncut else DynamicCache(config=text_config)
     model(
         input_ids=layout.ids[:, :-1].to(device),
         attention_mask=layout.mask[:, :-1].to(device),

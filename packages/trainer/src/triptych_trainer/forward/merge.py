@@ -29,7 +29,7 @@ def image_places(
             row,
             batch.image_indices[prompt][span.image],
             [(offset + start, length) for start, length in span.runs],
-            f"prompt {prompt}, image marker {k + 1}",
+            batch.span_name(prompt, k),
         )
         for prompt, row, offset in starts
         for k, span in enumerate(batch.spans[prompt])
@@ -39,7 +39,7 @@ def image_places(
             row,
             found.image,
             [(offset + start, length) for start, length in found.span.runs],
-            f"prompt {prompt}, {found.name}",
+            found.name,
         )
         for prompt, completion, row, offset in completion_starts
         for found in batch.completion_images[prompt][completion]

@@ -87,22 +87,34 @@ def recording_cache(text_config: Any) -> Cache:
         linear = isinstance(layer, LinearAttentionCacheLayerMixin)
         if linear and isinstance(layer, CacheLayerMixin):
             raise NotImplementedError(f"layer {index} mixes attention and recurrent states; use the plain pass")
-        layers.append(_RecordLinear() if linear else _RecordAttention())
+        if not linear and not isinstance(layer, CacheLayerMixin):
+            layers.append(layer)  # it reads the keys of another layer, and holds none
+        else:
+            layers.append(_RecordLinear() if linear else _RecordAttention())
     return Cache(layers=layers)
 
 
 def recorded_states(cache: Cache) -> list[LayerState]:
-    """What a recording cache holds after a forward, one pair per layer, rows = prompts."""
-    return [layer.recorded for layer in cache.layers]
+    """What a recording cache holds after a forward, one pair per layer that holds any, rows = prompts."""
+    return [layer.recorded for layer in cache.layers if _holds_states(layer)]
 
 
 def reading_cache(cache: Cache, states: Sequence[LayerState], *, rows: torch.Tensor) -> Cache:
     """A cache whose row b continues prompt `rows[b]` of the recorded states; differentiable."""
     layers: list[Any] = []
-    for layer, (first, second) in zip(cache.layers, states, strict=True):
+    left = iter(states)
+    for layer in cache.layers:
+        if not _holds_states(layer):
+            layers.append(layer)
+            continue
+        first, second = next(left)
         state = (first.index_select(0, rows), second.index_select(0, rows))
         layers.append(_ReadLinear(state) if isinstance(layer, _RecordLinear) else _ReadAttention(state))
     return Cache(layers=layers)
+
+
+def _holds_states(layer: Any) -> bool:
+    return isinstance(layer, (_RecordAttention, _RecordLinear))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from triptych_trainer.forward import (
 from triptych_trainer.forward.encode import tower_is_trainable
 from triptych_trainer.forward.router_loss import RouterTap
 from triptych_trainer.forward.sharded import is_sharded
+from triptych_trainer.forward.turn_cache import TurnCache
 from triptych_trainer.grpo.batch import TokenScores
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
@@ -66,6 +67,8 @@ class GroupEngine:
         self.router_loss = router_loss
         self.images_encoded = 0
         """Images that went through a vision tower outside a policy pass."""
+        self.turns = TurnCache()
+        """What is kept of rollouts between their turns, and how many tokens they prefilled."""
         self._kept: dict[tuple[Any, ...], ImageFeatures | None] = {}
         self._shared_logps = CheckedLogps()
         self._shared_logps.expects_completion_images = later_images
@@ -82,14 +85,19 @@ class GroupEngine:
         keys: Sequence[int],
         group_sizes: Sequence[int],
         generation_config: GenerationConfig,
+        keep_turns: bool = False,
     ) -> list[list[list[int]]]:
-        """Sample ``group_sizes[p]`` completions for prompt p; returns [P][G_p] lists of token ids."""
+        """Sample ``group_sizes[p]`` completions for prompt p; returns [P][G_p] lists of token ids.
+
+        With ``keep_turns`` prompts may go on from rollouts of the call before; then only what is new is prefilled.
+        """
         return shared_generate(
             model,
             batch,
             num_generations=group_sizes,
             generation_config=generation_config,
             features=self.features(model, batch, keys=keys),
+            turns=self.turns if keep_turns else None,
         )
 
     def logps(

@@ -1,13 +1,12 @@
 """Groups of rollouts as the passes take them, in pieces of a bounded number of rollouts, and shuffled as units."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from triptych_parser import Refusal
 
 from triptych_trainer.forward import CompletionImage, GroupBatch
 from triptych_trainer.models.families import ImageInputs
-from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup, image_name
+from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup, image_names
 
 __all__ = ["GroupSplitError", "check_groups_on_ranks", "group_batch", "group_order", "pieces"]
 
@@ -33,8 +32,12 @@ def group_batch(groups: Sequence[RolloutGroup]) -> GroupBatch:
         image_indices=[[place[key] for key in _prompt_keys(group)] for group in groups],
         images=list(images.values()),
         trained=[[rollout.trained[: len(rollout.scored_ids)] for rollout in group.rollouts] for group in groups],
-        completion_images=[[_arrived(rollout, place) for rollout in group.rollouts] for group in groups],
+        completion_images=[
+            [_arrived(rollout, place, source=group.prompt.example.source) for rollout in group.rollouts]
+            for group in groups
+        ],
         image_keys=list(images),
+        span_names=[group.span_names for group in groups] if any(group.span_names for group in groups) else (),
     )
 
 
@@ -56,24 +59,12 @@ def _prompt_keys(group: RolloutGroup) -> Sequence[str]:
     return prompt.image_digests or [f"row {group.key}, image {k}" for k in range(len(prompt.image_inputs))]
 
 
-def _arrived(rollout: Rollout, place: Mapping[str, int]) -> list[CompletionImage]:
-    found: list[CompletionImage] = []
-    counts: Counter[tuple[int, str]] = Counter()
-    for image in rollout.scored_images:
-        counts[image.turn, image.owner] += 1
-        found.append(
-            CompletionImage(
-                image=place[image.digest],
-                span=image.span,
-                name=image_name(
-                    rollout=image.rollout,
-                    turn=image.turn,
-                    owner=image.owner,
-                    number=counts[image.turn, image.owner],
-                ),
-            )
-        )
-    return found
+def _arrived(rollout: Rollout, place: Mapping[str, int], *, source: str) -> list[CompletionImage]:
+    images = rollout.scored_images
+    return [
+        CompletionImage(image=place[image.digest], span=image.span, name=f"{source}: {name}")
+        for image, name in zip(images, image_names(images), strict=True)
+    ]
 
 
 def pieces(groups: Sequence[RolloutGroup], *, num_rollouts: int) -> Iterator[list[RolloutGroup]]:

@@ -27,11 +27,16 @@ def model_sampler(
     read: Callable[[PreparedPrompt, Sequence[int]], Sequence[Mapping[str, Any]]],
     end_ids: Collection[int],
     policy_version: int = 0,
+    several_turns: bool = False,
 ) -> Sampler:
-    """A sampler over a model, or over what opens it for generation."""
+    """A sampler over a model, or over what opens it for generation.
+
+    With ``several_turns`` keys and values of rollouts are kept until the sampler is told to let them go.
+    """
     open_model = partial(nullcontext, model) if isinstance(model, torch.nn.Module) else model
 
     def sample(groups: Sequence[RolloutGroup], sizes: Sequence[int]) -> list[list[Sampled]]:
+        engine.turns.begin()
         with torch.no_grad(), open_model() as opened:
             completions = engine.generate(
                 opened,
@@ -39,6 +44,7 @@ def model_sampler(
                 keys=[group.key for group in groups],
                 group_sizes=sizes,
                 generation_config=generation_config,
+                keep_turns=several_turns,
             )
         return [[Sampled(ids=ids) for ids in group] for group in completions]
 
@@ -52,10 +58,18 @@ def model_sampler(
                 keys=[group.key for group in groups],
                 group_sizes=[1] * len(groups),
                 generation_config=config,
+                keep_turns=several_turns,
             )
         return [Sampled(ids=ids) for (ids,) in completions]
 
-    return Sampler(sample=sample, read=read, end_ids=frozenset(end_ids), policy_version=policy_version, go_on=go_on)
+    return Sampler(
+        sample=sample,
+        read=read,
+        end_ids=frozenset(end_ids),
+        policy_version=policy_version,
+        go_on=go_on,
+        let_go=engine.turns.begin,
+    )
 
 
 def one_message(tokenizer: Any) -> Callable[[PreparedPrompt, Sequence[int]], tuple[Mapping[str, Any], ...]]:

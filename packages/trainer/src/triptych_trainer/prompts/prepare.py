@@ -171,8 +171,10 @@ class PromptPreparer:
             return [], {}
         return self.loader.get(prompt.example, sizes=prompt.resized), _options(prompt.resized)
 
-    def picture(self, picture: Image.Image, *, where: str) -> PreparedPicture:
+    def picture(self, picture: Image.Image, *, where: str, alone: bool = True) -> PreparedPicture:
         """Prepare an image that a tool or an environment returned; equal ones are prepared once.
+
+        ``alone`` says whether its turn brought no other image, on which it depends in some families.
 
         Raises:
             UsageError: it cannot be read, or the model takes none; ``where`` says who returned it.
@@ -180,20 +182,21 @@ class PromptPreparer:
         source = ImageSource(ref=picture)
         if not self.family.takes_images:
             raise UsageError(f"{where} returned an image, but the model takes none; return text only")
-        if source.key not in self._pictures:
+        key = (source.key, alone)
+        if key not in self._pictures:
             try:
                 read = load_image(source, policy=self.loader.policy)
             except ImageError as error:
                 raise UsageError(f"{where} returned an image that cannot be used: {error.reason}") from error
-            (inputs,) = self.family.preprocess(image_processor_of(self.processor), [read])
+            inputs = self.family.preprocess_arrived(image_processor_of(self.processor), read, alone=alone)
             self.preprocessed += 1
             seen = self._model_size(inputs, (read.height, read.width))
             prepared = PreparedPicture(picture=read, inputs=inputs, digest=image_digest(inputs), model_size=seen)
-            self._pictures[source.key] = prepared
-        self._pictures.move_to_end(source.key)
+            self._pictures[key] = prepared
+        self._pictures.move_to_end(key)
         while len(self._pictures) > max(self.keep, 1):
             self._pictures.popitem(last=False)
-        return self._pictures[source.key]
+        return self._pictures[key]
 
     def _model_size(self, inputs: ImageInputs, decoded: tuple[int, int]) -> tuple[int, int]:
         """Pixels after the model's resize: from the patch grid, the single frame, or as decoded where tiled."""

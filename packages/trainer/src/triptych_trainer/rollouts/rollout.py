@@ -4,6 +4,7 @@ A rollout is a trajectory. One of a single turn holds sampled tokens only. In on
 environment (tool results, further images) stand between the sampled ones, in the order in which they came.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,7 +16,17 @@ from triptych_parser import ImageSpan
 from triptych_trainer.models.families import ImageInputs
 from triptych_trainer.prompts.prepare import PreparedPrompt
 
-__all__ = ["ArrivedImage", "BoxFrame", "Finish", "Rollout", "RolloutGroup", "ScoredGroup", "ToolCall", "image_name"]
+__all__ = [
+    "ArrivedImage",
+    "BoxFrame",
+    "Finish",
+    "Rollout",
+    "RolloutGroup",
+    "ScoredGroup",
+    "ToolCall",
+    "image_name",
+    "image_names",
+]
 
 Finish = Literal["stop", "length", "turns", "room", "done"]
 """Why a rollout ended: the model wrote an end token and called nothing (`stop`), it reached the largest number of
@@ -69,6 +80,17 @@ class ToolCall:
     """Whether it ended in an error, of which the model was told."""
     box_frame: BoxFrame | None = None
     """What its box or its point counts; None where the tool does not say."""
+
+
+def image_names(images: Sequence[ArrivedImage]) -> list[str]:
+    """What errors call the images of a rollout, in order."""
+    counts: Counter[tuple[int, str]] = Counter()
+    names = []
+    for image in images:
+        counts[image.turn, image.owner] += 1
+        number = counts[image.turn, image.owner]
+        names.append(image_name(rollout=image.rollout, turn=image.turn, owner=image.owner, number=number))
+    return names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,6 +180,8 @@ class RolloutGroup:
     rollouts: tuple[Rollout, ...] = ()
     observation: tuple[str | Image.Image, ...] = ()
     """What an environment showed first: texts and images at the end of the prompt that are not in its row."""
+    span_names: tuple[str, ...] = ()
+    """What errors call the image of each span, where the prompt is a rollout that goes on; empty: by its marker."""
 
     def __len__(self) -> int:
         return len(self.rollouts)

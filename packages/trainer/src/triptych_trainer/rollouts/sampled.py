@@ -35,6 +35,8 @@ class Sampler:
 
     None for an engine that cannot go on with a rollout.
     """
+    let_go: Callable[[], object] = lambda: None
+    """Called when no rollout goes on: the engine drops what it keeps of them between their turns."""
 
 
 Player = Callable[[Sampler, Sequence[RolloutGroup], Sequence[int]], Sequence[RolloutGroup]]

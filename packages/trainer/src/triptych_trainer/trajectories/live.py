@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from triptych_trainer.prompts.prepare import PreparedPrompt
-from triptych_trainer.rollouts.rollout import ArrivedImage, Finish, Rollout, RolloutGroup, ToolCall, image_name
+from triptych_trainer.rollouts.rollout import ArrivedImage, Finish, Rollout, RolloutGroup, ToolCall, image_names
 from triptych_trainer.rollouts.sampled import Sampled
 from triptych_trainer.trajectories.calls import Call, Outcome
 from triptych_trainer.trajectories.history import History, moved
@@ -148,16 +147,15 @@ class LiveRollout:
             image_inputs=(*prompt.image_inputs, *(image.inputs for image in arrived)),
             image_digests=(*digests, *(image.digest for image in arrived)),
         )
-        return RolloutGroup(key=key, prompt=longer)
+        source = prompt.example.source
+        own_names = [f"{source}: image marker {k + 1}" for k in range(len(prompt.spans))]
+        names = [*own_names, *(f"{source}: {name}" for name in image_names(self.arrived))]
+        return RolloutGroup(key=key, prompt=longer, span_names=tuple(names))
 
-    def named_images(self) -> Iterator[tuple[str, ArrivedImage]]:
+    def named_images(self) -> list[tuple[str, ArrivedImage]]:
         """The images of the last turn, with what errors call them."""
-        counts: Counter[str] = Counter()
-        for image in self.arrived:
-            if image.turn == self.turn - 1:
-                counts[image.owner] += 1
-                number = counts[image.owner]
-                yield image_name(rollout=self.number, turn=image.turn, owner=image.owner, number=number), image
+        named = zip(image_names(self.arrived), self.arrived, strict=True)
+        return [(name, image) for name, image in named if image.turn == self.turn - 1]
 
     def rollout(self, policy_version: int) -> Rollout:
         """The finished rollout."""

@@ -119,6 +119,7 @@ class Play:
             room = max(self.limits.completion_tokens - len(one.behind[0]) for one in going)
             found = sampler.go_on([one.so_far(key) for key, one in enumerate(going)], room)
             going = self._after(going, found, sampler)
+        sampler.let_go()
         rows = iter(live)
         return [
             group.with_rollouts([next(rows).rollout(sampler.policy_version) for _ in range(size)])
@@ -225,7 +226,7 @@ class Play:
         owners = [(outcome.name, piece) for outcome in outcomes for piece in outcome.pieces]
         pictures = [(owner, piece) for owner, piece in owners if isinstance(piece, Image.Image)]
         arrived = [
-            self._arrived(one, owner, picture, span=span)
+            self._arrived(one, owner, picture, span=span, alone=len(pictures) == 1)
             for (owner, picture), span in zip(pictures, suffix.spans, strict=True)
         ]
         one.go_on(suffix.ids, results=results, arrived=arrived, history=history)
@@ -245,9 +246,9 @@ class Play:
         )
 
     def _arrived(
-        self, one: LiveRollout, owner: str, picture: Image.Image, *, span: Any
+        self, one: LiveRollout, owner: str, picture: Image.Image, *, span: Any, alone: bool
     ) -> tuple[ArrivedImage, RolloutImage]:
-        prepared = self.preparer.picture(picture, where=f"{one.where}: {owner}")
+        prepared = self.preparer.picture(picture, where=f"{one.where}: {owner}", alone=alone)
         image = ArrivedImage(
             digest=prepared.digest,
             span=span,

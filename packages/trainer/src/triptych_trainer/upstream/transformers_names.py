@@ -30,6 +30,7 @@ try:
     from transformers.cache_utils import (
         CacheLayerMixin,
         DynamicLayer,
+        DynamicSlidingWindowLayer,
         LinearAttentionCacheLayerMixin,
         LinearAttentionLayer,
     )
@@ -52,6 +53,7 @@ __all__ = [
     "TRAINER_STATE_NAME",
     "CacheLayerMixin",
     "DynamicLayer",
+    "DynamicSlidingWindowLayer",
     "GradientCheckpointingLayer",
     "LinearAttentionCacheLayerMixin",
     "LinearAttentionLayer",

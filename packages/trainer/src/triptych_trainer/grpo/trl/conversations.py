@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trl.chat_template_utils import add_response_schema, get_training_chat_template, parse_response
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.forward.turn_cache import why_not_kept
 from triptych_trainer.grpo.sampler import one_message
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
@@ -91,6 +92,11 @@ def player(
     schemas = schemas_of(every)
     writer = _writer(trainer, schemas)
     trainer.preparer.settings = writer.settings
+    if (reason := why_not_kept(family, base)) is not None and not trainer.use_vllm:
+        say(
+            f"rollouts of {type(base).__name__} prefill their whole history again at each turn, because {reason}; "
+            "slower, but equally correct (tools/prefilled_again counts them)"
+        )
     inner = family.vision_language_model(base)
     return Play(
         writer=writer,

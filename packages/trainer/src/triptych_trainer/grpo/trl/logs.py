@@ -35,6 +35,8 @@ def log_experience(trainer: "MultiImageGRPOTrainer", experience: Experience, *, 
     found = length_metrics(groups, gather=gather, device=device)
     if trainer.play is not None:
         found |= call_metrics(groups, gather=gather, device=device)
+        prefilled = gather(torch.tensor(trainer.engine.turns.counts_since(), device=device)).view(-1, 2).sum(dim=0)
+        found |= dict(zip(("tools/prefilled_tokens", "tools/prefilled_again"), prefilled.tolist(), strict=True))
     found |= reward_metrics(rewards, advantages, weights=trainer.reward_weights.tolist())
     if experience.batch.sampling_ratio is not None:
         found |= sampling_metrics(experience.batch, gather=gather)

@@ -75,6 +75,7 @@ def sampler(trainer: "MultiImageGRPOTrainer", begun: "Begun | None" = None) -> S
             read=read,
             end_ids=end_ids,
             policy_version=version,
+            several_turns=trainer.play is not None,
         )
     return Sampler(
         sample=lambda groups, sizes: _timed(trainer, begun, groups, sizes),

@@ -71,6 +71,10 @@ class Family:
         """
         return tuple(tensors(image_processor(images=[image], return_tensors="pt")) for image in images)
 
+    def preprocess_arrived(self, image_processor: Any, image: Any, *, alone: bool) -> ImageInputs:
+        """Run the model's image processor over an image that arrived behind a prompt; `alone` in its turn, or not."""
+        return self.preprocess(image_processor, [image])[0]
+
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
         """Feature rows that the tower will make of an image, where its inputs tell; None where only the tower knows."""
         return None

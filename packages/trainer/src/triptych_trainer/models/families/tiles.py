@@ -91,17 +91,21 @@ class LlavaOnevisionFamily(Family):
     """`pixel_values` `[1, tiles, C, H, W]`, `image_sizes` `[1, 2]` and `single` `[1]` per image.
 
     An image that is alone in its prompt is cut into tiles ("anyres"), an image among several is one tile. The
-    processor says which by `batch_num_images`; here every image carries its own flag.
+    processor says which by `batch_num_images`; here every image carries its own flag. What arrives in one turn counts
+    as a prompt of its own: the images before it stay as they were sampled.
     """
 
     model_types = ("llava_onevision",)
-    no_later_images = "its processor cuts an image into tiles only where the conversation holds no other"
 
     def preprocess(self, image_processor: Any, images: Sequence[Any]) -> tuple[ImageInputs, ...]:
         """All images of the prompt together: the processor cuts a lone image into tiles and keeps several whole."""
         if not images:
             return ()
         return _one_by_one(tensors(image_processor(images=[list(images)], return_tensors="pt")), num_images=len(images))
+
+    def preprocess_arrived(self, image_processor: Any, image: Any, *, alone: bool) -> ImageInputs:
+        """Cut into tiles where it is alone in its turn."""
+        return self.preprocess(image_processor, [image] if alone else [image, image])[0]
 
     def collate_images(self, images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
         """Pad every image to the same number of tiles."""
