@@ -21,7 +21,7 @@ WORDS = ("red", "green", "blue")
 ROW = st.tuples(st.sampled_from([None, "a", "b"]), st.sampled_from(WORDS), st.integers(0, 5))
 """A row's id (none, or one that others have too), the word of its question, and its picture."""
 TABLE = st.tuples(
-    st.sampled_from(["jsonl", "array", "two files", "dataset", "dataset of rows"]),
+    st.sampled_from(["jsonl", "array", "two files", "dataset", "transformed", "dataset of rows"]),
     st.lists(ROW, min_size=1, max_size=4),
 )
 
@@ -40,6 +40,13 @@ def values(row, *, image):
 def write_table(kind: str, rows, folder: Path):
     """The rows as one table of a run: an `ExampleTable`, or a dataset as it is passed to the trainer."""
     folder.mkdir()
+    if kind == "transformed":
+        messages = [[{"role": "user", "content": f"{word} ?"}] for _, word, _ in rows]
+        shown = {"prompt": messages, "image": [picture(number) for *_, number in rows]}
+        made = datasets.Dataset.from_dict({"number": list(range(len(rows)))})
+        return made.with_transform(
+            lambda batch: {name: [column[k] for k in batch["number"]] for name, column in shown.items()}
+        )
     if kind == "dataset":
         messages = [[{"role": "user", "content": f"{word} ?"}] for _, word, _ in rows]
         columns = {"prompt": messages, "image": [picture(number) for *_, number in rows]}
@@ -71,7 +78,7 @@ def processor(model_dir):
 @given(st.lists(TABLE, min_size=1, max_size=3), st.integers(1, 4), st.randoms(use_true_random=False))
 @example([("array", [(None, "red", 0), (None, "red", 1), (None, "blue", 2)])], 4, None)
 @example([("jsonl", [("a", "red", 0), ("a", "red", 1)]), ("jsonl", [("a", "red", 2)])], 4, None)
-@example([("dataset", [(None, "red", 0)]), ("dataset", [(None, "red", 1)])], 4, None)
+@example([("dataset", [(None, "red", 0)]), ("transformed", [(None, "red", 1)])], 4, None)
 def test_the_prepared_prompt_is_the_row_s_own(processor, tmp_path_factory, tables, keep, rng):
     folder = tmp_path_factory.mktemp("tables")
     run, rows = RunTables(), []

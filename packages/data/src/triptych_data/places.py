@@ -75,7 +75,7 @@ def check_dialect(record: Record, *, dialect: str) -> None:
 
 def check_packed(images: Sequence[ImageSource], row: SourceRow) -> None:
     """RowError where an image that is packed beside a row is none of the row's images."""
-    read = {image.ref for image in images}
+    read = [image.ref for image in images]  # decoded images have no hash
     for member in dict.fromkeys((row.members or {}).values()):
         if member not in read:
             raise RowError(
