@@ -1,4 +1,4 @@
-"""Makes `subject.py` available as the fixture `subject`: pytest does not put this folder on the path."""
+"""Makes `subject.py` and `turns_subject.py` available as fixtures: pytest does not put this folder on the path."""
 
 import importlib.util
 import sys
@@ -10,9 +10,18 @@ import pytest
 
 @pytest.fixture(scope="session")
 def subject() -> ModuleType:
-    name = "triptych_trainer_benchmark_subject"
+    return _load("subject")
+
+
+@pytest.fixture(scope="session")
+def turns_subject() -> ModuleType:
+    return _load("turns_subject")
+
+
+def _load(stem: str) -> ModuleType:
+    name = f"triptych_trainer_benchmark_{stem}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("subject.py"))
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{stem}.py"))
         assert spec is not None
         assert spec.loader is not None
         sys.modules[name] = importlib.util.module_from_spec(spec)

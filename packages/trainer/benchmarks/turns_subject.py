@@ -258,9 +258,18 @@ def dataset(case: Case) -> Dataset:
     return Dataset.from_dict({"row": [0]}).with_transform(rows)
 
 
-def reward(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
-    """Another number for each rollout."""
-    return [float(k) for k in range(len(completion_ids))]
+class Reward:
+    """Another number for each rollout; keeps their tokens."""
+
+    __name__ = "reward"
+
+    def __init__(self) -> None:
+        self.completion_ids: list[list[int]] = []
+
+    def __call__(self, completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+        """Score by the number of the row."""
+        self.completion_ids = [list(ids) for ids in completion_ids]
+        return [float(k) for k in range(len(completion_ids))]
 
 
 def trainer_of(kind: str, folder: Path, case: Case) -> GRPOTrainer:
@@ -275,8 +284,8 @@ def trainer_of(kind: str, folder: Path, case: Case) -> GRPOTrainer:
         "tools": [zoom_of(case.side_pixels)],
     }
     if kind == "trl":
-        return GRPOTrainer(model, reward, **common)
-    trainer = MultiImageGRPOTrainer(model, reward, verify_model=False, **common)
+        return GRPOTrainer(model, Reward(), **common)
+    trainer = MultiImageGRPOTrainer(model, Reward(), verify_model=False, **common)
     trainer.engine.verify = False  # the comparison at first use is made once in a run, and not in every step
     return trainer
 
@@ -300,6 +309,7 @@ def measure(trainer: GRPOTrainer) -> Measured:
     trainer.train()
     found.policy_seconds = clock.cpu_seconds - found.generation_seconds
     found.wall_seconds = clock.wall_seconds
+    found.completion_ids = trainer.reward_funcs[0].completion_ids
     return found
 
 
