@@ -6,8 +6,10 @@ gets each prompt once and each image once, and completions of 0 to 3 turns.
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from triptych_trainer.forward import shared_logps, sliced_logps
 from triptych_trainer.forward.batch import BatchError
+from triptych_trainer.forward.cache_pass import cached_logps
 from triptych_trainer.forward.verify import compare, sample
 from triptych_trainer.models.families import family_of
 
@@ -36,13 +38,48 @@ def assert_equal_to_stock(lab, kits, kit, *passes):
         lab.assert_same_gradients(lab.gradients(model), gradients, tolerance=TOLERANCE)
 
 
-def test_the_shared_pass_equals_the_stock_forward_of_every_trajectory(lab, kits, kit):
-    if family_of(kit.stock).no_later_images is not None:
-        pytest.skip("the trainer refuses tools for this family")
-    passes = [lambda model, batch: shared_logps(model, batch, compute_entropy=True)]
-    if kit.case is kits.CASES["qwen3_vl"] or kit.case is kits.CASES["gemma3"] or kit.case is kits.CASES["qwen3_5"]:
-        passes.append(lambda model, batch: sliced_logps(model, batch, rows_per_slice=3))
-    assert_equal_to_stock(lab, kits, kit, *passes)
+PASSES = {
+    "shared": lambda model, batch: shared_logps(model, batch, compute_entropy=True),
+    "cached": cached_logps,
+    "sliced": lambda model, batch: sliced_logps(model, batch, rows_per_slice=3),
+}
+
+
+def test_every_pass_equals_the_stock_forward_of_every_trajectory(lab, kits, kit, family_name):
+    if family_name.startswith("paligemma"):
+        assert "sees the whole prompt" in family_of(kit.stock).no_later_images, "the trainer refuses tools"
+        return
+    assert family_of(kit.stock).no_later_images is None
+    passes = {name: run for name, run in PASSES.items() if name == "shared" or family_of(kit.stock).path != "plain"}
+    assert_equal_to_stock(lab, kits, kit, *passes.values())
+
+
+@pytest.mark.parametrize("name", ["qwen3_vl", "gemma3", "qwen3_5_moe"])
+def test_checkpointed_layers_and_adapters_give_the_gradients_of_the_stock_forward(lab, kits, kit_of, name):
+    kit = kit_of(name)
+    made = trajectories(kits, kit, images=(1, 2))
+    stock = lora(kit.model())
+    expected = kits.stock_trajectory_logps(stock.base_model.model, made)
+    lab.weighted_loss(*expected).backward()
+    gradients = lab.gradients(stock)
+    assert gradients, "adapters are trained"
+    assert all("lora" in name for name in gradients)
+    for run in PASSES.values():
+        model = lora(kit.model())
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+        got = run(model, made.batch)
+        lab.weighted_loss(*got).backward()
+        for value, reference in zip(got, expected, strict=True):
+            assert (value - reference).abs().max() < TOLERANCE
+        lab.assert_same_gradients(lab.gradients(model), gradients, tolerance=TOLERANCE)
+
+
+def lora(model):
+    """The model with adapters whose second factor is no longer zero."""
+    torch.manual_seed(3)
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    return adapted.train()
 
 
 def test_the_comparison_at_first_use_covers_a_branch_with_a_whole_image(kits, kit_of):

@@ -21,7 +21,10 @@ class PaliGemmaFamily(Family):
     model_types = ("paligemma",)
     path: SharingPath = "plain"
     prefills = False
-    no_later_images = "its images stand before the text, and what follows the prompt is seen one way only"
+    no_later_images = (
+        "every token of its prompt sees the whole prompt and no token behind it, and its processor writes images only "
+        "before the text"
+    )
     completion_types = MappingProxyType({"token_type_ids": 1})
 
     def positions(
