@@ -48,7 +48,10 @@ def test_images_of_rollouts_are_placed_once_each_as_far_as_the_loss_counts():
     assert batch.trained == (((True, False, False, False, True), (True,), (True, True)),)
     names = [[(found.image, found.span.start, found.name) for found in row] for row in batch.completion_images[0]]
     assert names == [
-        [(0, 1, "rollout 1, turn 1, image 1 of `zoom`"), (1, 2, "rollout 1, turn 2, image 1 of `zoom`")],
+        [
+            (0, 1, "rows:0: rollout 1, turn 1, image 1 of `zoom`"),
+            (1, 2, "rows:0: rollout 1, turn 2, image 1 of `zoom`"),
+        ],
         [],
         [],
     ]
@@ -73,7 +76,7 @@ def test_equal_images_of_prompts_and_rollouts_are_one_image_of_the_batch():
     assert batch.image_keys == ("a", "b")
     assert batch.image_indices == ((0,), (0,))
     assert [group[0][0].image for group in batch.completion_images] == [0, 1]
-    assert batch.completion_images[0][0][0].name.startswith("rollout 5, turn 1")
+    assert batch.completion_images[0][0][0].name.startswith("rows:0: rollout 5, turn 1")
 
 
 @given(st.lists(st.integers(0, 5), max_size=8), st.integers(1, 7))

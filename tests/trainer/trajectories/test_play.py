@@ -188,11 +188,27 @@ def test_a_wrong_number_of_feature_rows_is_one_sentence(stage_of):
 def test_a_tool_that_returns_no_image_where_it_says_so_is_refused(stage_of):
     def show() -> list:
         """Show."""
-        return [{"type": "image", "image": "picture.png"}]
+        return [{"type": "text", "text": "here"}, {"type": "image", "image": "picture.png"}]
 
     stage = stage_of(tools=[show])
-    with pytest.raises(UsageError, match=r"rollout 1, turn 1: show returned a part of type 'image' that is neither"):
+    with pytest.raises(
+        UsageError, match=r"rollout 1, turn 1: show: part 2 of what it returned is of type 'image', neither text nor"
+    ):
         stage.run([call("show"), "red"])
+
+
+def test_an_image_that_cannot_be_used_is_named_by_rollout_turn_number_and_tool(stage_of):
+    def show(side: int) -> list:
+        """Show.
+
+        Args:
+            side: how large.
+        """
+        return [{"type": "image", "image": picture("red", (56, size))} for size in (56, side)]
+
+    stage = stage_of(tools=[show])
+    with pytest.raises(UsageError, match=r"row-0, rollout 2, turn 2, image 2 of `show` cannot be used: .*; return ano"):
+        stage.run(["blue"], [call("show", side=28), call("show", side=0), "red"])
 
 
 def test_text_of_a_tool_that_looks_like_a_special_token_stays_text(stage_of):

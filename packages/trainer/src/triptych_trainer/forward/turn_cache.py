@@ -227,18 +227,18 @@ def _forward(
     rows, mask_BT = _rows(batch, extension)
     width, columns = extension.width, extension.num_new
     ids_BN = rows.ids[:, width:]
+    places = _new_places(batch, extension)
+    shown = sorted({image for _, image, _, _ in places})  # the others are in the cache already
     shared = SharedPass(
         family=family,
         vision_model=inner,
-        batch=batch,
+        batch=GroupBatch.build([[0]], images=[batch.images[image] for image in shown]),
         layout=None,
         ids=ids_BN,
-        places=_new_places(batch, extension),
-        features=features,
-        partial=True,
+        places=[(row, shown.index(image), runs, name) for row, image, runs, name in places],
+        features=None if features is None or not shown else features.select(shown),
     )
-    shown = rows if family.types_cover_cache else shared.rows
-    extras = family.forward_extras(base.config, shown)
+    extras = family.forward_extras(base.config, rows if family.types_cover_cache else shared.rows)
     positions_ABN = torch.zeros(positions.prompts[0].shape[0], len(batch.prompts), columns, dtype=torch.long)
     for b, (known, new) in enumerate(zip(extension.known, extension.new, strict=True)):
         positions_ABN[:, b, :new] = positions.prompts[b][:, known : known + new]

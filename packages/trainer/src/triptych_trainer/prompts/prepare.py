@@ -177,17 +177,17 @@ class PromptPreparer:
         ``alone`` says whether its turn brought no other image, on which it depends in some families.
 
         Raises:
-            UsageError: it cannot be read, or the model takes none; ``where`` says who returned it.
+            UsageError: it cannot be read, or the model takes none; ``where`` names it and who returned it.
         """
         source = ImageSource(ref=picture)
         if not self.family.takes_images:
-            raise UsageError(f"{where} returned an image, but the model takes none; return text only")
+            raise UsageError(f"{where} is an image, but the model takes none; return text only")
         key = (source.key, alone)
         if key not in self._pictures:
             try:
                 read = load_image(source, policy=self.loader.policy)
             except ImageError as error:
-                raise UsageError(f"{where} returned an image that cannot be used: {error.reason}") from error
+                raise UsageError(f"{where} cannot be used: {error.reason}; return another image, or text") from error
             inputs = self.family.preprocess_arrived(image_processor_of(self.processor), read, alone=alone)
             self.preprocessed += 1
             seen = self._model_size(inputs, (read.height, read.width))

@@ -9,6 +9,7 @@ left out as a whole, with its images, and the rollout ends there and says so.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,7 +28,7 @@ from triptych_trainer.trajectories.history import History, bounded_history
 from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
 from triptych_trainer.trajectories.live import LiveRollout
 from triptych_trainer.trajectories.messages import with_observation, with_tools
-from triptych_trainer.trajectories.results import Piece, as_content
+from triptych_trainer.trajectories.results import Piece, as_content, digest_of
 from triptych_trainer.trajectories.toolbox import Tool
 from triptych_trainer.trajectories.writer import TurnWriter
 
@@ -66,6 +67,7 @@ class Play:
         num_rows: Callable[[ImageInputs], int | None],
         limits: Limits,
         say: Callable[[str], object] = print,
+        any_goes_on: Callable[[bool], bool] = bool,
     ) -> None:
         """Play with what is given.
 
@@ -75,6 +77,8 @@ class Play:
             row_of: the columns of a key's row, for ``reset``.
             num_rows: how many feature rows the tower makes of an image, where its inputs tell.
             say: is told of every call that failed.
+            any_goes_on: from whether a rollout of this rank goes on to whether one does of any rank that samples in
+                step with it.
         """
         self.writer = writer
         self.schemas = schemas
@@ -86,8 +90,11 @@ class Play:
         self.num_rows = num_rows
         self.limits = limits
         self.say = say
+        self.any_goes_on = any_goes_on
         self.played_in: list[Any] = []
         """The environment of each rollout of the last batch, in their order."""
+        self.shown: dict[int, str] = {}
+        """By the key of its row, a digest of what an environment showed first, for the last batch."""
         self._loop = AsyncLoop()
 
     def __call__(self, sampler: Sampler, groups: Sequence[RolloutGroup], sizes: Sequence[int]) -> list[RolloutGroup]:
@@ -115,8 +122,8 @@ class Play:
         self.played_in = [one.environment for one in live]
         first = [one for group in sampler.sample(groups, sizes) for one in group]
         going = self._after(live, first, sampler)
-        while going:
-            room = max(self.limits.completion_tokens - len(one.behind[0]) for one in going)
+        while self.any_goes_on(bool(going)):
+            room = max((self.limits.completion_tokens - len(one.behind[0]) for one in going), default=1)
             found = sampler.go_on([one.so_far(key) for key, one in enumerate(going)], room)
             going = self._after(going, found, sampler)
         sampler.let_go()
@@ -133,14 +140,29 @@ class Play:
         if self.environments is None:
             return list(groups), [[None] * size for size in sizes]
         pool = iter(self.environments.take(sum(sizes)))
+        self.shown = {}
         begun, owned = [], []
         for group, size in zip(groups, sizes, strict=True):
             own = [next(pool) for _ in range(size)]
             owned.append(own)
             where = group.prompt.example.source
             seen = self.environments.reset(own, self.row_of(group.key), where=where) if own else []
+            self.shown[group.key] = digest_of(seen)
             begun.append(self.observed(group, seen) if seen else group)
         return begun, owned
+
+    def check_shown(self, shown: Mapping[int, str]) -> None:
+        """Begin the last rows of an interrupted run once more; one line where an environment shows something else."""
+        for key, digest in shown.items() if self.environments is not None else ():
+            own = self.environments.take(1)
+            kind, where = self.environments.kind.__name__, f"row {key + 1}"
+            if digest_of(self.environments.reset(own, self.row_of(key), where=where)) != digest:
+                self.say(
+                    f"`reset` of {kind} shows {where} something else than before the interruption, so that rollouts "
+                    "from now on are not those of an unbroken run; draw what is random from the row, for example from "
+                    "a column `seed`"
+                )
+                return
 
     def observed(self, group: RolloutGroup, seen: Sequence[Piece]) -> RolloutGroup:
         """The group whose prompt ends in what its environment shows first."""
@@ -223,11 +245,10 @@ class Play:
             one.finish = "room"
             return False
         one.messages += messages
-        owners = [(outcome.name, piece) for outcome in outcomes for piece in outcome.pieces]
-        pictures = [(owner, piece) for owner, piece in owners if isinstance(piece, Image.Image)]
+        pictures = _pictures(outcomes)
         arrived = [
-            self._arrived(one, owner, picture, span=span, alone=len(pictures) == 1)
-            for (owner, picture), span in zip(pictures, suffix.spans, strict=True)
+            self._arrived(one, owner, picture, number=number, span=span, alone=len(pictures) == 1)
+            for (owner, number, picture), span in zip(pictures, suffix.spans, strict=True)
         ]
         one.go_on(suffix.ids, results=results, arrived=arrived, history=history)
         self._check(one)
@@ -246,9 +267,9 @@ class Play:
         )
 
     def _arrived(
-        self, one: LiveRollout, owner: str, picture: Image.Image, *, span: Any, alone: bool
+        self, one: LiveRollout, owner: str, picture: Image.Image, *, number: int, span: Any, alone: bool
     ) -> tuple[ArrivedImage, RolloutImage]:
-        prepared = self.preparer.picture(picture, where=f"{one.where}: {owner}", alone=alone)
+        prepared = self.preparer.picture(picture, where=f"{one.where}, image {number} of `{owner}`", alone=alone)
         image = ArrivedImage(
             digest=prepared.digest,
             span=span,
@@ -269,3 +290,15 @@ class Play:
                     f"{one.prompt.example.source}: {name}: {image.span.num_features} slots, {rows} features; the "
                     "processor counts the image differently than it prepares it, so use the model's own processor"
                 )
+
+
+def _pictures(outcomes: Sequence[Outcome]) -> list[tuple[str, int, Image.Image]]:
+    """The images of a turn, each with its tool and its number, from 1, among those of the tool."""
+    counts: Counter[str] = Counter()
+    found = []
+    for outcome in outcomes:
+        for piece in outcome.pieces:
+            if isinstance(piece, Image.Image):
+                counts[outcome.name] += 1
+                found.append((outcome.name, counts[outcome.name], piece))
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from triptych_trainer.errors import UsageError
 
-__all__ = ["Piece", "as_content", "pieces_of"]
+__all__ = ["Piece", "as_content", "digest_of", "pieces_of"]
 
 Piece = str | Image.Image
 
@@ -24,7 +25,18 @@ def pieces_of(result: Any, *, owner: str) -> list[Piece]:
         return [result]
     if not _is_parts(result):
         return [str(result)]
-    return [_piece(part, owner=owner) for part in result]
+    return [_piece(part, owner=owner, number=k + 1) for k, part in enumerate(result)]
+
+
+def digest_of(pieces: Sequence[Piece]) -> str:
+    """A digest of texts and images: equal in every character and pixel, or another one."""
+    digest = hashlib.blake2b(digest_size=16)
+    for piece in pieces:
+        if isinstance(piece, str):
+            digest.update(f"text {piece}\0".encode())
+        else:
+            digest.update(f"image {piece.mode} {piece.size}\0".encode() + piece.tobytes())
+    return digest.hexdigest()
 
 
 def as_content(pieces: Sequence[Piece]) -> str | list[dict[str, Any]]:
@@ -45,7 +57,7 @@ def _is_parts(result: Any) -> bool:
     )
 
 
-def _piece(part: Any, *, owner: str) -> Piece:
+def _piece(part: Any, *, owner: str, number: int) -> Piece:
     if isinstance(part, Image.Image):
         return part
     if part["type"] == "text" and isinstance(part.get("text"), str):
@@ -54,6 +66,6 @@ def _piece(part: Any, *, owner: str) -> Piece:
         image: Image.Image = part["image"]
         return image
     raise UsageError(
-        f"{owner} returned a part of type {part['type']!r} that is neither text nor an image; return "
+        f"{owner}: part {number} of what it returned is of type {part['type']!r}, neither text nor an image; return "
         '{"type": "text", "text": "..."} and {"type": "image", "image": a PIL image}'
     )

@@ -68,7 +68,8 @@ class TurnWriter:
             if before and self._rendered(before, results) != self._rendered([], results):
                 raise _changed(where)
         except MarkerError as error:
-            raise UsageError(f"{where}: the chat template does not take what the tools returned: {error}") from error
+            names = ", ".join(dict.fromkeys(f"`{name}`" for name, _ in results))
+            raise UsageError(f"{where}: the chat template does not take what {names} returned: {error}") from error
         return alone
 
     def _cut(self, before: Sequence[Results], results: Results) -> Suffix:

@@ -288,13 +288,18 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         return model.logps_BC, model.entropies_BC, model.aux_loss
 
     def cycle_parts(self) -> dict[str, Any]:
-        """What a checkpoint keeps besides the generation under way: the rows that were left out."""
-        return {"bad_rows": [] if self.bad_rows is None else self.bad_rows.to_state()}
+        """What a checkpoint keeps besides the generation under way: rows left out, and what environments showed."""
+        return {
+            "bad_rows": [] if self.bad_rows is None else self.bad_rows.to_state(),
+            "shown": {} if self.play is None else self.play.shown,
+        }
 
     def restore_cycle_parts(self, parts: Mapping[str, Any]) -> None:
-        """Leave out the same rows as before."""
+        """Leave out the same rows as before, and look whether environments begin as before."""
         if self.bad_rows is not None:
             self.bad_rows.restore(parts["bad_rows"])
+        if self.play is not None:
+            self.play.check_shown(parts.get("shown", {}))
 
     def cycle_to_state(self) -> Any:
         """What later steps of the generation under way are trained on; None before the first generation."""
