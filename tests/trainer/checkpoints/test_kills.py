@@ -169,6 +169,7 @@ import signal
 
 import torch
 from transformers import GenerationMixin, LogitsProcessor, LogitsProcessorList
+from triptych_trainer.grpo.trl import building
 from triptych_trainer.grpo.trl import trainer as module
 
 
@@ -202,7 +203,7 @@ def dying(*arguments, **options):
     return loss(*arguments, **options)
 
 
-TOKENIZER, player = [], module.player
+TOKENIZER, player = [], building.player
 
 
 def knowing(trainer, **options):
@@ -210,7 +211,7 @@ def knowing(trainer, **options):
     return player(trainer, **options)
 
 
-GenerationMixin.generate, module.policy_loss, module.player = calling, dying, knowing
+GenerationMixin.generate, module.policy_loss, building.player = calling, dying, knowing
 """
 
 
