@@ -40,8 +40,6 @@ RAGGED = {
     "end_bias": 5.0,
     "ddp_backend": "gloo",
 }
-# The first rank's rollouts call a tool once or twice, whose images arrive in them; the second rank's call nothing.
-CALLS = {"max_steps": 1, "learning_rate": 0.01, "max_completion_length": 400, "calls": True}
 NOT_COMPARED = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -211,17 +209,3 @@ def test_a_ragged_evaluation_ends_on_sharded_ranks(train, evaluated, tmp_path, b
     expected = {name: value for name, value in evaluated[0].items() if name not in NOT_COMPARED}
     assert expected["eval_completions/min_length"] < expected["eval_completions/max_length"]
     assert {name: got[0][name] for name in expected} == pytest.approx(expected, abs=1e-5, nan_ok=True)
-
-
-@pytest.mark.parametrize("backend", ["fsdp2", "zero3"])
-def test_ranks_that_share_weights_play_rollouts_of_different_numbers_of_turns(
-    model_dir, train, alone, tmp_path, backend
-):
-    if backend.startswith("zero"):
-        pytest.importorskip("deepspeed")
-    expected = alone("calls", CALLS, per_device=8)
-    options = {**CALLS, "per_device_train_batch_size": 4, "ddp_backend": "gloo"}
-    got = train(backend, tmp_path / "calls.pt", ranks=2, options=options)
-    start = AutoModelForImageTextToText.from_pretrained(model_dir).state_dict()
-    assert difference(start, expected["parameters"], got) < 1e-4
-    assert expected["calls"] == got["calls"] == 6 / 8, "two rollouts of two calls, two of one, four of none"
