@@ -207,8 +207,16 @@ def test_an_image_that_cannot_be_used_is_named_by_rollout_turn_number_and_tool(s
         return [{"type": "image", "image": picture("red", (56, size))} for size in (56, side)]
 
     stage = stage_of(tools=[show])
-    with pytest.raises(UsageError, match=r"row-0, rollout 2, turn 2, image 2 of `show` cannot be used: .*; return ano"):
-        stage.run(["blue"], [call("show", side=28), call("show", side=0), "red"])
+    script = [call("show", side=28), call("show", side=0), call("show", side=3), "red"]
+    _, rollout = stage.run(["blue"], script)
+    assert rollout.finish == "stop"
+    assert [image.turn for image in rollout.images] == [0, 0, 2, 2], "nothing of the second turn is shown"
+    told = [message["content"] for message in rollout.messages if message["role"] == "tool"]
+    assert told[1] == "{'error': 'an image of show cannot be shown'}"
+    assert rollout.num_failed_calls == 1
+    (line,) = stage.said
+    assert "row-0, rollout 2, turn 2, image 2 of `show` (56 x 0 pixels) cannot be used: " in line
+    assert line.endswith("; return another image, or text")
 
 
 def test_text_of_a_tool_that_looks_like_a_special_token_stays_text(stage_of):

@@ -186,9 +186,11 @@ class PromptPreparer:
         if key not in self._pictures:
             try:
                 read = load_image(source, policy=self.loader.policy)
-            except ImageError as error:
-                raise UsageError(f"{where} cannot be used: {error.reason}; return another image, or text") from error
-            inputs = self.family.preprocess_arrived(image_processor_of(self.processor), read, alone=alone)
+                inputs = self.family.preprocess_arrived(image_processor_of(self.processor), read, alone=alone)
+            except Exception as error:  # image processors refuse sizes and shapes, each in its own way
+                size = f"{picture.width} x {picture.height} pixels"
+                why = error.reason if isinstance(error, ImageError) else " ".join(str(error).split())
+                raise UsageError(f"{where} ({size}) cannot be used: {why}; return another image, or text") from error
             self.preprocessed += 1
             seen = self._model_size(inputs, (read.height, read.width))
             prepared = PreparedPicture(picture=read, inputs=inputs, digest=image_digest(inputs), model_size=seen)

@@ -9,7 +9,6 @@ left out as a whole, with its images, and the rollout ends there and says so.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +28,7 @@ from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
 from triptych_trainer.trajectories.live import LiveRollout
 from triptych_trainer.trajectories.messages import with_observation, with_tools
 from triptych_trainer.trajectories.results import Piece, as_content, digest_of
+from triptych_trainer.trajectories.returned import pictures_of, usable
 from triptych_trainer.trajectories.toolbox import Tool
 from triptych_trainer.trajectories.writer import TurnWriter
 
@@ -222,6 +222,7 @@ class Play:
 
     def _answered(self, one: LiveRollout, outcomes: Sequence[Outcome]) -> bool:
         """Put the results of a turn behind it; says whether the rollout goes on."""
+        outcomes = usable(outcomes, self.preparer, where=one.where)
         one.note_calls(outcomes)
         for outcome in outcomes:
             if outcome.failure is not None:
@@ -245,7 +246,7 @@ class Play:
             one.finish = "room"
             return False
         one.messages += messages
-        pictures = _pictures(outcomes)
+        pictures = pictures_of(outcomes)
         arrived = [
             self._arrived(one, owner, picture, number=number, span=span, alone=len(pictures) == 1)
             for (owner, number, picture), span in zip(pictures, suffix.spans, strict=True)
@@ -290,15 +291,3 @@ class Play:
                     f"{one.prompt.example.source}: {name}: {image.span.num_features} slots, {rows} features; the "
                     "processor counts the image differently than it prepares it, so use the model's own processor"
                 )
-
-
-def _pictures(outcomes: Sequence[Outcome]) -> list[tuple[str, int, Image.Image]]:
-    """The images of a turn, each with its tool and its number, from 1, among those of the tool."""
-    counts: Counter[str] = Counter()
-    found = []
-    for outcome in outcomes:
-        for piece in outcome.pieces:
-            if isinstance(piece, Image.Image):
-                counts[outcome.name] += 1
-                found.append((outcome.name, counts[outcome.name], piece))
-    return found
