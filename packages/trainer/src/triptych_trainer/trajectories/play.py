@@ -153,7 +153,9 @@ class Play:
 
     def check_shown(self, shown: Mapping[int, str]) -> None:
         """Begin the last rows of an interrupted run once more; one line where an environment shows something else."""
-        for key, digest in shown.items() if self.environments is not None else ():
+        if self.environments is None:
+            return
+        for key, digest in shown.items():
             own = self.environments.take(1)
             kind, where = self.environments.kind.__name__, f"row {key + 1}"
             if digest_of(self.environments.reset(own, self.row_of(key), where=where)) != digest:
