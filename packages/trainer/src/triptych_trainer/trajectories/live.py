@@ -149,7 +149,8 @@ class LiveRollout:
         )
         source = prompt.example.source
         own_names = [f"{source}: image marker {k + 1}" for k in range(len(prompt.spans))]
-        names = [*own_names, *(f"{source}: {name}" for name in image_names(self.arrived))]
+        last = image_names(self.arrived)[len(self.arrived) - len(arrived) :]
+        names = [*own_names, *(f"{source}: {name}" for name in last)]
         return RolloutGroup(key=key, prompt=longer, span_names=tuple(names))
 
     def named_images(self) -> list[tuple[str, ArrivedImage]]:
