@@ -185,9 +185,9 @@ def wait_until_it_answers(server: Server, *, seconds: float) -> None:
     raise AssertionError(f"no answer after {seconds} seconds: {server.log.read_text(errors='replace')[-3000:]}")
 
 
-def varied(completions: list[str], **_: Any) -> list[float]:
+def varied(completions: list[list[dict[str, str]]], **_: Any) -> list[float]:
     """A reward that two completions seldom share, so that weights move."""
-    return [float(sum(map(ord, text)) % 7) for text in completions]
+    return [float(sum(map(ord, message["content"])) % 7) for (message,) in completions]
 
 
 def draw_rows(folder: Path) -> Path:

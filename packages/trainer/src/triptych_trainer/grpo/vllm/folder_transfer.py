@@ -9,6 +9,7 @@ import functools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ TRANSFERS = ("auto", "nccl", "folder")
 """How a server gets the weights: by a folder where the trainer has no GPU, or always by one of the two."""
 MEMORY = Path("/dev/shm")
 PREFIX = "triptych-weights"
+TO_EMPTY = 60.0
+"""Seconds until a server has to have finished what it answered."""
 FILE_BYTES = 2 << 30
 """How much of the weights is in one file, and in the host's memory besides it."""
 
@@ -110,9 +113,17 @@ class FolderLoad:
         missing = [name for worker in answer["results"] for name in worker["missing"]]
         if missing:
             raise RuntimeError(f"it found no weight for {len(missing)} of its parameters, as {missing[0]}")
-        self.client.post("/reset_prefix_cache")
+        self._empty_prefix_cache()
         if self.forgets:
             self.client.post("/reset_encoder_cache")
+
+    def _empty_prefix_cache(self) -> None:
+        """Repeated, because a server frees the last blocks of a request a moment after it has answered."""
+        end = time.monotonic() + min(self.client.seconds, TO_EMPTY)
+        while (self.client.post("/reset_prefix_cache") or {}).get("success") is False:
+            if time.monotonic() > end:
+                raise RuntimeError("its prefix cache is in use and cannot be emptied; nothing else may sample from it")
+            time.sleep(0.05)
 
     def after(self, earlier: "FolderLoad | None") -> "FolderLoad":
         """This load in the place of one that never happened: what that would have dropped is dropped."""
