@@ -158,7 +158,7 @@ def server(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             env={**os.environ, "PYTHONPATH": path},
             stdout=file,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,
         )
     found = Server(url=f"http://127.0.0.1:{port}", process=process, log=log)
     try:

@@ -17,7 +17,7 @@ class EngineError(Refusal, RuntimeError):
 
 
 @contextmanager
-def engine_failures(what: str) -> Iterator[None]:
+def engine_failures(what: str, *, doing: str = "sampled") -> Iterator[None]:
     """Say what vLLM's own errors mean for the run; ``what`` is the engine or the server, with its address.
 
     Raises:
@@ -30,6 +30,6 @@ def engine_failures(what: str) -> Iterator[None]:
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         raise EngineError(
-            f"{what} failed while it sampled ({type(error).__name__}: {lines[0]}); nothing was trained on this "
+            f"{what} failed while it {doing} ({type(error).__name__}: {lines[0]}); nothing was trained on this "
             "generation: mend vLLM and go on from the last checkpoint with --resume_from_checkpoint latest"
         ) from error

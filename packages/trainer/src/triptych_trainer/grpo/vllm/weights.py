@@ -8,6 +8,7 @@ of an older tower (huggingface/trl#7198).
 from typing import Any
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.vllm.failures import engine_failures
 from triptych_trainer.grpo.vllm.folder_transfer import FolderLoad, uses_folder, write_weights
 from triptych_trainer.grpo.vllm.server import server_of
 
@@ -43,7 +44,8 @@ def send_weights(backend: Any, *, tower_moved: bool) -> None:
         return
     if is_main:
         server_of(backend).line.wait()
-    backend.sync_weights()
+    with engine_failures(f"vLLM ({backend.mode})", doing="took the weights"):
+        backend.sync_weights()
     if tower_moved:
         _forget_features(backend)
 
