@@ -132,3 +132,21 @@ def test_rows_end_where_the_models_own_generation_config_says(lab):
     model.generation_config.eos_token_id = end
     (row,), _ = shared_generate(model, batch, num_generations=1, generation_config=GenerationConfig(**greedy))
     assert row == free[0][0][: free[0][0].index(end) + 1]
+
+
+def test_the_own_generation_settings_of_a_model_leave_what_is_sampled_alone(lab):
+    model = lab.qwen2_5_vl().eval()
+    batch = lab.qwen_batch(lab.Recipe(images=(1, 0), completions=((), ())))
+    config = GenerationConfig(max_new_tokens=6, do_sample=True, pad_token_id=0, eos_token_id=EOS, top_k=0)
+
+    def sampled():
+        torch.manual_seed(3)
+        return shared_generate(model, batch, num_generations=G, generation_config=config)
+
+    expected = sampled()
+    own = GenerationConfig(
+        do_sample=True, typical_p=0.1, no_repeat_ngram_size=1, num_beams=2, cache_implementation="static", max_length=9
+    )
+    model.generation_config = own
+    assert sampled() == expected
+    assert model.generation_config is own

@@ -7,7 +7,7 @@ import pytest
 from triptych_trainer.commands.train import main
 from triptych_trainer.demo import build_model
 from triptych_trainer.errors import UsageError
-from triptych_trainer.options.refusals import check_options, check_router_loss
+from triptych_trainer.options.refusals import check_ends, check_options, check_router_loss
 from trl import GRPOConfig
 
 
@@ -146,6 +146,12 @@ def test_new_adapters_on_adapters_are_refused_before_anything_is_loaded(tmp_path
     assert main(["--model", str(tmp_path), "--data", "rows.jsonl", "--use_peft", "--output_dir", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert re.fullmatch(rf"train: error: --use_peft: .* holds adapters, .*{named} to begin new ones\n", error)
+
+
+def test_a_tokenizer_without_an_end_is_refused():
+    check_ends([3, 5])
+    with pytest.raises(UsageError, match="names no token that ends a completion; set eos_token in"):
+        check_ends([None, 5])
 
 
 def test_a_load_balancing_loss_that_cannot_be_computed_is_refused():

@@ -161,3 +161,13 @@ def test_prompts_out_of_step_between_ranks_are_left_out_where_weights_are_sharde
     assert first_use._in_step(mine, device=torch.device("cpu")) == mine[1:]
     with pytest.warns(SharingWarning, match="is not compared with its own forward: its weights are sharded"):
         assert first_use._in_step([prompt_of(images=2)], device=torch.device("cpu")) == []
+
+
+def test_a_model_whose_weights_are_no_numbers_is_said_to_have_them(kit_of, rows_of):
+    kit = kit_of("qwen2_5_vl")
+    model = kit.model()
+    install_hooks(model)
+    with torch.no_grad():
+        model.model.language_model.layers[0].mlp.up_proj.weight[0, 0] = float("nan")
+    with pytest.raises(VerificationError, match="gives no numbers on .*: its weights hold NaN"):
+        verify_comparison(model, *rows_of(kit))

@@ -7,7 +7,8 @@ random numbers are those of `generate` on the replicated prompts, and so are the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -134,17 +135,18 @@ def shared_generate(
     processors = LogitsProcessorList([CheckFirstScores(), *(generate_kwargs.pop("logits_processor", None) or [])])
     if banned:
         processors.append(SuppressIds(banned))
-    output_BT = model.generate(
-        input_ids=start.ids_BT,
-        attention_mask=start.mask_BT,
-        **cache_argument(base, start.cache),
-        generation_config=generation_config,
-        logits_processor=processors,
-        # `generate` itself does not see that accelerate's FSDP2 shards a model.
-        synced_gpus=is_sharded(base) and dist.is_initialized() and dist.get_world_size() > 1,
-        **start.extras,
-        **generate_kwargs,
-    )
+    with _without_own_settings(base):
+        output_BT = model.generate(
+            input_ids=start.ids_BT,
+            attention_mask=start.mask_BT,
+            **cache_argument(base, start.cache),
+            generation_config=generation_config,
+            logits_processor=processors,
+            # `generate` itself does not see that accelerate's FSDP2 shards a model.
+            synced_gpus=is_sharded(base) and dist.is_initialized() and dist.get_world_size() > 1,
+            **start.extras,
+            **generate_kwargs,
+        )
     ends = generation_config.eos_token_id  # as `generate` does: what the caller left open comes from the model
     ends = base.generation_config.eos_token_id if ends is None else ends
     sampled = _until_end(output_BT[:, start.ids_BT.shape[1] :], ends=ends)
@@ -152,6 +154,22 @@ def shared_generate(
         turns.keep(start.cache, batch, mask_BT=start.mask_BT, group_sizes=sizes, sampled=sampled)
     rows = iter(sampled)
     return [list(islice(rows, size)) for size in sizes]
+
+
+@contextmanager
+def _without_own_settings(base: Any) -> Iterator[None]:
+    """Keep of a model's own generation settings only its special ids.
+
+    `generate` fills with them whatever the caller's settings leave open (`typical_p`, `num_beams`, a static cache), so
+    that a model would be sampled from another distribution than its tokens are scored with.
+    """
+    own = base.generation_config
+    kept = {name: getattr(own, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    base.generation_config = GenerationConfig(**kept)
+    try:
+        yield
+    finally:
+        base.generation_config = own
 
 
 def prefilled(

@@ -1,10 +1,12 @@
 """Load a model folder or hub id: the processor first, because it is cheap and data is checked with it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText
 from triptych_data.adapter_folder import adapter_folder
 from triptych_data.model_tokens import set_pixels
@@ -82,16 +84,37 @@ def _load_whole(path: str, config: ModelConfig, *, trust_remote_code: bool, opti
     try:
         if quantization:
             quantization.llm_int8_skip_modules = _not_quantized(path, config, trust_remote_code=trust_remote_code)
-        return AutoModelForImageTextToText.from_pretrained(
+        model, found = AutoModelForImageTextToText.from_pretrained(
             path,
             revision=config.model_revision,
             trust_remote_code=trust_remote_code,
             attn_implementation=config.attn_implementation,
             dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, in a sentence
             **({"quantization_config": quantization} if quantization else {}),
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UsageError(f"{option} {path}: no model can be loaded: {_one_line(error)}") from error
+    _check_is_whole(model, found, what=f"{option} {path}")
+    return model
+
+
+def _check_is_whole(model: torch.nn.Module, found: Mapping[str, Any], *, what: str) -> None:
+    """Check that every weight of a model came from its files: transformers draws the others at random.
+
+    Raises:
+        UsageError: names a weight that did not.
+    """
+    missing = sorted(found["missing_keys"])
+    mismatched = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in found["mismatched_keys"])
+    for names, reason in ((missing, "not in its files"), (mismatched, "of another shape in its files")):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise UsageError(
+                f"{what}: {names[0]}{more} of {type(model).__name__} is {reason}, and would be made up at random; "
+                "give the whole checkpoint, with the config.json that belongs to it"
+            )
 
 
 def _not_quantized(path: str, config: ModelConfig, *, trust_remote_code: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from triptych_trainer.options.values import check_values
 
 __all__ = [
     "check_adapter_folder",
+    "check_ends",
     "check_head_dtype",
     "check_num_prompts",
     "check_options",
@@ -175,6 +177,18 @@ def check_trainable(model: torch.nn.Module) -> None:
             f"no parameter of this {type(model).__name__} takes a gradient, so nothing would be trained; leave out "
             "--freeze_vision_modules, add --use_peft for adapters, or pass a model whose parameters require gradients "
             "(PeftModel.from_pretrained(..., is_trainable=True))"
+        )
+
+
+def check_ends(end_ids: Sequence[int | None]) -> None:
+    """Check that a token ends completions.
+
+    Raises:
+        UsageError: neither the tokenizer nor the model names one.
+    """
+    if None in end_ids:
+        raise UsageError(
+            "the tokenizer names no token that ends a completion; set eos_token in its tokenizer_config.json"
         )
 
 

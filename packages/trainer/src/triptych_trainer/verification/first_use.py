@@ -73,12 +73,17 @@ def verify_comparison(
     with without_dropout(model):
         try:
             comparison = Comparison(model, batch, rows)
-        except ValueError as error:
+        except (ValueError, IndexError) as error:  # an id that the embeddings do not have is an IndexError
             base, reason = unwrap(model), " ".join(str(error).split())
             raise VerificationError(
                 f"the own forward of {type(base).__name__} ({base.config.model_type}) refuses the ids of "
                 f"{rows[0].where}: {reason}; use the processor that belongs to the model"
             ) from error
+        if any(bool(logps_KV.isnan().any()) for logps_KV in comparison.stock):
+            raise VerificationError(
+                f"the own forward of {_named(comparison)} gives no numbers on {rows[0].where}: its weights hold NaN or "
+                "infinite values, or overflow in its precision; give another checkpoint, or --dtype bfloat16 or float32"
+            )
         try:
             _judge(comparison, open_for_sampling=open_for_sampling)
         except Refusal:
