@@ -127,3 +127,22 @@ def test_an_object_with_call_keeps_its_class_name():
 def test_a_long_completion_is_shown_by_its_start():
     with pytest.raises(RewardError, match=r"x{200}\.\.\. \(500 characters\)"):
         guarded(lambda **_: 1 / 0)(completions=["x" * 500])
+
+
+def test_what_a_reward_takes_out_of_its_lists_the_next_one_still_gets():
+    def taking(completions, answer, **_):
+        scores = [float(len(answer)) for _ in completions]
+        completions.clear()
+        answer.pop()
+        return scores
+
+    rows = {"completions": ["a", "b"], "answer": ["x", "y"]}
+    assert guarded(taking)(**rows) == guarded(taking)(**rows) == [2.0, 2.0]
+
+
+def test_a_reward_that_takes_no_columns_is_told_to():
+    def narrow(completions):
+        return [1.0] * len(completions)
+
+    with pytest.raises(RewardError, match=r"unexpected keyword argument 'answer'; .*: let it take \*\*kwargs"):
+        guarded(narrow)(completions=["a"], answer=["x"])

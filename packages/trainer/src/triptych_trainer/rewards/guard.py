@@ -35,7 +35,7 @@ def guarded(reward: Reward) -> Reward:
         @functools.wraps(reward)
         async def call_async(*, completions: Sequence[Completion], **arguments: Any) -> list[float | None]:
             try:
-                scores = await reward(completions=completions, **arguments)
+                scores = await reward(**_own_lists(completions, arguments))
             except JudgeError as error:
                 raise RewardError(f"reward {name!r}: {error}") from error
             except FAILURES as error:
@@ -53,7 +53,7 @@ def guarded(reward: Reward) -> Reward:
     @functools.wraps(reward)
     def call(*, completions: Sequence[Completion], **arguments: Any) -> list[float | None]:
         try:
-            scores = reward(completions=completions, **arguments)
+            scores = reward(**_own_lists(completions, arguments))
         except JudgeError as error:
             raise RewardError(f"reward {name!r}: {error}") from error
         except FAILURES as error:
@@ -67,6 +67,12 @@ def guarded(reward: Reward) -> Reward:
 
     call.__name__ = name
     return call
+
+
+def _own_lists(completions: Sequence[Completion], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of one function in lists of its own: what it takes out of them, the next function still gets."""
+    own = {name: list(value) if type(value) is list else value for name, value in arguments.items()}
+    return {"completions": list(completions), **own}
 
 
 def _one_row(k: int, completions: Sequence[Completion], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,6 +123,11 @@ def _shown(value: Any) -> str:
 def _failure(
     name: str, error: BaseException, k: int, completions: Sequence[Completion], arguments: Mapping[str, Any]
 ) -> RewardError:
+    if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
+        return RewardError(
+            f"reward {name!r} raised TypeError: {error}; a reward gets every column of its rows by name: let it take "
+            "**kwargs"
+        )
     return RewardError(
         f"reward {name!r} raised {type(error).__name__}: {error} on {_where(k, completions, arguments)}; "
         "a reward must return a number for any completion: handle this one in the function"
