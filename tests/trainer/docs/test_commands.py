@@ -56,6 +56,8 @@ def rule_for(command: Command) -> Callable[[Command, pytest.FixtureRequest], Non
         return read_launch
     if words[0] == "train" and "--use_vllm" in words:
         return read_run
+    if any(word.startswith("examples/environments/") for word in words):
+        return is_run_by_env_check
     if words[0] == "train":
         return read_recipe if any(word.startswith("examples/recipes/") for word in words) else run_train
     rules = {"triptych": run_triptych, "triptych_parser": run_parser, "make": plan_make}
@@ -106,6 +108,13 @@ def read_launch(command: Command, request: pytest.FixtureRequest) -> None:
 def read_run(command: Command, request: pytest.FixtureRequest) -> None:
     """A run that samples by vLLM is not started: `make vllm-check` starts such runs."""
     check_run(list(command.words[1:]), num_ranks=1)
+
+
+def is_run_by_env_check(command: Command, request: pytest.FixtureRequest) -> None:
+    """`make env-check`, which .ci/run calls, runs tests/trainer/environments/test_recipes.py."""
+    (path,) = [word for word in command.words if word.startswith("examples/environments/")]
+    assert (ROOT / path).is_file()
+    assert "env_check.sh" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 def read_recipe(command: Command, request: pytest.FixtureRequest) -> None:
@@ -195,6 +204,7 @@ def test_every_python_block_is_run_by_some_test() -> None:
     """Packages' READMEs by tests/test_readme.py, the others by the test that is named here."""
     run = {
         "docs/add-a-family.md": "trainer/families/test_docs.py",
+        "docs/environments.md": "trainer/environments/test_docs.py",
         "docs/formats.md": "data/test_readme.py",
         "docs/markers.md": "parser/test_readme.py",
         "docs/rewards.md": "trainer/rewards/test_docs.py",
