@@ -22,7 +22,7 @@ def to_source(value: Any, *, root: Path, row: SourceRow, what: str = "an image")
     """
     low, high = _pixels(row.values, "min_pixels"), _pixels(row.values, "max_pixels")
     resized = None
-    if isinstance(value, Mapping):
+    if not isinstance(value, str) and isinstance(value, Mapping):
         check_keys(value, allowed=ENTRY_KEYS, what=what)
         low, high = _pixels(value, "min_pixels") or low, _pixels(value, "max_pixels") or high
         resized = _resized(value, what)

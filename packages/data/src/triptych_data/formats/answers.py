@@ -30,7 +30,11 @@ def read_answer(columns: Columns, turn: str | None) -> str | None:
     """
     given = {name: _answer_text(name, value) for name, value in columns.given(ANSWERS).items()}
     reward_model = listed_text(columns.row.get("reward_model"))
-    if isinstance(reward_model, Mapping) and not is_empty(reward_model.get("ground_truth")):
+    if (
+        reward_model is not None
+        and isinstance(reward_model, Mapping)
+        and not is_empty(reward_model.get("ground_truth"))
+    ):
         given["reward_model.ground_truth"] = as_answer(reward_model["ground_truth"]) or ""
     if turn:
         given["the assistant's last turn"] = turn

@@ -29,7 +29,11 @@ class Objects:
 def is_objects(value: object) -> bool:
     """Whether a value is ms-swift's mapping, or text that writes one."""
     value = listed_text(value)
-    return isinstance(value, Mapping) and any(not is_empty(value.get(name)) for name in ("ref", "bbox"))
+    return (
+        value is not None
+        and isinstance(value, Mapping)
+        and any(not is_empty(value.get(name)) for name in ("ref", "bbox"))
+    )
 
 
 def read_objects(value: object, *, num_images: int) -> dict[str, Any]:

@@ -47,10 +47,11 @@ def read_images(columns: Columns, inline: Sequence[Named]) -> list[Named]:
 def listed(value: object) -> list[Named]:
     """(image, name) of an image column: an image, a list of them, a mapping by name, or text that writes one."""
     value = listed_text(value)
+    if isinstance(value, (list, tuple)):
+        return [_named(item) for item in value]
     if isinstance(value, Mapping) and not _is_one_image(value):
         return [(image, str(name)) for name, image in value.items()]
-    items = list(value) if isinstance(value, (list, tuple)) else [value]
-    return [_named(item) for item in items]
+    return [_named(value)]
 
 
 def names_images(row: Mapping[str, Any]) -> bool:
@@ -91,7 +92,7 @@ def is_image_file(value: object) -> bool:
 
 def _named(item: Any) -> Named:
     """{"name": ..., "image": ..., and limits} as the image and its name."""
-    if not isinstance(item, Mapping) or item.get("name") is None or item.get("image") is None:
+    if isinstance(item, str) or not isinstance(item, Mapping) or item.get("name") is None or item.get("image") is None:
         return item, None
     rest = {key: value for key, value in item.items() if key != "name" and value is not None}
     return (rest["image"] if set(rest) == {"image"} else rest), str(item["name"])

@@ -19,7 +19,7 @@ def matches(row: Mapping[str, Any]) -> bool:
 
 def _is_reward_model(value: object) -> bool:
     value = listed_text(value)
-    return isinstance(value, Mapping) and not is_empty(value)
+    return value is not None and isinstance(value, Mapping) and not is_empty(value)
 
 
 def read(row: Mapping[str, Any]) -> Record:
