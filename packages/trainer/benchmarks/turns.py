@@ -1,7 +1,7 @@
 """Rollouts with a tool that returns images, against stock TRL 1.16: ``python turns.py [--turns 3 8] [--rounds 1]``.
 
-One step of each trainer in turn in one process: two prompt images, G = 8, 256 tokens an image, 32 sampled tokens a
-turn. Seconds are CPU time of one thread, the smallest of the rounds.
+One step of each trainer in turn in one process: two prompt images, G = 8, 32 sampled tokens a turn. Seconds are CPU
+time of one thread, the smallest of the rounds.
 """
 
 import argparse
@@ -25,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, nargs="+", default=[3, 8])
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--side_pixels", type=int, default=512, help="of every image: 256 tokens at 512")
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=8)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
@@ -32,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"| {HEAD} |\n|{'---|' * len(HEAD.split('|'))}", flush=True)
     for turns in options.turns:
         for shared in (True, False):
-            compare(Case(turns=turns, shared=shared), rounds=options.rounds)
+            size = {"side_pixels": options.side_pixels, "hidden": options.hidden, "layers": options.layers}
+            compare(Case(turns=turns, shared=shared, **size), rounds=options.rounds)
 
 
 def compare(case: Case, *, rounds: int) -> None:

@@ -69,13 +69,13 @@ def rollouts_of(folder: Path) -> list[tuple[object, ...]]:
     return sorted((v.step, v.sample_id, tuple(v.totals), tuple(v.advantages)) for v in read_visits(folder))
 
 
-def assert_same_run(folder: Path, whole: Path) -> None:
+def assert_same_run(folder: Path, whole: Path, *, last: int = 5) -> None:
     assert log_of(folder) == log_of(whole)
     assert rollouts_of(folder) == rollouts_of(whole)
     expected, got = (load_file(path / "model.safetensors") for path in (whole, folder))
     assert got.keys() == expected.keys()
     assert all(got[name].equal(values) for name, values in expected.items())
-    assert [path.name for path in checkpoints(folder)] == ["checkpoint-5", "checkpoint-4"]
+    assert [path.name for path in checkpoints(folder)] == [f"checkpoint-{last}", f"checkpoint-{last - 1}"]
     assert all(defect(path) is None for path in checkpoints(folder))
     assert not list(folder.glob(f"{UNFINISHED}*")), "nothing is left of the interrupted saves"
     assert not (folder / LOCK).exists()
@@ -133,3 +133,119 @@ def test_runs_that_are_killed_at_random_moments_end_as_the_run_that_nobody_kille
         f"first checkpoint; {tally.equal_runs} runs ended, each equal to the run that nobody killed"
     )
     assert tally.equal_runs > 0
+
+
+WORLD = '''
+import os
+import signal
+
+from PIL import Image
+
+FILES = int(os.environ.get("DRIFT", "0"))
+
+
+class Boxes:
+    """An environment that may drift from process to process, and dies at one of its calls."""
+
+    calls = 0
+
+    def reset(self, example_id="", **row):
+        shade = sum(map(ord, example_id)) % 200 + FILES
+        return [{"type": "image", "image": Image.new("RGB", (28, 28), (shade, 9, 9))}]
+
+    def look(self, side: int) -> list:
+        """Look closer.
+
+        Args:
+            side: how large.
+        """
+        Boxes.calls += 1
+        if os.environ.get("DEED") == f"call:{Boxes.calls}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [{"type": "image", "image": Image.new("RGB", (side, 56), (9, side, 9))}]
+'''
+CALLS = """
+import signal
+
+import torch
+from transformers import GenerationMixin, LogitsProcessor, LogitsProcessorList
+from triptych_trainer.grpo.trl import building
+from triptych_trainer.grpo.trl import trainer as module
+
+
+class Call(LogitsProcessor):
+    # two tokens that are really sampled, then a call
+    def __init__(self, rows):
+        self.rows, self.step = rows, -2
+
+    def __call__(self, input_ids, scores):
+        self.step += 1
+        if self.step <= 0:
+            return scores
+        wanted = torch.tensor([row[min(self.step, len(row)) - 1] for row in self.rows] * len(scores))[: len(scores)]
+        return torch.full_like(scores, -torch.inf).scatter(1, wanted[:, None], 0.0)
+
+
+generate, loss, passes = GenerationMixin.generate, module.policy_loss, [0]
+
+
+def calling(self, *arguments, logits_processor=None, **options):
+    texts = ['<tool_call>{"name": "look", "arguments": {"side": %d}}</tool_call>' % side for side in (28, 56)]
+    rows = [[*TOKENIZER[0](text)["input_ids"], TOKENIZER[0].eos_token_id] for text in texts]
+    processors = LogitsProcessorList([*(logits_processor or []), Call(rows)])
+    return generate(self, *arguments, logits_processor=processors, **options)
+
+
+def dying(*arguments, **options):
+    passes[0] += 1
+    if os.environ["DEED"] == f"policy:{passes[0]}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss(*arguments, **options)
+
+
+TOKENIZER, player = [], building.player
+
+
+def knowing(trainer, **options):
+    TOKENIZER.append(trainer._tokenizer)
+    return player(trainer, **options)
+
+
+GenerationMixin.generate, module.policy_loss, building.player = calling, dying, knowing
+"""
+
+
+@pytest.mark.slow
+def test_rollouts_with_images_that_are_killed_in_a_call_in_scoring_and_in_the_policy_pass_go_on_the_same(
+    start_train, tmp_path
+):
+    world = tmp_path / "world.py"
+    world.write_text(WORLD)
+    options = (
+        *("--max_steps", "5", "--num_iterations", "2", "--save_steps", "1", "--save_total_limit", "2"),
+        *("--environment", f"{world}:Boxes", "--max_tool_calling_iterations", "1", "--max_completion_length", "400"),
+        *("--logging_steps", "2", "--rollouts", "true"),
+    )
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    ended = start_train("whole", *options, before=CALLS).wait()
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    resume: tuple[str, ...] = ()
+    for deed, left in (("call:6", 2), ("kill:1", 2), ("policy:2", 3)):
+        ended = start_train("killed", *options, *resume, deed=deed, before=CALLS).wait()
+        assert ended.returncode == -9, ended.stderr[-3000:]
+        assert checkpoints(folder)[0].name == f"checkpoint-{left}", deed
+        resume = ("--resume_from_checkpoint", "latest")
+    last = copied(folder, tmp_path / "drifted")
+    ended = start_train("killed", *options, *resume, before=CALLS).wait()
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "something else than before" not in ended.stdout
+    assert_same_run(folder, whole)
+    ended = start_train(last.name, *options, *resume, before=f"os.environ['DRIFT'] = '1'\n{CALLS}").wait()
+    (line,) = [line for line in ended.stdout.splitlines() if "something else than before" in line]
+    assert "`reset` of Boxes shows row " in line
+    assert "are not those of an unbroken run" in line
+
+
+def copied(folder: Path, target: Path) -> Path:
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns(LOCK))
+    return target

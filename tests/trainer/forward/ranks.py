@@ -2,7 +2,7 @@
 
 The environment says which rank this is. The first one prints the largest gradient error against one process.
 
-python ranks.py <helpers.py> <mode>...     modes: ddp, ddp-checkpointing, fsdp2, fsdp2-checkpointing
+python ranks.py <helpers.py> <mode>...     modes: ddp, ddp-checkpointing, ddp-arrivals, fsdp2, ...
 """
 
 import copy
@@ -17,7 +17,15 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
-from triptych_trainer.forward import CheckedLogps, install_hooks, shared_logps
+from triptych_parser import ImageSpan
+from triptych_trainer.forward import (
+    CheckedLogps,
+    CompletionImage,
+    GroupBatch,
+    install_hooks,
+    plain_logps,
+    shared_logps,
+)
 
 WORLD = 2
 
@@ -34,6 +42,46 @@ def batch_of(lab: ModuleType, rank: int):
     """Rank 0 has images, rank 1 has none: the case in which collectives of the tower could go missing."""
     recipe = lab.Recipe(images=((2, 1) if rank == 0 else (0, 0)), completions=((4, 3), (5, 2)))
     return lab.qwen_batch(recipe, seed=rank)
+
+
+def with_arrivals(lab: ModuleType, rank: int):
+    """On rank 0 two images arrive in completions as well, one of them in both; rank 1 has none still."""
+    batch = batch_of(lab, rank)
+    if rank == 1:
+        return batch
+    noise = torch.Generator().manual_seed(9)
+    images = [lab.qwen_image(noise, height=4, width=4), lab.qwen_image(noise, height=2, width=4)]
+    turns = [[lab.START, *[lab.IMAGE] * pads, lab.END] for pads in (4, 2)]
+    rows, trained, arrived = [], [], []
+    for numbers in ((0, 1), (1,), (), (0,)):
+        ids, counted, found = [5, 6], [True, True], []
+        for k, number in enumerate(numbers):
+            runs = ((len(ids) + 1, len(turns[number]) - 2),)
+            span = ImageSpan(start=len(ids), length=len(turns[number]), image=k, runs=runs)
+            found.append(CompletionImage(image=len(batch.images) + number, span=span))
+            ids += [*turns[number], 7, 8 + number]
+            counted += [False] * len(turns[number]) + [True, True]
+        rows.append(ids)
+        trained.append(counted)
+        arrived.append(found)
+    return GroupBatch.build(
+        batch.prompts,
+        spans=batch.spans,
+        image_indices=batch.image_indices,
+        images=[*batch.images, *images],
+        completions=[rows[:2], rows[2:]],
+        trained=[trained[:2], trained[2:]],
+        completion_images=[arrived[:2], arrived[2:]],
+    )
+
+
+def plain_gradients(lab: ModuleType) -> dict[str, torch.Tensor]:
+    """Mean over ranks of the gradients of replicated rows, which other tests compare with stock forwards."""
+    model = lab.qwen2_5_vl().train()
+    for rank in range(WORLD):
+        logps, entropies = plain_logps(model, with_arrivals(lab, rank), compute_entropy=True)
+        (lab.weighted_loss(logps, entropies) / WORLD).backward()
+    return lab.gradients(model)
 
 
 def expected_gradients(lab: ModuleType) -> dict[str, torch.Tensor]:
@@ -59,16 +107,19 @@ def run(path: str, modes: list[str]) -> None:
     rank = int(os.environ["RANK"])
     dist.init_process_group("gloo")
     lab = load(path)
-    reference = expected_gradients(lab)
-    scale = max(float(g.norm()) for g in reference.values())
+    references = {batch_of: expected_gradients(lab), with_arrivals: plain_gradients(lab)}
     for mode in modes:
+        batch = with_arrivals if mode.endswith("arrivals") else batch_of
+        reference = references[batch]
+        scale = max(float(g.norm()) for g in reference.values())
         model = copy.deepcopy(lab.qwen2_5_vl()).train()
         install_hooks(model)
         wrapped = wrap(model, mode)
         with torch.no_grad():
-            old, _ = shared_logps(wrapped, batch_of(lab, rank))
+            old, _ = shared_logps(wrapped, batch(lab, rank))
         policy = CheckedLogps()
-        logps, entropies = policy(wrapped, batch_of(lab, rank), compute_entropy=True)
+        policy.expects_completion_images = batch is with_arrivals
+        logps, entropies = policy(wrapped, batch(lab, rank), compute_entropy=True)
         assert torch.equal(old, logps.detach())
         lab.weighted_loss(logps, entropies).backward()
         errors = {}

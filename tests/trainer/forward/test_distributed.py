@@ -1,4 +1,4 @@
-"""The shared pass inside DDP and FSDP2 on two real processes, one of which has no image in its batch."""
+"""The shared pass inside DDP and FSDP2 on two real processes, one of which has no image anywhere in its batch."""
 
 import json
 import socket
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-MODES = ("ddp", "ddp-checkpointing", "fsdp2", "fsdp2-checkpointing")
+MODES = ("ddp", "ddp-checkpointing", "ddp-arrivals", "fsdp2", "fsdp2-checkpointing", "fsdp2-arrivals")
 
 
 @pytest.mark.slow
