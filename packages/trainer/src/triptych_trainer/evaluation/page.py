@@ -8,7 +8,7 @@ from typing import Any
 
 from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words, table_html
 from triptych_trainer.evaluation.scores import ScoredRow, slicings
-from triptych_trainer.pages import filled_page, safe_json
+from triptych_trainer.pages import filled_page, safe_json, terms_html
 from triptych_trainer.report.build import MAX_GROUPS, MAX_IMAGE_BYTES
 from triptych_trainer.report.payload import group_json, other_json
 from triptych_trainer.report.thumbnails import Thumbnails
@@ -135,7 +135,7 @@ def _facts(
     facts.append(("rows", total if shown == total else f"{total}, {shown} shown below"))
     facts.append(("completions of each row", len(scored["model"][0].completions)))
     facts += [("images not embedded", left_out)] if left_out else []
-    return "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(str(text))}</dd></div>" for term, text in facts)
+    return terms_html((term, str(text)) for term, text in facts)
 
 
 def _in_words(paired: Differences | None, reward: str) -> str:

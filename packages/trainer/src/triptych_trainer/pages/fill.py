@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -14,9 +16,10 @@ def filled_page(
 ) -> Iterator[str]:
     """Yield the page `assets/<name>.html` piece by piece, with `%%PART%%` filled in; an iterable part is read lazily.
 
-    It goes on from `<title>`: what stands before that, the policy too, is that of all pages.
-    Style and script are those of all pages, then `<name>.css` and `<name>.js`, with further `scripts` before it: each
-    from the page's own folder or else the common one, and with its style where it has one.
+    All pages have the shell `page.html`. The page's own file has a block for each `%%NAME%%` of the shell that is
+    no part, begun by a line `<!-- NAME -->`; a block may contain parts itself. Style and script are, in this order,
+    those of all pages, further `scripts` from the page's own folder or else the common one, with its style where it has
+    one, and `<name>.css` and `<name>.js`.
     """
     common = resources.files("triptych_trainer.pages") / "assets"
     places = (assets, common)
@@ -25,7 +28,9 @@ def filled_page(
     style = _joined(common / "common.css", *styled, assets / f"{name}.css")
     script = _joined(common / "common.js", *scripted, assets / f"{name}.js")
     parts = {**parts, "STYLE": style, "STYLE_HASH": _hash(style), "SCRIPT": script, "SCRIPT_HASH": _hash(script)}
-    pieces = _joined(common / "head.html", assets / f"{name}.html").split("%%")
+    blocks = _blocks((assets / f"{name}.html").read_text(encoding="utf-8"))
+    shell = (common / "page.html").read_text(encoding="utf-8")
+    pieces = re.sub(r"%%(\w+)%%", lambda found: blocks.get(found[1], found[0]), shell).split("%%")
     for k, piece in enumerate(pieces):  # text, NAME, text, NAME, ..., so that what is filled in is never searched again
         part = parts[piece] if k % 2 else piece
         if isinstance(part, str):
@@ -34,10 +39,20 @@ def filled_page(
             yield from part
 
 
+def terms_html(terms: Iterable[tuple[str, str]]) -> str:
+    """Terms and what is said of each, as rows of a description list."""
+    return "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(text)}</dd></div>" for term, text in terms)
+
+
 def safe_json(value: Any) -> str:
     """Return JSON that cannot end the script element that holds it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _blocks(text: str) -> dict[str, str]:
+    pieces = re.split(r"^<!-- ([A-Z_]+) -->$", text, flags=re.MULTILINE)  # nothing, NAME, block, NAME, block, ...
+    return {name: block.strip("\n") for name, block in zip(pieces[1::2], pieces[2::2], strict=True)}
 
 
 def _joined(*files: Traversable) -> str:

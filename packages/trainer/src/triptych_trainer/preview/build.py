@@ -13,7 +13,7 @@ from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 
 from triptych_trainer.monitor.progress import Reporter
-from triptych_trainer.pages import filled_page, safe_json
+from triptych_trainer.pages import filled_page, safe_json, terms_html
 from triptych_trainer.preview.collecting import Source, collect, with_decode_errors
 from triptych_trainer.preview.counting import written
 from triptych_trainer.preview.embedding import Pictures, Started, side_for
@@ -143,7 +143,7 @@ def _page(
     facts = summary.facts(total=total, pictures_left_out=pictures.left_out)
     parts = {
         "TITLE": escape(title),
-        "FACTS": "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(text)}</dd></div>" for term, text in facts),
+        "FACTS": terms_html(facts),
         "MADE": "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(text)}</code></dd>" for term, text in made),
         "PANELS": panels_html(summary, limits=limits),
         "INDEX": safe_json(index_json(payload, pictures, limits=limits)),

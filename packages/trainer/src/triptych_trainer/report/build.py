@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from triptych_trainer.pages import filled_page, safe_json
+from triptych_trainer.pages import filled_page, safe_json, terms_html
 from triptych_trainer.report.curves import Panel, Series, panel_html
 from triptych_trainer.report.mismatch import mismatch_curves
 from triptych_trainer.report.payload import group_json, other_json
@@ -72,20 +72,7 @@ def build_report(
     others = read_visits(compare) if compare is not None else []
     names = run_names(run_dir, None if compare is None else Path(compare))
     thumbnails = Thumbnails(max_bytes=max_image_bytes)
-    chosen = choose(visits, limit=max_groups)
-    known = histories(visits)
-    groups = [
-        group_json(
-            group,
-            visit,
-            history=known.get(visit.key) if visit.mode == "train" else None,
-            thumbnails=thumbnails,
-            run_dir=run_dir,
-            answer_frame=answer_frame,
-            completion_frame=completion_frame,
-        )
-        for visit, group in zip(chosen, read_groups(chosen), strict=True)
-    ]
+    groups = _groups(visits, thumbnails, run_dir, limit=max_groups, frames=(answer_frame, completion_frame))
     other_dir = run_dir if compare is None else Path(compare)
     _add_others(groups, others, thumbnails=thumbnails, run_dir=other_dir, completion_frame=completion_frame)
     rewards = list(dict.fromkeys(name for visit in visits for name in visit.rewards))
@@ -101,16 +88,29 @@ def build_report(
         "groups": groups,
         "images": thumbnails.uris,
     }
-    page = _page(
-        names=names,
-        payload=payload,
-        facts=facts(visits, shown=len(chosen), left_out=thumbnails.left_out),
-        panels=charts,
-        verdict=says,
-        record=run_record(run_dir),
-    )
+    shown = facts(visits, shown=len(groups), left_out=thumbnails.left_out)
+    page = _page(names=names, payload=payload, facts=shown, panels=charts, verdict=says, record=run_record(run_dir))
     write_whole(out, page.encode("utf-8"))
     return out
+
+
+def _groups(
+    visits: Sequence[Visit], thumbnails: Thumbnails, run_dir: Path, *, limit: int, frames: tuple[Frame, Frame]
+) -> list[dict[str, Any]]:
+    """The groups that are shown in full; ``frames`` are the coordinates of boxes in answers and in completions."""
+    chosen, known = choose(visits, limit=limit), histories(visits)
+    return [
+        group_json(
+            group,
+            visit,
+            history=known.get(visit.key) if visit.mode == "train" else None,
+            thumbnails=thumbnails,
+            run_dir=run_dir,
+            answer_frame=frames[0],
+            completion_frame=frames[1],
+        )
+        for visit, group in zip(chosen, read_groups(chosen), strict=True)
+    ]
 
 
 def panels(visits: Sequence[Visit], others: Sequence[Visit], *, names: tuple[str, str | None]) -> list[Panel]:
@@ -257,7 +257,7 @@ def _page(
     made = "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(text)}</code></dd>" for term, text in _made(record))
     parts = {
         "TITLE": escape(title),
-        "FACTS": "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(text)}</dd></div>" for term, text in facts),
+        "FACTS": terms_html(facts),
         "WARNINGS": "".join(f'<p class="warned" role="note">{escape(text)}</p>' for text in _warnings(record)),
         "MADE": f"<details><summary>How this run was made</summary><dl>{made}</dl></details>" if made else "",
         "RIGHTNESS": f"right and wrong go by <i>{escape(verdict)}</i>" if verdict else NO_VERDICT,
