@@ -23,21 +23,13 @@ from triptych_data.formats.dataset_info import ColumnNames
 from triptych_data.inspect_row import FurtherLook, Inspection
 from triptych_data.model_tokens import ModelTokens, load_model_tokens
 from triptych_data.option_parser import collected
-from triptych_data.options import (
-    DataOptions,
-    ModelOptions,
-    TemplateOptions,
-    check_pixels,
-    data_files,
-    image_roots,
-    need_model,
-    prompt_settings,
-)
+from triptych_data.options import DataOptions
 from triptych_data.outcome import outcome
 from triptych_data.quarantine import allowed
 from triptych_data.read_row import row_reader
 from triptych_data.rows import Rows, open_rows
 from triptych_data.scan import scan
+from triptych_data.shared_options import SharedOptions, shared_options
 from triptych_data.show import show
 from triptych_data.tally import Tally
 
@@ -49,18 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(namespace: argparse.Namespace, *, further: FurtherLook | None = None) -> int:
     """Check what a parsed command line names; `further` looks at every row that nothing here refuses."""
-    data, prompt = collected(DataOptions, namespace), collected(TemplateOptions, namespace)
-    own = collected(CheckOptions, namespace)
-    data.data = data_files(data, namespace.files)
-    need_model(prompt, namespace.model)
-    check_pixels(prompt)
+    shared, own = shared_options(namespace), collected(CheckOptions, namespace)
     model = None
-    if namespace.model is not None:
-        model = load_model_tokens(namespace.model, collected(ModelOptions, namespace))
-        model = model.with_pixels(min_pixels=prompt.min_pixels, max_pixels=prompt.max_pixels)
-    tallies = _checked_files(data, prompt, own, model=model, model_name=namespace.model, further=further)
-    first_eval = len(data.data or ())
-    return 1 if any(_would_stop(tables, data) for tables in (tallies[:first_eval], tallies[first_eval:])) else 0
+    if shared.model is not None:
+        model = load_model_tokens(shared.model, shared.loading)
+        model = model.with_pixels(min_pixels=shared.prompt.min_pixels, max_pixels=shared.prompt.max_pixels)
+    tallies = _checked_files(shared, own, model=model, further=further)
+    first_eval = len(shared.train_files)
+    tables = (tallies[:first_eval], tallies[first_eval:])
+    return 1 if any(_would_stop(table, shared.data) for table in tables) else 0
 
 
 def _would_stop(tallies: Sequence[Tally], data: DataOptions) -> bool:
@@ -72,28 +61,22 @@ def _would_stop(tallies: Sequence[Tally], data: DataOptions) -> bool:
 
 
 def _checked_files(
-    data: DataOptions,
-    prompt: TemplateOptions,
-    own: CheckOptions,
-    *,
-    model: ModelTokens | None,
-    model_name: str | None,
-    further: FurtherLook | None,
+    shared: SharedOptions, own: CheckOptions, *, model: ModelTokens | None, further: FurtherLook | None
 ) -> list[Tally]:
-    roots, held_out_roots = image_roots(data)
-    files = [*(data.data or ()), *(data.eval_data or ())]
+    data, files = shared.data, [*shared.train_files, *shared.held_out_files]
     fix = None if own.fix is None else Path(own.fix)
     total, tallies, console = Tally(), [], Console(soft_wrap=True)
     with contextlib.ExitStack() as stack:
         fixed = None
         if fix is not None:
-            _refuse_overwriting(fix, files)
+            _refuse_overwriting(fix, [file for file, _ in files])
             fixed = stack.enter_context(_replacing(fix))
-        for file, root in zip(files, [*roots, *held_out_roots], strict=True):
+        for file, root in files:
             start = time.perf_counter()
             rows, read = open_rows(file), row_reader(root=root, format=data.data_format)
-            settings = prompt_settings(data, prompt)
-            inspection = Inspection(read=read, settings=settings, decode=own.decode, model=model, further=further)
+            inspection = Inspection(
+                read=read, settings=shared.settings, decode=own.decode, model=model, further=further
+            )
             tally, passed = _scan_file(rows, inspection, workers=own.workers)
             seconds, name = time.perf_counter() - start, escape(printable(file))
             console.print(f"[bold]{name}[/]  {len(rows):,} rows in {seconds:.1f} s", highlight=False)
@@ -103,7 +86,7 @@ def _checked_files(
             tallies.append(tally)
             total.add(tally)
             total.repeated.extend(tally.repeated)
-    show(total, console=console, counted_for=model_name, shown=own.show)
+    show(total, console=console, counted_for=shared.model, shown=own.show)
     if fix is not None:
         console.print(f"{total.passed:,} rows written to {escape(printable(str(fix)))}", highlight=False)
     if own.json is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from triptych_data.option_parser import OptionParser, add_options
-from triptych_data.options import DataOptions, ModelOptions, TemplateOptions
+from triptych_data.shared_options import add_shared_options
 
 
 @dataclass(kw_only=True)
@@ -34,24 +34,9 @@ def parser() -> OptionParser:
         epilog="It ends with 0 when a run would take the rows, 1 when it would stop at one, 2 when it cannot check.",
     )
     made.add_argument("files", nargs="*", metavar="FILE", help="data files; the same as --data")
-    add_model(made)
-    add_options(made, DataOptions, title="rows and images, as for train")
-    add_options(made, TemplateOptions, title="prompts, as for train (these need --model)")
+    add_shared_options(made)
     add_options(made, CheckOptions, title="the check")
     return made
-
-
-def add_model(made: OptionParser, *, required: bool = False, help: str = "count tokens with this model") -> None:
-    """Add the model under its two names, and how it is read."""
-    group = add_options(made, ModelOptions, title="the model, as for train")
-    group.add_argument(
-        "--model_name_or_path",
-        "--model",
-        dest="model",
-        metavar="NAME",
-        required=required,
-        help=f"{help}: a folder or a hub id",
-    )
 
 
 def default_workers() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,63 +48,58 @@ def read_examples(
     it says; `judge` may then refuse a row that can be read. With `on_bad="skip"` refused rows are left out, up to the
     share `max_bad` of all rows (a number of rows where it is 1 or more), and listed in the file `quarantine`.
     `no_markers` overrides what zero markers with images mean in the format. A LLaMA-Factory `dataset_info.json` is
-    found beside the file, or named.
-    `memory` is a folder in which a start notes what it found, for the next one: see `triptych_data.remembered`. With
-    `checked`, which another process found in the same files, no row is read here. `progress` is told how many rows of
-    how many were looked at, and `threads` look at rows and images at once (one of them at a time asks the judge).
+    found beside the file, or named. `memory` is a folder in which a start notes what it found, for the next one: see
+    `triptych_data.remembered`. With `checked`, which another process found in the same files, no row is read here.
+    `progress` is told how many rows of how many were looked at, and `threads` look at rows and images at once.
     Raises DataError, whose message names file:line, the id and the remedy.
     """
     roots = _roots(image_root)
     rows = open_rows(path, split=split, roots=roots)
     digest = digest_of(rows.fingerprint(), format, dialect, no_markers)
-    if checked is not None and checked.digest != digest:
+    root, table = roots[0] if len(roots) == 1 else None, digest_of(digest, rows.file, roots, dataset_info)[:16]
+    reader = row_reader(
+        root=root, format=format, dialect=dialect, no_markers=no_markers, dataset_info=dataset_info, table=table
+    )
+    if checked is not None:
+        _check_same(checked, digest=digest, file=rows.file)
+        return Examples(rows, reader, checked)
+    scan = partial(look_at_rows, rows, reader, digest=digest, on_bad=on_bad, max_bad=max_bad, quarantine=quarantine)
+
+    def look(own: SeenHeaders | None) -> Checked:
+        images = _image_look(policy, seen=own, judge=judge) if check_images else lambda example: ()
+        return scan(look_at_images=images, progress=progress, threads=threads)
+
+    if memory is None or not check_images or not rows.files:
+        return Examples(rows, reader, look(seen))
+    place = place_of(memory, rows, digest=digest, roots=roots, policy=policy, dataset_info=dataset_info, judge=judge)
+    checked, headers = recalled_or_found(place, look, digest=digest, policy=policy, base=seen)
+    if seen is not None:
+        seen.add(headers)
+    return Examples(rows, reader, checked)
+
+
+def _check_same(checked: Checked, *, digest: str, file: str) -> None:
+    if checked.digest != digest:
         raise DataError(
             "this process finds other rows than the first one, which checked them",
-            source=rows.file,
+            source=file,
             remedy="give every machine of the run the same files under the same names",
             kind="changed",
         )
-    reader = row_reader(
-        root=roots[0] if len(roots) == 1 else None,
-        format=format,
-        dialect=dialect,
-        no_markers=no_markers,
-        dataset_info=dataset_info,
-        table=digest_of(digest, rows.file, roots, dataset_info)[:16],
-    )
 
-    judging = threading.Lock()  # tokenizers are no thread's own
 
-    def look(own: SeenHeaders | None) -> Checked:
-        def sizes(example: Example) -> object:
-            if not check_images:
-                return ()
-            found = header_sizes(example, policy=policy, seen=own)
-            if judge is not None:
-                with judging:
-                    judge.look(example, found)
-            return found
+def _image_look(policy: ImagePolicy, *, seen: SeenHeaders | None, judge: Judge | None) -> Callable[[Example], object]:
+    """Read the headers of an example's images, and let the judge look at it; one thread at a time asks the judge."""
+    judging = threading.Lock()  # a tokenizer must not be used by two threads at once
 
-        return look_at_rows(
-            rows,
-            reader,
-            digest=digest,
-            look_at_images=sizes,
-            on_bad=on_bad,
-            max_bad=max_bad,
-            quarantine=quarantine,
-            progress=progress,
-            threads=threads,
-        )
+    def look(example: Example) -> object:
+        found = header_sizes(example, policy=policy, seen=seen)
+        if judge is not None:
+            with judging:
+                judge.look(example, found)
+        return found
 
-    if checked is None and memory is not None and check_images and rows.files:
-        place = place_of(
-            memory, rows, digest=digest, roots=roots, policy=policy, dataset_info=dataset_info, judge=judge
-        )
-        checked, table = recalled_or_found(place, look, digest=digest, policy=policy, base=seen)
-        if seen is not None:
-            seen.add(table)
-    return Examples(rows, reader, checked or look(seen))
+    return look
 
 
 def _roots(image_root: str | Path | Sequence[str | Path | None] | None) -> tuple[Path | None, ...]:

@@ -9,19 +9,12 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig
-from triptych_data import ImageLoader
+from triptych_data import Examples, ImageLoader
+from triptych_data.checked import Judge
 from triptych_data.option_parser import collected
-from triptych_data.options import (
-    DataOptions,
-    ModelOptions,
-    TemplateOptions,
-    check_pixels,
-    data_files,
-    image_policy,
-    image_roots,
-    prompt_settings,
-)
+from triptych_data.options import image_policy
 from triptych_data.seen_headers import SeenHeaders
+from triptych_data.shared_options import SharedOptions, shared_options
 from trl import ModelConfig
 
 from triptych_trainer.commands.outcome import outcome
@@ -59,9 +52,7 @@ class Asked:
     """The parsed command line."""
 
     model: str
-    loading: ModelOptions
-    data: DataOptions
-    prompt: TemplateOptions
+    shared: SharedOptions
     own: EvalOptions
     seen: SeenHeaders
 
@@ -69,18 +60,14 @@ class Asked:
 def _run(namespace: argparse.Namespace) -> int:
     from triptych_trainer.upstream.quiet import quiet_libraries
 
-    data, prompt = collected(DataOptions, namespace), collected(TemplateOptions, namespace)
+    shared = shared_options(namespace)
     asked = Asked(
         model=namespace.model,
-        loading=collected(ModelOptions, namespace),
-        data=data,
-        prompt=prompt,
+        shared=shared,
         own=collected(EvalOptions, namespace),
-        seen=SeenHeaders(policy=image_policy(data)),
+        seen=SeenHeaders(policy=image_policy(shared.data)),
     )
     options = asked.own
-    data.data = data_files(data)
-    check_pixels(prompt)
     reporter = Reporter(quiet=options.quiet)
     quiet_libraries()
     use_own_family(options.family)
@@ -99,7 +86,7 @@ def _run(namespace: argparse.Namespace) -> int:
         if "base" in scored:
             paired = differences(scored["model"], scored["base"], by=by, position=options.position)
         print_means(reporter.console, sliced, paired, rewards=list(scored["model"][0].scores))
-        data_name = " ".join(data.eval_data or data.data)
+        data_name = " ".join(file for file, _ in shared.held_out_files or shared.train_files)
         if options.json:
             write_json(Path(options.json), scored, sliced, paired, names=names, data=data_name)
         if options.html:
@@ -139,56 +126,41 @@ def _evaluate(
     rollouts: Path,
     reporter: Reporter,
 ) -> list[ScoredRow]:
-    options = asked.own
-    roots, held_out_roots = image_roots(asked.data)
-    files, roots = (asked.data.eval_data, held_out_roots) if asked.data.eval_data else (asked.data.data or [], roots)
+    options, shared = asked.own, asked.shared
     processor = load_processor(
         path,
-        revision=asked.loading.model_revision,
-        trust_remote_code=asked.loading.trust_remote_code,
-        min_pixels=asked.prompt.min_pixels,
-        max_pixels=asked.prompt.max_pixels,
+        revision=shared.loading.model_revision,
+        trust_remote_code=shared.loading.trust_remote_code,
+        min_pixels=shared.prompt.min_pixels,
+        max_pixels=shared.prompt.max_pixels,
         option=f"--{name}",
     )
-    settings = prompt_settings(asked.data, asked.prompt)
-    judge = judge_of(processor, settings, rewards=dict(zip(options.reward, rewards, strict=True)))
-    examples = read_files(files, roots, asked.data, seen=asked.seen, judge=judge)
-    examples = examples[: options.limit] if options.limit else examples
-    columns = examples.checked.columns
-    for column in (*(options.by or ()), *([options.position] if options.position else ())):
-        if column not in columns:
-            known = ", ".join(columns) or "none"
-            raise UsageError(f"the data has no column {column!r} to slice by; its further columns are: {known}")
-    table = ExampleTable(examples)
-    config = ModelConfig(dtype=options.dtype, model_revision=asked.loading.model_revision or "main")
-    trust = asked.loading.trust_remote_code
-    model = load_model(path, config, trust_remote_code=trust, option=f"--{name}")
-    if torch.accelerator.is_available():
-        model.to(torch.accelerator.current_accelerator())
-    model.eval()
+    judge = judge_of(processor, shared.settings, rewards=dict(zip(options.reward, rewards, strict=True)))
+    table = ExampleTable(_examples(asked, judge))
+    model = _model(path, asked, name=name)
     torch.manual_seed(options.seed)
     rows: list[ScoredRow] = []
     stopwatch = Stopwatch()
     bad = None
-    if asked.data.on_bad == "skip":
-        bad = BadRows(max_bad=asked.data.max_bad, num_rows=len(table), say=reporter.say)
-    writer = RolloutWriter(rollouts, policy=settings.policy)
-    with (
-        ImageLoader(policy=settings.policy, seen=asked.seen) as loader,
-        reporter.stage(f"eval {name}", len(table)) as bar,
-    ):
-        preparer = PromptPreparer(
-            processor, loader=loader, family=family_of(unwrap(model)), settings=settings, keep=2 * options.batch_size
-        )
+    if shared.data.on_bad == "skip":
+        bad = BadRows(max_bad=shared.data.max_bad, num_rows=len(table), say=reporter.say)
+    policy = shared.settings.policy
+    with ImageLoader(policy=policy, seen=asked.seen) as loader, reporter.stage(f"eval {name}", len(table)) as bar:
         for batch in score_examples(
             model,
-            preparer,
+            PromptPreparer(
+                processor,
+                loader=loader,
+                family=family_of(unwrap(model)),
+                settings=shared.settings,
+                keep=2 * options.batch_size,
+            ),
             table=table,
             rewards=rewards,
             generation=_generation(processor, model, options),
             num_generations=options.num_generations,
             batch_size=options.batch_size,
-            on_rollouts=writer.record if options.html else None,
+            on_rollouts=RolloutWriter(rollouts, policy=policy).record if options.html else None,
             bad_rows=bad,
             verify_model=options.verify_model != "off",
         ):
@@ -198,6 +170,29 @@ def _evaluate(
     if not rows:
         raise UsageError(f"none of the {len(table)} rows could be scored; `triptych check --decode` says why")
     return rows
+
+
+def _examples(asked: Asked, judge: Judge | None) -> Examples:
+    """The rows that are scored; those of ``--eval_data`` where it is given."""
+    options, shared = asked.own, asked.shared
+    files, roots = zip(*(shared.held_out_files or shared.train_files), strict=True)
+    examples = read_files(files, roots, shared.data, seen=asked.seen, judge=judge)
+    examples = examples[: options.limit] if options.limit else examples
+    columns = examples.checked.columns
+    for column in (*(options.by or ()), *([options.position] if options.position else ())):
+        if column not in columns:
+            known = ", ".join(columns) or "none"
+            raise UsageError(f"the data has no column {column!r} to slice by; its further columns are: {known}")
+    return examples
+
+
+def _model(path: str, asked: Asked, *, name: str) -> torch.nn.Module:
+    loading = asked.shared.loading
+    config = ModelConfig(dtype=asked.own.dtype, model_revision=loading.model_revision or "main")
+    model: torch.nn.Module = load_model(path, config, trust_remote_code=loading.trust_remote_code, option=f"--{name}")
+    if torch.accelerator.is_available():
+        model.to(torch.accelerator.current_accelerator())
+    return model.eval()
 
 
 def _generation(processor: Any, model: Any, options: EvalOptions) -> GenerationConfig:

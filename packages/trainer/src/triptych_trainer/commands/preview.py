@@ -6,16 +6,7 @@ from pathlib import Path
 
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.option_parser import collected
-from triptych_data.options import (
-    DataOptions,
-    ModelOptions,
-    TemplateOptions,
-    check_pixels,
-    data_files,
-    image_roots,
-    need_model,
-    prompt_settings,
-)
+from triptych_data.shared_options import SharedOptions, shared_options
 
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.monitor.progress import Reporter
@@ -32,23 +23,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _preview(namespace: argparse.Namespace) -> int:
-    data, prompt = collected(DataOptions, namespace), collected(TemplateOptions, namespace)
-    options = collected(PreviewOptions, namespace)
-    data.data = data_files(data, namespace.files)
-    need_model(prompt, namespace.model)
-    check_pixels(prompt)
+    shared, options = shared_options(namespace), collected(PreviewOptions, namespace)
     reporter = Reporter(quiet=options.quiet)
-    files = [*data.data, *(data.eval_data or ())]
-    roots, held_out_roots = image_roots(data)
-    sources = open_sources(files, image_roots=[*roots, *held_out_roots], data_format=data.data_format)
+    files, roots = zip(*shared.train_files, *shared.held_out_files, strict=True)
+    sources = open_sources(files, image_roots=roots, data_format=shared.data.data_format)
     names = [Path(file).name for file in files]
     preview = build_preview(
         sources,
         namespace.out,
-        model=_model(namespace.model, collected(ModelOptions, namespace), prompt),
-        settings=prompt_settings(data, prompt),
+        model=_model(shared),
+        settings=shared.settings,
         further=look_at_answers(collected(AnswerOptions, namespace).reward),
-        made=_made(data, prompt, namespace.model),
+        made=_made(shared),
         title=names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more",
         limit=options.limit,
         max_bytes=int(options.max_megabytes * 2**20),
@@ -59,8 +45,8 @@ def _preview(namespace: argparse.Namespace) -> int:
     return 1 if preview.summary.refused else 0
 
 
-def _model(name: str | None, loading: ModelOptions, prompt: TemplateOptions) -> ModelTokens | None:
-    if name is None:
+def _model(shared: SharedOptions) -> ModelTokens | None:
+    if shared.model is None:
         return None
     # brings torch, which a page without a model does without
     from triptych_trainer.models.load import load_processor
@@ -68,22 +54,22 @@ def _model(name: str | None, loading: ModelOptions, prompt: TemplateOptions) -> 
 
     quiet_libraries()
     processor = load_processor(
-        name,
-        revision=loading.model_revision,
-        trust_remote_code=loading.trust_remote_code,
-        min_pixels=prompt.min_pixels,
-        max_pixels=prompt.max_pixels,
+        shared.model,
+        revision=shared.loading.model_revision,
+        trust_remote_code=shared.loading.trust_remote_code,
+        min_pixels=shared.prompt.min_pixels,
+        max_pixels=shared.prompt.max_pixels,
         option="--model",
     )
     return ModelTokens.of(processor)
 
 
-def _made(data: DataOptions, prompt: TemplateOptions, model: str | None) -> list[tuple[str, str]]:
+def _made(shared: SharedOptions) -> list[tuple[str, str]]:
     """The options that say what is shown, as they were given."""
-    files = [*(data.data or ()), *(data.eval_data or ())]
-    found = [("files", " ".join(files)), ("image root", " ".join(data.image_root or ()))]
-    found.append(("model", model or "none: images at their source size, no tokens"))
-    for name, value in vars(prompt).items():
+    files = [file for file, _ in (*shared.train_files, *shared.held_out_files)]
+    found = [("files", " ".join(files)), ("image root", " ".join(shared.data.image_root or ()))]
+    found.append(("model", shared.model or "none: images at their source size, no tokens"))
+    for name, value in vars(shared.prompt).items():
         if value not in (None, "exact"):
             found.append((f"--{name}", f"{value:,}" if isinstance(value, int) else str(value)))
     return [(term, text) for term, text in found if text]

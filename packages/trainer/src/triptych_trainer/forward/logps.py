@@ -58,10 +58,8 @@ def shared_logps(
     install_hooks(model)
     path = sharing_path(model)
     if path == "cache":
-        logps, entropies = cached_logps(
-            model, batch, temperature=temperature, features=features, width=width, router=router
-        )
-        return logps, entropies if compute_entropy else None
+        found = cached_logps(model, batch, temperature=temperature, features=features, width=width, router=router)
+        return found if compute_entropy else (found[0], None)
     if path == "plain":
         return plain_logps(
             model,
@@ -82,14 +80,14 @@ def shared_logps(
             logps_K, entropies_K = _fused(model, call, keep_K=keep_K, labels_K=labels_K)
         else:
             logps_K, entropies_K = _selected(model, call, keep_K=keep_K, labels_K=labels_K, temperature=temperature)
-    shape = (batch.num_completions, _width(batch, width))
-    where = (layout.rows.to(device), layout.columns.to(device))
-    logps = logps_K.new_zeros(shape).index_put(where, logps_K)
-    if not compute_entropy:
-        return logps, None
-    if entropies_K is None:
+    if compute_entropy and entropies_K is None:
         raise ValueError('no entropies: the fused head was added without outputs=("log_probs", "entropy")')
-    return logps, entropies_K.new_zeros(shape).index_put(where, entropies_K)
+
+    def placed(values_K: torch.Tensor) -> torch.Tensor:
+        where = (layout.rows.to(device), layout.columns.to(device))
+        return values_K.new_zeros(batch.num_completions, _width(batch, width)).index_put(where, values_K)
+
+    return placed(logps_K), placed(entropies_K) if compute_entropy and entropies_K is not None else None
 
 
 def plain_logps(

@@ -11,7 +11,6 @@ frozen; what a function needs it is given, and what it finds it returns.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
@@ -20,6 +19,7 @@ from triptych_trainer.grpo.batch import Experience, Rewards, TokenScores, Traini
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import group_batch, pieces
 from triptych_trainer.grpo.samples import training_batch
+from triptych_trainer.options.corrections import CorrectionMode
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup
 from triptych_trainer.rollouts.sampled import Player, Sampled, Sampler
@@ -50,19 +50,9 @@ Loss = Callable[[TokenScores, TrainingBatch], torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Correction:
-    """How an engine that samples from a slightly other distribution is corrected for; names and defaults are TRL's.
+    """How an engine that samples from a slightly other distribution is corrected for; names and defaults are TRL's."""
 
-    The two modes beside TRL's take the geometric mean over a rollout's tokens, which does not grow with their number.
-    """
-
-    mode: Literal[
-        "token_truncate",
-        "token_mask",
-        "sequence_truncate",
-        "sequence_mask",
-        "sequence_mean_truncate",
-        "sequence_mean_mask",
-    ] = "sequence_mask"
+    mode: CorrectionMode = "sequence_mask"
     clip_min: float | None = None
     clip_max: float | None = 3.0
 

@@ -6,24 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from triptych_data.check_options import add_model
 from triptych_data.option_parser import OptionParser, add_options
-from triptych_data.options import DataOptions, TemplateOptions
+from triptych_data.shared_options import add_shared_options
 
-from triptych_trainer.rewards.frames import FRAMES
+from triptych_trainer.options.page_options import PageOptions
 
 __all__ = ["EvalOptions", "parser"]
 
 
 @dataclass(kw_only=True)
-class EvalOptions:
+class EvalOptions(PageOptions):
     """What ``eval`` takes besides the options that every command shares."""
 
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "answer_frame": FRAMES,
-        "completion_frame": FRAMES,
-        "verify_model": ("on", "off"),
-    }
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"verify_model": ("on", "off")}
     LEAST: ClassVar[Mapping[str, int]] = {
         "limit": 0,
         "batch_size": 1,
@@ -61,14 +56,6 @@ class EvalOptions:
     seed: int = field(default=0, metadata={"help": "of sampling (default: 0)"})
     json: str | None = field(default=None, metadata={"metavar": "OUT", "help": "write every row and every mean here"})
     html: str | None = field(default=None, metadata={"metavar": "OUT", "help": "write a self-contained page here"})
-    verdict: str | None = field(
-        default=None,
-        metadata={"metavar": "REWARD", "help": "reward that says right or wrong on the page (default: accuracy)"},
-    )
-    answer_frame: str = field(default="seen", metadata={"metavar": "FRAME", "help": "coordinates of boxes in answers"})
-    completion_frame: str = field(
-        default="seen", metadata={"metavar": "FRAME", "help": "coordinates of boxes in completions"}
-    )
     quiet: bool = field(default=False, metadata={"help": "print only warnings, errors and the last lines"})
 
 
@@ -80,8 +67,6 @@ def parser() -> OptionParser:
         description="Generate answers to held-out prompts, score them, and say where a model does well and where not.",
         epilog="Scored are the rows of --eval_data where it is given, and those of --data otherwise.",
     )
-    add_model(made, required=True, help="the model to score")
-    add_options(made, DataOptions, title="rows and images, as for train")
-    add_options(made, TemplateOptions, title="prompts, as for train")
+    add_shared_options(made, needs_model=True, model_help="the model to score")
     add_options(made, EvalOptions, title="the evaluation")
     return made

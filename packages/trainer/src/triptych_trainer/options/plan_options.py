@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from triptych_data.option_parser import OptionParser, add_options
 from triptych_data.options import DataOptions, PromptOptions
+from triptych_data.shared_options import add_model
 
 __all__ = ["A100", "SHARDINGS", "PlanOptions", "Sharding", "own_parser", "parser"]
 
@@ -73,8 +74,7 @@ def own_parser() -> OptionParser:
 def parser() -> OptionParser:
     """A parser that prints the help."""
     made = own_parser()
-    group = made.add_argument_group("the run, as for train")
-    group.add_argument("--model_name_or_path", "--model", metavar="NAME", help="the model: a folder or a hub id")
+    add_model(made.add_argument_group("the run, as for train"))
     add_options(made, DataOptions, title="rows and images, as for train")
     add_options(made, PromptOptions, title="prompts, as for train")
     return made

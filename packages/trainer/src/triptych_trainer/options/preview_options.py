@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from triptych_data.check_options import add_model, default_workers
+from triptych_data.check_options import default_workers
 from triptych_data.option_parser import OptionParser, add_options
-from triptych_data.options import DataOptions, TemplateOptions
+from triptych_data.shared_options import add_shared_options
 
 from triptych_trainer.options.answer_options import AnswerOptions
 
@@ -37,9 +37,7 @@ def parser() -> OptionParser:
         epilog="It ends with 0 when every row passes, 1 when a run would refuse some, 2 when there is no page.",
     )
     made.add_argument("files", nargs="*", metavar="FILE", help="data files; the same as --data")
-    add_model(made)
-    add_options(made, DataOptions, title="rows and images, as for train")
-    add_options(made, TemplateOptions, title="prompts, as for train (these need --model)")
+    add_shared_options(made)
     add_options(made, AnswerOptions, title="answers, as for train (boxes as the model sees them need --model)")
     add_options(made, PreviewOptions, title="the page")
     made.add_argument(

@@ -13,6 +13,7 @@ from trl import GRPOConfig
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
+from triptych_trainer.options.corrections import CORRECTION_MODES
 from triptych_trainer.options.generation_kwargs import check_generation_kwargs
 from triptych_trainer.options.unread import check_unread
 from triptych_trainer.options.values import check_values
@@ -62,11 +63,6 @@ def check_options(args: GRPOConfig) -> None:
     check_unread(args)
 
 
-CORRECTIONS = tuple(
-    f"{level}_{rule}" for level in ("token", "sequence", "sequence_mean") for rule in ("truncate", "mask")
-)
-
-
 def check_vllm(args: GRPOConfig) -> None:
     """Check that what vLLM samples can be compared with what is trained.
 
@@ -75,10 +71,10 @@ def check_vllm(args: GRPOConfig) -> None:
     """
     if not args.use_vllm:
         return
-    if args.vllm_importance_sampling_mode not in CORRECTIONS:
+    if args.vllm_importance_sampling_mode not in CORRECTION_MODES:
         raise UsageError(
             f"--vllm_importance_sampling_mode {args.vllm_importance_sampling_mode}: expected one of "
-            f"{', '.join(CORRECTIONS)}"
+            f"{', '.join(CORRECTION_MODES)}"
         )
     if args.vllm_importance_sampling_correction and (cuts := cut_support(args)):
         raise UsageError(

@@ -9,29 +9,20 @@ from typing import ClassVar
 
 from triptych_data.option_parser import OptionParser, add_options
 
-from triptych_trainer.rewards.frames import FRAMES
+from triptych_trainer.options.page_options import PageOptions
 
 __all__ = ["ReportOptions", "parser"]
 
 
 @dataclass(kw_only=True)
-class ReportOptions:
+class ReportOptions(PageOptions):
     """What ``report`` takes besides the folder."""
 
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"answer_frame": FRAMES, "completion_frame": FRAMES}
     LEAST: ClassVar[Mapping[str, int]] = {"max_groups": 1, "max_image_mb": 0}
 
     compare: str | None = field(default=None, metadata={"metavar": "RUN_DIR", "help": "a second run next to it"})
     max_groups: int = field(default=2000, metadata={"help": "groups shown in full"})
     max_image_mb: float = field(default=24, metadata={"help": "embedded thumbnails, in MB"})
-    verdict: str | None = field(
-        default=None,
-        metadata={"metavar": "REWARD", "help": "reward that says right or wrong on the page (default: accuracy)"},
-    )
-    answer_frame: str = field(default="seen", metadata={"metavar": "FRAME", "help": "coordinates of boxes in answers"})
-    completion_frame: str = field(
-        default="seen", metadata={"metavar": "FRAME", "help": "coordinates of boxes in completions"}
-    )
 
 
 def parser() -> OptionParser:
