@@ -162,3 +162,33 @@ def test_folders_export_what_others_import_from_them():
         exported = getattr(importlib.import_module(name), "__all__", ())
         idle = [one for one in exported if one not in used and one not in documents]
         assert not idle, f"{name} exports {idle}, which nothing outside the folder imports"
+
+
+LONG_FILES = {
+    "tests/data/test_leftover.py": "a table of rows that are refused, and one test",
+    "tests/data/test_shape.py": "a table of rows as public projects distribute them, and one test",
+}
+LONG_FUNCTIONS = {
+    "packages/trainer/src/triptych_trainer/grpo/trl/trainer.py:__init__": "a line for each parameter, TRL's too",
+}
+
+
+def python_files() -> list[Path]:
+    folders = [ROOT / "tests", ROOT / "scripts", ROOT / "examples", *(ROOT / "packages").glob("*/[!.]*")]
+    return sorted(path for folder in folders for path in folder.rglob("*.py") if ".venv" not in path.parts)
+
+
+def num_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_files_and_functions_are_as_short_as_agreed():
+    files, functions = set(), set()
+    for path in python_files():
+        text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
+        files |= {name} if len(text.splitlines()) > 300 else set()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and num_lines(node) > 60:
+                functions.add(f"{name}:{node.name}")
+    assert files == LONG_FILES.keys(), "at most 300 lines a file: split it along its ideas, or give a reason here"
+    assert functions == LONG_FUNCTIONS.keys(), "at most 60 lines a function: split it, or give a reason here"

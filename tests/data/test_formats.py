@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import tarfile
 from pathlib import Path
 
 import datasets
@@ -175,31 +173,6 @@ def test_images_as_bytes_base64_and_limits_of_their_own(write_jsonl, tmp_path, p
         read_examples(write_jsonl([{"prompt": "<image>", "images": [{"path": "x", "max_pixels": "many"}]}]))
 
 
-@pytest.mark.parametrize("indent", [None, 2])
-def test_a_json_array_names_every_element(tmp_path, pictures, indent):
-    rows = [{"prompt": "<image>", "images": ["0.png"]}, {"prompt": "x"}, {"prompt": "<image>", "images": ["gone.png"]}]
-    path = tmp_path / "rows.json"
-    path.write_text(json.dumps(rows, indent=indent))
-    with pytest.raises(DataError, match=r"rows.json\[2\]: image 1 of 1, gone.png"):
-        read_examples(path)
-    assert [e.source for e in read_examples(path, check_images=False)] == [f"{path}[{index}]" for index in range(3)]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('[{"prompt": "x"},\n]', r":2: a comma stands before the closing bracket at column 1"),
-        ('[{"prompt": "x"}\n{"prompt": "y"}]', r":2: expected a comma or the closing bracket at column 1"),
-        ('[{"prompt": "x"},\n {"prompt" "y"}]', r":2: not valid JSON, expecting ':' delimiter at column 12"),
-        ('[{"prompt": "x"}, 5]', r"rows.json\[1\]: expected a JSON object, got a number"),
-    ],
-)
-def test_a_broken_json_array_names_line_and_column(tmp_path, text, message):
-    (tmp_path / "rows.json").write_text(text)
-    with pytest.raises(DataError, match=message):
-        read_examples(tmp_path / "rows.json")
-
-
 @pytest.mark.parametrize(
     ("data", "count"),
     [
@@ -265,38 +238,6 @@ def test_parquet_and_saved_datasets(tmp_path, pictures, draw, hf_cache):
     assert [example.answer for example in read_examples(tmp_path / "plain")] == ["0", "1", "2"]
     with pytest.raises(DataError, match="split 'validation'"):
         read_examples(tmp_path / "splits", split="validation")
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as archive:
-        for name, data in members.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return path
-
-
-def test_tar_shards(tmp_path, draw, encode):
-    first, second = encode(draw(20, 10)), encode(draw(30, 15), "JPEG")
-    path = write_tar(
-        tmp_path / "shard.tar",
-        {
-            "a/000.json": json.dumps({"prompt": "<image> or <image>", "answer": 1}).encode(),
-            "a/000.0.png": first,
-            "a/000.1.jpg": second,
-            "a/001.jpg": second,
-            "a/001.json": json.dumps({"prompt": "<image>", "images": ["001.jpg"]}).encode(),
-            "a/002.json": json.dumps({"prompt": "text only"}).encode(),
-        },
-    )
-    examples = read_examples(path)
-    assert [parts(example)[0][1:] for example in examples] == [(0, " or ", 1), (0,), ("text only",)]
-    assert [probe_image(image) for image in examples[0].images] == [(10, 20), (15, 30)]
-    assert np.array_equal(np.asarray(load_image(examples[0].images[0])), np.asarray(draw(20, 10)))
-    assert examples[1].source == f"{path}:2"
-    path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(DataError, match="not a readable tar file"):
-        read_examples(path)
 
 
 def test_a_list_of_files_is_one_dataset_whose_rows_keep_their_file(write_jsonl, pictures):

@@ -1,4 +1,4 @@
-"""Numbers and characters that Python's JSON reads and nothing behind it can use: refused with their place."""
+"""Lines and elements of JSON files: what cannot be used of them is refused with its place."""
 
 from __future__ import annotations
 
@@ -38,3 +38,28 @@ def test_a_character_of_two_escapes_is_read(tmp_path):
     example = read_examples(tmp_path / "rows.jsonl")[0]
     assert example.prompt.pieces() == [["x\N{GRINNING FACE} \\ud83d"]]
     assert example.columns == json.loads(WHOLE)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_array_names_every_element(tmp_path, pictures, indent):
+    rows = [{"prompt": "<image>", "images": ["0.png"]}, {"prompt": "x"}, {"prompt": "<image>", "images": ["gone.png"]}]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows, indent=indent))
+    with pytest.raises(DataError, match=r"rows.json\[2\]: image 1 of 1, gone.png"):
+        read_examples(path)
+    assert [e.source for e in read_examples(path, check_images=False)] == [f"{path}[{index}]" for index in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"prompt": "x"},\n]', r":2: a comma stands before the closing bracket at column 1"),
+        ('[{"prompt": "x"}\n{"prompt": "y"}]', r":2: expected a comma or the closing bracket at column 1"),
+        ('[{"prompt": "x"},\n {"prompt" "y"}]', r":2: not valid JSON, expecting ':' delimiter at column 12"),
+        ('[{"prompt": "x"}, 5]', r"rows.json\[1\]: expected a JSON object, got a number"),
+    ],
+)
+def test_a_broken_json_array_names_line_and_column(tmp_path, text, message):
+    (tmp_path / "rows.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_examples(tmp_path / "rows.json")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import triptych_data.paths as paths
-from triptych_data import ImageError
+from damaged_files import PNG, outside_file
+from triptych_data import ImageError, ImagePolicy, ImageSource, probe_image
 from triptych_data.paths import has_openat2, open_beneath
 
 
@@ -135,3 +136,17 @@ def test_no_descriptor_is_left_by_success_or_failure(tree, way):
         except ImageError:
             continue
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_allowed_folder_opens_the_way_out(tmp_path: Path) -> None:
+    for how in ("parent", "absolute", "file link", "folder link"):
+        folder = tmp_path / how.replace(" ", "-")
+        folder.mkdir()
+        ref = outside_file(how)(folder)
+        policy = ImagePolicy(allow_outside=(folder / "outside",))
+        assert probe_image(ImageSource(ref=ref, root=folder / "inside"), policy=policy) == (64, 96), how
+
+
+def test_an_absolute_path_inside_the_root_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(PNG)
+    assert probe_image(ImageSource(ref=str(tmp_path / "x.png"), root=tmp_path)) == (64, 96)

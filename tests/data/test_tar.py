@@ -7,8 +7,9 @@ import json
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from triptych_data import DataError, probe_image, read_examples
+from triptych_data import DataError, load_image, probe_image, read_examples
 
 
 @pytest.fixture
@@ -100,3 +101,25 @@ def test_texts_beside_a_row_are_columns_and_images_may_stand_in_parts(shard, dra
     assert example.prompt.pieces() == [[0, "?"]]
     assert probe_image(example.images[0]) == (10, 20)
     assert example.extras == {"txt": "a caption"}
+
+
+def test_rows_and_images_of_a_shard_are_read(shard, draw, encode):
+    first, second = encode(draw(20, 10)), encode(draw(30, 15), "JPEG")
+    path = shard(
+        {
+            "a/000.json": json.dumps({"prompt": "<image> or <image>", "answer": 1}).encode(),
+            "a/000.0.png": first,
+            "a/000.1.jpg": second,
+            "a/001.jpg": second,
+            "a/001.json": json.dumps({"prompt": "<image>", "images": ["001.jpg"]}).encode(),
+            "a/002.json": json.dumps({"prompt": "text only"}).encode(),
+        },
+    )
+    examples = read_examples(path)
+    assert [example.prompt.pieces()[0] for example in examples] == [[0, " or ", 1], [0], ["text only"]]
+    assert [probe_image(image) for image in examples[0].images] == [(10, 20), (15, 30)]
+    assert np.array_equal(np.asarray(load_image(examples[0].images[0])), np.asarray(draw(20, 10)))
+    assert examples[1].source == f"{path}:2"
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(DataError, match="not a readable tar file"):
+        read_examples(path)

@@ -1,5 +1,6 @@
 """A two-layer Qwen2.5-VL on disk, data files drawn in memory, and trainers over them."""
 
+import inspect
 import json
 import multiprocessing
 import runpy
@@ -18,6 +19,20 @@ from triptych_data import ImageLoader, read_examples
 from triptych_trainer.demo import build_model, build_processor, build_tokenizer
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))  # `made_up`, for the tests of every folder
+TRAINER_OPTIONS = {
+    "use_cpu": True,
+    "bf16": False,
+    "max_steps": 2,
+    "num_generations": 2,
+    "per_device_train_batch_size": 8,
+    "max_completion_length": 6,
+    "report_to": "none",
+    "save_strategy": "no",
+    "disable_tqdm": True,
+    "logging_steps": 1,
+    "learning_rate": 1e-4,
+    "gradient_checkpointing": False,
+}
 COLOURS = ((200, 30, 30), (30, 160, 60), (40, 60, 200), (220, 200, 40), (150, 60, 170), (90, 90, 90))
 
 
@@ -112,87 +127,36 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Build a trainer on a JSONL file; keyword arguments are GRPOConfig options."""
+    """Build a trainer on a JSONL file; keyword arguments are its own, or options of GRPOConfig."""
     from transformers import AutoModelForImageTextToText
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
-    from triptych_trainer.models.load import load_processor
+    from triptych_trainer.models.load import freeze_vision_modules, load_processor
     from triptych_trainer.prompts.example_table import ExampleTable
     from triptych_trainer.prompts.prepare import PromptPreparer
     from trl import GRPOConfig
 
+    names_of_its_own = inspect.signature(MultiImageGRPOTrainer).parameters
+
+    def make(
+        data: Path, *, rewards: Any = None, held_out: Path | None = None, freeze_vision: bool = False, **options: Any
+    ) -> MultiImageGRPOTrainer:
+        own = {name: options.pop(name) for name in list(options) if name in names_of_its_own}
+        if rewards is None and not own.get("environment_factory"):
+            rewards = [character_reward]
+        model = AutoModelForImageTextToText.from_pretrained(model_dir)
+        if freeze_vision:
+            freeze_vision_modules(model)
+        return MultiImageGRPOTrainer(
+            model,
+            rewards,
+            args=GRPOConfig(**{**TRAINER_OPTIONS, "output_dir": str(tmp_path / "out"), **options}),
+            train_dataset=ExampleTable(list(read_examples(data))),
+            eval_dataset=ExampleTable(list(read_examples(held_out))) if held_out else None,
+            preparer=PromptPreparer(load_processor(str(model_dir)), loader=stack.enter_context(ImageLoader(threads=1))),
+            **own,
+        )
+
     with ExitStack() as stack:
-
-        def make(
-            data: Path,
-            *,
-            rewards: Sequence[Callable[..., Any]] | None = None,
-            group_sharing: str = "auto",
-            verify_model: bool = True,
-            completions_per_slice: int | None = None,
-            on_rollouts: Any = None,
-            held_out: Path | None = None,
-            freeze_vision: bool = False,
-            peft_config: Any = None,
-            vision_learning_rate: float | None = None,
-            mismatch_kl_warn: float | None = 0.015,
-            mismatch_kl_limit: float | None = None,
-            rollout_lag: int = 0,
-            vllm_weight_transfer: str = "auto",
-            warn_after_steps: int = 20,
-            tools: Any = None,
-            environment_factory: Any = None,
-            turns: Any = None,
-            say: Callable[[str], object] = print,
-            **options: Any,
-        ) -> MultiImageGRPOTrainer:
-            defaults = {
-                "output_dir": str(tmp_path / "out"),
-                "use_cpu": True,
-                "bf16": False,
-                "max_steps": 2,
-                "num_generations": 2,
-                "per_device_train_batch_size": 8,
-                "max_completion_length": 6,
-                "report_to": "none",
-                "save_strategy": "no",
-                "disable_tqdm": True,
-                "logging_steps": 1,
-                "learning_rate": 1e-4,
-                "gradient_checkpointing": False,
-            }
-            args = GRPOConfig(**{**defaults, **options})
-            loader = stack.enter_context(ImageLoader(threads=1))
-            model = AutoModelForImageTextToText.from_pretrained(model_dir)
-            if freeze_vision:
-                from triptych_trainer.models.load import freeze_vision_modules
-
-                freeze_vision_modules(model)
-            examples = list(read_examples(data))
-            later = list(read_examples(held_out)) if held_out else []
-            return MultiImageGRPOTrainer(
-                model,
-                rewards or ([character_reward] if environment_factory is None else None),
-                args=args,
-                train_dataset=ExampleTable(examples),
-                eval_dataset=ExampleTable(later) if later else None,
-                preparer=PromptPreparer(load_processor(str(model_dir)), loader=loader),
-                group_sharing=group_sharing,
-                verify_model=verify_model,
-                completions_per_slice=completions_per_slice,
-                on_rollouts=on_rollouts,
-                peft_config=peft_config,
-                vision_learning_rate=vision_learning_rate,
-                mismatch_kl_warn=mismatch_kl_warn,
-                mismatch_kl_limit=mismatch_kl_limit,
-                rollout_lag=rollout_lag,
-                vllm_weight_transfer=vllm_weight_transfer,
-                warn_after_steps=warn_after_steps,
-                tools=tools,
-                environment_factory=environment_factory,
-                turns=turns,
-                say=say,
-            )
-
         yield make
 
 

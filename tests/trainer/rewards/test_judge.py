@@ -1,76 +1,21 @@
 """The judge against a real HTTP server on this machine."""
 
 import asyncio
-import contextlib
 import inspect
-import json
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from judge_server import ChatServer, judge, reply, row
 from triptych_trainer.rewards import (
     Judge,
     JudgeError,
     RewardError,
-    Row,
     accuracy_reward,
     guarded,
-    judge_client,
     judge_reward,
     load_reward,
 )
 from triptych_trainer.rewards.judge import question_text, read_score
-
-
-class ChatServer(ThreadingHTTPServer):
-    """Answers with what `plan` returns: (status, body, headers), or waits when told to."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests, self.authorizations, self.busy, self.most_busy = [], [], 0, 0
-        self.lock = threading.Lock()
-        self.plan = lambda number, prompt: (200, reply('{"score": 1}'), {})
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        server = self.server
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with server.lock:
-            server.requests.append((self.path, body))
-            server.authorizations.append(self.headers.get("Authorization"))
-            number = len(server.requests)
-            server.busy += 1
-            server.most_busy = max(server.most_busy, server.busy)
-        status, text, headers = server.plan(number, body["messages"][0]["content"])
-        with server.lock:
-            server.busy -= 1
-        try:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(text.encode())
-        except OSError:  # the client gave up waiting, as one test wants
-            pass
-
-    def log_message(self, *arguments):
-        pass
-
-
-def reply(content):
-    return json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]})
 
 
 @pytest.fixture
@@ -81,18 +26,6 @@ def server():
         yield running
         running.shutdown()
         thread.join()
-
-
-def row(text="<answer>crimson</answer>", answer="red", example_id="s1"):
-    prompt = [
-        {"role": "system", "content": "be brief"},
-        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": " which colour {here}?"}]},
-    ]
-    return Row(text=text, answer=answer, example_id=example_id, source="f:1", prompt=prompt)
-
-
-def judge(server, **options):
-    return Judge(**{"url": server.url, "model": "grader", "retries": 2, "backoff_seconds": 0.01, **options})
 
 
 def test_the_question_the_reference_and_the_answer_are_asked(server):
@@ -286,84 +219,6 @@ def test_a_guarded_judge_that_fails_is_not_asked_again_row_by_row(server):
     with pytest.raises(RewardError, match=r"reward 'judge': sample s1: judge 'grader' at .* refused the request"):
         asyncio.run(reward(completions=["a", "a"], answer=["x", "x"], example_id=["s1", "s2"]))
     assert len(server.requests) == 1
-
-
-class TrickleServer:
-    """Sends `head` at once and then `piece` every hundredth of a second, without end."""
-
-    def __init__(self, head, piece):
-        self.head, self.piece, self.closed = head, piece, threading.Event()
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/v1"
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        with self.socket:
-            connection, _ = self.socket.accept()
-        with connection, contextlib.suppress(OSError):
-            connection.recv(65536)
-            connection.sendall(self.head)
-            while not self.closed.wait(0.01):
-                connection.sendall(self.piece)
-        self.closed.set()
-
-
-@pytest.mark.parametrize(
-    ("head", "piece"),
-    [
-        (b"", b"H"),
-        (b"HTTP/1.1 200 OK\r\nX-Long: ", b"a"),
-        (b"HTTP/1.1 200 OK\r\n\r\n", b" "),
-        (b"HTTP/1.1 503 Busy\r\n\r\n", b" "),
-    ],
-    ids=["status", "header", "body", "body of an error"],
-)
-def test_a_judge_that_sends_byte_by_byte_has_as_long_as_any_other(head, piece):
-    """The time-out of a socket is one for each read: such a judge took as long as it liked."""
-    slow = TrickleServer(head, piece)
-    started = time.monotonic()
-    with pytest.raises(JudgeError, match=r"in 1 attempts of 0\.2 s, last TimeoutError: no whole reply within 0\.2 s"):
-        judge(slow, timeout_seconds=0.2, retries=0).score([row()])
-    assert time.monotonic() - started < 2
-    assert slow.closed.wait(5), "the connection is closed, so that no thread goes on reading"
-
-
-def test_a_reply_without_end_is_read_no_further_than_the_limit(monkeypatch):
-    monkeypatch.setattr(judge_client, "MOST_REPLY_BYTES", 2**20)
-    endless = TrickleServer(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 2**18)
-    with pytest.raises(JudgeError, match="sent more than 1 MiB, of which no more was read; is this an OpenAI-compat"):
-        judge(endless, timeout_seconds=10, retries=3).score([row()])
-    assert endless.closed.wait(5)
-
-
-def test_ctrl_c_ends_the_program_at_once(tmp_path):
-    """Python waits for the threads of an executor before it ends."""
-    silent = socket.create_server(("127.0.0.1", 0))
-    code = (
-        "import asyncio, signal, sys\n"
-        "from triptych_trainer.rewards.judge import judge_reward\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background begins without it
-        "judge = judge_reward(url=sys.argv[1], model='grader', timeout_seconds=60)\n"
-        "print('asking', flush=True)\n"
-        "asyncio.run(judge(['<answer>a</answer>'], answer=['b']))\n"
-    )
-    asking = subprocess.Popen(
-        [sys.executable, "-c", code, f"http://127.0.0.1:{silent.getsockname()[1]}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    with asking, silent:
-        assert asking.stdout.readline() == b"asking\n"
-        connection, _ = silent.accept()
-        with connection:
-            started = time.monotonic()
-            asking.send_signal(signal.SIGINT)
-            try:
-                _, error = asking.communicate(timeout=30)
-            finally:
-                asking.kill()
-    assert time.monotonic() - started < 10
-    assert b"KeyboardInterrupt" in error
 
 
 def test_what_a_judge_sends_does_not_reach_the_terminal_as_it_is(server):
