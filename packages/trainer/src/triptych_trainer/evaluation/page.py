@@ -51,31 +51,8 @@ def evaluation_page(
     thumbnails = Thumbnails(max_bytes=max_image_bytes)
     chosen = _worst_first(scored, main)[:max_rows]
     places = _places(scored["model"], by=by, position=position)
-    found = {run: _found(folder, chosen) for run, folder in rollouts.items()}
-    base = _base_scores(scored, main)
-    groups = []
-    for row in chosen:
-        visit, group = found["model"][row.key]
-        shown = group_json(
-            group,
-            visit,
-            history=None,
-            thumbnails=thumbnails,
-            run_dir=rollouts["model"],
-            answer_frame=answer_frame,
-            completion_frame=completion_frame,
-        )
-        beside = found.get("base", {}).get(row.key)
-        if beside is not None:
-            shown["other"] = other_json(
-                beside[1],
-                beside[0],
-                thumbnails=thumbnails,
-                run_dir=rollouts["base"],
-                completion_frame=completion_frame,
-            )
-        scores = {"score": row.scores[main], "baseScore": base.get(row.key)}
-        groups.append({**shown, **scores, "slices": places[row.key]})
+    groups = _groups(scored, chosen, rollouts, thumbnails, reward=main, frames=(answer_frame, completion_frame))
+    groups = [{**group, "slices": places[row.key]} for group, row in zip(groups, chosen, strict=True)]
     said: dict[str, Any] = {"names": names, "rewards": rewards, "verdict": verdict, "score": main}
     payload = {**said, "groups": groups, "images": thumbnails.uris}
     tables = "".join(table_html(name, sliced, paired, num_rows=len(scored["model"])) for name in rewards)
@@ -90,6 +67,39 @@ def evaluation_page(
     write_whole(
         path, "".join(filled_page(assets, "evaluation", parts=parts, scripts=["strips", "cards"])).encode("utf-8")
     )
+
+
+def _groups(
+    scored: Mapping[str, Sequence[ScoredRow]],
+    chosen: Sequence[ScoredRow],
+    rollouts: Mapping[str, Path],
+    thumbnails: Thumbnails,
+    *,
+    reward: str,
+    frames: tuple[Frame, Frame],
+) -> list[dict[str, Any]]:
+    """The rows that are shown, each beside the base's; ``frames`` are those of boxes in answers and in completions."""
+    found = {run: _found(folder, chosen) for run, folder in rollouts.items()}
+    base = _base_scores(scored, reward)
+    groups = []
+    for row in chosen:
+        visit, group = found["model"][row.key]
+        shown = group_json(
+            group,
+            visit,
+            history=None,
+            thumbnails=thumbnails,
+            run_dir=rollouts["model"],
+            answer_frame=frames[0],
+            completion_frame=frames[1],
+        )
+        other = found.get("base", {}).get(row.key)
+        if other is not None:
+            shown["other"] = other_json(
+                other[1], other[0], thumbnails=thumbnails, run_dir=rollouts["base"], completion_frame=frames[1]
+            )
+        groups.append({**shown, "score": row.scores[reward], "baseScore": base.get(row.key)})
+    return groups
 
 
 def _worst_first(scored: Mapping[str, Sequence[ScoredRow]], reward: str) -> list[ScoredRow]:
