@@ -120,7 +120,7 @@ def test_a_run_on_a_model_that_samples_from_other_positions_ends_in_one_sentence
 def test_the_comparison_runs_once_and_its_keyword_switches_it_off(make_trainer, write_rows, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "triptych_trainer.grpo.trl.trainer.verify_first_use",
+        "triptych_trainer.grpo.trl.passes.verify_first_use",
         lambda model, prompts, preparer, open_for_sampling: calls.append([len(prompt.spans) for prompt in prompts]),
     )
     make_trainer(write_rows([1, 2, 0, 3]), max_steps=2).train()

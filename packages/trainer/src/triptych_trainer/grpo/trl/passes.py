@@ -28,12 +28,13 @@ from triptych_trainer.models.learning_rates import trainable_vision_parameters
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.verification.first_use import verify_first_use
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.ahead import Begun
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["ask_vllm", "opened_for_generation", "opened_for_scoring", "sampler", "scoring", "settings"]
+__all__ = ["ask_vllm", "opened_for_generation", "opened_for_scoring", "sampler", "scoring", "settings", "verify"]
 
 NOTHING_LOADED = -1
 """TRL's number of the step whose weights vLLM has, before any were sent."""
@@ -200,3 +201,18 @@ def _opened_reference(trainer: "MultiImageGRPOTrainer") -> Iterator[torch.nn.Mod
     adapter = "ref" if "ref" in base.peft_config else None
     with use_adapter(base, adapter_name=adapter), opened_for_scoring(trainer, trainer.model) as model:
         yield model
+
+
+def verify(trainer: "MultiImageGRPOTrainer", prompts: Sequence[PreparedPrompt]) -> None:
+    """Compare the model with itself as transformers runs it.
+
+    Raises:
+        VerificationError: they differ by more than rounding can explain.
+    """
+    with opened_for_scoring(trainer, trainer.model) as model, trainer.engine.autocast():
+        verify_first_use(
+            model,
+            list(prompts),
+            trainer.preparer,
+            open_for_sampling=None if trainer.use_vllm else lambda: opened_for_generation(trainer),
+        )

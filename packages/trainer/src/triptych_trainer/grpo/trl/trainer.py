@@ -22,7 +22,7 @@ from triptych_trainer.grpo.trl.building import check_run, complete, engine_of, p
 from triptych_trainer.grpo.trl.loss import by_what_remains, loss_inputs
 from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch
 from triptych_trainer.grpo.trl.one_sentence import one_sentence
-from triptych_trainer.grpo.trl.passes import opened_for_generation, opened_for_scoring, sampler, scoring, settings
+from triptych_trainer.grpo.trl.passes import sampler, scoring, settings, verify
 from triptych_trainer.grpo.trl.private_names import check_no_images
 from triptych_trainer.grpo.trl.reports import show_images, tell
 from triptych_trainer.grpo.trl.restore import restored_cycle
@@ -38,7 +38,6 @@ from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.prompts.run_tables import KEY, RunTables
 from triptych_trainer.rollouts.rollout import RolloutGroup
 from triptych_trainer.trajectories.turn_options import TurnOptions
-from triptych_trainer.verification.first_use import verify_first_use
 
 __all__ = ["MultiImageGRPOTrainer"]
 
@@ -220,7 +219,9 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         begun = self.ahead.begin(self, keys) if self.ahead is not None and mode == "train" else None
         prompts, sizes = (begun.prompts, begun.sizes) if begun else self._prepare(keys)
         self.engine.forget()
-        self._verify(list(prompts.values()))
+        if self._to_verify:  # at the first generation of a run
+            self._to_verify = False
+            verify(self, list(prompts.values()))
         experience = collect(
             prompts,
             num_generations=sizes,
@@ -243,19 +244,6 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             rows_beside=self.tables.rows_beside,
             step=self.state.global_step,
         )
-
-    def _verify(self, prompts: list[PreparedPrompt]) -> None:
-        """At the first generation of a run, compare the model with itself as transformers runs it."""
-        if not self._to_verify:
-            return
-        self._to_verify = False
-        with opened_for_scoring(self, self.model) as model, self.engine.autocast():
-            verify_first_use(
-                model,
-                prompts,
-                self.preparer,
-                open_for_sampling=None if self.use_vllm else lambda: opened_for_generation(self),
-            )
 
     def prompt_of(self, key: int) -> PreparedPrompt:
         """The prepared prompt of a row."""
