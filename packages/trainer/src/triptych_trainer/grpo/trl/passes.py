@@ -1,6 +1,7 @@
 """The passes of a step on the models of TRL's trainer: how each model is opened, and which settings it runs with."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from triptych_trainer.grpo.vllm import (
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.learning_rates import trainable_vision_parameters
 from triptych_trainer.models.unwrap import unwrap
+from triptych_trainer.prompts.bad_rows import prepared_with
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import RolloutGroup
 from triptych_trainer.verification.first_use import verify_first_use
@@ -34,7 +36,16 @@ if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.ahead import Begun
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["ask_vllm", "opened_for_generation", "opened_for_scoring", "sampler", "scoring", "settings", "verify"]
+__all__ = [
+    "ask_vllm",
+    "opened_for_generation",
+    "opened_for_scoring",
+    "prompts_of",
+    "sampler",
+    "scoring",
+    "settings",
+    "verify",
+]
 
 NOTHING_LOADED = -1
 """TRL's number of the step whose weights vLLM has, before any were sent."""
@@ -201,6 +212,19 @@ def _opened_reference(trainer: "MultiImageGRPOTrainer") -> Iterator[torch.nn.Mod
     adapter = "ref" if "ref" in base.peft_config else None
     with use_adapter(base, adapter_name=adapter), opened_for_scoring(trainer, trainer.model) as model:
         yield model
+
+
+def prompts_of(
+    trainer: "MultiImageGRPOTrainer", keys: Sequence[int]
+) -> tuple[dict[int, PreparedPrompt], dict[int, int]]:
+    """The prepared prompts of a batch of keys, and how many completions each gets; bad rows are replaced."""
+    return prepared_with(
+        trainer.bad_rows,
+        Counter(keys),
+        prepare=trainer.prompt_of,
+        rows_beside=trainer.tables.rows_beside,
+        step=trainer.state.global_step,
+    )
 
 
 def verify(trainer: "MultiImageGRPOTrainer", prompts: Sequence[PreparedPrompt]) -> None:

@@ -1,6 +1,5 @@
 """TRL's GRPO trainer over Triptych's step: TRL's signature and manners, its rewards, losses, logs and training loop."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,27 +11,26 @@ from triptych_data import ImagePolicy
 from trl import GRPOConfig
 
 from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
-from triptych_trainer.grpo.batch import Cycle, TokenScores, TrainingBatch
-from triptych_trainer.grpo.groups import group_order
+from triptych_trainer.grpo.batch import TokenScores, TrainingBatch
 from triptych_trainer.grpo.mismatch import WARN
 from triptych_trainer.grpo.step import collect, policy_loss
 from triptych_trainer.grpo.trl.ahead import RolloutsAhead
 from triptych_trainer.grpo.trl.arguments import default_preparer, evaluation_keys
 from triptych_trainer.grpo.trl.building import check_run, complete, engine_of, player_of
+from triptych_trainer.grpo.trl.cycle import new_cycle, restored_cycle
 from triptych_trainer.grpo.trl.loss import by_what_remains, loss_inputs
 from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch
 from triptych_trainer.grpo.trl.one_sentence import one_sentence
-from triptych_trainer.grpo.trl.passes import sampler, scoring, settings, verify
+from triptych_trainer.grpo.trl.passes import prompts_of, sampler, scoring, settings, verify
 from triptych_trainer.grpo.trl.private_names import check_no_images
 from triptych_trainer.grpo.trl.reports import show_images, tell
-from triptych_trainer.grpo.trl.restore import restored_cycle
 from triptych_trainer.grpo.trl.rewards import judge
 from triptych_trainer.grpo.trl.server import begin_server, connected
 from triptych_trainer.grpo.vllm import SECONDS
 from triptych_trainer.models.learning_rates import set_vision_learning_rate
 from triptych_trainer.monitor.learning_watch import LearningWatch
 from triptych_trainer.options.refusals import check_num_prompts, check_rollout_lag
-from triptych_trainer.prompts.bad_rows import BadRows, prepared_with
+from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.prompts.run_tables import KEY, RunTables
@@ -206,10 +204,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         parts = self.args.steps_per_generation
         if self._step % (parts * self.num_iterations) == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)[BATCH]
-            order = group_order(batch.keys, torch.randperm(len(batch.keys)).tolist())
-            self._buffered_inputs = Cycle(
-                keys=tuple(group.key for group in batch.groups), parts=batch.split(order, num_parts=parts)
-            )
+            self._buffered_inputs = new_cycle(batch, num_parts=parts)
         return {BATCH: self._buffered_inputs.parts[self._step % parts]}
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -217,7 +212,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         mode = "train" if self.model.training else "eval"
         keys = [row[KEY] for row in inputs]
         begun = self.ahead.begin(self, keys) if self.ahead is not None and mode == "train" else None
-        prompts, sizes = (begun.prompts, begun.sizes) if begun else self._prepare(keys)
+        prompts, sizes = (begun.prompts, begun.sizes) if begun else prompts_of(self, keys)
         self.engine.forget()
         if self._to_verify:  # at the first generation of a run
             self._to_verify = False
@@ -235,15 +230,6 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         )
         tell(self, experience, mode=mode)
         return {BATCH: experience.batch}
-
-    def _prepare(self, keys: Sequence[int]) -> tuple[dict[int, PreparedPrompt], dict[int, int]]:
-        return prepared_with(
-            self.bad_rows,
-            Counter(keys),
-            prepare=self.prompt_of,
-            rows_beside=self.tables.rows_beside,
-            step=self.state.global_step,
-        )
 
     def prompt_of(self, key: int) -> PreparedPrompt:
         """The prepared prompt of a row."""

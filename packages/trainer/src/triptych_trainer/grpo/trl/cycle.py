@@ -1,16 +1,24 @@
-"""The generation under way, as a checkpoint wrote it down, back on TRL's trainer."""
+"""The generation under way: divided into the parts that steps train on, and restored from a checkpoint."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from triptych_trainer.grpo.batch import Cycle
-from triptych_trainer.grpo.groups import arrived_by_turn, group_batch
+import torch
+
+from triptych_trainer.grpo.batch import Cycle, TrainingBatch
+from triptych_trainer.grpo.groups import arrived_by_turn, group_batch, group_order
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["restored_cycle"]
+__all__ = ["new_cycle", "restored_cycle"]
+
+
+def new_cycle(batch: TrainingBatch, *, num_parts: int) -> Cycle:
+    """Divide a generation into its parts, whole groups in random order."""
+    order = group_order(batch.keys, torch.randperm(len(batch.keys)).tolist())
+    return Cycle(keys=tuple(group.key for group in batch.groups), parts=batch.split(order, num_parts=num_parts))
 
 
 def restored_cycle(
