@@ -8,8 +8,8 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import plain_logps
+from triptych_trainer.grpo.batch import Cycle
 from triptych_trainer.grpo.groups import group_batch
-from triptych_trainer.grpo.trl import trainer as trainer_module
 from triptych_trainer.grpo.trl.conversations import check_conversation_options
 from triptych_trainer.trajectories.images import RolloutImages
 from triptych_trainer.trajectories.turn_options import TurnOptions
@@ -123,7 +123,7 @@ def test_an_environment_is_played_rewarded_and_kept_in_the_cycle(make_trainer, w
     assert [rollout.finish for rollout in batch.rollouts] == ["done", "stop"]
     assert trainer._logs["completion"][0][1]["content"] == [{"type": "image"}]
     assert len(batch.groups[0].prompt.spans) == 1
-    trainer._buffered_inputs = trainer_module.Cycle(keys=(0,), parts=(batch,))
+    trainer._buffered_inputs = Cycle(keys=(0,), parts=(batch,))
     trainer.restore_cycle_from(trainer.cycle_to_state())
     (again,) = trainer._buffered_inputs.parts
     ours, theirs = group_batch(batch.groups), group_batch(again.groups)
