@@ -140,7 +140,7 @@ class Worth(Boxes):
 
 
 def test_turns_as_samples_share_the_prompt_and_are_scored_behind_what_they_were_sampled_from(
-    make_trainer, write_rows, says, model_dir
+    make_trainer, write_rows, model_dir
 ):
     trainer = make_trainer(
         write_rows([1]),
@@ -152,7 +152,7 @@ def test_turns_as_samples_share_the_prompt_and_are_scored_behind_what_they_were_
         verify_model=False,
         turns=TurnOptions(history="last_1", advantage="gigpo", step_gamma=0.5, mask_over_turn=True, max_turns=2),
     )
-    says([call("open", box=1), call("open", box=3)], [call("open", box=1), "red"])
+    says(trainer, [call("open", box=1), call("open", box=3)], [call("open", box=1), "red"])
     trainer.train()
     (batch,) = trainer._buffered_inputs.parts
     assert [one.trajectory for one in batch.rollouts] == [0, 0, 1, 1]
