@@ -22,7 +22,7 @@ from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.upstream.transformers_names import is_at_least
 from trl import GRPOTrainer
 
-OWN = {"_began", "_seconds_before", "_resumed_from", "_to_verify"}
+OWN = {"_ask", "_ask_for_next", "_begun", "_began", "_seconds_before", "_resumed_from", "_to_verify"}
 """Attributes of our own trainers that begin with an underscore and that only an instance has."""
 
 

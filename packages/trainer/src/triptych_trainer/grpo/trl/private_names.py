@@ -36,6 +36,8 @@ METHODS: dict[str, tuple[str, ...]] = {
     "get_test_dataloader": ("self", "test_dataset"),
     "_set_signature_columns_if_needed": ("self",),
     "create_optimizer": ("self", "model"),
+    "create_scheduler": ("self", "num_training_steps", "optimizer"),
+    "_determine_best_metric": ("self", "metrics", "trial"),
     # Checkpoints (checkpoints/resume.py)
     "_finalize_training": ("self", "trial", "num_train_samples", "start_time"),
     "_get_output_dir": ("self", "trial"),
