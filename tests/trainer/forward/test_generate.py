@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 from transformers import GenerationConfig
-from triptych_trainer.forward import shared_generate
+from triptych_trainer.forward import GroupBatch, shared_generate
+from triptych_trainer.forward.batch import BatchError
 from triptych_trainer.upstream.transformers_names import CHECKPOINTING_DROPS_CACHES
 
 G = 3
@@ -150,3 +151,10 @@ def test_the_own_generation_settings_of_a_model_leave_what_is_sampled_alone(lab)
     model.generation_config = own
     assert sampled() == expected
     assert model.generation_config is own
+
+
+def test_a_token_that_the_model_has_no_embedding_for_is_named(lab):
+    model = lab.qwen2_5_vl().eval()
+    config = GenerationConfig(max_new_tokens=2, do_sample=True, pad_token_id=0, eos_token_id=EOS)
+    with pytest.raises(BatchError, match=r"token id 99999, and .* has \d+ embeddings; use the tokenizer that belongs"):
+        shared_generate(model, GroupBatch.build([[1, 99999, 3]]), num_generations=1, generation_config=config)

@@ -7,7 +7,7 @@ random numbers are those of `generate` on the replicated prompts, and so are the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -125,6 +125,7 @@ def shared_generate(
         Per prompt, per completion, the sampled ids up to and including the first end-of-sequence id.
     """
     family, base = install_hooks(model), unwrap(model)
+    _check_ids(base, batch, image_ids=family.image_token_ids(base.config))
     pad_id = generation_config.pad_token_id or 0
     sizes = [num_generations] * len(batch.prompts) if isinstance(num_generations, int) else list(num_generations)
     if family.prefills:
@@ -154,6 +155,23 @@ def shared_generate(
         turns.keep(start.cache, batch, mask_BT=start.mask_BT, group_sizes=sizes, sampled=sampled)
     rows = iter(sampled)
     return [list(islice(rows, size)) for size in sizes]
+
+
+def _check_ids(base: Any, batch: GroupBatch, *, image_ids: Collection[int]) -> None:
+    """Check that the model has an embedding for every text token of the prompts; a CUDA device would end the process.
+
+    Raises:
+        BatchError: names the token.
+    """
+    num_embeddings = getattr(base.get_input_embeddings(), "num_embeddings", None)
+    for ids in batch.prompts if isinstance(num_embeddings, int) else ():
+        if max(ids, default=0) >= num_embeddings:
+            token = next((token for token in ids if token >= num_embeddings and token not in image_ids), None)
+            if token is not None:
+                raise BatchError(
+                    f"a prompt holds the token id {token}, and {type(base).__name__} has {num_embeddings} embeddings; "
+                    "use the tokenizer that belongs to the model, or resize the model's embeddings to it"
+                )
 
 
 @contextmanager
