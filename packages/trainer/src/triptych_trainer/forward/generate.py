@@ -164,7 +164,9 @@ def _check_ids(base: Any, batch: GroupBatch, *, image_ids: Collection[int]) -> N
         BatchError: names the token.
     """
     num_embeddings = getattr(base.get_input_embeddings(), "num_embeddings", None)
-    for ids in batch.prompts if isinstance(num_embeddings, int) else ():
+    if not isinstance(num_embeddings, int):
+        return
+    for ids in batch.prompts:
         if max(ids, default=0) >= num_embeddings:
             token = next((token for token in ids if token >= num_embeddings and token not in image_ids), None)
             if token is not None:
