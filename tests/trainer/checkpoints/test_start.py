@@ -12,6 +12,8 @@ from triptych_trainer.checkpoints.lock import LOCK, output_lock
 from triptych_trainer.commands.train import main
 from triptych_trainer.rollouts.read import read_visits
 
+pytestmark = pytest.mark.slow  # every test trains, several of them twice
+
 REWARD = """
 def variety(completions, **columns):
     return [float(len(set(completion[0]["content"]))) for completion in completions]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 WORKER = Path(__file__).parent / "data_worker.py"
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # two ranks, in processes of their own
 
 
 @pytest.fixture

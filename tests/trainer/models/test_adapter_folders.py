@@ -49,6 +49,7 @@ def logits_of(model):
     return model.eval()(input_ids=IDS).logits.detach()
 
 
+@pytest.mark.slow
 def test_adapters_are_trained_further_and_saved_as_adapters(command, adapters, model_dir, tmp_path):
     assert main([*command, "--beta", "0.1"]) == 0
     out = tmp_path / "out"
@@ -68,6 +69,7 @@ def test_adapters_are_trained_further_and_saved_as_adapters(command, adapters, m
     assert all(torch.equal(after[name], again[name]) for name in after)
 
 
+@pytest.mark.slow
 def test_merged_adapters_make_one_model_that_is_trained_whole(command, adapters, model_dir, tmp_path):
     assert main([*command, "--merge_adapter", "true"]) == 0
     out = tmp_path / "out"
@@ -80,6 +82,7 @@ def test_merged_adapters_make_one_model_that_is_trained_whole(command, adapters,
     assert all(parameter.requires_grad for parameter in loaded.parameters())
 
 
+@pytest.mark.slow
 def test_new_adapters_go_on_merged_weights(command, tmp_path):
     assert main([*command, "--merge_adapter", "true", "--use_peft", "--lora_r", "4"]) == 0
     saved = load_file(tmp_path / "out" / "adapter_model.safetensors")
