@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
-from triptych_trainer.forward.generate import SuppressIds
+from triptych_trainer.forward.scores import SuppressIds
 
 from .case import Case, Prompts, Stock
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
-from triptych_parser import Refusal
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
 from triptych_trainer.forward.batch import BatchError, GroupBatch
 from triptych_trainer.forward.hooks import install_hooks
@@ -24,51 +23,12 @@ from triptych_trainer.forward.layout import PaddedLayout, padded_layout, padded_
 from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.positions import batch_positions
+from triptych_trainer.forward.scores import CheckFirstScores, SuppressIds
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.turn_cache import TurnCache, uncut_cache, why_not_kept
 from triptych_trainer.models.families import Family, ImageFeatures
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import cache_argument, kept_logits
-
-
-class SuppressIds(LogitsProcessor):
-    """Sets the scores of some ids to minus infinity, so that they are never sampled."""
-
-    def __init__(self, ids: tuple[int, ...]) -> None:
-        self.ids = list(ids)
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Scores `[B, V]` -> the same with the suppressed columns at -inf."""
-        scores = scores.clone()
-        scores[:, self.ids] = -torch.inf
-        return scores
-
-
-class SamplingError(Refusal, RuntimeError):
-    """A model gives no numbers from which a token could be sampled."""
-
-
-class CheckFirstScores(LogitsProcessor):
-    """Looks once, at the first token, whether the scores are numbers; a CUDA device would not survive the draw."""
-
-    def __init__(self) -> None:
-        self.checked = False
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Scores `[B, V]`, unchanged.
-
-        Raises:
-            SamplingError: a score is NaN or plus infinity.
-        """
-        if not self.checked and bool((scores.isnan() | (scores == torch.inf)).any()):
-            raise SamplingError(
-                "the model's scores for the first token are infinite or no numbers, so that nothing can be sampled: "
-                "its weights overflowed in an earlier step, or its numbers do in float16; go on from an earlier "
-                "checkpoint with a lower --learning_rate or --max_grad_norm, look for a reward or a --beta that makes "
-                "the loss infinite, and load the model with --dtype bfloat16 or float32"
-            )
-        self.checked = True
-        return scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
