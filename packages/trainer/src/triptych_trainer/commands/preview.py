@@ -1,19 +1,25 @@
 """`triptych preview FILE...`: a dataset as one page, before a run."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from triptych_data import Example
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.option_parser import collected
+from triptych_data.rows import SourceRow
 from triptych_data.shared_options import SharedOptions, shared_options
 
+from triptych_trainer.commands.check import show_tools
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.answer_options import AnswerOptions
+from triptych_trainer.options.own_code import read_environment
 from triptych_trainer.options.preview_options import PreviewOptions, parser
+from triptych_trainer.options.tool_options import ToolOptions
 from triptych_trainer.preview.build import Preview, build_preview
-from triptych_trainer.preview.collecting import open_sources
+from triptych_trainer.preview.collecting import Source, open_sources
 from triptych_trainer.prompts.expected import look_at_answers
 
 
@@ -27,6 +33,7 @@ def _preview(namespace: argparse.Namespace) -> int:
     reporter = Reporter(quiet=options.quiet)
     files, roots = zip(*shared.train_files, *shared.held_out_files, strict=True)
     sources = open_sources(files, image_roots=roots, data_format=shared.data.data_format)
+    sources = _begun(sources, collected(ToolOptions, namespace))
     names = [Path(file).name for file in files]
     preview = build_preview(
         sources,
@@ -43,6 +50,23 @@ def _preview(namespace: argparse.Namespace) -> int:
     )
     _conclude(preview, reporter)
     return 1 if preview.summary.refused else 0
+
+
+def _begun(sources: list[Source], options: ToolOptions) -> list[Source]:
+    """The sources with what an environment shows first; tools are imported, so that they are known to load."""
+    show_tools(options)
+    factory = read_environment(options.environment)
+    if factory is None:
+        return sources
+    from triptych_trainer.trajectories.environments import Environments
+    from triptych_trainer.trajectories.shown import begun_with
+
+    begun = begun_with(Environments(factory))
+
+    def reading(read: Callable[[SourceRow], Example]) -> Callable[[SourceRow], Example]:
+        return lambda row: begun(read(row))
+
+    return [replace(source, read=reading(source.read)) for source in sources]
 
 
 def _model(shared: SharedOptions) -> ModelTokens | None:

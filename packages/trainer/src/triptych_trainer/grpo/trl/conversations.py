@@ -17,6 +17,7 @@ from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.trajectories.calls import CALL_OPEN, read_calls
 from triptych_trainer.trajectories.environments import Environments, reward_of
 from triptych_trainer.trajectories.play import Limits, Play
+from triptych_trainer.trajectories.shown import every_tool
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 from triptych_trainer.trajectories.writer import TurnWriter, turn_writer
 
@@ -83,13 +84,7 @@ def player(
             "tools: rollouts have different numbers of turns, but ranks that share weights (FSDP, ZeRO-3) have to "
             "sample in step; use DDP or ZeRO-2"
         )
-    own = toolbox(tools)
-    every = {**own, **({} if environments is None else environments.tools(environments.take(1)[0]))}
-    if len(every) < len(own) + (0 if environments is None else len(environments.names)):
-        raise UsageError("tools: a tool has the name of one of the environment's methods; rename it")
-    if not every:
-        raise UsageError(f"environment_factory: {environments.kind.__name__} has no public method to call")  # type: ignore[union-attr]
-    schemas = schemas_of(every)
+    schemas = schemas_of(every_tool(tools, environments))
     writer = _writer(trainer, schemas)
     trainer.preparer.settings = writer.settings
     if (reason := why_not_kept(family, base)) is not None and not trainer.use_vllm:
@@ -103,7 +98,7 @@ def player(
         schemas=schemas,
         preparer=trainer.preparer,
         read=message_reader(trainer._tokenizer, schemas, mode=writer.mode),
-        tools=own,
+        tools=toolbox(tools),
         environments=environments,
         row_of=lambda key: {**trainer.tables.columns(key), "prompt": trainer.tables.prompt(key)},
         num_rows=lambda image: family.num_rows(inner, image),

@@ -1,0 +1,79 @@
+"""Tools and environments before a run: what the model is told of them, and what a rollout of a row begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from triptych_data import DataError, Example
+
+from triptych_trainer.errors import UsageError
+from triptych_trainer.prompts.example_table import ExampleTable
+from triptych_trainer.trajectories.environments import Environments
+from triptych_trainer.trajectories.messages import with_observation
+from triptych_trainer.trajectories.toolbox import Tool, toolbox
+
+__all__ = ["begun_with", "every_tool", "in_words"]
+
+
+def every_tool(tools: Sequence[Callable[..., Any]], environments: Environments | None) -> dict[str, Tool]:
+    """All that a model may call, by name.
+
+    Raises:
+        UsageError: two have one name, or there is none.
+    """
+    own = toolbox(tools)
+    methods = {} if environments is None else environments.tools(environments.take(1)[0])
+    for name in own:
+        if name in methods:
+            raise UsageError(f"tools: {name!r} is also a method of the environment; rename it")
+    if environments is not None and not own and not methods:
+        raise UsageError(f"environment_factory: {environments.kind.__name__} has no public method to call")
+    return {**own, **methods}
+
+
+def in_words(tool: Tool) -> Iterator[str]:
+    """What the model is told of a tool, line by line."""
+    function = tool.schema["function"]
+    yield f"{tool.name}: {' '.join(str(function.get('description', '')).split())}"
+    parameters: Mapping[str, Any] = function.get("parameters", {})
+    required = parameters.get("required", ())
+    for name, schema in parameters.get("properties", {}).items():
+        kind = _kind(schema) + ("" if name in required else ", may be left out")
+        yield f"  {name} ({kind}): {' '.join(str(schema.get('description', '')).split())}"
+    if tool.images_as is not None:
+        yield f"  {tool.images_as}: gets the images of the rollout; the model does not see this parameter"
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    kind = schema.get("type", "anything")
+    name = " or ".join(kind) if isinstance(kind, list) else str(kind)
+    items = schema.get("items")
+    return f"{name} of {_kind(items)}" if isinstance(items, Mapping) and items else name
+
+
+def begun_with(environments: Environments) -> Callable[[Example], Example]:
+    """From a row to the row with what an environment shows first, behind its last user message.
+
+    What it returns raises DataError, with the row, where ``reset`` fails or shows what no prompt can hold.
+    """
+
+    def begun(example: Example) -> Example:
+        table = ExampleTable([example])
+        row = {**table.columns(0), "prompt": table.prompt(0)}
+        try:
+            seen = environments.reset(environments.take(1), row, where=example.source)
+            return with_observation(example, seen) if seen else example
+        except Exception as error:  # an environment is the user's own code, and may fail in any way
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(
+                f"`reset` of {environments.kind.__name__} failed: {reason.removeprefix(f'{example.source}: ')}",
+                source=example.source,
+                id=None if example.id == example.source else example.id,
+                remedy="correct the environment, or the columns of the row that it reads",
+                kind="environment",
+            ) from error
+
+    return begun

@@ -1,0 +1,87 @@
+"""Tools and environments before a run: their schema in `check`, the first observation in `preview`."""
+
+import json
+import re
+
+import pytest
+from triptych_trainer.cli import main as triptych
+
+CODE = '''
+from PIL import Image
+from triptych_trainer.trajectories.images import RolloutImages
+
+
+def look(image: int, parts: list[str], images: RolloutImages, fast: bool = False) -> list:
+    """Look
+    closer.
+
+    Args:
+        image: The number of the image.
+        parts: Which
+            parts.
+        fast: Whether to hurry.
+    """
+    return []
+
+
+def bare(image):
+    return []
+
+
+class Grid:
+    """Walk."""
+
+    def reset(self, kind, **row):
+        if kind == "2 images":
+            raise RuntimeError("no such grid")
+        return [Image.new("RGB", (56, 84), "green"), {"type": "text", "text": f"You are in {kind}."}]
+
+    def move(self, way: str) -> str:
+        """Move.
+
+        Args:
+            way: Where to. (choices: ["left", "right"])
+        """
+        return "ok"
+'''
+
+
+@pytest.fixture
+def code(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(CODE)
+    return path
+
+
+def test_check_imports_tools_and_shows_what_the_model_is_told(write_rows, code, capsys):
+    words = ["check", str(write_rows([1])), "--reward", "format", "--tools", f"{code}:look"]
+    assert triptych([*words, "--environment", f"{code}:Grid"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:7] == [
+        "look: Look closer.",
+        "  image (integer): The number of the image.",
+        "  parts (array of string): Which parts.",
+        "  fast (boolean, may be left out): Whether to hurry.",
+        "  images: gets the images of the rollout; the model does not see this parameter",
+        "move: Move.",
+        "  way (one of left, right): Where to.",
+    ]
+    assert triptych([*words[:4], "--tools", f"{code}:bare"]) == 2
+    assert re.search(r"tools: bare cannot be described to the model .*Args:", capsys.readouterr().err)
+    assert triptych([*words[:4], "--tools", f"{code}:nothing"]) == 2
+    assert "has no 'nothing'; it has" in capsys.readouterr().err
+
+
+def test_preview_shows_what_an_environment_shows_first(write_rows, code, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    rows = str(write_rows([1, 2]))
+    assert triptych(["preview", rows, "--reward", "format", "--environment", f"{code}:Grid", "-o", str(out)]) == 1
+    page = out.read_text(encoding="utf-8")
+    (block,) = re.findall(r'id="rows-0">(.*?)</script>', page, re.DOTALL)
+    first, second = json.loads(block)
+    assert first["turns"][-1][1][-2:] == [1, "You are in 1 images."]
+    assert first["images"][1]["size"] == [56, 84]
+    assert second["error"].endswith(
+        "`reset` of Grid failed: no such grid; correct the environment, or the columns of the row that it reads"
+    )
+    assert "move: Move." in capsys.readouterr().out
