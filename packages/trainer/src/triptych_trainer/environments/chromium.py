@@ -28,7 +28,7 @@ def new_page(*, width: int, height: int, owner: str) -> Any:
         _running[os.getpid()] = _launched(owner)
     context = _running[os.getpid()].new_context(viewport={"width": width, "height": height})
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(120_000)
     return page
 
 

@@ -73,7 +73,11 @@ class MiniWobEnvironment:
         if self._page is None:
             self._page = new_page(width=PAGE_WIDTH, height=PAGE_HEIGHT, owner=self._owner)
             self._page.clock.install(time=0)
-        self._page.goto(address)
+        try:
+            self._page.goto(address)
+        except Exception as error:  # Playwright is an optional extra, and so are the names of its errors
+            reason = str(error).strip().partition("\n")[0]
+            raise UsageError(f"{self._owner}: the page {task} does not load ({reason}): {address}") from error
         asked = self._page.evaluate(_BEGIN, [str(int(seed)), _LONGEST_MILLISECONDS])
         self._page.clock.run_for(self.action_milliseconds)
         self.done = False
