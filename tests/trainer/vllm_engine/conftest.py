@@ -117,6 +117,19 @@ def trainer(build: Callable[..., Any], cpu_engine: None) -> Any:
     return build(vllm_mode="colocate", vllm_max_model_length=1024, vllm_gpu_memory_utilization=0.3)
 
 
+RANK_OF_THIS_PROCESS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def environment_of_one() -> dict[str, str]:
+    """The environment without what TRL writes into it for the engine in this process: another process is no rank."""
+    return {name: value for name, value in os.environ.items() if name not in RANK_OF_THIS_PROCESS}
+
+
+@pytest.fixture
+def alone() -> dict[str, str]:
+    return environment_of_one()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Server:
     """A vLLM server under way."""
@@ -155,7 +168,7 @@ def server(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with log.open("wb") as file:
         process = subprocess.Popen(
             [*started, str(model_dir), "--port", str(port), *CPU_OPTIONS],
-            env={**os.environ, "PYTHONPATH": path},
+            env={**environment_of_one(), "PYTHONPATH": path},
             stdout=file,
             stderr=subprocess.STDOUT,
             process_group=0,
