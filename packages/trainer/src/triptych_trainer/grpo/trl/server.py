@@ -1,12 +1,13 @@
 """How TRL's trainer is connected to a vLLM server, and what is known of that connection later."""
 
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from trl import GRPOConfig
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.grpo.vllm import TRANSFERS, folder_is_used, without_nccl
+from triptych_trainer.grpo.vllm import TRANSFERS, folder_is_used
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
@@ -22,7 +23,7 @@ def connected(args: GRPOConfig, *, transfer: str) -> AbstractContextManager[None
     """
     if transfer not in TRANSFERS:
         raise UsageError(f"--vllm_weight_transfer {transfer}: expected one of {', '.join(TRANSFERS)}")
-    return without_nccl(_by_folder(args, transfer))
+    return _without_nccl(_by_folder(args, transfer))
 
 
 def begin_server(trainer: "MultiImageGRPOTrainer", *, transfer: str, seconds: float) -> None:
@@ -34,3 +35,24 @@ def begin_server(trainer: "MultiImageGRPOTrainer", *, transfer: str, seconds: fl
 
 def _by_folder(args: GRPOConfig, transfer: str) -> bool:
     return bool(args.use_vllm and args.vllm_mode == "server" and folder_is_used(transfer, device=args.device))
+
+
+@contextmanager
+def _without_nccl(active: bool) -> Iterator[None]:
+    """While TRL connects to a server, let it open no NCCL group, for which both sides need a GPU."""
+    if not active:
+        yield
+        return
+    import trl.generation.vllm_generation as module
+
+    stock = module.VLLMClient
+
+    class Client(stock):  # type: ignore[misc, valid-type]
+        def init_communicator(self, device: Any = 0) -> None:
+            """Open nothing: weights go by a folder."""
+
+    module.VLLMClient = Client  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        module.VLLMClient = stock  # type: ignore[misc]

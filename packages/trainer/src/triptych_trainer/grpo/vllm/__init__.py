@@ -6,7 +6,7 @@ the size that the trainer's own processor feeds; a server gets the pixels of an 
 """
 
 from triptych_trainer.grpo.vllm.failures import EngineError, RolloutMismatchError
-from triptych_trainer.grpo.vllm.folder_transfer import TRANSFERS, folder_is_used, without_nccl
+from triptych_trainer.grpo.vllm.folder_transfer import TRANSFERS, folder_is_used
 from triptych_trainer.grpo.vllm.request import Request, request
 from triptych_trainer.grpo.vllm.rollouts import ask_ahead, vllm_rollouts
 from triptych_trainer.grpo.vllm.server import SECONDS, Asked, answers_of, payload_of
@@ -27,5 +27,4 @@ __all__ = [
     "request",
     "send_weights",
     "vllm_rollouts",
-    "without_nccl",
 ]

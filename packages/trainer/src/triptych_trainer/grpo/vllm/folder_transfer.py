@@ -11,7 +11,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from safetensors.torch import save_file
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.vllm.client import RolloutClient
 
-__all__ = ["TRANSFERS", "FolderLoad", "folder_is_used", "uses_folder", "without_nccl", "write_weights"]
+__all__ = ["TRANSFERS", "FolderLoad", "folder_is_used", "uses_folder", "write_weights"]
 
 TRANSFERS = ("auto", "nccl", "folder")
 """How a server gets the weights: by a folder where the trainer has no GPU, or always by one of the two."""
@@ -42,27 +41,6 @@ def folder_is_used(transfer: str, *, device: torch.device) -> bool:
 def uses_folder(backend: Any) -> bool:
     """Whether this connection was made without NCCL."""
     return bool(getattr(backend, "sends_by_folder", False))
-
-
-@contextmanager
-def without_nccl(active: bool) -> Iterator[None]:
-    """While TRL connects to a server, let it open no NCCL group, for which both sides need a GPU."""
-    if not active:
-        yield
-        return
-    import trl.generation.vllm_generation as module
-
-    stock = module.VLLMClient
-
-    class Client(stock):  # type: ignore[misc, valid-type]
-        def init_communicator(self, device: Any = 0) -> None:
-            """Open nothing: weights go by a folder."""
-
-    module.VLLMClient = Client  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        module.VLLMClient = stock  # type: ignore[misc]
 
 
 def write_weights(named: Iterable[tuple[str, torch.Tensor]], *, write: bool = True) -> Path | None:
