@@ -154,7 +154,7 @@ def test_folders_export_what_others_import_from_them():
     for folder in folders_of_the_trainer().keys() - {
         "rewards",
         "demo",
-    }:  # what users build rewards from, and tests models
+    }:  # for users, and for tests
         name, used = f"triptych_trainer.{folder}", set()
         for path in [path for path in sources("trainer") if root / folder not in path.parents]:
             text = path.read_text(encoding="utf-8")
