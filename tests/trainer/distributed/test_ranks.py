@@ -50,7 +50,8 @@ def launcher_environment(backend: str) -> dict[str, str]:
     if backend != "fsdp2":
         return {}
     parser = launch_command_parser()
-    args = parser.parse_args(["--config_file", str(FSDP2), "--mixed_precision", "no", "worker.py"])
+    given = ["--config_file", str(FSDP2), "--mixed_precision", "no", "--main_process_port", "0"]
+    args = parser.parse_args([*given, "worker.py"])  # port 0: any, so that runs beside this one do no harm
     args, _, _ = _validate_launch_command(args)
     before = dict(os.environ)
     return {name: value for name, value in prepare_multi_gpu_env(args).items() if before.get(name) != value}

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
-from PIL import Image
-from transformers import AutoModelForImageTextToText, GenerationMixin, LogitsProcessor, LogitsProcessorList
+from transformers import AutoModelForImageTextToText
 from transformers.utils import logging
 from triptych_data import ImageLoader, read_examples
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
@@ -86,52 +85,6 @@ def sample_by_prompt(trainer: MultiImageGRPOTrainer) -> None:
     trainer.engine.generate = seeded
 
 
-class Says(LogitsProcessor):
-    """Lets rows call a tool: a row with images once, one that begins with two images a second time."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        ids = tokenizer.convert_tokens_to_ids
-        self.turn, self.image = ids("<|im_start|>"), ids("<|vision_start|>")
-        call = '<tool_call>{"name": "look", "arguments": {"side": %d}}</tool_call>'
-        texts = [call % 28, call % 56, "red"]
-        self.rows = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in texts]
-        self.said: list[list[int]] = []
-        self.step = 0
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        if not self.said:
-            turns = ((input_ids == self.turn).sum(1) - 3) // 2
-            images = (input_ids == self.image).sum(1) - turns
-            self.said = [self.rows[int(t) if t < n else 2] for t, n in zip(turns, images, strict=True)]
-        wanted = torch.tensor([row[min(self.step, len(row) - 1)] for row in self.said])
-        self.step += 1
-        return torch.full_like(scores, -torch.inf).scatter(1, wanted[:, None], 0.0)
-
-
-def let_call(tokenizer: Any) -> None:
-    """Let every model say what `Says` makes it say; it computes as ever."""
-    generate = GenerationMixin.generate
-
-    def calling(self: Any, *args: Any, logits_processor: Any = None, **kwargs: Any) -> Any:
-        processors = LogitsProcessorList([*(logits_processor or []), Says(tokenizer)])
-        return generate(self, *args, logits_processor=processors, **kwargs)
-
-    GenerationMixin.generate = calling
-
-
-def look(side: int) -> list:
-    """Look closer.
-
-    Args:
-        side: how large.
-    """
-    return [{"type": "image", "image": Image.new("RGB", (side, 56), (9, side, 9))}]
-
-
-def order_reward(completions: Sequence[Any], **_: Any) -> list[float]:
-    return [float(k) for k in range(len(completions))]
-
-
 def main(model_dir: str, data: str, backend: str, options: str, result: str) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -141,7 +94,6 @@ def main(model_dir: str, data: str, backend: str, options: str, result: str) -> 
     resume = chosen.pop("resume_from_step", None)
     slices = chosen.pop("completions_per_slice", None)
     held_out = chosen.pop("held_out", 0)
-    calls = chosen.pop("calls", False)
     processor = load_processor(model_dir)
     if "end_bias" in chosen:  # completions of many lengths
         end = processor.tokenizer.eos_token_id
@@ -155,17 +107,14 @@ def main(model_dir: str, data: str, backend: str, options: str, result: str) -> 
     with ImageLoader(threads=1) as loader:
         trainer = MultiImageGRPOTrainer(
             model,
-            [order_reward if calls else character_reward],
+            [character_reward],
             args=args,
             train_dataset=ExampleTable(examples[: len(examples) - held_out]),
             eval_dataset=ExampleTable(examples[-held_out:]) if held_out else None,
             preparer=PromptPreparer(processor, loader=loader),
             completions_per_slice=slices,
-            tools=[look] if calls else None,
         )
-        if calls:
-            let_call(processor.tokenizer)
-        elif not held_out:
+        if not held_out:
             sample_by_prompt(trainer)
         trainer.train(resume_from_checkpoint=str(output / f"checkpoint-{resume}") if resume else None)
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
@@ -173,9 +122,9 @@ def main(model_dir: str, data: str, backend: str, options: str, result: str) -> 
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         kind = str(trainer.accelerator.distributed_type.value)
         evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
-        made = {"parameters": dict(state), "losses": losses, "distributed_type": kind, "evaluations": evaluations}
-        made["calls"] = trainer.state.log_history[0].get("tools/call_frequency")
-        torch.save(made, result)
+        torch.save(
+            {"parameters": dict(state), "losses": losses, "distributed_type": kind, "evaluations": evaluations}, result
+        )
     trainer.accelerator.end_training()
 
 

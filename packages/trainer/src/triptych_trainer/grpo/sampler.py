@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from triptych_trainer.forward import GroupBatch
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import group_batch
 from triptych_trainer.grpo.step import OpenModel
@@ -52,18 +51,16 @@ def model_sampler(
     def go_on(groups: Sequence[RolloutGroup], max_tokens: int) -> list[Sampled]:
         config = copy.deepcopy(generation_config)
         config.max_new_tokens = max_tokens
-        # Ranks that share weights sample in step: one without a rollout that goes on samples behind nothing.
-        batch = group_batch(groups) if groups else GroupBatch.build([[config.pad_token_id or 0] * 2])
         with torch.no_grad(), open_model() as opened:
             completions = engine.generate(
                 opened,
-                batch,
+                group_batch(groups),
                 keys=[group.key for group in groups],
-                group_sizes=[1] * len(batch.prompts),
+                group_sizes=[1] * len(groups),
                 generation_config=config,
-                keep_turns=several_turns and bool(groups),
+                keep_turns=several_turns,
             )
-        return [Sampled(ids=ids) for _, (ids,) in zip(groups, completions, strict=bool(groups))]
+        return [Sampled(ids=ids) for (ids,) in completions]
 
     return Sampler(
         sample=sample,

@@ -67,7 +67,6 @@ class Play:
         num_rows: Callable[[ImageInputs], int | None],
         limits: Limits,
         say: Callable[[str], object] = print,
-        any_goes_on: Callable[[bool], bool] = bool,
     ) -> None:
         """Play with what is given.
 
@@ -77,8 +76,6 @@ class Play:
             row_of: the columns of a key's row, for ``reset``.
             num_rows: how many feature rows the tower makes of an image, where its inputs tell.
             say: is told of every call that failed.
-            any_goes_on: from whether a rollout of this rank goes on to whether one does of any rank that samples in
-                step with it.
         """
         self.writer = writer
         self.schemas = schemas
@@ -90,7 +87,6 @@ class Play:
         self.num_rows = num_rows
         self.limits = limits
         self.say = say
-        self.any_goes_on = any_goes_on
         self.played_in: list[Any] = []
         """The environment of each rollout of the last batch, in their order."""
         self.shown: dict[int, str] = {}
@@ -122,8 +118,8 @@ class Play:
         self.played_in = [one.environment for one in live]
         first = [one for group in sampler.sample(groups, sizes) for one in group]
         going = self._after(live, first, sampler)
-        while self.any_goes_on(bool(going)):
-            room = max((self.limits.completion_tokens - len(one.behind[0]) for one in going), default=1)
+        while going:
+            room = max(self.limits.completion_tokens - len(one.behind[0]) for one in going)
             found = sampler.go_on([one.so_far(key) for key, one in enumerate(going)], room)
             going = self._after(going, found, sampler)
         sampler.let_go()
