@@ -22,6 +22,7 @@ editable=("${packages[@]/#/--editable=}") # a copy of the sources could be an ol
 tools=(pytest pytest-timeout pytest-xdist pytest-benchmark hypothesis num2words simplejpeg math-verify tensorboard)
 shown=(torch torchvision transformers trl peft accelerate datasets pillow)
 rows=()
+export TRIPTYCH_CUDA=off # the tests need no CUDA kernels, which take longer to compile than all else
 uv() { (cd "$work" && command uv "$@"); } # elsewhere the constraints of this workspace do not hold
 step() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
 

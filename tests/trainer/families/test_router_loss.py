@@ -63,6 +63,18 @@ def test_a_model_whose_forward_does_not_return_it_gets_the_loss_of_its_text_back
     lab.assert_same_gradients(lab.gradients(model), lab.gradients(other), tolerance=1e-5)
 
 
+def test_a_config_that_asks_for_router_logits_changes_nothing(kit_of):
+    """A packed pass failed: the model weighed its tokens by the mask of the pass, which has one element."""
+    kit = kit_of("qwen3_vl_moe")
+    batch, asking = kit.prompts.batch, kit.model()
+    asking.config.text_config.output_router_logits = True
+    with torch.no_grad():
+        logps, loss = recorded(asking, batch, shared_logps)
+        expected, expected_loss = recorded(kit.model(), batch, shared_logps)
+    assert torch.equal(logps, expected)
+    assert torch.equal(loss, expected_loss)
+
+
 def test_recording_changes_no_log_probability_and_weights_matter(kit_of):
     kit = kit_of("qwen3_vl_moe")
     model, batch = kit.model(), kit.prompts.batch

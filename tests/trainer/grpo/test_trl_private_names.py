@@ -18,6 +18,7 @@ from triptych_trainer.grpo.trl.private_names import (
     check_methods,
     check_no_images,
 )
+from triptych_trainer.grpo.trl.row_loaders import TrainerOfRows
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.upstream.transformers_names import is_at_least
 from trl import GRPOTrainer
@@ -30,10 +31,10 @@ def test_the_installed_trl_has_every_name():
     check_methods()
 
 
-def test_every_override_of_both_trainers_is_checked():
+def test_every_override_of_our_trainers_is_checked():
     overridden = {
         name
-        for trainer in (MultiImageGRPOTrainer, ResumableGRPOTrainer)
+        for trainer in (MultiImageGRPOTrainer, TrainerOfRows, ResumableGRPOTrainer)
         for name, value in vars(trainer).items()
         if inspect.isfunction(value) and not name.startswith("__") and hasattr(GRPOTrainer, name)
     }

@@ -120,9 +120,19 @@ def test_a_column_with_a_name_of_trl_s_own_stays_out_with_a_warning(model_dir, t
 def test_no_column_but_the_key_reaches_trl(model_dir, tmp_path):
     """A column `image` made TRL open a file outside the image root, or fetch an address."""
     data = Dataset.from_dict({"prompt": ["a", "b"], "trainer_state": [1, 2], "environment": ["x", "y"]})
-    trainer = build(model_dir, tmp_path, data)
-    assert trainer.train_dataset.column_names == ["row"]
-    assert trainer.train_dataset[0] == {"row": 0}
+    trainer = build(model_dir, tmp_path, data, shuffle_dataset=False)
+    assert next(iter(trainer.get_train_dataloader())) == [{"row": 0}, {"row": 0}, {"row": 1}, {"row": 1}]
+
+
+def test_workers_of_a_script_are_threads_that_decode_images(model_dir, tmp_path):
+    data = rows()
+    trainer = build(model_dir, tmp_path, data, dataloader_num_workers=3)
+    assert trainer.train_dataset is data
+    assert trainer.get_train_dataloader().num_workers == 0
+    trainer.train()
+    loader = trainer.preparer.loader
+    assert len(loader._threads) == 3
+    assert loader.decodes == 3, "each picture of the two rows once"
 
 
 @pytest.mark.parametrize(
@@ -139,6 +149,7 @@ def test_evaluation_datasets_are_taken_as_trl_takes_them(model_dir, tmp_path, ho
     }[how]
     options = {"per_device_eval_batch_size": 4, "eval_strategy": "steps", "eval_steps": 1} if given is not None else {}
     trainer = build(model_dir, tmp_path, rows(), eval_dataset=given, **options)
+    assert trainer.eval_dataset is given
     trainer.train()
     logged = {name for entry in trainer.state.log_history for name in entry}
     if how == "one":
@@ -149,6 +160,45 @@ def test_evaluation_datasets_are_taken_as_trl_takes_them(model_dir, tmp_path, ho
     assert "eval_loss" in metrics
     assert torch.isfinite(torch.tensor(trainer.predict(rows(1)).metrics["test_loss"]))
     assert trainer.tables.columns(0)["level"] == 3
+
+
+class Guess:
+    """Owns the task, so that a script has no rows."""
+
+    def reset(self) -> str:
+        return "Guess the word."
+
+    def try_word(self, word: str) -> str:
+        """Try a word.
+
+        Args:
+            word: what to try.
+        """
+        return "no"
+
+
+def test_an_environment_gives_the_tasks_where_a_script_has_no_dataset(model_dir, tmp_path):
+    seen = []
+    trainer = build(model_dir, tmp_path, None, reward_funcs=recording(seen), environment_factory=Guess)
+    trainer.train()
+    assert {str(prompt).count("Guess the word.") for prompt in seen[0]["prompts"]} == {1}
+    assert len(seen[0]["prompts"]) == 4
+    with pytest.raises(
+        UsageError, match=r"train_dataset is missing: .*max_steps -1 does not say how long .*set max_steps"
+    ):
+        build(model_dir, tmp_path, None, environment_factory=Guess, max_steps=-1)
+
+
+def test_scores_of_a_model_that_a_script_gives_are_trl_s(model_dir, tmp_path):
+    trainer = build(model_dir, tmp_path, rows(), entropy_coef=0.1)
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
+    logps, entropies, _ = trainer._get_per_token_logps_and_entropies(
+        trainer.model, ids, torch.ones_like(ids), logits_to_keep=2, compute_entropy=True
+    )
+    expected = trainer.model(input_ids=ids, use_cache=False).logits[:, 3:5].log_softmax(dim=-1)
+    assert torch.allclose(logps, expected.gather(2, ids[:, 4:, None])[..., 0], atol=1e-5)
+    assert torch.allclose(entropies, -(expected.exp() * expected).sum(dim=-1), atol=1e-5)
+    assert entropies.requires_grad
 
 
 def test_several_rewards_and_one_by_name_keep_their_order(model_dir, tmp_path):

@@ -19,7 +19,7 @@ def loss_and_gradient(run, *, step):
     trainer = run.trainer
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 1
-    rows = [trainer.train_dataset[k // 4] for k in range(8)]
+    rows = [trainer.get_train_dataloader().dataset[k // 4] for k in range(8)]
     torch.manual_seed(3)
     batch = trainer._generate_and_score_completions(rows)
     generator = torch.Generator().manual_seed(5)
@@ -93,7 +93,7 @@ def test_truncated_completions_beside_finished_ones(build_ours, build_stock, wri
 
 def test_truncated_completions_alone_give_no_loss(build_ours, write_rows):
     run = build_ours(write_rows([2, 1]), mask_truncated_completions=True, max_completion_length=1)
-    rows = [run.trainer.train_dataset[k // 4] for k in range(8)]
+    rows = [run.trainer.get_train_dataloader().dataset[k // 4] for k in range(8)]
     batch = run.trainer._generate_and_score_completions(rows)
     assert not any(rollout.num_trained for rollout in batch["triptych_batch"].rollouts)
     run.trainer.current_gradient_accumulation_steps = 1

@@ -60,7 +60,7 @@ def aria_processor() -> Any:
 
 def aria(tokenizer: Any) -> torch.nn.Module:
     config = hf.AriaConfig(
-        text_config=text(tokenizer, moe_num_experts=4, moe_topk=2, moe_num_shared_experts=1),
+        text_config=text(tokenizer, model_type="aria_text", moe_num_experts=4, moe_topk=2, moe_num_shared_experts=1),
         vision_config={**VIT, "image_size": 980, "patch_size": 140, "model_type": "idefics3_vision"},
         projector_patch_to_query_dict={49: 4},
         image_token_index=tokenizer.image_token_id,

@@ -1,10 +1,11 @@
-"""The two places where Triptych enters a transformers model: text attention, and the text backbone's input.
+"""The places where Triptych enters a transformers model: text attention, the text backbone's input, its routers.
 
 1. Attention: the text config's implementation becomes "group_shared" (plain SDPA unless a shared pass is given).
 2. Merge: a forward pre-hook on the text backbone. The stock model embeds the ids and calls its text backbone; the hook
    finds the `SharedPass` among the keyword arguments, runs the vision tower over the unique images (inside the wrapped
    model's forward, where DDP, FSDP and ZeRO expect it) and puts the feature rows into the embeddings.
-Both do nothing in calls without a `SharedPass`. `install_hooks` installs them, `remove_hooks` removes them.
+3. Routers: a forward pre-hook on a whole model with experts, whose own load-balancing loss is not computed.
+All do nothing in calls without a `SharedPass`. `install_hooks` installs them, `remove_hooks` removes them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _AS_LOADED: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
 
 
 def install_hooks(model: torch.nn.Module) -> Family:
-    """Install both hooks on `model` and return its family. A second call changes nothing; call it before training.
+    """Install the hooks on `model` and return its family. A second call changes nothing; call it before training.
 
     Raises:
         IncompatibleVersionError: transformers or the model's class lacks what the hooks need; the message names it
@@ -57,6 +58,8 @@ def install_hooks(model: torch.nn.Module) -> Family:
             )
     if not _is_hooked(text):
         text.register_forward_pre_hook(merge_images, with_kwargs=True)
+        if "output_router_logits" in inspect.signature(type(base).forward).parameters:
+            base.register_forward_pre_hook(without_router_loss, with_kwargs=True)
     return family
 
 
@@ -65,10 +68,11 @@ def remove_hooks(model: torch.nn.Module) -> None:
     base = unwrap(model)
     family = family_of(base)
     text = family.language_model(family.vision_language_model(base))
-    for key, hook in list(text._forward_pre_hooks.items()):
-        if hook is merge_images:
-            del text._forward_pre_hooks[key]
-            text._forward_pre_hooks_with_kwargs.pop(key, None)
+    for module in {base, text}:
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if hook in (merge_images, without_router_loss):
+                del module._forward_pre_hooks[key]
+                module._forward_pre_hooks_with_kwargs.pop(key, None)
     if text.config._attn_implementation == IMPLEMENTATION:
         _set_attention(base, text, _BEFORE.pop(text, "sdpa"))
 
@@ -154,6 +158,16 @@ def merge_images(
     elif features is None and _other_ranks_need_tower(module, shared):
         kwargs["inputs_embeds"] = touch_tower(shared.family, shared.vision_model, embeds_BTD)
     return args, kwargs
+
+
+def without_router_loss(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Forward pre-hook of a whole model with experts, which would weigh a shared prompt once and by a mask of its own.
+
+    A config that asks for router logits makes it do so in every call; `RouterTap` computes the loss of a run.
+    """
+    return (args, {**kwargs, "output_router_logits": False}) if PASS_KWARG in kwargs else None
 
 
 def _other_ranks_need_tower(text: torch.nn.Module, shared: SharedPass) -> bool:

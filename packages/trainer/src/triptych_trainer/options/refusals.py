@@ -32,6 +32,7 @@ __all__ = [
     "check_trainable",
     "check_unsharded",
     "check_vllm",
+    "check_workers",
     "cut_support",
 ]
 
@@ -43,11 +44,6 @@ def check_options(args: GRPOConfig) -> None:
         UsageError: names the option, why it cannot hold, and what to set instead.
     """
     check_values(args)
-    if args.dataloader_num_workers:
-        raise UsageError(
-            f"--dataloader_num_workers {args.dataloader_num_workers}: rows hold no images, which are decoded "
-            "by threads ahead of the step; leave it at 0 and set --image_threads"
-        )
     if args.use_transformers_continuous_batching:
         raise UsageError(
             "--use_transformers_continuous_batching: its engine takes token ids without images; leave it out "
@@ -61,6 +57,19 @@ def check_options(args: GRPOConfig) -> None:
     check_generation_kwargs(args)
     check_vllm(args)
     check_unread(args)
+
+
+def check_workers(args: GRPOConfig) -> None:
+    """Check that a run with a preparer of its own leaves the decoding of images to its threads.
+
+    Raises:
+        UsageError: names the option that sets their number.
+    """
+    if args.dataloader_num_workers:
+        raise UsageError(
+            f"--dataloader_num_workers {args.dataloader_num_workers}: rows hold no images, which are decoded "
+            "by threads ahead of the step; leave it at 0 and set --image_threads"
+        )
 
 
 def check_vllm(args: GRPOConfig) -> None:

@@ -64,6 +64,7 @@ __all__ = [
     "image_options",
     "is_at_least",
     "kept_logits",
+    "lacks_router_logits",
     "load_balancing_loss_func",
     "no_init_weights",
     "rows_of_logits",
@@ -148,11 +149,16 @@ def declare_router_logits(model: torch.nn.Module) -> bool:
 
     TRL knows by `output_router_logits` that a model has experts, and without it would drop their loss in silence.
     """
-    text = model.config.get_text_config()
-    lacking = hasattr(text, "router_aux_loss_coef") and not hasattr(text, "output_router_logits")
+    lacking = lacks_router_logits(model.config)
     if lacking:
-        text.output_router_logits = False
+        model.config.get_text_config().output_router_logits = False
     return lacking
+
+
+def lacks_router_logits(config: Any) -> bool:
+    """Whether a config has a load-balancing loss but not the switch by which TRL finds it."""
+    text = config.get_text_config()
+    return hasattr(text, "router_aux_loss_coef") and not hasattr(text, "output_router_logits")
 
 
 def image_options(processor: Any) -> dict[str, Any]:

@@ -1,25 +1,38 @@
 """What TRL's trainer does with its arguments before it is built, for those that Triptych needs earlier."""
 
+import copy
 import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from transformers import AutoConfig
 from triptych_data import ImageLoader, ImagePolicy
 from triptych_data.prompt_settings import PromptSettings
 from trl import GRPOConfig
 from trl.trainer.utils import get_config_model_id
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.options.arguments import device_defaults
+from triptych_trainer.prompts.environment_table import EnvironmentTable
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.run_tables import RunTables
+from triptych_trainer.upstream.transformers_names import is_at_least, lacks_router_logits
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["default_arguments", "default_preparer", "default_processing_class", "evaluation_keys"]
+__all__ = [
+    "check_named_experts",
+    "default_arguments",
+    "default_preparer",
+    "default_processing_class",
+    "evaluation_keys",
+    "rows_of_environment",
+    "without_workers",
+]
 
 
 def default_arguments(model: Any) -> GRPOConfig:
@@ -43,9 +56,38 @@ def default_processing_class(model: Any, args: GRPOConfig) -> Any:
     )
 
 
-def default_preparer(trainer: "MultiImageGRPOTrainer", policy: ImagePolicy | None) -> PromptPreparer:
+def check_named_experts(model: str, args: GRPOConfig) -> None:
+    """Check that TRL, which loads a model that is given by its name, finds the experts whose loss the options weigh.
+
+    Raises:
+        UsageError: it does not with this transformers, and would say that the model has none.
+    """
+    if not args.router_aux_loss_coef or is_at_least(5, 18):
+        return
+    revision = (args.model_init_kwargs or {}).get("revision")
+    config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=args.trust_remote_code)
+    if lacks_router_logits(config):
+        raise UsageError(
+            f"router_aux_loss_coef {args.router_aux_loss_coef}: below transformers 5.18, TRL does not find the experts "
+            f"of {model} by its name; pass the loaded model instead, or install transformers 5.18 or later"
+        )
+
+
+def without_workers(args: GRPOConfig) -> tuple[GRPOConfig, int]:
+    """The arguments for a loader of row numbers, which needs no process of its own, and how many threads decode images.
+
+    A script asks for them by ``dataloader_num_workers``; 0, which is TRL's default, stands for 2 threads.
+    """
+    if not args.dataloader_num_workers:
+        return args, 2
+    alone = copy.copy(args)
+    alone.dataloader_num_workers = 0
+    return alone, args.dataloader_num_workers
+
+
+def default_preparer(trainer: "MultiImageGRPOTrainer", policy: ImagePolicy | None, *, threads: int) -> PromptPreparer:
     """A preparer over the trainer's own processor, with a loader that is closed when the trainer is gone."""
-    loader = ImageLoader(policy=policy) if policy else ImageLoader()
+    loader = ImageLoader(policy=policy, threads=threads) if policy else ImageLoader(threads=threads)
     weakref.finalize(trainer, loader.close)
     return PromptPreparer(
         trainer.processing_class,
@@ -54,6 +96,20 @@ def default_preparer(trainer: "MultiImageGRPOTrainer", policy: ImagePolicy | Non
         settings=PromptSettings(chat_template_kwargs=trainer.chat_template_kwargs, policy=loader.policy),
         keep=2 * max(trainer.args.generation_batch_size, trainer.args.per_device_eval_batch_size),
     )
+
+
+def rows_of_environment(args: GRPOConfig) -> EnvironmentTable:
+    """Rows for one generation, to which the environment's ``reset`` gives the tasks.
+
+    Raises:
+        UsageError: nothing says how long a run without rows is.
+    """
+    if args.max_steps <= 0:
+        raise UsageError(
+            f"train_dataset is missing: the environment gives the tasks, and max_steps {args.max_steps} does not say "
+            "how long to train; set max_steps, or pass a dataset"
+        )
+    return EnvironmentTable(num_rows=args.generation_batch_size // args.num_generations)
 
 
 def evaluation_keys(tables: RunTables, eval_dataset: Any) -> Any:

@@ -13,7 +13,12 @@ from trl import GRPOConfig
 from triptych_trainer.forward import install_hooks
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import check_groups_on_ranks
-from triptych_trainer.grpo.trl.arguments import default_arguments, default_processing_class
+from triptych_trainer.grpo.trl.arguments import (
+    check_named_experts,
+    default_arguments,
+    default_processing_class,
+    without_workers,
+)
 from triptych_trainer.grpo.trl.conversations import check_conversation_options, player, with_environment_reward
 from triptych_trainer.grpo.trl.private_names import check_attributes, check_methods
 from triptych_trainer.models.unwrap import unwrap
@@ -25,7 +30,9 @@ from triptych_trainer.options.refusals import (
     check_slices,
     check_trainable,
     check_unsharded,
+    check_workers,
 )
+from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.trajectories.play import Play
 from triptych_trainer.trajectories.turn_options import TurnOptions
@@ -47,6 +54,7 @@ class Given:
     tools: tuple[Callable[..., Any], ...]
     environments: Environments | None
     turns: TurnOptions
+    image_threads: int
 
 
 def complete(
@@ -55,6 +63,7 @@ def complete(
     *,
     args: GRPOConfig | None,
     processing_class: Any,
+    preparer: PromptPreparer | None,
     tools: Any,
     rollout_func: Any,
     environment_factory: Any,
@@ -69,6 +78,9 @@ def complete(
     check_methods()
     args = args or default_arguments(model)
     check_options(args)
+    if preparer is not None:
+        check_workers(args)
+    args, image_threads = without_workers(args)
     check_conversation_options(
         tools=tools, environment_factory=environment_factory, rollout_func=rollout_func, use_vllm=args.use_vllm
     )
@@ -77,10 +89,12 @@ def complete(
     turns.calling_turns(args.max_tool_calling_iterations)  # refuses two numbers
     environments = None if environment_factory is None else Environments(environment_factory)
     args, rewards = with_environment_reward(args, reward_funcs, environments)
-    if not isinstance(model, str):
+    if isinstance(model, str):
+        check_named_experts(model, args)
+    else:
         check_head_dtype(args, model)
     if processing_class is None:
-        processing_class = default_processing_class(model, args)
+        processing_class = default_processing_class(model, args) if preparer is None else preparer.processor
     if isinstance(model, torch.nn.Module):
         declare_router_logits(model)
     return Given(
@@ -90,6 +104,7 @@ def complete(
         tools=tuple(tools or ()),
         environments=environments,
         turns=turns,
+        image_threads=image_threads,
     )
 
 

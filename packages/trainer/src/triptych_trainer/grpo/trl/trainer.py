@@ -10,12 +10,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixi
 from triptych_data import ImagePolicy
 from trl import GRPOConfig
 
-from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
 from triptych_trainer.grpo.batch import TokenScores, TrainingBatch
 from triptych_trainer.grpo.mismatch import WARN
 from triptych_trainer.grpo.step import collect, policy_loss
 from triptych_trainer.grpo.trl.ahead import RolloutsAhead
-from triptych_trainer.grpo.trl.arguments import default_preparer, evaluation_keys
+from triptych_trainer.grpo.trl.arguments import default_preparer, evaluation_keys, rows_of_environment
 from triptych_trainer.grpo.trl.building import check_run, complete, engine_of, player_of
 from triptych_trainer.grpo.trl.cycle import new_cycle, restored_cycle
 from triptych_trainer.grpo.trl.loss import by_what_remains, loss_inputs
@@ -25,11 +24,12 @@ from triptych_trainer.grpo.trl.passes import prompts_of, sampler, scoring, setti
 from triptych_trainer.grpo.trl.private_names import check_no_images
 from triptych_trainer.grpo.trl.reports import show_images, tell
 from triptych_trainer.grpo.trl.rewards import judge
+from triptych_trainer.grpo.trl.row_loaders import TrainerOfRows
 from triptych_trainer.grpo.trl.server import begin_server, connected
 from triptych_trainer.grpo.vllm import SECONDS
 from triptych_trainer.models.learning_rates import set_vision_learning_rate
 from triptych_trainer.monitor.learning_watch import LearningWatch
-from triptych_trainer.options.refusals import check_num_prompts, check_rollout_lag
+from triptych_trainer.options.refusals import check_rollout_lag
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
@@ -43,14 +43,14 @@ BATCH = "triptych_batch"
 """The one entry of a batch as TRL's training loop hands it from `_prepare_inputs` to `_compute_loss`."""
 
 
-class MultiImageGRPOTrainer(ResumableGRPOTrainer):
+class MultiImageGRPOTrainer(TrainerOfRows):
     """TRL's ``GRPOTrainer`` in which every prompt, with its images, is paid for once for all of its completions.
 
     The step itself is in `grpo/step.py`; here its values cross to TRL and back, once each way.
 
     Args:
         train_dataset: a map-style dataset in TRL's columns (``prompt``, and ``image`` or ``images``), or a table of
-            examples as the command line reads them.
+            examples as the command line reads them; None where an environment gives the tasks.
         tools, environment_factory: what answers the model during a rollout, as for TRL; both may return images.
         rollout_func: refused.
         preparer: turns rows into token ids, spans and image inputs; by default one over ``processing_class``.
@@ -118,13 +118,16 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
             model,
             reward_funcs,
             args=args,
-            processing_class=preparer.processor if preparer and processing_class is None else processing_class,
+            processing_class=processing_class,
+            preparer=preparer,
             tools=tools,
             rollout_func=rollout_func,
             environment_factory=environment_factory,
             turns=turns,
         )
         self.turns = given.turns
+        if train_dataset is None and given.environments is not None:
+            train_dataset = rows_of_environment(given.args)
         self.tables = RunTables()
         self.mismatch_watch = MismatchWatch(warn=mismatch_kl_warn, limit=mismatch_kl_limit)
         check_rollout_lag(rollout_lag, given.args)
@@ -142,6 +145,7 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
                 quantization_config=quantization_config,
                 peft_config=peft_config,
             )
+        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset  # as given; TRL took the keys
         begin_server(self, transfer=vllm_weight_transfer, seconds=rollout_seconds)
         self.ahead = RolloutsAhead(rollout_lag) if rollout_lag else None
         check_run(self, group_sharing=group_sharing, completions_per_slice=completions_per_slice)
@@ -151,31 +155,13 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         self.num_images_trained = 0
         """Unique images of the prompts trained on so far, on all ranks."""
         self._to_verify = verify_model
-        self.preparer = preparer or default_preparer(self, image_policy)
+        self.preparer = preparer or default_preparer(self, image_policy, threads=given.image_threads)
         self.tables.on_fetch = self.preparer.prefetch
         self.engine = engine_of(self, given, group_sharing=group_sharing, completions_per_slice=completions_per_slice)
         self.play = player_of(self, given, tool_seconds=tool_seconds, say=say)
         self.tracker_images = show_images(self)
         self.learning = LearningWatch(self.args, num_steps=warn_after_steps, callbacks=self.callback_handler.callbacks)
         self.add_callback(self.learning)
-
-    def get_train_dataloader(self) -> Any:
-        """As TRL's; data that does not fill one generation is refused instead of training no step."""
-        check_num_prompts(len(self.train_dataset), self.args)
-        return super().get_train_dataloader()
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """As TRL's, over the keys of the rows."""
-        if eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = self.tables.keys_of(eval_dataset, name="eval_dataset")
-        return super().get_eval_dataloader(eval_dataset)
-
-    def get_test_dataloader(self, test_dataset: Any) -> Any:
-        """As TRL's, over the keys of the rows."""
-        return super().get_test_dataloader(self.tables.keys_of(test_dataset, name="test_dataset"))
-
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = [KEY]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """As in transformers, with separate parameter groups for the vision tower if it has its own learning rate."""
@@ -257,7 +243,21 @@ class MultiImageGRPOTrainer(ResumableGRPOTrainer):
         compute_aux_loss: bool = False,
         **images: None,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """TRL's loss asks the model for log-probabilities; in its place it was given those of the policy pass."""
+        """TRL's loss asks the model for log-probabilities; in its place it was given those of the policy pass.
+
+        A model that a script gives is run by TRL.
+        """
+        if not isinstance(model, TokenScores):
+            return super()._get_per_token_logps_and_entropies(
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size=batch_size,
+                compute_entropy=compute_entropy,
+                compute_aux_loss=compute_aux_loss,
+                **images,
+            )
         check_no_images(images)
         return model.logps_BC, model.entropies_BC, model.aux_loss
 

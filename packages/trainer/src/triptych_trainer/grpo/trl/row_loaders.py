@@ -1,0 +1,46 @@
+"""TRL's loaders over the keys of rows, while the trainer keeps the datasets as a script gave them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
+from triptych_trainer.options.refusals import check_num_prompts
+from triptych_trainer.prompts.run_tables import KEY, RunTables
+
+__all__ = ["TrainerOfRows"]
+
+
+class TrainerOfRows(ResumableGRPOTrainer):
+    """A trainer whose batches hold the keys of rows, and never a copy of their images."""
+
+    tables: RunTables
+    train_dataset: Any
+    eval_dataset: Any
+
+    def get_train_dataloader(self) -> Any:
+        """As TRL's; data that does not fill one generation is refused instead of training no step."""
+        check_num_prompts(len(self.train_dataset), self.args)
+        rows = self.train_dataset
+        self.train_dataset = self.tables.keys_of(rows, name="train_dataset")
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.train_dataset = rows
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """As TRL's, over the keys of the rows."""
+        if eval_dataset is None:
+            eval_dataset = self.eval_dataset
+        elif isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        if eval_dataset is not None:
+            eval_dataset = self.tables.keys_of(eval_dataset, name="eval_dataset")
+        return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        """As TRL's, over the keys of the rows."""
+        return super().get_test_dataloader(self.tables.keys_of(test_dataset, name="test_dataset"))
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = [KEY]

@@ -1,0 +1,36 @@
+"""Rows without a task of their own: an environment puts it behind an empty message when it is reset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from triptych_data import Example
+from triptych_parser import Prompt, Turn, bind
+
+__all__ = ["EnvironmentTable"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentTable:
+    """So many rows that are alike, for a run whose environment gives the tasks."""
+
+    num_rows: int
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def example(self, row: int, /) -> Example:
+        """An empty message from the user."""
+        source = f"environment[{row}]"
+        prompt = bind(Prompt(turns=(Turn(role="user", segments=()),)), 0)
+        return Example(id=source, prompt=prompt, images=(), answer=None, extras={}, source=source, row=row)
+
+    def columns(self, row: int, /) -> dict[str, Any]:
+        """The columns that built-in rewards ask for, without a value."""
+        source = f"environment[{row}]"
+        return {"answer": None, "solution": None, "example_id": source, "source": source}
+
+    def prompt(self, row: int, /) -> list[dict[str, Any]]:
+        """The empty message."""
+        return [{"role": "user", "content": ""}]
