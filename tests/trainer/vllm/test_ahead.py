@@ -3,6 +3,7 @@
 import pytest
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.vllm import EngineError
+from triptych_trainer.options.refusals import check_lag_on_ranks
 
 ROWS = [0, 1, 2, 3, 1, 2]
 """Three generations an epoch: two prompts of four completions in each."""
@@ -104,3 +105,16 @@ def test_a_server_that_dies_while_it_samples_ahead_ends_the_run(vllm_trainer, wr
 def test_what_cannot_be_sampled_ahead_is_refused(vllm_trainer, write_rows, mode, options, message):
     with pytest.raises(UsageError, match=message):
         vllm_trainer(write_rows([1]), mode=mode, rollout_lag=1, **options)
+
+
+def test_several_processes_are_refused_with_a_lag():
+    check_lag_on_ranks(0, num_ranks=2)
+    check_lag_on_ranks(1, num_ranks=1)
+    with pytest.raises(UsageError, match=r"--rollout_lag 1: expected one process, got 2"):
+        check_lag_on_ranks(1, num_ranks=2)
+
+
+def test_the_trainer_asks_how_many_processes_there_are(vllm_trainer, write_rows, monkeypatch):
+    monkeypatch.setattr("trl.GRPOConfig.world_size", property(lambda self: 2))
+    with pytest.raises(UsageError, match=r"expected one process, got 2"):
+        vllm_trainer(write_rows([1]), mode="server", rollout_lag=1)

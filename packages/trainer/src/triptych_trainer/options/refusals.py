@@ -22,6 +22,7 @@ __all__ = [
     "check_adapter_folder",
     "check_ends",
     "check_head_dtype",
+    "check_lag_on_ranks",
     "check_num_prompts",
     "check_options",
     "check_output_folder",
@@ -30,7 +31,6 @@ __all__ = [
     "check_slices",
     "check_trackers",
     "check_trainable",
-    "check_unsharded",
     "check_vllm",
     "check_workers",
     "cut_support",
@@ -115,16 +115,16 @@ def check_rollout_lag(lag: int, args: GRPOConfig) -> None:
         )
 
 
-def check_unsharded(sharded: bool, *, lag: int) -> None:
-    """Check that the weights are whole where rollouts are sampled ahead.
+def check_lag_on_ranks(lag: int, *, num_ranks: int) -> None:
+    """Check that one process trains where rollouts are sampled ahead.
 
     Raises:
         UsageError: says what to use instead.
     """
-    if sharded and lag:
+    if lag and num_ranks > 1:
         raise UsageError(
-            f"--rollout_lag {lag}: weights that ranks share (FSDP, ZeRO-3) are sent by all ranks together, which was "
-            "not tried while a server samples; use DDP or ZeRO-2, or leave it out"
+            f"--rollout_lag {lag}: expected one process, got {num_ranks}, which was never tried while a server "
+            "samples; leave out --rollout_lag, or train with one process"
         )
 
 

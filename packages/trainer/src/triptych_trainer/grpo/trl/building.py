@@ -25,11 +25,11 @@ from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.options.refusals import (
     check_ends,
     check_head_dtype,
+    check_lag_on_ranks,
     check_options,
     check_router_loss,
     check_slices,
     check_trainable,
-    check_unsharded,
     check_workers,
 )
 from triptych_trainer.prompts.prepare import PromptPreparer
@@ -131,7 +131,7 @@ def check_run(trainer: MultiImageGRPOTrainer, *, group_sharing: str, completions
         num_generations=args.num_generations,
         num_ranks=args.world_size,
     )
-    check_unsharded(shards_weights(trainer), lag=0 if trainer.ahead is None else trainer.ahead.lag)
+    check_lag_on_ranks(0 if trainer.ahead is None else trainer.ahead.lag, num_ranks=trainer.args.world_size)
     check_slices(args, completions_per_slice, shared=group_sharing != "off", sharded=shards_weights(trainer))
 
 
