@@ -41,7 +41,7 @@ class _KeptRow:
     """One row of the cache: its tokens, and the slots that hold all but the last of them."""
 
     ids: tuple[int, ...]
-    images: tuple[tuple[int, str], ...]
+    images: tuple[tuple[int, object], ...]
     """(first token, key) of each of its images."""
     number: int
     first: int
@@ -181,13 +181,13 @@ def uncut_cache(text_config: Any) -> DynamicCache:
     return cache
 
 
-def _images(batch: GroupBatch, prompt: int) -> tuple[tuple[int, str], ...]:
+def _images(batch: GroupBatch, prompt: int) -> tuple[tuple[int, object], ...]:
     """(first token, key) of each image of a prompt; images without keys are like no others."""
-    keys = batch.image_keys or [f"{id(image)}" for image in batch.images]
+    keys: Sequence[object] = batch.image_keys or [object() for _ in batch.images]
     return tuple((span.start, keys[batch.image_indices[prompt][span.image]]) for span in batch.spans[prompt])
 
 
-def _match(kept: Sequence[_KeptRow], ids: Sequence[int], images: Sequence[tuple[int, str]]) -> _KeptRow | None:
+def _match(kept: Sequence[_KeptRow], ids: Sequence[int], images: Sequence[tuple[int, object]]) -> _KeptRow | None:
     """The kept row that a longer one goes on from."""
     for row in kept:
         length = len(row.ids)

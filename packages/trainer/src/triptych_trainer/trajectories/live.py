@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from triptych_trainer.models.image_processor import image_digest
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import ArrivedImage, Finish, Rollout, RolloutGroup, ToolCall, image_names
 from triptych_trainer.rollouts.sampled import Sampled
@@ -139,7 +140,7 @@ class LiveRollout:
         prompt, first, own = self.prompt, len(self.prompt.ids), len(self.prompt.image_inputs)
         _, arrived = self.behind
         spans = [moved(image.span, by=first, image=own + k) for k, image in enumerate(arrived)]
-        digests = prompt.image_digests or [f"prompt {key}, image {k}" for k in range(own)]
+        digests = prompt.image_digests or tuple(map(image_digest, prompt.image_inputs))
         longer = replace(
             prompt,
             ids=self.all_ids,
