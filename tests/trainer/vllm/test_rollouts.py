@@ -3,6 +3,7 @@
 A recording stand-in expands prompts and answers in vLLM's place; `tests/trainer/vllm_engine` asks a real engine.
 """
 
+import gc
 import math
 
 import pytest
@@ -12,6 +13,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.mismatch import measured
 from triptych_trainer.grpo.trl.mismatch_watch import MismatchWarning
 from triptych_trainer.grpo.vllm import EngineError, RolloutMismatchError
+from triptych_trainer.grpo.vllm.ban import BANNED_BIAS, banned_in
 
 MODES = ["colocate", "server"]
 
@@ -79,6 +81,19 @@ def test_the_server_gets_the_pixels_of_an_image_once(vllm_trainer, write_rows):
     assert num_with_pixels(server.calls) == 0, "all were seen before"
     assert server.last_payload["images_sent"] == 0
     assert server.last_payload["payload_bytes"] < first
+
+
+def test_answers_are_let_go_when_they_have_been_read(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([2, 0]), mode="server")
+    sample(trainer, 0, 1)
+    gc.collect()
+    assert not [one for one in gc.get_objects() if type(one).__name__ == "_Answer"]
+
+
+def test_a_ban_is_taken_out_only_where_the_engine_tells_of_all_its_tokens():
+    bias = {**dict.fromkeys(range(20), BANNED_BIAS), 50: 1.5}
+    assert banned_in(bias) == list(range(20))
+    assert banned_in(bias, most=19) == []
 
 
 def num_with_pixels(calls):

@@ -13,10 +13,10 @@ MOST_LOGPS = 20
 """How many of them vLLM tells by default."""
 
 
-def banned_in(bias: Mapping[int, float]) -> list[int]:
-    """The tokens that a logit bias bans, where vLLM can tell of all of them; else none."""
+def banned_in(bias: Mapping[int, float], *, most: int = MOST_LOGPS) -> list[int]:
+    """The tokens that a logit bias bans, where vLLM can tell of all of them, which are at most ``most``; else none."""
     found = [int(token) for token, value in bias.items() if value == BANNED_BIAS]
-    return found if len(found) <= MOST_LOGPS else []
+    return found if len(found) <= most else []
 
 
 def unbanned(logp: float, told: Mapping[int, float | None], *, banned_ids: Sequence[int], bias: float) -> float:

@@ -65,7 +65,8 @@ class RolloutClient:
     def __init__(self, base_url: str, *, model: str, seconds: float) -> None:
         """Talk to the server at ``base_url``; all that a call asks for has to be there after ``seconds``."""
         self.base_url, self.model, self.seconds = base_url, model, seconds
-        self._carried: dict[str, Future[Any]] = {}
+        self._carried: dict[str, Future[bool]] = {}
+        """By its digest, whether the request that carries an image has been answered; it keeps no answer alive."""
         self._room = Semaphore(AT_ONCE)
         self._limits: Mapping[str, int] | None = None
 
@@ -79,7 +80,7 @@ class RolloutClient:
         until = time.monotonic() + self.seconds
         limits = self.limits()
         check_lengths(wanted, longest=limits["max_model_len"])
-        banned_ids = banned_in(options["logit_bias"])[: MOST_LOGPS - 1]
+        banned_ids = banned_in(options["logit_bias"], most=MOST_LOGPS - 1)
         if banned_ids:  # of n asked tokens and the sampled one a server tells n: the last of these is one told before
             asked = [*banned_ids, banned_ids[0]]
             options = {**options, ASKED_LOGPS: asked, "logprobs": len(asked)}
@@ -160,24 +161,34 @@ class RolloutClient:
     def _begin(self, one: Request, options: Mapping[str, Any], *, until: float) -> "Future[_Answer]":
         """Ask in the background; a request that names images which another one carries waits for that one."""
         names = [image_name(image) for image in one.images]
-        mine = {name for name in names if name not in self._carried}
         others = {name: self._carried[name] for name in names if name in self._carried}
+        mine = set(names) - others.keys()
+        arrived: Future[bool] = Future()
 
         def ask() -> _Answer:
-            for carrier in others.values():
-                carrier.exception()  # its own waiter hears of it; without its images this request carries them itself
-            with self._room:
-                missing = {name for name, carrier in others.items() if carrier.exception() is not None}
-                try:
-                    return self._ask(one, names, options, carrying=mine | missing, until=until)
-                except RuntimeError as error:
-                    if isinstance(error, EngineError) or not any(words in str(error) for words in FORGOTTEN):
-                        raise
-                    return self._ask(one, names, options, carrying=set(names), until=until)
+            is_there = False
+            try:
+                missing = {name for name, carrier in others.items() if not carrier.result()}
+                with self._room:
+                    answer = self._ask_twice(one, names, options, carrying=mine | missing, until=until)
+                is_there = True
+                return answer
+            finally:
+                arrived.set_result(is_there)
 
-        future = in_background(ask)
-        self._carried.update(dict.fromkeys(mine, future))
-        return future
+        self._carried.update(dict.fromkeys(mine, arrived))
+        return in_background(ask)
+
+    def _ask_twice(
+        self, one: Request, names: Sequence[str], options: Mapping[str, Any], *, carrying: Collection[str], until: float
+    ) -> _Answer:
+        """Ask, and once more with all images where the server has dropped one."""
+        try:
+            return self._ask(one, names, options, carrying=carrying, until=until)
+        except RuntimeError as error:
+            if isinstance(error, EngineError) or not any(words in str(error) for words in FORGOTTEN):
+                raise
+            return self._ask(one, names, options, carrying=set(names), until=until)
 
     def _ask(
         self, one: Request, names: Sequence[str], options: Mapping[str, Any], *, carrying: Collection[str], until: float
