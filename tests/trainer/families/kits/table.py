@@ -12,7 +12,7 @@ DOCUMENT = Path(__file__).parents[4] / "docs" / "families.md"
 BEGIN, END = "<!-- table: written by make families -->", "<!-- end of the table -->"
 COLUMNS = {
     "model_type": "model type",
-    "note": "what it stands for",
+    "note": "models",
     "path": "path",
     "logps": "log-probabilities",
     "gradients": "gradients",
