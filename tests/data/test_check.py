@@ -94,7 +94,7 @@ def test_what_cannot_run_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert capsys.readouterr().err == f"triptych check: error: {gone}\n"
     (tmp_path / "empty.jsonl").write_text("\n\n")
     assert main([str(tmp_path / "empty.jsonl")]) == 2
-    assert "the file holds no rows" in capsys.readouterr().err
+    assert "the file contains no rows" in capsys.readouterr().err
     (tmp_path / "x.jsonl").write_text('{"prompt": "x"}\n')
     assert main([str(tmp_path / "x.jsonl"), "--max_prompt_tokens", "5"]) == 2
     assert "needs --model" in capsys.readouterr().err

@@ -53,7 +53,7 @@ def test_a_json_array_names_every_element(tmp_path, pictures, indent):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[{"prompt": "x"},\n]', r":2: a comma stands before the closing bracket at column 1"),
+        ('[{"prompt": "x"},\n]', r":2: there is a comma before the closing bracket at column 1"),
         ('[{"prompt": "x"}\n{"prompt": "y"}]', r":2: expected a comma or the closing bracket at column 1"),
         ('[{"prompt": "x"},\n {"prompt" "y"}]', r":2: not valid JSON, expecting ':' delimiter at column 12"),
         ('[{"prompt": "x"}, 5]', r"rows.json\[1\]: expected a JSON object, got a number"),

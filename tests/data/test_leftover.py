@@ -331,12 +331,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     ),
     "two texts in a part": (
         part(type="text", text="Look.", content="Twice."),
-        r"expected messages\[0\].content\[0\] to be text alone, got 'content' beside it; give each its own part",
+        r"expected messages\[0\].content\[0\] to contain only text, got 'content' as well; give each its own part",
         part(type="text", text="Look. Twice."),
     ),
     "an image beside the answer's text": (
         {"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": "red", "image": "0.png"}]}]},
-        r"expected messages\[1\].content\[0\] to be text alone, got 'image' beside it",
+        r"expected messages\[1\].content\[0\] to contain only text, got 'image' as well",
         {"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": "red"}]}]},
     ),
     "template arguments": (
@@ -464,12 +464,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     ),
     "text and image in one part": (
         part(type="image", image="0.png", text="Colour?"),
-        "to be an image alone, got text beside it",
+        "to contain only an image, got text as well",
         part(type="image", image="0.png"),
     ),
     "image beside text": (
         part(type="text", text="Colour?", image="0.png"),
-        "to be text alone, got 'image' beside it",
+        "to contain only text, got 'image' as well",
         part(type="image", image="0.png"),
     ),
     "a part that is a number": (

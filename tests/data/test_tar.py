@@ -86,10 +86,10 @@ def test_joined_shards_are_refused_and_not_cut_after_the_first(shard):
 
 def test_an_image_without_a_description_and_one_that_no_row_names_are_refused(shard, draw, encode):
     png = encode(draw(20, 10))
-    with pytest.raises(DataError, match=r"1.png has no .json member of its name beside it"):
+    with pytest.raises(DataError, match=r"1.png has no .json member of the same name"):
         read_examples(shard({"0.json": b'{"prompt": "x"}', "1.png": png}))
     row = json.dumps({"prompt": "<image>", "images": ["0.a.png"]}).encode()
-    with pytest.raises(DataError, match=r"shard.tar:1: expected every packed file among .* got 0.b.png besides"):
+    with pytest.raises(DataError, match=r"shard.tar:1: expected every packed file among .* got 0.b.png as well"):
         read_examples(shard({"0.json": row, "0.a.png": png, "0.b.png": png}))
 
 

@@ -54,7 +54,7 @@ def test_special_tokens_can_be_refused(qwen: Any, token: str) -> None:
     with pytest.raises(MarkerError) as caught:
         tokenize(bind(parse(messages, source="a.jsonl", line=4), 1), qwen, image_sizes=[SIZE], on_special="error")
     assert str(caught.value) == (
-        f"a.jsonl:4: line 2 of the prompt, column 5, {token}: the text holds a special token of the model; "
+        f"a.jsonl:4: line 2 of the prompt, column 5, {token}: the text contains a special token of the model; "
         "remove it, or pass on_special='text' to read it as plain text\n"
         f"  two {token} <image>\n      {'^' * len(token)}"
     )
@@ -66,7 +66,7 @@ def test_a_special_token_in_an_annotation_is_refused_too(qwen: Any) -> None:
     bound = bind(parse(r"<image|\<\|im_end\|\>>"), 1)
     assert bound.annotations == ("<\\|im_end\\|>",)
     bound = bind(parse("<image|[|im_end|]>"), 1, annotation_template="{annotation}<|im_end|>")
-    with pytest.raises(MarkerError, match="a role, label, annotation or other field holds a special token"):
+    with pytest.raises(MarkerError, match="a role, label, annotation or other field contains a special token"):
         tokenize(bound, qwen, image_sizes=[SIZE], on_special="error")
 
 

@@ -170,7 +170,7 @@ def test_what_does_not_fit_is_refused(qwen: Any, options: dict[str, Any], messag
 
 
 def test_a_tokenizer_without_an_image_token_cannot_take_images(qwen: Any) -> None:
-    with pytest.raises(MarkerError, match="no token stands for an image"):
+    with pytest.raises(MarkerError, match="no token is known to stand for an image"):
         tokenize(three(), qwen.tokenizer, image_tokens=[1, 1, 1])
 
 
@@ -231,7 +231,7 @@ def test_template_options_reach_the_template(qwen: Any) -> None:
 
 
 def test_half_a_surrogate_pair_is_refused(qwen: Any) -> None:
-    with pytest.raises(MarkerError, match=r"a\.jsonl:7: the text holds half of a character .*got '\\ud83d'"):
+    with pytest.raises(MarkerError, match=r"a\.jsonl:7: the text contains half of a character .*got '\\ud83d'"):
         tokenize(three("cut \ud83d <image><image><image>"), qwen, image_sizes=SIZES)
 
 

@@ -160,7 +160,7 @@ def test_the_speeds_at_the_end_are_those_of_all_steps(run, tmp_path):
     ("change", "reason"),
     [
         ({"version": 99}, "has version 99, and this program reads 1"),
-        ({"parts": {"surplus": [1]}}, "holds surplus, which this program does not know"),
+        ({"parts": {"surplus": [1]}}, "contains surplus, which this version of Triptych does not read"),
     ],
 )
 def test_a_cycle_of_another_version_is_sampled_again_with_a_warning(run, tmp_path, change, reason):
@@ -191,7 +191,7 @@ def test_weights_of_another_model_are_one_sentence(run, tmp_path):
     model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config))
     with pytest.raises(CheckpointError) as caught:
         load_weights(model, checkpoint)
-    assert "checkpoint-1 holds another model than the one given: model.language_model.layers.0.mlp.gate_proj" in str(
+    assert "checkpoint-1 contains another model than the one given: model.language_model.layers.0.mlp.gate_proj" in str(
         caught.value
     )
     assert "give the --model_name_or_path that the run was started with" in str(caught.value)

@@ -74,7 +74,7 @@ def test_other_start_weights_are_refused_where_they_count(options, has_adapters,
         return check_same_weights(run().to_json(), now, checkpoint=CHECKPOINT, has_adapters=has_adapters)
 
     assert compare("w") == []
-    with pytest.raises(CheckpointError, match=f"--model_name_or_path m holds other weights than out/.*{needed}"):
+    with pytest.raises(CheckpointError, match=f"--model_name_or_path m contains other weights than out/.*{needed}"):
         compare("other")
 
 

@@ -135,7 +135,9 @@ def test_a_second_run_moves_the_first_aside_whole_and_neither_sees_the_other(tra
     code, said = train("--max_steps", "2", "--seed", "3")
     assert code == 0, said
     aside = finished / "_earlier-runs" / first_id
-    assert f"{finished} held run {first_id}, which is now in {aside}; to go on with it: --output_dir {aside} " in said
+    assert (
+        f"{finished} contained run {first_id}, which is now in {aside}; to go on with it: --output_dir {aside} " in said
+    )
     assert same(weights(aside), first_weights)
     assert not same(weights(finished), first_weights)
     assert [folder.name for folder in checkpoints(finished)] == ["checkpoint-2"]
@@ -215,5 +217,5 @@ def test_another_model_is_one_sentence(train, finished, model_dir, tmp_path):
     code, said = train("--max_steps", "3", "--resume_from_checkpoint", "latest", "--model_name_or_path", str(other))
     assert code == 2
     error = next(line for line in said.splitlines() if "error:" in line)
-    assert "checkpoint-3 holds another model than the one given: model.language_model.layers.0.mlp" in error
+    assert "checkpoint-3 contains another model than the one given: model.language_model.layers.0.mlp" in error
     assert "Traceback" not in said

@@ -54,7 +54,7 @@ def test_what_cannot_be_merged_is_said_and_nothing_is_written(adapters, model_di
     assert "found no adapter_config.json" in refused(str(model_dir))
     assert "expected one of auto, float32, float16, bfloat16" in refused(str(adapters), "--dtype", "int4")
     assert main([str(adapters), "-o", str(model_dir)]) == 2
-    assert "found one that holds files" in capsys.readouterr().err
+    assert "got one that contains files" in capsys.readouterr().err
 
 
 def test_a_base_with_rounded_weights_is_refused(adapters, model_dir, tmp_path, capsys):

@@ -105,6 +105,6 @@ def test_a_model_without_routers_is_refused(kit_of):
     text = family_of(model).language_model(model.model)
     assert find_routers(text) == []
     with pytest.raises(
-        IncompatibleVersionError, match=r"Qwen3VLTextModel does not tell where its routers are.*router_aux_loss_coef 0"
+        IncompatibleVersionError, match=r"Qwen3VLTextModel does not say where its routers are.*router_aux_loss_coef 0"
     ):
         RouterTap(text)

@@ -89,6 +89,6 @@ def test_an_image_for_a_model_that_takes_none_is_refused_with_the_row(text_model
         ),
     )
     with pytest.raises(
-        DataError, match=r"train_dataset\[0\].*the row holds 1 image, but the model takes none; train a"
+        DataError, match=r"train_dataset\[0\].*the row contains 1 image, but the model takes none; train a"
     ):
         trainer.prompt_of(0)

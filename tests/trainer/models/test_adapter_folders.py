@@ -106,7 +106,7 @@ def test_options_that_contradict_the_folder_are_one_sentence(command, capsys, op
 def test_there_has_to_be_something_to_merge(command, model_dir, capsys):
     command[1] = str(model_dir)
     assert main([*command, "--merge_adapter", "true"]) == 2
-    assert f"--merge_adapter: {model_dir} holds no adapters" in capsys.readouterr().err
+    assert f"--merge_adapter: {model_dir} contains no adapters" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_processor_has_that_of_its_model(adapters, model_dir, tmp_path):

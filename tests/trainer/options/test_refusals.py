@@ -54,7 +54,7 @@ VALUES = {
     "--data_seed -3": "--data_seed expects a whole number from 0 to 2\\*\\*32 - 1, got -3",
     "--bnb_4bit_quant_type fp4": "--bnb_4bit_quant_type is read by nothing in this run; add --load_in_4bit, or leave",
     '--model_init_kwargs {"dtype":"bfloat16"}': "--model_init_kwargs: the model is loaded with --dtype, .*; set those",
-    '--accelerator_config {"foo":true}': "--accelerator_config 'foo': accelerate knows no such entry; leave it out",
+    '--accelerator_config {"foo":true}': "--accelerator_config 'foo': accelerate has no such entry; leave it out",
     "--eval_on_start true": "--eval_strategy, --eval_on_start: nothing is held out to evaluate on; add --eval_data",
     "--do_eval true": "--do_eval: set --eval_strategy steps or epoch, with --eval_data",
     '--chat_template_kwargs {"tokenize":true}': "--chat_template_kwargs tokenize: .*; leave it out",
@@ -75,7 +75,10 @@ UNREAD = {
     "include_num_input_tokens_seen": ("all", "all: the log counts them always, as num_tokens; leave it out"),
     "enable_jit_checkpoint": (True, "True: SIGTERM always saves a checkpoint first; leave it out"),
     "train_sampling_strategy": ("group_by_length", "group_by_length: the sampler deals whole groups .*; leave it out"),
-    "dataloader_persistent_workers": (True, "True: rows hold no images, so that no workers load them; leave it out"),
+    "dataloader_persistent_workers": (
+        True,
+        "True: the rows contain no images, so that there is nothing for workers to load; leave it out",
+    ),
     "label_names": (["x"], r"\.\.\.: evaluation samples completions .*; leave it out"),
     "batch_eval_metrics": (True, "True: evaluation samples completions .*; leave it out"),
     "vllm_gpu_memory_utilization": (0.5, "is read by nothing in this run; add --use_vllm .*, or leave it out"),
@@ -145,7 +148,7 @@ def test_new_adapters_on_adapters_are_refused_before_anything_is_loaded(tmp_path
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
     assert main(["--model", str(tmp_path), "--data", "rows.jsonl", "--use_peft", "--output_dir", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert re.fullmatch(rf"train: error: --use_peft: .* holds adapters, .*{named} to begin new ones\n", error)
+    assert re.fullmatch(rf"train: error: --use_peft: .* contains adapters, .*{named} to begin new ones\n", error)
 
 
 def test_a_tokenizer_without_an_end_is_refused():
@@ -157,7 +160,7 @@ def test_a_tokenizer_without_an_end_is_refused():
 def test_a_load_balancing_loss_that_cannot_be_computed_is_refused():
     check_router_loss(None, completions_per_slice=4)
     model = build_model(0)  # it has no experts
-    with pytest.raises(UsageError, match=r"does not tell where its routers are; set --router_aux_loss_coef 0"):
+    with pytest.raises(UsageError, match=r"does not say where its routers are; set --router_aux_loss_coef 0"):
         check_router_loss(model, completions_per_slice=None)
 
 

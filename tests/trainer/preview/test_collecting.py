@@ -125,7 +125,7 @@ def test_problems_by_name(data, model_dir):
     small = "smaller than 28 pixels on a side"
     assert found["screens"] == []
     assert found["first"] == ["no marker, images put first"]
-    assert found["twice"] == ["image stands at several markers"]
+    assert found["twice"] == ["one image at several markers"]
     assert found["missing"] == ["refused: missing images"]
     assert found["large"] == ["image shrunk"]
     assert found["tiny"] == ["image enlarged", small]

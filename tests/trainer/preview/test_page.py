@@ -129,7 +129,7 @@ def test_turns_of_a_sharegpt_conversation(tmp_path, previewed):
         ["assistant", ["Two people."]],
         ["user", ["And here? ", 0]],
     ]
-    assert (row["answer"], row["notes"]) == ("The same.", ["image stands at several markers"])
+    assert (row["answer"], row["notes"]) == ("The same.", ["one image at several markers"])
     assert row["tokens"][0] == 12, "two markers of one image of six tokens"
 
 

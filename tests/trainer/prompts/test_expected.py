@@ -61,7 +61,7 @@ def test_rewards_get_lists_of_answers_as_lists(boxes):
     path, root = boxes(["12", "twelve"], [])
     one, none = read_examples(path, image_root=root)
     checked(one, "accuracy")
-    with pytest.raises(DataError, match="holds no text that a completion could meet"):
+    with pytest.raises(DataError, match="contains no text that a completion could meet"):
         checked(none, "accuracy")
 
 

@@ -39,15 +39,15 @@ def test_every_method_takes_the_list():
 @pytest.mark.parametrize(
     ("answer", "spec", "message"),
     [
-        ("", "accuracy", "holds an empty text, which no completion can meet; write the answer into the record"),
-        ("<answer> </answer>", "accuracy", "holds an empty text"),
-        ([], "accuracy", r"the answer \[\] holds no text that a completion could meet"),
-        ([None, " "], "accuracy", "holds no text that a completion could meet"),
+        ("", "accuracy", "contains an empty text, which no completion can meet; write the answer into the record"),
+        ("<answer> </answer>", "accuracy", "contains an empty text"),
+        ([], "accuracy", r"the answer \[\] contains no text that a completion could meet"),
+        ([None, " "], "accuracy", "contains no text that a completion could meet"),
         ([10, 20, 30, 40], "accuracy", 'may be a box, .*; for a box use the reward iou or mode="iou"'),
-        ("many", 'accuracy(mode="numeric")', "'many' does not hold one number, which the method 'numeric' compares"),
-        ("1/0", 'accuracy(mode="numeric")', "does not hold one number"),
-        ("maybe", 'accuracy(mode="yes_no")', "does not hold yes or no"),
-        ("red", 'accuracy(mode="choice")', "does not hold one option letter"),
+        ("many", 'accuracy(mode="numeric")', "'many' does not contain one number, which the method 'numeric' compares"),
+        ("1/0", 'accuracy(mode="numeric")', "does not contain one number"),
+        ("maybe", 'accuracy(mode="yes_no")', "does not contain yes or no"),
+        ("red", 'accuracy(mode="choice")', "does not contain one option letter"),
     ],
 )
 def test_an_answer_that_none_can_meet_is_refused(answer, spec, message):

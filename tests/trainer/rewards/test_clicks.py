@@ -70,7 +70,7 @@ def test_one_of_several_boxes_is_enough():
         ),
         ("[200, 100, 100, 50]", r"\(answer_frame\), because its corners are equal or in the wrong order"),
         ("[]", "expects a box in the answer, it has none"),
-        ("the button", "holds no box"),
+        ("the button", "contains no box"),
     ],
 )
 def test_a_box_that_no_point_can_lie_in_is_refused(answer, message):

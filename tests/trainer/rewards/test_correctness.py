@@ -87,7 +87,7 @@ def test_frames_reach_the_methods_that_compare_places():
 @pytest.mark.parametrize(
     ("method", "answer", "message"),
     [
-        ("auto", "", "holds an empty text"),
+        ("auto", "", "contains an empty text"),
         ("iou", "image 2: [0, 0, 90, 90]", "outside image 2"),
         ("boxes", "image 2: [4, 4, 0, 0]", "has no area"),
         ("point_in_box", "[]", "expects a box"),

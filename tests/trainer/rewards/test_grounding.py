@@ -54,7 +54,7 @@ def test_a_box_in_an_image_that_is_not_there_is_wrong_in_every_frame():
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ("red", r"sample s1 \(f:1\): the answer 'red' holds no box"),
+        ("red", r"sample s1 \(f:1\): the answer 'red' contains no box"),
         ("[0, 0, 1, 1]", "does not say which of the 2 images its box is in"),
         ("image 9: [0, 0, 1, 1]", "puts a box into an image that the row does not have: it has 2 images"),
         (

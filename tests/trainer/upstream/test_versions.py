@@ -94,7 +94,7 @@ def test_a_torchvision_that_does_not_fit_to_torch_is_one_sentence_when_it_stops_
     with pytest.raises(IncompatibleVersionError) as caught:
         import_checked("stopped_by_torchvision")
     assert re.fullmatch(
-        r"torchvision \S+ cannot be imported beside torch \S+ \(operator torchvision::nms does not exist\); "
+        r"torchvision \S+ cannot be imported together with torch \S+ \(operator torchvision::nms does not exist\); "
         r"install the torchvision that was built for this torch, or none: pip uninstall torchvision",
         str(caught.value),
     )

@@ -169,5 +169,5 @@ def test_a_model_whose_weights_are_no_numbers_is_said_to_have_them(kit_of, rows_
     install_hooks(model)
     with torch.no_grad():
         model.model.language_model.layers[0].mlp.up_proj.weight[0, 0] = float("nan")
-    with pytest.raises(VerificationError, match="gives no numbers on .*: its weights hold NaN"):
+    with pytest.raises(VerificationError, match="gives no numbers on .*: its weights contain NaN"):
         verify_comparison(model, *rows_of(kit))

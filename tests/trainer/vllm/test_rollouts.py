@@ -270,7 +270,7 @@ def test_a_correction_that_drops_most_completions_says_so(vllm_trainer, write_ro
     ("options", "message"),
     [
         ({"temperature": 0.0}, "--temperature expects a number above 0, got 0.0"),
-        ({"top_p": 0.9}, r"--top_p 0.9: vLLM then tells probabilities among the tokens that were kept.*leave it out"),
+        ({"top_p": 0.9}, r"--top_p 0.9: vLLM then gives probabilities among the tokens that were kept.*leave it out"),
         ({"top_k": 20, "min_p": 0.1}, r"--top_k 20, --min_p 0.1: .*leave them out"),
         ({"vllm_importance_sampling_mode": "median"}, r"--vllm_importance_sampling_mode median: expected one of token"),
     ],

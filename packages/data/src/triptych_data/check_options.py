@@ -21,7 +21,7 @@ class CheckOptions:
     show: int = field(default=5, metadata={"help": "refused rows printed per kind"})
     json: str | None = field(default=None, metadata={"metavar": "OUT", "help": "write the whole report here"})
     fix: str | None = field(
-        default=None, metadata={"metavar": "OUT", "help": "write the rows that pass here, as they stood (JSONL)"}
+        default=None, metadata={"metavar": "OUT", "help": "write the rows that pass here, as they were read (JSONL)"}
     )
 
 

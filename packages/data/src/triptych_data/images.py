@@ -130,7 +130,7 @@ class ImageLoader:
         self.close()
 
     def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("an ImageLoader holds threads and cannot be pickled; make one per process")
+        raise TypeError("an ImageLoader has threads and cannot be pickled; make one per process")
 
     def _requests(self, example: Example, sizes: Sequence[Size] | None) -> list[_Entry]:
         wanted = [None] * len(example.images) if sizes is None else sizes

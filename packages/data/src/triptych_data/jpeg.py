@@ -127,4 +127,4 @@ def _next_marker(window: _Window, position: int) -> tuple[int, int]:
         pair = window.at(position + skipped, 2)
         if pair[0] == 0xFF and pair[1] not in _NO_MARKER:
             return pair[1], position + skipped + 2
-    raise ValueError("no marker where one should stand")
+    raise ValueError("a marker is missing")

@@ -54,7 +54,7 @@ def set_pixels(image_processor: Any, *, min_pixels: int | None, max_pixels: int 
     size["longest_edge"] = max_pixels or size["longest_edge"]
     if size["shortest_edge"] > size["longest_edge"]:
         raise UsageError(
-            f"at least {size['shortest_edge']} and at most {size['longest_edge']} pixels cannot both hold; "
+            f"at least {size['shortest_edge']} and at most {size['longest_edge']} pixels cannot both be met; "
             "give --min_pixels and --max_pixels together"
         )
     image_processor.size = type(image_processor.size)(**size) if not isinstance(image_processor.size, dict) else size

@@ -189,7 +189,7 @@ def image_roots(options: DataOptions) -> tuple[list[Path | None], list[Path | No
 def data_files(options: DataOptions, named: Sequence[str] = ()) -> list[str]:
     """The files of `--data`, or those named without it; UsageError where there are none, or one is not there."""
     if named and options.data:
-        raise UsageError(f"name the data files once: {named[0]} stands alone and {options.data[0]} after --data")
+        raise UsageError(f"name the data files once: {named[0]} is given without --data and {options.data[0]} with it")
     files = [*named, *(options.data or ())]
     if not files and not options.eval_data:
         raise UsageError("--data is missing: name the data files with it, or before any option")

@@ -44,12 +44,14 @@ def open_with_status(
 ) -> tuple[int, os.stat_result]:
     """The same, with the file's state when it was opened."""
     if "\0" in path:
-        raise ImageError("the path holds a NUL character", image=repr(path), kind="escape", remedy="correct the path")
+        raise ImageError(
+            "the path contains a NUL character", image=repr(path), kind="escape", remedy="correct the path"
+        )
     try:
         descriptor = _open_in_roots(root, path, allow_outside)
     except UnicodeEncodeError as error:
         raise ImageError(
-            "the path holds a lone surrogate", image=ascii(path), kind="missing", remedy="correct the path"
+            "the path contains a lone surrogate", image=ascii(path), kind="missing", remedy="correct the path"
         ) from error
     except OSError as error:
         raise _explain(error, root, path) from error

@@ -79,7 +79,7 @@ def check_packed(images: Sequence[ImageSource], row: SourceRow) -> None:
     for member in dict.fromkeys((row.members or {}).values()):
         if member not in read:
             raise RowError(
-                f"expected every packed file among the images of the row, got {member.name} besides",
+                f"expected every packed file among the images of the row, got {member.name} as well",
                 remedy="name it among the images, or leave all out of the row to have them in the order of the shard",
             )
 

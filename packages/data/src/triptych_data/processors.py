@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from triptych_parser import MarkerError, check_processor
@@ -61,8 +63,6 @@ def _without_advice() -> Iterator[None]:
 
 
 def _image_only(path: str, options: dict[str, Any], *, option: str, refused: Exception) -> Any:
-    from transformers.utils import is_torchvision_available
-
     from triptych_data.image_only import load_image_only
 
     try:
@@ -72,8 +72,16 @@ def _image_only(path: str, options: dict[str, Any], *, option: str, refused: Exc
         if adapters is not None:
             options = {**options, "revision": adapters.base_revision}
             return load_processor(adapters.base, option=f"{option} {path}: base model", **options)
-        reason = " ".join(str(refused).split())
-        if not is_torchvision_available():
-            reason += "; torchvision is not installed, and some processors cannot be built without it: "
-            reason += "pip install torchvision"
-        raise UsageError(f"{option} {path}: no processor can be loaded: {reason}") from refused
+        raise UsageError(f"{option} {path}: no processor can be loaded: {_reason(path, refused)}") from refused
+
+
+def _reason(path: str, refused: Exception) -> str:
+    """The first sentence of what transformers says, whose messages are long, and what to do."""
+    from transformers.utils import is_torchvision_available
+
+    if Path(path).is_absolute() and not Path(path).exists():
+        return "there is no such folder; correct the path"
+    reason = re.split(r"(?<=[\w'\"])\. (?=[A-Z])", " ".join(str(refused).split()), maxsplit=1)[0].rstrip(".")
+    if not is_torchvision_available():
+        return f"{reason}; torchvision is not installed, and some processors need it: pip install torchvision"
+    return f"{reason}; give a model that can be read from here and comes with an image processor"

@@ -171,8 +171,8 @@ def _refusal(bound: BoundPrompt, specials: re.Pattern[str]) -> MarkerError:
             if found := specials.search(raw):
                 where = ImageMarker(part=part, start=found.start(), end=found.end())
                 return place_in(prompt, index).error(
-                    "the text holds a special token of the model", marker=where, remedy=remedy
+                    "the text contains a special token of the model", marker=where, remedy=remedy
                 )
     if any(specials.search(turn.role) for turn in prompt.turns):
         remedy = "correct the role"
-    return _place(bound).error("a role, label, annotation or other field holds a special token", remedy=remedy)
+    return _place(bound).error("a role, label, annotation or other field contains a special token", remedy=remedy)

@@ -136,7 +136,7 @@ def _check_kinds(prompt: Prompt) -> None:
                 raise place_in(prompt, index).error(
                     "image parts and markers in text are mixed in one prompt",
                     marker=segment,
-                    remedy="pass dialect='parts' to read the text as it stands, or escape the marker with a backslash",
+                    remedy="pass dialect='parts' to read the text as it is, or escape the marker with a backslash",
                 )
             if (first.ref is None) != (segment.ref is None):
                 raise place_in(prompt, index).error(

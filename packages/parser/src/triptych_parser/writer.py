@@ -190,7 +190,9 @@ class Writer:
                 )
             return []
         if self.expander is None:
-            raise _place(bound).error("no token stands for an image", remedy="pass a processor, or image_token='<...>'")
+            raise _place(bound).error(
+                "no token is known to stand for an image", remedy="pass a processor, or image_token='<...>'"
+            )
         if tokens is None:
             assert sizes is not None
             return self.expander.expand([sizes[image] for image in bound.image_order])
@@ -222,7 +224,7 @@ def _check_characters(bound: BoundPrompt, text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise _place(bound).error(
-            "the text holds half of a character that JSON writes as two",
+            "the text contains half of a character that JSON writes as two",
             got=repr(text[error.start : error.end]),
             remedy="repair the text where its emoji or rare characters were cut",
         ) from error

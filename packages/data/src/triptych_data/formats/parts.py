@@ -72,7 +72,9 @@ def text_of_part(part: Mapping[str, Any], place: str) -> str:
         )
     for key, value in part.items():
         if key not in ("type", "text") and may_be_input(key, value):
-            raise RowError(f"expected {place} to be text alone, got {key!r} beside it", remedy="give each its own part")
+            raise RowError(
+                f"expected {place} to contain only text, got {key!r} as well", remedy="give each its own part"
+            )
     return text
 
 
@@ -84,7 +86,7 @@ def _said(part: Mapping[str, Any]) -> dict[str, Any]:
 def _image(part: Mapping[str, Any], place: str) -> Any:
     """The image of a part, with its limits where it has some; None for a placeholder of the image column's next."""
     if "text" in part:
-        raise RowError(f"expected {place} to be an image alone, got text beside it", remedy="give each its own part")
+        raise RowError(f"expected {place} to contain only an image, got text as well", remedy="give each its own part")
     inner = part.get("image_url")
     merged = {**part, **inner} if isinstance(inner, Mapping) else dict(part)
     check_keys(merged, allowed=_PART_KEYS, what=place)
@@ -98,7 +100,7 @@ def _image(part: Mapping[str, Any], place: str) -> Any:
     if not sources:
         if limits:
             raise RowError(
-                f"expected {next(iter(limits))} of {place} beside its image, got it at a placeholder",
+                f"expected {next(iter(limits))} of {place} next to its image, got it at a placeholder",
                 remedy='give it with the image, as {"path": ..., "max_pixels": ...} in the column images',
             )
         return None

@@ -62,7 +62,7 @@ def check_order(turns: Sequence[Turn], *, what: str) -> None:
     if spoken[0] != "user":
         raise RowError(
             f"expected {what} to begin with the user, got a turn by the {spoken[0]} first",
-            remedy="put the user's turn first, or remove what stands before it",
+            remedy="put the user's turn first, or remove what comes before it",
         )
 
 
@@ -145,7 +145,7 @@ def _check_keys(turn: Mapping[str, Any], place: str) -> None:
             raise RowError(f"expected text and images, got {media} as {place}.{key}", remedy=FRAMES[media])
         if may_be_input(key, value):
             raise RowError(
-                f"expected {place} to have only a role and its content, got {key!r} beside them, which is not read",
+                f"expected {place} to have only a role and its content, got {key!r} as well, which is not read",
                 remedy=_remedy(key),
             )
 

@@ -219,7 +219,7 @@ class JsonArrayRows:
             if text[position : position + 1] == ",":
                 position = _skip_space(text, position + 1)
                 if text[position : position + 1] == "]":
-                    raise self._broken("a comma stands before the closing bracket", position)
+                    raise self._broken("there is a comma before the closing bracket", position)
             elif text[position : position + 1] != "]":
                 raise self._broken("expected a comma or the closing bracket", position)
 

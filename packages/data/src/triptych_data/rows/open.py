@@ -110,5 +110,5 @@ def _row_files(folder: Path) -> list[Path]:
 
 def _not_empty(rows: Rows, name: str) -> Rows:
     if not len(rows):
-        raise DataError("the file holds no rows", source=name, remedy="check that it was written", kind="empty")
+        raise DataError("the file contains no rows", source=name, remedy="check that it was written", kind="empty")
     return rows

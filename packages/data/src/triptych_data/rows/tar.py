@@ -134,6 +134,6 @@ def _check_end(path: Path, offset: int) -> None:
 def _sample(group: list[ArchiveMember]) -> Iterator[tuple[ArchiveMember, list[ArchiveMember]]]:
     described = [member for member in group if member.name.endswith(".json")]
     if not described and not all(member.name.endswith(_TEXTS) for member in group):
-        raise tarfile.ReadError(f"{group[0].name} has no .json member of its name beside it")
+        raise tarfile.ReadError(f"{group[0].name} has no .json member of the same name")
     if described:
         yield described[0], [member for member in group if member != described[0]]

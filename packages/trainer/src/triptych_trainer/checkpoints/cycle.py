@@ -51,7 +51,7 @@ def read_cycle(folder: Path, *, rank: int, known_parts: Collection[str] = ()) ->
         return content
     what = f"has version {found}, and this program reads {VERSION}"
     if found == VERSION:
-        what = f"holds {', '.join(unknown)}, which this program does not know"
+        what = f"contains {', '.join(unknown)}, which this version of Triptych does not read"
     warnings.warn(
         f"{file}: the file {what}; the completions of the generation cycle under way are sampled again, "
         "so the run does not go on exactly as it would have",

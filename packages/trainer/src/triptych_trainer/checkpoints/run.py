@@ -122,7 +122,7 @@ def check_same_weights(saved: Mapping[str, Any] | None, run: Run, *, checkpoint:
         needed = "its adapters belong to the weights that it was started with"
     elif run.options.get("beta"):
         needed = "with --beta the weights that it was started with are its reference"
-    what = f"--model_name_or_path {path} holds other weights than {checkpoint} was started with"
+    what = f"--model_name_or_path {path} contains other weights than {checkpoint} was started with"
     if needed is not None:
         raise CheckpointError(f"{what}, and {needed}; give the model (and --dtype) that the run was started with")
     return [f"{what}; without consequence, because all weights are read from the checkpoint"]

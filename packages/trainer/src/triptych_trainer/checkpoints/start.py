@@ -118,7 +118,7 @@ def begin_run(start: Start, *, model: torch.nn.Module, rank: int = 0, say: Calla
                 _forget_later(start.checkpoint, start.output, say=say)
         except OSError as error:
             raise CheckpointError(
-                f"{start.output} holds another run, whose files cannot be moved to {start.output / EARLIER}: "
+                f"{start.output} contains another run, whose files cannot be moved to {start.output / EARLIER}: "
                 f"{error}; name another --output_dir"
             ) from error
         return replace(start, run=run)
@@ -144,7 +144,7 @@ def _asked_for(config: RunConfig, output: Path, *, say: Callable[[str], None]) -
         say(sentence)
     if found is None:
         raise UsageError(
-            f"--resume_from_checkpoint {asked}: {output} holds no whole checkpoint; start without the option"
+            f"--resume_from_checkpoint {asked}: {output} contains no whole checkpoint; start without the option"
         )
     return found
 
@@ -181,7 +181,7 @@ def _set_earlier_aside(start: Start, *, say: Callable[[str], None]) -> None:
     for owner in dict.fromkeys(owner for _, owner in moves):
         folder = output / EARLIER / owner
         say(
-            f"{output} held run {owner}, which is now in {folder}; "
+            f"{output} contained run {owner}, which is now in {folder}; "
             f"to go on with it: --output_dir {folder} --resume_from_checkpoint latest"
         )
 

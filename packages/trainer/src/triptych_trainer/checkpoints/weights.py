@@ -36,7 +36,7 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
     found = _difference(saved, model.state_dict())
     if found is not None:
         raise CheckpointError(
-            f"{folder.name} holds another model than the one given: {found}; "
+            f"{folder.name} contains another model than the one given: {found}; "
             "give the --model_name_or_path that the run was started with"
         )
     model.load_state_dict(saved)

@@ -67,7 +67,7 @@ def _check(path: str, out: Path, options: MergeOptions) -> None:
             f"ADAPTERS {path}: expected a folder or hub id of adapters, found no adapter_config.json there"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out {out}: expected a new folder, found one that holds files; name another")
+        raise UsageError(f"--out {out}: expected a new folder, got one that contains files; name another")
     names = ("auto", *(_name(dtype) for dtype in BOUNDS))
     if options.dtype not in names:
         raise UsageError(f"--dtype {options.dtype}: expected one of {', '.join(names)}")

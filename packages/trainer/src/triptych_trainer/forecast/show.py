@@ -61,7 +61,7 @@ def _ranks(forecast: Forecast) -> str:
 def _static_memory_table(forecast: Forecast) -> Table:
     states = forecast.static_memory
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("held throughout")
+    table.add_column("in memory throughout")
     table.add_column("", justify="right")
     for name, value in (
         ("weights", states.weights_bytes),

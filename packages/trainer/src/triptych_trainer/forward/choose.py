@@ -37,7 +37,7 @@ def sharing_path_and_reason(model: torch.nn.Module) -> tuple[SharingPath, str | 
             return "plain", f"{type(text).__name__} does not take a registered attention function"
         return "packed", None
     if not layers <= _CACHEABLE_LAYERS:
-        return "plain", f"no shared pass knows its layers {sorted(layers - _CACHEABLE_LAYERS)}"
+        return "plain", f"no shared pass supports its layers {sorted(layers - _CACHEABLE_LAYERS)}"
     if torch.is_grad_enabled() and uses_reentrant_checkpointing(base):
         return "plain", "its prompt cache needs gradient_checkpointing_kwargs={'use_reentrant': False}"
     return "cache", None

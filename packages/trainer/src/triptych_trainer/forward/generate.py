@@ -131,8 +131,8 @@ def _check_ids(base: Any, batch: GroupBatch, *, image_ids: Collection[int]) -> N
             token = next((token for token in ids if token >= num_embeddings and token not in image_ids), None)
             if token is not None:
                 raise BatchError(
-                    f"a prompt holds the token id {token}, and {type(base).__name__} has {num_embeddings} embeddings; "
-                    "use the tokenizer that belongs to the model, or resize the model's embeddings to it"
+                    f"a prompt contains the token id {token}, and {type(base).__name__} has {num_embeddings} "
+                    "embeddings; use the tokenizer that belongs to the model, or resize the model's embeddings to it"
                 )
 
 
@@ -256,7 +256,7 @@ def prefill(
     """
     if layout.ids.shape[1] == 1:
         if batch.images:
-            raise BatchError("a prompt of one token cannot hold an image")
+            raise BatchError("a prompt of one token cannot contain an image")
         return None
     base = unwrap(model)
     device = positions_ABT.device

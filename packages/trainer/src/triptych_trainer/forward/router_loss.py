@@ -35,7 +35,7 @@ class RouterTap:
         self._routers = find_routers(text)
         if not self._routers:
             raise IncompatibleVersionError(
-                f"{type(text).__name__} does not tell where its routers are, so that its load-balancing loss cannot be "
+                f"{type(text).__name__} does not say where its routers are, so that its load-balancing loss cannot be "
                 "computed; set --router_aux_loss_coef 0"
             )
         self._logits: list[list[torch.Tensor]] = [[] for _ in self._routers]

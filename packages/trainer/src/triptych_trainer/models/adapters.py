@@ -83,7 +83,7 @@ def check_merge(path: str, config: ModelConfig, *, merge_adapter: bool, has_adap
     if not merge_adapter:
         return
     if not has_adapters:
-        raise UsageError(f"--merge_adapter: {path} holds no adapters (no adapter_config.json); leave it out")
+        raise UsageError(f"--merge_adapter: {path} contains no adapters (no adapter_config.json); leave it out")
     for name in ("load_in_4bit", "load_in_8bit"):
         if getattr(config, name):
             raise UsageError(

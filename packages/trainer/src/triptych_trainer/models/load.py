@@ -137,7 +137,7 @@ def freeze_vision_modules(model: torch.nn.Module) -> int:
         outside = family.vision_parameters(family.vision_language_model(base))
     except AttributeError as error:
         raise UsageError(
-            f"--freeze_vision_modules: {type(model).__name__} has no language model to tell apart"
+            f"--freeze_vision_modules: {type(model).__name__} does not say which part of it is the language model"
         ) from error
     for parameter in outside:
         parameter.requires_grad_(False)

@@ -174,7 +174,7 @@ def _dead(*, same_texts: bool) -> Finding:
         fact = "in every group all completions earned the same reward"
         cause = (
             "the rows are all too easy or all too hard for this model: take others, raise --temperature or "
-            "--num_generations, or add a reward that tells completions apart"
+            "--num_generations, or add a reward that differs between the completions of a prompt"
         )
     return Finding(kind="dead", fact=fact, cause=cause)
 

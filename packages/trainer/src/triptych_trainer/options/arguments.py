@@ -72,7 +72,9 @@ def _config_file(argv: Sequence[str]) -> Mapping[str, Any]:
     except yaml.YAMLError as error:
         raise UsageError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise UsageError(f"--config {path} must hold a mapping of option names to values, got {type(content).__name__}")
+        raise UsageError(
+            f"--config {path} must contain a mapping of option names to values, got {type(content).__name__}"
+        )
     return content
 
 
@@ -108,7 +110,7 @@ def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None)
         if "__init__() got an unexpected keyword argument" not in str(error):
             raise
         name = str(error).partition("AcceleratorConfig.__init__() got an unexpected keyword argument")[2].strip()
-        raise UsageError(f"--accelerator_config {name}: accelerate knows no such entry; leave it out") from error
+        raise UsageError(f"--accelerator_config {name}: accelerate has no such entry; leave it out") from error
     except ZeroDivisionError as error:  # TRL divides by it before it looks at it
         raise UsageError("--num_generations expects 2 or more, got 0") from error
     _check_mappings(grpo)

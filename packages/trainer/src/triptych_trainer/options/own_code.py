@@ -78,6 +78,6 @@ def _module(name: str, option: str, spec: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise UsageError(
-            f"{option} {spec}: {name} cannot be imported ({error}); install it, run from the folder that holds it with "
-            "PYTHONPATH=., or write file.py:name"
+            f"{option} {spec}: {name} cannot be imported ({error}); install it, run from the folder that contains it "
+            "with PYTHONPATH=., or write file.py:name"
         ) from error

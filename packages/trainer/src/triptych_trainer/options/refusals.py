@@ -67,8 +67,8 @@ def check_workers(args: GRPOConfig) -> None:
     """
     if args.dataloader_num_workers:
         raise UsageError(
-            f"--dataloader_num_workers {args.dataloader_num_workers}: rows hold no images, which are decoded "
-            "by threads ahead of the step; leave it at 0 and set --image_threads"
+            f"--dataloader_num_workers {args.dataloader_num_workers}: the rows contain no images to load, because "
+            "threads decode the images ahead of the step; leave it at 0 and set --image_threads"
         )
 
 
@@ -87,7 +87,7 @@ def check_vllm(args: GRPOConfig) -> None:
         )
     if args.vllm_importance_sampling_correction and (cuts := cut_support(args)):
         raise UsageError(
-            f"{', '.join(cuts)}: vLLM then tells probabilities among the tokens that were kept, and the trainer scores "
+            f"{', '.join(cuts)}: vLLM then gives probabilities among the tokens that were kept, and the trainer scores "
             "all of them, so that the correction by their ratio would be wrong; leave "
             f"{'it' if len(cuts) == 1 else 'them'} out, or set --vllm_importance_sampling_correction false"
         )
@@ -152,9 +152,9 @@ def check_adapter_folder(path: str, *, use_peft: bool, merge_adapter: bool = Fal
     except (OSError, ValueError, AttributeError):
         base = None
     raise UsageError(
-        f"--use_peft: {path} holds adapters, and new ones cannot be put on top of them; leave out --use_peft to go on "
-        "with these, add --merge_adapter to begin new ones on the merged weights, or name the model that they are for "
-        f"({base or 'see its adapter_config.json'}) to begin new ones"
+        f"--use_peft: {path} contains adapters, and new ones cannot be put on top of them; leave out --use_peft to go "
+        "on with these, add --merge_adapter to begin new ones on the merged weights, or name the model that they are "
+        f"for ({base or 'see its adapter_config.json'}) to begin new ones"
     )
 
 
@@ -220,7 +220,7 @@ def check_router_loss(model: torch.nn.Module | None, *, completions_per_slice: i
         return
     family = family_of(model)
     if not find_routers(family.language_model(family.vision_language_model(model))):
-        why = f"{type(model).__name__} does not tell where its routers are"
+        why = f"{type(model).__name__} does not say where its routers are"
     elif completions_per_slice is not None:
         why = f"--completions_per_slice {completions_per_slice} never has all tokens that it counts at once"
     else:

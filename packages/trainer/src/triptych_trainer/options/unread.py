@@ -16,7 +16,7 @@ _NO_LABELS = "evaluation samples completions and scores them with the rewards, s
 _OWN_SAMPLER = (
     "the sampler deals whole groups of completions to the steps, in the order that --seed or --data_seed says"
 )
-_NO_WORKERS = "rows hold no images, so that no workers load them"
+_NO_WORKERS = "the rows contain no images, so that there is nothing for workers to load"
 NEVER: Mapping[str, str] = {
     "neftune_noise_alpha": "its noise would give the policy pass other log-probabilities than completions have",
     "average_tokens_across_devices": "the loss is always divided by the tokens of all ranks",

@@ -22,7 +22,7 @@ from triptych_trainer.preview.row import PreviewImage, PreviewRow
 SHRUNK, ENLARGED = "image shrunk", "image enlarged"
 CAPPED = "images gave way to the prompt's cap"
 PUT_FIRST = "no marker, images put first"
-AGAIN = "image stands at several markers"
+AGAIN = "one image at several markers"
 REPEATED = "row repeats an earlier one"
 NO_ANSWER = "no reference answer"
 REFUSED = "refused: "

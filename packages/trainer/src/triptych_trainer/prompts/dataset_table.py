@@ -72,8 +72,8 @@ def check_is_map_style(dataset: Any, *, name: str) -> None:
     if isinstance(dataset, (datasets.IterableDataset, datasets.IterableDatasetDict)):
         raise UsageError(
             f"{name} is an {type(dataset).__name__}, whose rows have no numbers, but prompts, features and resumed "
-            "runs know a row by its number; read it into a datasets.Dataset, with load_dataset(..., streaming=False) "
-            "or Dataset.from_generator"
+            "runs identify a row by its number; read it into a datasets.Dataset, with load_dataset(..., "
+            "streaming=False) or Dataset.from_generator"
         )
     if not isinstance(dataset, datasets.Dataset):
         raise UsageError(f"{name}: expected a datasets.Dataset or a table of examples, got {type(dataset).__name__}")

@@ -137,7 +137,7 @@ class PromptPreparer:
         if example.images and not self.family.takes_images:
             count = len(example.images)
             raise DataError(
-                f"the row holds {count} image{'s' * (count != 1)}, but the model takes none",
+                f"the row contains {count} image{'s' * (count != 1)}, but the model takes none",
                 source=example.source,
                 id=None if example.id == example.source else example.id,
                 remedy="train a vision-language model, or leave the images out of the data",

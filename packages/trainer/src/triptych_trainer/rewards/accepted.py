@@ -41,13 +41,13 @@ def accepted_answers(row: Row, *, method: str, lists: Lists = "auto") -> tuple[s
     kept = tuple(dict.fromkeys(answer for answer in answers if answer.strip()))
     if not kept:
         raise ValueError(
-            f"{row.where}: the answer {expected} holds no text that a completion could meet; "
+            f"{row.where}: the answer {expected} contains no text that a completion could meet; "
             "write the answer into the record, or drop the row"
         )
     can_meet, needed = _NEEDED.get(method, (bool, "text"))
     if not any(can_meet(answer) for answer in kept):
         raise ValueError(
-            f"{row.where}: the answer {expected!r} does not hold {needed}, which the method {method!r} compares; "
+            f"{row.where}: the answer {expected!r} does not contain {needed}, which the method {method!r} compares; "
             "correct it, or choose another mode"
         )
     return kept

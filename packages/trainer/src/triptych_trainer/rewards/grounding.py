@@ -104,7 +104,7 @@ def expected_boxes(row: Row, *, frame: Frame) -> list[Box]:
     reading = read_boxes(expected_answer(row), images=row.images)
     if reading.problem:
         raise ValueError(
-            f"{row.where}: the answer {row.answer!r} holds {reading.problem}; write [x1, y1, x2, y2] or "
+            f"{row.where}: the answer {row.answer!r} contains {reading.problem}; write [x1, y1, x2, y2] or "
             '[{"bbox_2d": [x1, y1, x2, y2], "image": 2}]'
         )
     for box in reading.boxes:

@@ -116,7 +116,7 @@ def _load_module(name: str, *, spec: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise ValueError(
-            f"reward {spec!r}: cannot import {name!r} ({error}); install it, run from the folder that holds it "
+            f"reward {spec!r}: cannot import {name!r} ({error}); install it, run from the folder that contains it "
             "with PYTHONPATH=. , or write 'path/to/file.py:function'"
         ) from error
 

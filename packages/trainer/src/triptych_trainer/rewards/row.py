@@ -186,7 +186,7 @@ def expected_value(row: Row, column: str) -> str:
     text = text[start + len("<answer>") : end].strip() if 0 <= start < end else text
     if not text:
         raise ValueError(
-            f"{row.where}: the column {column!r} holds an empty text, which no completion can meet; "
+            f"{row.where}: the column {column!r} contains an empty text, which no completion can meet; "
             "write the answer into the record, or drop the row"
         )
     return text

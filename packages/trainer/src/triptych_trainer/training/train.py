@@ -77,7 +77,7 @@ def train_model(
     pages = [FreshReport(Path(config.grpo.output_dir))] if config.run.rollouts else []
     watches: list[TrainerCallback] = []
     if tools or environment:
-        reporter.say("memory is not forecast: nobody knows before a run how many turns and images tools add")
+        reporter.say("memory is not forecast: how many turns and images the tools add is not known before a run")
     else:
         watches = memory_watches(model, processor, examples=examples, config=config, reporter=reporter, seen=seen)
     keep_token_out_of_files(config.grpo)

@@ -72,7 +72,7 @@ def check_torchvision() -> None:
         return
     except Exception as error:  # whatever stops its import stops that of transformers too
         raise IncompatibleVersionError(
-            f"torchvision {version} cannot be imported beside torch {importlib.metadata.version('torch')} "
+            f"torchvision {version} cannot be imported together with torch {importlib.metadata.version('torch')} "
             f"({' '.join(str(error).split())}); install the torchvision that was built for this torch, or none: "
             "pip uninstall torchvision"
         ) from error

@@ -81,8 +81,9 @@ def verify_comparison(
             ) from error
         if any(bool(logps_KV.isnan().any()) for logps_KV in comparison.stock):
             raise VerificationError(
-                f"the own forward of {_named(comparison)} gives no numbers on {rows[0].where}: its weights hold NaN or "
-                "infinite values, or overflow in its precision; give another checkpoint, or --dtype bfloat16 or float32"
+                f"the own forward of {_named(comparison)} gives no numbers on {rows[0].where}: its weights contain NaN "
+                "or infinite values, or overflow in its precision; give another checkpoint, or --dtype bfloat16 or "
+                "float32"
             )
         try:
             _judge(comparison, open_for_sampling=open_for_sampling)
