@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from triptych_trainer.commands.evaluate import main
@@ -94,3 +95,12 @@ def test_answers_that_name_an_image_are_sliced_by_it(model_dir, write_rows, tmp_
     assert list(content["slices"]["model"]["answer image"]) == ["1", "2", "4", "(not named)"]
     assert content["model_minus_base"] is None
     assert "answer image = 4" in capsys.readouterr().out
+
+
+def test_a_tokenizer_without_an_end_is_refused_as_train_refuses_it(model_dir, write_rows, tmp_path, capsys):
+    folder = shutil.copytree(model_dir, tmp_path / "endless")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["eos_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert main(["--model", str(folder), "--data", str(write_rows([1])), "--max_completion_length", "2"]) == 2
+    assert "names no token that ends a completion; set eos_token in its tokenizer_config" in capsys.readouterr().err

@@ -31,6 +31,7 @@ from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.eval_options import EvalOptions, parser
+from triptych_trainer.options.refusals import check_ends
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.judge import judge_of
@@ -199,6 +200,7 @@ def _generation(processor: Any, model: Any, options: EvalOptions) -> GenerationC
     ends = model.generation_config.eos_token_id
     ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     ends += [processor.tokenizer.eos_token_id] * (processor.tokenizer.eos_token_id not in ends)
+    check_ends(ends)
     sampling: dict[str, Any] = {"do_sample": False}
     if options.temperature > 0:
         sampling = {"do_sample": True, "temperature": options.temperature, "top_k": 0, "top_p": 1.0}

@@ -1,6 +1,7 @@
 """Completions from the trainer's own model: each prompt is prefilled once for all of its completions."""
 
 import copy
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -13,10 +14,15 @@ from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import group_batch
 from triptych_trainer.grpo.step import OpenModel
 from triptych_trainer.prompts.prepare import PreparedPrompt
+from triptych_trainer.rewards.completion import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 from triptych_trainer.rollouts.rollout import RolloutGroup
 from triptych_trainer.rollouts.sampled import Sampled, Sampler
 
 __all__ = ["end_ids_of", "model_sampler", "one_message"]
+
+_TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
+_IN_BRACKETS = re.compile(r"[<\[{|｜◁].*[>\]}|｜▷]")
+"""What special tokens look like, as opposed to ordinary text."""
 
 
 def model_sampler(
@@ -73,16 +79,33 @@ def model_sampler(
 
 
 def one_message(tokenizer: Any) -> Callable[[PreparedPrompt, Sequence[int]], tuple[Mapping[str, Any], ...]]:
-    """Read a completion as one message of the assistant, without special tokens."""
+    """Read a completion as one message of the assistant, without special tokens.
+
+    The tags of the usual layout and tokens that are ordinary text stay in it where a tokenizer calls them special:
+    rewards look for the tags, and a text that pads rows (`!`) is also written by the model.
+    """
+    dropped, keeps_some = _dropped_ids(tokenizer)
 
     def read(prompt: PreparedPrompt, ids: Sequence[int]) -> tuple[Mapping[str, Any], ...]:
-        return ({"role": "assistant", "content": tokenizer.decode(list(ids), skip_special_tokens=True)},)
+        kept = [token for token in ids if token not in dropped]
+        return ({"role": "assistant", "content": tokenizer.decode(kept, skip_special_tokens=not keeps_some)},)
 
     return read
 
 
 def end_ids_of(config: GenerationConfig) -> frozenset[int]:
-    """The tokens that end a completion, and the one that pads it."""
+    """The tokens that end a completion. The token that pads rows is none of them: completions contain no pads."""
     ends = config.eos_token_id
-    found = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-    return frozenset([*found, *([] if config.pad_token_id is None else [config.pad_token_id])])
+    return frozenset([] if ends is None else [ends] if isinstance(ends, int) else ends)
+
+
+def _dropped_ids(tokenizer: Any) -> tuple[frozenset[int], bool]:
+    """The special tokens that no text of a completion contains, and whether there are others that it does."""
+    added = {token for token, what in tokenizer.added_tokens_decoder.items() if what.special}
+    special = {token: tokenizer.convert_ids_to_tokens(token) for token in {*added, *tokenizer.all_special_ids}}
+    dropped = frozenset(
+        token
+        for token, text in special.items()
+        if token == tokenizer.eos_token_id or (text not in _TAGS and _IN_BRACKETS.search(text))
+    )
+    return dropped, len(dropped) < len(special)

@@ -77,7 +77,7 @@ def settings(trainer: "MultiImageGRPOTrainer", *, mode: str) -> StepSettings:
 
 def sampler(trainer: "MultiImageGRPOTrainer", begun: "Begun | None" = None) -> Sampler:
     """The engine that writes completions: vLLM, or the policy itself; ``begun`` is what a server was asked before."""
-    end_ids = frozenset([*trainer.eos_token_ids, trainer._tokenizer.pad_token_id])
+    end_ids = frozenset(trainer.eos_token_ids)
     read, version = completion_reader(trainer._tokenizer), trainer.state.global_step
     if not trainer.use_vllm:
         return model_sampler(
