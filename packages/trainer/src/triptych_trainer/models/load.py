@@ -1,6 +1,5 @@
 """Load a model folder or hub id: the processor first, because it is cheap and data is checked with it."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.models.adapters import check_merge, check_quantization, outside_language_model, with_adapters
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
+from triptych_trainer.models.whole import check_is_whole
 
 __all__ = ["freeze_vision_modules", "load_model", "load_processor"]
 
@@ -96,25 +96,8 @@ def _load_whole(path: str, config: ModelConfig, *, trust_remote_code: bool, opti
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UsageError(f"{option} {path}: no model can be loaded: {_one_line(error)}") from error
-    _check_is_whole(model, found, what=f"{option} {path}")
+    check_is_whole(model, missing=found["missing_keys"], mismatched=found["mismatched_keys"], what=f"{option} {path}")
     return model
-
-
-def _check_is_whole(model: torch.nn.Module, found: Mapping[str, Any], *, what: str) -> None:
-    """Check that every weight of a model came from its files: transformers draws the others at random.
-
-    Raises:
-        UsageError: names a weight that did not.
-    """
-    missing = sorted(found["missing_keys"])
-    mismatched = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in found["mismatched_keys"])
-    for names, reason in ((missing, "not in its files"), (mismatched, "of another shape in its files")):
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise UsageError(
-                f"{what}: {names[0]}{more} of {type(model).__name__} is {reason}, and would be made up at random; "
-                "give the whole checkpoint, with the config.json that belongs to it"
-            )
 
 
 def _not_quantized(path: str, config: ModelConfig, *, trust_remote_code: bool) -> list[str]:

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -66,6 +67,7 @@ __all__ = [
     "kept_logits",
     "lacks_router_logits",
     "load_balancing_loss_func",
+    "load_reports",
     "no_init_weights",
     "rows_of_logits",
     "rows_per_layer",
@@ -166,6 +168,29 @@ def image_options(processor: Any) -> dict[str, Any]:
     merge = processor._merge_kwargs
     named = "ModelProcessorKwargs" in inspect.signature(merge).parameters
     return dict((merge(processor.valid_processor_kwargs) if named else merge())["images_kwargs"])
+
+
+@contextmanager
+def load_reports(
+    on_report: Callable[[torch.nn.Module, str, Collection[str], Collection[Any]], object],
+) -> Iterator[None]:
+    """Hand over, for each model that is loaded meanwhile, its path and the weights that were missing or did not fit.
+
+    transformers returns them only to a caller of `from_pretrained` that asks; TRL, which loads for us, does not.
+    """
+    modeling: Any = transformers.modeling_utils
+    stock = modeling.log_state_dict_report
+
+    def report(model: torch.nn.Module, *, loading_info: Any, pretrained_model_name_or_path: str, **given: Any) -> None:
+        path = pretrained_model_name_or_path
+        stock(model=model, loading_info=loading_info, pretrained_model_name_or_path=path, **given)
+        on_report(model, path, loading_info.missing_keys, loading_info.mismatched_keys)
+
+    modeling.log_state_dict_report = report
+    try:
+        yield
+    finally:
+        modeling.log_state_dict_report = stock
 
 
 def is_at_least(major: int, minor: int) -> bool:

@@ -22,6 +22,7 @@ from triptych_trainer.grpo.trl.arguments import (
 from triptych_trainer.grpo.trl.conversations import check_conversation_options, player, with_environment_reward
 from triptych_trainer.grpo.trl.private_names import check_attributes, check_methods
 from triptych_trainer.models.unwrap import unwrap
+from triptych_trainer.models.whole import warn_of_made_up_weights
 from triptych_trainer.options.refusals import (
     check_ends,
     check_head_dtype,
@@ -121,6 +122,7 @@ def check_run(trainer: MultiImageGRPOTrainer, *, group_sharing: str, completions
     if declare_router_logits(unwrap(trainer.model)):  # TRL loaded it by its name
         trainer.aux_loss_enabled = trainer.router_aux_loss_coef != 0
     check_trainable(trainer.model)
+    warn_of_made_up_weights(trainer.model)
     check_ends(trainer.eos_token_ids)
     check_router_loss(
         unwrap(trainer.model) if trainer.aux_loss_enabled else None, completions_per_slice=completions_per_slice

@@ -28,6 +28,7 @@ from triptych_trainer.grpo.trl.row_loaders import TrainerOfRows
 from triptych_trainer.grpo.trl.server import begin_server, connected
 from triptych_trainer.grpo.vllm import SECONDS
 from triptych_trainer.models.learning_rates import set_vision_learning_rate
+from triptych_trainer.models.whole import only_whole_models
 from triptych_trainer.monitor.learning_watch import LearningWatch
 from triptych_trainer.options.refusals import check_rollout_lag
 from triptych_trainer.prompts.bad_rows import BadRows
@@ -131,7 +132,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         self.tables = RunTables()
         self.mismatch_watch = MismatchWatch(warn=mismatch_kl_warn, limit=mismatch_kl_limit)
         check_rollout_lag(rollout_lag, given.args)
-        with connected(given.args, transfer=vllm_weight_transfer):
+        with connected(given.args, transfer=vllm_weight_transfer), only_whole_models():
             super().__init__(
                 model,
                 given.rewards,
