@@ -70,7 +70,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Seque
 
     def make(words: Sequence[str]) -> Path:
         monkeypatch.chdir(tmp_path)
-        written = {"--json", "--html", "--fix", "-o", "--out", "--output_dir"}
+        written = {"--json", "--html", "--fix", "-o", "--out", "--output_dir", "--keep_mixed"}
         option = ""
         for before, word in zip(["", *words], words, strict=False):
             option = word if word.startswith("--") else option

@@ -76,19 +76,20 @@ def run_triptych(command: Command, request: pytest.FixtureRequest) -> None:
     name, *_ = command.words[1:]
     assert name in SUBCOMMANDS
     folder = request.getfixturevalue("stand_in")(command.words)
-    if name == "report":
+    if name in ("report", "score"):
         train_small(folder / command.words[2], request)
         for run in values_of(command.words, "--compare"):
             shutil.copytree(folder / command.words[2], folder / run)
     if name == "merge":
         save_adapters(folder / command.words[2], request)
     arguments = local(command, request)
-    arguments += ["--max_completion_length", "4"] if name in ("eval", "plan") else []
+    arguments += ["--max_completion_length", "4"] if name in ("eval", "plan", "rollout") else []
     arguments += ["--no_alternatives"] if name == "plan" else []  # its own tests run them
     assert triptych([name, *arguments[1:]]) == 0, request.getfixturevalue("capsys").readouterr().err
     written = {"--json", "--html", "--fix", "-o", "--out"}
     for option, value in zip(command.words, command.words[1:], strict=False):
         assert option not in written or (folder / value).stat().st_size > 0
+    assert all((folder / value).is_file() for value in values_of(command.words, "--keep_mixed"))
 
 
 def run_parser(command: Command, request: pytest.FixtureRequest) -> None:

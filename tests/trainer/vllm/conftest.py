@@ -181,3 +181,26 @@ def vllm_trainer(make_trainer, monkeypatch):
         return make_trainer(data, use_vllm=True, vllm_mode=mode, **{"mismatch_kl_warn": None, **options})
 
     return build
+
+
+@pytest.fixture
+def vllm_engines(model_dir, monkeypatch) -> list[tuple[FakeVLLM, dict[str, Any]]]:
+    """Stand in for the engines that a command starts itself: each with what it was started with."""
+    import sys
+
+    from transformers import AutoConfig
+    from triptych_trainer.models.load import load_processor
+
+    started: list[tuple[FakeVLLM, dict[str, Any]]] = []
+    names = ("mode", "accelerator", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "logprobs")
+    unused = (*names, "structured_outputs_regex", "tensor_parallel_size", "enable_sleep_mode", "generation_kwargs")
+
+    def start(model: str, **options: Any) -> Any:
+        own = {"model": SimpleNamespace(config=AutoConfig.from_pretrained(model)), "max_completion_length": 4}
+        fake = FakeVLLM({**dict.fromkeys(unused), **own, "processing_class": load_processor(model)})
+        started.append((fake, options))
+        return fake.llm
+
+    module = SimpleNamespace(LLM=start, SamplingParams=lambda **options: options)
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    return started

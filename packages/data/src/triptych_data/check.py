@@ -7,9 +7,8 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,8 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from triptych_parser.printable import printable
 
 from triptych_data.check_options import CheckOptions, parser
-from triptych_data.errors import UsageError
-from triptych_data.fix import write_passed
+from triptych_data.fix import refuse_overwriting, replacing, write_passed
 from triptych_data.formats.dataset_info import ColumnNames
 from triptych_data.inspect_row import FurtherLook, Inspection
 from triptych_data.model_tokens import ModelTokens, load_model_tokens
@@ -69,8 +67,8 @@ def _checked_files(
     with contextlib.ExitStack() as stack:
         fixed = None
         if fix is not None:
-            _refuse_overwriting(fix, [file for file, _ in files])
-            fixed = stack.enter_context(_replacing(fix))
+            refuse_overwriting(fix, [file for file, _ in files], option="--fix")
+            fixed = stack.enter_context(replacing(fix))
         for file, root in files:
             start = time.perf_counter()
             rows, read = open_rows(file), row_reader(root=root, format=data.data_format)
@@ -109,23 +107,6 @@ def _scan_file(rows: Rows, inspection: Inspection, *, workers: int) -> tuple[Tal
         return scan(rows, inspection=inspection, workers=workers, progress=progress)
     finally:
         bar.stop()
-
-
-def _refuse_overwriting(target: Path, files: Sequence[str]) -> None:
-    if any(target.exists() and Path(file).exists() and target.samefile(file) for file in files):
-        raise UsageError(f"--fix would overwrite {target}, which is being checked: name another file")
-
-
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[TextIO]:
-    """A file that takes the place of `target` once everything is written, and is removed where it is not."""
-    partial = target.with_name(f"{target.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            yield stream
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

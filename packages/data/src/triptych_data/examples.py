@@ -14,7 +14,7 @@ from triptych_data.rows import Rows, SourceRow
 
 
 class Examples(Sequence[Example]):
-    """The good rows of a source, as a list; `checked` says what a look at all of them has shown.
+    """The good rows of a source, as a list; `checked` says what a look at all of them has shown, `read` reads a row.
 
     No example stays in memory: a row takes the 16 bytes by which its source finds it.
     """
@@ -24,7 +24,7 @@ class Examples(Sequence[Example]):
     ) -> None:
         self.rows = rows
         self.checked = checked
-        self._read = read
+        self.read = read
         self._kept = checked.kept if kept is None else kept
 
     def __len__(self) -> int:
@@ -36,15 +36,15 @@ class Examples(Sequence[Example]):
     def __getitem__(self, index: slice) -> Examples: ...
     def __getitem__(self, index: int | slice) -> Example | Examples:
         if isinstance(index, slice):
-            return Examples(self.rows, self._read, self.checked, kept=self._kept[index])
-        return self._read(self.rows.row(self._kept[index]))
+            return Examples(self.rows, self.read, self.checked, kept=self._kept[index])
+        return self.read(self.rows.row(self._kept[index]))
 
     def __iter__(self) -> Iterator[Example]:
-        return (self._read(self.rows.row(row)) for row in self._kept)
+        return (self.read(self.rows.row(row)) for row in self._kept)
 
     def only(self, places: Sequence[int]) -> Examples:
         """The examples at these places, in this order."""
-        return Examples(self.rows, self._read, self.checked, kept=array("q", (self._kept[place] for place in places)))
+        return Examples(self.rows, self.read, self.checked, kept=array("q", (self._kept[place] for place in places)))
 
     @property
     def row_numbers(self) -> Sequence[int]:

@@ -143,7 +143,7 @@ def checked(options: T) -> T:
 
 def of_classes(options: type, name: str) -> dict[str, Any]:
     """What a class of options and its bases say under a name."""
-    return {key: value for base in options.__mro__ for key, value in vars(base).get(name, {}).items()}
+    return {key: value for base in reversed(options.__mro__) for key, value in vars(base).get(name, {}).items()}
 
 
 def _described(option: Field[Any], hint: Any, choices: Sequence[str]) -> dict[str, Any]:

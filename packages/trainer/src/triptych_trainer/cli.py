@@ -20,6 +20,8 @@ COMMANDS = {
     "preview": ("triptych_trainer.commands.preview", "show a dataset's prompts as a model gets them, as one page"),
     "plan": ("triptych_trainer.commands.plan", "forecast memory, steps and hours of a run before it begins"),
     "eval": ("triptych_trainer.commands.evaluate", "score a model on held-out data, by slices, with intervals"),
+    "rollout": ("triptych_trainer.commands.rollout", "sample completions for rows and score them, before a run"),
+    "score": ("triptych_trainer.commands.score", "score by other rewards what was sampled before, without a model"),
     "serve": ("triptych_trainer.commands.serve", "serve a model with vLLM for the rollouts of a run"),
     "report": ("triptych_trainer.commands.report", "rebuild the page of a run's rollouts"),
     "merge": ("triptych_trainer.commands.merge", "merge adapters into their model, and save it as one"),

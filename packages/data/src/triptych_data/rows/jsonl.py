@@ -35,13 +35,17 @@ class JsonlRows:
 
     def row(self, index: int, /) -> SourceRow:
         """Row `index` from 0; DataError names its line."""
-        start = self._offsets[index]
-        stop = self._offsets[index + 1] if index + 1 < len(self._offsets) else self._end
-        line = os.pread(self._descriptor(), stop - start, start)
+        line = self.line(index)
         is_last = index + 1 == len(self._offsets) and not line.endswith(b"\n")
         source = self.source(index)
         values = parse_row(line, source=source, unfinished=is_last)
         return SourceRow(values=values, file=self.file, source=source, index=index, folder=self._folder)
+
+    def line(self, index: int, /) -> bytes:
+        """Row `index` byte for byte as the file holds it, and what follows up to the next row."""
+        start = self._offsets[index]
+        stop = self._offsets[index + 1] if index + 1 < len(self._offsets) else self._end
+        return os.pread(self._descriptor(), stop - start, start)
 
     def source(self, index: int, /) -> str:
         """The place of row `index` as "file:line"."""
@@ -181,10 +185,13 @@ class JsonArrayRows:
 
     def row(self, index: int, /) -> SourceRow:
         """Object `index` from 0; DataError names it."""
-        start, stop = self._spans[2 * index], self._spans[2 * index + 1]
         source = self.source(index)
-        values = parse_row(self._text[start:stop].encode(), source=source)
+        values = parse_row(self.line(index), source=source)
         return SourceRow(values=values, file=self.file, source=source, index=index, folder=self.path.parent)
+
+    def line(self, index: int, /) -> bytes:
+        """Object `index` byte for byte as the file holds it; it may go over several lines."""
+        return self._text[self._spans[2 * index] : self._spans[2 * index + 1]].encode()
 
     def source(self, index: int, /) -> str:
         """The place of element `index` as "file[index]"."""

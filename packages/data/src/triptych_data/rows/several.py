@@ -30,15 +30,16 @@ class SeveralRows:
 
     def row(self, index: int, /) -> SourceRow:
         """Row `index` from 0 over all sources."""
-        number, within = self._place(index)
+        number, within = self.place(index)
         return replace(self.sources[number].row(within), index=index, image_root=self._roots[number])
 
     def source(self, index: int, /) -> str:
         """The place of row `index` in its own source."""
-        number, within = self._place(index)
+        number, within = self.place(index)
         return self.sources[number].source(within)
 
-    def _place(self, index: int) -> tuple[int, int]:
+    def place(self, index: int) -> tuple[int, int]:
+        """The number of the source of row `index`, and the row's number in it."""
         number = bisect.bisect_right(self._ends, index)
         return number, index - (self._ends[number] - len(self.sources[number]))
 

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 from triptych_data import Examples, ImageLoader
 from triptych_data.checked import Judge
 from triptych_data.option_parser import collected
 from triptych_data.options import image_policy
 from triptych_data.seen_headers import SeenHeaders
 from triptych_data.shared_options import SharedOptions, shared_options
-from trl import ModelConfig
 
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.read_files import read_files
+from triptych_trainer.commands.sampled import generation_config, model_to_sample, reward_functions
 from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.generate import score_examples
 from triptych_trainer.evaluation.output import print_means, short_columns, write_json
@@ -26,18 +25,16 @@ from triptych_trainer.evaluation.page import evaluation_page
 from triptych_trainer.evaluation.paired import differences
 from triptych_trainer.evaluation.scores import ScoredRow, breakdowns
 from triptych_trainer.models.families import family_of, use_own_family
-from triptych_trainer.models.load import load_model, load_processor
+from triptych_trainer.models.load import load_processor
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.eval_options import EvalOptions, parser
-from triptych_trainer.options.refusals import check_ends
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.judge import judge_of
 from triptych_trainer.prompts.prepare import PromptPreparer
-from triptych_trainer.rewards.loading import PREFIX
-from triptych_trainer.rewards.read import chosen_verdict, read_rewards
+from triptych_trainer.rewards.read import chosen_verdict
 from triptych_trainer.rollouts.write import RolloutWriter
 
 __all__ = ["main"]
@@ -72,7 +69,7 @@ def _run(namespace: argparse.Namespace) -> int:
     reporter = Reporter(quiet=options.quiet)
     quiet_libraries()
     use_own_family(options.family)
-    rewards = _rewards(options)
+    rewards = reward_functions(options.reward)
     verdict = chosen_verdict(rewards, options.verdict)
     names = {"model": asked.model, **({"base": options.base} if options.base else {})}
     with tempfile.TemporaryDirectory(prefix="triptych-eval-") as folder:
@@ -109,15 +106,6 @@ def _run(namespace: argparse.Namespace) -> int:
     return 0
 
 
-def _rewards(options: EvalOptions) -> list[Callable[..., Any]]:
-    if models := [spec for spec in options.reward if spec.startswith(PREFIX)]:
-        raise UsageError(
-            f"--reward {models[0]}: expected reward functions, got a reward model, which scores only while `train` "
-            "runs; leave it out here"
-        )
-    return read_rewards(options.reward)
-
-
 def _evaluate(
     path: str,
     asked: Asked,
@@ -138,7 +126,7 @@ def _evaluate(
     )
     judge = judge_of(processor, shared.settings, rewards=dict(zip(options.reward, rewards, strict=True)))
     table = ExampleTable(_examples(asked, judge))
-    model = _model(path, asked, name=name)
+    model = model_to_sample(path, shared.loading, dtype=options.dtype, option=f"--{name}")
     torch.manual_seed(options.seed)
     rows: list[ScoredRow] = []
     stopwatch = Stopwatch()
@@ -158,7 +146,7 @@ def _evaluate(
             ),
             table=table,
             rewards=rewards,
-            generation=_generation(processor, model, options),
+            generation=generation_config(processor, model.generation_config, options),
             num_generations=options.num_generations,
             batch_size=options.batch_size,
             on_rollouts=RolloutWriter(rollouts, policy=policy).record if options.html else None,
@@ -185,32 +173,6 @@ def _examples(asked: Asked, judge: Judge | None) -> Examples:
             known = ", ".join(columns) or "none"
             raise UsageError(f"the data has no column {column!r} to slice by; its further columns are: {known}")
     return examples
-
-
-def _model(path: str, asked: Asked, *, name: str) -> torch.nn.Module:
-    loading = asked.shared.loading
-    config = ModelConfig(dtype=asked.own.dtype, model_revision=loading.model_revision or "main")
-    model: torch.nn.Module = load_model(path, config, trust_remote_code=loading.trust_remote_code, option=f"--{name}")
-    if torch.accelerator.is_available():
-        model.to(torch.accelerator.current_accelerator())
-    return model.eval()
-
-
-def _generation(processor: Any, model: Any, options: EvalOptions) -> GenerationConfig:
-    ends = model.generation_config.eos_token_id
-    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-    ends += [processor.tokenizer.eos_token_id] * (processor.tokenizer.eos_token_id not in ends)
-    check_ends(ends)
-    sampling: dict[str, Any] = {"do_sample": False}
-    if options.temperature > 0:
-        sampling = {"do_sample": True, "temperature": options.temperature, "top_k": 0, "top_p": 1.0}
-    pad = processor.tokenizer.pad_token_id
-    return GenerationConfig(
-        max_new_tokens=options.max_completion_length,
-        eos_token_id=ends,
-        pad_token_id=ends[0] if pad is None else pad,
-        **sampling,
-    )
 
 
 def _status(rows: Sequence[ScoredRow]) -> str:

@@ -1,28 +1,24 @@
 """Completions of a model for held-out examples, scored; each prompt is prefilled once for all of its completions."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from transformers import GenerationConfig
-from triptych_data import DataError, Example
+from triptych_data import Example
 
+from triptych_trainer.evaluation.sampling import sampled_groups, sampling_of_model
 from triptych_trainer.evaluation.scores import ScoredRow
 from triptych_trainer.grpo.batch import scored_groups
-from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.judging import judge_by_functions
-from triptych_trainer.grpo.sampler import end_ids_of, model_sampler, one_message
-from triptych_trainer.grpo.step import rollout
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.image_info import image_infos
-from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
+from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.report.mentions import labels_of
 from triptych_trainer.report.payload import boxes_json, cites
 from triptych_trainer.rewards import ImageInfo, completion_text, extract_answer
 from triptych_trainer.rollouts.rollout import ScoredGroup
-from triptych_trainer.verification.first_use import verify_first_use
 
 __all__ = ["score_examples"]
 
@@ -49,33 +45,15 @@ def score_examples(
     Raises:
         DataError: a row cannot be used and may not be left out.
     """
-    engine = GroupEngine()
-    sampler = model_sampler(
-        engine,
-        model,
-        generation_config=generation,
-        read=one_message(preparer.processor.tokenizer),
-        end_ids=end_ids_of(generation),
-    )
-    for start in range(0, len(table), batch_size):
-        rows = range(start, min(start + batch_size, len(table)))
-        for row in range(rows.stop, min(rows.stop + batch_size, len(table))):
-            preparer.prefetch(table.example(row))
-        engine.forget()
-        prompts: dict[int, PreparedPrompt] = {}
-        for row in rows:
-            try:
-                prompts[row] = preparer(table.example(row))
-            except DataError as error:
-                if bad_rows is None:
-                    raise
-                bad_rows.refuse(row, error)
-        if not prompts:
-            continue
-        if verify_model:
-            verify_first_use(model, list(prompts.values()), preparer, open_for_sampling=lambda: nullcontext(model))
-            verify_model = False
-        groups = rollout(sampler, prompts, num_generations=num_generations)
+    sampling = sampling_of_model(model, preparer, generation=generation, verify_model=verify_model)
+    for groups in sampled_groups(
+        sampling,
+        preparer,
+        table=table,
+        num_generations=num_generations,
+        batch_size=batch_size,
+        bad_rows=bad_rows,
+    ):
         scored = scored_groups(groups, judge_by_functions(rewards, groups, table=table))
         if on_rollouts is not None:
             on_rollouts(scored, step=0, mode="eval")

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
-__all__ = ["completions_of", "judge_by_functions", "prompt_as_read", "reward_columns", "texts_of"]
+__all__ = ["call_rewards", "completions_of", "judge_by_functions", "prompt_as_read", "reward_columns", "texts_of"]
 
 TAKEN = (
     *("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"),
@@ -89,18 +89,37 @@ def judge_by_functions(
         name: [row[name] for row, group in zip(columns, groups, strict=True) for _ in group.rollouts]
         for name in columns[0]
     }
-    scores = []
-    for reward in rewards:
-        found = reward(
-            prompts=[table.prompt(group.key) for group in groups for _ in group.rollouts],
-            completions=[completion for group in groups for completion in completions_of(group)],
-            completion_ids=[list(rollout.ids) for group in groups for rollout in group.rollouts],
-            **repeated,
-        )
-        values = asyncio.run(found) if inspect.iscoroutine(found) else found
-        scores.append([torch.nan if value is None else float(value) for value in values])
+    scores = call_rewards(
+        rewards,
+        prompts=[table.prompt(group.key) for group in groups for _ in group.rollouts],
+        completions=[completion for group in groups for completion in completions_of(group)],
+        completion_ids=[list(rollout.ids) for group in groups for rollout in group.rollouts],
+        columns=repeated,
+    )
     return Rewards(
         names=tuple(reward.__name__ for reward in rewards),
         scores_BF=torch.tensor(scores, dtype=torch.float64).T,
         keys_B=torch.tensor([group.key for group in groups for _ in group.rollouts]),
     )
+
+
+def call_rewards(
+    rewards: Sequence[Callable[..., Any]],
+    *,
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    completion_ids: Sequence[Sequence[int] | None],
+    columns: Mapping[str, Sequence[Any]],
+) -> list[list[float]]:
+    """Call reward functions without a trainer, one entry of each list for each completion; NaN where not scored."""
+    scores = []
+    for reward in rewards:
+        found = reward(
+            prompts=list(prompts),
+            completions=list(completions),
+            completion_ids=list(completion_ids),
+            **{name: list(values) for name, values in columns.items()},
+        )
+        values = asyncio.run(found) if inspect.iscoroutine(found) else found
+        scores.append([torch.nan if value is None else float(value) for value in values])
+    return scores

@@ -14,7 +14,7 @@ import yaml
 from triptych_trainer.monitor.versions import installed_versions, machine
 from triptych_trainer.options.arguments import RunConfig
 
-__all__ = ["RECORD", "add_to_record", "read_record", "write_record"]
+__all__ = ["RECORD", "add_to_record", "read_record", "write_command", "write_record"]
 
 RECORD = "run.json"
 
@@ -41,17 +41,34 @@ def write_record(
     record = {
         "id": run_id,
         "resumed_from": None if resumed_from is None else str(resumed_from),
+        **_made_by(config.command, data),
+        **kept,
+    }
+    _write_json(folder / RECORD, record)
+    _write_options(folder, config.options)
+
+
+def write_command(folder: Path, command: Sequence[str], options: Mapping[str, Any], *, data: Sequence[Path]) -> None:
+    """Write the same two files for a command that is no run; ``options`` are those that were given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / RECORD, _made_by(command, data))
+    _write_options(folder, options)
+
+
+def _made_by(command: Sequence[str], data: Sequence[Path]) -> dict[str, Any]:
+    return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": _without_tokens(config.command),
+        "command": _without_tokens(command),
         **machine(),
         "versions": installed_versions(),
         "data": [_fingerprint(path) for path in data],
         "git": _git_state(),
-        **kept,
     }
-    _write_json(folder / RECORD, record)
-    options = {name: value for name, value in config.options.items() if not name.endswith(TOKEN)}
-    (folder / "config.yaml").write_text(yaml.safe_dump(options, sort_keys=True), encoding="utf-8")
+
+
+def _write_options(folder: Path, options: Mapping[str, Any]) -> None:
+    shown = {name: value for name, value in options.items() if not name.endswith(TOKEN)}
+    (folder / "config.yaml").write_text(yaml.safe_dump(shown, sort_keys=True), encoding="utf-8")
 
 
 def _without_tokens(command: Sequence[str]) -> list[str]:

@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from triptych_data.option_parser import OptionParser, add_options
 from triptych_data.shared_options import add_shared_options
 
-from triptych_trainer.options.page_options import PageOptions
+from triptych_trainer.options.sampling_options import SamplingOptions
 
 __all__ = ["EvalOptions", "parser"]
 
 
 @dataclass(kw_only=True)
-class EvalOptions(PageOptions):
+class EvalOptions(SamplingOptions):
     """What ``eval`` takes besides the options that every command shares."""
-
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"verify_model": ("on", "off")}
-    LEAST: ClassVar[Mapping[str, int]] = {
-        "limit": 0,
-        "batch_size": 1,
-        "num_generations": 1,
-        "max_completion_length": 1,
-        "temperature": 0,
-    }
 
     base: str | None = field(
         default=None, metadata={"metavar": "NAME", "help": "a second model to compare with, such as the one before"}
     )
-    reward: list[str] = field(
-        default_factory=lambda: ["accuracy"], metadata={"metavar": "NAME", "help": "the rewards, as for train"}
-    )
-    family: str | None = field(
-        default=None, metadata={"metavar": "CLASS", "help": "an adapter of your own for the models, as for train"}
-    )
-    num_generations: int = field(default=1, metadata={"help": "completions per prompt"})
-    temperature: float = field(default=0.0, metadata={"help": "of sampling; 0 decodes greedily (the default)"})
-    max_completion_length: int = field(default=256, metadata={"help": "most tokens of a completion"})
-    batch_size: int = field(default=8, metadata={"help": "prompts at a time"})
-    limit: int | None = field(default=None, metadata={"help": "only the first rows"})
     by: list[str] | None = field(
         default=None, metadata={"metavar": "COLUMN", "help": "columns to slice by (default: those with few values)"}
     )
@@ -51,12 +29,8 @@ class EvalOptions(PageOptions):
             "help": "column that says which image, from 1, the answer is about (default: what the answers name)",
         },
     )
-    dtype: str = field(default="auto", metadata={"help": "of the weights: auto takes the checkpoint's"})
-    verify_model: str = field(default="on", metadata={"help": "compare with its own transformers forward"})
-    seed: int = field(default=0, metadata={"help": "of sampling (default: 0)"})
     json: str | None = field(default=None, metadata={"metavar": "OUT", "help": "write every row and every mean here"})
     html: str | None = field(default=None, metadata={"metavar": "OUT", "help": "write a self-contained page here"})
-    quiet: bool = field(default=False, metadata={"help": "print only warnings, errors and the last lines"})
 
 
 def parser() -> OptionParser:

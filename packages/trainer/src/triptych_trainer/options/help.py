@@ -13,6 +13,8 @@ PARSERS = {
     "preview": "triptych_trainer.options.preview_options",
     "plan": "triptych_trainer.options.plan_options",
     "eval": "triptych_trainer.options.eval_options",
+    "rollout": "triptych_trainer.options.rollout_options",
+    "score": "triptych_trainer.options.score_options",
     "serve": "triptych_trainer.options.serve_options",
     "report": "triptych_trainer.options.report_options",
     "merge": "triptych_trainer.options.merge_options",

@@ -43,13 +43,12 @@ class Visit:
     @property
     def spread(self) -> float:
         """Largest minus smallest total; 0 is a group from which nothing is learned."""
-        scored = [total for total in self.totals if total is not None]
-        return max(scored) - min(scored) if scored else 0.0
+        return spread_of(self.totals)
 
     @property
     def is_flat(self) -> bool:
         """No completion was better than another: the advantages are all zero."""
-        return self.spread < 1e-9
+        return is_flat(self.totals)
 
 
 def read_visits(run_dir: str | Path) -> list[Visit]:
@@ -72,6 +71,17 @@ def read_groups(visits: Iterable[Visit]) -> list[GroupRecord]:
         rows[visit.part].append(visit.row)
     found = {part: iter(_read(part, None).take(numbers).to_pylist()) for part, numbers in rows.items()}
     return [from_row(next(found[visit.part])) for visit in wanted]
+
+
+def spread_of(totals: Iterable[float | None]) -> float:
+    """Largest minus smallest of the totals that are there."""
+    scored = [total for total in totals if total is not None]
+    return max(scored) - min(scored) if scored else 0.0
+
+
+def is_flat(totals: Iterable[float | None]) -> bool:
+    """Whether no completion was better than another, so that GRPO learns nothing from them."""
+    return spread_of(totals) < 1e-9
 
 
 def mean(values: Iterable[float | None]) -> float | None:

@@ -28,6 +28,8 @@ SCHEMA = pa.schema(
         ("images", pa.list_(IMAGE)),
         ("opened", pa.string()),
         ("completions", pa.list_(pa.string())),
+        ("messages", pa.list_(pa.string())),
+        ("completion_ids", pa.list_(_COUNTS)),
         ("num_tokens", pa.list_(pa.int32())),
         ("rewards", pa.list_(pa.struct([("name", pa.string()), ("scores", _SCORES)]))),
         ("totals", _SCORES),
@@ -64,6 +66,10 @@ class GroupRecord:
     opened: str = ""
     """What the prompt's end began of every completion, such as `<think>`."""
     completions: Sequence[str]
+    messages: Sequence[str | None] = ()
+    """Each completion as rewards got it, as JSON; None for one message of the assistant with the completion's text."""
+    completion_ids: Sequence[Sequence[int]] = ()
+    """The tokens of each completion; empty in what older runs wrote."""
     num_tokens: Sequence[int]
     rewards: Mapping[str, Sequence[float | None]]
     """G scores for each reward, unweighted."""
@@ -78,7 +84,8 @@ class GroupRecord:
         sizes = {"num_tokens": len(self.num_tokens), "advantages": len(self.advantages)}
         sizes |= {f"rewards[{name!r}]": len(scores) for name, scores in self.rewards.items()}
         sizes |= {} if self.totals is None else {"totals": len(self.totals)}
-        sizes |= {"trajectories": len(self.trajectories)} if self.trajectories else {}
+        for name in ("trajectories", "messages", "completion_ids"):
+            sizes |= {name: len(found)} if (found := getattr(self, name)) else {}
         wrong = {name: size for name, size in sizes.items() if size != len(self.completions)}
         if wrong:
             raise ValueError(
@@ -101,6 +108,8 @@ def to_row(group: GroupRecord) -> dict[str, Any]:
         "images": [image_to_row(image) for image in group.images],
         "opened": group.opened,
         "completions": list(group.completions),
+        "messages": list(group.messages),
+        "completion_ids": [list(ids) for ids in group.completion_ids],
         "num_tokens": list(group.num_tokens),
         "rewards": [{"name": name, "scores": _finite(scores)} for name, scores in group.rewards.items()],
         "totals": _finite(totals),
@@ -123,6 +132,8 @@ def from_row(row: Mapping[str, Any]) -> GroupRecord:
         images=[image_from_row(image) for image in row["images"]],
         opened=row.get("opened") or "",  # parts of older runs lack it
         completions=row["completions"],
+        messages=row.get("messages") or (),
+        completion_ids=row.get("completion_ids") or (),
         num_tokens=row["num_tokens"],
         rewards={reward["name"]: reward["scores"] for reward in row["rewards"]},
         totals=row["totals"],

@@ -9,6 +9,7 @@
 
 import hashlib
 import io
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from triptych_trainer.rewards import ImageInfo, completion_text
 from triptych_trainer.rewards.completion import opened_by
 from triptych_trainer.rollouts.image_record import ImageRecord
 from triptych_trainer.rollouts.record import SCHEMA, GroupRecord, to_row
-from triptych_trainer.rollouts.rollout import RolloutGroup, ScoredGroup
+from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup, ScoredGroup
 from triptych_trainer.rollouts.turns import Shown, Trajectory, shown_images, trajectory_of
 
 FOLDER = "rollouts"
@@ -96,6 +97,8 @@ class RolloutWriter:
             images=self._images(example, image_infos(scored.group.prompt)),
             opened=opened_by(scored.group.prompt.ending),
             completions=[completion_text(rollout.messages) for rollout in rollouts],
+            messages=[messages_json(rollout, is_plain=scored.group.prompt.text is not None) for rollout in rollouts],
+            completion_ids=[rollout.ids for rollout in rollouts],
             num_tokens=[rollout.num_trained for rollout in rollouts],
             rewards=scored.rewards,
             totals=self._totals(scored.rewards, len(rollouts)),
@@ -158,6 +161,24 @@ class RolloutWriter:
                 write_whole(self.folder / name, buffer.getvalue())
             self._copies[source.key] = name
         return self._copies[source.key]
+
+
+def messages_json(rollout: Rollout, *, is_plain: bool) -> str | None:
+    """The completion of a rollout as rewards get it, images without their pixels; None for one message of plain text.
+
+    After a prompt of plain text, rewards get a completion as text.
+    """
+    said = completion_text(rollout.messages)
+    if is_plain:
+        return json.dumps(said, ensure_ascii=False)
+    messages = [dict(message) for message in rollout.messages]
+    if messages == [{"role": "assistant", "content": said}]:
+        return None
+    for message in messages:
+        if isinstance(message.get("content"), list):
+            parts = message["content"]
+            message["content"] = [{"type": "image"} if part["type"] == "image" else part for part in parts]
+    return json.dumps(messages, ensure_ascii=False, default=str)
 
 
 def is_file(source: ImageSource) -> bool:
