@@ -206,9 +206,9 @@ def dying(*arguments, **options):
 TOKENIZER, player = [], building.player
 
 
-def knowing(trainer, **options):
-    TOKENIZER.append(trainer._tokenizer)
-    return player(trainer, **options)
+def knowing(model, **options):
+    TOKENIZER.append(options["preparer"].processor.tokenizer)
+    return player(model, **options)
 
 
 GenerationMixin.generate, module.policy_loss, building.player = calling, dying, knowing

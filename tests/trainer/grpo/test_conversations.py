@@ -132,6 +132,42 @@ def test_an_environment_is_played_rewarded_and_kept_in_the_cycle(make_trainer, w
     assert ours.prompts == theirs.prompts
 
 
+class Clock:
+    """Tells the time, and says nothing of what a rollout was worth."""
+
+    def reset(self) -> None: ...
+
+    def time(self) -> str:
+        """Tell the time."""
+        return "noon"
+
+
+def test_environments_by_name_are_trained_on_with_the_tools_and_the_rewards_of_each_row(make_trainer, write_rows):
+    data = write_rows([0, 1])
+    kinds = {"0 images": "boxes", "1 images": "clock"}
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    data.write_text("\n".join(json.dumps({**row, "environment": kinds[row["kind"]]}) for row in rows) + "\n")
+    trainer = make_trainer(
+        data,
+        rewards=[lambda completions, **_: [1.0] * len(completions)],
+        environment_factory={"boxes": Boxes, "clock": Clock},
+        per_device_train_batch_size=4,
+        max_completion_length=600,
+        max_steps=1,
+        verify_model=False,
+        shuffle_dataset=False,
+    )
+    says(trainer, [call("open", box=1), "red", call("time"), call("open", box=1)], ["red", "blue", "green"])
+    trainer.train()
+    (batch,) = trainer._buffered_inputs.parts
+    by_key = {group.key: group.rollouts for group in batch.groups}
+    assert [one.num_failed_calls for one in by_key[0]] == [0, 0]
+    assert [one.num_failed_calls for one in by_key[1]] == [0, 1], "the boxes are not for this row"
+    scores = list(trainer._logs["rewards"]["Boxes"])
+    assert sorted(score for score in scores if score == score) == [0.0, 1.0], "the clock's rows have no such reward"
+    assert trainer.reward_func_names[-1] == "Boxes"
+
+
 class Worth(Boxes):
     """Says after each turn what the box was worth."""
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from triptych_data import DataError
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.groups import group_batch
 from triptych_trainer.rollouts.rollout import RolloutGroup
 from triptych_trainer.rollouts.state import groups_from_state, groups_to_state
+from triptych_trainer.trajectories.environments import Environments, rewards_of
 from triptych_trainer.trajectories.images import RolloutImages
 
 
@@ -272,8 +274,54 @@ def test_an_environment_begins_the_prompt_answers_and_ends_the_rollout(stage_of)
     assert len(prompt.spans) == 2
     assert prompt.example.prompt.messages()[-1]["content"][-1] == {"type": "image"}
     assert "You see" in prompt.example.prompt.messages()[-1]["content"][-2]["text"]
-    assert list(stage.play.schemas[0]["function"]["parameters"]["properties"]) == ["box"]
-    assert [schema["function"]["name"] for schema in stage.play.schemas] == ["open"]
+    (schema,) = (schema["function"] for schema in stage.play.writers[None].schemas)
+    assert (schema["name"], list(schema["parameters"]["properties"])) == ("open", ["box"])
+
+
+class Lamp:
+    """Another environment, which says nothing at first and has another method."""
+
+    def reset(self, **row) -> None:
+        self.row, self.lit = row, False
+
+    def press(self) -> str:
+        """Press the button."""
+        self.lit = True
+        return "lit"
+
+    def get_reward(self) -> float:
+        return 10.0 * self.lit
+
+
+def test_the_column_environment_chooses_among_several_which_tools_a_prompt_lists_and_what_scores_it(stage_of):
+    rows = {0: {"environment": "lamp", "seed": 4}, 1: {"environment": "box", "seed": 5}}
+    stage = stage_of(environment={"box": Box, "lamp": Lamp}, rows=rows)
+    prompts = [stage.tokenizer.decode(group.prompt.ids) for group in stage.groups]
+    assert ['"name": "press"' in text for text in prompts] == [True, False]
+    assert ['"name": "open"' in text for text in prompts] == [False, True]
+    said = {(0, 0): [call("press"), "red"], (0, 1): [call("open", box=1), "x"], (1, 0): [call("open", box=1), "red"]}
+    lamps, boxes = stage.play_all(said, sizes=[2, 1])
+    assert [one.num_failed_calls for one in (*lamps.rollouts, *boxes.rollouts)] == [0, 1, 0]
+    assert "there is no tool 'open'; the tools are press" in lamps.rollouts[1].messages[1]["content"]
+    played = stage.play.played_in
+    assert [type(one) for one in played] == [Lamp, Lamp, Box]
+    assert len(set(map(id, played))) == 3
+    assert played[0].row == {"seed": 4}, "the column chooses, and is no argument of `reset`"
+    box, lamp = rewards_of(stage.play.environments)
+    assert (box.__name__, box(environments=played), lamp(environments=played)) == (
+        *("Box", [None, None, 1.0]),
+        [10.0, 0.0, None],
+    )
+
+
+def test_a_row_that_chooses_no_environment_is_refused_with_its_place(stage_of):
+    with pytest.raises(
+        DataError,
+        match="expected one of box, lamp in the column environment, got 'bag'; name the environment of the row there",
+    ):
+        stage_of(environment={"box": Box, "lamp": Lamp}, rows={0: {"environment": "bag"}})
+    with pytest.raises(UsageError, match="2 classes are both called Box in logs and reports; rename one"):
+        Environments({"a": Box, "b": type("Box", (Box,), {})})
 
 
 def test_rollouts_of_a_row_that_begin_differently_are_refused(stage_of):

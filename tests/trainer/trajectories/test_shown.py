@@ -85,3 +85,23 @@ def test_preview_shows_what_an_environment_shows_first(write_rows, code, tmp_pat
         "`reset` of Grid failed: no such grid; correct the environment, or the columns of the row that it reads"
     )
     assert "move: Move." in capsys.readouterr().out
+
+
+def test_several_environments_are_named_and_rows_choose_one_of_them(write_rows, code, capsys):
+    rows = write_rows([1, 1])
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    named = [{**line, "environment": name} for line, name in zip(lines, "ab", strict=True)]
+    rows.write_text("\n".join(map(json.dumps, named)))
+    words = ["check", str(rows), "--reward", "format", "--environment"]
+    assert triptych([*words, f"a={code}:Grid", f"b={code}:Grid"]) == 0
+    assert capsys.readouterr().out.count("move: Move.") == 2
+    assert triptych([*words, f"a={code}:Grid"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "rows whose environment is a: move: Move." in out
+    assert "expected one of a in the column environment, got 'b'; name the environment of the row there" in out
+    for specs, error in (
+        ([f"{code}:Grid", f"b={code}:Grid"], "several environments need names"),
+        ([f"a={code}:Grid", f"a={code}:Grid"], "there are two environments named a; rename one"),
+    ):
+        assert triptych([*words, *specs]) == 2
+        assert error in capsys.readouterr().err

@@ -144,12 +144,18 @@ def _tokenize(example: Example, model: ModelTokens, settings: PromptSettings, kn
         return tokenize(
             example.prompt,
             model.processor,
-            chat_template_kwargs=settings.chat_template_kwargs,
+            chat_template_kwargs=template_kwargs(example, settings),
             chat_template_images=settings.chat_template_images,
             **known,
         )
     except MarkerError as error:
         raise _refused(example, error.problem, error.remedy or "correct the prompt", "tokens") from error
+
+
+def template_kwargs(example: Example, settings: PromptSettings) -> dict[str, Any]:
+    """The arguments of the chat template for one row: those of the run, and the tools of its prompt."""
+    own = {"tools": [dict(tool) for tool in example.tools]} if example.tools else {}
+    return {**settings.chat_template_kwargs, **own}
 
 
 def tokens_by_image(spans: Sequence[ImageSpan], num_images: int) -> tuple[int, ...]:

@@ -86,6 +86,8 @@ class Example:
     table: str = ""
     """A digest of that table and of how it was read; empty for an example that was not read from one."""
     columns: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    tools: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    """What the chat template lists as tools before this prompt: no row has any, a run with tools adds them."""
 
     @property
     def key(self) -> str:

@@ -56,7 +56,8 @@ def played(parts, examples):
             go_on=go_on,
         )
         with player(model, processor=processor, examples=examples, environment=Boxes) as play:
-            prompts = {row: play.preparer(play.dressed(examples[row], is_text=False)) for row in range(len(dialogues))}
+            dressed = [play.dressed(examples[row], key=row, is_text=False) for row in range(len(dialogues))]
+            prompts = {row: play.preparer(example) for row, example in enumerate(dressed)}
             return rollout(sampler, prompts, num_generations=1, play=play)
 
     return play_them

@@ -1,7 +1,10 @@
 """``triptych check``: the data package's check, with what rewards say of answers and what a model reads of tools."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from triptych_data.check import check
 from triptych_data.option_parser import collected
@@ -13,6 +16,9 @@ from triptych_trainer.options.own_code import read_environment, read_tools
 from triptych_trainer.options.tool_options import ToolOptions
 from triptych_trainer.prompts.expected import look_at_answers
 
+if TYPE_CHECKING:
+    from triptych_trainer.trajectories.environments import Environments
+
 __all__ = ["main", "show_tools"]
 
 
@@ -22,23 +28,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(namespace: argparse.Namespace) -> int:
-    show_tools(collected(ToolOptions, namespace))
-    return check(namespace, further=look_at_answers(collected(AnswerOptions, namespace).reward))
+    environments = show_tools(collected(ToolOptions, namespace))
+    further = look_at_answers(
+        collected(AnswerOptions, namespace).reward, environments=() if environments is None else environments.names
+    )
+    return check(namespace, further=further)
 
 
-def show_tools(options: ToolOptions) -> None:
-    """Import the tools and the environment of a run, and print what the model is told of them.
+def show_tools(options: ToolOptions) -> Environments | None:
+    """Import the tools and the environments of a run, and print what the model is told of them; returns the latter.
 
     Raises:
         UsageError: one cannot be found, loaded or described.
     """
-    if not options.tools and options.environment is None:
-        return
+    if not options.tools and not options.environment:
+        return None
     # brings transformers, which a check without tools does without
     from triptych_trainer.trajectories.environments import Environments
-    from triptych_trainer.trajectories.shown import every_tool, in_words
+    from triptych_trainer.trajectories.shown import in_words, tools_by_environment
 
     factory = read_environment(options.environment)
     environments = None if factory is None else Environments(factory)
-    for tool in every_tool(read_tools(options.tools), environments).values():
-        print("\n".join(in_words(tool)))
+    for name, tools in tools_by_environment(read_tools(options.tools), environments).items():
+        if name is not None:
+            print(f"rows whose environment is {name}:")
+        for tool in tools.values():
+            print("\n".join(in_words(tool)))
+    return environments

@@ -1,9 +1,12 @@
 """`triptych preview FILE...`: a dataset as one page, before a run."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from triptych_data import Example
 from triptych_data.model_tokens import ModelTokens
@@ -15,12 +18,14 @@ from triptych_trainer.commands.check import show_tools
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.answer_options import AnswerOptions
-from triptych_trainer.options.own_code import read_environment
 from triptych_trainer.options.preview_options import PreviewOptions, parser
 from triptych_trainer.options.tool_options import ToolOptions
 from triptych_trainer.preview.build import Preview, build_preview
 from triptych_trainer.preview.collecting import Source, open_sources
 from triptych_trainer.prompts.expected import look_at_answers
+
+if TYPE_CHECKING:
+    from triptych_trainer.trajectories.environments import Environments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,14 +38,17 @@ def _preview(namespace: argparse.Namespace) -> int:
     reporter = Reporter(quiet=options.quiet)
     files, roots = zip(*shared.train_files, *shared.held_out_files, strict=True)
     sources = open_sources(files, image_roots=roots, data_format=shared.data.data_format)
-    sources = _begun(sources, collected(ToolOptions, namespace))
+    environments = show_tools(collected(ToolOptions, namespace))
+    sources = _begun(sources, environments)
     names = [Path(file).name for file in files]
     preview = build_preview(
         sources,
         namespace.out,
         model=_model(shared),
         settings=shared.settings,
-        further=look_at_answers(collected(AnswerOptions, namespace).reward),
+        further=look_at_answers(
+            collected(AnswerOptions, namespace).reward, environments=() if environments is None else environments.names
+        ),
         made=_made(shared),
         title=names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more",
         limit=options.limit,
@@ -52,16 +60,13 @@ def _preview(namespace: argparse.Namespace) -> int:
     return 1 if preview.summary.refused else 0
 
 
-def _begun(sources: list[Source], options: ToolOptions) -> list[Source]:
-    """The sources with what an environment shows first; tools are imported, so that they are known to load."""
-    show_tools(options)
-    factory = read_environment(options.environment)
-    if factory is None:
+def _begun(sources: list[Source], environments: Environments | None) -> list[Source]:
+    """The sources with what an environment shows first."""
+    if environments is None:
         return sources
-    from triptych_trainer.trajectories.environments import Environments
     from triptych_trainer.trajectories.shown import begun_with
 
-    begun = begun_with(Environments(factory))
+    begun = begun_with(environments)
 
     def reading(read: Callable[[SourceRow], Example]) -> Callable[[SourceRow], Example]:
         return lambda row: begun(read(row))

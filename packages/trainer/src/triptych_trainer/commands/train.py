@@ -94,7 +94,7 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
 def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
     """Train in an output folder that no other run writes into."""
     output = Path(config.grpo.output_dir)
-    rewards = read_rewards(config.run.reward, has_environment=config.run.environment is not None)
+    rewards = read_rewards(config.run.reward, has_environment=bool(config.run.environment))
     chosen_verdict(rewards, config.run.verdict)
     seen = SeenHeaders(policy=image_policy(config.run))
     path, trust = config.model.model_name_or_path, config.grpo.trust_remote_code
@@ -105,7 +105,13 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
         min_pixels=config.run.min_pixels,
         max_pixels=config.run.max_pixels,
     )
-    judge = judge_of(processor, prompt_settings(config), rewards=dict(zip(config.run.reward, rewards, strict=True)))
+    environment = read_environment(config.run.environment)
+    judge = judge_of(
+        processor,
+        prompt_settings(config),
+        rewards=dict(zip(config.run.reward, rewards, strict=True)),
+        environments=tuple(environment) if isinstance(environment, dict) else (),
+    )
     examples, held_out = read_data(config, seen, judge=judge, reporter=reporter)
     num_images, num_held_out = examples.checked.num_images, 0 if held_out is None else len(held_out)
     reporter.say(f"{len(examples)} prompts with {num_images} images; {num_held_out} held out")
@@ -126,7 +132,7 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
         reporter=reporter,
         seen=seen,
         tools=read_tools(config.run.tools),
-        environment=read_environment(config.run.environment),
+        environment=environment,
     )
     if training.stopped_at is not None:
         training.trainer.accelerator.end_training()

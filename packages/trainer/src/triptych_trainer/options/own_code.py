@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,6 +15,9 @@ from typing import Any
 from triptych_trainer.errors import UsageError
 
 __all__ = ["read_environment", "read_tools"]
+
+_NAMED = re.compile(r"([\w.-]+)=(.+)")
+"""An environment with the name by which rows choose it."""
 
 
 def read_tools(specs: Sequence[str]) -> list[Callable[..., Any]]:
@@ -29,14 +33,32 @@ def read_tools(specs: Sequence[str]) -> list[Callable[..., Any]]:
     return found
 
 
-def read_environment(spec: str | None) -> Callable[[], Any] | None:
-    """The class, or the function that makes an environment, that ``--environment`` names.
+def read_environment(specs: Sequence[str]) -> Callable[[], Any] | dict[str, Callable[[], Any]] | None:
+    """The class, or the function that makes an environment, that ``--environment`` names; by name where it says names.
 
     Raises:
-        UsageError: it cannot be found or loaded; says what to write.
+        UsageError: one cannot be found or loaded, or several have no names or the same one; says what to write.
     """
-    if spec is None:
+    pairs = [_NAMED.fullmatch(spec) for spec in specs]
+    if not specs:
         return None
+    if len(specs) == 1 and pairs[0] is None:
+        return _factory(specs[0])
+    named: dict[str, Callable[[], Any]] = {}
+    for spec, pair in zip(specs, pairs, strict=True):
+        if pair is None:
+            raise UsageError(
+                f"--environment {spec}: several environments need names, by which the column environment of a row "
+                f"chooses; write name={spec}"
+            )
+        name, place = pair.groups()
+        if name in named:
+            raise UsageError(f"--environment {spec}: there are two environments named {name}; rename one")
+        named[name] = _factory(place)
+    return named
+
+
+def _factory(spec: str) -> Callable[[], Any]:
     factory = _named(spec, option="--environment")
     if not callable(factory):
         raise UsageError(f"--environment {spec}: expected a class, got {type(factory).__name__}")

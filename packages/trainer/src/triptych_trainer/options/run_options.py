@@ -51,9 +51,9 @@ class RunArguments(DataOptions, PromptOptions):
         default_factory=list,
         metadata={"metavar": "NAME", "help": "functions for the model to call, as file.py:function"},
     )
-    environment: str | None = field(
-        default=None,
-        metadata={"metavar": "NAME", "help": "a class whose methods the model calls"},
+    environment: list[str] = field(
+        default_factory=list,
+        metadata={"metavar": "NAME", "help": "a class whose methods the model calls; several as name=file.py:Class"},
     )
     max_turns: int | None = field(
         default=None, metadata={"help": "messages of the model in a rollout (default: --max_tool_calling_iterations)"}

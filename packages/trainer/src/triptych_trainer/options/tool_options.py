@@ -1,10 +1,10 @@
-"""What `check` and `preview` take about tools and environments: the same as the run."""
+"""What `check`, `preview` and `eval` take about tools and environments: the same as the run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["ToolOptions"]
+__all__ = ["RolloutOptions", "ToolOptions"]
 
 
 @dataclass(kw_only=True)
@@ -15,7 +15,22 @@ class ToolOptions:
         default_factory=list,
         metadata={"metavar": "NAME", "help": "functions for the model to call, as file.py:function"},
     )
-    environment: str | None = field(
-        default=None,
-        metadata={"metavar": "NAME", "help": "a class whose methods the model calls"},
+    environment: list[str] = field(
+        default_factory=list,
+        metadata={"metavar": "NAME", "help": "a class whose methods the model calls; several as name=file.py:Class"},
+    )
+
+
+@dataclass(kw_only=True)
+class RolloutOptions(ToolOptions):
+    """What answers the model, and how long its rollouts may be."""
+
+    max_tool_calling_iterations: int | None = field(
+        default=None, metadata={"help": "turns whose calls are done (default: any number)"}
+    )
+    max_turns: int | None = field(
+        default=None, metadata={"help": "messages of the model in a rollout (default: --max_tool_calling_iterations)"}
+    )
+    history: str = field(
+        default="full", metadata={"help": "full: every turn sees all before it; last_2: the last 2 images that arrived"}
     )

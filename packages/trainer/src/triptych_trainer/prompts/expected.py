@@ -9,6 +9,7 @@ from triptych_data.budget import Size
 from triptych_data.inspect_row import FurtherLook
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.prompts.environment_column import check_choice
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.rewards import ImageInfo, load_reward
 from triptych_trainer.rewards.loading import PREFIX
@@ -17,8 +18,10 @@ from triptych_trainer.rewards.row import RowCheck, rows
 __all__ = ["answer_checks", "check_answer", "look_at_answers"]
 
 
-def look_at_answers(specs: Sequence[str]) -> FurtherLook:
+def look_at_answers(specs: Sequence[str], *, environments: Sequence[str] = ()) -> FurtherLook:
     """What `check` and `preview` ask of each row for the rewards that ``--reward`` names; reward models ask nothing.
+
+    With ``environments`` each row has to name one of them.
 
     Raises:
         UsageError: there is no such reward.
@@ -27,7 +30,7 @@ def look_at_answers(specs: Sequence[str]) -> FurtherLook:
         rewards = [load_reward(spec) for spec in specs if not spec.startswith(PREFIX)]
     except ValueError as error:
         raise UsageError(f"--reward: {error}") from error
-    return partial(check_answer, checks=answer_checks(rewards))
+    return partial(check_answer, checks=answer_checks(rewards), environments=environments)
 
 
 def answer_checks(rewards: Sequence[Callable[..., Any]]) -> list[RowCheck]:
@@ -37,13 +40,19 @@ def answer_checks(rewards: Sequence[Callable[..., Any]]) -> list[RowCheck]:
 
 
 def check_answer(
-    example: Example, sizes: Sequence[Size], model_sizes: Sequence[Size | None], *, checks: Sequence[RowCheck]
+    example: Example,
+    sizes: Sequence[Size],
+    model_sizes: Sequence[Size | None],
+    *,
+    checks: Sequence[RowCheck],
+    environments: Sequence[str] = (),
 ) -> None:
     """Ask every check about a row; ``sizes`` are those of its images as decoded.
 
     Raises:
-        DataError: no completion could be right; says why and what to do.
+        DataError: no completion could be right, or the row chooses none of several environments.
     """
+    check_choice(example, environments)
     if not checks:
         return
     columns = {**ExampleTable([example]).columns(0), "image_infos": _infos(example, sizes, model_sizes)}

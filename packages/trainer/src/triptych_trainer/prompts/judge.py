@@ -22,8 +22,10 @@ Rewards = Mapping[str, Callable[..., Any]]
 _OWN_CODE = "triptych_trainer."
 
 
-def judge_of(processor: Any, settings: PromptSettings, *, rewards: Rewards) -> Judge:
+def judge_of(processor: Any, settings: PromptSettings, *, rewards: Rewards, environments: Sequence[str] = ()) -> Judge:
     """Judge rows for a model under the settings of a run; ``rewards`` by the words that name them on a command line.
+
+    With ``environments`` each row has to name one of them.
 
     Rows are counted from headers as ``triptych check`` counts them. Without a limit on tokens only the images are
     counted, each size once, which is much cheaper than their prompts.
@@ -44,12 +46,12 @@ def judge_of(processor: Any, settings: PromptSettings, *, rewards: Rewards) -> J
         return tuple(model_size_of[size] for size in sizes)
 
     def look(example: Example, sizes: Sequence[Size]) -> None:
-        check_answer(example, sizes, model_sizes(example, sizes), checks=checks)
+        check_answer(example, sizes, model_sizes(example, sizes), checks=checks, environments=environments)
 
-    return Judge(look=look, name=_name(processor, settings, rewards))
+    return Judge(look=look, name=_name(processor, settings, rewards, environments))
 
 
-def _name(processor: Any, settings: PromptSettings, rewards: Rewards) -> str | None:
+def _name(processor: Any, settings: PromptSettings, rewards: Rewards, environments: Sequence[str]) -> str | None:
     """A digest of everything that the judgement depends on; None where code of the user or of the model has a say."""
     checks = {spec: check for spec, reward in rewards.items() for check in answer_checks([reward])}
     own = all(str(getattr(check, "__module__", "")).startswith(_OWN_CODE) for check in checks.values())
@@ -57,7 +59,7 @@ def _name(processor: Any, settings: PromptSettings, rewards: Rewards) -> str | N
     if not own or counting is None:
         return None
     code = list(states_of(sorted(Path(__file__).parents[1].rglob("*.py"))))
-    return digest_of(transformers.__version__, counting, repr(settings), sorted(checks), code)
+    return digest_of(transformers.__version__, counting, repr(settings), sorted(checks), list(environments), code)
 
 
 def _counting(processor: Any) -> str | None:

@@ -220,4 +220,6 @@ def _options(resized: Sequence[Size] | None) -> dict[str, Any]:
 def is_prompt_of(prepared: PreparedPrompt, example: Example) -> bool:
     """Whether a prompt that was kept is this example's own; examples made by hand can share a key."""
     kept = prepared.example
-    return kept is example or (kept.prompt == example.prompt and kept.images == example.images)
+    return kept is example or (
+        kept.prompt == example.prompt and kept.images == example.images and kept.tools == example.tools
+    )

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -64,7 +64,7 @@ def train_model(
     seen: SeenHeaders | None = None,
     stage: str = "GRPO",
     tools: Sequence[Callable[..., Any]] = (),
-    environment: Callable[[], Any] | None = None,
+    environment: Callable[[], Any] | Mapping[str, Callable[[], Any]] | None = None,
 ) -> Training:
     """Run GRPO and save the final model, the processor and the trainer's state into the output folder.
 
@@ -196,7 +196,7 @@ def build_trainer(
     callbacks: Sequence[TrainerCallback],
     bad_rows: BadRows | None = None,
     tools: Sequence[Callable[..., Any]] = (),
-    environment: Callable[[], Any] | None = None,
+    environment: Callable[[], Any] | Mapping[str, Callable[[], Any]] | None = None,
     say: Callable[[str], object] = print,
 ) -> MultiImageGRPOTrainer:
     """Build the trainer that a command line describes.

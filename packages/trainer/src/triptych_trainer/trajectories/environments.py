@@ -4,65 +4,81 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from PIL import Image
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.prompts.environment_column import COLUMN, chosen_environment
 from triptych_trainer.trajectories.results import Piece, pieces_of
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 
-__all__ = ["Environments", "reward_of", "turn_reward_of"]
+__all__ = ["Environments", "rewards_of", "tells_turns", "turn_reward_of"]
 
 NOT_TOOLS = ("reset", "get_reward", "get_turn_reward", "done")
+Factory = Callable[[], Any]
 
 
 class Environments:
-    """Objects of one factory, made when they are needed and used again for later rollouts."""
+    """Objects of one factory, or of several by name, made when they are needed and used again for later rollouts."""
 
-    def __init__(self, factory: Callable[[], Any]) -> None:
-        """Make the first one.
+    def __init__(self, factory: Factory | Mapping[str, Factory]) -> None:
+        """Make the first object of each factory.
 
         Raises:
-            UsageError: it has no ``reset``, or a method that cannot be described to the model.
+            UsageError: one has no ``reset``, or a method that cannot be described to the model, or two classes have
+                one name.
         """
-        self._factory = factory
-        self._pool = [factory()]
-        self.kind = type(self._pool[0])
-        if not callable(getattr(self._pool[0], "reset", None)):
-            raise UsageError(f"environment_factory: {self.kind.__name__} has no method `reset(**row)`")
-        self.names = [
-            name
-            for name, _ in inspect.getmembers(self.kind, predicate=inspect.isfunction)
-            if name not in NOT_TOOLS and not name.startswith("_")
-        ]
-        if self.rewards_turns and not self.rewards:
+        self._factories: dict[str | None, Factory] = {None: factory} if callable(factory) else {}
+        if not callable(factory):
+            self._factories.update((name, make) for name, make in factory.items())
+        if not self._factories:
+            raise UsageError("environment_factory: expected an environment, got an empty mapping of names")
+        self.names: tuple[str, ...] = () if None in self._factories else tuple(map(str, self._factories))
+        """The names among which the column `environment` chooses; none where there is one environment for all rows."""
+        self._pools = {name: [make()] for name, make in self._factories.items()}
+        self.kinds = tuple(dict.fromkeys(type(pool[0]) for pool in self._pools.values()))
+        """The classes of the environments."""
+        for kind in self.kinds:
+            _check_kind(kind)
+        alike = Counter(kind.__name__ for kind in self.kinds).most_common(1)[0]
+        if alike[1] > 1:
             raise UsageError(
-                f"environment_factory: {self.kind.__name__} has `get_turn_reward`, but no `get_reward`, which says "
-                "what the whole rollout was worth; add one, for example the sum over its turns"
+                f"environment_factory: {alike[1]} classes are both called {alike[0]} in logs and reports; rename one"
             )
-        self.tools(self._pool[0])
+        for pool in self._pools.values():
+            self.tools(pool[0])
 
-    def take(self, count: int) -> list[Any]:
-        """So many environments; the same ones for every batch."""
-        while len(self._pool) < count:
-            self._pool.append(self._factory())
-        return self._pool[:count]
+    def name_of(self, row: Mapping[str, Any], *, where: str) -> str | None:
+        """The environment that a row chooses; None where there is one for all rows.
+
+        Raises:
+            DataError: the row names none of them.
+        """
+        if not self.names:
+            return None
+        return chosen_environment(row, self.names, where=where)
+
+    def take(self, count: int, name: str | None = None) -> list[Any]:
+        """So many environments of a name; the same ones for every batch."""
+        pool = self._pools[name]
+        while len(pool) < count:
+            pool.append(self._factories[name]())
+        return pool[:count]
+
+    def deal(self, names: Sequence[str | None], sizes: Sequence[int]) -> list[list[Any]]:
+        """For each group, ``sizes[p]`` environments of the name that its row chose; no two groups share one."""
+        needed: Counter[str | None] = Counter()
+        for name, size in zip(names, sizes, strict=True):
+            needed[name] += size
+        left: dict[str | None, Iterator[Any]] = {name: iter(self.take(count, name)) for name, count in needed.items()}
+        return [[next(left[name]) for _ in range(size)] for name, size in zip(names, sizes, strict=True)]
 
     def tools(self, environment: Any) -> dict[str, Tool]:
         """The public methods of an environment."""
-        return toolbox([getattr(environment, name) for name in self.names])
-
-    @property
-    def rewards(self) -> bool:
-        """Whether an environment says itself what a rollout was worth."""
-        return callable(getattr(self._pool[0], "get_reward", None))
-
-    @property
-    def rewards_turns(self) -> bool:
-        """Whether an environment also says what each turn was worth."""
-        return callable(getattr(self._pool[0], "get_turn_reward", None))
+        return toolbox([getattr(environment, name) for name in _methods(type(environment))])
 
     def reset(self, environments: Sequence[Any], row: Mapping[str, Any], *, where: str) -> list[Piece]:
         """Begin the rollouts of one group; returns what all of them see first.
@@ -70,35 +86,72 @@ class Environments:
         Raises:
             UsageError: they do not begin alike, and could not be compared with each other.
         """
+        kind = type(environments[0]).__name__
+        if self.names:  # the column is for the choice, and no argument of the environment
+            row = {name: value for name, value in row.items() if name != COLUMN}
         given = _accepted(environments[0].reset, row)
         seen = []
         for environment in environments:
             result = environment.reset(**given)
-            seen.append([] if result is None else pieces_of(result, owner=f"{where}: `reset` of {self.kind.__name__}"))
+            seen.append([] if result is None else pieces_of(result, owner=f"{where}: `reset` of {kind}"))
         for k, other in enumerate(seen):
             if list(map(_comparable, other)) != list(map(_comparable, seen[0])):
                 raise UsageError(
-                    f"{where}: `reset` of {self.kind.__name__} showed rollout 1 and rollout {k + 1} different things, "
+                    f"{where}: `reset` of {kind} showed rollout 1 and rollout {k + 1} different things, "
                     "but the rollouts of a row are compared with each other; draw what is random from the row, for "
                     "example from a column `seed`"
                 )
         return seen[0]
 
 
-def reward_of(kind: type) -> Callable[..., Any]:
-    """The reward function that asks every environment what its rollout was worth; named after the environment."""
+def rewards_of(environments: Environments) -> list[Callable[..., Any]]:
+    """A reward function for each class that says what a rollout was worth, named after it.
 
+    It scores the rollouts that were played in that class, and none of the others.
+    """
+    return [_reward_of(kind) for kind in environments.kinds if callable(getattr(kind, "get_reward", None))]
+
+
+def _reward_of(kind: type) -> Callable[..., Any]:
     def reward(environments: Sequence[Any], **_: Any) -> list[float | None]:
-        return [_value(one.get_reward()) for one in environments]
+        return [_reward_in(kind, one) for one in environments]
 
     reward.__name__ = kind.__name__
     return reward
+
+
+def _reward_in(kind: Any, environment: Any) -> float | None:
+    return _value(environment.get_reward()) if type(environment) is kind else None
+
+
+def tells_turns(environment: Any) -> bool:
+    """Whether an environment also says what each turn was worth."""
+    return callable(getattr(environment, "get_turn_reward", None))
 
 
 def turn_reward_of(environment: Any) -> float:
     """What an environment says that the turn whose calls were just done was worth."""
     value = _value(environment.get_turn_reward())
     return 0.0 if value is None else float(value)
+
+
+def _check_kind(kind: type) -> None:
+    if not callable(getattr(kind, "reset", None)):
+        raise UsageError(f"environment_factory: {kind.__name__} has no method `reset(**row)`")
+    if callable(getattr(kind, "get_turn_reward", None)) and not callable(getattr(kind, "get_reward", None)):
+        raise UsageError(
+            f"environment_factory: {kind.__name__} has `get_turn_reward`, but no `get_reward`, which says "
+            "what the whole rollout was worth; add one, for example the sum over its turns"
+        )
+
+
+def _methods(kind: type) -> list[str]:
+    """The names of the public methods of a class that are tools."""
+    return [
+        name
+        for name, _ in inspect.getmembers(kind, predicate=inspect.isfunction)
+        if name not in NOT_TOOLS and not name.startswith("_")
+    ]
 
 
 def _value(found: Any) -> float | None:

@@ -15,6 +15,7 @@ from triptych_trainer.trajectories.history import History, moved
 from triptych_trainer.trajectories.images import RolloutImage
 from triptych_trainer.trajectories.results import Piece
 from triptych_trainer.trajectories.toolbox import Tool
+from triptych_trainer.trajectories.writer import TurnWriter
 
 __all__ = ["LiveRollout"]
 
@@ -29,6 +30,8 @@ class LiveRollout:
     images: list[RolloutImage]
     """What tools can ask for: the images of the prompt, then those that arrived."""
     tools: Mapping[str, Tool]
+    writer: TurnWriter
+    """Writes the results of its calls."""
     environment: Any = None
     ids: list[int] = field(default_factory=list)
     trained: list[bool] = field(default_factory=list)

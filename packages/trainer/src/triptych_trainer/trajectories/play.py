@@ -1,6 +1,6 @@
 """Rollouts of several turns: the model writes, its calls are done, their results follow, and it writes again.
 
-    play = Play(writer=..., preparer=..., tools=..., environments=..., ...)
+    play = Play(writers=..., preparer=..., tools=..., environments=..., ...)
     groups = play(sampler, groups, sizes)
 
 Tokens are put one behind the other: those that were sampled, then those of the results. A result that does not fit is
@@ -10,7 +10,7 @@ left out as a whole, with its images, and the rollout ends there and says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -22,33 +22,18 @@ from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.rollouts.rollout import ArrivedImage, RolloutGroup
 from triptych_trainer.rollouts.sampled import Sampled, Sampler
 from triptych_trainer.trajectories.calls import AsyncLoop, Outcome, Request, calls_of, do_calls
-from triptych_trainer.trajectories.environments import Environments, turn_reward_of
+from triptych_trainer.trajectories.environments import Environments, tells_turns, turn_reward_of
 from triptych_trainer.trajectories.history import History, bounded_history
 from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
+from triptych_trainer.trajectories.limits import Limits
 from triptych_trainer.trajectories.live import LiveRollout
-from triptych_trainer.trajectories.messages import with_observation, with_tools
+from triptych_trainer.trajectories.messages import with_observation
 from triptych_trainer.trajectories.results import Piece, as_content, digest_of
 from triptych_trainer.trajectories.returned import pictures_of, usable
 from triptych_trainer.trajectories.toolbox import Tool
 from triptych_trainer.trajectories.writer import TurnWriter
 
-__all__ = ["Limits", "Play"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """When a rollout ends although the model would go on."""
-
-    completion_tokens: int
-    """Tokens behind the prompt, those of results and images included."""
-    context_tokens: int | None = None
-    """Tokens that the model takes, prompt included; None where it does not say."""
-    calling_turns: int | None = None
-    """Turns whose calls are done; None for any number."""
-    kept_images: int | None = None
-    """How many of the images that arrived a turn is sampled behind, as a sample of its own; None for all, in one."""
-    tool_seconds: float = 60.0
-    """How long a tool that is awaited may take."""
+__all__ = ["Play"]
 
 
 class Play:
@@ -57,10 +42,9 @@ class Play:
     def __init__(
         self,
         *,
-        writer: TurnWriter,
-        schemas: Sequence[Mapping[str, Any]],
+        writers: Mapping[str | None, TurnWriter],
         preparer: PromptPreparer,
-        read: Callable[[Sequence[int], Sequence[int]], Mapping[str, Any]],
+        read: Callable[[TurnWriter, Sequence[int], Sequence[int]], Mapping[str, Any]],
         tools: Mapping[str, Tool],
         environments: Environments | None,
         row_of: Callable[[int], Mapping[str, Any]],
@@ -71,14 +55,13 @@ class Play:
         """Play with what is given.
 
         Args:
-            schemas: what the model is told of all tools.
+            writers: what writes turns, for each environment by name; under None where there is one for all rows.
             read: from the tokens before a message and its own tokens to the message.
             row_of: the columns of a key's row, for ``reset``.
             num_rows: how many feature rows the tower makes of an image, where its inputs tell.
             say: is told of every call that failed.
         """
-        self.writer = writer
-        self.schemas = schemas
+        self.writers = writers
         self.preparer = preparer
         self.read = read
         self.tools = tools
@@ -103,17 +86,9 @@ class Play:
             raise UsageError("tools: this engine cannot go on with a rollout; leave out --use_vllm")
         groups, environments = self._begun(groups, sizes)
         live = [
-            LiveRollout(
-                prompt=group.prompt,
-                number=k,
-                images=self._shown(group.prompt),
-                tools={**self.tools, **({} if own is None else self._tools_of(own))},
-                environment=own,
-                in_steps=self.limits.kept_images is not None,
-                turn_rewards=[] if self.environments is not None and self.environments.rewards_turns else None,
-            )
-            for group, size, owned in zip(groups, sizes, environments, strict=True)
-            for k, own in zip(range(size), owned, strict=True)
+            self._live(group, number=k, environment=own)
+            for group, owned in zip(groups, environments, strict=True)
+            for k, own in enumerate(owned)
         ]
         self.played_in = [one.environment for one in live]
         first = [one for group in sampler.sample(groups, sizes) for one in group]
@@ -129,18 +104,35 @@ class Play:
             for group, size in zip(groups, sizes, strict=True)
         ]
 
+    def _live(self, group: RolloutGroup, *, number: int, environment: Any) -> LiveRollout:
+        tools = {**self.tools, **({} if environment is None else self._tools_of(environment))}
+        return LiveRollout(
+            prompt=group.prompt,
+            number=number,
+            images=self._shown(group.prompt, tools),
+            tools=tools,
+            writer=self.writers[self._environment_of(group.key)],
+            environment=environment,
+            in_steps=self.limits.kept_images is not None,
+            turn_rewards=[] if tells_turns(environment) else None,
+        )
+
+    def _environment_of(self, key: int) -> str | None:
+        """The name of the environment that a row chooses."""
+        if self.environments is None or not self.environments.names:
+            return None
+        return self.environments.name_of(self.row_of(key), where=f"row {key + 1}")
+
     def _begun(
         self, groups: Sequence[RolloutGroup], sizes: Sequence[int]
     ) -> tuple[list[RolloutGroup], list[list[Any]]]:
         """The groups with what their environments show first, and the environment of each rollout."""
         if self.environments is None:
             return list(groups), [[None] * size for size in sizes]
-        pool = iter(self.environments.take(sum(sizes)))
+        owned = self.environments.deal([self._environment_of(group.key) for group in groups], sizes)
         self.shown = {}
-        begun, owned = [], []
-        for group, size in zip(groups, sizes, strict=True):
-            own = [next(pool) for _ in range(size)]
-            owned.append(own)
+        begun = []
+        for group, own in zip(groups, owned, strict=True):
             where = group.prompt.example.source
             seen = self.environments.reset(own, self.row_of(group.key), where=where) if own else []
             self.shown[group.key] = digest_of(seen)
@@ -152,8 +144,8 @@ class Play:
         if self.environments is None:
             return
         for key, digest in shown.items():
-            own = self.environments.take(1)
-            kind, where = self.environments.kind.__name__, f"row {key + 1}"
+            own = self.environments.take(1, self._environment_of(key))
+            kind, where = type(own[0]).__name__, f"row {key + 1}"
             if digest_of(self.environments.reset(own, self.row_of(key), where=where)) != digest:
                 self.say(
                     f"`reset` of {kind} shows {where} something else than before the interruption, so that rollouts "
@@ -169,25 +161,24 @@ class Play:
         prompt = self.preparer(with_observation(group.prompt.example, seen))
         return replace(group, prompt=prompt, observation=tuple(seen))
 
-    def dressed(self, example: Example, *, is_text: bool) -> Example:
-        """The example as its prompt is written: with the list of tools where the chat template writes none.
+    def dressed(self, example: Example, *, key: int, is_text: bool) -> Example:
+        """The example of a row as its prompt is written: with the list of the tools that it may call.
 
         Raises:
             UsageError: a prompt of plain text, in which nothing says where the list of tools belongs.
+            DataError: the row chooses no environment.
         """
         if is_text:
             raise UsageError(f"{example.source}: tools need messages, got a prompt of plain text; write it as messages")
-        if self.writer.mode == "tool":
-            return example
-        return with_tools(example, self.schemas, place=self.writer.tools_in)
+        return self.writers[self._environment_of(key)].dressed(example)
 
     def _tools_of(self, environment: Any) -> dict[str, Tool]:
         assert self.environments is not None
         return self.environments.tools(environment)
 
-    def _shown(self, prompt: PreparedPrompt) -> list[RolloutImage]:
+    def _shown(self, prompt: PreparedPrompt, tools: Mapping[str, Tool]) -> list[RolloutImage]:
         """The images of a prompt as tools get them; none where no tool asks for any."""
-        if not prompt.image_sizes or all(tool.images_as is None for tool in self.tools.values()):
+        if not prompt.image_sizes or all(tool.images_as is None for tool in tools.values()):
             return []
         pictures = self.preparer.loader.get(prompt.example)
         sources = prompt.example.images
@@ -203,7 +194,7 @@ class Play:
             before = one.all_ids
             one.take(sampled, most=self.limits.completion_tokens, end_ids=sampler.end_ids)
             if one.turn_ids:
-                one.messages.append(dict(self.read(before, one.turn_ids)))
+                one.messages.append(dict(self.read(one.writer, before, one.turn_ids)))
                 one.calls = calls_of(one.messages[-1]) if one.finish == "stop" else []
             if one.calls and self.limits.calling_turns is not None and one.turn >= self.limits.calling_turns:
                 one.note_calls(None)
@@ -235,7 +226,7 @@ class Play:
             one.finish = "done"
             return False
         results = [(outcome.name, list(outcome.pieces)) for outcome in outcomes]
-        suffix = self.writer.suffix(results, before=one.results, where=one.where)
+        suffix = one.writer.suffix(results, before=one.results, where=one.where)
         history = self._history(one, results)
         length = len(one.ids) + len(suffix.ids) if history is None else len(history.ids)
         whole = len(one.prompt.ids) + length
@@ -262,7 +253,7 @@ class Play:
             [*one.results, results],
             kept=self.limits.kept_images,
             first_number=len(one.prompt.image_inputs),
-            suffix_of=lambda shown: self.writer.suffix(shown, where=one.where),
+            suffix_of=lambda shown: one.writer.suffix(shown, where=one.where),
         )
 
     def _arrived(

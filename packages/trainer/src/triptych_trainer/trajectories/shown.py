@@ -13,23 +13,31 @@ from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.trajectories.messages import with_observation
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 
-__all__ = ["begun_with", "every_tool", "in_words"]
+__all__ = ["begun_with", "in_words", "tools_by_environment"]
 
 
-def every_tool(tools: Sequence[Callable[..., Any]], environments: Environments | None) -> dict[str, Tool]:
-    """All that a model may call, by name.
+def tools_by_environment(
+    tools: Sequence[Callable[..., Any]], environments: Environments | None
+) -> dict[str | None, dict[str, Tool]]:
+    """All that a model may call, by name, for each environment; under None where there is one for all rows, or none.
 
     Raises:
         UsageError: two have one name, or there is none.
     """
     own = toolbox(tools)
-    methods = {} if environments is None else environments.tools(environments.take(1)[0])
-    for name in own:
-        if name in methods:
-            raise UsageError(f"tools: {name!r} is also a method of the environment; rename it")
-    if environments is not None and not own and not methods:
-        raise UsageError(f"environment_factory: {environments.kind.__name__} has no public method to call")
-    return {**own, **methods}
+    if environments is None:
+        return {None: own}
+    found: dict[str | None, dict[str, Tool]] = {}
+    for environment in environments.names or (None,):
+        first = environments.take(1, environment)[0]
+        methods = environments.tools(first)
+        for name in own:
+            if name in methods:
+                raise UsageError(f"tools: {name!r} is also a method of {type(first).__name__}; rename it")
+        if not own and not methods:
+            raise UsageError(f"environment_factory: {type(first).__name__} has no public method to call")
+        found[environment] = {**own, **methods}
+    return found
 
 
 def in_words(tool: Tool) -> Iterator[str]:
@@ -63,13 +71,14 @@ def begun_with(environments: Environments) -> Callable[[Example], Example]:
     def begun(example: Example) -> Example:
         table = ExampleTable([example])
         row = {**table.columns(0), "prompt": table.prompt(0)}
+        environment = environments.take(1, environments.name_of(row, where=example.source))
         try:
-            seen = environments.reset(environments.take(1), row, where=example.source)
+            seen = environments.reset(environment, row, where=example.source)
             return with_observation(example, seen) if seen else example
         except Exception as error:  # an environment is the user's own code, and may fail in any way
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(
-                f"`reset` of {environments.kind.__name__} failed: {reason.removeprefix(f'{example.source}: ')}",
+                f"`reset` of {type(environment[0]).__name__} failed: {reason.removeprefix(f'{example.source}: ')}",
                 source=example.source,
                 id=None if example.id == example.source else example.id,
                 remedy="correct the environment, or the columns of the row that it reads",

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from PIL import Image
+from triptych_data import Example
 from triptych_data.prompt_settings import PromptSettings
 from triptych_parser import ImageSpan, MarkerError, Turn, tokenize
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.trajectories.messages import ToolsIn, answered, bound, described, turn_of
+from triptych_trainer.trajectories.messages import ToolsIn, answered, bound, described, turn_of, with_tools
 from triptych_trainer.trajectories.results import Piece
 
 __all__ = ["Mode", "Suffix", "TurnWriter", "turn_writer"]
@@ -54,6 +55,14 @@ class TurnWriter:
     """Where the list of tools stands in `user` mode."""
     end_ids: frozenset[int]
     """Tokens that end a message of the model."""
+    schemas: tuple[Mapping[str, Any], ...] = ()
+    """What the model is told of its tools."""
+
+    def dressed(self, example: Example) -> Example:
+        """An example with the list of its tools: for the chat template to write, or as text in a message."""
+        if self.mode == "tool":
+            return replace(example, tools=self.schemas)
+        return with_tools(example, self.schemas, place=self.tools_in)
 
     def suffix(self, results: Results, *, before: Sequence[Results] = (), where: str) -> Suffix:
         """The tokens of a turn's results.
@@ -130,7 +139,7 @@ class TurnWriter:
             chat_template_kwargs={**self.settings.chat_template_kwargs, "add_generation_prompt": begin_next},
         )
 
-    def check(self, schemas: Sequence[Mapping[str, Any]]) -> str | None:
+    def check(self) -> str | None:
         """Why the template does not take tools in this mode; None where it does."""
         picture = Image.new("RGB", (56, 56))
         results: Results = [("qzj", [_TEXT, picture])]
@@ -140,7 +149,7 @@ class TurnWriter:
                 if "qzj" not in listed:
                     return "it does not list the tools"
             else:
-                prompt = [turn_of("system", [described(schemas)])] if self.tools_in == "system" else []
+                prompt = [turn_of("system", [described(self.schemas)])] if self.tools_in == "system" else []
                 self._tokenized([*prompt, turn_of("user", ["x"])], [], begin_next=True)
             self._cut([], results)
             written = self._rendered([], results)
@@ -168,16 +177,14 @@ def turn_writer(
         UsageError: it takes them in no mode; says why for each.
     """
     listing = _with_kwargs(settings, tools=[dict(schema) for schema in schemas])
-    common = {"processor": processor, "end_ids": frozenset(end_ids)}
+    common: dict[str, Any] = {"processor": processor, "end_ids": frozenset(end_ids), "schemas": tuple(schemas)}
     tool = TurnWriter(**common, settings=listing, mode="tool", tools_in="system")
-    reasons = {
-        "tool": tool.check(schemas) if reads_calls else "the tokenizer has no response template to read calls by"
-    }
+    reasons = {"tool": tool.check() if reads_calls else "the tokenizer has no response template to read calls by"}
     if reasons["tool"] is None:
         return tool
     for place in ("system", "user"):
         user = TurnWriter(**common, settings=settings, mode="user", tools_in=place)
-        reasons[f"a list in the {place} message"] = user.check(schemas)
+        reasons[f"a list in the {place} message"] = user.check()
         if reasons[f"a list in the {place} message"] is None:
             return user
     found = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())

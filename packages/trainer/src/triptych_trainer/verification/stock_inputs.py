@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from triptych_data.describe import template_kwargs
 from triptych_parser.expanders import expander_of
 
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
@@ -40,7 +41,7 @@ def stock_inputs(prompt: PreparedPrompt, preparer: PromptPreparer) -> StockInput
 
 
 def _written(prompt: PreparedPrompt, preparer: PromptPreparer) -> str:
-    template = preparer.settings.chat_template_kwargs
+    template = template_kwargs(prompt.example, preparer.settings)
     messages = prompt.example.prompt.messages()
     text: str = preparer.processor.apply_chat_template(
         messages, tokenize=False, **{"add_generation_prompt": True, **template}

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 from triptych_data import Example, ImageLoader
-from triptych_data.prompt_settings import PromptSettings
 
 from triptych_trainer.demo.evaluate import Evaluation
 from triptych_trainer.demo.look.rewards import answered
@@ -15,14 +14,14 @@ from triptych_trainer.demo.look.task import CALLING_TURNS, COMPLETION_TOKENS, FA
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.sampler import end_ids_of, model_sampler, one_message
 from triptych_trainer.grpo.step import rollout
-from triptych_trainer.grpo.trl.conversations import message_reader, schemas_of
+from triptych_trainer.grpo.trl.conversations import player as play_of
 from triptych_trainer.models.families import family_of
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.rewards import accuracy_reward, completion_text
 from triptych_trainer.rollouts.rollout import Rollout
 from triptych_trainer.trajectories.environments import Environments
-from triptych_trainer.trajectories.play import Limits, Play
-from triptych_trainer.trajectories.writer import turn_writer
+from triptych_trainer.trajectories.limits import Limits
+from triptych_trainer.trajectories.play import Play
 
 __all__ = ["evaluate", "judge", "player", "roll_out"]
 
@@ -61,7 +60,9 @@ def roll_out(
         **choice,
     )
     with player(model, processor=processor, examples=examples, environment=environment) as play:
-        prompts = {row: play.preparer(play.dressed(example, is_text=False)) for row, example in enumerate(examples)}
+        prompts = {
+            row: play.preparer(play.dressed(example, key=row, is_text=False)) for row, example in enumerate(examples)
+        }
         sampler = model_sampler(
             GroupEngine(),
             model,
@@ -100,29 +101,14 @@ def player(
     model: Any, *, processor: Any, examples: Sequence[Example], environment: Callable[[], Any]
 ) -> Iterator[Play]:
     """The trainer's own play of the examples, while their pictures can be loaded."""
-    environments = Environments(environment)
-    schemas = schemas_of(environments.tools(environments.take(1)[0]))
-    tokenizer = processor.tokenizer
-    writer = turn_writer(
-        processor,
-        settings=PromptSettings(),
-        schemas=schemas,
-        end_ids=[tokenizer.eos_token_id],
-        reads_calls=getattr(tokenizer, "response_template", None) is not None,
-    )
-    family = family_of(model)
-    inner = family.vision_language_model(model)
     with ImageLoader(threads=1) as loader:
-        yield Play(
-            writer=writer,
-            schemas=schemas,
-            preparer=PromptPreparer(
-                processor, loader=loader, family=family, settings=writer.settings, keep=len(examples)
-            ),
-            read=message_reader(tokenizer, schemas, mode=writer.mode),
-            tools={},
-            environments=environments,
+        yield play_of(
+            model,
+            preparer=PromptPreparer(processor, loader=loader, family=family_of(model), keep=len(examples)),
+            end_ids=[processor.tokenizer.eos_token_id],
+            tools=(),
+            environments=Environments(environment),
             row_of=lambda key: dict(examples[key].extras),
-            num_rows=lambda inputs: family.num_rows(inner, inputs),
             limits=Limits(completion_tokens=COMPLETION_TOKENS, calling_turns=CALLING_TURNS),
+            say=print,
         )

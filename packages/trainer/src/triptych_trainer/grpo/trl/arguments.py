@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import datasets
 from transformers import AutoConfig
 from triptych_data import ImageLoader, ImagePolicy
 from triptych_data.prompt_settings import PromptSettings
@@ -16,15 +17,18 @@ from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.options.arguments import device_defaults
+from triptych_trainer.prompts.environment_column import COLUMN
 from triptych_trainer.prompts.environment_table import EnvironmentTable
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.run_tables import RunTables
+from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.upstream.transformers_names import is_at_least, lacks_router_logits
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
 __all__ = [
+    "check_environment_column",
     "check_named_experts",
     "default_arguments",
     "default_preparer",
@@ -98,12 +102,42 @@ def default_preparer(trainer: "MultiImageGRPOTrainer", policy: ImagePolicy | Non
     )
 
 
-def rows_of_environment(args: GRPOConfig) -> EnvironmentTable:
+def check_environment_column(environments: Environments | None, rows: Any, *, name: str) -> None:
+    """Check before a run that every row of a ``datasets.Dataset`` chooses one of several environments.
+
+    Raises:
+        UsageError: says which names there are, and which there may be.
+    """
+    for key, part in rows.items() if isinstance(rows, Mapping) else ():
+        check_environment_column(environments, part, name=f"{name}[{key!r}]")
+    if environments is None or not environments.names or not isinstance(rows, datasets.Dataset):
+        return
+    if rows.format["type"] == "custom":  # what a transform makes of a row is known when it is read
+        return
+    known = ", ".join(environments.names)
+    if COLUMN not in rows.column_names:
+        raise UsageError(
+            f"{name}: expected a column {COLUMN} that names one of {known}, got the columns "
+            f"{', '.join(rows.column_names)}; add it, or pass one environment for all rows"
+        )
+    if others := [value for value in rows.unique(COLUMN) if value not in environments.names]:
+        raise UsageError(
+            f"{name}: expected one of {known} in the column {COLUMN}, got {', '.join(map(repr, others))}; correct the "
+            "rows, or pass these environments as well"
+        )
+
+
+def rows_of_environment(args: GRPOConfig, environments: Environments) -> EnvironmentTable:
     """Rows for one generation, to which the environment's ``reset`` gives the tasks.
 
     Raises:
-        UsageError: nothing says how long a run without rows is.
+        UsageError: nothing says how long a run without rows is, or which of several environments a row is for.
     """
+    if environments.names:
+        raise UsageError(
+            f"train_dataset is missing: rows with a column {COLUMN} say which of {', '.join(environments.names)} they "
+            "are for; pass a dataset, or one environment"
+        )
     if args.max_steps <= 0:
         raise UsageError(
             f"train_dataset is missing: the environment gives the tasks, and max_steps {args.max_steps} does not say "

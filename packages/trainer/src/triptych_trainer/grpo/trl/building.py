@@ -10,6 +10,7 @@ import torch
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOConfig
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import install_hooks
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import check_groups_on_ranks
@@ -35,6 +36,7 @@ from triptych_trainer.options.refusals import (
 )
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.trajectories.environments import Environments
+from triptych_trainer.trajectories.limits import Limits
 from triptych_trainer.trajectories.play import Play
 from triptych_trainer.trajectories.turn_options import TurnOptions
 from triptych_trainer.upstream.transformers_names import declare_router_logits
@@ -169,11 +171,23 @@ def player_of(
     """
     if not given.tools and given.environments is None:
         return None
+    if shards_weights(trainer):
+        raise UsageError(
+            "tools: rollouts have different numbers of turns, but ranks that share weights (FSDP, ZeRO-3) have to "
+            "sample in step; use DDP or ZeRO-2"
+        )
     return player(
-        trainer,
+        trainer.model,
+        preparer=trainer.preparer,
+        end_ids=[token for token in trainer.eos_token_ids if token is not None],
         tools=given.tools,
         environments=given.environments,
-        shards_weights=shards_weights(trainer),
-        tool_seconds=tool_seconds,
+        row_of=lambda key: {**trainer.tables.columns(key), "prompt": trainer.tables.prompt(key)},
+        limits=Limits(
+            completion_tokens=trainer.args.max_completion_length,
+            calling_turns=trainer.turns.calling_turns(trainer.args.max_tool_calling_iterations),
+            kept_images=trainer.turns.kept_images,
+            tool_seconds=tool_seconds,
+        ),
         say=say,
     )

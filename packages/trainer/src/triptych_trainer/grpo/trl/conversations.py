@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from triptych_data.prompt_settings import PromptSettings
 from trl.chat_template_utils import add_response_schema, get_training_chat_template, parse_response
 
 from triptych_trainer.errors import UsageError
@@ -14,17 +15,16 @@ from triptych_trainer.forward.turn_cache import why_not_kept
 from triptych_trainer.grpo.sampler import one_message
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
+from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.trajectories.calls import CALL_OPEN, read_calls
-from triptych_trainer.trajectories.environments import Environments, reward_of
-from triptych_trainer.trajectories.play import Limits, Play
-from triptych_trainer.trajectories.shown import every_tool
+from triptych_trainer.trajectories.environments import Environments, rewards_of
+from triptych_trainer.trajectories.limits import Limits
+from triptych_trainer.trajectories.play import Play
+from triptych_trainer.trajectories.shown import tools_by_environment
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 from triptych_trainer.trajectories.writer import TurnWriter, turn_writer
 
-if TYPE_CHECKING:
-    from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
-
-__all__ = ["check_conversation_options", "message_reader", "player", "schemas_of", "with_environment_reward"]
+__all__ = ["check_conversation_options", "message_reader", "player", "with_environment_reward"]
 
 
 def check_conversation_options(*, tools: Any, environment_factory: Any, rollout_func: Any, use_vllm: bool) -> None:
@@ -38,11 +38,6 @@ def check_conversation_options(*, tools: Any, environment_factory: Any, rollout_
             "rollout_func: a loop of your own cannot say where the images of its turns belong; pass tools=[...] or "
             "environment_factory=, whose loop is Triptych's"
         )
-    if isinstance(environment_factory, Mapping):
-        raise UsageError(
-            f"environment_factory: expected one environment, got {len(environment_factory)} by name; pass one whose "
-            "reset(**row) reads from the row which task it is"
-        )
     if (tools or environment_factory) and use_vllm:
         raise UsageError(
             "--use_vllm: rollouts with tools are sampled by the trainer's own model; leave it out, or the tools"
@@ -53,97 +48,103 @@ def with_environment_reward(args: Any, reward_funcs: Any, environments: Environm
     """The options and reward functions of a run with what its environment says of a rollout, at weight 1."""
     rewards = list(reward_funcs) if isinstance(reward_funcs, (list, tuple)) else [reward_funcs]
     rewards = [reward for reward in rewards if reward is not None]
-    if environments is None or not environments.rewards:
-        return args, rewards
-    if args.reward_weights is not None:
+    own = [] if environments is None else rewards_of(environments)
+    if own and args.reward_weights is not None:
         args = copy.copy(args)  # the caller's own options stay as they are
-        args.reward_weights = [*args.reward_weights, 1.0]
-    return args, [*rewards, reward_of(environments.kind)]
+        args.reward_weights = [*args.reward_weights, *[1.0] * len(own)]
+    return args, [*rewards, *own]
 
 
 def player(
-    trainer: MultiImageGRPOTrainer,
+    model: Any,
     *,
+    preparer: PromptPreparer,
+    end_ids: Collection[int],
     tools: Sequence[Callable[..., Any]],
     environments: Environments | None,
-    shards_weights: bool,
-    tool_seconds: float,
+    row_of: Callable[[int], Mapping[str, Any]],
+    limits: Limits,
     say: Callable[[str], object],
 ) -> Play:
-    """What plays the rollouts of a trainer; its preparer writes the tools into prompts from now on.
+    """What plays the rollouts of a model; its preparer writes prompts as they need it from now on.
+
+    Args:
+        end_ids: tokens that end a message of the model.
+        row_of: the columns of a key's row, for ``reset`` and for the choice of an environment.
 
     Raises:
-        UsageError: the model or its chat template takes no tools, or the weights are sharded.
+        UsageError: the model or its chat template takes no tools.
     """
-    base = unwrap(trainer.model)
+    base = unwrap(model)
     family = family_of(base)
     if family.no_later_images is not None:
         raise UsageError(f"tools: {type(base).__name__} takes no images behind its prompt: {family.no_later_images}")
-    if shards_weights:
-        raise UsageError(
-            "tools: rollouts have different numbers of turns, but ranks that share weights (FSDP, ZeRO-3) have to "
-            "sample in step; use DDP or ZeRO-2"
-        )
-    schemas = schemas_of(every_tool(tools, environments))
-    writer = _writer(trainer, schemas)
-    trainer.preparer.settings = writer.settings
-    if (reason := why_not_kept(family, base)) is not None and not trainer.use_vllm:
+    writers = _writers(preparer, tools_by_environment(tools, environments), end_ids=end_ids)
+    if (reason := why_not_kept(family, base)) is not None:
         say(
             f"rollouts of {type(base).__name__} prefill their whole history again at each turn, because {reason}; "
             "slower, but equally correct (tools/prefilled_again counts them)"
         )
     inner = family.vision_language_model(base)
+    context = getattr(base.config.get_text_config(), "max_position_embeddings", None)
     return Play(
-        writer=writer,
-        schemas=schemas,
-        preparer=trainer.preparer,
-        read=message_reader(trainer._tokenizer, schemas, mode=writer.mode),
+        writers=writers,
+        preparer=preparer,
+        read=message_reader(tokenizer_of(preparer.processor)),
         tools=toolbox(tools),
         environments=environments,
-        row_of=lambda key: {**trainer.tables.columns(key), "prompt": trainer.tables.prompt(key)},
+        row_of=row_of,
         num_rows=lambda image: family.num_rows(inner, image),
-        limits=Limits(
-            completion_tokens=trainer.args.max_completion_length,
-            context_tokens=getattr(base.config.get_text_config(), "max_position_embeddings", None),
-            calling_turns=trainer.turns.calling_turns(trainer.args.max_tool_calling_iterations),
-            kept_images=trainer.turns.kept_images,
-            tool_seconds=tool_seconds,
-        ),
+        limits=replace(limits, context_tokens=context),
         say=say,
     )
 
 
-def schemas_of(tools: Mapping[str, Tool]) -> list[Mapping[str, Any]]:
-    """What the model is told of its tools."""
-    return [tool.schema for tool in tools.values()]
+def tokenizer_of(processor: Any) -> Any:
+    """The tokenizer of a processor, or the tokenizer itself."""
+    return getattr(processor, "tokenizer", processor)
 
 
-def _writer(trainer: MultiImageGRPOTrainer, schemas: Sequence[Mapping[str, Any]]) -> TurnWriter:
-    """Find out how the chat template takes tools; where it rewrites earlier turns, by the form that TRL trains with."""
-    tokenizer, processor = trainer._tokenizer, trainer.preparer.processor
+def _writers(
+    preparer: PromptPreparer, tools: Mapping[str | None, Mapping[str, Tool]], *, end_ids: Collection[int]
+) -> dict[str | None, TurnWriter]:
+    """Find out how the chat template takes the tools of each environment; where it rewrites earlier turns, by the form
+    that TRL trains with. The tokenizer gets what reads calls, and the preparer the form of the template.
+    """
+    processor, settings = preparer.processor, preparer.settings
+    tokenizer = tokenizer_of(processor)
     had_template = getattr(tokenizer, "response_template", None) is not None
     if not had_template:
         try:
             add_response_schema(processor)
         except ValueError:  # TRL does not know this chat template
             tokenizer.response_template = None
-    settings = trainer.preparer.settings
-    common: dict[str, Any] = {
-        "schemas": schemas,
-        "end_ids": [token for token in trainer.eos_token_ids if token is not None],
-        "reads_calls": getattr(tokenizer, "response_template", None) is not None,
-    }
+    reads_calls = getattr(tokenizer, "response_template", None) is not None
+
+    def found(settings: PromptSettings) -> dict[str | None, TurnWriter]:
+        return {
+            name: turn_writer(
+                processor,
+                settings=settings,
+                schemas=[tool.schema for tool in own.values()],
+                end_ids=end_ids,
+                reads_calls=reads_calls,
+            )
+            for name, own in tools.items()
+        }
+
     try:
-        found = turn_writer(processor, settings=settings, **common)
+        writers = found(settings)
     except UsageError:
         template = _training_template(processor)
         if template is None:
             raise
-        kept = {**settings.chat_template_kwargs, "chat_template": template}
-        found = turn_writer(processor, settings=_replaced(settings, kept), **common)
-    if found.mode == "user" and not had_template:
+        settings = replace(settings, chat_template_kwargs={**settings.chat_template_kwargs, "chat_template": template})
+        writers = found(settings)
+    preparer.settings = settings
+    if {writer.mode for writer in writers.values()} == {"user"} and not had_template:
         tokenizer.response_template = None
-    return found
+    return writers
 
 
 def _training_template(processor: Any) -> str | None:
@@ -154,21 +155,17 @@ def _training_template(processor: Any) -> str | None:
     return template
 
 
-def _replaced(settings: Any, kwargs: Mapping[str, Any]) -> Any:
-    return replace(settings, chat_template_kwargs=kwargs)
-
-
 def message_reader(
-    tokenizer: Any, schemas: Sequence[Mapping[str, Any]], *, mode: str
-) -> Callable[[Sequence[int], Sequence[int]], Mapping[str, Any]]:
+    tokenizer: Any,
+) -> Callable[[TurnWriter, Sequence[int], Sequence[int]], Mapping[str, Any]]:
     """Read a message by the tokenizer's response template; in `user` mode first as a text with calls in JSON."""
     as_text = one_message(tokenizer)
-    has_template = getattr(tokenizer, "response_template", None) is not None
 
-    def read(before: Sequence[int], ids: Sequence[int]) -> Mapping[str, Any]:
-        calls = read_calls(tokenizer.decode(list(ids), skip_special_tokens=False)) if mode == "user" else []
-        if has_template and not calls:
-            found: Mapping[str, Any] = parse_response(tokenizer, list(ids), prefix=list(before), tools=list(schemas))
+    def read(writer: TurnWriter, before: Sequence[int], ids: Sequence[int]) -> Mapping[str, Any]:
+        calls = read_calls(tokenizer.decode(list(ids), skip_special_tokens=False)) if writer.mode == "user" else []
+        if getattr(tokenizer, "response_template", None) is not None and not calls:
+            schemas = [dict(schema) for schema in writer.schemas]
+            found: Mapping[str, Any] = parse_response(tokenizer, list(ids), prefix=list(before), tools=schemas)
             return found
         (message,) = as_text(None, ids)  # type: ignore[arg-type]
         if not calls:

@@ -14,7 +14,12 @@ from triptych_trainer.grpo.batch import TokenScores, TrainingBatch
 from triptych_trainer.grpo.mismatch import WARN
 from triptych_trainer.grpo.step import collect, policy_loss
 from triptych_trainer.grpo.trl.ahead import RolloutsAhead
-from triptych_trainer.grpo.trl.arguments import default_preparer, evaluation_keys, rows_of_environment
+from triptych_trainer.grpo.trl.arguments import (
+    check_environment_column,
+    default_preparer,
+    evaluation_keys,
+    rows_of_environment,
+)
 from triptych_trainer.grpo.trl.building import check_run, complete, engine_of, player_of
 from triptych_trainer.grpo.trl.cycle import new_cycle, restored_cycle
 from triptych_trainer.grpo.trl.loss import by_what_remains, loss_inputs
@@ -128,7 +133,9 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         )
         self.turns = given.turns
         if train_dataset is None and given.environments is not None:
-            train_dataset = rows_of_environment(given.args)
+            train_dataset = rows_of_environment(given.args, given.environments)
+        check_environment_column(given.environments, train_dataset, name="train_dataset")
+        check_environment_column(given.environments, eval_dataset, name="eval_dataset")
         self.tables = RunTables()
         self.mismatch_watch = MismatchWatch(warn=mismatch_kl_warn, limit=mismatch_kl_limit)
         check_rollout_lag(rollout_lag, given.args)
@@ -222,7 +229,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         """The prepared prompt of a row."""
         prompt, example = self.tables.prompt(key), self.tables.example(key)
         if self.play is not None:
-            example = self.play.dressed(example, is_text=isinstance(prompt, str))
+            example = self.play.dressed(example, key=key, is_text=isinstance(prompt, str))
         return self.preparer.plain(example, prompt) if isinstance(prompt, str) else self.preparer(example)
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
