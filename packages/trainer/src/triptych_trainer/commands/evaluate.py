@@ -16,9 +16,11 @@ from triptych_data.seen_headers import SeenHeaders
 from triptych_data.shared_options import SharedOptions, shared_options
 
 from triptych_trainer.commands.outcome import outcome
+from triptych_trainer.commands.playing import Playing, playing_of
 from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.commands.sampled import generation_config, model_to_sample, reward_functions
 from triptych_trainer.errors import UsageError
+from triptych_trainer.evaluation.calls import call_counts, calls_in_words
 from triptych_trainer.evaluation.generate import score_examples
 from triptych_trainer.evaluation.output import print_means, short_columns, write_json
 from triptych_trainer.evaluation.page import evaluation_page
@@ -30,6 +32,7 @@ from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.eval_options import EvalOptions, parser
+from triptych_trainer.options.tool_options import PlayOptions
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.judge import judge_of
@@ -53,6 +56,8 @@ class Asked:
     shared: SharedOptions
     own: EvalOptions
     seen: SeenHeaders
+    playing: Playing | None = None
+    """The tools and environments that answer the model."""
 
 
 def _run(namespace: argparse.Namespace) -> int:
@@ -64,12 +69,14 @@ def _run(namespace: argparse.Namespace) -> int:
         shared=shared,
         own=collected(EvalOptions, namespace),
         seen=SeenHeaders(policy=image_policy(shared.data)),
+        playing=playing_of(collected(PlayOptions, namespace)),
     )
     options = asked.own
     reporter = Reporter(quiet=options.quiet)
     quiet_libraries()
     use_own_family(options.family)
-    rewards = reward_functions(options.reward)
+    has_environment = asked.playing is not None and asked.playing.factory is not None
+    rewards = reward_functions(options.reward, has_environment=has_environment)
     verdict = chosen_verdict(rewards, options.verdict)
     names = {"model": asked.model, **({"base": options.base} if options.base else {})}
     with tempfile.TemporaryDirectory(prefix="triptych-eval-") as folder:
@@ -84,6 +91,9 @@ def _run(namespace: argparse.Namespace) -> int:
         if "base" in scored:
             paired = differences(scored["model"], scored["base"], by=by, position=options.position)
         print_means(reporter.console, sliced, paired, rewards=list(scored["model"][0].scores))
+        for run, rows in scored.items():
+            if (counts := call_counts(rows)) is not None:
+                reporter.say(f"{run}: {calls_in_words(counts)}")
         data_name = " ".join(file for file, _ in shared.held_out_files or shared.train_files)
         if options.json:
             write_json(Path(options.json), scored, sliced, paired, names=names, data=data_name)
@@ -124,7 +134,12 @@ def _evaluate(
         max_pixels=shared.prompt.max_pixels,
         option=f"--{name}",
     )
-    judge = judge_of(processor, shared.settings, rewards=dict(zip(options.reward, rewards, strict=True)))
+    judge = judge_of(
+        processor,
+        shared.settings,
+        rewards=dict(zip(options.reward, rewards, strict=True)),
+        environments=() if asked.playing is None else asked.playing.names,
+    )
     table = ExampleTable(_examples(asked, judge))
     model = model_to_sample(path, shared.loading, dtype=options.dtype, option=f"--{name}")
     torch.manual_seed(options.seed)
@@ -135,23 +150,29 @@ def _evaluate(
         bad = BadRows(max_bad=shared.data.max_bad, num_rows=len(table), say=reporter.say)
     policy = shared.settings.policy
     with ImageLoader(policy=policy, seen=asked.seen) as loader, reporter.stage(f"eval {name}", len(table)) as bar:
+        preparer = PromptPreparer(
+            processor,
+            loader=loader,
+            family=family_of(unwrap(model)),
+            settings=shared.settings,
+            keep=2 * options.batch_size,
+        )
+        generation = generation_config(processor, model.generation_config, options)
+        play = None
+        if asked.playing is not None:
+            play = asked.playing.play(model, preparer, table=table, generation=generation, say=reporter.say)
         for batch in score_examples(
             model,
-            PromptPreparer(
-                processor,
-                loader=loader,
-                family=family_of(unwrap(model)),
-                settings=shared.settings,
-                keep=2 * options.batch_size,
-            ),
+            preparer,
             table=table,
             rewards=rewards,
-            generation=generation_config(processor, model.generation_config, options),
+            generation=generation,
             num_generations=options.num_generations,
             batch_size=options.batch_size,
             on_rollouts=RolloutWriter(rollouts, policy=policy).record if options.html else None,
             bad_rows=bad,
             verify_model=options.verify_model != "off",
+            play=play,
         ):
             rows += batch
             stopwatch.cut(tokens=sum(row.num_tokens for row in rows), images=sum(row.num_images for row in rows))

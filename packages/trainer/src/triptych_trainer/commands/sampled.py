@@ -19,7 +19,7 @@ from triptych_trainer.rewards.reward_model import reward_name
 __all__ = ["generation_config", "model_to_sample", "named_weights", "reward_functions"]
 
 
-def reward_functions(specs: Sequence[str]) -> list[Callable[..., Any]]:
+def reward_functions(specs: Sequence[str], *, has_environment: bool = False) -> list[Callable[..., Any]]:
     """The reward functions that ``--reward`` names, loaded as a run loads them.
 
     Raises:
@@ -30,7 +30,7 @@ def reward_functions(specs: Sequence[str]) -> list[Callable[..., Any]]:
             f"--reward {models[0]}: expected reward functions, got a reward model, which scores only while `train` "
             "runs; leave it out here"
         )
-    return read_rewards(specs)
+    return read_rewards(specs, has_environment=has_environment)
 
 
 def named_weights(rewards: Sequence[Callable[..., Any]], weights: Sequence[float] | None) -> dict[str, float]:

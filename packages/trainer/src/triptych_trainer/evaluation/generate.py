@@ -19,6 +19,9 @@ from triptych_trainer.report.mentions import labels_of
 from triptych_trainer.report.payload import boxes_json, cites
 from triptych_trainer.rewards import ImageInfo, completion_text, extract_answer
 from triptych_trainer.rollouts.rollout import ScoredGroup
+from triptych_trainer.rollouts.turns import records_of, trajectory_of
+from triptych_trainer.trajectories.environments import rewards_of
+from triptych_trainer.trajectories.play import Play
 
 __all__ = ["score_examples"]
 
@@ -35,17 +38,22 @@ def score_examples(
     on_rollouts: Callable[..., object] | None = None,
     bad_rows: BadRows | None = None,
     verify_model: bool = True,
+    play: Play | None = None,
 ) -> Iterator[list[ScoredRow]]:
     """Yield the scored rows of one batch of prompts after another, in the order of the table.
 
     ``on_rollouts`` is called once per batch as a trainer's ``on_rollouts`` is. Rows that turn out to be unusable are
     left out where ``bad_rows`` allows it; none takes their place. With ``verify_model`` the model is compared with
-    itself as transformers runs it, on prompts of the first batch.
+    itself as transformers runs it, on prompts of the first batch. With ``play`` rollouts have several turns, and its
+    environments score them as well.
 
     Raises:
         DataError: a row cannot be used and may not be left out.
     """
-    sampling = sampling_of_model(model, preparer, generation=generation, verify_model=verify_model)
+    sampling = sampling_of_model(model, preparer, generation=generation, verify_model=verify_model, play=play)
+    environments = None if play is None else play.environments
+    if environments is not None:
+        rewards = [*rewards, *rewards_of(environments)]
     for groups in sampled_groups(
         sampling,
         preparer,
@@ -54,7 +62,8 @@ def score_examples(
         batch_size=batch_size,
         bad_rows=bad_rows,
     ):
-        scored = scored_groups(groups, judge_by_functions(rewards, groups, table=table))
+        played_in = None if play is None or environments is None else play.played_in
+        scored = scored_groups(groups, judge_by_functions(rewards, groups, table=table, environments=played_in))
         if on_rollouts is not None:
             on_rollouts(scored, step=0, mode="eval")
         yield [_scored_row(one, columns=table.columns(one.group.key)) for one in scored]
@@ -73,6 +82,9 @@ def _scored_row(scored: ScoredGroup, *, columns: dict[str, Any]) -> ScoredRow:
         num_tokens=sum(len(group.prompt.ids) + len(one.ids) for one in group.rollouts),
         scores={name: _mean(values) for name, values in scored.rewards.items()},
         answer_image=_answer_image(example.answer, infos, example),
+        trajectories=tuple(
+            trajectory_of(one, group.prompt, images=records_of(one)) for one in group.rollouts if one.calls is not None
+        ),
     )
 
 

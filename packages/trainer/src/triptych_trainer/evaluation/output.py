@@ -12,6 +12,7 @@ from rich.text import Text
 from triptych_parser.printable import printable
 
 from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words
+from triptych_trainer.evaluation.calls import call_counts
 from triptych_trainer.evaluation.paired import Difference
 from triptych_trainer.evaluation.scores import Mean, ScoredRow
 from triptych_trainer.rollouts.write import write_whole
@@ -46,6 +47,7 @@ def write_json(
     content = {
         "data": data,
         "models": dict(names),
+        "tools": {run: call_counts(rows) for run, rows in scored.items()},
         "slices": {run: _plain(slices) for run, slices in sliced.items()},
         "model_minus_base": None if paired is None else _plain(paired),
         "rows": {run: [dataclasses.asdict(row) for row in rows] for run, rows in scored.items()},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words, table_html
+from triptych_trainer.evaluation.calls import call_counts, calls_in_words
 from triptych_trainer.evaluation.scores import ScoredRow, slicings
 from triptych_trainer.pages import filled_page, safe_json, terms_html
 from triptych_trainer.report.build import MAX_GROUPS, MAX_IMAGE_BYTES
@@ -144,6 +145,8 @@ def _facts(
     facts: list[tuple[str, Any]] = [("data", Path(data).name), *((run, name) for run, name in names.items())]
     facts.append(("rows", total if shown == total else f"{total}, {shown} shown below"))
     facts.append(("completions of each row", len(scored["model"][0].completions)))
+    called = {run: counts for run, rows in scored.items() if (counts := call_counts(rows)) is not None}
+    facts += [(f"calls of {run}", calls_in_words(counts)) for run, counts in called.items()]
     facts += [("images not embedded", left_out)] if left_out else []
     return terms_html((term, str(text)) for term, text in facts)
 

@@ -19,6 +19,7 @@ from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.trajectories.play import Play
 from triptych_trainer.verification.first_use import verify_first_use
 
 __all__ = ["Engine", "Sampling", "sampled_groups", "sampling_of_engine", "sampling_of_model"]
@@ -31,6 +32,8 @@ class Sampling:
     sampler: Sampler
     before: Callable[[Sequence[PreparedPrompt]], object] = lambda prompts: None
     """Called with the prompts of each batch before any of them is sampled for."""
+    play: Play | None = None
+    """Plays rollouts of several turns, with tools or in environments."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,11 +83,17 @@ def sampling_of_engine(
 
 
 def sampling_of_model(
-    model: torch.nn.Module, preparer: PromptPreparer, *, generation: GenerationConfig, verify_model: bool = True
+    model: torch.nn.Module,
+    preparer: PromptPreparer,
+    *,
+    generation: GenerationConfig,
+    verify_model: bool = True,
+    play: Play | None = None,
 ) -> Sampling:
     """Sample from a transformers model, each prompt prefilled once for all of its completions.
 
-    With ``verify_model`` the model is compared with itself as transformers runs it, on prompts of the first batch.
+    With ``verify_model`` the model is compared with itself as transformers runs it, on prompts of the first batch. With
+    ``play`` rollouts have several turns.
     """
     engine = GroupEngine()
     sampler = model_sampler(
@@ -93,6 +102,7 @@ def sampling_of_model(
         generation_config=generation,
         read=completion_reader(preparer.processor.tokenizer),
         end_ids=end_ids_of(generation),
+        several_turns=play is not None,
     )
     to_verify = [verify_model]
 
@@ -102,7 +112,7 @@ def sampling_of_model(
             verify_first_use(model, list(prompts), preparer, open_for_sampling=lambda: nullcontext(model))
             to_verify[0] = False
 
-    return Sampling(sampler=sampler, before=before)
+    return Sampling(sampler=sampler, before=before, play=play)
 
 
 def sampled_groups(
@@ -128,11 +138,12 @@ def sampled_groups(
         prompts: dict[int, PreparedPrompt] = {}
         for row in rows:
             try:
-                prompts[row] = preparer(table.example(row))
+                example, play = table.example(row), sampling.play
+                prompts[row] = preparer(example if play is None else play.dressed(example, key=row, is_text=False))
             except DataError as error:
                 if bad_rows is None:
                     raise
                 bad_rows.refuse(row, error)
         if prompts:
             sampling.before(list(prompts.values()))
-            yield rollout(sampling.sampler, prompts, num_generations=num_generations)
+            yield rollout(sampling.sampler, prompts, num_generations=num_generations, play=sampling.play)

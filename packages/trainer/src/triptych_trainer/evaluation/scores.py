@@ -5,6 +5,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from triptych_trainer.rollouts.turns import Trajectory
+
 __all__ = ["Mean", "ScoredRow", "breakdowns", "half_width", "mean_interval", "slicings"]
 
 NORMAL_95 = 1.959963984540054
@@ -37,6 +39,8 @@ class ScoredRow:
     """Prompt and completion tokens of all its completions, the prompt counted once for each."""
     answer_image: int | None = None
     """Which image, from 1, the expected answer names; None where it names none or several."""
+    trajectories: tuple[Trajectory, ...] = ()
+    """The turns of each completion; empty without tools."""
 
 
 def mean_interval(values: Sequence[float]) -> Mean | None:

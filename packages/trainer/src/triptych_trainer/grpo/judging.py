@@ -81,9 +81,16 @@ def texts_of(completion: Any) -> Any:
 
 
 def judge_by_functions(
-    rewards: Sequence[Callable[..., Any]], groups: Sequence[RolloutGroup], *, table: Table
+    rewards: Sequence[Callable[..., Any]],
+    groups: Sequence[RolloutGroup],
+    *,
+    table: Table,
+    environments: Sequence[Any] | None = None,
 ) -> Rewards:
-    """Score rollouts with reward functions alone, without a trainer; the groups' keys are rows of ``table``."""
+    """Score rollouts with reward functions alone, without a trainer; the groups' keys are rows of ``table``.
+
+    ``environments`` are those that the rollouts were played in, one for each.
+    """
     columns = reward_columns([table.columns(group.key) for group in groups], groups)
     repeated = {
         name: [row[name] for row, group in zip(columns, groups, strict=True) for _ in group.rollouts]
@@ -91,10 +98,10 @@ def judge_by_functions(
     }
     scores = call_rewards(
         rewards,
-        prompts=[table.prompt(group.key) for group in groups for _ in group.rollouts],
+        prompts=[prompt for group in groups for prompt in [prompt_as_read(table, group)] * len(group)],
         completions=[completion for group in groups for completion in completions_of(group)],
         completion_ids=[list(rollout.ids) for group in groups for rollout in group.rollouts],
-        columns=repeated,
+        columns=repeated if environments is None else {**repeated, "environments": list(environments)},
     )
     return Rewards(
         names=tuple(reward.__name__ for reward in rewards),

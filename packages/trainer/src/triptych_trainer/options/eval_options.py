@@ -8,6 +8,7 @@ from triptych_data.option_parser import OptionParser, add_options
 from triptych_data.shared_options import add_shared_options
 
 from triptych_trainer.options.sampling_options import SamplingOptions
+from triptych_trainer.options.tool_options import PlayOptions
 
 __all__ = ["EvalOptions", "parser"]
 
@@ -43,4 +44,5 @@ def parser() -> OptionParser:
     )
     add_shared_options(made, needs_model=True, model_help="the model to score")
     add_options(made, EvalOptions, title="the evaluation")
+    add_options(made, PlayOptions, title="tools, as for train")
     return made

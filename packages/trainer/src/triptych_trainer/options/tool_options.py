@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["RolloutOptions", "ToolOptions"]
+__all__ = ["PlayOptions", "ToolOptions"]
 
 
 @dataclass(kw_only=True)
@@ -22,7 +22,7 @@ class ToolOptions:
 
 
 @dataclass(kw_only=True)
-class RolloutOptions(ToolOptions):
+class PlayOptions(ToolOptions):
     """What answers the model, and how long its rollouts may be."""
 
     max_tool_calling_iterations: int | None = field(

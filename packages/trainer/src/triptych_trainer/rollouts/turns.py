@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "Shown",
     "Trajectory",
     "TurnRecord",
+    "records_of",
     "shown_images",
     "trajectory_from_row",
     "trajectory_of",
@@ -122,6 +123,21 @@ def shown_images(rollout: Rollout) -> list[Shown]:
         if message.get("role") == "tool" and not isinstance(message["content"], str)
         for part in message["content"]
         if part["type"] == "image"
+    ]
+
+
+def records_of(rollout: Rollout, *, copy: Callable[[Image.Image], str] | None = None) -> list[ImageRecord]:
+    """The records of the images that arrived; ``copy`` keeps a small picture of one and returns its path."""
+    return [
+        ImageRecord(
+            ref=f"image of {shown.owner}",
+            thumbnail=None if copy is None else copy(shown.picture),
+            width=shown.picture.width if shown.model_size is None else shown.model_size[1],
+            height=shown.picture.height if shown.model_size is None else shown.model_size[0],
+            source_width=shown.picture.width,
+            source_height=shown.picture.height,
+        )
+        for shown in shown_images(rollout)
     ]
 
 

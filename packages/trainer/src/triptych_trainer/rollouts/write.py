@@ -25,7 +25,7 @@ from triptych_trainer.rewards.completion import opened_by
 from triptych_trainer.rollouts.image_record import ImageRecord
 from triptych_trainer.rollouts.record import SCHEMA, GroupRecord, to_row
 from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup, ScoredGroup
-from triptych_trainer.rollouts.turns import Shown, Trajectory, shown_images, trajectory_of
+from triptych_trainer.rollouts.turns import Trajectory, records_of, trajectory_of
 
 FOLDER = "rollouts"
 COPY_PIXELS = 512
@@ -111,20 +111,9 @@ class RolloutWriter:
         if any(one.calls is None for one in group.rollouts):
             return []
         return [
-            trajectory_of(one, group.prompt, images=[self._shown(shown) for shown in shown_images(one)])
+            trajectory_of(one, group.prompt, images=records_of(one, copy=lambda own: self._copy(ImageSource(ref=own))))
             for one in group.rollouts
         ]
-
-    def _shown(self, shown: Shown) -> ImageRecord:
-        height, width = shown.model_size or (shown.picture.height, shown.picture.width)
-        return ImageRecord(
-            ref=f"image of {shown.owner}",
-            thumbnail=self._copy(ImageSource(ref=shown.picture)),
-            width=width,
-            height=height,
-            source_width=shown.picture.width,
-            source_height=shown.picture.height,
-        )
 
     def _totals(self, rewards: Mapping[str, Sequence[float | None]], size: int) -> list[float | None]:
         totals: list[float | None] = []

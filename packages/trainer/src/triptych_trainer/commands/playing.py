@@ -1,0 +1,84 @@
+"""What `eval` plays rollouts with: the tools and environments of its command line, as a run plays them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import GenerationConfig
+
+from triptych_trainer.grpo.sampler import end_ids_of
+from triptych_trainer.options.own_code import read_environment, read_tools
+from triptych_trainer.options.tool_options import PlayOptions
+from triptych_trainer.prompts.example_table import Table
+from triptych_trainer.prompts.prepare import PromptPreparer
+from triptych_trainer.trajectories.environments import Environments
+from triptych_trainer.trajectories.limits import Limits
+from triptych_trainer.trajectories.play import Play
+from triptych_trainer.trajectories.turn_options import TurnOptions
+
+__all__ = ["Playing", "playing_of"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Playing:
+    """Tools, environments and limits that are not yet joined with a model."""
+
+    tools: Sequence[Callable[..., Any]]
+    factory: Callable[[], Any] | Mapping[str, Callable[[], Any]] | None
+    turns: TurnOptions
+    calling_turns: int | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of several environments, of which each row chooses one."""
+        return tuple(self.factory) if isinstance(self.factory, Mapping) else ()
+
+    def play(
+        self,
+        model: Any,
+        preparer: PromptPreparer,
+        *,
+        table: Table,
+        generation: GenerationConfig,
+        say: Callable[[str], object],
+    ) -> Play:
+        """What plays the rollouts of one model; its environments are new ones.
+
+        Raises:
+            UsageError: the model or its chat template takes no tools.
+        """
+        from triptych_trainer.grpo.trl.conversations import player
+
+        assert generation.max_new_tokens is not None
+        return player(
+            model,
+            preparer=preparer,
+            end_ids=end_ids_of(generation),
+            tools=self.tools,
+            environments=None if self.factory is None else Environments(self.factory),
+            row_of=lambda row: {**table.columns(row), "prompt": table.prompt(row)},
+            limits=Limits(
+                completion_tokens=generation.max_new_tokens,
+                calling_turns=self.calling_turns,
+                kept_images=self.turns.kept_images,
+            ),
+            say=say,
+        )
+
+
+def playing_of(options: PlayOptions) -> Playing | None:
+    """What a command line plays with; None where it names neither tools nor an environment.
+
+    Raises:
+        UsageError: one cannot be loaded, or an option of turns is given without them.
+    """
+    tools, factory = read_tools(options.tools), read_environment(options.environment)
+    turns = TurnOptions(history=options.history, max_turns=options.max_turns)
+    has_tools = bool(tools) or factory is not None
+    turns.check(has_tools=has_tools, scale_rewards="group")
+    calling_turns = turns.calling_turns(options.max_tool_calling_iterations)
+    if not has_tools:
+        return None
+    return Playing(tools=tools, factory=factory, turns=turns, calling_turns=calling_turns)
