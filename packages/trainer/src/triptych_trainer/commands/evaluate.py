@@ -150,13 +150,7 @@ def _evaluate(
         bad = BadRows(max_bad=shared.data.max_bad, num_rows=len(table), say=reporter.say)
     policy = shared.settings.policy
     with ImageLoader(policy=policy, seen=asked.seen) as loader, reporter.stage(f"eval {name}", len(table)) as bar:
-        preparer = PromptPreparer(
-            processor,
-            loader=loader,
-            family=family_of(unwrap(model)),
-            settings=shared.settings,
-            keep=2 * options.batch_size,
-        )
+        preparer = _preparer(processor, model, asked, loader=loader)
         generation = generation_config(processor, model.generation_config, options)
         play = None
         if asked.playing is not None:
@@ -180,6 +174,16 @@ def _evaluate(
     if not rows:
         raise UsageError(f"none of the {len(table)} rows could be scored; `triptych check --decode` says why")
     return rows
+
+
+def _preparer(processor: Any, model: Any, asked: Asked, *, loader: ImageLoader) -> PromptPreparer:
+    return PromptPreparer(
+        processor,
+        loader=loader,
+        family=family_of(unwrap(model)),
+        settings=asked.shared.settings,
+        keep=2 * asked.own.batch_size,
+    )
 
 
 def _examples(asked: Asked, judge: Judge | None) -> Examples:
