@@ -132,7 +132,7 @@ def test_problems_by_name(data, model_dir):
     assert found["screens-again"] == ["row repeats an earlier one"]
     assert found["open"] == ["no reference answer"]
     capped = rows_of(data, model=model_dir, max_prompt_image_tokens=10)
-    assert problems_of(capped["screens"]) == ["image shrunk", "images gave way to the prompt's cap"]
+    assert problems_of(capped["screens"]) == ["image shrunk", "images made smaller for the prompt's limit"]
 
 
 def test_a_repeated_row_names_the_first(data):

@@ -20,7 +20,7 @@ from triptych_trainer.preview.counting import change
 from triptych_trainer.preview.row import PreviewImage, PreviewRow
 
 SHRUNK, ENLARGED = "image shrunk", "image enlarged"
-CAPPED = "images gave way to the prompt's cap"
+CAPPED = "images made smaller for the prompt's limit"
 PUT_FIRST = "no marker, images put first"
 AGAIN = "one image at several markers"
 REPEATED = "row repeats an earlier one"
