@@ -1,14 +1,22 @@
-"""How every test runs: hypothesis's draws, the number of worker processes, the CPU seconds, and what was skipped."""
+"""How every test runs: kept bytecode, hypothesis's draws, the workers, the CPU seconds, and what was skipped."""
 
 import gc
 import os
 import resource
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
+
+if sys.dont_write_bytecode:  # as many containers ask; then each worker would compile torch and transformers anew
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parent / ".cache" / "bytecode")  # beside no source, where Git ignores it
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers, and the processes that tests start, share the cores

@@ -5,7 +5,9 @@ import importlib
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,17 +16,36 @@ PACKAGES = ("parser", "kernels", "data", "trainer")
 ARROWS = {"parser": set(), "kernels": set(), "data": {"parser"}, "trainer": {"parser", "kernels", "data"}}
 
 
+@cache
 def sources(package: str) -> list[Path]:
     return sorted((ROOT / "packages" / package / "src" / f"triptych_{package}").rglob("*.py"))
 
 
-def imported_modules(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    froms = {
-        node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level
-    }
-    return names | froms
+@cache
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def nodes_of(path: Path) -> dict[type, list[Any]]:
+    """The imports and functions of a file; each file is parsed once for all tests."""
+    found: dict[type, list[Any]] = {ast.Import: [], ast.ImportFrom: [], ast.FunctionDef: [], ast.AsyncFunctionDef: []}
+    for node in ast.walk(ast.parse(text_of(path))):
+        found.get(type(node), []).append(node)
+    return found
+
+
+@cache
+def imported_modules(path: Path) -> frozenset[str]:
+    names = {alias.name for node in nodes_of(path)[ast.Import] for alias in node.names}
+    return frozenset(names | {node.module for node in nodes_of(path)[ast.ImportFrom] if node.module and not node.level})
+
+
+def exports_of(path: Path) -> list[str]:
+    """The names in the `__all__` of a file, read without importing it."""
+    assigned = [node for node in ast.parse(text_of(path)).body if isinstance(node, (ast.Assign, ast.AnnAssign))]
+    lists = [node.value for node in assigned if "__all__" in ast.unparse(node).split("=")[0]]
+    return [name for value in lists if value is not None for name in ast.literal_eval(value)]
 
 
 def module_name(path: Path) -> str:
@@ -81,12 +102,7 @@ def test_all_is_honest(package):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_submodule_exports_exist(package):
     for path in sources(package):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        declares = any(
-            isinstance(node, (ast.Assign, ast.AnnAssign)) and "__all__" in ast.unparse(node).split("=")[0]
-            for node in tree.body
-        )
-        if declares:
+        if "__all__" in text_of(path) and exports_of(path):
             module = importlib.import_module(module_name(path))
             missing = [name for name in module.__all__ if not hasattr(module, name)]
             assert not missing, f"{path.relative_to(ROOT)} exports {missing}"
@@ -150,6 +166,7 @@ def test_the_pictures_show_the_imports():
 
 def test_folders_export_what_others_import_from_them():
     root = ROOT / "packages" / "trainer" / "src" / "triptych_trainer"
+    assert exports_of(root / "forward" / "__init__.py"), "the lists of exports are found"
     documents = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("docs/*.md"))
     for folder in folders_of_the_trainer().keys() - {
         "rewards",
@@ -157,13 +174,11 @@ def test_folders_export_what_others_import_from_them():
     }:  # for users, and for tests
         name, used = f"triptych_trainer.{folder}", set()
         for path in [path for path in sources("trainer") if root / folder not in path.parents]:
-            text = path.read_text(encoding="utf-8")
+            text = text_of(path)
             used |= set(re.findall(rf"\b{folder}\.(\w+)", text)) if f"import {name} as {folder}" in text else set()
-            for node in ast.walk(ast.parse(text)):
-                if isinstance(node, ast.ImportFrom) and node.module == name:
-                    used |= {alias.name for alias in node.names}
-        exported = getattr(importlib.import_module(name), "__all__", ())
-        idle = [one for one in exported if one not in used and one not in documents]
+            imports = [node for node in nodes_of(path)[ast.ImportFrom] if node.module == name]
+            used |= {alias.name for node in imports for alias in node.names}
+        idle = [one for one in exports_of(root / folder / "__init__.py") if one not in used and one not in documents]
         assert not idle, f"{name} exports {idle}, which nothing outside the folder imports"
 
 
@@ -174,8 +189,7 @@ LONG_FUNCTIONS = {
 
 def functions_of(path: Path) -> list[tuple[str, int]]:
     """Every function of a file, with its number of lines."""
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    found = [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    found = nodes_of(path)[ast.FunctionDef] + nodes_of(path)[ast.AsyncFunctionDef]
     return [(node.name, (node.end_lineno or node.lineno) - node.lineno + 1) for node in found]
 
 
@@ -183,7 +197,7 @@ def functions_of(path: Path) -> list[tuple[str, int]]:
 def test_files_and_functions_are_as_short_as_agreed(package):
     for path in sources(package):
         name = path.relative_to(ROOT).as_posix()
-        lines = len(path.read_text(encoding="utf-8").splitlines())
+        lines = len(text_of(path).splitlines())
         assert lines <= 300, f"{name} has {lines} lines, at most 300 are agreed; split it along its ideas"
         for function, lines in functions_of(path):
             known = f"{name}:{function}" in LONG_FUNCTIONS
