@@ -75,6 +75,17 @@ def refuse_marks(text: str, *, what: str) -> None:
         )
 
 
+def refuse_file_name(text: str, *, what: str) -> None:
+    """RowError where a whole text is the name of a file, or its bytes: the row's columns were taken for each other."""
+    media = media_file(text)
+    if text.strip() and len(text.split()) == 1 and (media is not None or is_image_file(text)):
+        raise RowError(
+            f"expected a question or an instruction in {what}, got a file, {shown(text)}",
+            remedy="write the text there, and an image into the column images, or, where this is the text, write the "
+            'content as parts: [{"type": "text", "text": ...}]',
+        )
+
+
 def _says_nothing(value: Any) -> bool:
     """Whether a value is empty however deep, as `[None]` and `[[]]` are."""
     return is_empty(value) or (isinstance(value, (list, tuple)) and all(map(_says_nothing, value)))

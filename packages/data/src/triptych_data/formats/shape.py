@@ -7,7 +7,7 @@ from typing import Any
 
 from triptych_data.formats.answers import read_answer, split_answer
 from triptych_data.formats.columns import CONVERSATIONS, PIXELS, SYSTEM, Columns, is_empty
-from triptych_data.formats.leftover import refuse_marks, refuse_media, refuse_unread
+from triptych_data.formats.leftover import refuse_file_name, refuse_marks, refuse_media, refuse_unread
 from triptych_data.formats.objects import fill, is_objects, read_objects, refuse_marks_of_objects
 from triptych_data.formats.parts import read_parts
 from triptych_data.formats.pictures import Named, as_names, read_images
@@ -65,6 +65,8 @@ def _without_images(turns: list[Turn], source: str) -> tuple[list[Turn], list[Na
             inline += found
         elif isinstance(content, str):
             refuse_marks(content, what=f"{source}[{number}]")
+            if turn["role"] in ("user", "system"):
+                refuse_file_name(content, what=f"{source}[{number}]")
         else:
             raise RowError(
                 f"expected the content of {source}[{number}] to be text or parts, got {type(content).__name__}",
