@@ -54,11 +54,11 @@ def main() -> None:
     if options.get("gradient_checkpointing"):
         model.gradient_checkpointing_enable()
     install_hooks(model)
-    batch = shape_batch(shape)
+    batch = shape_batch(shape, turns=options.get("turns", 0))
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter) + 0.0
-    small, _ = batch.select([0])
+    small, _ = batch.pick([(0, ())])
     small = small.with_completions([[(8, 8)]])
     policy_pass(
         model, small, engine=GroupEngine(verify=False)

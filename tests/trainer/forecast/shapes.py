@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers as hf
 from triptych_parser import ImageSpan
-from triptych_trainer.forward import GroupBatch
+from triptych_trainer.forward import CompletionImage, GroupBatch
 
 IMAGE, START, END = 90, 91, 92
 SPECIAL = {"image_token_id": IMAGE, "vision_start_token_id": START, "vision_end_token_id": END, "video_token_id": 93}
@@ -147,8 +147,11 @@ SHAPES = {
 }
 
 
-def shape_batch(shape: Shape) -> GroupBatch:
-    """Prompts of text and images, and completions of one length."""
+def shape_batch(shape: Shape, *, turns: int = 0) -> GroupBatch:
+    """Prompts of text and images, and completions of one length; in each arrives an image of its own after each turn.
+
+    Every message of a completion has a share of its tokens.
+    """
     prompts, spans, inputs = [], [], []
     for count in shape.images:
         ids, row = [5] * 40, []
@@ -159,5 +162,29 @@ def shape_batch(shape: Shape) -> GroupBatch:
             ids += [START, *[IMAGE] * rows, END, 6, 7]
         prompts.append(ids)
         spans.append(row)
-    completions = [[[8] * shape.completion_tokens] * size for size in shape.completions]
-    return GroupBatch.build(prompts, completions=completions, spans=spans, images=inputs)
+    indices = [[sum(shape.images[:p]) + k for k in range(count)] for p, count in enumerate(shape.images)]
+    completions, trained, arrived = [], [], []
+    said = shape.completion_tokens // (turns + 1)
+    for size in shape.completions:
+        group, counted, places = [], [], []
+        for _ in range(size):
+            ids, marks, row = [8] * said, [True] * said, []
+            for _ in range(turns):
+                image, rows = shape.image()
+                span = ImageSpan(start=len(ids), length=rows + 2, image=len(row), runs=((len(ids) + 1, rows),))
+                row.append(CompletionImage(image=len(inputs), span=span, name="image"))
+                inputs.append(image)
+                ids += [START, *[IMAGE] * rows, END, *[8] * said]
+                marks += [*[False] * (rows + 2), *[True] * said]
+            group, counted, places = [*group, ids], [*counted, marks], [*places, row]
+        completions, trained, arrived = [*completions, group], [*trained, counted], [*arrived, places]
+    return GroupBatch.build(
+        prompts,
+        completions=completions,
+        spans=spans,
+        image_indices=indices,
+        images=inputs,
+        trained=trained,
+        completion_images=arrived,
+        image_keys=[str(k) for k in range(len(inputs))] if turns else (),
+    )

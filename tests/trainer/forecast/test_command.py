@@ -134,3 +134,51 @@ def test_quiet_is_one_line(options, capsys):
     lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("peak ")
+
+
+def test_turns_with_images_are_planned_as_the_chat_template_writes_them(options, tmp_path, capsys):
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "def look(image: int) -> list:\n"
+        '    """Look closer.\n\n    Args:\n        image: the number of an image.\n    """\n'
+        "    return []\n"
+    )
+    length = options.index("--max_completion_length") + 1
+    words = [*options[:length], "220", *options[length + 1 :], "--no_alternatives", "--tools", f"{code}:look"]
+    plans = []
+    for more in (["--turns", "0"], ["--turns", "2", "--turn_image", "56x84", "56x56"]):
+        path = tmp_path / f"{len(plans)}.json"
+        assert main([*words, *more, "--json", str(path)]) == 0
+        plans.append(json.loads(path.read_text()))
+    assert "are results of tools with 4 images, none like another" in capsys.readouterr().out
+    without, planned = plans
+    processor = load_processor(options[options.index("--model") + 1])
+    around = "\n<|im_start|>user\n<tool_response>\n@\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+    extra = sum(len(processor.tokenizer(part)["input_ids"]) for part in around.split("@"))
+    assert planned["step"]["arrived_tokens"] == 2 * (extra + 2 + 6 + 2 + 4), "two images with their marks in each turn"
+    assert without["step"]["arrived_tokens"] == 0
+    phases = [{phase["name"]: phase for phase in plan["phases"]} for plan in plans]
+    features = [by_name["policy"]["features_bytes"] for by_name in phases]
+    hidden = AutoConfig.from_pretrained(options[options.index("--model") + 1]).text_config.hidden_size
+    assert features[1] - features[0] == 4 * 2 * (6 + 4) * hidden * 4, "rollouts, turns, rows of features, bytes"
+    assert phases[1]["generate"]["cache_bytes"] == phases[0]["generate"]["cache_bytes"], "as many tokens in all"
+    assert phases[1]["policy"]["activations_bytes"] > phases[0]["policy"]["activations_bytes"]
+    (row, *_) = planned["phases"][0]["rows"]
+    assert row["tokens"] == without["phases"][0]["rows"][0]["tokens"] > 300, "both list the tools in the prompt"
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        (["--turns", "2"], "--turns: without --tools and --environment a rollout has one turn"),
+        (["--tools", "CODE"], "how many turns a rollout has is known only in the run; say how many to count"),
+        (["--tools", "CODE", "--turns", "2", "--turn_image", "56"], "expected width and height in pixels"),
+        (["--tools", "CODE", "--turns", "2", "--turn_image", "560x560"], "--max_completion_length 8, which counts"),
+        (["--tools", "CODE", "--turns", "3", "--max_turns", "3"], "--turns 3: the run answers at most 2"),
+    ],
+)
+def test_turns_that_cannot_be_planned_are_refused(options, tmp_path, capsys, more, error):
+    code = tmp_path / "mine.py"
+    code.write_text('def look() -> str:\n    """Look."""\n    return "x"\n')
+    assert main([*options, *[word.replace("CODE", f"{code}:look") for word in more]]) == 2
+    assert error in capsys.readouterr().err

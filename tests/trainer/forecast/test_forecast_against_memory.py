@@ -18,13 +18,15 @@ from triptych_trainer.forecast.phases import trace
         ("qwen2_5_vl, deep", {"gradient_checkpointing": False, "freeze_vision_modules": True}),
         ("gemma3", {"gradient_checkpointing": False}),
         ("internvl", {"gradient_checkpointing": False}),
+        ("internvl", {"gradient_checkpointing": False, "turns": 2}),
     ],
     ids=str,
 )
 def test_peak_activations_are_within_a_fifth_of_resident_memory(shape, options, plan_for, fork):
-    config, skeleton = plan_for(SHAPES[shape].config(), **options)
+    turns = options.get("turns", 0)
+    config, skeleton = plan_for(SHAPES[shape].config(), **{key: options[key] for key in options if key != "turns"})
     setting = Setting.of(config, device="cpu")
-    forecast = trace(skeleton, shape_batch(SHAPES[shape]), phase="policy", setting=setting).peak
+    forecast = trace(skeleton, shape_batch(SHAPES[shape], turns=turns), phase="policy", setting=setting).peak
     script = Path(__file__).with_name("measure.py")
     run = fork(shape, json.dumps(options), environment={}, script=script).wait()
     assert run.returncode == 0, run.stderr[-2000:]

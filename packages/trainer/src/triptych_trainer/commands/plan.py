@@ -14,6 +14,7 @@ from triptych_data.option_parser import collected
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.commands.outcome import outcome
+from triptych_trainer.commands.planned_tools import planned_tools
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.alternatives import Alternative, alternatives, cap_that_fits
 from triptych_trainer.forecast.calibrate import Measured, calibrate
@@ -22,7 +23,7 @@ from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
 from triptych_trainer.forecast.passes import Device
 from triptych_trainer.forecast.row_costs import RowCounter
 from triptych_trainer.forecast.show import as_json, show_alternatives, show_fit, show_forecast, show_time, size
-from triptych_trainer.forecast.skeleton import read_model_config
+from triptych_trainer.forecast.skeleton import build_skeleton, read_model_config
 from triptych_trainer.forecast.static_memory import sharding_of
 from triptych_trainer.models.families import use_own_family
 from triptych_trainer.models.load import load_processor
@@ -103,11 +104,6 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
     reporter = Reporter(quiet=config.run.quiet)
     use_own_family(config.run.family)
     check_options(config.grpo)
-    if config.run.tools or config.run.environment:
-        raise UsageError(
-            "--tools, --environment: how many turns and images they add is not known before a run, so that nothing can "
-            "be forecast; leave them out to plan the run without them"
-        )
     sharding: Any = own.sharding or sharding_of(config.grpo)
     shared = config.run.group_sharing != "off"
     check_slices(config.grpo, config.run.completions_per_slice, shared=shared, sharded=sharding == "full")
@@ -122,9 +118,13 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
     seen = SeenHeaders(policy=image_policy(config.run))
     examples = read_data(config, seen)[0][: own.limit]
     check_num_prompts(len(examples), config.grpo)
-    counter = RowCounter(processor, prompt_settings(config), seen=seen)
+    played = None
+    if config.run.tools or config.run.environment or own.turns is not None or own.turn_image:
+        played = planned_tools(config, own, processor, build_skeleton(config, model_config=model_config))
+    counter = RowCounter(processor, prompt_settings(config) if played is None else played.settings, seen=seen)
     with reporter.stage("counting", len(examples)) as bar:
-        rows = counter.count(examples, progress=bar.move_to)
+        begun = None if played is None else played.begun
+        rows = counter.count(examples, progress=bar.move_to, begun=begun)
     num_ranks = own.num_processes or config.grpo.world_size
     subject = Subject(
         config=config,
@@ -134,6 +134,7 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
         device=device,
         num_ranks=num_ranks,
         sharding=sharding,
+        turns=None if played is None else played.turns,
     )
     return subject, reporter
 

@@ -63,6 +63,7 @@ def calibrate(subject: Subject, planned: Forecast) -> Measured:
         family=family_of(unwrap(model)),
         group_sizes=planned.step.group_sizes[: len(phase.rows)],
         completion_tokens=planned.step.completion_tokens,
+        turns=subject.turns,
     )
     precision = torch.bfloat16 if config.grpo.bf16 else torch.float16 if config.grpo.fp16 else None
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext

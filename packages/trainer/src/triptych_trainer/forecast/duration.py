@@ -67,7 +67,8 @@ def duration(forecast: Forecast, rows: Sequence[RowCost], hardware: Hardware, *,
     cache = forecast.phase("generate")
     if cache is not None:
         read = weights + cache.cache_bytes * _share(cache, forecast, rows, completion_tokens=completion_tokens)
-        generate += completion_tokens * read / (hardware.memory_bandwidth * 1e9)
+        decoded = max(completion_tokens - step.arrived_tokens, 0.0)
+        generate += decoded * read / (hardware.memory_bandwidth * 1e9)
     return Duration(
         generate_seconds=generate * step.generations_per_step,
         score_seconds=seconds("score") * step.scored_per_step,

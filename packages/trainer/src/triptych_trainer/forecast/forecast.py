@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trl import GRPOConfig
@@ -14,6 +14,7 @@ from triptych_trainer.forecast.row_costs import RowCost, RowCounter, group_batch
 from triptych_trainer.forecast.skeleton import Skeleton, build_skeleton
 from triptych_trainer.forecast.static_memory import StaticMemory, static_memory_of
 from triptych_trainer.forecast.step import StepShape, step_shape
+from triptych_trainer.forecast.turns import PlannedTurns
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.arguments import RunConfig
 from triptych_trainer.options.plan_options import Sharding
@@ -90,15 +91,21 @@ class Subject:
     device: Device
     num_ranks: int = 1
     sharding: Sharding = "none"
+    turns: PlannedTurns | None = None
+    """What arrives in every rollout; None for a run without tools."""
 
     def shape(self) -> StepShape:
         """The step's arithmetic."""
-        return step_shape(
+        found = step_shape(
             self.config.grpo,
             num_rows=len(self.rows),
             num_ranks=self.num_ranks,
             sized_for_ranks="generation_batch_size" in self.config.options,
         )
+        if self.turns is None:
+            return found
+        arrived = len(self.turns.images) * self.turns.count
+        return replace(found, arrived_tokens=self.turns.num_tokens, arrived_images=arrived)
 
 
 def forecast(subject: Subject, *, skeleton: Skeleton | None = None, phases: Sequence[Phase] = PHASES) -> Forecast:
@@ -118,6 +125,7 @@ def forecast(subject: Subject, *, skeleton: Skeleton | None = None, phases: Sequ
             family=family_of(skeleton.base),
             group_sizes=sizes[: len(rows)],
             completion_tokens=step.completion_tokens,
+            turns=subject.turns,
         )
         traced[phase] = trace(skeleton, batch, phase=phase, setting=setting), tuple(rows)
     copies = 2 if states.reference_bytes else 1  # a reference model of its own keeps features of its own

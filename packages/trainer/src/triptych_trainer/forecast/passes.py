@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any, Literal
 
 import torch
@@ -13,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from triptych_trainer.forecast.recorder import Recorder
 from triptych_trainer.forecast.skeleton import Skeleton
 from triptych_trainer.forward import GroupBatch
-from triptych_trainer.forward.generate import prefilled, repeated
+from triptych_trainer.forward.generate import DecodingStart, prefilled, repeated
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.arguments import RunConfig
@@ -98,33 +100,80 @@ def _generate(
     skeleton: Skeleton, batch: GroupBatch, engine: GroupEngine, setting: Setting, recorder: Recorder
 ) -> Outcome:
     """As ``forward.generate``: encode, prefill, repeat the cache, decode; of decoding the last and widest token."""
-    base, model = skeleton.base, skeleton.model
+    model = skeleton.model
     model.eval()  # as TRL's generation: without checkpointing, which drops caches
     try:
-        features = engine.features(model, batch, keys=range(len(batch.prompts)))
-        prompts = prefilled(model, batch, features=features, pad_id=0)
+        asked, _ = batch.pick([(p, ()) for p in range(len(batch.prompts))])  # what is there before any turn
+        features = engine.features(model, asked, keys=range(len(batch.prompts)))
+        turns = engine.turns if batch.has_unsampled_tokens else None
+        prompts = prefilled(model, asked, features=features, pad_id=0, turns=turns)
         if prompts.cache is not None:
             recorder.enter(DECODE)
             start = repeated(prompts, group_sizes=[max(batch.group_sizes)] * len(batch.prompts))
-            _lengthen(start.cache, batch.max_completion_tokens - 1)
-            flops_before = recorder.flops
-            num_rows, length = start.ids_BT.shape
-            position_ids = prompts.positions_ABT[:, :1, -1:].expand(-1, num_rows, -1)
-            logits = model(
-                input_ids=torch.ones(num_rows, 1, dtype=torch.long),
-                attention_mask=torch.ones(num_rows, length + batch.max_completion_tokens - 1, dtype=torch.long),
-                position_ids=family_of(base).position_ids(position_ids),
-                **cache_argument(base, start.cache),
-                use_cache=True,
-                logits_to_keep=1,
-                **start.extras,
-            ).logits[:, -1]
-            _sample(logits)
-            recorder.flops = flops_before + (recorder.flops - flops_before) * batch.max_completion_tokens
-        kept = 0 if features is None else sum(_bytes(rows) for rows in (features.rows, *features.deepstack))
+            _decode(skeleton, batch, engine, recorder, start=start, positions_ABT=prompts.positions_ABT)
+        kept = sum(_bytes(rows) for rows in engine.kept_tensors())
         return _cache_bytes(prompts.cache), kept
     finally:
         model.train()
+
+
+def _decode(
+    skeleton: Skeleton,
+    batch: GroupBatch,
+    engine: GroupEngine,
+    recorder: Recorder,
+    *,
+    start: DecodingStart,
+    positions_ABT: torch.Tensor,
+) -> None:
+    """The turns of all rollouts: what arrived is encoded and forwarded, and the last and widest token is decoded."""
+    length = start.ids_BT.shape[1]
+    sampled = batch.trained[0][0]
+    arrived = [(first, stop) for counted, first, stop in _stretches(sampled) if not counted]
+    known = 0  # tokens of a completion in the cache
+    images = [found for group in batch.completion_images for row in group for found in row]
+    for first, stop in arrived:
+        # the images of one turn of all rollouts go through the tower in one call, as they do in a run
+        now = [found.image for found in images if first <= found.span.start < stop]
+        keys = [batch.image_keys[image] for image in now]
+        turn = GroupBatch.build([[0]], images=[batch.images[image] for image in now], image_keys=keys)
+        engine.features(skeleton.model, turn, keys=[0])
+        _lengthen(start.cache, first - known)
+        _forward(skeleton, start, positions_ABT, known=length - 1 + first, new=stop - first)
+        known = stop
+    flops_before = recorder.flops
+    total = batch.max_completion_tokens
+    _lengthen(start.cache, total - 1 - known)
+    logits = _forward(skeleton, start, positions_ABT, known=length - 1 + total - 1, new=1)
+    _sample(logits)
+    recorder.flops = flops_before + (recorder.flops - flops_before) * sum(sampled)
+
+
+def _forward(
+    skeleton: Skeleton, start: DecodingStart, positions_ABT: torch.Tensor, *, known: int, new: int
+) -> torch.Tensor:
+    """Forward ``new`` tokens of each row behind ``known`` ones; returns the last logits."""
+    num_rows = start.ids_BT.shape[0]
+    position_ids = positions_ABT[:, :1, -1:].expand(-1, num_rows, new)
+    logits: torch.Tensor = skeleton.model(
+        input_ids=torch.ones(num_rows, new, dtype=torch.long),
+        attention_mask=torch.ones(num_rows, known + new, dtype=torch.long),
+        position_ids=family_of(skeleton.base).position_ids(position_ids),
+        **cache_argument(skeleton.base, start.cache),
+        use_cache=True,
+        logits_to_keep=1,
+        **start.extras,
+    ).logits[:, -1]
+    return logits
+
+
+def _stretches(marks: Sequence[bool]) -> Iterator[tuple[bool, int, int]]:
+    """(mark, start, stop) of each run of equal marks."""
+    first = 0
+    for mark, run in groupby(marks):
+        stop = first + len(list(run))
+        yield mark, first, stop
+        first = stop
 
 
 def _lengthen(cache: Any, num_tokens: int) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from PIL import Image
-from triptych_data import Example
+from triptych_data import Example, ImageSource
 from triptych_data.budget import Size
 from triptych_data.describe import ImageCount, count_images, describe
 from triptych_data.model_tokens import ModelTokens
@@ -19,11 +19,15 @@ from triptych_data.seen_headers import SeenHeaders, header_sizes
 from triptych_parser import ImageSpan
 from triptych_parser.printable import printable
 
+from triptych_trainer.forecast.turns import PlannedTurns, completion_images
 from triptych_trainer.forward import GroupBatch
 from triptych_trainer.models.families import Family
 from triptych_trainer.models.image_processor import image_processor_of
 
 __all__ = ["RowCost", "RowCounter", "group_batch", "heaviest", "typical"]
+
+
+_STUB = Image.new("RGB", (1, 1))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,15 +67,25 @@ class RowCounter:
         self.settings = settings
         self.seen = seen
 
-    def count(self, examples: Sequence[Example], *, progress: Callable[[int], object] = int) -> list[RowCost]:
-        """Count each example.
+    def count(
+        self,
+        examples: Sequence[Example],
+        *,
+        progress: Callable[[int], object] = int,
+        begun: Callable[[Example], Example] | None = None,
+    ) -> list[RowCost]:
+        """Count each example; ``begun`` is what a run with tools makes of it first.
 
         Raises:
             DataError: a run would refuse the row.
         """
         found = []
         for number, example in enumerate(examples, start=1):
-            found.append(self.row(example))
+            if begun is None:
+                found.append(self.row(example))
+            else:
+                counted = self.row(begun(example))
+                found.append(replace(counted, example=_without_pictures(counted.example, len(example.images))))
             progress(number)
         return found
 
@@ -111,6 +125,12 @@ class RowCounter:
         return replace(row, num_tokens=row.num_tokens - row.image_tokens + images.total, images=images)
 
 
+def _without_pictures(example: Example, count: int) -> Example:
+    """The example with a stub for every image behind the first ``count``: its size is counted, and nothing kept."""
+    images = tuple(image if k < count else ImageSource(ref=_STUB) for k, image in enumerate(example.images))
+    return replace(example, images=images)
+
+
 def heaviest(rows: Sequence[RowCost], count: int) -> list[RowCost]:
     """The ``count`` rows with the most tokens; with equal tokens, more image tokens go first, then the earlier row."""
     order = sorted(range(len(rows)), key=lambda k: (-rows[k].num_tokens, -rows[k].image_tokens, k))
@@ -125,9 +145,18 @@ def typical(rows: Sequence[RowCost], count: int) -> list[RowCost]:
 
 
 def group_batch(
-    rows: Sequence[RowCost], *, counter: RowCounter, family: Family, group_sizes: Sequence[int], completion_tokens: int
+    rows: Sequence[RowCost],
+    *,
+    counter: RowCounter,
+    family: Family,
+    group_sizes: Sequence[int],
+    completion_tokens: int,
+    turns: PlannedTurns | None = None,
 ) -> GroupBatch:
-    """The batch of these prompts with ``group_sizes[p]`` completions of the given length each."""
+    """The batch of these prompts with ``group_sizes[p]`` completions of the given length each.
+
+    With ``turns`` images arrive in every completion, none of them like another.
+    """
     prompts, spans, indices = [], [], []
     images: list[Any] = []
     with warnings.catch_warnings():
@@ -138,5 +167,25 @@ def group_batch(
             spans.append(found)
             indices.append(list(range(len(images), len(images) + len(inputs))))
             images.extend(inputs)
-    completions = [[[1] * completion_tokens] * size for size in group_sizes]
-    return GroupBatch.build(prompts, completions=completions, spans=spans, image_indices=indices, images=images)
+    arrived = []
+    for size in group_sizes:
+        group = []
+        for rollout in range(size if turns is not None else 0):
+            assert turns is not None
+            places, inputs_of = completion_images(
+                turns, completion_tokens=completion_tokens, first=len(images), rollout=rollout
+            )
+            group.append(places)
+            images.extend(inputs_of)
+        arrived.append(group)
+    trained = [True] * completion_tokens if turns is None else turns.trained(completion_tokens)
+    return GroupBatch.build(
+        prompts,
+        completions=[[[1] * completion_tokens] * size for size in group_sizes],
+        spans=spans,
+        image_indices=indices,
+        images=images,
+        trained=[[trained] * size for size in group_sizes],
+        completion_images=None if turns is None else arrived,
+        image_keys=[str(k) for k in range(len(images))],
+    )

@@ -110,6 +110,11 @@ def show_time(
         f"{step.num_steps:,} steps; a step has {step.prompts_per_step:g} prompts with {images:,.0f} images, "
         f"{prompt_tokens:,.0f} prompt tokens and at most {completion_tokens:,.0f} completion tokens"
     )
+    if step.arrived_tokens:
+        console.print(
+            f"  of a rollout's {step.completion_tokens:,} tokens {step.arrived_tokens:,} are results of tools with "
+            f"{step.arrived_images:,} images, none like another; the others are sampled"
+        )
     if measured is not None:
         _show_measured(measured, console)
     if estimate is None or hardware is None:

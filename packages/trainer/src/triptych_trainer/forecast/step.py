@@ -26,11 +26,16 @@ class StepShape:
     scored_per_step: float
     """Micro-batches scored without gradient: old policy, reference, or both."""
     completion_tokens: int
+    """All tokens behind a prompt, at most."""
     has_gradients_while_generating: bool
     """Whether a generation falls between two micro-batches of one optimizer step."""
     num_steps: int
     prompts_per_step: float
     """Over all ranks."""
+    arrived_tokens: int = 0
+    """Of the completion tokens, those of results and images of tools, which are not sampled."""
+    arrived_images: int = 0
+    """Images that arrive in a rollout."""
 
 
 def step_shape(args: GRPOConfig, *, num_rows: int, num_ranks: int = 1, sized_for_ranks: bool = False) -> StepShape:

@@ -148,6 +148,11 @@ class GroupBatch:
         """Whether an image arrived in any completion."""
         return any(row for group in self.completion_images for row in group)
 
+    @property
+    def has_unsampled_tokens(self) -> bool:
+        """Whether some token of a completion was not sampled: a tool or an environment answered in it."""
+        return any(not all(marks) for group in self.trained for marks in group)
+
     def with_completions(self, completions: Sequence[Sequence[Sequence[int]]]) -> GroupBatch:
         """The same prompts and images with other completions, whose tokens are all scored and which hold no image."""
         return GroupBatch.build(

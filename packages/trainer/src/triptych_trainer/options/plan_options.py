@@ -25,7 +25,7 @@ class PlanOptions:
     """What ``plan`` takes besides the options of ``train``."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"device": ("auto", "cpu", "cuda"), "sharding": SHARDINGS}
-    LEAST: ClassVar[Mapping[str, int]] = {"num_processes": 1, "limit": 1}
+    LEAST: ClassVar[Mapping[str, int]] = {"num_processes": 1, "limit": 1, "turns": 0}
 
     device: str = field(default="auto", metadata={"help": "plan for it; auto takes what is here"})
     memory_gib: float | None = field(
@@ -50,6 +50,13 @@ class PlanOptions:
     )
     mean_completion_length: float | None = field(
         default=None, metadata={"help": "for the hours (default: --max_completion_length)"}
+    )
+    turns: int | None = field(
+        default=None, metadata={"help": "with tools: answered turns of every rollout (default: the most allowed)"}
+    )
+    turn_image: list[str] = field(
+        default_factory=list,
+        metadata={"metavar": "WxH", "help": "with tools: the images of a turn, such as 448x336 (default: text only)"},
     )
     limit: int | None = field(default=None, metadata={"help": "count only the first rows"})
     no_alternatives: bool = field(default=False, metadata={"help": "leave out what each setting would save"})

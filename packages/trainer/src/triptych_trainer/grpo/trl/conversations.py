@@ -24,7 +24,7 @@ from triptych_trainer.trajectories.shown import tools_by_environment
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 from triptych_trainer.trajectories.writer import TurnWriter, turn_writer
 
-__all__ = ["check_conversation_options", "message_reader", "player", "with_environment_reward"]
+__all__ = ["check_conversation_options", "message_reader", "player", "with_environment_reward", "writers_of"]
 
 
 def check_conversation_options(*, tools: Any, environment_factory: Any, rollout_func: Any, use_vllm: bool) -> None:
@@ -79,7 +79,9 @@ def player(
     family = family_of(base)
     if family.no_later_images is not None:
         raise UsageError(f"tools: {type(base).__name__} takes no images behind its prompt: {family.no_later_images}")
-    writers = _writers(preparer, tools_by_environment(tools, environments), end_ids=end_ids)
+    writers, preparer.settings = writers_of(
+        preparer.processor, preparer.settings, tools_by_environment(tools, environments), end_ids=end_ids
+    )
     if (reason := why_not_kept(family, base)) is not None:
         say(
             f"rollouts of {type(base).__name__} prefill their whole history again at each turn, because {reason}; "
@@ -105,13 +107,19 @@ def tokenizer_of(processor: Any) -> Any:
     return getattr(processor, "tokenizer", processor)
 
 
-def _writers(
-    preparer: PromptPreparer, tools: Mapping[str | None, Mapping[str, Tool]], *, end_ids: Collection[int]
-) -> dict[str | None, TurnWriter]:
+def writers_of(
+    processor: Any,
+    settings: PromptSettings,
+    tools: Mapping[str | None, Mapping[str, Tool]],
+    *,
+    end_ids: Collection[int],
+) -> tuple[dict[str | None, TurnWriter], PromptSettings]:
     """Find out how the chat template takes the tools of each environment; where it rewrites earlier turns, by the form
-    that TRL trains with. The tokenizer gets what reads calls, and the preparer the form of the template.
+    that TRL trains with. The tokenizer gets what reads calls; returned are also the settings with that form.
+
+    Raises:
+        UsageError: the template takes no tools.
     """
-    processor, settings = preparer.processor, preparer.settings
     tokenizer = tokenizer_of(processor)
     had_template = getattr(tokenizer, "response_template", None) is not None
     if not had_template:
@@ -141,10 +149,9 @@ def _writers(
             raise
         settings = replace(settings, chat_template_kwargs={**settings.chat_template_kwargs, "chat_template": template})
         writers = found(settings)
-    preparer.settings = settings
     if {writer.mode for writer in writers.values()} == {"user"} and not had_template:
         tokenizer.response_template = None
-    return writers
+    return writers, settings
 
 
 def _training_template(processor: Any) -> str | None:
