@@ -54,7 +54,7 @@ def rule_for(command: Command) -> Callable[[Command, pytest.FixtureRequest], Non
         return cannot_run_here
     if words[:2] == ("accelerate", "launch"):
         return read_launch
-    if words[0] == "train" and "--use_vllm" in words:
+    if words[0] == "train" and {"--use_vllm", "--accelerate_config"} & set(words):
         return read_run
     if any(word.startswith("examples/environments/") for word in words):
         return is_run_by_env_check
@@ -107,8 +107,8 @@ def read_launch(command: Command, request: pytest.FixtureRequest) -> None:
 
 
 def read_run(command: Command, request: pytest.FixtureRequest) -> None:
-    """A run that samples by vLLM is not started: `make vllm-check` starts such runs."""
-    check_run(list(command.words[1:]), num_ranks=1)
+    """A run that samples by vLLM is not started: `make vllm-check` starts such runs; nor is one that needs GPUs."""
+    check_run(list(command.words[1:]), num_ranks=int((values_of(command.words, "--num_processes") or ["1"])[0]))
 
 
 def is_run_by_env_check(command: Command, request: pytest.FixtureRequest) -> None:

@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": ("triptych_trainer.commands.serve", "serve a model with vLLM for the rollouts of a run"),
     "report": ("triptych_trainer.commands.report", "rebuild the page of a run's rollouts"),
     "merge": ("triptych_trainer.commands.merge", "merge adapters into their model, and save it as one"),
+    "completion": ("triptych_trainer.commands.completion", "print what a shell reads to complete these commands"),
     "env": ("triptych_trainer.commands.env", "print the versions of everything, for a bug report"),
 }
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: triptych COMMAND ...\n")
-        print("\n".join(f"  {name:<8} {what}" for name, (_, what) in COMMANDS.items()))
+        print("\n".join(f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()))
         print(
             "\n`triptych COMMAND --help` lists the options of a command, `triptych --version` says which one this is."
         )

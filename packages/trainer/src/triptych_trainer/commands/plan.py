@@ -13,6 +13,7 @@ from rich.console import Console
 from triptych_data.option_parser import collected
 from triptych_data.seen_headers import SeenHeaders
 
+from triptych_trainer.commands.launch import plan_of_launch
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.planned_tools import planned_tools
 from triptych_trainer.errors import UsageError
@@ -104,7 +105,8 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
     reporter = Reporter(quiet=config.run.quiet)
     use_own_family(config.run.family)
     check_options(config.grpo)
-    sharding: Any = own.sharding or sharding_of(config.grpo)
+    launched = plan_of_launch(config.run.accelerate_config, own.num_processes or config.run.num_processes)
+    sharding: Any = own.sharding or launched.sharding or sharding_of(config.grpo)
     shared = config.run.group_sharing != "off"
     check_slices(config.grpo, config.run.completions_per_slice, shared=shared, sharded=sharding == "full")
     processor = load_processor(
@@ -125,7 +127,7 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
     with reporter.stage("counting", len(examples)) as bar:
         begun = None if played is None else played.begun
         rows = counter.count(examples, progress=bar.move_to, begun=begun)
-    num_ranks = own.num_processes or config.grpo.world_size
+    num_ranks = launched.num_processes or config.grpo.world_size
     subject = Subject(
         config=config,
         model_config=model_config,

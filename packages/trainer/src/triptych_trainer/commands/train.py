@@ -13,6 +13,7 @@ from triptych_data.seen_headers import SeenHeaders
 from triptych_trainer.checkpoints.lock import one_run_in
 from triptych_trainer.checkpoints.run import data_digest
 from triptych_trainer.checkpoints.start import begin_run, choose_start
+from triptych_trainer.commands.launch import launch, launch_asked
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.errors import UsageError
@@ -50,6 +51,12 @@ def main(argv: Sequence[str]) -> int:
 def _train(argv: Sequence[str]) -> int:
     if print_help("train", argv):
         return 0
+    if asked := launch_asked(argv):
+        if wants_demo(argv):
+            raise UsageError(
+                "--accelerate_config, --num_processes: the built-in demo runs in one process; leave it out"
+            )
+        return launch(asked, argv)
     if wants_demo(argv):
         from triptych_trainer.commands.demo import run_demo
 

@@ -20,7 +20,16 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.unread import check_given
 
-__all__ = ["RunArguments", "RunConfig", "device_defaults", "image_policy", "parse_run", "prompt_settings", "wants_demo"]
+__all__ = [
+    "RunArguments",
+    "RunConfig",
+    "config_file",
+    "device_defaults",
+    "image_policy",
+    "parse_run",
+    "prompt_settings",
+    "wants_demo",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +53,7 @@ def wants_demo(argv: Sequence[str]) -> bool:
     """Tell whether a command line names neither a model nor data, neither directly nor in its ``--config``."""
     words = written_out(argv)
     given = {word.split("=")[0].lstrip("-") for word in words if word.startswith("--")}
-    return not (given | set(_config_file(words))) & {"model_name_or_path", "data"}
+    return not (given | set(config_file(words))) & {"model_name_or_path", "data"}
 
 
 def written_out(argv: Sequence[str]) -> list[str]:
@@ -58,7 +67,12 @@ def written_out(argv: Sequence[str]) -> list[str]:
     return words
 
 
-def _config_file(argv: Sequence[str]) -> Mapping[str, Any]:
+def config_file(argv: Sequence[str]) -> Mapping[str, Any]:
+    """What the file of ``--config`` says; empty where there is none.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     if "--config" not in argv:
         return {}
     position = list(argv).index("--config") + 1
@@ -92,7 +106,7 @@ def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None)
         UsageError: an unknown option, or a value that TRL or transformers refuses, with its own explanation.
     """
     words = written_out(argv)
-    config = _config_file(words)  # its errors are clearer than the parser's
+    config = config_file(words)  # its errors are clearer than the parser's
     parser = run_parser(defaults)
     known = option_names(parser)
     unknown = sorted(set(config) - {action.dest for action in parser._actions} - {"env"})

@@ -18,6 +18,7 @@ PARSERS = {
     "serve": "triptych_trainer.options.serve_options",
     "report": "triptych_trainer.options.report_options",
     "merge": "triptych_trainer.options.merge_options",
+    "completion": "triptych_trainer.commands.completion",
     "env": "triptych_trainer.commands.env",
 }
 """For each command the module whose ``parser`` prints its help."""

@@ -25,6 +25,7 @@ class RunArguments(DataOptions, PromptOptions):
     LEAST: ClassVar[Mapping[str, int]] = {
         "completions_per_slice": 1,
         "image_threads": 1,
+        "num_processes": 1,
         "image_cache_gb": 0,
         "vision_learning_rate": 0,
         "warn_after_steps": 0,
@@ -128,6 +129,11 @@ class RunArguments(DataOptions, PromptOptions):
     memory_forecast: bool = field(
         default=True, metadata={"help": "say what memory the run will need, and what it took"}
     )
+    accelerate_config: str | None = field(
+        default=None,
+        metadata={"metavar": "NAME", "help": "start several processes: fsdp2, zero2, zero3, multi_gpu, or a file"},
+    )
+    num_processes: int | None = field(default=None, metadata={"help": "how many (default: what that file says)"})
     demo: str = field(
         default="places",
         metadata={"help": "the built-in demo: `look` has a tool"},

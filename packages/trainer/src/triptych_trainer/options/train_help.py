@@ -38,6 +38,8 @@ RARE = (
     "mask_over_turn",
     "placement",
     "blank_tool",
+    "num_processes",
+    "warn_after_steps",
 )
 """Triptych's own options that few runs set; only ``--help_all`` lists them."""
 

@@ -1,0 +1,148 @@
+"""``train --accelerate_config``: the same command in several processes, which accelerate starts, on CPUs torch."""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from triptych_trainer.errors import UsageError
+from triptych_trainer.options.arguments import config_file, written_out
+from triptych_trainer.options.plan_options import Sharding
+
+__all__ = ["Launch", "PlannedLaunch", "launch", "launch_asked", "plan_of_launch"]
+
+LAUNCHED = "TRIPTYCH_LAUNCHED"
+"""Set in the processes that were started here: they find the same options and are the run."""
+CONFIG, PROCESSES = "accelerate_config", "num_processes"
+DEFAULT = "multi_gpu"
+STAGES: Mapping[int | None, Sharding] = {1: "optimizer", 2: "gradients", 3: "full"}
+"""What DeepSpeed's ZeRO splits."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launch:
+    """How accelerate is to start a run."""
+
+    file: Path
+    num_processes: int | None
+    """None: what the file says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedLaunch:
+    """What a forecast has to know of a launch; None for what it does not say."""
+
+    num_processes: int | None
+    sharding: Sharding | None
+
+
+def plan_of_launch(name: str | None, num_processes: int | None) -> PlannedLaunch:
+    """How many processes a launch would start, and what they would split among them; nothing is started.
+
+    Raises:
+        UsageError: there is no such configuration.
+    """
+    if name is None:
+        return PlannedLaunch(num_processes=num_processes, sharding=None)
+    said = _said(_file(name))
+    stage = (said.get("deepspeed_config") or {}).get("zero_stage")
+    sharding: Sharding = "full" if said.get("distributed_type") == "FSDP" else STAGES.get(stage, "none")
+    return PlannedLaunch(num_processes=num_processes or int(said.get(PROCESSES) or 1), sharding=sharding)
+
+
+def launch_asked(argv: Sequence[str]) -> Launch | None:
+    """How a command line, or its ``--config``, asks for several processes; None where it does not, or has been heard.
+
+    Raises:
+        UsageError: there is no such configuration, too few GPUs, or another launcher has started this process.
+    """
+    words = written_out(argv)
+    given: dict[str, Any] = {**config_file(words), **_given(words)}
+    name, number = given.get(CONFIG), given.get(PROCESSES)
+    if (name is None and number is None) or os.environ.get(LAUNCHED):
+        return None
+    option = f"--{CONFIG} {name}" if name is not None else f"--{PROCESSES} {number}"
+    if "LOCAL_RANK" in os.environ:
+        raise UsageError(f"{option}: another launcher has started this process already; leave it out")
+    if number is not None and not (str(number).isdecimal() and int(number) > 0):
+        raise UsageError(f"--{PROCESSES} expects 1 or more, got {number}")
+    file = _file(str(name or DEFAULT))
+    asked = Launch(file=file, num_processes=None if number is None else int(number))
+    _check_devices(asked, option)
+    return asked
+
+
+def launch(asked: Launch, argv: Sequence[str]) -> int:
+    """Start ``train`` with the same words in every process, and return the exit code of the first that fails, or 0."""
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    said, script = _said(asked.file), ["-m", "triptych_trainer", *argv]
+    number = asked.num_processes or int(said.get(PROCESSES) or 1)
+    os.environ[LAUNCHED] = "1"
+    try:
+        if said.get("use_cpu"):  # there accelerate starts one process, however many it is told to start
+            torchrun.main(["--standalone", "--nproc_per_node", str(number), *script])
+        else:
+            words = ["--config_file", str(asked.file), "--num_processes", str(number), *script]
+            launch_command(launch_command_parser().parse_args(words))
+    except ChildFailedError as error:  # the process itself has said what is wrong
+        return int(error.get_first_failure()[1].exitcode)
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    finally:
+        del os.environ[LAUNCHED]
+    return 0
+
+
+def _given(words: Sequence[str]) -> dict[str, str]:
+    """The two options as a command line gives them; the last one counts."""
+    found = {}
+    for word, after in zip(words, [*words[1:], None], strict=True):
+        name, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name in (CONFIG, PROCESSES):
+            if not equals and (after is None or after.startswith("--")):
+                raise UsageError(f"--{name} expects a value, got none")
+            found[name] = value if equals else str(after)
+    return found
+
+
+def _file(name: str) -> Path:
+    """A file of accelerate's, or one of those that TRL brings, by its name."""
+    if Path(name).is_file():
+        return Path(name)
+    folder = Path(str(resources.files("trl") / "accelerate_configs"))
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise UsageError(f"--{CONFIG} {name}: expected a file of accelerate's, or one of {', '.join(known)}")
+    return folder / f"{name}.yaml"
+
+
+def _said(file: Path) -> Mapping[str, Any]:
+    try:
+        said: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"--{CONFIG} {file}: no YAML can be read: {' '.join(str(error).split())}") from error
+    if not isinstance(said, Mapping):
+        raise UsageError(f"--{CONFIG} {file} must hold a mapping, got {type(said).__name__}")
+    return said
+
+
+def _check_devices(asked: Launch, option: str) -> None:
+    import torch
+
+    said = _said(asked.file)
+    if said.get("use_cpu") or int(said.get("num_machines") or 1) > 1:
+        return
+    wanted, here = asked.num_processes or int(said.get(PROCESSES) or 1), torch.cuda.device_count()
+    if wanted > max(here, 1):
+        raise UsageError(
+            f"{option}: expected a GPU for each of the {wanted} processes, found {here}; give --{PROCESSES}, or a "
+            f"file with `use_cpu: true` to --{CONFIG}"
+        )

@@ -1,0 +1,129 @@
+"""``train --accelerate_config``: accelerate starts the processes, and no option is read and forgotten."""
+
+import subprocess
+
+import pytest
+import yaml
+from accelerate.commands import launch as accelerate
+from triptych_trainer.commands.launch import LAUNCHED, launch_asked, plan_of_launch
+from triptych_trainer.commands.train import main
+
+CPUS = {"distributed_type": "MULTI_CPU", "use_cpu": True, "num_processes": 2, "mixed_precision": "no"}
+NODES = {"distributed_type": "MULTI_GPU", "num_machines": 2, "num_processes": 16}
+"""The GPUs of several machines are not counted on this one."""
+
+
+@pytest.fixture
+def on_cpus(tmp_path):
+    (tmp_path / "cpus.yaml").write_text(yaml.safe_dump(CPUS))
+    return str(tmp_path / "cpus.yaml")
+
+
+@pytest.fixture
+def on_nodes(tmp_path):
+    (tmp_path / "nodes.yaml").write_text(yaml.safe_dump(NODES))
+    return str(tmp_path / "nodes.yaml")
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What accelerate would be told to start."""
+    found = []
+    monkeypatch.setattr(accelerate, "launch_command", found.append)
+    return found
+
+
+def test_accelerate_gets_the_file_the_number_and_every_word(on_nodes, started):
+    words = ["--model", "m", "--data", "d", f"--accelerate-config={on_nodes}", "--num_processes", "3"]
+    assert main(words) == 0
+    ((told,),) = ([one] for one in started)
+    assert (told.config_file, told.num_processes, told.module) == (on_nodes, 3, True)
+    assert (told.training_script, told.training_script_args) == ("triptych_trainer", words)
+
+
+def test_a_config_of_the_run_may_ask_for_processes(on_nodes, started, tmp_path):
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"model_name_or_path": "m", "accelerate_config": on_nodes}))
+    assert main(["--config", str(tmp_path / "run.yaml"), "--data", "d"]) == 0
+    assert started[0].config_file == on_nodes
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["--accelerate_config", "zero4"],
+            "--accelerate_config zero4: expected a file of accelerate's, or one of fsdp1",
+        ),
+        (["--accelerate_config"], "--accelerate_config expects a value, got none"),
+        (["--num_processes", "0"], "--num_processes expects 1 or more, got 0"),
+        (["--accelerate_config", "fsdp2", "--num_processes", "500"], "expected a GPU for each of the 500 processes"),
+    ],
+)
+def test_bad_options_are_one_line(words, expected, capsys, started):
+    assert main(["--model", "m", "--data", "d", *words]) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert expected in error
+    assert not started
+
+
+def test_the_demo_and_processes_of_another_launcher_are_refused(on_cpus, capsys, monkeypatch, started):
+    assert main(["--accelerate_config", on_cpus]) == 2
+    assert "the built-in demo runs in one process" in capsys.readouterr().err
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert main(["--model", "m", "--data", "d", "--accelerate_config", on_cpus]) == 2
+    assert "another launcher has started this process already" in capsys.readouterr().err
+    monkeypatch.setenv(LAUNCHED, "1")
+    assert launch_asked(["--accelerate_config", on_cpus]) is None
+    assert not started
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("zero2", "gradients"), ("zero3", "full"), ("fsdp2", "full"), ("multi_gpu", "none")],
+)
+def test_a_plan_knows_what_the_processes_split(name, expected):
+    assert (plan_of_launch(name, None).num_processes, plan_of_launch(name, 4).num_processes) == (8, 4)
+    assert plan_of_launch(name, 4).sharding == expected
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_a_mistake_is_one_line_and_exit_code_2(on_cpus, model_dir, write_rows, tmp_path, capfd):
+    words = ["--model", str(model_dir), "--data", str(write_rows([1, 2, 1, 2])), "--accelerate_config", on_cpus]
+    small = ["--max_steps", "1", "--num_generations", "2", "--per_device_train_batch_size", "2", "--output_dir"]
+    more = ["--max_completion_length", "2", "--memory_forecast", "false", "--save_strategy", "no", "--reward", "format"]
+    assert main([*words, *small, str(tmp_path / "out"), *more, "--verify_model", "off"]) == 0, capfd.readouterr().err
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert len(list((tmp_path / "out" / "rollouts").glob("*-rank00?-*.parquet"))) == 2
+    capfd.readouterr()
+    assert main([*words, "--learning_rate", "-1"]) == 2
+    errors = capfd.readouterr().err
+    assert "--learning_rate expects 0 or more" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_and_options(shell, capsys):
+    from triptych_trainer.cli import main as triptych
+
+    assert triptych(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    if shell != "bash":
+        assert "keep_mixed" in script
+        return
+    ask = script + '\nCOMP_WORDS=(triptych "$1" "$2"); COMP_CWORD=$3; _triptych; echo "${COMPREPLY[@]}"'
+
+    def completed(*words):
+        return subprocess.run(["bash", "-c", ask, "bash", *words], capture_output=True, text=True).stdout.split()
+
+    assert completed("ro", "", "1") == ["rollout"]
+    assert completed("rollout", "--keep", "2") == ["--keep_mixed"]
+    assert "--learning_rate" in completed("train", "--learning", "2")
+    assert completed("rollout", "file", "2") == [], "files are left to the shell"
+
+
+def test_an_unknown_shell_is_one_line(capsys):
+    from triptych_trainer.cli import main as triptych
+
+    assert triptych(["completion", "tcsh"]) == 2
+    assert "expected one of bash, zsh, fish, got tcsh" in capsys.readouterr().err
