@@ -15,6 +15,7 @@ def subject() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def turns_subject() -> ModuleType:
+    sys.path.append(str(Path(__file__).parent))  # it imports `turns_model`
     return _load("turns_subject")
 
 

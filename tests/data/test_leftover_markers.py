@@ -1,0 +1,130 @@
+"""Markers, parts and objects that do not fit together are refused by name."""
+
+import pytest
+from refused_rows import ASK, ASSISTANT, USER, Refused, check_refused, part
+
+REFUSED: Refused = {
+    # markers
+    "numbered as MMMU does": (
+        {"question": "Is <image 1> red?", "image": "0.png", "answer": "x"},
+        r"got <image 1> in message 1; write <image:1>",
+        {"question": "Is <image:1> red?", "image": "0.png", "answer": "x"},
+    ),
+    "numbered as ReMI does": (
+        {"prompt": "Is <image1> red?", "image": "0.png", "answer": "x"},
+        "got <image1> in message 1",
+        {"prompt": "Is <image:1> red?", "image": "0.png", "answer": "x"},
+    ),
+    "another dialect": (
+        {"prompt": "<|image_1|>Colour?", "image": "0.png", "answer": "x"},
+        "expected images in text as image writes them, got a marker as phi writes it",
+        {"prompt": "<image>Colour?", "image": "0.png", "answer": "x"},
+    ),
+    "marker beside parts": (
+        {
+            "prompt": [{"role": "system", "content": "See <image>."}, {"role": "user", "content": [{"type": "image"}]}],
+            "image": "0.png",
+            "answer": "x",
+        },
+        "expected images as parts alone, got a marker in the text of message 1 as well",
+        {
+            "prompt": [
+                {"role": "system", "content": [{"type": "text", "text": "See <image>."}]},
+                {"role": "user", "content": [{"type": "image"}]},
+            ],
+            "image": "0.png",
+            "answer": "x",
+        },
+    ),
+    "numbered marker beside parts": (
+        {**part(type="image", image="0.png"), "system": "See <image 1>."},
+        "expected images as parts alone, got a marker in the text of message 1 as well",
+        {
+            "messages": [
+                {"role": "system", "content": [{"type": "text", "text": "See <image 1>."}]},
+                *part(type="image", image="0.png")["messages"],
+            ]
+        },
+    ),
+    "text and image in one part": (
+        part(type="image", image="0.png", text="Colour?"),
+        "to contain only an image, got text as well",
+        part(type="image", image="0.png"),
+    ),
+    "image beside text": (
+        part(type="text", text="Colour?", image="0.png"),
+        "to contain only text, got 'image' as well",
+        part(type="image", image="0.png"),
+    ),
+    "a part that is a number": (
+        {"messages": [{"role": "user", "content": ["x", 5]}]},
+        r"expected messages\[0\].content\[1\] to be a text or image part, got 5",
+        {"messages": [{"role": "user", "content": ["x", "5"]}]},
+    ),
+    "an image in the answer": (
+        {"messages": [USER, {"role": "assistant", "content": [{"type": "image", "image": "0.png"}]}]},
+        r"expected the answer in messages\[1\] to be text, got a part of type 'image'",
+        {"messages": [USER, ASSISTANT]},
+    ),
+    # objects
+    "a place for a box, and no box": (
+        {"messages": [{"role": "user", "content": "What is in <bbox>?"}, ASSISTANT], "image": "0.png"},
+        "expected the column objects for <bbox> in message 1, got none",
+        {
+            "messages": [{"role": "user", "content": "What is in <bbox>?"}, ASSISTANT],
+            "image": "0.png",
+            "objects": {"bbox": [[1, 2, 3, 4]]},
+        },
+    ),
+    "too few objects": (
+        {"messages": [{"role": "user", "content": "<ref-object>, <ref-object>"}, ASSISTANT], "objects": {"ref": ["a"]}},
+        "expected an entry of objects for every <ref-object>",
+        {
+            "messages": [{"role": "user", "content": "<ref-object>, <ref-object>"}, ASSISTANT],
+            "objects": {"ref": ["a", "b"]},
+        },
+    ),
+    "too many objects": (
+        {"messages": [{"role": "user", "content": "<ref-object>"}, ASSISTANT], "objects": {"ref": ["a", "b"]}},
+        "expected 2 <ref-object> for the entries of objects.ref, got 1",
+        {
+            "messages": [{"role": "user", "content": "<ref-object> <ref-object>"}, ASSISTANT],
+            "objects": {"ref": ["a", "b"]},
+        },
+    ),
+    "image_id": (
+        {**ASK, "image": "0.png", "objects": {"bbox": [[1, 2, 3, 4]], "image_id": [1]}},
+        "expected objects.image_id to be from 0 to 0, got 1; count the images of the row from 0",
+        {**ASK, "image": "0.png", "objects": {"bbox": [[1, 2, 3, 4]], "image_id": [0]}},
+    ),
+    "image_ids": (
+        {**ASK, "image": "0.png", "objects": {"bbox": [[1, 2, 3, 4]], "image_id": [0, 0]}},
+        "expected objects.image_id to have 1 entries, one for each box, got 2",
+        {**ASK, "image": "0.png", "objects": {"bbox": [[1, 2, 3, 4]]}},
+    ),
+    "bbox_type": (
+        {**ASK, "image": "0.png", "objects": {"bbox": [[1, 2, 3, 4]], "bbox_type": "norm1000"}},
+        "expected objects.bbox_type to be one of real, norm1",
+        {**ASK, "image": "0.png", "objects": {"bbox": [[1, 2, 3, 4]]}},
+    ),
+    "a repeated image before a box": (
+        {
+            "problem": "<image><image><image>",
+            "images": ["0.png", "0.png", "1.jpg"],
+            "answer": "x",
+            "objects": {"bbox": [[1, 2, 3, 4]], "image_id": [2]},
+        },
+        "expected each image once where objects.image_id counts them",
+        {
+            "problem": "<image:1><image:1><image:2>",
+            "images": ["0.png", "1.jpg"],
+            "answer": "x",
+            "objects": {"bbox": [[1, 2, 3, 4]], "image_id": [1]},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_row_is_refused_by_name_and_its_remedy_works(write_jsonl, pictures, name):
+    check_refused(write_jsonl, *REFUSED[name])

@@ -1,0 +1,129 @@
+"""Tools, limits, options and texts that would not reach the prompt are refused by name."""
+
+import pytest
+from refused_rows import ASK, ASSISTANT, GPT, PNG, TALK, USER, Refused, check_refused, part
+
+REFUSED: Refused = {
+    # tools, limits, options, texts
+    "tools": (
+        {"prompt": [USER], "tools": [{"name": "zoom"}]},
+        "got the column tools",
+        {"prompt": [USER], "system": 'Tools: {"name": "zoom"}'},
+    ),
+    "tool calls": (
+        {"messages": [USER, {**ASSISTANT, "tool_calls": [{"name": "zoom"}]}, USER, ASSISTANT]},
+        r"expected messages\[1\] to have only a role and its content, got 'tool_calls'",
+        {"messages": [USER, {"role": "assistant", "content": "zoom()"}, USER, ASSISTANT]},
+    ),
+    "tools by another name": (
+        {"prompt": [USER], "available_tools": '[{"name": "zoom"}]'},
+        "got the column available_tools",
+        {"prompt": [USER], "system": 'Tools: {"name": "zoom"}'},
+    ),
+    "a text beside the content": (
+        {"messages": [{**USER, "context": "It is a car."}, ASSISTANT]},
+        r"expected messages\[0\] to have only a role and its content, got 'context'",
+        {"messages": [{"role": "user", "content": "It is a car. Colour?"}, ASSISTANT]},
+    ),
+    "a file beside the content": (
+        {"messages": [{**USER, "attachments": ["0.png"]}, ASSISTANT]},
+        r"expected messages\[0\] to have only a role and its content, got 'attachments'",
+        {"messages": [USER, ASSISTANT], "image": "0.png"},
+    ),
+    "two texts in a part": (
+        part(type="text", text="Look.", content="Twice."),
+        r"expected messages\[0\].content\[0\] to contain only text, got 'content' as well; give each its own part",
+        part(type="text", text="Look. Twice."),
+    ),
+    "an image beside the answer's text": (
+        {"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": "red", "image": "0.png"}]}]},
+        r"expected messages\[1\].content\[0\] to contain only text, got 'image' as well",
+        {"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": "red"}]}]},
+    ),
+    "template arguments": (
+        {**ASK, "chat_template_kwargs": {"enable_thinking": False}},
+        "got the column chat_template_kwargs",
+        ASK,
+    ),
+    "row size": (
+        {**ASK, "image": "0.png", "resized_height": 56},
+        "got the column resized_height",
+        {**ASK, "image": {**PNG, "resized_height": 56, "resized_width": 56}},
+    ),
+    "half a size": (
+        {**ASK, "image": {**PNG, "resized_height": 56}},
+        "expected resized_height and resized_width of image 1, got one",
+        {**ASK, "image": {**PNG, "resized_height": 56, "resized_width": 56}},
+    ),
+    "limit at a placeholder": (
+        {**part(type="image", max_pixels=4000), "image": "0.png"},
+        "expected max_pixels of messages",
+        {**part(type="image"), "image": [{**PNG, "max_pixels": 4000}]},
+    ),
+    "limits crossed": (
+        {**ASK, "image": {**PNG, "min_pixels": 9000, "max_pixels": 4000}},
+        r"expected min_pixels of image 1 to be at most max_pixels \(4000\), got 9000",
+        {**ASK, "image": {**PNG, "max_pixels": 4000}},
+    ),
+    "an image's own key": (
+        {**ASK, "image": {**PNG, "jigsaw_config": [2, 2]}},
+        "expected image 1 to have the keys .*got 'jigsaw_config', which is not read",
+        {**ASK, "image": PNG},
+    ),
+    "a crop in a part": (
+        part(type="image", image="0.png", crop=[0, 0, 9, 9]),
+        "got 'crop', which is not read",
+        part(type="image", image="0.png"),
+    ),
+    "detail": (
+        part(type="image_url", image_url={"url": "0.png", "detail": "low"}),
+        "give max_pixels instead",
+        part(type="image_url", image_url={"url": "0.png"}, max_pixels=4000),
+    ),
+    "options": (
+        {**ASK, "options": ["red", "blue"]},
+        r"expected the options in the question, or with letters, got \['red', 'blue'\]",
+        {**ASK, "options": ["A. red", "B. blue"]},
+    ),
+    "an option in a column each": (
+        {**ASK, "A": "red", "B": "blue"},
+        "expected the options in the prompt, got the columns A, B, which are not read",
+        {**ASK, "A": "red", "B": "blue", "options": ["A. red", "B. blue"]},
+    ),
+    "options by number": (
+        {**ASK, "option_1": "red", "option_2": "blue"},
+        "expected the options in the prompt, got the columns option_1, option_2",
+        {**ASK, "problem": "Colour, red or blue?", "option_1": "red", "option_2": "blue"},
+    ),
+    "options of a conversation": (
+        {**TALK, "choices": ["A. red", "B. blue"]},
+        "expected the choices in the prompt",
+        {
+            "conversations": [{"from": "human", "value": "Colour?\nA. red\nB. blue"}, GPT],
+            "choices": ["A. red", "B. blue"],
+        },
+    ),
+    "instruction": (
+        {**ASK, "instruction": "Answer in French."},
+        "got the column instruction, which is not read",
+        {**ASK, "problem": "Colour? Answer in French."},
+    ),
+    **{
+        name: (
+            {**ASK, name: "It is a car."},
+            f"expected the whole text in the prompt, got the column {name}, which is not read",
+            {**ASK, f"reward_{name}": "It is a car."},
+        )
+        for name in ("context", "passage", "hint", "instructions", "prompt_suffix")
+    },
+    "history": (
+        {"messages": [USER, ASSISTANT], "history": [["a", "b"]]},
+        "got the column history",
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, USER, ASSISTANT]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_row_is_refused_by_name_and_its_remedy_works(write_jsonl, pictures, name):
+    check_refused(write_jsonl, *REFUSED[name])

@@ -1,0 +1,151 @@
+"""Rollouts of several turns in environments: what begins them, which row plays in which, and what is kept of them."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from triptych_data import DataError
+from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.groups import group_batch
+from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.rollouts.state import groups_from_state, groups_to_state
+from triptych_trainer.trajectories.environments import Environments, rewards_of
+
+
+def call(name, **arguments):
+    """A message that calls a tool."""
+    return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call>"
+
+
+def picture(colour, size=(56, 56)):
+    return Image.new("RGB", size, colour)
+
+
+class Box:
+    """An environment in which a box is opened."""
+
+    shared = 0
+
+    def __init__(self):
+        self.done = False
+
+    def reset(self, seed: int) -> list:
+        self.seed, self.opened, self.done = seed, 0, False
+        return [{"type": "text", "text": " You see "}, {"type": "image", "image": picture((seed, 9, 9), (28, 28))}]
+
+    def open(self, box: int) -> list:
+        """Open a box.
+
+        Args:
+            box: its number.
+        """
+        self.opened += 1
+        self.done = box == 2
+        return [{"type": "image", "image": picture((9, box, self.seed))}]
+
+    def get_reward(self) -> float:
+        return float(self.opened)
+
+    def _hidden(self) -> None: ...
+
+
+def test_an_environment_begins_the_prompt_answers_and_ends_the_rollout(stage_of):
+    stage = stage_of(environment=Box)
+    first, second, third = stage.run(
+        [call("open", box=1), call("open", box=2), "x"], [call("open", box=1), "red"], ["blue"]
+    )
+    assert [one.finish for one in (first, second, third)] == ["done", "stop", "stop"]
+    assert [len(one.images) for one in (first, second, third)] == [1, 1, 0]
+    assert first.messages[-1]["content"][0]["image"].size == (56, 56), "rewards see what the model no longer sees"
+    assert [one.get_reward() for one in stage.play.played_in] == [2.0, 1.0, 0.0]
+    prompt = stage.group.prompt
+    assert len(prompt.spans) == 2
+    assert prompt.example.prompt.messages()[-1]["content"][-1] == {"type": "image"}
+    assert "You see" in prompt.example.prompt.messages()[-1]["content"][-2]["text"]
+    (schema,) = (schema["function"] for schema in stage.play.writers[None].schemas)
+    assert (schema["name"], list(schema["parameters"]["properties"])) == ("open", ["box"])
+
+
+class Lamp:
+    """Another environment, which says nothing at first and has another method."""
+
+    def reset(self, **row) -> None:
+        self.row, self.lit = row, False
+
+    def press(self) -> str:
+        """Press the button."""
+        self.lit = True
+        return "lit"
+
+    def get_reward(self) -> float:
+        return 10.0 * self.lit
+
+
+def test_the_column_environment_chooses_among_several_which_tools_a_prompt_lists_and_what_scores_it(stage_of):
+    rows = {0: {"environment": "lamp", "seed": 4}, 1: {"environment": "box", "seed": 5}}
+    stage = stage_of(environment={"box": Box, "lamp": Lamp}, rows=rows)
+    prompts = [stage.tokenizer.decode(group.prompt.ids) for group in stage.groups]
+    assert ['"name": "press"' in text for text in prompts] == [True, False]
+    assert ['"name": "open"' in text for text in prompts] == [False, True]
+    said = {(0, 0): [call("press"), "red"], (0, 1): [call("open", box=1), "x"], (1, 0): [call("open", box=1), "red"]}
+    lamps, boxes = stage.play_all(said, sizes=[2, 1])
+    assert [one.num_failed_calls for one in (*lamps.rollouts, *boxes.rollouts)] == [0, 1, 0]
+    assert "there is no tool 'open'; the tools are press" in lamps.rollouts[1].messages[1]["content"]
+    played = stage.play.played_in
+    assert [type(one) for one in played] == [Lamp, Lamp, Box]
+    assert len(set(map(id, played))) == 3
+    assert played[0].row == {"seed": 4}, "the column chooses, and is no argument of `reset`"
+    box, lamp = rewards_of(stage.play.environments)
+    assert (box.__name__, box(environments=played), lamp(environments=played)) == (
+        *("Box", [None, None, 1.0]),
+        [10.0, 0.0, None],
+    )
+
+
+def test_a_row_that_chooses_no_environment_is_refused_with_its_place(stage_of):
+    with pytest.raises(
+        DataError,
+        match="expected one of box, lamp in the column environment, got 'bag'; name the environment of the row there",
+    ):
+        stage_of(environment={"box": Box, "lamp": Lamp}, rows={0: {"environment": "bag"}})
+    with pytest.raises(UsageError, match="2 classes are both called Box in logs and reports; rename one"):
+        Environments({"a": Box, "b": type("Box", (Box,), {})})
+
+
+def test_rollouts_of_a_row_that_begin_differently_are_refused(stage_of):
+    class Dice(Box):
+        def reset(self, **row) -> list:
+            Box.shared += 1
+            return [{"type": "text", "text": f"a {Box.shared}"}]
+
+    stage = stage_of(environment=Dice)
+    with pytest.raises(UsageError, match=r"`reset` of Dice showed rollout 1 and rollout 2 different things"):
+        stage.run(["red"], ["red"])
+
+
+def test_checkpoints_keep_images_once_and_what_environments_showed(stage_of):
+    stage = stage_of(environment=Box)
+    stage.run([call("open", box=1), "red"], [call("open", box=1), "blue"])
+    state = groups_to_state([stage.group])
+    assert len(state["images"]) == 1
+
+    def begin(key, shown):
+        assert key == 3
+        return stage.play.observed(replace(stage.groups[0], key=key), shown)
+
+    (again,) = groups_from_state(state, begin=begin)
+    assert again.prompt.ids == stage.group.prompt.ids
+    assert again.prompt.image_digests == stage.group.prompt.image_digests
+    ours, theirs = group_batch([stage.group]), group_batch([again])
+    assert (ours.completions, ours.trained, ours.completion_images) == (
+        theirs.completions,
+        theirs.trained,
+        theirs.completion_images,
+    )
+    for one, other in zip(ours.images, theirs.images, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert np.array_equal(np.array(again.observation[1]), np.array(stage.group.observation[1]))
+    assert isinstance(again, RolloutGroup)
