@@ -1,11 +1,13 @@
 """How every test runs: kept bytecode, hypothesis's draws, the workers, the CPU seconds, and what was skipped."""
 
+import atexit
 import gc
 import os
 import resource
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -55,6 +57,36 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("quick")
 
 
+def cases_named(item: pytest.Item) -> tuple[str, ...] | None:
+    """The patterns of `slow_except` that say which cases of a test are quick ones; None where all or none are."""
+    mark = item.get_closest_marker("slow_except")
+    return mark and mark.args
+
+
+def case_of(item: pytest.Item) -> str:
+    return item.callspec.id if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark as slow the cases that `slow_except` does not name."""
+    named = cases_named(item)
+    if named is not None and not any(fnmatchcase(case_of(item), pattern) for pattern in named):
+        item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse a name in `slow_except` that no case has: the test would silently be a slow one."""
+    cases: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for item in items if not any("::" in argument for argument in config.args) else ():
+        if named := cases_named(item):
+            cases.setdefault((item.nodeid.split("[")[0], named), []).append(case_of(item))
+    for (test, named), found in cases.items():
+        for pattern in named:
+            if not any(fnmatchcase(case, pattern) for case in found):
+                raise pytest.UsageError(f"{test}: slow_except names {pattern!r}, and the cases are {found[:20]}")
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One worker per core for whole folders; none for single files, which are quicker alone, and for timings."""
     whole = all(Path(argument.split("::")[0]).is_dir() for argument in config.args)
@@ -70,7 +102,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    gc.unfreeze()  # extension modules say at the end what they find alive
+    """Unfreeze after pytest's own five collections: extension modules say at the end what they find alive."""
+    atexit.register(gc.unfreeze)
 
 
 def cpu_seconds() -> float:

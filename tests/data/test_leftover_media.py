@@ -40,6 +40,21 @@ REFUSED: Refused = {
         "got video in the column clip",
         {**ASK, "image": "0.png"},
     ),
+    "a question that is a film": (
+        {**ASK, "problem": "m.mp4"},
+        r"expected a question or an instruction in problem\[0\], got a file, 'm\.mp4'; write the text there",
+        {**ASK, "problem": "Colour?"},
+    ),
+    "a question that is an image": (
+        {"question": "0.png", "image": "1.jpg", "answer": "red"},
+        r"expected a question or an instruction in question\[0\], got a file, '0\.png'",
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "0.png"}]}, ASSISTANT], "image": "1.jpg"},
+    ),
+    "a system text that is an image": (
+        {**ASK, "system": "data:image/png;base64,iVBORw0KGgo="},
+        r"expected a question or an instruction in .*\[0\], got a file",
+        {**ASK, "system": "Be brief."},
+    ),
     "an image of Anthropic's form": (
         {**part(type="image", source={"type": "base64", "data": "aaaa"}), "image": "0.png"},
         "got 'source', which is not read",

@@ -93,6 +93,7 @@ def test_too_large_and_unreadable_files_say_so(tree, way):
         read(tree / "root", "sub/good/deeper")
 
 
+@pytest.mark.slow_except("openat2-*")
 @pytest.mark.parametrize("target", ["file", "folder"])
 def test_a_link_swapped_while_it_is_read_never_leads_out(tree, way, target):
     """Another process flips a link between inside and outside; whatever is opened lies inside."""

@@ -48,6 +48,7 @@ def num_columns(request: pytest.FixtureRequest) -> int:
     return request.param
 
 
+@pytest.mark.slow_except("packed-*-D7-*", "out_of_order-bfloat16-D1032-*")
 def test_merge(plan: MergePlan, dtype: torch.dtype, num_columns: int, place: Callable, randn: Randn) -> None:
     embeds, features_ND = (
         place(randn(*plan.shape, num_columns, dtype=dtype)),
@@ -72,6 +73,7 @@ def test_features_between_other_columns(plan: MergePlan, dtype: torch.dtype, pla
         assert torch.equal(from_cpu, reference.merge(embeds, features_ND, plan))
 
 
+@pytest.mark.slow_except("packed-*-D7-*", "out_of_order-bfloat16-D1032-*")
 def test_gradients(plan: MergePlan, dtype: torch.dtype, num_columns: int, place: Callable, randn: Randn) -> None:
     grad = place(randn(*plan.shape, num_columns, dtype=dtype))
     out_ND = place(randn(plan.num_features, num_columns, dtype=dtype).fill_(torch.nan))

@@ -50,6 +50,7 @@ def between_views(embeds_TBD: torch.Tensor, features_ND: torch.Tensor, plan: Mer
     return merge(embeds_TBD.transpose(0, 1), features_ND, plan).transpose(0, 1)
 
 
+@pytest.mark.slow_except("aot")
 @pytest.mark.parametrize(
     ("step", "backend"), [(between_computations, "aot_eager"), (between_views, "inductor")], ids=["aot", "inductor"]
 )

@@ -57,6 +57,9 @@ def bound_prompt(text: str) -> BoundPrompt:
     return bind(prompt, max(numbers, default=prompt.num_markers))
 
 
+@pytest.mark.slow_except(
+    "qwen2_5_vl-*", "internvl-*", "llava_onevision-*", "gemma3-*", "smolvlm-*", "idefics3-*", "pixtral-*", "glm4v-*"
+)
 @pytest.mark.parametrize("name", PROMPTS)
 def test_ids_equal_the_processors(family: SimpleNamespace, name: str) -> None:
     bound = bound_prompt(PROMPTS[name])
@@ -69,6 +72,9 @@ def test_ids_equal_the_processors(family: SimpleNamespace, name: str) -> None:
     assert result.ids == own_ids(family.processor, bound, sizes)
 
 
+@pytest.mark.slow_except(
+    "qwen2_5_vl", "internvl", "llava_onevision", "gemma3", "smolvlm", "idefics3", "pixtral", "glm4v"
+)
 def test_ids_equal_for_any_size(family: SimpleNamespace) -> None:
     draw = random.Random(7)
     sizes = [(draw.randint(20, 160), draw.randint(20, 160)) for _ in range(10)]
@@ -80,6 +86,9 @@ def test_ids_equal_for_any_size(family: SimpleNamespace) -> None:
         assert result.ids == own_ids(family.processor, bound, given), given
 
 
+@pytest.mark.slow_except(
+    "qwen2_5_vl", "internvl", "llava_onevision", "gemma3", "smolvlm", "idefics3", "pixtral", "glm4v"
+)
 def test_turns_with_a_system_prompt_and_an_answer(family: SimpleNamespace) -> None:
     messages = [
         {"role": "system", "content": "Answer briefly.\n"},

@@ -256,6 +256,7 @@ def drawn_prompt(data: st.DataObject, source: str) -> tuple[Prompt, Any]:
     return prompt, (len(markers) if ordered else names + [None] * 99)
 
 
+@pytest.mark.slow_except("image-*", "*-image")
 @pytest.mark.parametrize("source", list(DIALECTS))
 @pytest.mark.parametrize("target", list(DIALECTS))
 @settings(max_examples=settings.default.max_examples // 10)

@@ -148,6 +148,7 @@ WAYS: dict[str, Callable[[list[Example]], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow_except("1080p JPEG-*")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.benchmark(timer=time.process_time, min_rounds=3)

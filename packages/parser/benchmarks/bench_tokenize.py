@@ -122,6 +122,7 @@ def grouped(test: Callable[..., None]) -> Callable[..., None]:
     return pytest.mark.parametrize(("images", "characters"), marks)(test)
 
 
+@pytest.mark.slow_except("1-*", "8-1000")
 @grouped
 def test_ours(benchmark: Any, images: int, characters: int) -> None:
     text, messages, pictures = prepared(images, characters)
@@ -130,6 +131,7 @@ def test_ours(benchmark: Any, images: int, characters: int) -> None:
     benchmark.extra_info["tokens"] = len(ids)
 
 
+@pytest.mark.slow_except("1-*", "8-1000")
 @grouped
 def test_processor(benchmark: Any, images: int, characters: int) -> None:
     text, messages, pictures = prepared(images, characters)

@@ -122,6 +122,7 @@ def test_a_checkpoint_holds_everything_that_a_step_depends_on(run, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_another_number_of_ranks_samples_the_open_cycle_again_and_says_so(run, tmp_path):
     options = {"num_iterations": 2, "max_steps": 2}
     run("whole", **options)
@@ -133,6 +134,7 @@ def test_another_number_of_ranks_samples_the_open_cycle_again_and_says_so(run, t
     assert [step for step, _ in heard] == [1]
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_nothing_left_to_do_also_where_it_ended_inside_an_epoch(run, tmp_path):
     """transformers trains one step more, each time."""
     # an epoch has three steps; the metrics of step 2 are still to be logged when its checkpoint is written
@@ -146,6 +148,7 @@ def test_a_finished_run_has_nothing_left_to_do_also_where_it_ended_inside_an_epo
     assert all(torch.equal(value, parameters[name]) for name, value in again[2].items())
 
 
+@pytest.mark.slow
 def test_the_speeds_at_the_end_are_those_of_all_steps(run, tmp_path):
     run("whole", max_steps=2)
     checkpoint = tmp_path / "whole" / "checkpoint-1"
@@ -156,6 +159,7 @@ def test_the_speeds_at_the_end_are_those_of_all_steps(run, tmp_path):
     assert last["train_steps_per_second"] == pytest.approx(2 / last["train_runtime"], abs=1e-3)
 
 
+@pytest.mark.slow_except("change0-*")
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -173,6 +177,7 @@ def test_a_cycle_of_another_version_is_sampled_again_with_a_warning(run, tmp_pat
     assert [step for step, _ in heard] == [1]
 
 
+@pytest.mark.slow
 def test_a_part_that_a_trainer_adds_to_the_cycle_comes_back(run, tmp_path, monkeypatch):
     returned = []
     monkeypatch.setattr(MultiImageGRPOTrainer, "cycle_parts", lambda self: {"surplus": {"ids": torch.tensor([3, 1])}})

@@ -110,6 +110,7 @@ def refused_by_check(data: Path, report: Path, *options: str) -> dict[str, tuple
     return {row["source"]: (row["reason"], row["remedy"]) for row in rows}
 
 
+@pytest.mark.slow_except("plain")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_run_leaves_out_exactly_what_check_refuses_and_trains_on_the_rest(name, data, model_dir, tmp_path, capsys):
     options = ["--model", str(model_dir), *OPTIONS[name]]
@@ -161,6 +162,7 @@ def once(completions, **columns):
 """
 
 
+@pytest.mark.slow_except("stop")
 @pytest.mark.parametrize("on_bad", ["stop", "skip"])
 def test_an_image_that_is_replaced_during_the_run_is_noticed(on_bad, model_dir, tmp_path, capsys):
     """The reward writes another picture over one of them after the first step; both would decode."""

@@ -82,6 +82,7 @@ def test_words_stand_where_the_pictures_will(processor):
     assert inputs.keys() == {"input_ids", "attention_mask"}
 
 
+@pytest.mark.slow_except("text_stage")
 @pytest.mark.parametrize("stage", [text_stage, image_stage])
 def test_a_few_steps_lower_the_loss(processor, stage):
     model = build_model(0)
@@ -112,6 +113,7 @@ def test_a_batch_without_every_kind_is_refused():
         WarmupRecipe(batch_size=2)
 
 
+@pytest.mark.slow
 def test_the_warm_up_is_the_same_every_time(processor):
     one, other = build_model(3), build_model(3)
     before = one.get_input_embeddings().weight.detach().clone()

@@ -21,6 +21,7 @@ def difference(model, batch, expected, **arguments):
     return float((got - expected).abs().max())
 
 
+@pytest.mark.slow_except("qwen2_5_vl", "gemma3")
 @torch.no_grad()
 def test_every_fault_is_seen(kits, kit, monkeypatch):
     model, batch = kit.model().eval(), kit.prompts.batch

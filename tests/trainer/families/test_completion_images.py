@@ -45,6 +45,7 @@ PASSES = {
 }
 
 
+@pytest.mark.slow_except("qwen2_5_vl", "gemma3")
 def test_every_pass_equals_the_stock_forward_of_every_trajectory(lab, kits, kit, family_name):
     if family_name.startswith("paligemma"):
         assert "sees the whole prompt" in family_of(kit.stock).no_later_images, "the trainer refuses tools"
@@ -54,6 +55,7 @@ def test_every_pass_equals_the_stock_forward_of_every_trajectory(lab, kits, kit,
     assert_equal_to_stock(lab, kits, kit, *passes.values())
 
 
+@pytest.mark.slow_except("qwen3_vl")
 @pytest.mark.parametrize("name", ["qwen3_vl", "gemma3", "qwen3_5_moe"])
 def test_checkpointed_layers_and_adapters_give_the_gradients_of_the_stock_forward(lab, kits, kit_of, name):
     kit = kit_of(name)

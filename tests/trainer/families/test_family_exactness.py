@@ -4,6 +4,7 @@ The stock model gets what its processor returns and computes positions, masks an
 the images one by one. Values, all gradients and greedy tokens have to be the same.
 """
 
+import pytest
 import torch
 from transformers import GenerationConfig
 from triptych_trainer.forward import plain_logps, shared_generate, shared_logps
@@ -14,6 +15,7 @@ from triptych_trainer.models.families import family_of
 TOLERANCE = 1e-5
 
 
+@pytest.mark.slow_except("qwen2_5_vl", "gemma3", "llava_onevision")
 def test_passes_equal_the_stock_forward_of_every_row(lab, kits, kit, record):
     stock, prompts = kit.stock, kit.prompts
     expected = kits.stock_logps(stock, prompts)

@@ -60,6 +60,7 @@ def writer_of(kits, template):
     )
 
 
+@pytest.mark.slow_except("qwen3_vl", "smolvlm", "qwen2_5_vl", "gemma3")
 @pytest.mark.parametrize("template", MODES)
 def test_the_mode_is_found_and_a_turn_is_what_the_template_writes_in_a_whole_conversation(kits, template):
     _, end, mode = MODES[template]

@@ -129,6 +129,7 @@ def test_bad_options_are_one_line(options, capsys, arguments, expected):
     assert expected in error
 
 
+@pytest.mark.slow
 def test_quiet_is_one_line(options, capsys):
     assert main([*options, "--no_alternatives", "--quiet"]) == 0
     lines = capsys.readouterr().out.strip().splitlines()

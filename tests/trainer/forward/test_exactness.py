@@ -9,6 +9,11 @@ from triptych_trainer.forward import attention, encode_images, plain_logps, shar
 TOLERANCE = 1e-5
 
 
+@pytest.mark.slow_except(
+    "branches masked-shared_logps-qwen2_5_vl",
+    "branches merged-shared_logps-qwen2_vl",
+    "branches merged-plain_logps-qwen2_5_vl",
+)
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen2_vl"])
 @pytest.mark.parametrize("way", [shared_logps, plain_logps])
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ class _Ban:
         return scores
 
 
+@pytest.mark.slow_except("images0-True-qwen2_5_vl", "images1-False-qwen2_vl", "images2-True-qwen2_vl")
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen2_vl"])
 @pytest.mark.parametrize("do_sample", [False, True])
 @pytest.mark.parametrize("images", [(2, 0, 1, 5), (0, 0), (4,)])

@@ -37,6 +37,7 @@ TEXT_LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 # torch's own notice about a frozen tower under reentrant checkpointing; the stock forward raises it, too.
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
 # Reentrant checkpointing cannot train adapters inside a frozen tower (its input takes no gradient), in any trainer.
+@pytest.mark.slow_except("targets2-True")
 @pytest.mark.parametrize(
     ("targets", "checkpointing"), [("all-linear", None), ("all-linear", False), (TEXT_LINEARS, True)]
 )

@@ -175,6 +175,7 @@ class Worth(Boxes):
         return float(self.opened[-1])
 
 
+@pytest.mark.slow
 def test_turns_as_samples_share_the_prompt_and_are_scored_behind_what_they_were_sampled_from(
     make_trainer, write_rows, model_dir
 ):

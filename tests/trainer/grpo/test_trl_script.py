@@ -50,6 +50,7 @@ def build(model_dir, tmp_path, dataset, *, trainer=MultiImageGRPOTrainer, reward
     )
 
 
+@pytest.mark.slow_except("triptych_trainer")
 @pytest.mark.parametrize("import_of", ["trl", "triptych_trainer"])
 def test_the_script_of_the_readme_runs_with_either_import(model_dir, tmp_path, monkeypatch, import_of):
     (script,) = [block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "trl" in block]
@@ -70,6 +71,7 @@ def test_the_script_of_the_readme_runs_with_either_import(model_dir, tmp_path, m
     assert all("lora" in name for name, value in trainer.model.named_parameters() if value.requires_grad)
 
 
+@pytest.mark.slow_except("images")
 @pytest.mark.parametrize("column", ["images", "image"])
 def test_rewards_get_every_column_with_its_own_value(model_dir, tmp_path, column):
     found = {}
@@ -135,6 +137,7 @@ def test_workers_of_a_script_are_threads_that_decode_images(model_dir, tmp_path)
     assert loader.decodes == 3, "each picture of the two rows once"
 
 
+@pytest.mark.slow_except("dict")
 @pytest.mark.parametrize(
     "how",
     ["one", "dict", "DatasetDict", "later"],

@@ -143,6 +143,7 @@ def test_adapters_of_another_model_are_one_sentence(adapters, tmp_path):
         load_model(str(tmp_path), ModelConfig())
 
 
+@pytest.mark.slow
 def test_a_folder_of_adapters_is_evaluated_and_planned_as_what_it_is(adapters, write_rows, tmp_path):
     out = tmp_path / "scores.json"
     assert evaluate(["--model", str(adapters), "--data", str(write_rows([1])), "--json", str(out), "--quiet"]) == 0

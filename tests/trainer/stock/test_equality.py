@@ -26,6 +26,7 @@ def assert_equal_runs(ours, stock, initial, *, of_update):
         assert difference / moved < TOLERANCE
 
 
+@pytest.mark.slow_except("sgd-images")
 @pytest.mark.parametrize("counts", [IMAGES, TEXT], ids=["images", "text"])
 @pytest.mark.parametrize("optimizer", [SGD, ADAMW], ids=["sgd", "adamw"])
 def test_five_steps(train_ours, train_stock, write_rows, initial, counts, optimizer):

@@ -47,6 +47,7 @@ def model_dir(model_dir, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_value_and_parameters_equal_stock_trl(train_ours, train_stock, write_rows, initial):
     data = write_rows([1, 2, 3, 1])
     changes = {"optim": "sgd", "learning_rate": 0.02, "max_grad_norm": 0.0, "max_steps": 2}

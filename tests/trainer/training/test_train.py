@@ -34,6 +34,7 @@ def warned(run, name):
     return [str(warning.message) for warning in caught if name in str(warning.message)]
 
 
+@pytest.mark.slow
 def test_the_model_is_saved_before_the_page_and_a_page_that_fails_is_one_warning(run, tmp_path, monkeypatch):
     saved = []
 
@@ -59,6 +60,7 @@ def test_a_page_that_the_disk_does_not_take_leaves_the_model(run, tmp_path):
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_rollouts_that_the_disk_does_not_take_are_one_warning(run, tmp_path, monkeypatch):
     def full(self, groups):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -57,6 +57,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow_except("gemma3", "qwen2_5_vl")
 @pytest.mark.parametrize("name", WRONG)
 def test_a_type_that_needs_an_adapter_is_refused_under_a_name_that_nobody_knows(kit_of, rows_of, name, monkeypatch):
     """Also where nothing of its class gives it away, which `family_of` would refuse by itself."""

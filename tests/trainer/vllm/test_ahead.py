@@ -32,6 +32,7 @@ def trained(vllm_trainer, data, *, lag, mode="server", **options):
     return trainer, seen
 
 
+@pytest.mark.slow_except("1")
 @pytest.mark.parametrize("lag", [1, 2])
 def test_a_generation_is_sampled_by_the_weights_of_so_many_generations_before(vllm_trainer, write_rows, lag):
     data = write_rows(ROWS)
@@ -48,6 +49,7 @@ def test_a_generation_is_sampled_by_the_weights_of_so_many_generations_before(vl
     assert all(line["sampling/wait_seconds"] >= 0 and line["sampling/payload_bytes"] > 0 for line in logged)
 
 
+@pytest.mark.slow
 def test_several_steps_of_one_generation(vllm_trainer, write_rows):
     data = write_rows(ROWS)
     options = {"per_device_train_batch_size": 4, "steps_per_generation": 2, "num_iterations": 2, "max_steps": 9}
@@ -65,6 +67,7 @@ def test_an_evaluation_between_samples_by_the_weights_of_its_step(vllm_trainer, 
     assert ahead.versions == {0: {0}, 1: {0}, 2: {1}, 3: {2}}
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_has_the_same_rows_and_samples_them_anew(vllm_trainer, write_rows, tmp_path):
     data = write_rows(ROWS)
     _, whole = trained(vllm_trainer, data, lag=1)

@@ -23,6 +23,7 @@ def sample(trainer, *keys):
     return trainer._generate_and_score_completions(rows)["triptych_batch"]
 
 
+@pytest.mark.slow_except("server")
 @pytest.mark.parametrize("mode", MODES)
 def test_trains_on_mixed_rows(vllm_trainer, write_rows, mode):
     trainer = vllm_trainer(write_rows([0, 1, 2, 5]), mode=mode, max_steps=2, num_iterations=1)

@@ -130,6 +130,7 @@ def test_words_take_the_places_of_image_tokens(parts):
     assert torch.equal(inputs["position_ids"], expected)
 
 
+@pytest.mark.slow_except("text")
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_a_few_steps_lower_the_loss(stage):
     model, processor = built_in("look", seed=0).build()
@@ -138,6 +139,7 @@ def test_a_few_steps_lower_the_loss(stage):
     assert steps[-1].loss < 0.85 * steps[0].loss
 
 
+@pytest.mark.slow
 def test_evaluation_repeats_and_leaves_the_random_state_alone(parts, examples):
     model, processor = parts
     torch.manual_seed(11)
