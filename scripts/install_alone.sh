@@ -17,4 +17,7 @@ alone() { # package, packages it may import...
 alone parser ./packages/parser
 alone kernels ./packages/kernels
 alone data ./packages/parser ./packages/data
+echo '{"prompt": "What is red ?", "answer": "a rose"}' >"$work/rows.jsonl"
+"$work/data/bin/triptych-data" check "$work/rows.jsonl" # without torch and datasets, which only its extras install
+"$work/data/bin/python" -c "import importlib.util as u, sys; sys.exit(any(map(u.find_spec, ('torch', 'datasets', 'transformers'))))"
 alone trainer ./packages/parser ./packages/kernels ./packages/data ./packages/trainer

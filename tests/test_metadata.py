@@ -1,5 +1,6 @@
 """What a package index and a lawyer read: each package says who may use it, and carries the licence that says so."""
 
+import re
 import shutil
 import subprocess
 import tarfile
@@ -44,6 +45,22 @@ def test_classifiers_say_what_is_true(package):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_each_package_has_the_licence_of_the_repository(package):
     assert (ROOT / "packages" / package / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+def test_extras_have_the_names_of_the_field_and_lead_to_packages_that_exist():
+    extras = {package: project(package).get("optional-dependencies", {}) for package in PACKAGES}
+    wanted = "vllm quantization deepspeed math judge tensorboard wandb trackio fast envs all"
+    assert set(wanted.split()) <= extras["trainer"].keys()
+    assert {"torch", "hub", "fast", "remote"} <= extras["data"].keys()
+    for own in extras.values():
+        for requirement in (line for lines in own.values() for line in lines if line.startswith("triptych-")):
+            package, names = re.match(r"triptych-(\w+)\[([\w,]+)\]", requirement).groups()
+            assert set(names.split(",")) <= extras[package].keys(), requirement
+
+
+def test_the_data_package_installs_neither_torch_nor_datasets_by_itself():
+    names = {re.match(r"[\w-]+", line)[0] for line in project("data")["dependencies"]}
+    assert names == {"triptych-parser", "numpy", "pillow", "rich"}
 
 
 @pytest.mark.slow

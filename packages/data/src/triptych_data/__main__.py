@@ -10,7 +10,7 @@ from triptych_data.check_options import parser
 def main(arguments: list[str]) -> int:
     """Run the one command of this package, or print its help without what it needs to run."""
     if arguments[:1] != ["check"]:
-        print("usage: python -m triptych_data check FILE...", file=sys.stderr)
+        print("usage: triptych-data check FILE...", file=sys.stderr)
         return 2
     if "-h" in arguments or "--help" in arguments:
         parser().print_help()
@@ -18,6 +18,11 @@ def main(arguments: list[str]) -> int:
     from triptych_data.check import main as check
 
     return check(arguments[1:])
+
+
+def script() -> int:
+    """Run `triptych-data ...` with the words of the process's command line."""
+    return main(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from triptych_data.budget import Size
+from triptych_data.extras import needed
 from triptych_data.pixels import Pixels
 
 
@@ -20,7 +21,7 @@ def resize(pixels_HWC: Pixels, size: Size) -> Pixels:
     """
     if pixels_HWC.shape[:2] == size:
         return pixels_HWC
-    import torch
+    torch = needed("torch", extra="torch", doing="resizing an image")
 
     source = torch.from_numpy(np.require(pixels_HWC, requirements=["C", "W"])).permute(2, 0, 1)[None]
     resized = torch.nn.functional.interpolate(source, size=size, mode="bicubic", antialias=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych_data.errors import DataError
+from triptych_data.extras import needed
 from triptych_data.rows.base import SourceRow, file_fingerprint
 from triptych_data.rows.parquet import check_expansion
 
@@ -31,7 +32,7 @@ class TableRows:
         shards: Sequence[tuple[Path, int]] = (),
     ) -> None:
         """`shards` are the files that the rows come from, with their numbers of rows; each numbers its own."""
-        import datasets
+        datasets = needed("datasets", extra="hub", doing="a dataset in memory")
 
         if isinstance(dataset, datasets.DatasetDict):
             raise DataError(
@@ -126,7 +127,7 @@ def undecoded(feature: Any, datasets: Any) -> Any:
 
 def read_parquet(paths: Sequence[Path]) -> TableRows:
     """The rows of parquet files behind one another, through the `datasets` cache."""
-    import datasets
+    datasets = needed("datasets", extra="hub", doing=f"reading the parquet file {paths[0]}")
     import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
     name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} to {paths[-1]}"
@@ -148,7 +149,7 @@ def read_parquet(paths: Sequence[Path]) -> TableRows:
 
 def load_parquet_at(address: str) -> TableRows:
     """The rows of parquet files at an address that `datasets` reads through fsspec, copied once into its cache."""
-    import datasets
+    datasets = needed("datasets", extra="hub", doing=f"reading {address}")
 
     if not address.partition("?")[0].endswith(".parquet"):
         raise DataError(
@@ -168,7 +169,7 @@ def load_parquet_at(address: str) -> TableRows:
 
 def load_table(name: str, *, split: str) -> TableRows:
     """A dataset saved with `save_to_disk`, a local dataset folder, or one on the hub."""
-    import datasets
+    datasets = needed("datasets", extra="hub", doing=f"loading the dataset {name}")
 
     folder = Path(name)
     saved = (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
