@@ -2,12 +2,13 @@
 
 import importlib.util
 import json
+import shutil
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 from triptych_trainer.commands.train import main
 from triptych_trainer.demo import build_model
 from triptych_trainer.errors import UsageError
@@ -146,6 +147,27 @@ def test_only_the_language_model_is_quantized(model_dir, bits):
     full = AutoModelForImageTextToText.from_pretrained(model_dir).state_dict()
     for name, values in model.model.visual.named_parameters(prefix="model.visual"):
         assert torch.equal(values, full[name]), name
+
+
+@pytest.fixture
+def quantized_dir(model_dir, tmp_path):
+    """A model folder whose weights were quantized before they were saved."""
+    pytest.importorskip("bitsandbytes")
+    settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32)
+    folder = shutil.copytree(model_dir, tmp_path / "quantized")
+    AutoModelForImageTextToText.from_pretrained(model_dir, quantization_config=settings).save_pretrained(folder)
+    return folder
+
+
+def test_a_folder_of_quantized_weights_is_not_quantized_again_nor_merged_into(quantized_dir, tmp_path):
+    for option in ("load_in_4bit", "load_in_8bit"):
+        with pytest.raises(UsageError, match=rf"--{option}: the weights of .* are quantized already \(bitsandbytes\)"):
+            load_model(str(quantized_dir), ModelConfig(use_peft=True, **{option: True}))
+    model = load_model(str(quantized_dir), ModelConfig(use_peft=True))
+    adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj"]))
+    adapted.save_pretrained(tmp_path / "adapters")
+    with pytest.raises(UsageError, match=r"--merge_adapter: the weights of .*adapters: base model .*; leave it out to"):
+        load_model(str(tmp_path / "adapters"), ModelConfig(), merge_adapter=True)
 
 
 def adapters_of(folder):

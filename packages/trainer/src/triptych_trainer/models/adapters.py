@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel
@@ -15,6 +16,7 @@ __all__ = [
     "adapter_config",
     "check_merge",
     "check_quantization",
+    "check_stored_quantization",
     "language_model_name",
     "outside_language_model",
     "saved_adapters",
@@ -90,6 +92,29 @@ def check_merge(path: str, config: ModelConfig, *, merge_adapter: bool, has_adap
                 f"--merge_adapter: adapters cannot be merged into the rounded weights of --{name} without loss; leave "
                 f"out --merge_adapter to train the adapters further, or --{name}"
             )
+
+
+def check_stored_quantization(stored: Any, config: ModelConfig, *, what: str, merge: bool = False) -> None:
+    """Check that a folder of quantized weights is not asked for what cannot be done with them, or would not be.
+
+    ``stored`` is the quantization of its config, or None; ``what`` is what errors call the folder.
+
+    Raises:
+        UsageError: the weights would be merged into, trained themselves, or quantized in another way.
+    """
+    if not stored:
+        return
+    given = stored if isinstance(stored, dict) else stored.to_dict()
+    method = given.get("quant_method", "by some method")
+    what = f"the weights of {what} are quantized already ({method})"
+    for name in ("load_in_4bit", "load_in_8bit"):
+        if getattr(config, name):
+            raise UsageError(f"--{name}: {what}, and stay as they are; leave it out, or give the model before that")
+    if merge:
+        raise UsageError(
+            f"--merge_adapter: {what}, and nothing can be merged into rounded weights without loss; leave it out to "
+            "train the adapters further"
+        )
 
 
 def language_model_name(model: torch.nn.Module) -> str:

@@ -13,7 +13,13 @@ from triptych_data.processors import load_processor as load_stock_processor
 from trl import ModelConfig, get_quantization_config
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.models.adapters import check_merge, check_quantization, outside_language_model, with_adapters
+from triptych_trainer.models.adapters import (
+    check_merge,
+    check_quantization,
+    check_stored_quantization,
+    outside_language_model,
+    with_adapters,
+)
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.models.whole import check_is_whole
@@ -69,6 +75,12 @@ def load_model(
     adapters = adapter_folder(path, revision=config.model_revision, option=option)
     check_merge(path, config, merge_adapter=merge_adapter, has_adapters=adapters is not None)
     check_quantization(config, continued=adapters is not None)
+    what = f"{option} {path}" if adapters is None else f"{option} {path}: base model {adapters.base}"
+    revision = config.model_revision if adapters is None else adapters.base_revision
+    stored = _stored_quantization(
+        path if adapters is None else adapters.base, revision=revision, trust_remote_code=trust_remote_code
+    )
+    check_stored_quantization(stored, config, what=what, merge=merge_adapter)
     if adapters is None:
         return _load_whole(path, config, trust_remote_code=trust_remote_code, option=option)
     config = replace(config, model_revision=adapters.base_revision)
@@ -98,6 +110,15 @@ def _load_whole(path: str, config: ModelConfig, *, trust_remote_code: bool, opti
         raise UsageError(f"{option} {path}: no model can be loaded: {_one_line(error)}") from error
     check_is_whole(model, missing=found["missing_keys"], mismatched=found["mismatched_keys"], what=f"{option} {path}")
     return model
+
+
+def _stored_quantization(path: str, *, revision: str | None, trust_remote_code: bool) -> Any:
+    """How the weights of a folder or hub id are quantized in its files; None where they are not."""
+    try:
+        described = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError):
+        return None  # loading says what is wrong with it
+    return getattr(described, "quantization_config", None)
 
 
 def _not_quantized(path: str, config: ModelConfig, *, trust_remote_code: bool) -> list[str]:
