@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,10 +29,13 @@ class FakeVLLM:
     max_model_len: int = 4096
     status: int = 200
     """What the server answers when it is to forget its image features."""
+    answer: Callable[[list[int]], list[int]] | None = None
+    """From the ids of a prompt to those of a completion; None: some numbers."""
 
     def __post_init__(self) -> None:
         for name in ("mode", "accelerator", "temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
             setattr(self, name, self.options[name])
+        self.model = self.options["model"]
         self.max_completion_length = self.options["max_completion_length"]
         self.logprobs = self.options["logprobs"]
         self.structured_outputs_regex = self.options["structured_outputs_regex"]
@@ -40,7 +44,7 @@ class FakeVLLM:
         self.generation_kwargs = self.options["generation_kwargs"] or {}
         self._llm_weights_sleeping = self.enable_sleep_mode
         self.slept: list[Any] = []
-        self.image_token_id = self.options["model"].config.image_token_id
+        self.image_token_id = self.model.config.image_token_id
         self.processor = self.options["processing_class"]
         self.forgotten: list[int] = []
         limits = SimpleNamespace(max_model_len=self.max_model_len)
@@ -90,7 +94,9 @@ class FakeVLLM:
         assert not left, "more images than placeholders"
         return expanded
 
-    def _completion(self, seed: int) -> list[int]:
+    def _completion(self, seed: int, prompt: list[int] | None = None) -> list[int]:
+        if self.answer is not None and prompt is not None:
+            return self.answer(prompt)
         return [20 + (7 * seed + k) % 300 for k in range(1 + seed % self.max_completion_length)]
 
     def engine_generate(self, prompts: list[dict], *, sampling_params: list[Any], use_tqdm: bool) -> list[Any]:
@@ -98,17 +104,17 @@ class FakeVLLM:
         outputs = []
         for number, (prompt, params) in enumerate(zip(prompts, sampling_params, strict=True)):
             images = prompt.get("multi_modal_data", {}).get("image", [])
+            expanded = self._expand(prompt["prompt_token_ids"], images)
             rows = []
             for index in range(params["n"]):
-                ids = self._completion(number * 31 + index)
+                ids = self._completion(number * 31 + index, expanded)
                 places = [{token: SimpleNamespace(logprob=-0.5 - k, rank=1)} for k, token in enumerate(ids)]
                 rows.append(SimpleNamespace(index=index, token_ids=ids, logprobs=places))
-            expanded = self._expand(prompt["prompt_token_ids"], images)
             outputs.append(SimpleNamespace(prompt_token_ids=expanded, outputs=rows[::-1]))
         return outputs
 
     def _iter_named_params(self) -> Any:
-        yield from self.options["model"].named_parameters()
+        yield from self.model.named_parameters()
 
     def server_get(self, path: str, **_: str) -> Any:
         assert path == "/server_info"
@@ -137,7 +143,7 @@ class FakeVLLM:
         images = [self.kept[part["uuid"]] for part in request["content_parts"]]
         ids = self._expand(request["token_ids"], images)
         n = request["sampling_params"]["n"]
-        rows = [self._completion(31 * len(ids) + index) for index in range(n)]
+        rows = [self._completion(31 * len(ids) + index, ids) for index in range(n)]
         choices = [
             {
                 "index": index,

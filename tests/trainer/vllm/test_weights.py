@@ -5,9 +5,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 from peft import LoraConfig
+from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.vllm.folder_transfer import MEMORY, PREFIX
+from triptych_trainer.grpo.vllm.weight_names import under_names_of_vllm
 
 MODES = ["colocate", "server"]
 
@@ -61,3 +64,35 @@ def test_a_folder_of_weights_has_every_parameter_and_is_removed(vllm_trainer, wr
     assert trainer.vllm_generation.loaded == sorted(dict(trainer.model.named_parameters()))
     homes = [MEMORY, Path(tempfile.gettempdir())]
     assert not [file for home in homes for file in home.glob(f"{PREFIX}-{os.getpid()}-*/*")]
+
+
+class Sender:
+    """What is asked of TRL's ``VLLMGeneration`` for the names of weights."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def _iter_named_params(self):
+        yield from self.model.named_parameters()
+
+
+def test_towers_of_clip_and_siglip_are_sent_under_their_published_names():
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    image = {"image_size": 4, "patch_size": 2}
+    towers = {
+        "clip": CLIPVisionModel(CLIPVisionConfig(**sizes, **image)),
+        "siglip": SiglipVisionModel(SiglipVisionConfig(**sizes, **image, vision_use_head=False)),
+    }
+    model = torch.nn.ModuleDict({**towers, "projector": torch.nn.Linear(8, 8)})
+    backend = Sender(model)
+    with under_names_of_vllm(backend):
+        sent = [name for name, _ in backend._iter_named_params()]
+    plain = [name for name, _ in backend._iter_named_params()]
+    assert "clip.vision_model.embeddings.patch_embedding.weight" in sent
+    assert "siglip.vision_model.embeddings.patch_embedding.weight" in sent
+    assert "projector.weight" in sent
+    assert (
+        [name.replace(".vision_model.", ".") for name in sent]
+        == plain
+        == [name for name, _ in model.named_parameters()]
+    )

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from triptych_trainer.trajectories.images import RolloutImages
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 collect_ignore_glob = [] if HAS_VLLM else ["test_*.py"]
@@ -117,6 +118,49 @@ def trainer(build: Callable[..., Any], cpu_engine: None) -> Any:
     return build(vllm_mode="colocate", vllm_max_model_length=1024, vllm_gpu_memory_utilization=0.3)
 
 
+@pytest.fixture
+def same_engine(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Let the next colocated trainer have the engine of `trainer`, which gets its own weights back afterwards."""
+    import trl.generation.vllm_generation as module
+
+    monkeypatch.setattr(module, "LLM", lambda **_: trainer.vllm_generation.llm)
+    yield trainer.vllm_generation.llm
+    trainer._last_loaded_step = -1
+
+
+def look(image: int, images: RolloutImages) -> list[Any]:
+    """Look closer.
+
+    Args:
+        image: the number of an image.
+    """
+    return [{"type": "image", "image": images[image].picture.resize((84, 56))}]
+
+
+@pytest.fixture(scope="session")
+def looking(build: Callable[..., Any]) -> Callable[..., Any]:
+    """Build a trainer whose rollouts look closer once: the engine samples, and every first message counts as a call.
+
+    A model without training says nothing that could be read as one, and so that its turns end, many tokens end them.
+    """
+
+    def make(**options: Any) -> Any:
+        trainer = build({"tools": [look]}, max_completion_length=200, **options)
+        trainer._to_verify = False
+        trainer.eos_token_ids = [*trainer.eos_token_ids, *range(20, 150)]
+        firsts = {tuple(trainer.prompt_of(key).ids) for key in range(7)}
+        called = {"type": "function", "function": {"name": "look", "arguments": {"image": 1}}}
+
+        def read(writer: Any, before: Sequence[int], ids: Sequence[int]) -> dict[str, Any]:
+            calls = {"tool_calls": [called]} if tuple(before) in firsts else {}
+            return {"role": "assistant", "content": "", **calls}
+
+        trainer.play.read = read
+        return trainer
+
+    return make
+
+
 RANK_OF_THIS_PROCESS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -200,7 +244,7 @@ def wait_until_it_answers(server: Server, *, seconds: float) -> None:
 
 def varied(completions: list[list[dict[str, str]]], **_: Any) -> list[float]:
     """A reward that two completions seldom share, so that weights move."""
-    return [float(sum(map(ord, message["content"])) % 7) for (message,) in completions]
+    return [float(sum(map(ord, said[-1]["content"])) % 7) for said in completions]
 
 
 def draw_rows(folder: Path) -> Path:

@@ -71,6 +71,15 @@ def test_more_completions_than_the_server_samples_at_a_time(served, monkeypatch)
     assert len({rollout.ids for rollout in batch.rollouts}) > 5
 
 
+def test_turns_behind_the_image_of_a_tool_are_sampled_as_they_are_trained(looking, server):
+    trainer = looking(vllm_mode="server", vllm_server_base_url=server.url)
+    batch = sampled(trainer, 1, 4)
+    off_BC = (batch.old_logps_BC - sampling_logps(batch, device=batch.old_logps_BC.device)).abs()
+    assert off_BC.max() < 1e-5, off_BC.amax(dim=1)
+    assert [(len(one.images), len(one.sampled_runs)) for one in batch.rollouts] == [(1, 2)] * 4
+    assert trainer.vllm_generation.last_payload["images_sent"] == 2, "what the tool returned, and no image of a prompt"
+
+
 class Remembered(TrainerCallback):
     """What the weights were at each step, and what was sampled for it."""
 

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.mismatch import measured
 from triptych_trainer.grpo.step import sampling_logps
 
 RESIZED = 6
@@ -103,6 +104,22 @@ def test_more_completions_than_the_engine_runs_at_a_time(trainer, monkeypatch):
     monkeypatch.setattr(trainer, "num_generations", limit + 3)
     batch = sampled(trainer, 2)
     assert len(batch.rollouts) == limit + 3
+
+
+def test_turns_behind_the_image_of_a_tool_are_sampled_as_they_are_trained(looking, same_engine, monkeypatch):
+    trainer = looking(vllm_mode="colocate", vllm_max_model_length=1024, vllm_gpu_memory_utilization=0.3)
+    generate, calls = same_engine.generate, []
+    monkeypatch.setattr(
+        same_engine, "generate", lambda *some, **more: calls.append(generate(*some, **more)) or calls[-1]
+    )
+    batch = sampled(trainer, 1, 4)
+    off_BC = (batch.old_logps_BC - sampling_logps(batch, device=batch.old_logps_BC.device)).abs()
+    assert off_BC.max() < 1e-5, off_BC.amax(dim=1)
+    assert [(len(one.images), len(one.sampled_runs)) for one in batch.rollouts] == [(1, 2)] * 4
+    assert set(measured(batch)) == {1, 2, 4, 5}, "by the images before each turn"
+    _, second = calls
+    cached, whole = [one.num_cached_tokens for one in second], [len(one.prompt_token_ids) for one in second]
+    assert min(cached[2:]) >= 128, f"the prompt with its images is not computed again: {cached} of {whole} tokens"
 
 
 def test_training_steps_log_a_mismatch_near_zero(trainer):

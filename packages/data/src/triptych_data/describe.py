@@ -127,9 +127,12 @@ def unexpanded_ids(example: Example, *, model: ModelTokens, settings: PromptSett
 
     Raises DataError where the prompt cannot be tokenized.
     """
-    token = expander_of(model.processor).template_token
-    known = {"image_token": token, "image_tokens": [1] * len(example.images)}
-    return list(_tokenize(example, model, settings, known).ids)
+    return list(_tokenize(example, model, settings, unexpanded(model.processor, num_images=len(example.images))).ids)
+
+
+def unexpanded(processor: Any, *, num_images: int) -> dict[str, Any]:
+    """What to tell `tokenize` so that every image stays the one placeholder that the chat template writes."""
+    return {"image_token": expander_of(processor).template_token, "image_tokens": [1] * num_images}
 
 
 def _tokenized(example: Example, images: ImageCount, model: ModelTokens, settings: PromptSettings) -> TokenizedPrompt:

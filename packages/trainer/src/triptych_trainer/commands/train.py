@@ -17,7 +17,6 @@ from triptych_trainer.commands.launch import launch, launch_asked
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.errors import UsageError
-from triptych_trainer.grpo.trl.conversations import check_conversation_options
 from triptych_trainer.models.families import use_own_family
 from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.progress import Reporter
@@ -84,11 +83,8 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     use_own_family(config.run.family)
     check_trackers(config.grpo)
     check_options(config.grpo)
-    check_rollout_lag(config.run.rollout_lag, config.grpo)
     tools, environment = read_tools(config.run.tools), read_environment(config.run.environment)
-    check_conversation_options(
-        tools=tools, environment_factory=environment, rollout_func=None, use_vllm=config.grpo.use_vllm
-    )
+    check_rollout_lag(config.run.rollout_lag, config.grpo, has_tools=bool(tools or environment))
     turn_options(config.run).check(has_tools=bool(tools or environment), scale_rewards=config.grpo.scale_rewards)
     check_adapter_folder(
         config.model.model_name_or_path, use_peft=config.model.use_peft, merge_adapter=config.run.merge_adapter

@@ -48,7 +48,7 @@ class Mismatch:
 
 
 def measured(batch: TrainingBatch) -> dict[int, Mismatch]:
-    """Compare the two log-probabilities of every counted token, by the number of images of its prompt.
+    """Compare the two log-probabilities of every counted token, by the number of images before its turn.
 
     Tokens whose log-probability the engine did not tell are left out.
     """
@@ -60,12 +60,14 @@ def measured(batch: TrainingBatch) -> dict[int, Mismatch]:
     k3_BC = torch.expm1(log_ratio_BC) - log_ratio_BC
     found: dict[int, Mismatch] = defaultdict(Mismatch)
     owners = [group.prompt for group in batch.groups for _ in group.rollouts]
-    for row, prompt in enumerate(owners):
-        values = k3_BC[row][counted_BC[row]]
-        if len(values):
-            found[len(prompt.spans)] += Mismatch(
-                num_tokens=len(values), total=float(values.sum()), largest=float(values.max())
-            )
+    for row, (prompt, one) in enumerate(zip(owners, batch.rollouts, strict=True)):
+        for start, stop in one.sampled_runs:
+            number = len(prompt.spans) + sum(image.span.start < start for image in one.images)
+            values = k3_BC[row, start:stop][counted_BC[row, start:stop]]
+            if len(values):
+                found[number] += Mismatch(
+                    num_tokens=len(values), total=float(values.sum()), largest=float(values.max())
+                )
     return dict(found)
 
 

@@ -93,7 +93,7 @@ def check_vllm(args: GRPOConfig) -> None:
         )
 
 
-def check_rollout_lag(lag: int, args: GRPOConfig) -> None:
+def check_rollout_lag(lag: int, args: GRPOConfig, *, has_tools: bool = False) -> None:
     """Check that rollouts can be sampled ahead of the training, and corrected for it.
 
     Raises:
@@ -107,6 +107,11 @@ def check_rollout_lag(lag: int, args: GRPOConfig) -> None:
         raise UsageError(
             f"--rollout_lag {lag}: only a vLLM server samples while the trainer works; start one with `triptych serve` "
             "and add --use_vllm true --vllm_mode server, or leave it out"
+        )
+    if has_tools:
+        raise UsageError(
+            f"--rollout_lag {lag}: turns behind what tools return are sampled while the trainer waits; leave out the "
+            "lag, or the tools"
         )
     if not args.vllm_importance_sampling_correction:
         raise UsageError(

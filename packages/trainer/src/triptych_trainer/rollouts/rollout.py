@@ -23,6 +23,7 @@ __all__ = [
     "Rollout",
     "RolloutGroup",
     "ScoredGroup",
+    "Tail",
     "ToolCall",
     "image_name",
     "image_names",
@@ -171,6 +172,18 @@ class Rollout:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tail:
+    """What stands behind a prompt in a rollout that goes on, for an engine that reads and expands images itself."""
+
+    prompt: PreparedPrompt
+    """The prompt before it."""
+    short_ids: tuple[int, ...]
+    """The tokens, with one placeholder per image."""
+    pictures: tuple[tuple[Image.Image, tuple[int, int]], ...]
+    """Its images in order: as decoded, and the (height, width) in pixels that the vision tower sees."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutGroup:
     """A prompt and the rollouts that share it: normally the G completions that are compared with each other."""
 
@@ -182,6 +195,8 @@ class RolloutGroup:
     """What an environment showed first: texts and images at the end of the prompt that are not in its row."""
     span_names: tuple[str, ...] = ()
     """What errors call the image of each span, where the prompt is a rollout that goes on; empty: by its marker."""
+    tail: Tail | None = None
+    """The last part of a prompt that is a rollout which goes on; None for the prompt of a row."""
 
     def __len__(self) -> int:
         return len(self.rollouts)

@@ -35,6 +35,9 @@ class Sampler:
 
     None for an engine that cannot go on with a rollout.
     """
+    anywhere: Callable[[bool], bool] = bool
+    """From whether a rollout of this rank goes on to whether this rank has to take part in another turn: engines that
+    serve several ranks at once are asked by all of them together."""
     let_go: Callable[[], object] = lambda: None
     """Called when no rollout goes on: the engine drops what it keeps of them between their turns."""
 

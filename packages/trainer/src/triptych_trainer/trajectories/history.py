@@ -25,6 +25,8 @@ class History:
     """Counted from the first of `ids`; ``span.image`` counts the images that are kept, from 0."""
     numbers: tuple[int, ...]
     """Which of the images that arrived these are, from 0."""
+    short_ids: tuple[int, ...] = ()
+    """The same tokens with one placeholder per image; empty where nobody asked for them."""
 
 
 def bounded_history(
@@ -41,10 +43,12 @@ def bounded_history(
     """
     total = sum(isinstance(piece, Image.Image) for turn in results for _, pieces in turn for piece in pieces)
     ids: list[int] = []
+    short_ids: list[int] = []
     spans: list[ImageSpan] = []
     number = 0
     for message, turn in zip(said, results, strict=True):
         ids += message
+        short_ids += message
         shown = []
         for name, pieces in turn:
             written: list[Piece] = []
@@ -56,7 +60,13 @@ def bounded_history(
         suffix = suffix_of(shown)
         spans += [moved(span, by=len(ids), image=len(spans) + k) for k, span in enumerate(suffix.spans)]
         ids += suffix.ids
-    return History(ids=tuple(ids), spans=tuple(spans), numbers=tuple(range(max(0, total - kept), total)))
+        short_ids += suffix.short_ids
+    return History(
+        ids=tuple(ids),
+        spans=tuple(spans),
+        numbers=tuple(range(max(0, total - kept), total)),
+        short_ids=tuple(short_ids),
+    )
 
 
 def moved(span: ImageSpan, *, by: int, image: int) -> ImageSpan:

@@ -8,14 +8,22 @@ from typing import Any
 
 from triptych_trainer.models.image_processor import image_digest
 from triptych_trainer.prompts.prepare import PreparedPrompt
-from triptych_trainer.rollouts.rollout import ArrivedImage, Finish, Rollout, RolloutGroup, ToolCall, image_names
+from triptych_trainer.rollouts.rollout import (
+    ArrivedImage,
+    Finish,
+    Rollout,
+    RolloutGroup,
+    Tail,
+    ToolCall,
+    image_names,
+)
 from triptych_trainer.rollouts.sampled import Sampled
 from triptych_trainer.trajectories.calls import Call, Outcome
 from triptych_trainer.trajectories.history import History, moved
 from triptych_trainer.trajectories.images import RolloutImage
 from triptych_trainer.trajectories.results import Piece
 from triptych_trainer.trajectories.toolbox import Tool
-from triptych_trainer.trajectories.writer import TurnWriter
+from triptych_trainer.trajectories.writer import Suffix, TurnWriter
 
 __all__ = ["LiveRollout"]
 
@@ -35,6 +43,10 @@ class LiveRollout:
     environment: Any = None
     ids: list[int] = field(default_factory=list)
     trained: list[bool] = field(default_factory=list)
+    short_ids: list[int] = field(default_factory=list)
+    """The same tokens as `ids`, with one placeholder per image."""
+    logps: list[float] | None = field(default_factory=list)
+    """Of each token, as the engine told it, and 0 for those of the environment; None where it told nothing."""
     messages: list[Mapping[str, Any]] = field(default_factory=list)
     arrived: list[ArrivedImage] = field(default_factory=list)
     results: list[Sequence[tuple[str, Sequence[Piece]]]] = field(default_factory=list)
@@ -96,12 +108,15 @@ class LiveRollout:
                     trained=(False,) * len(before) + (True,) * len(own),
                     messages=(),
                     finish=self.finish,
+                    sampling_logps=None if sampled.logps is None else (0.0,) * len(before) + _first(sampled, len(own)),
                     images=tuple(images),
                     trajectory=self.number,
                 )
             )
         self.said.append(own)
+        self.logps = None if self.logps is None or sampled.logps is None else [*self.logps, *_first(sampled, len(own))]
         self.ids += own
+        self.short_ids += own
         self.trained += [True] * len(own)
         self.calls = []
 
@@ -122,7 +137,7 @@ class LiveRollout:
 
     def go_on(
         self,
-        ids: Sequence[int],
+        suffix: Suffix,
         *,
         results: Sequence[tuple[str, Sequence[Piece]]],
         arrived: Sequence[tuple[ArrivedImage, RolloutImage]],
@@ -133,8 +148,10 @@ class LiveRollout:
         for k, (image, shown) in enumerate(arrived):
             self.arrived.append(replace(image, span=moved(image.span, by=first, image=count + k)))
             self.images.append(shown)
-        self.ids += ids
-        self.trained += [False] * len(ids)
+        self.ids += suffix.ids
+        self.short_ids += suffix.short_ids
+        self.trained += [False] * len(suffix.ids)
+        self.logps = None if self.logps is None else [*self.logps, *[0.0] * len(suffix.ids)]
         self.results.append(results)
         self.history = history
 
@@ -155,7 +172,18 @@ class LiveRollout:
         own_names = [f"{source}: image marker {k + 1}" for k in range(len(prompt.spans))]
         last = image_names(self.arrived)[len(self.arrived) - len(arrived) :]
         names = [*own_names, *(f"{source}: {name}" for name in last)]
-        return RolloutGroup(key=key, prompt=longer, span_names=tuple(names))
+        return RolloutGroup(key=key, prompt=longer, span_names=tuple(names), tail=self._tail())
+
+    def _tail(self) -> Tail:
+        """What stands behind the prompt, for an engine that reads images itself."""
+        shown = self.images[len(self.images) - len(self.arrived) :]
+        history = self.history
+        numbers = range(len(self.arrived)) if history is None else history.numbers
+        return Tail(
+            prompt=self.prompt,
+            short_ids=tuple(self.short_ids if history is None else history.short_ids),
+            pictures=tuple((shown[number].picture, shown[number].model_size) for number in numbers),
+        )
 
     def named_images(self) -> list[tuple[str, ArrivedImage]]:
         """The images of the last turn, with what errors call them."""
@@ -169,6 +197,7 @@ class LiveRollout:
             trained=tuple(self.trained),
             messages=tuple(self.messages),
             finish=self.finish,
+            sampling_logps=None if self.logps is None else tuple(self.logps),
             images=tuple(self.arrived),
             policy_version=policy_version,
             calls=tuple(self.asked),
@@ -182,3 +211,8 @@ class LiveRollout:
             return None
         count = sum(message.get("role") == "assistant" for message in self.messages)
         return (*self.turn_rewards, *[0.0] * (count - len(self.turn_rewards)))
+
+
+def _first(sampled: Sampled, count: int) -> tuple[float, ...]:
+    """The log-probabilities of the first ``count`` tokens."""
+    return tuple(sampled.logps or ())[:count]

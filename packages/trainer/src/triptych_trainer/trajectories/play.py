@@ -83,7 +83,7 @@ class Play:
             UsageError: a tool returned what is no message, or the chat template or an environment cannot hold it.
         """
         if sampler.go_on is None:
-            raise UsageError("tools: this engine cannot go on with a rollout; leave out --use_vllm")
+            raise UsageError("tools: this engine cannot go on with a rollout; sample with another one")
         groups, environments = self._begun(groups, sizes)
         live = [
             self._live(group, number=k, environment=own)
@@ -93,8 +93,8 @@ class Play:
         self.played_in = [one.environment for one in live]
         first = [one for group in sampler.sample(groups, sizes) for one in group]
         going = self._after(live, first, sampler)
-        while going:
-            room = max(self.limits.completion_tokens - len(one.behind[0]) for one in going)
+        while sampler.anywhere(bool(going)):
+            room = max((self.limits.completion_tokens - len(one.behind[0]) for one in going), default=1)
             found = sampler.go_on([one.so_far(key) for key, one in enumerate(going)], room)
             going = self._after(going, found, sampler)
         sampler.let_go()
@@ -240,7 +240,7 @@ class Play:
             self._arrived(one, owner, picture, number=number, span=span, alone=len(pictures) == 1)
             for (owner, number, picture), span in zip(pictures, suffix.spans, strict=True)
         ]
-        one.go_on(suffix.ids, results=results, arrived=arrived, history=history)
+        one.go_on(suffix, results=results, arrived=arrived, history=history)
         self._check(one)
         return True
 

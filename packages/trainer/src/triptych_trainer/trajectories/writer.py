@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from PIL import Image
 from triptych_data import Example
+from triptych_data.describe import unexpanded
 from triptych_data.prompt_settings import PromptSettings
 from triptych_parser import ImageSpan, MarkerError, Turn, tokenize
 
@@ -42,6 +43,8 @@ class Suffix:
     ids: tuple[int, ...]
     spans: tuple[ImageSpan, ...]
     """One for each image, counted from the suffix's first token."""
+    short_ids: tuple[int, ...] = ()
+    """The same with one placeholder per image, for an engine that expands them; empty where none was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +60,8 @@ class TurnWriter:
     """Tokens that end a message of the model."""
     schemas: tuple[Mapping[str, Any], ...] = ()
     """What the model is told of its tools."""
+    writes_short: bool = False
+    """Whether turns are also written as an engine beside the trainer takes them."""
 
     def dressed(self, example: Example) -> Example:
         """An example with the list of its tools: for the chat template to write, or as text in a message."""
@@ -88,11 +93,17 @@ class TurnWriter:
         if end is None:
             raise UsageError("it does not end the model's message with a token that ends sampling")
         shown = [piece for _, pieces in results for piece in pieces if isinstance(piece, Image.Image)]
-        whole = self._tokenized([*history, *self._turns(results)], shown, begin_next=True)
-        if list(whole.ids[: end + 1]) != prefix[: end + 1]:
+        turns = [*history, *self._turns(results)]
+        whole = self._tokenized(turns, shown, begin_next=True)
+        short = self._tokenized(turns, shown, begin_next=True, is_short=True) if self.writes_short and shown else whole
+        if any(list(found.ids[: end + 1]) != prefix[: end + 1] for found in (whole, short)):
             raise _changed("a message of a tool")
         first = end + 1
-        return Suffix(ids=tuple(whole.ids[first:]), spans=tuple(_moved(span, by=-first) for span in whole.spans))
+        return Suffix(
+            ids=tuple(whole.ids[first:]),
+            spans=tuple(_moved(span, by=-first) for span in whole.spans),
+            short_ids=tuple(short.ids[first:]) if self.writes_short else (),
+        )
 
     def _rendered(self, before: Sequence[Results], results: Results) -> str:
         """What the template writes behind the model's last message, with these turns before it."""
@@ -130,11 +141,16 @@ class TurnWriter:
             return [turn_of("user", answered(results))]
         return [turn_of("tool", pieces, name=name) for name, pieces in results]
 
-    def _tokenized(self, turns: Sequence[Turn], shown: Sequence[Image.Image], *, begin_next: bool) -> Any:
+    def _tokenized(
+        self, turns: Sequence[Turn], shown: Sequence[Image.Image], *, begin_next: bool, is_short: bool = False
+    ) -> Any:
+        known: dict[str, Any] = {"image_sizes": [(picture.height, picture.width) for picture in shown]}
+        if is_short:
+            known = unexpanded(self.processor, num_images=len(shown))
         return tokenize(
             bound(turns),
             self.processor,
-            image_sizes=[(picture.height, picture.width) for picture in shown],
+            **known,
             chat_template_images=self.settings.chat_template_images,
             chat_template_kwargs={**self.settings.chat_template_kwargs, "add_generation_prompt": begin_next},
         )
@@ -168,16 +184,23 @@ def turn_writer(
     schemas: Sequence[Mapping[str, Any]],
     end_ids: Collection[int],
     reads_calls: bool,
+    writes_short: bool = False,
 ) -> TurnWriter:
     """Find out how the chat template takes tools.
 
-    ``reads_calls`` says whether the tokenizer has a response template, by which calls of `tool` mode are read.
+    ``reads_calls`` says whether the tokenizer has a response template, by which calls of `tool` mode are read;
+    ``writes_short`` whether an engine beside the trainer goes on with rollouts.
 
     Raises:
         UsageError: it takes them in no mode; says why for each.
     """
     listing = _with_kwargs(settings, tools=[dict(schema) for schema in schemas])
-    common: dict[str, Any] = {"processor": processor, "end_ids": frozenset(end_ids), "schemas": tuple(schemas)}
+    common: dict[str, Any] = {
+        "processor": processor,
+        "end_ids": frozenset(end_ids),
+        "schemas": tuple(schemas),
+        "writes_short": writes_short,
+    }
     tool = TurnWriter(**common, settings=listing, mode="tool", tools_in="system")
     reasons = {"tool": tool.check() if reads_calls else "the tokenizer has no response template to read calls by"}
     if reasons["tool"] is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from triptych_trainer.checkpoints.order import EpochSampler
 from triptych_trainer.grpo.step import Sampled
-from triptych_trainer.grpo.trl.passes import ask_vllm
+from triptych_trainer.grpo.trl.vllm_sampler import ask_vllm
 from triptych_trainer.grpo.vllm import Asked, answers_of
 from triptych_trainer.prompts.bad_rows import prepared_with
 from triptych_trainer.prompts.prepare import PreparedPrompt

@@ -22,6 +22,7 @@ from triptych_trainer.grpo.trl.arguments import (
 )
 from triptych_trainer.grpo.trl.conversations import check_conversation_options, player, with_environment_reward
 from triptych_trainer.grpo.trl.private_names import check_attributes, check_methods
+from triptych_trainer.grpo.vllm import longest_prompt
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.models.whole import warn_of_made_up_weights
 from triptych_trainer.options.refusals import (
@@ -84,9 +85,7 @@ def complete(
     if preparer is not None:
         check_workers(args)
     args, image_threads = without_workers(args)
-    check_conversation_options(
-        tools=tools, environment_factory=environment_factory, rollout_func=rollout_func, use_vllm=args.use_vllm
-    )
+    check_conversation_options(rollout_func=rollout_func)
     turns = turns or TurnOptions()
     turns.check(has_tools=bool(tools or environment_factory), scale_rewards=args.scale_rewards)
     turns.calling_turns(args.max_tool_calling_iterations)  # refuses two numbers
@@ -190,4 +189,5 @@ def player_of(
             tool_seconds=tool_seconds,
         ),
         say=say,
+        engine_tokens=longest_prompt(trainer.vllm_generation) if trainer.use_vllm else None,
     )

@@ -27,7 +27,7 @@ from triptych_trainer.trajectories.writer import TurnWriter, turn_writer
 __all__ = ["check_conversation_options", "message_reader", "player", "with_environment_reward", "writers_of"]
 
 
-def check_conversation_options(*, tools: Any, environment_factory: Any, rollout_func: Any, use_vllm: bool) -> None:
+def check_conversation_options(*, rollout_func: Any) -> None:
     """Check what a trainer is given for rollouts of several turns, before anything is loaded.
 
     Raises:
@@ -37,10 +37,6 @@ def check_conversation_options(*, tools: Any, environment_factory: Any, rollout_
         raise UsageError(
             "rollout_func: a loop of your own cannot say where the images of its turns belong; pass tools=[...] or "
             "environment_factory=, whose loop is Triptych's"
-        )
-    if (tools or environment_factory) and use_vllm:
-        raise UsageError(
-            "--use_vllm: rollouts with tools are sampled by the trainer's own model; leave it out, or the tools"
         )
 
 
@@ -65,12 +61,14 @@ def player(
     row_of: Callable[[int], Mapping[str, Any]],
     limits: Limits,
     say: Callable[[str], object],
+    engine_tokens: int | None = None,
 ) -> Play:
     """What plays the rollouts of a model; its preparer writes prompts as they need it from now on.
 
     Args:
         end_ids: tokens that end a message of the model.
         row_of: the columns of a key's row, for ``reset`` and for the choice of an environment.
+        engine_tokens: how many tokens the engine beside the trainer takes; None where the model itself samples.
 
     Raises:
         UsageError: the model or its chat template takes no tools.
@@ -80,15 +78,19 @@ def player(
     if family.no_later_images is not None:
         raise UsageError(f"tools: {type(base).__name__} takes no images behind its prompt: {family.no_later_images}")
     writers, preparer.settings = writers_of(
-        preparer.processor, preparer.settings, tools_by_environment(tools, environments), end_ids=end_ids
+        preparer.processor,
+        preparer.settings,
+        tools_by_environment(tools, environments),
+        end_ids=end_ids,
+        writes_short=engine_tokens is not None,
     )
-    if (reason := why_not_kept(family, base)) is not None:
+    if engine_tokens is None and (reason := why_not_kept(family, base)) is not None:
         say(
             f"rollouts of {type(base).__name__} prefill their whole history again at each turn, because {reason}; "
             "slower, but equally correct (tools/prefilled_again counts them)"
         )
     inner = family.vision_language_model(base)
-    context = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+    longest = [getattr(base.config.get_text_config(), "max_position_embeddings", None), engine_tokens]
     return Play(
         writers=writers,
         preparer=preparer,
@@ -97,7 +99,7 @@ def player(
         environments=environments,
         row_of=row_of,
         num_rows=lambda image: family.num_rows(inner, image),
-        limits=replace(limits, context_tokens=context),
+        limits=replace(limits, context_tokens=min((n for n in longest if n is not None), default=None)),
         say=say,
     )
 
@@ -113,6 +115,7 @@ def writers_of(
     tools: Mapping[str | None, Mapping[str, Tool]],
     *,
     end_ids: Collection[int],
+    writes_short: bool = False,
 ) -> tuple[dict[str | None, TurnWriter], PromptSettings]:
     """Find out how the chat template takes the tools of each environment; where it rewrites earlier turns, by the form
     that TRL trains with. The tokenizer gets what reads calls; returned are also the settings with that form.
@@ -137,6 +140,7 @@ def writers_of(
                 schemas=[tool.schema for tool in own.values()],
                 end_ids=end_ids,
                 reads_calls=reads_calls,
+                writes_short=writes_short,
             )
             for name, own in tools.items()
         }

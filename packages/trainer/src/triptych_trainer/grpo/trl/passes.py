@@ -1,6 +1,5 @@
 """The passes of a step on the models of TRL's trainer: how each model is opened, and which settings it runs with."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,24 +11,11 @@ from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_ge
 from trl.trainer.utils import use_adapter
 
 from triptych_trainer.grpo.sampler import model_sampler
-from triptych_trainer.grpo.step import Correction, Sampled, Sampler, Scoring, StepSettings
+from triptych_trainer.grpo.step import Correction, Sampler, Scoring, StepSettings
 from triptych_trainer.grpo.trl.completions import completion_reader
-from triptych_trainer.grpo.vllm import (
-    Asked,
-    Request,
-    ask_ahead,
-    engine_sleeps,
-    payload_of,
-    request,
-    send_weights,
-    vllm_rollouts,
-)
-from triptych_trainer.models.families import family_of
-from triptych_trainer.models.learning_rates import trainable_vision_parameters
-from triptych_trainer.models.unwrap import unwrap
+from triptych_trainer.grpo.trl.vllm_sampler import vllm_sampler
 from triptych_trainer.prompts.bad_rows import prepared_with
 from triptych_trainer.prompts.prepare import PreparedPrompt
-from triptych_trainer.rollouts.rollout import RolloutGroup
 from triptych_trainer.verification.first_use import verify_first_use
 
 if TYPE_CHECKING:
@@ -37,7 +23,6 @@ if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
 __all__ = [
-    "ask_vllm",
     "opened_for_generation",
     "opened_for_scoring",
     "prompts_of",
@@ -46,9 +31,6 @@ __all__ = [
     "settings",
     "verify",
 ]
-
-NOTHING_LOADED = -1
-"""TRL's number of the step whose weights vLLM has, before any were sent."""
 
 
 def settings(trainer: "MultiImageGRPOTrainer", *, mode: str) -> StepSettings:
@@ -89,12 +71,7 @@ def sampler(trainer: "MultiImageGRPOTrainer", begun: "Begun | None" = None) -> S
             policy_version=version,
             several_turns=trainer.play is not None,
         )
-    return Sampler(
-        sample=lambda groups, sizes: _timed(trainer, begun, groups, sizes),
-        read=read,
-        end_ids=end_ids,
-        policy_version=version if begun is None else begun.version,
-    )
+    return vllm_sampler(trainer, begun, read=read, end_ids=end_ids)
 
 
 @contextmanager
@@ -112,70 +89,6 @@ def opened_for_generation(trainer: "MultiImageGRPOTrainer") -> Iterator[torch.nn
         trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False),
     ):
         yield model
-
-
-def _timed(
-    trainer: "MultiImageGRPOTrainer", begun: "Begun | None", groups: Sequence[RolloutGroup], sizes: Sequence[int]
-) -> list[list[Sampled]]:
-    """What vLLM sampled; how long the trainer stood still for it, and what a server was sent, go to TRL's log."""
-    metrics = trainer._metrics["train" if trainer.model.training else "eval"]
-    began = time.perf_counter()
-    if begun is None:
-        completions = _sample_by_vllm(trainer, groups, sizes)
-    else:
-        assert trainer.ahead is not None
-        with profiling_context(trainer, "vLLM.generate"):
-            completions = trainer.ahead.wait_for(trainer, begun)
-        metrics["sampling/lag"].append(trainer.state.global_step - begun.version)
-    metrics["sampling/wait_seconds"].append(time.perf_counter() - began)
-    for name, value in payload_of(trainer.vllm_generation).items():
-        metrics[f"sampling/{name}"].append(value)
-    return completions
-
-
-def _sample_by_vllm(
-    trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGroup], sizes: Sequence[int]
-) -> list[list[Sampled]]:
-    _update_vllm(trainer)
-    return vllm_rollouts(
-        trainer.vllm_generation,
-        _requests(trainer, [group.prompt for group in groups], sizes),
-        banned_ids=_banned_ids(trainer),
-        profiler=profiling_context(trainer, "vLLM.generate"),
-    )
-
-
-def ask_vllm(trainer: "MultiImageGRPOTrainer", prompts: Sequence[PreparedPrompt], sizes: Sequence[int]) -> Asked:
-    """Ask a server for completions by the weights of now, and do not wait for them."""
-    _update_vllm(trainer)
-    requests = _requests(trainer, prompts, sizes)
-    return ask_ahead(trainer.vllm_generation, requests, banned_ids=_banned_ids(trainer))
-
-
-def _requests(
-    trainer: "MultiImageGRPOTrainer", prompts: Sequence[PreparedPrompt], sizes: Sequence[int]
-) -> list[Request]:
-    pairs = zip(prompts, sizes, strict=True)
-    return [request(prompt, trainer.preparer, num_completions=size) for prompt, size in pairs]
-
-
-def _banned_ids(trainer: "MultiImageGRPOTrainer") -> Sequence[int]:
-    base = unwrap(trainer.model)
-    return list(family_of(base).image_token_ids(base.config))
-
-
-def _update_vllm(trainer: "MultiImageGRPOTrainer") -> None:
-    """Send vLLM the weights if it does not have those of this step, or has put them away.
-
-    A server may have served another run before, so that even a frozen tower is taken as another one the first time.
-    """
-    step, backend = trainer.state.global_step, trainer.vllm_generation
-    if step == trainer._last_loaded_step and not engine_sleeps(backend):
-        return
-    is_first = trainer._last_loaded_step == NOTHING_LOADED
-    with profiling_context(trainer, "sync_weights"):
-        send_weights(backend, tower_moved=is_first or bool(trainable_vision_parameters(trainer.model)))
-    trainer._last_loaded_step = step
 
 
 def scoring(trainer: "MultiImageGRPOTrainer") -> Scoring:

@@ -138,7 +138,8 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         check_environment_column(given.environments, eval_dataset, name="eval_dataset")
         self.tables = RunTables()
         self.mismatch_watch = MismatchWatch(warn=mismatch_kl_warn, limit=mismatch_kl_limit)
-        check_rollout_lag(rollout_lag, given.args)
+        has_tools = bool(given.tools or given.environments)
+        check_rollout_lag(rollout_lag, given.args, has_tools=has_tools)
         with connected(given.args, transfer=vllm_weight_transfer), only_whole_models():
             super().__init__(
                 model,

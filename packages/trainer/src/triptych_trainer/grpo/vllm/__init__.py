@@ -5,10 +5,11 @@ ids that it reports back are compared with those that are trained on. Images go 
 the size that the trainer's own processor feeds; a server gets the pixels of an image once, and then its digest.
 """
 
+from triptych_trainer.grpo.vllm.engine import let_sleep
 from triptych_trainer.grpo.vllm.failures import EngineError, RolloutMismatchError
 from triptych_trainer.grpo.vllm.folder_transfer import TRANSFERS, folder_is_used
-from triptych_trainer.grpo.vllm.request import Request, request
-from triptych_trainer.grpo.vllm.rollouts import ask_ahead, vllm_rollouts
+from triptych_trainer.grpo.vllm.request import Request, next_turns, request
+from triptych_trainer.grpo.vllm.rollouts import anywhere, ask_ahead, longest_prompt, vllm_rollouts
 from triptych_trainer.grpo.vllm.server import SECONDS, Asked, answers_of, payload_of
 from triptych_trainer.grpo.vllm.weights import engine_sleeps, send_weights
 
@@ -20,9 +21,13 @@ __all__ = [
     "Request",
     "RolloutMismatchError",
     "answers_of",
+    "anywhere",
     "ask_ahead",
     "engine_sleeps",
     "folder_is_used",
+    "let_sleep",
+    "longest_prompt",
+    "next_turns",
     "payload_of",
     "request",
     "send_weights",

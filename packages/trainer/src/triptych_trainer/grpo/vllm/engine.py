@@ -22,7 +22,7 @@ from triptych_trainer.grpo.vllm.request import (
     sampling_options,
 )
 
-__all__ = ["from_engine"]
+__all__ = ["from_engine", "let_sleep"]
 
 
 def from_engine(
@@ -32,6 +32,7 @@ def from_engine(
     options: Mapping[str, Any],
     profiler: AbstractContextManager[Any],
     sampling_params: Callable[..., Any],
+    stays_awake: bool = False,
 ) -> list[Completions]:
     """Each group of tensor-parallel ranks runs the requests of all of its ranks; a rank keeps its own results."""
     everyone, first = list(requests), 0
@@ -40,8 +41,9 @@ def from_engine(
         torch.distributed.all_gather_object(gathered, list(requests), group=backend.tp_group)
         everyone = [one for part in gathered for one in part]
         first = sum(len(part) for part in gathered[: torch.distributed.get_rank(group=backend.tp_group)])
-    if backend.enable_sleep_mode:  # the weights were sent before, which woke them
+    if backend.enable_sleep_mode and not getattr(backend, "is_awake", False):  # sending the weights woke those
         backend.llm.wake_up(tags=["kv_cache"])
+        backend.is_awake = True
     common = {**sampling_options(backend), **_structured(backend, options)}
     banned_ids = banned_in(common["logit_bias"])
     if banned_ids and ASKED_LOGPS in inspect.signature(sampling_params).parameters:
@@ -53,16 +55,22 @@ def from_engine(
     prompts = [_engine_prompt(one) for one in everyone]
     params = [_sampling(sampling_params, common, one.num_completions) for one in everyone]
     with profiler, engine_failures("the vLLM engine"):
-        outputs = backend.llm.generate(prompts, sampling_params=params, use_tqdm=False)
-    if backend.enable_sleep_mode:
-        backend.llm.sleep(level=2)
-        backend._llm_weights_sleeping = True
+        outputs = backend.llm.generate(prompts, sampling_params=params, use_tqdm=False) if prompts else []
+    if not stays_awake:
+        let_sleep(backend)
     mine = slice(first, first + len(requests))
     bias = BANNED_BIAS / backend.temperature
     return [
         _read(output, one, banned_ids=banned_ids, bias=bias)
         for output, one in zip(outputs[mine], requests, strict=True)
     ]
+
+
+def let_sleep(backend: Any) -> None:
+    """Put an engine in sleep mode to sleep, if it is awake: it drops its weights and its keys and values."""
+    if backend.mode == "colocate" and backend.enable_sleep_mode and getattr(backend, "is_awake", False):
+        backend.llm.sleep(level=2)
+        backend.is_awake, backend._llm_weights_sleeping = False, True
 
 
 def _sampling(sampling_params: Callable[..., Any], options: Mapping[str, Any], num_completions: int) -> Any:

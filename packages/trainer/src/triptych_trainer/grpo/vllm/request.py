@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -13,8 +13,18 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.step import Sampled
 from triptych_trainer.grpo.vllm.failures import RolloutMismatchError
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
+from triptych_trainer.rollouts.rollout import RolloutGroup
 
-__all__ = ["Completions", "Request", "check_expanded", "check_lengths", "known", "request", "sampling_options"]
+__all__ = [
+    "Completions",
+    "Request",
+    "check_expanded",
+    "check_lengths",
+    "known",
+    "next_turns",
+    "request",
+    "sampling_options",
+]
 
 Completions = list[Sampled]
 """Of one prompt, in order; a log-probability that is not finite is NaN."""
@@ -41,12 +51,9 @@ class Request:
 def request(prompt: PreparedPrompt, preparer: PromptPreparer, *, num_completions: int) -> Request:
     """Write a prepared prompt for vLLM; its decoded images come from the preparer's loader."""
     example = prompt.example
-    images = preparer.pictures(prompt)[0]
-    by_grid = all("image_grid_thw" in inputs for inputs in prompt.image_inputs)
-    resized = [
-        image.resize((width, height), Image.Resampling.BICUBIC) if by_grid and image.size != (width, height) else image
-        for image, (height, width) in zip(images, prompt.model_sizes, strict=True)
-    ]
+    by_grid = _is_by_grid(prompt)
+    pairs = zip(preparer.pictures(prompt)[0], prompt.model_sizes, strict=True)
+    resized = [_resized(image, size) if by_grid else image for image, size in pairs]
     short_ids = list(prompt.ids)
     if prompt.spans:
         short_ids = unexpanded_ids(example, model=preparer.model, settings=preparer.settings)
@@ -59,6 +66,43 @@ def request(prompt: PreparedPrompt, preparer: PromptPreparer, *, num_completions
         num_completions=num_completions,
         is_resized=by_grid,
     )
+
+
+def next_turns(groups: Sequence[RolloutGroup], preparer: PromptPreparer) -> list[Request]:
+    """Write rollouts that go on for vLLM: the tokens as they were sampled and written, one completion for each.
+
+    Several rollouts of one prompt share what was written for it.
+    """
+    begun: dict[int, Request] = {}
+    found = []
+    for group in groups:
+        tail, prompt = group.tail, group.prompt
+        assert tail is not None, "a rollout that goes on has a prompt and what stands behind it"
+        own = begun.get(id(tail.prompt)) or request(tail.prompt, preparer, num_completions=1)
+        begun[id(tail.prompt)] = own
+        by_grid = _is_by_grid(prompt)
+        later = [_resized(picture, size) if by_grid else picture for picture, size in tail.pictures]
+        found.append(
+            replace(
+                own,
+                ids=list(prompt.ids),
+                short_ids=[*own.short_ids, *tail.short_ids],
+                spans=prompt.spans,
+                images=[*own.images, *later],
+                is_resized=by_grid,
+            )
+        )
+    return found
+
+
+def _is_by_grid(prompt: PreparedPrompt) -> bool:
+    """Whether the size that the tower sees is all that the processor decides about an image."""
+    return all("image_grid_thw" in inputs for inputs in prompt.image_inputs)
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    height, width = size
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def sampling_options(backend: Any) -> dict[str, Any]:

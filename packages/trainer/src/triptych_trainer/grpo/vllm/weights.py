@@ -11,6 +11,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.vllm.failures import engine_failures
 from triptych_trainer.grpo.vllm.folder_transfer import FolderLoad, uses_folder, write_weights
 from triptych_trainer.grpo.vllm.server import server_of
+from triptych_trainer.grpo.vllm.weight_names import under_names_of_vllm
 
 __all__ = ["engine_sleeps", "send_weights"]
 
@@ -36,7 +37,8 @@ def send_weights(backend: Any, *, tower_moved: bool) -> None:
     """
     is_main = backend.mode == "server" and backend.accelerator.is_main_process
     if backend.mode == "server" and uses_folder(backend):
-        folder = write_weights(backend._iter_named_params(), write=is_main)
+        with under_names_of_vllm(backend):
+            folder = write_weights(backend._iter_named_params(), write=is_main)
         if folder is not None:
             server = server_of(backend)
             load = FolderLoad(client=server.client, folder=folder, forgets=tower_moved)
@@ -44,7 +46,7 @@ def send_weights(backend: Any, *, tower_moved: bool) -> None:
         return
     if is_main:
         server_of(backend).line.wait()
-    with engine_failures(f"vLLM ({backend.mode})", doing="took the weights"):
+    with under_names_of_vllm(backend), engine_failures(f"vLLM ({backend.mode})", doing="took the weights"):
         backend.sync_weights()
     if tower_moved:
         _forget_features(backend)
