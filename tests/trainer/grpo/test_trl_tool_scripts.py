@@ -182,3 +182,26 @@ def test_a_tool_of_trls_documentation_returns_a_screenshot(model_dir, tmp_path, 
     (batch,) = trainer._buffered_inputs.parts
     assert [len(one.images) for one in batch.rollouts] == [1, 0]
     assert next(iter(trainer._logs["rewards"].values()))[0] == 3.0, "a message, its result, and the answer"
+
+
+def test_an_environment_gives_the_tasks_of_rows_without_a_prompt(model_dir, tmp_path, says):
+    VehicleEnv._env_url_iter = iter(["http://one", "http://two"])
+    says([call("observe"), "no"], ["Done."])
+    trainer = GRPOTrainer(
+        model=str(model_dir),
+        train_dataset=Dataset.from_dict({"environment": ["car", "car"], "lane": [1, 2]}),
+        reward_funcs=reward_func,
+        args=GRPOConfig(
+            output_dir=str(tmp_path / "out"),
+            max_completion_length=512,
+            per_device_train_batch_size=2,
+            num_generations=2,
+            max_steps=1,
+            **SMALL,
+        ),
+        environment_factory={"car": VehicleEnv},
+    )
+    trainer.train()
+    (batch,) = trainer._buffered_inputs.parts
+    assert [len(one.images) for one in batch.rollouts] == [1, 0]
+    assert trainer._logs["prompt"][0][-1]["content"] == "Speed: 40.0 km/h."

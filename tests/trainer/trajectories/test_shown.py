@@ -105,3 +105,16 @@ def test_several_environments_are_named_and_rows_choose_one_of_them(write_rows, 
     ):
         assert triptych([*words, *specs]) == 2
         assert error in capsys.readouterr().err
+
+
+def test_rows_without_a_prompt_are_those_of_an_environment(code, tmp_path, capsys):
+    rows, page = tmp_path / "seeds.jsonl", tmp_path / "page.html"
+    rows.write_text('{"kind": "one", "seed": 3}\n')
+    words = [str(rows), "--reward", "format"]
+    assert triptych(["check", *words]) == 1
+    capsys.readouterr()
+    assert triptych(["check", *words, "--environment", f"{code}:Grid"]) == 0
+    assert triptych(["preview", *words, "--environment", f"{code}:Grid", "-o", str(page)]) == 0
+    (block,) = re.findall(r'id="rows-0">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
+    (row,) = json.loads(block)
+    assert row["turns"][-1][1] == [0, "You are in one."]

@@ -37,14 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return outcome("triptych check", lambda: check(parser().parse_args(argv)))
 
 
-def check(namespace: argparse.Namespace, *, further: FurtherLook | None = None) -> int:
-    """Check what a parsed command line names; `further` looks at every row that nothing here refuses."""
+def check(namespace: argparse.Namespace, *, further: FurtherLook | None = None, needs_prompt: bool = True) -> int:
+    """Check what a parsed command line names; `further` looks at every row that nothing here refuses.
+
+    Without `needs_prompt` an environment gives the tasks of rows that have no prompt.
+    """
     shared, own = shared_options(namespace), collected(CheckOptions, namespace)
     model = None
     if shared.model is not None:
         model = load_model_tokens(shared.model, shared.loading)
         model = model.with_pixels(min_pixels=shared.prompt.min_pixels, max_pixels=shared.prompt.max_pixels)
-    tallies = _checked_files(shared, own, model=model, further=further)
+    tallies = _checked_files(shared, own, model=model, further=further, needs_prompt=needs_prompt)
     first_eval = len(shared.train_files)
     tables = (tallies[:first_eval], tallies[first_eval:])
     return 1 if any(_would_stop(table, shared.data) for table in tables) else 0
@@ -59,7 +62,12 @@ def _would_stop(tallies: Sequence[Tally], data: DataOptions) -> bool:
 
 
 def _checked_files(
-    shared: SharedOptions, own: CheckOptions, *, model: ModelTokens | None, further: FurtherLook | None
+    shared: SharedOptions,
+    own: CheckOptions,
+    *,
+    model: ModelTokens | None,
+    further: FurtherLook | None,
+    needs_prompt: bool,
 ) -> list[Tally]:
     data, files = shared.data, [*shared.train_files, *shared.held_out_files]
     fix = None if own.fix is None else Path(own.fix)
@@ -71,7 +79,8 @@ def _checked_files(
             fixed = stack.enter_context(replacing(fix))
         for file, root in files:
             start = time.perf_counter()
-            rows, read = open_rows(file), row_reader(root=root, format=data.data_format)
+            rows = open_rows(file)
+            read = row_reader(root=root, format=data.data_format, needs_prompt=needs_prompt)
             inspection = Inspection(
                 read=read, settings=shared.settings, decode=own.decode, model=model, further=further
             )

@@ -40,6 +40,7 @@ def read_examples(
     checked: Checked | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
     threads: int = 1,
+    needs_prompt: bool = True,
 ) -> Examples:
     """Read a JSONL, JSON, parquet or tar file, or a `datasets.Dataset`, and check every row.
 
@@ -50,16 +51,16 @@ def read_examples(
     `no_markers` overrides what zero markers with images mean in the format. A LLaMA-Factory `dataset_info.json` is
     found beside the file, or named. `memory` is a folder in which a start notes what it found, for the next one: see
     `triptych_data.remembered`. With `checked`, which another process found in the same files, no row is read here.
+    Without `needs_prompt` rows may lack a prompt, and get an empty message: an environment says what is to be done.
     `progress` is told how many rows of how many were looked at, and `threads` look at rows and images at once.
     Raises DataError, whose message names file:line, the id and the remedy.
     """
     roots = _roots(image_root)
     rows = open_rows(path, split=split, roots=roots)
-    digest = digest_of(rows.fingerprint(), format, dialect, no_markers)
+    digest = digest_of(rows.fingerprint(), format, dialect, no_markers, *([] if needs_prompt else ["no prompts"]))
     root, table = roots[0] if len(roots) == 1 else None, digest_of(digest, rows.file, roots, dataset_info)[:16]
-    reader = row_reader(
-        root=root, format=format, dialect=dialect, no_markers=no_markers, dataset_info=dataset_info, table=table
-    )
+    shape: dict[str, Any] = {"format": format, "dialect": dialect, "no_markers": no_markers}
+    reader = row_reader(root=root, dataset_info=dataset_info, table=table, needs_prompt=needs_prompt, **shape)
     if checked is not None:
         _check_same(checked, digest=digest, file=rows.file)
         return Examples(rows, reader, checked)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from triptych_data.bind import refused, to_example
 from triptych_data.example import Example
 from triptych_data.formats import FORMATS, Record, RowError, check_format, detect, sharegpt
+from triptych_data.formats.columns import CONVERSATIONS, QUESTIONS, is_empty
 from triptych_data.formats.dataset_info import ColumnNames, Names, renamed
 from triptych_data.rows import SourceRow
 
@@ -22,11 +23,13 @@ def row_reader(
     no_markers: Literal["error", "first"] | None = None,
     dataset_info: Path | None = None,
     table: str = "",
+    needs_prompt: bool = True,
 ) -> Callable[[SourceRow], Example]:
     """A function from a row to its example, for one format or, with "auto", each row by its columns.
 
     `root` is the folder of image paths, where the row itself names none. `table` is a digest of the table the rows are
-    from, under which their examples are known (`Example.key`).
+    from, under which their examples are known (`Example.key`). Without `needs_prompt` a row that has none gets an empty
+    message of the user.
     """
     check_format(format)
     columns_of = ColumnNames(dataset_info)
@@ -34,7 +37,10 @@ def row_reader(
     def read(row: SourceRow) -> Example:
         try:
             columns = columns_of(row) if format in ("auto", "sharegpt") else None
-            record = read_record(row.values, format=format, columns=columns)
+            if not needs_prompt and columns is None and not has_prompt(row.values):
+                record = _with_empty_prompt(row.values)
+            else:
+                record = read_record(row.values, format=format, columns=columns)
         except RowError as error:
             raise refused(error, row) from error
         if no_markers is not None:
@@ -49,6 +55,18 @@ def read_record(values: Mapping[str, Any], *, format: str = "auto", columns: Nam
     if columns is not None:
         return sharegpt.read(renamed(values, columns))
     return FORMATS[detect(values) if format == "auto" else format](values)
+
+
+def _with_empty_prompt(values: Mapping[str, Any]) -> Record:
+    """The record of a row that has no prompt: all else is read as ever, and the user says nothing."""
+    record = read_record({**values, "prompt": [{"role": "user", "content": "nothing"}]}, format="trl")
+    *before, last = record.messages
+    return replace(record, messages=[*before, {**last, "content": ""}])
+
+
+def has_prompt(values: Mapping[str, Any]) -> bool:
+    """Whether a row holds a prompt in any column that some format reads it from."""
+    return any(not is_empty(values.get(name)) for name in (*QUESTIONS, *CONVERSATIONS))
 
 
 def _with_no_markers(record: Record, no_markers: Literal["error", "first"]) -> Record:

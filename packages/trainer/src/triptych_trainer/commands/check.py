@@ -32,7 +32,7 @@ def _check(namespace: argparse.Namespace) -> int:
     further = look_at_answers(
         collected(AnswerOptions, namespace).reward, environments=() if environments is None else environments.names
     )
-    return check(namespace, further=further)
+    return check(namespace, further=further, needs_prompt=environments is None)
 
 
 def show_tools(options: ToolOptions) -> Environments | None:

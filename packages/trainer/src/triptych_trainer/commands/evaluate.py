@@ -190,7 +190,8 @@ def _examples(asked: Asked, judge: Judge | None) -> Examples:
     """The rows that are scored; those of ``--eval_data`` where it is given."""
     options, shared = asked.own, asked.shared
     files, roots = zip(*(shared.held_out_files or shared.train_files), strict=True)
-    examples = read_files(files, roots, shared.data, seen=asked.seen, judge=judge)
+    needs_prompt = asked.playing is None or asked.playing.factory is None
+    examples = read_files(files, roots, shared.data, seen=asked.seen, judge=judge, needs_prompt=needs_prompt)
     examples = examples[: options.limit] if options.limit else examples
     columns = examples.checked.columns
     for column in (*(options.by or ()), *([options.position] if options.position else ())):

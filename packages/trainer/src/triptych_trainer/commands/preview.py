@@ -37,8 +37,10 @@ def _preview(namespace: argparse.Namespace) -> int:
     shared, options = shared_options(namespace), collected(PreviewOptions, namespace)
     reporter = Reporter(quiet=options.quiet)
     files, roots = zip(*shared.train_files, *shared.held_out_files, strict=True)
-    sources = open_sources(files, image_roots=roots, data_format=shared.data.data_format)
     environments = show_tools(collected(ToolOptions, namespace))
+    sources = open_sources(
+        files, image_roots=roots, data_format=shared.data.data_format, needs_prompt=environments is None
+    )
     sources = _begun(sources, environments)
     names = [Path(file).name for file in files]
     preview = build_preview(

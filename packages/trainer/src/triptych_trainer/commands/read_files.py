@@ -26,8 +26,11 @@ def read_files(
     rank: int = 0,
     progress: Callable[[int, int], object] = lambda done, total: None,
     threads: int = 1,
+    needs_prompt: bool = True,
 ) -> Examples:
     """Read and check data files as one table; with ``--on_bad skip`` bad rows are left out and listed.
+
+    Without ``needs_prompt`` an environment gives the tasks of rows that have none.
 
     Each file has its image folder. The first rank alone looks at the rows and at the headers of their images, which
     ``seen`` remembers then on every rank; ``judge`` may refuse a row that can be read. What the last run found is taken
@@ -52,6 +55,7 @@ def read_files(
             checked=checked,
             progress=progress,
             threads=threads,
+            needs_prompt=needs_prompt,
         )
 
     found: list[Examples] = []

@@ -176,6 +176,7 @@ def read_data(
                 rank=config.grpo.process_index,
                 progress=progress,
                 threads=run.image_threads,
+                needs_prompt=not run.environment,
             )
 
     examples = read(run.data, roots)

@@ -62,7 +62,17 @@ def completions_of(group: RolloutGroup) -> list[Any]:
 
 def prompt_as_read(tables: Table, group: RolloutGroup) -> str | list[dict[str, Any]]:
     """The prompt of a group as rewards and logs get it: the row's own, or with what its environment showed first."""
-    return group.prompt.example.prompt.messages() if group.observation else tables.prompt(group.key)
+    own = tables.prompt(group.key)
+    if not group.observation or isinstance(own, str):
+        return own
+    at = max(k for k, message in enumerate(own) if message["role"] == "user")
+    content, seen = own[at].get("content") or "", group.observation
+    if isinstance(content, str) and all(isinstance(piece, str) for piece in seen):
+        told: Any = content + "".join(map(str, seen))  # as TRL: a text stays a text
+    else:
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) and content else list(content)
+        told = parts + [{"type": "text", "text": one} if isinstance(one, str) else {"type": "image"} for one in seen]
+    return [*own[:at], {**own[at], "content": told}, *own[at + 1 :]]
 
 
 def texts_of(completion: Any) -> Any:

@@ -37,15 +37,21 @@ class Source:
 
 
 def open_sources(
-    files: Sequence[str], *, image_roots: Sequence[Path | None] = (), data_format: str = "auto"
+    files: Sequence[str],
+    *,
+    image_roots: Sequence[Path | None] = (),
+    data_format: str = "auto",
+    needs_prompt: bool = True,
 ) -> list[Source]:
     """Open the files; `image_roots` has the folder of each (None: beside the file), or nothing.
+
+    Without ``needs_prompt`` an environment gives the tasks of rows that have no prompt.
 
     Raises:
         DataError: a file that cannot be read as rows.
     """
     return [
-        Source(rows=open_rows(file), read=row_reader(root=root, format=data_format))
+        Source(rows=open_rows(file), read=row_reader(root=root, format=data_format, needs_prompt=needs_prompt))
         for file, root in zip(files, image_roots or [None] * len(files), strict=True)
     ]
 

@@ -22,8 +22,8 @@ __all__ = ["DatasetTable"]
 class DatasetTable:
     """Rows of a dataset in memory or on disk, read when they are asked for; images stay encoded until they are used."""
 
-    def __init__(self, dataset: datasets.Dataset, *, name: str) -> None:
-        """Read ``dataset``; ``name`` says in errors which one it is.
+    def __init__(self, dataset: datasets.Dataset, *, name: str, needs_prompt: bool = True) -> None:
+        """Read ``dataset``; ``name`` says in errors which one it is. Without ``needs_prompt`` rows may lack one.
 
         Raises:
             UsageError: it is no map-style dataset.
@@ -35,7 +35,9 @@ class DatasetTable:
         self._values: Callable[[int], Mapping[str, Any]]
         self._values = dataset.__getitem__ if live else _undecoded(dataset)
         self._read = row_reader(
-            format="trl" if "prompt" in dataset.column_names or live else "auto", table=f"{name}@{dataset._fingerprint}"
+            format="trl" if "prompt" in dataset.column_names or live else "auto",
+            table=f"{name}@{dataset._fingerprint}",
+            needs_prompt=needs_prompt,
         )
         self._num_rows = len(dataset)
 

@@ -22,8 +22,14 @@ class RunTables:
     so that the keys of its rows are their numbers.
     """
 
-    def __init__(self, *, on_fetch: Callable[[Example], None] = lambda example: None) -> None:
-        """``on_fetch`` is called with each row when its batch is fetched, one batch before it is used."""
+    def __init__(
+        self, *, on_fetch: Callable[[Example], None] = lambda example: None, needs_prompt: bool = True
+    ) -> None:
+        """``on_fetch`` is called with each row when its batch is fetched, one batch before it is used.
+
+        Without ``needs_prompt`` an environment gives the tasks of rows that have no prompt.
+        """
+        self.needs_prompt = needs_prompt
         self.on_fetch = on_fetch
         self._tables: list[tuple[int, Table]] = []
         self._known: dict[int, tuple[Any, datasets.Dataset]] = {}
@@ -38,7 +44,7 @@ class RunTables:
             UsageError: it is neither.
         """
         if id(rows) not in self._known:
-            table = rows if hasattr(rows, "example") else DatasetTable(rows, name=name)
+            table = rows if hasattr(rows, "example") else DatasetTable(rows, name=name, needs_prompt=self.needs_prompt)
             first = len(self)
             self._tables.append((first, table))
             keys = datasets.Dataset.from_dict({KEY: list(range(first, first + len(table)))})

@@ -136,7 +136,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
             train_dataset = rows_of_environment(given.args, given.environments)
         check_environment_column(given.environments, train_dataset, name="train_dataset")
         check_environment_column(given.environments, eval_dataset, name="eval_dataset")
-        self.tables = RunTables()
+        self.tables = RunTables(needs_prompt=given.environments is None)
         self.mismatch_watch = MismatchWatch(warn=mismatch_kl_warn, limit=mismatch_kl_limit)
         has_tools = bool(given.tools or given.environments)
         check_rollout_lag(rollout_lag, given.args, has_tools=has_tools)
