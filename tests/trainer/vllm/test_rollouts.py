@@ -11,7 +11,7 @@ import torch
 from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.mismatch import measured
-from triptych_trainer.grpo.trl.mismatch_watch import MismatchWarning
+from triptych_trainer.grpo.trl.mismatch_watch import MismatchWarning, warn_of_ban
 from triptych_trainer.grpo.vllm import EngineError, RolloutMismatchError
 from triptych_trainer.grpo.vllm.ban import BANNED_BIAS, banned_in
 
@@ -99,6 +99,18 @@ def test_a_ban_is_taken_out_only_where_the_engine_tells_of_all_its_tokens():
 
 def num_with_pixels(calls):
     return sum(part["url"] is not None for call in calls for part in call["content_parts"])
+
+
+@pytest.mark.parametrize(("mode", "most"), [("colocate", 20), ("server", 19)])
+def test_a_ban_that_stays_in_the_ratios_is_said(vllm_trainer, write_rows, monkeypatch, mode, most):
+    of = "triptych_trainer.models.families.family.Family.image_token_ids"
+    monkeypatch.setattr(of, lambda self, config: range(most))
+    trainer = vllm_trainer(write_rows([1]), mode=mode)
+    monkeypatch.setattr(of, lambda self, config: range(most + 1))
+    with pytest.warns(
+        MismatchWarning, match=rf"tells the log-probabilities of {most} .* has {most + 1} that stand for"
+    ):
+        warn_of_ban(trainer)
 
 
 def test_an_image_that_the_server_has_dropped_is_sent_again(vllm_trainer, write_rows):

@@ -129,6 +129,10 @@ def off_by(trainer, groups, weights):
     return float((logps_BC - sampling_logps(batch, device=logps_BC.device)).abs().max())
 
 
+LONGER = {"max_completion_length": 24, "num_generations": 4, "per_device_train_batch_size": 28, "beta": 0.04}
+"""Training takes about as long as sampling: four completions of each prompt, and a pass of the reference model."""
+
+
 @pytest.mark.parametrize("lag", [0, 1])
 def test_what_a_step_waits_for(build, server, lag):
     """`LAG_STEPS=20 make vllm-check` prints the rows of the second table of docs/rollouts.md."""
@@ -138,7 +142,7 @@ def test_what_a_step_waits_for(build, server, lag):
         vllm_mode="server",
         vllm_server_base_url=server.url,
         max_steps=steps,
-        max_completion_length=48 if steps > 2 else 8,
+        **(LONGER if steps > 2 else {}),
     )
     before, cpu = time.process_time(), server.cpu_seconds()
     trainer.train()
@@ -147,7 +151,9 @@ def test_what_a_step_waits_for(build, server, lag):
     lines = lines[2:] or lines  # the first two begin, with a lag as well as without
     wait = sum(line["sampling/wait_seconds"] for line in lines) / len(lines)
     whole = sum(line["step_time"] for line in lines) / len(lines)
-    print(f"lag {lag}, {len(lines)} steps: waits {wait:.2f} s of a step of {whole:.2f} s, {wait / whole:.0%}")
+    print(
+        f"\n| `--rollout_lag {lag}` | {wait:.2f} s | {whole:.2f} s | {wait / whole:.0%} |  mean of {len(lines)} steps"
+    )
     print(f"CPU seconds: trainer {time.process_time() - before:.1f}, server {server.cpu_seconds() - cpu:.1f}")
 
 

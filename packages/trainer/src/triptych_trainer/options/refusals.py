@@ -120,16 +120,16 @@ def check_rollout_lag(lag: int, args: GRPOConfig, *, has_tools: bool = False) ->
         )
 
 
-def check_lag_on_ranks(lag: int, *, num_ranks: int) -> None:
-    """Check that one process trains where rollouts are sampled ahead.
+def check_lag_on_ranks(lag: int, *, shards_weights: bool) -> None:
+    """Check that every rank has all weights where rollouts are sampled ahead.
 
     Raises:
         UsageError: says what to use instead.
     """
-    if lag and num_ranks > 1:
+    if lag and shards_weights:
         raise UsageError(
-            f"--rollout_lag {lag}: expected one process, got {num_ranks}, which was never tried while a server "
-            "samples; leave out --rollout_lag, or train with one process"
+            f"--rollout_lag {lag}: sending weights that ranks share (FSDP, ZeRO-3) was never tried while a server "
+            "samples; leave out --rollout_lag, or use DDP or ZeRO-2"
         )
 
 

@@ -134,7 +134,8 @@ def check_run(trainer: MultiImageGRPOTrainer, *, group_sharing: str, completions
         num_generations=args.num_generations,
         num_ranks=args.world_size,
     )
-    check_lag_on_ranks(0 if trainer.ahead is None else trainer.ahead.lag, num_ranks=trainer.args.world_size)
+    lag = 0 if trainer.ahead is None else trainer.ahead.lag
+    check_lag_on_ranks(lag, shards_weights=shards_weights(trainer))
     check_slices(args, completions_per_slice, shared=group_sharing != "off", sharded=shards_weights(trainer))
 
 

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.mismatch import Mismatch, likely_causes
-from triptych_trainer.grpo.vllm import RolloutMismatchError
+from triptych_trainer.grpo.vllm import MOST_TOLD, RolloutMismatchError
+from triptych_trainer.models.families import family_of
 from triptych_trainer.models.learning_rates import trainable_vision_parameters
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.options.refusals import cut_support
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["MismatchWarning", "MismatchWatch"]
+__all__ = ["MismatchWarning", "MismatchWatch", "warn_of_ban"]
 
 MOSTLY = 0.5
 """The share of rollouts without weight from which a run warns."""
@@ -84,6 +86,22 @@ class MismatchWatch:
                 MismatchWarning,
                 stacklevel=3,
             )
+
+
+def warn_of_ban(trainer: "MultiImageGRPOTrainer") -> None:
+    """Warn where vLLM tells too few log-probabilities for the ban of image tokens to be taken out of the ratios."""
+    if not trainer.use_vllm:
+        return
+    base, most = unwrap(trainer.model), MOST_TOLD[trainer.args.vllm_mode]
+    banned = len(set(family_of(base).image_token_ids(base.config)))
+    if banned > most:
+        warnings.warn(
+            f"--vllm_mode {trainer.args.vllm_mode}: vLLM tells the log-probabilities of {most} banned tokens, and "
+            f"{type(base).__name__} has {banned} that stand for images, so that their ban stays in mismatch_kl and in "
+            "the ratios, by the probability that the model gives them (little, once it is trained)",
+            MismatchWarning,
+            stacklevel=2,
+        )
 
 
 def _adapter_dropout(trainer: "MultiImageGRPOTrainer") -> float:

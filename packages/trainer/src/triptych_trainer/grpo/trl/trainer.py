@@ -23,7 +23,7 @@ from triptych_trainer.grpo.trl.arguments import (
 from triptych_trainer.grpo.trl.building import check_run, complete, engine_of, player_of
 from triptych_trainer.grpo.trl.cycle import new_cycle, restored_cycle
 from triptych_trainer.grpo.trl.loss import by_what_remains, loss_inputs
-from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch
+from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch, warn_of_ban
 from triptych_trainer.grpo.trl.one_sentence import one_sentence
 from triptych_trainer.grpo.trl.passes import prompts_of, sampler, scoring, settings, verify
 from triptych_trainer.grpo.trl.private_names import check_no_images
@@ -158,6 +158,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         begin_server(self, transfer=vllm_weight_transfer, seconds=rollout_seconds)
         self.ahead = RolloutsAhead(rollout_lag) if rollout_lag else None
         check_run(self, group_sharing=group_sharing, completions_per_slice=completions_per_slice)
+        warn_of_ban(self)
         self.vision_learning_rate = vision_learning_rate
         self.on_rollouts = on_rollouts
         self.bad_rows = bad_rows

@@ -5,6 +5,7 @@ ids that it reports back are compared with those that are trained on. Images go 
 the size that the trainer's own processor feeds; a server gets the pixels of an image once, and then its digest.
 """
 
+from triptych_trainer.grpo.vllm.ban import MOST_TOLD
 from triptych_trainer.grpo.vllm.engine import let_sleep
 from triptych_trainer.grpo.vllm.failures import EngineError, RolloutMismatchError
 from triptych_trainer.grpo.vllm.folder_transfer import TRANSFERS, folder_is_used
@@ -14,6 +15,7 @@ from triptych_trainer.grpo.vllm.server import SECONDS, Asked, answers_of, payloa
 from triptych_trainer.grpo.vllm.weights import engine_sleeps, send_weights
 
 __all__ = [
+    "MOST_TOLD",
     "SECONDS",
     "TRANSFERS",
     "Asked",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-__all__ = ["ASKED_LOGPS", "BANNED_BIAS", "MOST_LOGPS", "banned_in", "unbanned"]
+__all__ = ["ASKED_LOGPS", "BANNED_BIAS", "MOST_TOLD", "banned_in", "unbanned"]
 
 BANNED_BIAS = -100.0
 """vLLM's lowest logit bias: a probability of e^-100."""
@@ -11,9 +11,11 @@ ASKED_LOGPS = "logprob_token_ids"
 """The sampling parameter that asks vLLM for the log-probabilities of some tokens beside the sampled one."""
 MOST_LOGPS = 20
 """How many of them vLLM tells by default."""
+MOST_TOLD = {"colocate": MOST_LOGPS, "server": MOST_LOGPS - 1}
+"""How many banned tokens an engine tells of; a server counts the sampled one as well."""
 
 
-def banned_in(bias: Mapping[int, float], *, most: int = MOST_LOGPS) -> list[int]:
+def banned_in(bias: Mapping[int, float], *, most: int = MOST_TOLD["colocate"]) -> list[int]:
     """The tokens that a logit bias bans, where vLLM can tell of all of them, which are at most ``most``; else none."""
     found = [int(token) for token, value in bias.items() if value == BANNED_BIAS]
     return found if len(found) <= most else []

@@ -23,7 +23,7 @@ from PIL import Image
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.step import Sampled
 from triptych_trainer.grpo.vllm.background import in_background
-from triptych_trainer.grpo.vllm.ban import ASKED_LOGPS, BANNED_BIAS, MOST_LOGPS, banned_in, unbanned
+from triptych_trainer.grpo.vllm.ban import ASKED_LOGPS, BANNED_BIAS, MOST_TOLD, banned_in, unbanned
 from triptych_trainer.grpo.vllm.failures import EngineError
 from triptych_trainer.grpo.vllm.request import Completions, Request, check_expanded, check_lengths
 
@@ -80,7 +80,7 @@ class RolloutClient:
         until = time.monotonic() + self.seconds
         limits = self.limits()
         check_lengths(wanted, longest=limits["max_model_len"])
-        banned_ids = banned_in(options["logit_bias"], most=MOST_LOGPS - 1)
+        banned_ids = banned_in(options["logit_bias"], most=MOST_TOLD["server"])
         if banned_ids:  # of n asked tokens and the sampled one a server tells n: the last of these is one told before
             asked = [*banned_ids, banned_ids[0]]
             options = {**options, ASKED_LOGPS: asked, "logprobs": len(asked)}
