@@ -50,6 +50,13 @@ def test_trains_and_saves_a_model_that_transformers_loads(options, write_rows, o
     assert record["data"][0]["sha256"]
     assert record["versions"]["trl"]
     assert yaml.safe_load((out / "config.yaml").read_text())["max_steps"] == 2
+    card = (out / "README.md").read_text()
+    assert "trained for 2 steps by GRPO" in card
+    assert f"| `rows.jsonl` | `training` | `{rows.stat().st_size}` | `{record['data'][0]['sha256']}` |" in card
+    assert str(tmp_path) not in card
+    assert re.search(r"\| `variety` \| 1 \| [\d.]+ \|", card)
+    assert "| `trl` | `1.16" in card
+    assert "[report.html](report.html)" in card
     said = capsys.readouterr().out
     assert f"model: {out}" in said
     assert "GRPO, 2 steps" in said

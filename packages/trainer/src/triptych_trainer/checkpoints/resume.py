@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, TrainerCallback
 from trl import GRPOTrainer
 
+from triptych_trainer.checkpoints.card import write_card
 from triptych_trainer.checkpoints.cycle import read_cycle, write_cycle
 from triptych_trainer.checkpoints.finite import check_finite
 from triptych_trainer.checkpoints.folder import (
@@ -123,6 +124,10 @@ class ResumableGRPOTrainer(GRPOTrainer):
         self.rotate_checkpoints()
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(output / folder.name))
+
+    def create_model_card(self, model_name: str | None = None, dataset_name: Any = None, tags: Any = None) -> None:
+        """Write our own README into the output folder, where TRL writes its card."""
+        write_card(self, model_name, tags)
 
     def rotate_checkpoints(self) -> None:
         """Remove the oldest checkpoints beyond ``save_total_limit``: after a save, or when a kill prevented it."""

@@ -159,6 +159,7 @@ def conclude(training: Training, *, pages: Sequence[FreshReport], start: Start, 
     save_result(trainer)
     for page in pages if trainer.args.process_index == 0 else ():
         page.build()
+    trainer.create_model_card()
     push_result(trainer)
 
 
