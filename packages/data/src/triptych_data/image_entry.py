@@ -20,8 +20,9 @@ def to_source(value: Any, *, root: Path, row: SourceRow, what: str = "an image")
 
     Limits of the whole row (columns `min_pixels`, `max_pixels`) hold where an image has none of its own.
     """
-    low, high = _pixels(row.values, "min_pixels"), _pixels(row.values, "max_pixels")
-    resized = None
+    values, resized = row.values, None
+    low = _pixels(values, "min_pixels") if "min_pixels" in values else None
+    high = _pixels(values, "max_pixels") if "max_pixels" in values else None
     if not isinstance(value, str) and isinstance(value, Mapping):
         check_keys(value, allowed=ENTRY_KEYS, what=what)
         low, high = _pixels(value, "min_pixels") or low, _pixels(value, "max_pixels") or high
@@ -32,10 +33,8 @@ def to_source(value: Any, *, root: Path, row: SourceRow, what: str = "an image")
             f"expected min_pixels of {what} to be at most max_pixels ({high}), got {low}",
             remedy="correct the row",
         )
-    if isinstance(value, (bytearray, memoryview)):
-        value = bytes(value)
-    if isinstance(value, Path):
-        value = str(value)
+    if not isinstance(value, str):
+        value = _plain(value)
     if not isinstance(value, (str, bytes, Image.Image)) or not value:
         raise RowError(
             f"expected {what} as path, bytes or PIL image, got {shown(value)}",
@@ -44,6 +43,13 @@ def to_source(value: Any, *, root: Path, row: SourceRow, what: str = "an image")
     if row.members is not None and isinstance(value, str) and value in row.members:
         return ImageSource(ref=row.members[value], min_pixels=low, max_pixels=high, resized=resized)
     return ImageSource(ref=value, root=root, min_pixels=low, max_pixels=high, resized=resized)
+
+
+def _plain(value: Any) -> Any:
+    """Bytes of another kind as bytes, a path as text; anything else as it is."""
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    return str(value) if isinstance(value, Path) else value
 
 
 def _one_source(entry: Mapping[str, Any], what: str) -> Any:

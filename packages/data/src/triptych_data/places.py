@@ -99,7 +99,9 @@ def check_owners(record: Record, images: Sequence[ImageSource], unique: Sequence
 
 def has_image_parts(record: Record) -> bool:
     """Whether the messages contain images as content parts."""
-    return any(part.get("type") == "image" for _, part in _parts(record))
+    contents = (message["content"] for message in record.messages)
+    lists = (content for content in contents if isinstance(content, (list, tuple)))
+    return any(part.get("type") == "image" for content in lists for part in content)
 
 
 def _texts(record: Record) -> Iterator[tuple[int, str]]:

@@ -45,7 +45,7 @@ def scan(text: str, *, opener: str, matcher: Matcher) -> list[str | Found]:
     literal: list[str] = []
     done = cursor = 0
     while (at := text.find(opener, cursor)) >= 0:
-        slashes = count_backslashes(text, at, floor=done)
+        slashes = count_backslashes(text, at, floor=done) if text[at - 1] == "\\" else 0
         found = match(at, content=slashes % 2 == 0)
         if found is None:
             cursor = at + len(opener)
@@ -88,7 +88,7 @@ def count_backslashes(text: str, at: int, *, floor: int = 0) -> int:
 
 
 def _flush(literal: list[str], pieces: list[str | Found]) -> None:
-    joined = "".join(literal)
+    joined = literal[0] if len(literal) == 1 else "".join(literal)
     literal.clear()
     if joined:
         pieces.append(joined)

@@ -43,12 +43,12 @@ class Columns:
 
     def given(self, names: Iterable[str]) -> dict[str, Any]:
         """Those of the columns `names` that hold a value, in that order; all of them count as read."""
-        found = {}
+        row, found = self.row, {}
         for name in names:
-            if name in self.row:
+            if name in row:
                 self.read.add(name)
-                if not is_empty(self.row[name]):
-                    found[name] = self.row[name]
+                if not is_empty(value := row[name]):
+                    found[name] = value
         return found
 
     def unread(self) -> dict[str, Any]:

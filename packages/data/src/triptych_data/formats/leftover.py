@@ -48,8 +48,9 @@ def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> No
             f"expected the {options[0]} in the prompt, got {shown(options[1])} in a column that is not read",
             remedy=f"write them into the prompt, or call the column reward_{options[0]} where only rewards need it",
         )
-    _check_option_columns(columns, prompt)
-    for name, value in columns.unread().items():
+    unread = columns.unread()
+    _check_option_columns(unread, prompt)
+    for name, value in unread.items():
         if not _says_nothing(value) and name not in _READ_ELSEWHERE and not str(name).startswith("reward"):
             _check(str(name), value, prompt=prompt, images=images)
 
@@ -77,8 +78,7 @@ def refuse_marks(text: str, *, what: str) -> None:
 
 def refuse_file_name(text: str, *, what: str) -> None:
     """RowError where a whole text is the name of a file, or its bytes: the row's columns were taken for each other."""
-    media = media_file(text)
-    if text.strip() and len(text.split()) == 1 and (media is not None or is_image_file(text)):
+    if len(text.split(maxsplit=1)) == 1 and (media_file(text) is not None or is_image_file(text)):
         raise RowError(
             f"expected a question or an instruction in {what}, got a file, {shown(text)}",
             remedy="write the text there, and an image into the column images, or, where this is the text, write the "
@@ -121,9 +121,9 @@ def _check(name: str, value: Any, *, prompt: str, images: Sequence[Any]) -> None
     _check_image(name, value, images)
 
 
-def _check_option_columns(columns: Columns, prompt: str) -> None:
+def _check_option_columns(unread: Mapping[str, Any], prompt: str) -> None:
     """RowError for options that have one column each (MMBench's A, B, C, D) and are not in the prompt."""
-    found = {name: value for name, value in columns.unread().items() if _OPTION.fullmatch(str(name))}
+    found = {name: value for name, value in unread.items() if _OPTION.fullmatch(str(name))}
     texts = {name: str(value) for name, value in found.items() if isinstance(value, (str, int, float)) and value != ""}
     if (len(texts) > 1 or any(len(name) > 1 for name in texts)) and not are_written(list(texts.values()), prompt):
         raise RowError(

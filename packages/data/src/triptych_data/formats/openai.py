@@ -12,7 +12,9 @@ from triptych_data.formats.shape import read_row
 
 def matches(row: Mapping[str, Any]) -> bool:
     """Whether the row has this shape: messages with an image part inside some content."""
-    return any(_has_image(listed_text(row.get(name))) for name in CONVERSATIONS)
+    return not row.keys().isdisjoint(CONVERSATIONS) and any(
+        _has_image(listed_text(row.get(name))) for name in CONVERSATIONS
+    )
 
 
 def read(row: Mapping[str, Any]) -> Record:

@@ -58,7 +58,9 @@ def prompt_text(turns: list[Turn]) -> str:
 def options_of(row: Mapping[str, Any]) -> tuple[str, list[str]] | None:
     """(column, texts) of the options of a row; None where it has none."""
     for name in OPTIONS:
-        value = listed_text(row.get(name))
+        if name not in row:
+            continue
+        value = listed_text(row[name])
         if isinstance(value, Mapping):
             value = [f"{key}. {text}" for key, text in value.items()]
         if isinstance(value, (list, tuple)) and value:

@@ -13,7 +13,9 @@ from triptych_data.formats.turns import is_turns
 
 def matches(row: Mapping[str, Any]) -> bool:
     """Whether the row has this shape."""
-    return any(not is_empty(row.get(name)) and (name != "message" or is_turns(row[name])) for name in CONVERSATIONS)
+    return not row.keys().isdisjoint(CONVERSATIONS) and any(
+        not is_empty(row.get(name)) and (name != "message" or is_turns(row[name])) for name in CONVERSATIONS
+    )
 
 
 def read(row: Mapping[str, Any]) -> Record:
