@@ -59,7 +59,11 @@ def rule_for(command: Command) -> Callable[[Command, pytest.FixtureRequest], Non
     if any(word.startswith("examples/environments/") for word in words):
         return is_run_by_env_check
     if words[0] == "train":
-        return read_recipe if any(word.startswith("examples/recipes/") for word in words) else run_train
+        return (
+            read_recipe
+            if any(word.startswith(("examples/recipes/", "examples/models/")) for word in words)
+            else run_train
+        )
     rules = {"triptych": run_triptych, "triptych_parser": run_parser, "make": plan_make}
     return {**rules, "pytest": names_tests, "python": names_a_script}.get(words[0])
 
@@ -119,7 +123,7 @@ def is_run_by_env_check(command: Command, request: pytest.FixtureRequest) -> Non
 
 
 def read_recipe(command: Command, request: pytest.FixtureRequest) -> None:
-    """The recipes themselves start in tests/trainer/examples."""
+    """The recipes themselves start in tests/trainer/examples, and the files of named models are read there."""
     words = [str(ROOT / word) if word.startswith("examples/") else word for word in command.words]
     config = Path(words[words.index("--config") + 1])
     assert {"model_name_or_path", "data", "reward"} <= set(yaml.safe_load(config.read_text()))
