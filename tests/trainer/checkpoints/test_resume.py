@@ -50,11 +50,11 @@ def run(make_trainer, write_rows, tmp_path):
             rewards=[reward],
             peft_config=adapter,
             output_dir=str(tmp_path / name),
-            learning_rate=1e-3,
             save_strategy="steps",
             save_steps=1,
-            **{**sizes, **options},
+            **{"learning_rate": 1e-3, **sizes, **options},
         )
+        go.trainers.append(trainer)
         trainer.train(resume_from_checkpoint=resume)
         history = [
             {key: value for key, value in entry.items() if whole_log or key not in TIMES}
@@ -62,6 +62,7 @@ def run(make_trainer, write_rows, tmp_path):
         ]
         return history, heard, {name: value.clone() for name, value in trainer.model.state_dict().items()}
 
+    go.trainers = []
     return go
 
 
@@ -94,6 +95,24 @@ def test_every_checkpoint_goes_on_exactly(run, tmp_path, case):
 
 
 @pytest.mark.slow
+def rates_of(history):
+    return [entry["learning_rate"] for entry in history if "learning_rate" in entry]
+
+
+def test_the_options_of_an_optimizer_are_those_of_the_resumed_run(run, tmp_path):
+    whole, _, _ = run("whole", max_steps=4)
+    checkpoint = str(tmp_path / "whole" / "checkpoint-2")
+    history, _, _ = run("lower", max_steps=4, resume=checkpoint, learning_rate=1e-5)
+    assert rates_of(history)[:2] == rates_of(whole)[:2]
+    assert rates_of(history)[2:] == pytest.approx([rate / 100 for rate in rates_of(whole)[2:]], rel=1e-12)
+    trainer = run.trainers[-1]
+    assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {0.0}
+    run("other", max_steps=3, resume=checkpoint, weight_decay=0.3, adam_beta1=0.5, adam_epsilon=1e-3)
+    decayed, plain = run.trainers[-1].optimizer.param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
+    assert [(group["betas"], group["eps"]) for group in (decayed, plain)] == [((0.5, 0.999), 1e-3)] * 2
+
+
 def test_without_the_cycle_file_the_second_half_of_a_cycle_would_differ(run, tmp_path):
     """The file is what makes it exact: this is what a stock checkpoint does."""
     options, _ = CASES["two iterations"]

@@ -33,10 +33,7 @@ def run(*options, data="d", held_out="h", weights="w"):
         (["--max_steps", "9", "--seed", "3"], ["--max_steps is 9 from here on", "--seed is 3 from here on"]),
         (["--reward", "format"], ["--reward is ['format'] from here on"]),
         (["--lr_scheduler_type", "cosine"], ["--lr_scheduler_type is 'cosine' from here on"]),
-        (
-            ["--vision_learning_rate", "1e-5"],
-            ["--vision_learning_rate is 1e-05 from here on; checkpoint-2 was trained with None"],
-        ),
+        (["--optim", "adamw_torch"], ["--optim is 'adamw_torch' from here on"]),
         (["--output_dir", "b", "--logging_steps", "9", "--save_steps", "7", "--quiet"], []),
         (["--run_name", "x", "--image_threads", "3", "--report_to", "none", "--data", "elsewhere/a.jsonl"], []),
     ],
@@ -57,6 +54,21 @@ def test_other_data_and_another_group_size_are_refused_and_other_evaluation_data
         check_same_run(run().to_json(), run("--num_generations", "4"), checkpoint=CHECKPOINT)
     (found,) = check_same_run(run().to_json(), run(held_out="other"), checkpoint=CHECKPOINT)
     assert found.startswith("--eval_data: the evaluation data are not those of checkpoint-2")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--use_peft"], "--use_peft: out/checkpoint-2 was trained with False, and what its optimizer keeps does not"),
+        (["--use_peft", "--lora_r", "4"], "--use_peft: "),
+        (["--freeze_vision_modules"], "--freeze_vision_modules: .* does not belong to True; give the option as it was"),
+        (["--optim", "sgd"], "--optim: .* was trained with 'adamw_torch_fused', .* does not belong to 'sgd'"),
+        (["--vision_learning_rate", "1e-5"], "--vision_learning_rate: .* was trained with None, .* as a new run: "),
+    ],
+)
+def test_other_trained_parameters_are_refused(options, said):
+    with pytest.raises(CheckpointError, match=said):
+        check_same_run(run().to_json(), run(*options), checkpoint=CHECKPOINT)
 
 
 def test_a_checkpoint_that_does_not_say_how_it_was_trained_is_named():

@@ -25,6 +25,7 @@ from triptych_trainer.checkpoints.folder import (
     rotate,
     seal,
 )
+from triptych_trainer.checkpoints.optimizer_options import groups_of, set_options
 from triptych_trainer.checkpoints.order import EpochSampler
 from triptych_trainer.checkpoints.ranks import any_rank
 from triptych_trainer.checkpoints.weights import dtypes_kept, load_weights
@@ -204,7 +205,10 @@ class ResumableGRPOTrainer(GRPOTrainer):
         return not sharded and isinstance(self.model, PreTrainedModel) and not self.model._hf_peft_config_loaded
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        groups = None if checkpoint is None or self.is_deepspeed_enabled else groups_of(self.optimizer)
         super()._load_optimizer_and_scheduler(checkpoint)
+        if groups is not None:
+            set_options(self.optimizer, self.lr_scheduler, groups)
         self._resumed_from = None if checkpoint is None else Path(checkpoint)
 
     def restore_cycle(self) -> None:

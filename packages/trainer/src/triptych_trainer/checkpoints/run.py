@@ -18,6 +18,11 @@ from triptych_trainer.options.arguments import RunConfig
 __all__ = ["Run", "check_same_run", "check_same_weights", "data_digest", "new_run_id", "options_of"]
 
 GROUP_SIZE = "num_generations"
+TRAINED = (
+    *("use_peft", "merge_adapter", "lora_r", "lora_target_modules", "lora_target_parameters", "lora_modules_to_save"),
+    *("use_dora", "freeze_vision_modules", "optim", "vision_learning_rate"),
+)
+"""Options that say which parameters are trained, and what an optimizer keeps for each."""
 WITHOUT_INFLUENCE = (
     *("output_dir", "run_name", "resume_from_checkpoint", "quiet", "rollouts", "memory_forecast", "disable_tqdm"),
     *("data", "eval_data", "image_root", "allow_outside", "allow_remote", "quarantine"),
@@ -81,7 +86,7 @@ def check_same_run(saved: Mapping[str, Any] | None, run: Run, *, checkpoint: Pat
     """Compare a run with the one that wrote the checkpoint; one sentence for each option that differs.
 
     Raises:
-        CheckpointError: the training data or the group size differ.
+        CheckpointError: the training data, the group size or the trained parameters differ.
     """
     if saved is None:
         return [f"{checkpoint.name} does not say what it was trained with: options and data are not compared"]
@@ -98,6 +103,7 @@ def check_same_run(saved: Mapping[str, Any] | None, run: Run, *, checkpoint: Pat
             f"--{GROUP_SIZE} {now}: {checkpoint} was trained with groups of {before} completions, and a group keeps "
             f"its size for the whole run; give --{GROUP_SIZE} {before}, or start a new run in another --output_dir"
         )
+    _check_trained(options, run.options, checkpoint=checkpoint)
     found = []
     if saved.get("held_out") != run.held_out:
         found.append(f"--eval_data: the evaluation data are not those of {checkpoint.name}; scores do not compare")
@@ -106,6 +112,24 @@ def check_same_run(saved: Mapping[str, Any] | None, run: Run, *, checkpoint: Pat
         f"--{name} is {run.options[name]!r} from here on; {checkpoint.name} was trained with {options[name]!r}"
         for name in names
     ]
+
+
+def _check_trained(options: Mapping[str, Any], now: Mapping[str, Any], *, checkpoint: Path) -> None:
+    for name in TRAINED:
+        before, value = options.get(name), now.get(name)
+        if name in options and _kind(name, before) != _kind(name, value):
+            raise CheckpointError(
+                f"--{name}: {checkpoint} was trained with {before!r}, and what its optimizer keeps does not belong to "
+                f"{value!r}; give the option as it was, or train on from its weights as a new run: "
+                f"--model_name_or_path {checkpoint} without --resume_from_checkpoint, and another --output_dir"
+            )
+
+
+def _kind(name: str, value: Any) -> Any:
+    """What has to be equal of an option: of a rate, whether there is one; of an optimizer, what it keeps."""
+    if name == "vision_learning_rate":
+        return value is None
+    return str(value).removesuffix("_fused") if name == "optim" else value
 
 
 def check_same_weights(saved: Mapping[str, Any] | None, run: Run, *, checkpoint: Path, has_adapters: bool) -> list[str]:
