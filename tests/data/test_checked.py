@@ -7,7 +7,7 @@ import time
 
 import pytest
 from triptych_data import DataError, read_examples
-from triptych_data.checked import Judge, _look
+from triptych_data.checked import RowCheck, _look
 from triptych_data.read_row import row_reader
 from triptych_data.rows import SourceRow
 
@@ -53,7 +53,7 @@ def test_it_stops_at_the_first_bad_row_of_the_file_and_above_the_limit(data, thr
         read_examples(data, on_bad="skip", max_bad=3, threads=threads)
 
 
-def test_one_thread_at_a_time_asks_the_judge(write_jsonl):
+def test_one_thread_at_a_time_runs_the_row_check(write_jsonl):
     inside, most = threading.Semaphore(1), []
 
     def look(example, sizes):
@@ -63,7 +63,7 @@ def test_one_thread_at_a_time_asks_the_judge(write_jsonl):
         inside.release()
 
     data = write_jsonl([{"prompt": f"row {number}"} for number in range(NUM_ROWS)])
-    read_examples(data, judge=Judge(look=look, name=None), threads=4)
+    read_examples(data, row_check=RowCheck(look=look, name=None), threads=4)
     assert len(most) == NUM_ROWS
     assert all(most)
 

@@ -16,7 +16,7 @@ from triptych_trainer.demo import (
 )
 from triptych_trainer.demo.batches import NOT_SCORED, prepared_prompts, supervised_batch
 from triptych_trainer.demo.behaviour import careful
-from triptych_trainer.demo.evaluate import judge, roll_out
+from triptych_trainer.demo.evaluate import measure, roll_out
 from triptych_trainer.demo.task import QUESTION_KINDS, make_sample
 from triptych_trainer.demo.warmup import _worst_kind, image_stage, text_stage, warm_up
 from triptych_trainer.models.load import load_processor
@@ -159,11 +159,11 @@ def test_image_tokens_are_never_generated(processor, sampled):
     assert not any(wanted in group.rollouts[0].ids for group in groups)
 
 
-def test_the_judge_counts_by_kind():
+def test_the_measurement_counts_by_kind():
     samples = heldout_samples(6, seed=0)
     completions = [careful(sample) for sample in samples]
     completions[0], completions[2] = "purple haze", samples[2].answer
-    verdict = judge(samples, completions=completions)
+    verdict = measure(samples, completions=completions)
     assert verdict.accuracy == pytest.approx(5 / 6)
     assert verdict.format == pytest.approx(4 / 6)
     assert verdict.accuracy_by_kind == {"before": 0.5, "shelf": 1.0, "which": 1.0}

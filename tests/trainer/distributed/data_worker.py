@@ -7,7 +7,7 @@ from pathlib import Path
 import torch.distributed as dist
 from accelerate import PartialState
 from triptych_data import seen_headers
-from triptych_data.checked import Judge
+from triptych_data.checked import RowCheck
 from triptych_data.errors import DataError
 from triptych_data.options import DataOptions
 from triptych_data.seen_headers import SeenHeaders
@@ -25,7 +25,7 @@ def main(data: str, on_bad: str, result: str) -> None:
         looks["headers"] += 1
         return parse(*args, **options)
 
-    def judge(example, sizes):
+    def row_check(example, sizes):
         looks["rows"] += 1
         if example.answer == "none":
             raise DataError("no such answer", source=example.source, remedy="drop the row")
@@ -34,7 +34,9 @@ def main(data: str, on_bad: str, result: str) -> None:
     seen = SeenHeaders()
     options = DataOptions(data=[data], on_bad=on_bad, max_bad=1)
     try:
-        examples = read_files([data], [None], options, seen=seen, judge=Judge(look=judge, name=""), rank=rank)
+        examples = read_files(
+            [data], [None], options, seen=seen, row_check=RowCheck(look=row_check, name=""), rank=rank
+        )
     except DataError as error:
         found = {"error": str(error)}
     else:

@@ -73,7 +73,7 @@ class CountingEngine:
         return TokenScores(logps_BC=scores, entropies_BC=scores if compute_entropy else None)
 
 
-def judge(groups):
+def reward_groups(groups):
     """The reward is the number of tokens."""
     flat = [(group.key, float(len(one.ids))) for group in groups for one in group.rollouts]
     return Rewards(
@@ -88,7 +88,7 @@ def collected(*, sizes=None, engine=None, settings=None, **scoring):
         prompts(7, 3),
         num_generations=sizes or {7: 3, 3: 2},
         sampler=sampler(logps=-0.3 if "old" in scoring else None),
-        judge=judge,
+        reward_groups=reward_groups,
         scoring=Scoring(engine=engine or CountingEngine(), **scoring),
         settings=settings or StepSettings(reward_weights=(1.0,), scale_rewards="none", rollouts_per_pass=2),
         sum_over_ranks=lambda count: 3 * count,

@@ -5,7 +5,7 @@ import pytest
 from made_up import prepared, said, scored
 from triptych_data import ImageLoader, load_image, read_examples
 from triptych_data.options import PromptOptions
-from triptych_trainer.grpo.judging import completions_of, reward_columns
+from triptych_trainer.grpo.rewarding import completions_of, reward_columns
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.prompts.prepare import PromptPreparer

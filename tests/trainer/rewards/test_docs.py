@@ -4,7 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
-from triptych_trainer.grpo.judging import TAKEN
+from triptych_trainer.grpo.rewarding import TAKEN
 from triptych_trainer.rewards import KNOWN_REWARDS
 from triptych_trainer.rewards.correctness import LISTED, MODES, PLACED, SYNONYMS
 from triptych_trainer.rewards.frames import FRAMES

@@ -24,13 +24,13 @@ _MOST_HELD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
-    """What raises DataError for a row that can be read and is of no use all the same."""
+class RowCheck:
+    """A check that raises DataError for a row that can be read but cannot be used."""
 
     look: Callable[[Example, Sequence[Size]], object]
     """Given an example and the (height, width) of its images."""
     name: str | None
-    """A digest of everything that the judgement depends on; None where that is not known, and nothing is remembered."""
+    """A digest of everything that the result depends on; None if that is not known, so that nothing is remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,7 +100,7 @@ def _jpeg_header(facts: JpegHeader, policy: ImagePolicy) -> ImageHeader:
 def plain_png_header(start: bytes) -> ImageHeader | None:
     """The header of a PNG of 8 bits per channel without anything that changes how it is read, as Pillow reads it.
 
-    None for every other PNG, and for a damaged one: Pillow judges those. Source: PNG (Third Edition), 11.2 and 11.3.
+    None for every other PNG, and for a damaged one, which Pillow reads. Source: PNG (Third Edition), 11.2 and 11.3.
     """
     width, height, depth, colour, *methods = struct.unpack_from(">IIBBBBB", start.ljust(29), 16)
     if depth != 8 or colour not in _PNG_MODES or any(methods) or not (width and height):
@@ -153,7 +153,7 @@ def open_picture(stream: BinaryIO, *, image: str, policy: ImagePolicy = DEFAULT_
     """Open an image by what its bytes say it is.
 
     Plugins are called directly: `Image.open` tries formats outside the allow-list, warns about sizes that the policy
-    judges, and its limit is a global that belongs to the application.
+    decides, and its limit is a global that belongs to the application.
     """
     format_name = _allowed_format(stream.read(_START_BYTES), image, policy)
     stream.seek(0)

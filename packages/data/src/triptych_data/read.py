@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from triptych_data.checked import Checked, Judge, OnBad, look_at_rows
+from triptych_data.checked import Checked, OnBad, RowCheck, look_at_rows
 from triptych_data.errors import DataError
 from triptych_data.example import Example
 from triptych_data.examples import Examples
@@ -35,7 +35,7 @@ def read_examples(
     dataset_info: Path | None = None,
     quarantine: Path | None = None,
     seen: SeenHeaders | None = None,
-    judge: Judge | None = None,
+    row_check: RowCheck | None = None,
     memory: Path | None = None,
     checked: Checked | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
@@ -44,15 +44,16 @@ def read_examples(
 ) -> Examples:
     """Read a JSONL, JSON, parquet or tar file, or a `datasets.Dataset`, and check every row.
 
-    `path` may also be a list of such files. Image paths are relative to `image_root`, by default each file's folder; of
-    several files each may have its own. `check_images` opens each image and reads its header, and `seen` remembers what
-    it says; `judge` may then refuse a row that can be read. With `on_bad="skip"` refused rows are left out, up to the
-    share `max_bad` of all rows (a number of rows where it is 1 or more), and listed in the file `quarantine`.
-    `no_markers` overrides what zero markers with images mean in the format. A LLaMA-Factory `dataset_info.json` is
-    found beside the file, or named. `memory` is a folder in which a start notes what it found, for the next one: see
-    `triptych_data.remembered`. With `checked`, which another process found in the same files, no row is read here.
-    Without `needs_prompt` rows may lack a prompt, and get an empty message: an environment says what is to be done.
-    `progress` is told how many rows of how many were looked at, and `threads` look at rows and images at once.
+    `path` may also be a list of such files. Image paths are relative to `image_root`, by default each file's folder;
+    `image_root` may be a list with one folder for each file. `check_images` opens each image and reads its header, and
+    `seen` remembers the header. Then `row_check` may refuse a row that can be read. With `on_bad="skip"`, refused rows
+    are left out, up to the share `max_bad` of all rows (a number of rows if it is 1 or more), and the file
+    `quarantine` lists them. `no_markers` says what it means if a row has images and no marker, instead of the format.
+    A LLaMA-Factory `dataset_info.json` is found in the folder of the file, or named. `memory` is a folder into which
+    a start writes what it found, for the next start: see `triptych_data.remembered`. With `checked`, which another
+    process found in the same files, no row is read here. Without `needs_prompt`, rows may lack a prompt; they get an
+    empty message, and an environment gives the task. `progress` is called with the number of rows that were looked at
+    and the number of all rows. `threads` threads look at rows and images at the same time.
     Raises DataError, whose message names file:line, the id and the remedy.
     """
     roots = _roots(image_root)
@@ -67,12 +68,14 @@ def read_examples(
     scan = partial(look_at_rows, rows, reader, digest=digest, on_bad=on_bad, max_bad=max_bad, quarantine=quarantine)
 
     def look(own: SeenHeaders | None) -> Checked:
-        images = _image_look(policy, seen=own, judge=judge) if check_images else lambda example: ()
+        images = _image_look(policy, seen=own, row_check=row_check) if check_images else lambda example: ()
         return scan(look_at_images=images, progress=progress, threads=threads)
 
     if memory is None or not check_images or not rows.files:
         return Examples(rows, reader, look(seen))
-    place = place_of(memory, rows, digest=digest, roots=roots, policy=policy, dataset_info=dataset_info, judge=judge)
+    place = place_of(
+        memory, rows, digest=digest, roots=roots, policy=policy, dataset_info=dataset_info, row_check=row_check
+    )
     checked, headers = recalled_or_found(place, look, digest=digest, policy=policy, base=seen)
     if seen is not None:
         seen.add(headers)
@@ -89,15 +92,17 @@ def _check_same(checked: Checked, *, digest: str, file: str) -> None:
         )
 
 
-def _image_look(policy: ImagePolicy, *, seen: SeenHeaders | None, judge: Judge | None) -> Callable[[Example], object]:
-    """Read the headers of an example's images, and let the judge look at it; one thread at a time asks the judge."""
-    judging = threading.Lock()  # a tokenizer must not be used by two threads at once
+def _image_look(
+    policy: ImagePolicy, *, seen: SeenHeaders | None, row_check: RowCheck | None
+) -> Callable[[Example], object]:
+    """Read the headers of an example's images, and run the row check on it; one thread at a time runs it."""
+    one_at_a_time = threading.Lock()  # a tokenizer must not be used by two threads at once
 
     def look(example: Example) -> object:
         found = header_sizes(example, policy=policy, seen=seen)
-        if judge is not None:
-            with judging:
-                judge.look(example, found)
+        if row_check is not None:
+            with one_at_a_time:
+                row_check.look(example, found)
         return found
 
     return look

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from triptych_data.checked import Checked, Judge
+from triptych_data.checked import Checked, RowCheck
 from triptych_data.errors import DataError
 from triptych_data.formats.dataset_info import dataset_info_files
 from triptych_data.header_table import EMPTY, HeaderTable
@@ -24,9 +24,9 @@ class Place:
 
     path: Path
     table: str
-    """Digest of the states of the table's files, of how it is read and judged, and of the code that does so.
+    """Digest of the states of the table's files, of how it is read and checked, and of the code that does so.
 
-    Empty where the judgement depends on what nobody can name: then only the images are remembered.
+    Empty where the result of the row check depends on something that has no name: then only the images are remembered.
     """
 
 
@@ -38,16 +38,16 @@ def place_of(
     roots: Sequence[Path | None],
     policy: ImagePolicy,
     dataset_info: Path | None,
-    judge: Judge | None,
+    row_check: RowCheck | None,
 ) -> Place:
     """The place of a table in the folder `memory`; another image folder or policy has another place."""
     files = [file.absolute() for file in rows.files]
     folders = [None if root is None else root.absolute() for root in roots]
     states = list(states_of([*files, *dataset_info_files(files, dataset_info)]))
-    judged = "" if judge is None else judge.name
+    checked_as = "" if row_check is None else row_check.name
     return Place(
         path=memory / f"{digest_of(files, folders, policy)}.npz",
-        table="" if judged is None else digest_of(code_digest(), digest, states, judged),
+        table="" if checked_as is None else digest_of(code_digest(), digest, states, checked_as),
     )
 
 

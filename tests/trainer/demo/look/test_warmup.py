@@ -11,7 +11,7 @@ from triptych_trainer.demo.built_in import built_in
 from triptych_trainer.demo.look import STAGES, Boxes, LookWarmup, evaluate, write_dataset
 from triptych_trainer.demo.look.batches import dialogue_ids, supervised_batch
 from triptych_trainer.demo.look.dialogue import bare, careful, habitual, with_needless_look
-from triptych_trainer.demo.look.evaluate import judge, player
+from triptych_trainer.demo.look.evaluate import measure, player
 from triptych_trainer.demo.look.task import make_sample
 from triptych_trainer.grpo.step import rollout
 from triptych_trainer.rollouts.sampled import Sampled, Sampler
@@ -80,17 +80,17 @@ def test_dialogues_have_the_tokens_and_pictures_of_rollouts(parts, played):
 
 def test_careful_dialogues_are_right_and_count_what_is_needed(examples, played):
     groups = played([careful(sample) for sample in SAMPLES])
-    verdict = judge(examples, [group.rollouts[0] for group in groups])
+    verdict = measure(examples, [group.rollouts[0] for group in groups])
     assert (verdict.accuracy, verdict.format) == (1.0, 1.0)
     assert verdict.calls_by_kind == {"lids": 0, "one": 1, "two": 2}
-    without_tags = judge(examples, [group.rollouts[0] for group in played([bare(careful(s)) for s in SAMPLES])])
+    without_tags = measure(examples, [group.rollouts[0] for group in played([bare(careful(s)) for s in SAMPLES])])
     assert (without_tags.accuracy, without_tags.format) == (1.0, 0.0)
 
 
 def test_a_third_look_ends_a_rollout_without_an_answer(examples, played):
     rng = random.Random(0)
     groups = played([with_needless_look(sample, rng) for sample in SAMPLES])
-    verdict = judge(examples, [group.rollouts[0] for group in groups])
+    verdict = measure(examples, [group.rollouts[0] for group in groups])
     assert verdict.accuracy_by_kind == {"lids": 1.0, "one": 1.0, "two": 0.0}
     assert {group.rollouts[0].finish for group, s in zip(groups, SAMPLES, strict=True) if s.family == "two"} == {
         "turns"
@@ -145,6 +145,6 @@ def test_evaluation_repeats_and_leaves_the_random_state_alone(parts, examples):
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
-    judged = partial(evaluate, model, processor=processor, examples=examples, environment=Boxes, sampled=True)
-    assert judged() == judged() != judged(seed=1)
+    measured = partial(evaluate, model, processor=processor, examples=examples, environment=Boxes, sampled=True)
+    assert measured() == measured() != measured(seed=1)
     assert torch.equal(torch.rand(3), expected)

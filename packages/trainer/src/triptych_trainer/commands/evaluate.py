@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from triptych_data import Examples, ImageLoader
-from triptych_data.checked import Judge
+from triptych_data.checked import RowCheck
 from triptych_data.option_parser import collected
 from triptych_data.options import image_policy
 from triptych_data.seen_headers import SeenHeaders
@@ -35,8 +35,8 @@ from triptych_trainer.options.eval_options import EvalOptions, parser
 from triptych_trainer.options.tool_options import PlayOptions
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import ExampleTable
-from triptych_trainer.prompts.judge import judge_of
 from triptych_trainer.prompts.prepare import PromptPreparer
+from triptych_trainer.prompts.row_check import row_check_of
 from triptych_trainer.rewards.read import chosen_verdict
 from triptych_trainer.rollouts.write import RolloutWriter
 
@@ -134,13 +134,13 @@ def _evaluate(
         max_pixels=shared.prompt.max_pixels,
         option=f"--{name}",
     )
-    judge = judge_of(
+    row_check = row_check_of(
         processor,
         shared.settings,
         rewards=dict(zip(options.reward, rewards, strict=True)),
         environments=() if asked.playing is None else asked.playing.names,
     )
-    table = ExampleTable(_examples(asked, judge))
+    table = ExampleTable(_examples(asked, row_check))
     model = model_to_sample(path, shared.loading, dtype=options.dtype, option=f"--{name}")
     torch.manual_seed(options.seed)
     rows: list[ScoredRow] = []
@@ -186,12 +186,12 @@ def _preparer(processor: Any, model: Any, asked: Asked, *, loader: ImageLoader) 
     )
 
 
-def _examples(asked: Asked, judge: Judge | None) -> Examples:
+def _examples(asked: Asked, row_check: RowCheck | None) -> Examples:
     """The rows that are scored; those of ``--eval_data`` where it is given."""
     options, shared = asked.own, asked.shared
     files, roots = zip(*(shared.held_out_files or shared.train_files), strict=True)
     needs_prompt = asked.playing is None or asked.playing.factory is None
-    examples = read_files(files, roots, shared.data, seen=asked.seen, judge=judge, needs_prompt=needs_prompt)
+    examples = read_files(files, roots, shared.data, seen=asked.seen, row_check=row_check, needs_prompt=needs_prompt)
     examples = examples[: options.limit] if options.limit else examples
     columns = examples.checked.columns
     for column in (*(options.by or ()), *([options.position] if options.position else ())):

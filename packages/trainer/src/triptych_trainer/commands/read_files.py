@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from triptych_data import Examples, read_examples
-from triptych_data.checked import Checked, Judge
+from triptych_data.checked import Checked, RowCheck
 from triptych_data.header_table import HeaderTable
 from triptych_data.options import DataOptions, image_policy
 from triptych_data.remembered import cache_folder
@@ -21,7 +21,7 @@ def read_files(
     options: DataOptions,
     *,
     seen: SeenHeaders,
-    judge: Judge | None = None,
+    row_check: RowCheck | None = None,
     quarantine: Path | None = None,
     rank: int = 0,
     progress: Callable[[int, int], object] = lambda done, total: None,
@@ -32,9 +32,9 @@ def read_files(
 
     Without ``needs_prompt`` an environment gives the tasks of rows that have none.
 
-    Each file has its image folder. The first rank alone looks at the rows and at the headers of their images, which
-    ``seen`` remembers then on every rank; ``judge`` may refuse a row that can be read. What the last run found is taken
-    over where no file has changed.
+    Each file has its image folder. Only the first rank reads the rows and the headers of their images; then ``seen``
+    remembers the headers on every rank. ``row_check`` may refuse a row that can be read. If no file has changed, the
+    result of the last run is used.
 
     Raises:
         DataError: a row that cannot be used, or more of them than ``--max_bad`` allows.
@@ -50,7 +50,7 @@ def read_files(
             max_bad=options.max_bad,
             quarantine=quarantine,
             seen=seen,
-            judge=judge,
+            row_check=row_check,
             memory=memory,
             checked=checked,
             progress=progress,

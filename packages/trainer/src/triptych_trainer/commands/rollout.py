@@ -23,7 +23,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.outcomes import Outcome, mixed, print_outcomes, totals_of
 from triptych_trainer.evaluation.sampling import Sampling, sampled_groups, sampling_of_model
 from triptych_trainer.grpo.batch import scored_groups
-from triptych_trainer.grpo.judging import judge_by_functions
+from triptych_trainer.grpo.rewarding import rewards_by_functions
 from triptych_trainer.models.families import family_of, use_own_family
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.models.unwrap import unwrap
@@ -32,8 +32,8 @@ from triptych_trainer.monitor.run_record import write_command
 from triptych_trainer.options.rollout_options import RolloutOptions, parser
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import ExampleTable
-from triptych_trainer.prompts.judge import judge_of
 from triptych_trainer.prompts.prepare import PromptPreparer
+from triptych_trainer.prompts.row_check import row_check_of
 from triptych_trainer.report.build import build_report
 from triptych_trainer.rewards.read import chosen_verdict
 from triptych_trainer.rollouts.write import RolloutWriter
@@ -67,10 +67,10 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
         option="--model",
     )
     seen = SeenHeaders(policy=image_policy(shared.data))
-    judge = judge_of(processor, shared.settings, rewards=dict(zip(options.reward, rewards, strict=True)))
+    row_check = row_check_of(processor, shared.settings, rewards=dict(zip(options.reward, rewards, strict=True)))
     files, roots = zip(*shared.train_files, strict=True)
     quarantine = out / QUARANTINE if shared.data.on_bad == "skip" else None
-    examples = read_files(files, roots, shared.data, seen=seen, judge=judge, quarantine=quarantine)
+    examples = read_files(files, roots, shared.data, seen=seen, row_check=row_check, quarantine=quarantine)
     table = ExampleTable(examples[: options.limit] if options.limit else examples)
     written = {**given_options(shared.data, shared.prompt, options), "model_name_or_path": namespace.model}
     write_command(out, ["triptych", "rollout", *words], written, data=[Path(file) for file in files])
@@ -93,7 +93,7 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
             batch_size=options.batch_size,
             bad_rows=bad,
         ):
-            scored = scored_groups(groups, judge_by_functions(rewards, groups, table=table))
+            scored = scored_groups(groups, rewards_by_functions(rewards, groups, table=table))
             writer.record(scored, step=0, mode="eval")
             for one in scored:
                 outcomes[one.group.key] = Outcome(rewards=one.rewards, totals=totals_of(one.rewards, weights))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 from triptych_data import Examples
-from triptych_data.checked import Judge
+from triptych_data.checked import RowCheck
 from triptych_data.options import QUARANTINE, data_files, image_policy, image_roots
 from triptych_data.seen_headers import SeenHeaders
 
@@ -31,7 +31,7 @@ from triptych_trainer.options.refusals import (
     check_rollout_lag,
     check_trackers,
 )
-from triptych_trainer.prompts.judge import judge_of
+from triptych_trainer.prompts.row_check import row_check_of
 from triptych_trainer.rewards.read import chosen_verdict, read_rewards
 from triptych_trainer.training.train import train_model, turn_options
 from triptych_trainer.upstream.quiet import quiet_libraries
@@ -109,13 +109,13 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
         max_pixels=config.run.max_pixels,
     )
     environment = read_environment(config.run.environment)
-    judge = judge_of(
+    row_check = row_check_of(
         processor,
         prompt_settings(config),
         rewards=dict(zip(config.run.reward, rewards, strict=True)),
         environments=tuple(environment) if isinstance(environment, dict) else (),
     )
-    examples, held_out = read_data(config, seen, judge=judge, reporter=reporter)
+    examples, held_out = read_data(config, seen, row_check=row_check, reporter=reporter)
     num_images, num_held_out = examples.checked.num_images, 0 if held_out is None else len(held_out)
     reporter.say(f"{len(examples)} prompts with {num_images} images; {num_held_out} held out")
     start = choose_start(config, data=data_digest(examples), held_out=data_digest(held_out), say=reporter.say)
@@ -148,12 +148,12 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
 
 
 def read_data(
-    config: RunConfig, seen: SeenHeaders, *, judge: Judge | None = None, reporter: Reporter | None = None
+    config: RunConfig, seen: SeenHeaders, *, row_check: RowCheck | None = None, reporter: Reporter | None = None
 ) -> tuple[Examples, Examples | None]:
     """Read and check the training rows and the held-out rows of a run; ``seen`` remembers what headers say.
 
     Raises:
-        DataError: a row that cannot be used, or that ``judge`` refuses.
+        DataError: a row that cannot be used, or that ``row_check`` refuses.
     """
     run = config.run
     run.data = data_files(run)
@@ -171,7 +171,7 @@ def read_data(
                 folders,
                 run,
                 seen=seen,
-                judge=judge,
+                row_check=row_check,
                 quarantine=quarantine_of(config),
                 rank=config.grpo.process_index,
                 progress=progress,

@@ -57,7 +57,7 @@ def _places(seed: int, *, placement: Placement) -> BuiltIn:
     def build() -> tuple[Any, Any]:
         return build_model(seed), build_processor(build_tokenizer())
 
-    def judged(trained: Any, own: Any, *, folder: Path, sampled: bool) -> Evaluation:
+    def measured(trained: Any, own: Any, *, folder: Path, sampled: bool) -> Evaluation:
         samples = heldout_samples(recipe.num_heldout, seed=seed)
         return evaluate(trained, processor=own, samples=samples, placement=placement, sampled=sampled)
 
@@ -76,7 +76,7 @@ def _places(seed: int, *, placement: Placement) -> BuiltIn:
         build=build,
         write_data=partial(write_dataset, seed=seed, placement=placement),
         run_stage=lambda stage, *args, **options: stage.run(*args, seed=seed, placement=placement, **options),
-        evaluate=judged,
+        evaluate=measured,
     )
 
 
@@ -88,7 +88,7 @@ def _look(seed: int, *, blank_tool: bool) -> BuiltIn:
         own = look.build_tokenizer()
         return build_model(seed, own), build_processor(own)
 
-    def judged(trained: Any, own: Any, *, folder: Path, sampled: bool) -> Evaluation:
+    def measured(trained: Any, own: Any, *, folder: Path, sampled: bool) -> Evaluation:
         rows = look.write_dataset(folder, split=HELDOUT_SPLIT, num_samples=recipe.num_heldout, seed=seed)
         examples = list(read_examples(rows, image_root=folder / "images"))
         return look.evaluate(trained, processor=own, examples=examples, environment=boxes, sampled=sampled)
@@ -108,6 +108,6 @@ def _look(seed: int, *, blank_tool: bool) -> BuiltIn:
         build=build,
         write_data=partial(look.write_dataset, seed=seed),
         run_stage=lambda stage, *args, **options: stage.run(*args, seed=seed, **options),
-        evaluate=judged,
+        evaluate=measured,
         environment=boxes,
     )

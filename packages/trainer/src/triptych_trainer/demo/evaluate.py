@@ -1,4 +1,4 @@
-"""Held-out accuracy of a model on the demo: rollouts as in training, judged by the package's own rewards."""
+"""Held-out accuracy of a model on the demo: rollouts as in training, scored by the package's own rewards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 128,
 ) -> Evaluation:
-    """Roll out one completion per sample, greedily or sampled at temperature 1, and judge it.
+    """Roll out one completion per sample, greedily or sampled at temperature 1, and measure it.
 
     Sampling follows `seed` and leaves the global random state as it was; image tokens are never generated.
     """
@@ -62,7 +62,7 @@ def evaluate(
             groups = roll_out(model, processor=processor, samples=rows, placement=placement, sampled=sampled)
             completions += [completion_text(list(group.rollouts[0].messages)) for group in groups]
     model.train(was_training)
-    return judge(samples, completions=completions)
+    return measure(samples, completions=completions)
 
 
 def roll_out(
@@ -87,7 +87,7 @@ def roll_out(
     return rollout(sampler, prompts, num_generations=1)
 
 
-def judge(samples: Sequence[Sample], *, completions: Sequence[str]) -> Evaluation:
+def measure(samples: Sequence[Sample], *, completions: Sequence[str]) -> Evaluation:
     """Score completions with the rewards `accuracy` and `format`."""
     right = accuracy_reward()(list(completions), answer=[sample.answer for sample in samples])
     in_format = format_reward()(list(completions))

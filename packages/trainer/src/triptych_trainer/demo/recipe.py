@@ -38,7 +38,7 @@ class LookOptions(GRPOOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GRPORecipe:
-    """How many samples a demo trains on and is judged on, and the options it trains with."""
+    """How many samples a demo trains on and is measured on, and the options it trains with."""
 
     num_train: int = 1280
     num_heldout: int = 240

@@ -10,7 +10,7 @@ from triptych_data import Example
 from triptych_trainer.evaluation.sampling import sampled_groups, sampling_of_model
 from triptych_trainer.evaluation.scores import ScoredRow
 from triptych_trainer.grpo.batch import scored_groups
-from triptych_trainer.grpo.judging import judge_by_functions
+from triptych_trainer.grpo.rewarding import rewards_by_functions
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.image_info import image_infos
@@ -63,7 +63,7 @@ def score_examples(
         bad_rows=bad_rows,
     ):
         played_in = None if play is None or environments is None else play.played_in
-        scored = scored_groups(groups, judge_by_functions(rewards, groups, table=table, environments=played_in))
+        scored = scored_groups(groups, rewards_by_functions(rewards, groups, table=table, environments=played_in))
         if on_rollouts is not None:
             on_rollouts(scored, step=0, mode="eval")
         yield [_scored_row(one, columns=table.columns(one.group.key)) for one in scored]

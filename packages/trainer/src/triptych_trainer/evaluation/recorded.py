@@ -13,7 +13,7 @@ from PIL import Image
 from triptych_data import Example, ImagePolicy, ImageSource, load_image
 from triptych_data.resize import resize
 
-from triptych_trainer.grpo.judging import TAKEN, call_rewards
+from triptych_trainer.grpo.rewarding import TAKEN, call_rewards
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.rewards import ImageInfo
 from triptych_trainer.rollouts.image_record import ImageRecord

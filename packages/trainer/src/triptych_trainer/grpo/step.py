@@ -1,11 +1,11 @@
 """One step of GRPO, top to bottom: rollout, rewards, advantages, scoring passes, policy pass, loss.
 
-    experience = collect(prompts, sampler=..., judge=..., scoring=..., settings=...)     # no gradient
+    experience = collect(prompts, sampler=..., reward_groups=..., scoring=..., settings=...)     # no gradient
     for batch in experience.batch.split(order, num_parts=n):
         policy_loss(engine, model, batch, loss=...).backward()                           # the caller updates
 
-Nothing here knows TRL: `grpo/trl` hands its reward functions and its losses in as `judge` and `loss`. All values are
-frozen; what a function needs it is given, and what it finds it returns.
+This module does not depend on TRL: `grpo/trl` passes TRL's reward functions and losses as `reward_groups` and `loss`.
+All values are frozen. A function takes everything that it needs as arguments, and returns its results.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +26,9 @@ from triptych_trainer.rollouts.sampled import Player, Sampled, Sampler
 
 __all__ = [
     "Correction",
-    "Judge",
     "OpenModel",
     "Player",
+    "RewardGroups",
     "Sampled",
     "Sampler",
     "Scoring",
@@ -42,7 +42,7 @@ __all__ = [
 
 OpenModel = Callable[[], AbstractContextManager[torch.nn.Module]]
 """Gives the model as one kind of pass needs it: its weights gathered, its adapter off, its checkpointing off."""
-Judge = Callable[[Sequence[RolloutGroup]], Rewards]
+RewardGroups = Callable[[Sequence[RolloutGroup]], Rewards]
 """Scores the rollouts of this rank with every reward function, and gathers the scores of all ranks."""
 Loss = Callable[[TokenScores, TrainingBatch], torch.Tensor]
 """The loss of a batch whose tokens have been scored with gradient."""
@@ -92,7 +92,7 @@ def collect(
     *,
     num_generations: int | Mapping[int, int],
     sampler: Sampler,
-    judge: Judge,
+    reward_groups: RewardGroups,
     scoring: Scoring,
     settings: StepSettings,
     sum_over_ranks: Callable[[torch.Tensor], torch.Tensor],
@@ -104,7 +104,7 @@ def collect(
     With ``play`` rollouts have several turns.
     """
     groups = rollout(sampler, prompts, num_generations=num_generations, play=play)
-    rewards = judge(groups)
+    rewards = reward_groups(groups)
     gains = advantages(
         rewards,
         weights=settings.reward_weights,

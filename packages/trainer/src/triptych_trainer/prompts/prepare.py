@@ -95,7 +95,7 @@ class PromptPreparer:
         """Start decoding an example's images, and resizing them, on the loader's threads."""
         if not example.images or example.key in self._kept:
             return
-        with suppress(DataError):  # it is met again, and judged, when the prompt is prepared
+        with suppress(DataError):  # it is met again, and refused, when the prompt is prepared
             sizes = header_sizes(example, policy=self.loader.policy, seen=self.loader.seen)
             counted = count_images(example, model=self.model, settings=self.settings, sizes=sizes)
             self.loader.prefetch(example, sizes=counted.resized)

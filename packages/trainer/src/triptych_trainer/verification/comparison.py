@@ -100,7 +100,7 @@ class Comparison:
         """Our plain pass: ids, positions, masks, features and their places."""
         with own_attention(self.model):
             found = self._largest_of_plain()
-        return self._judged(found, allowed=ALLOWED, noise=self._noise_of_features)
+        return self._difference(found, allowed=ALLOWED, noise=self._noise_of_features)
 
     def attention(self) -> Difference:
         """The attention function that `prepare` installed, in a call without a shared pass."""
@@ -110,7 +110,7 @@ class Comparison:
         found = self._largest(
             [self._typical(self._differences(p, self._labels(p, logps_KV))) for p, logps_KV in enumerate(values)]
         )
-        return self._judged(found, allowed=self._least(), noise=self._noise_of_labels)
+        return self._difference(found, allowed=self._least(), noise=self._noise_of_labels)
 
     def sampling(self, open_model: OpenModel) -> Difference:
         """The distributions that the first tokens are sampled from."""
@@ -120,7 +120,7 @@ class Comparison:
         found = self._largest(
             [self._typical(_expected_differences(self.stock[p], logps_KV)) for p, logps_KV in enumerate(found_PKV)]
         )
-        return self._judged(found, allowed=self._least(), noise=self._noise_of_sampling)
+        return self._difference(found, allowed=self._least(), noise=self._noise_of_sampling)
 
     def plain(self, row: int, *, features: ImageFeatures | None = None) -> torch.Tensor:
         """Our log-probabilities [C] of one row, without other rows and without pads."""
@@ -152,7 +152,7 @@ class Comparison:
     def _least(self) -> float:
         return ALLOWED_HALF if in_half_precision(self.model) else ALLOWED
 
-    def _judged(self, found: float, *, allowed: float, noise: Callable[[], float]) -> Difference:
+    def _difference(self, found: float, *, allowed: float, noise: Callable[[], float]) -> Difference:
         """With the fixed bound, or in half precision with a multiple of the model's noise where that is larger."""
         if found > allowed and in_half_precision(self.model):
             allowed = max(allowed, _TIMES_NOISE * noise())

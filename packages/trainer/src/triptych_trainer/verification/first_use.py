@@ -86,7 +86,7 @@ def verify_comparison(
                 "float32"
             )
         try:
-            _judge(comparison, open_for_sampling=open_for_sampling)
+            _refuse_difference(comparison, open_for_sampling=open_for_sampling)
         except Refusal:
             raise
         except Exception as error:  # the generic adapter may fail in any way on a model that it does not describe
@@ -95,7 +95,7 @@ def verify_comparison(
             raise VerificationError(_of_failure(comparison, error)) from error
 
 
-def _judge(comparison: Comparison, *, open_for_sampling: OpenModel | None) -> None:
+def _refuse_difference(comparison: Comparison, *, open_for_sampling: OpenModel | None) -> None:
     if not comparison.agrees_at_once():
         if not (difference := comparison.inputs()).holds:
             raise VerificationError(_of_inputs(comparison, difference))

@@ -28,7 +28,8 @@ def culprits(
 ) -> list[str]:
     """The groups of inputs that remove the difference when taken from the stock call; else all groups that differ.
 
-    ``stock`` and ``ours`` run one forward each; ``agrees`` judges what ``ours`` returns. Every call runs on all ranks.
+    ``stock`` and ``ours`` run one forward each; ``agrees`` says whether a result of ``ours`` equals the stock result.
+    Every call runs on all ranks.
     """
     base = unwrap(model)
     family = family_of(base)

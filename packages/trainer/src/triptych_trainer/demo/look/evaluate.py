@@ -23,7 +23,7 @@ from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.trajectories.limits import Limits
 from triptych_trainer.trajectories.play import Play
 
-__all__ = ["evaluate", "judge", "player", "roll_out"]
+__all__ = ["evaluate", "measure", "player", "roll_out"]
 
 
 def evaluate(
@@ -35,7 +35,7 @@ def evaluate(
     sampled: bool = False,
     seed: int = 0,
 ) -> Evaluation:
-    """Play one rollout per example, greedily or sampled at temperature 1, and judge it.
+    """Play one rollout per example, greedily or sampled at temperature 1, and measure it.
 
     Sampling follows `seed` and leaves the global random state as it was.
     """
@@ -45,7 +45,7 @@ def evaluate(
         torch.manual_seed(seed)
         rollouts = roll_out(model, processor=processor, examples=examples, environment=environment, sampled=sampled)
     model.train(was_training)
-    return judge(examples, rollouts)
+    return measure(examples, rollouts)
 
 
 def roll_out(
@@ -74,7 +74,7 @@ def roll_out(
     return [group.rollouts[0] for group in groups]
 
 
-def judge(examples: Sequence[Example], rollouts: Sequence[Rollout]) -> Evaluation:
+def measure(examples: Sequence[Example], rollouts: Sequence[Rollout]) -> Evaluation:
     """Score rollouts with the rewards `accuracy` and `answered`, and count their calls."""
     completions = [list(one.messages) for one in rollouts]
     answers = [str(example.answer) for example in examples]

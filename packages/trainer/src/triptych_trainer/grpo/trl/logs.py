@@ -8,9 +8,9 @@ from accelerate.utils import gather_object
 
 from triptych_trainer.grpo.advantages import nanstd, weighted_totals
 from triptych_trainer.grpo.batch import Advantages, Experience, Rewards, TrainingBatch, loss_mask
-from triptych_trainer.grpo.judging import completions_of, prompt_as_read, texts_of
 from triptych_trainer.grpo.mismatch import measured, merged
 from triptych_trainer.grpo.mismatch import metrics as mismatch_metrics
+from triptych_trainer.grpo.rewarding import completions_of, prompt_as_read, texts_of
 from triptych_trainer.grpo.step import sampling_logps
 from triptych_trainer.rollouts.rollout import RolloutGroup
 

@@ -7,17 +7,17 @@ import torch
 
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.grpo.batch import Rewards
-from triptych_trainer.grpo.judging import completions_of, prompt_as_read, reward_columns
+from triptych_trainer.grpo.rewarding import completions_of, prompt_as_read, reward_columns
 from triptych_trainer.grpo.trl.private_names import TESTED_TRL
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["judge"]
+__all__ = ["reward_groups"]
 
 
-def judge(trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGroup]) -> Rewards:
+def reward_groups(trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGroup]) -> Rewards:
     """Call every reward function of the trainer once, with the rollouts of this rank.
 
     Raises:

@@ -28,7 +28,7 @@ from triptych_trainer.grpo.trl.one_sentence import one_sentence
 from triptych_trainer.grpo.trl.passes import prompts_of, sampler, scoring, settings, verify
 from triptych_trainer.grpo.trl.private_names import check_no_images
 from triptych_trainer.grpo.trl.reports import show_images, tell
-from triptych_trainer.grpo.trl.rewards import judge
+from triptych_trainer.grpo.trl.rewards import reward_groups
 from triptych_trainer.grpo.trl.row_loaders import TrainerOfRows
 from triptych_trainer.grpo.trl.server import begin_server, connected
 from triptych_trainer.grpo.vllm import SECONDS
@@ -217,7 +217,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
             prompts,
             num_generations=sizes,
             sampler=sampler(self, begun),
-            judge=lambda groups: judge(self, groups),
+            reward_groups=lambda groups: reward_groups(self, groups),
             scoring=scoring(self),
             settings=settings(self, mode=mode),
             sum_over_ranks=lambda count: self.accelerator.gather(count).sum(),

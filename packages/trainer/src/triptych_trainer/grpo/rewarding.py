@@ -13,7 +13,7 @@ from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
-__all__ = ["call_rewards", "completions_of", "judge_by_functions", "prompt_as_read", "reward_columns", "texts_of"]
+__all__ = ["call_rewards", "completions_of", "prompt_as_read", "reward_columns", "rewards_by_functions", "texts_of"]
 
 TAKEN = (
     *("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"),
@@ -90,7 +90,7 @@ def texts_of(completion: Any) -> Any:
     ]
 
 
-def judge_by_functions(
+def rewards_by_functions(
     rewards: Sequence[Callable[..., Any]],
     groups: Sequence[RolloutGroup],
     *,

@@ -1,4 +1,4 @@
-"""What a run asks of a row beyond that it can be read: that the model takes it, and that its answer can be met."""
+"""The checks of a row that can be read: that the model takes it, and that a completion can match its answer."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import transformers
 from triptych_data import Example
 from triptych_data.budget import Size
-from triptych_data.checked import Judge
+from triptych_data.checked import RowCheck
 from triptych_data.describe import count_images, describe
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
@@ -16,14 +16,16 @@ from triptych_data.remembered import digest_of, states_of
 
 from triptych_trainer.prompts.expected import answer_checks, check_answer
 
-__all__ = ["judge_of"]
+__all__ = ["row_check_of"]
 
 Rewards = Mapping[str, Callable[..., Any]]
 _OWN_CODE = "triptych_trainer."
 
 
-def judge_of(processor: Any, settings: PromptSettings, *, rewards: Rewards, environments: Sequence[str] = ()) -> Judge:
-    """Judge rows for a model under the settings of a run; ``rewards`` by the words that name them on a command line.
+def row_check_of(
+    processor: Any, settings: PromptSettings, *, rewards: Rewards, environments: Sequence[str] = ()
+) -> RowCheck:
+    """The check of rows for a model under the settings of a run; ``rewards`` by their names on the command line.
 
     With ``environments`` each row has to name one of them.
 
@@ -48,11 +50,11 @@ def judge_of(processor: Any, settings: PromptSettings, *, rewards: Rewards, envi
     def look(example: Example, sizes: Sequence[Size]) -> None:
         check_answer(example, sizes, model_sizes(example, sizes), checks=checks, environments=environments)
 
-    return Judge(look=look, name=_name(processor, settings, rewards, environments))
+    return RowCheck(look=look, name=_name(processor, settings, rewards, environments))
 
 
 def _name(processor: Any, settings: PromptSettings, rewards: Rewards, environments: Sequence[str]) -> str | None:
-    """A digest of everything that the judgement depends on; None where code of the user or of the model has a say."""
+    """A digest of everything that the result depends on; None if code of the user or of the model may change it."""
     checks = {spec: check for spec, reward in rewards.items() for check in answer_checks([reward])}
     own = all(str(getattr(check, "__module__", "")).startswith(_OWN_CODE) for check in checks.values())
     counting = _counting(processor)

@@ -10,7 +10,7 @@ from triptych_data.seen_headers import SeenHeaders
 from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.prompts.expected import check_answer
-from triptych_trainer.prompts.judge import judge_of
+from triptych_trainer.prompts.row_check import row_check_of
 from triptych_trainer.rewards import load_reward
 from triptych_trainer.rewards.row import row_reward
 
@@ -24,7 +24,7 @@ def processor(model_dir):
 
 def test_a_judgement_is_known_by_everything_it_depends_on(model_dir, processor):
     def name(processor=processor, rewards=ACCURACY, **settings):
-        return judge_of(processor, PromptSettings(**settings), rewards=rewards).name
+        return row_check_of(processor, PromptSettings(**settings), rewards=rewards).name
 
     other_template, added = load_processor(str(model_dir)), load_processor(str(model_dir))
     other_template.chat_template = other_template.tokenizer.chat_template = "{{ messages }}"
@@ -47,7 +47,7 @@ def test_a_judgement_is_known_by_everything_it_depends_on(model_dir, processor):
 
 def test_code_of_the_user_is_asked_in_every_start(processor):
     own = row_reward(lambda row: 0.0, name="own", check=lambda row: None)
-    assert judge_of(processor, PromptSettings(), rewards={"own.py:own": own}).name is None
+    assert row_check_of(processor, PromptSettings(), rewards={"own.py:own": own}).name is None
 
 
 @pytest.fixture
@@ -59,11 +59,13 @@ def read(write_rows, processor, tmp_path, monkeypatch):
     def run(rewards=ACCURACY, **settings):
         asked = []
         monkeypatch.setattr(
-            "triptych_trainer.prompts.judge.check_answer",
+            "triptych_trainer.prompts.row_check.check_answer",
             lambda example, *rest, **named: (asked.append(example.id), check_answer(example, *rest, **named)),
         )
-        judge = judge_of(processor, PromptSettings(**settings), rewards=rewards)
-        examples = read_files([str(data)], [None], DataOptions(data=[str(data)]), seen=SeenHeaders(), judge=judge)
+        row_check = row_check_of(processor, PromptSettings(**settings), rewards=rewards)
+        examples = read_files(
+            [str(data)], [None], DataOptions(data=[str(data)]), seen=SeenHeaders(), row_check=row_check
+        )
         assert len(examples) == 3
         return len(asked)
 
