@@ -4,15 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-from transformers import GenerationConfig
 from triptych_data import Example, ImageLoader
 
-from triptych_trainer.demo.evaluate import Evaluation
+from triptych_trainer.demo.evaluate import Evaluation, evaluating, evaluation_sampler, mean_by_kind
 from triptych_trainer.demo.look.rewards import answered
-from triptych_trainer.demo.look.task import CALLING_TURNS, COMPLETION_TOKENS, FAMILIES
-from triptych_trainer.grpo.engine import GroupEngine
-from triptych_trainer.grpo.sampler import end_ids_of, model_sampler, one_message
+from triptych_trainer.demo.look.task import CALLING_TURNS, COMPLETION_TOKENS
 from triptych_trainer.grpo.step import rollout
 from triptych_trainer.grpo.trl.conversations import player as play_of
 from triptych_trainer.models.families import family_of
@@ -39,12 +35,8 @@ def evaluate(
 
     Sampling follows `seed` and leaves the global random state as it was.
     """
-    was_training = model.training
-    model.eval()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with evaluating(model, seed=seed):
         rollouts = roll_out(model, processor=processor, examples=examples, environment=environment, sampled=sampled)
-    model.train(was_training)
     return measure(examples, rollouts)
 
 
@@ -52,24 +44,11 @@ def roll_out(
     model: Any, *, processor: Any, examples: Sequence[Example], environment: Callable[[], Any], sampled: bool
 ) -> list[Rollout]:
     """Return one rollout per example, played as one batch."""
-    choice = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {"do_sample": False}
-    config = GenerationConfig(
-        max_new_tokens=COMPLETION_TOKENS,
-        eos_token_id=model.generation_config.eos_token_id,
-        pad_token_id=model.generation_config.pad_token_id,
-        **choice,
-    )
+    sampler = evaluation_sampler(model, processor=processor, sampled=sampled, max_new_tokens=COMPLETION_TOKENS)
     with player(model, processor=processor, examples=examples, environment=environment) as play:
         prompts = {
             row: play.preparer(play.dressed(example, key=row, is_text=False)) for row, example in enumerate(examples)
         }
-        sampler = model_sampler(
-            GroupEngine(),
-            model,
-            generation_config=config,
-            read=one_message(processor.tokenizer),
-            end_ids=end_ids_of(config),
-        )
         groups = rollout(sampler, prompts, num_generations=1, play=play)
     return [group.rollouts[0] for group in groups]
 
@@ -80,19 +59,14 @@ def measure(examples: Sequence[Example], rollouts: Sequence[Rollout]) -> Evaluat
     answers = [str(example.answer) for example in examples]
     right = accuracy_reward(mode="exact")(completions, answer=answers)
     in_format = answered(completions, answers)
-    kinds = [example.extras["kind"] for example in examples]
-
-    def by_kind(scores: Sequence[float]) -> dict[Any, float]:
-        found = {kind: [score for own, score in zip(kinds, scores, strict=True) if own == kind] for kind in FAMILIES}
-        return {kind: sum(values) / len(values) for kind, values in found.items() if values}
-
+    kinds = [str(example.extras["kind"]) for example in examples]
     return Evaluation(
         accuracy=sum(right) / len(examples),
         format=sum(in_format) / len(examples),
-        accuracy_by_kind=by_kind(right),
+        accuracy_by_kind=mean_by_kind(kinds, right),
         num_samples=len(examples),
         completions=tuple(completion_text(messages) for messages in completions),
-        calls_by_kind=by_kind([one.num_calls for one in rollouts]),
+        calls_by_kind=mean_by_kind(kinds, [one.num_calls for one in rollouts]),
     )
 
 
