@@ -1,4 +1,4 @@
-"""vLLM's own server with what a run needs of it."""
+"""The command line of vLLM's own server, with the options that a run needs."""
 
 import importlib.metadata
 import importlib.util
@@ -21,7 +21,7 @@ DEFAULTS = (
     ("--worker-extension-cls", "triptych_trainer.serving.worker.LoadsWeights"),
 )
 OLDEST = Version("0.31")
-"""The first vLLM that was seen to take images by their digests together with token ids."""
+"""The first version of vLLM that takes token ids together with images by their digests."""
 
 
 def server_command(model: str, rest: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Calls: read what the model asks for, and do it. Whatever goes wrong is text for the model and a line for the log."""
+"""Read the calls that a model wrote, and do them. A failed call gives a text for the model and a line in the log."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """A call with what it needs."""
+    """A call, and everything that is needed to do it."""
 
     call: Call
     tools: Mapping[str, Tool]
@@ -41,12 +41,12 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What came of a call."""
+    """The result of a call, or its failure."""
 
     name: str
     pieces: tuple[Piece, ...]
     failure: str | None = None
-    """What went wrong, as one line for the log."""
+    """The failure as one line for the log; None if the call succeeded."""
 
 
 def read_calls(text: str) -> list[dict[str, Any]]:
@@ -71,13 +71,13 @@ def read_calls(text: str) -> list[dict[str, Any]]:
 
 
 def calls_of(message: Mapping[str, Any]) -> list[Call]:
-    """The calls that an assistant's message holds."""
+    """The calls in a message of the assistant."""
     functions = [call.get("function", call) for call in message.get("tool_calls") or ()]
     return [Call(name=function["name"], arguments=function.get("arguments") or {}) for function in functions]
 
 
 def do_calls(requests: Sequence[Request], *, loop: AsyncLoop, timeout_seconds: float) -> list[Outcome]:
-    """Do calls and return what came of each, in order.
+    """Do the calls and return the outcome of each, in order.
 
     Plain functions run one after another. Coroutines of all rollouts run side by side; one that takes longer than
     ``timeout_seconds`` is given up.
@@ -129,7 +129,7 @@ class AsyncLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def gather(self, calls: Sequence[Coroutine[Any, Any, Any]], *, timeout_seconds: float) -> list[Any]:
-        """Await calls side by side; an exception is returned in the place of a result."""
+        """Await all calls at the same time; the exception of a call is returned in the place of its result."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=self._loop.run_forever, name="triptych-tools", daemon=True).start()

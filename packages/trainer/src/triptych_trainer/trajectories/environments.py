@@ -37,7 +37,7 @@ class Environments:
         if not self._factories:
             raise UsageError("environment_factory: expected an environment, got an empty mapping of names")
         self.names: tuple[str, ...] = () if None in self._factories else tuple(map(str, self._factories))
-        """The names among which the column `environment` chooses; none where there is one environment for all rows."""
+        """The names that the column `environment` may contain; empty if all rows have the same environment."""
         self._pools = {name: [make()] for name, make in self._factories.items()}
         self.kinds = tuple(dict.fromkeys(type(pool[0]) for pool in self._pools.values()))
         """The classes of the environments."""
@@ -52,7 +52,7 @@ class Environments:
             self.tools(pool[0])
 
     def name_of(self, row: Mapping[str, Any], *, where: str) -> str | None:
-        """The environment that a row chooses; None where there is one for all rows.
+        """The name of the environment that a row chooses; None if all rows have the same environment.
 
         Raises:
             DataError: the row names none of them.
@@ -62,14 +62,14 @@ class Environments:
         return chosen_environment(row, self.names, where=where)
 
     def take(self, count: int, name: str | None = None) -> list[Any]:
-        """So many environments of a name; the same ones for every batch."""
+        """The first ``count`` environments of a name; every batch uses the same objects."""
         pool = self._pools[name]
         while len(pool) < count:
             pool.append(self._factories[name]())
         return pool[:count]
 
     def deal(self, names: Sequence[str | None], sizes: Sequence[int]) -> list[list[Any]]:
-        """For each group, ``sizes[p]`` environments of the name that its row chose; no two groups share one."""
+        """For each group, ``sizes[p]`` environments of the name that its row chose; no two rollouts share an object."""
         needed: Counter[str | None] = Counter()
         for name, size in zip(names, sizes, strict=True):
             needed[name] += size
@@ -125,12 +125,12 @@ def _reward_in(kind: Any, environment: Any) -> float | None:
 
 
 def tells_turns(environment: Any) -> bool:
-    """Whether an environment also says what each turn was worth."""
+    """Whether an environment also gives a reward for each turn."""
     return callable(getattr(environment, "get_turn_reward", None))
 
 
 def turn_reward_of(environment: Any) -> float:
-    """What an environment says that the turn whose calls were just done was worth."""
+    """The reward that an environment gives for the turn whose calls were just done."""
     value = _value(environment.get_turn_reward())
     return 0.0 if value is None else float(value)
 
@@ -159,7 +159,7 @@ def _value(found: Any) -> float | None:
 
 
 def _accepted(reset: Callable[..., Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns that a ``reset`` names; all of them where it takes any."""
+    """The columns of the row that ``reset`` has parameters for; all columns if it takes ``**kwargs``."""
     parameters = inspect.signature(reset).parameters.values()
     if any(one.kind is one.VAR_KEYWORD for one in parameters):
         return dict(row)

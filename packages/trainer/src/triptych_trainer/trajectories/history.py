@@ -1,4 +1,4 @@
-"""What a turn is sampled from when only the last images are kept: messages as they were, and texts for older images."""
+"""The input of a turn when only the last images are kept: the messages, with texts in the place of older images."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Results = Sequence[tuple[str, Sequence[Piece]]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class History:
-    """Tokens behind the prompt, and the images in them."""
+    """Tokens after the prompt, and the images in them."""
 
     ids: tuple[int, ...]
     spans: tuple[ImageSpan, ...]
-    """Counted from the first of `ids`; ``span.image`` counts the images that are kept, from 0."""
+    """Places are counted from the first token of `ids`; ``span.image`` counts the kept images, from 0."""
     numbers: tuple[int, ...]
-    """Which of the images that arrived these are, from 0."""
+    """The numbers of the kept images among all images that arrived, from 0."""
     short_ids: tuple[int, ...] = ()
     """The same tokens with one placeholder per image; empty where nobody asked for them."""
 
@@ -70,6 +70,6 @@ def bounded_history(
 
 
 def moved(span: ImageSpan, *, by: int, image: int) -> ImageSpan:
-    """The same span further behind, as the span of another image."""
+    """The same span at a later place, as the span of another image."""
     runs = tuple((start + by, length) for start, length in span.runs)
     return ImageSpan(start=span.start + by, length=span.length, image=image, runs=runs)

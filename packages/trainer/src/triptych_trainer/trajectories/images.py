@@ -1,4 +1,4 @@
-"""The images of a rollout as tools get them: by number, or by name."""
+"""The images of a rollout as tools get them, by number or by name."""
 
 from __future__ import annotations
 

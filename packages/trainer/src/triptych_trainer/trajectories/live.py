@@ -1,4 +1,4 @@
-"""A rollout while it is played."""
+"""A rollout that is not finished yet."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ __all__ = ["LiveRollout"]
 
 @dataclass(kw_only=True, slots=True)
 class LiveRollout:
-    """What was said in a rollout so far, and what its next turn needs."""
+    """The messages of a rollout until now, and everything that its next turn needs."""
 
     prompt: PreparedPrompt
     number: int
-    """Among the rollouts of its prompt, from 0."""
+    """The number of the rollout among those of its prompt, from 0."""
     images: list[RolloutImage]
-    """What tools can ask for: the images of the prompt, then those that arrived."""
+    """The images that tools can get: those of the prompt, then those that arrived."""
     tools: Mapping[str, Tool]
     writer: TurnWriter
-    """Writes the results of its calls."""
+    """The writer that turns the results of calls into tokens."""
     environment: Any = None
     ids: list[int] = field(default_factory=list)
     trained: list[bool] = field(default_factory=list)
@@ -52,20 +52,20 @@ class LiveRollout:
     results: list[Sequence[tuple[str, Sequence[Piece]]]] = field(default_factory=list)
     """What the calls of each turn so far returned."""
     calls: list[Call] = field(default_factory=list)
-    """Those of the last message."""
+    """The calls of the last message."""
     said: list[Sequence[int]] = field(default_factory=list)
-    """The tokens of each message."""
+    """The token ids of each message of the model."""
     in_steps: bool = False
     """Whether each turn is a sample of its own."""
     history: History | None = None
-    """What the next turn is sampled from where that is not all that came."""
+    """The input of the next turn, if that is not the whole history."""
     steps: list[Rollout] = field(default_factory=list)
     """The turns so far as samples of their own."""
     finish: Finish = "length"
     asked: list[ToolCall] = field(default_factory=list)
     """The calls of all messages so far."""
     turn_rewards: list[float] | None = None
-    """What the environment said of each turn whose calls were done; None where it says nothing of turns."""
+    """The reward of each turn whose calls were done; None if the environment gives no rewards for turns."""
 
     @property
     def turn(self) -> int:
@@ -79,7 +79,7 @@ class LiveRollout:
 
     @property
     def behind(self) -> tuple[Sequence[int], Sequence[ArrivedImage]]:
-        """What stands behind the prompt when the next turn is sampled: its tokens, and its images in their places."""
+        """The tokens after the prompt from which the next turn is sampled, and the images at their places in them."""
         if self.history is None:
             return self.ids, self.arrived
         spans = zip(self.history.numbers, self.history.spans, strict=True)
@@ -87,7 +87,7 @@ class LiveRollout:
 
     @property
     def all_ids(self) -> list[int]:
-        """The tokens of the prompt and those behind it from which the next turn is sampled."""
+        """The tokens of the prompt and those after it, from which the next turn is sampled."""
         return [*self.prompt.ids, *self.behind[0]]
 
     @property
@@ -97,7 +97,7 @@ class LiveRollout:
         return f"{example.source}: example {example.id}, rollout {self.number + 1}, turn {self.turn + 1}"
 
     def take(self, sampled: Sampled, *, most: int, end_ids: Collection[int]) -> None:
-        """Put what was sampled behind the rest, as far as ``most`` tokens allow."""
+        """Add the sampled tokens to the rollout, up to ``most`` tokens."""
         before, images = self.behind
         own = tuple(sampled.ids)[: most - len(before)]
         self.finish = "stop" if own and own[-1] in end_ids else "length"
@@ -121,7 +121,7 @@ class LiveRollout:
         self.calls = []
 
     def note_calls(self, outcomes: Sequence[Outcome] | None) -> None:
-        """Remember the calls of the last message and what came of them; None where they were not done."""
+        """Remember the calls of the last message and their outcomes; None if the calls were not done."""
         for k, call in enumerate(self.calls):
             tool = self.tools.get(call.name)
             self.asked.append(
@@ -143,7 +143,7 @@ class LiveRollout:
         arrived: Sequence[tuple[ArrivedImage, RolloutImage]],
         history: History | None = None,
     ) -> None:
-        """Put the results of the last message's calls behind it."""
+        """Add the results of the last message's calls to the rollout."""
         first, count = len(self.ids), len(self.arrived)
         for k, (image, shown) in enumerate(arrived):
             self.arrived.append(replace(image, span=moved(image.span, by=first, image=count + k)))
@@ -156,7 +156,7 @@ class LiveRollout:
         self.history = history
 
     def so_far(self, key: int) -> RolloutGroup:
-        """The rollout as a prompt to go on from."""
+        """The rollout as a prompt from which sampling continues."""
         prompt, first, own = self.prompt, len(self.prompt.ids), len(self.prompt.image_inputs)
         _, arrived = self.behind
         spans = [moved(image.span, by=first, image=own + k) for k, image in enumerate(arrived)]
@@ -186,7 +186,7 @@ class LiveRollout:
         )
 
     def named_images(self) -> list[tuple[str, ArrivedImage]]:
-        """The images of the last turn, with what errors call them."""
+        """The images of the last turn, with their names in error messages."""
         named = zip(image_names(self.arrived), self.arrived, strict=True)
         return [(name, image) for name, image in named if image.turn == self.turn - 1]
 
@@ -206,7 +206,7 @@ class LiveRollout:
         )
 
     def _rewards_of_messages(self) -> tuple[float, ...] | None:
-        """One for each message of the model: 0 for a last one that called nothing."""
+        """One reward for each message of the model; 0 for a last message without calls."""
         if self.turn_rewards is None:
             return None
         count = sum(message.get("role") == "assistant" for message in self.messages)

@@ -1,4 +1,4 @@
-"""Turns as the parser's own values, so that their tokens come from the code that writes prompts."""
+"""Turns as values of the parser, so that the code that writes prompts also writes their tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESPONSE_OPEN, RESPONSE_CLOSE = "<tool_response>", "</tool_response>"
 
 
 def turn_of(role: str, pieces: Sequence[Piece], **extra: Any) -> Turn:
-    """A message of texts and images; nothing in a text is a marker."""
+    """A message of texts and images; markers in a text are ordinary text."""
     segments = tuple(
         Text(text=piece, part=k) if isinstance(piece, str) else ImageMarker(part=k) for k, piece in enumerate(pieces)
     )
@@ -30,14 +30,14 @@ def turn_of(role: str, pieces: Sequence[Piece], **extra: Any) -> Turn:
 
 
 def bound(turns: Sequence[Turn]) -> BoundPrompt:
-    """Turns whose images are each its own, in order."""
+    """Turns whose images are all different, in order."""
     prompt = Prompt(turns=tuple(turns))
     count = prompt.num_markers
     return BoundPrompt(prompt=prompt, image_order=tuple(range(count)), names=(None,) * count)
 
 
 def described(schemas: Sequence[Mapping[str, Any]]) -> str:
-    """The list of tools as text, for chat templates that write none."""
+    """The list of tools as text, for chat templates that do not write it."""
     lines = "\n".join(json.dumps(dict(schema), ensure_ascii=False) for schema in schemas)
     return (
         "You can call tools. Each line between <tools> and </tools> describes one of them:\n"
@@ -71,7 +71,7 @@ ToolsIn = str
 
 
 def with_tools(example: Example, schemas: Sequence[Mapping[str, Any]], *, place: ToolsIn) -> Example:
-    """The example with the list of tools in its system message, or before its first user message."""
+    """The example with the list of tools added to its system message, or before its first user message."""
     turns = example.prompt.prompt.turns
     text = described(schemas)
     first = turns[0]
@@ -88,7 +88,7 @@ def with_tools(example: Example, schemas: Sequence[Mapping[str, Any]], *, place:
 
 
 def with_observation(example: Example, pieces: Sequence[Piece]) -> Example:
-    """The example with texts and images behind its last user message, as an environment's ``reset`` gives them.
+    """The example with the texts and images of an environment's ``reset`` at the end of its last user message.
 
     Raises:
         UsageError: there is no user message.

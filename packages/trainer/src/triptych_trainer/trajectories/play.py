@@ -37,7 +37,7 @@ __all__ = ["Play"]
 
 
 class Play:
-    """Plays the rollouts of a batch of groups, all of them side by side."""
+    """Makes the rollouts of a batch of groups, one turn of all rollouts at a time."""
 
     def __init__(
         self,
@@ -71,9 +71,9 @@ class Play:
         self.limits = limits
         self.say = say
         self.played_in: list[Any] = []
-        """The environment of each rollout of the last batch, in their order."""
+        """The environment of each rollout of the last batch, in the order of the rollouts."""
         self.shown: dict[int, str] = {}
-        """By the key of its row, a digest of what an environment showed first, for the last batch."""
+        """For each row of the last batch, under its key, a digest of what its environment showed first."""
         self._loop = AsyncLoop()
 
     def __call__(self, sampler: Sampler, groups: Sequence[RolloutGroup], sizes: Sequence[int]) -> list[RolloutGroup]:
@@ -126,7 +126,7 @@ class Play:
     def _begun(
         self, groups: Sequence[RolloutGroup], sizes: Sequence[int]
     ) -> tuple[list[RolloutGroup], list[list[Any]]]:
-        """The groups with what their environments show first, and the environment of each rollout."""
+        """The groups with the texts and images that ``reset`` returned, and the environment of each rollout."""
         if self.environments is None:
             return list(groups), [[None] * size for size in sizes]
         owned = self.environments.deal([self._environment_of(group.key) for group in groups], sizes)
@@ -140,7 +140,7 @@ class Play:
         return begun, owned
 
     def check_shown(self, shown: Mapping[int, str]) -> None:
-        """Begin the last rows of an interrupted run once more; one line where an environment shows something else."""
+        """Call ``reset`` again for the last rows of an interrupted run; print a line if it shows something else."""
         if self.environments is None:
             return
         for key, digest in shown.items():
@@ -155,14 +155,14 @@ class Play:
                 return
 
     def observed(self, group: RolloutGroup, seen: Sequence[Piece]) -> RolloutGroup:
-        """The group whose prompt ends in what its environment shows first."""
+        """The group whose prompt ends with what its environment shows first."""
         if group.prompt.text is not None:
             raise UsageError(f"{group.prompt.example.source}: `reset` can show nothing behind a prompt of plain text")
         prompt = self.preparer(with_observation(group.prompt.example, seen))
         return replace(group, prompt=prompt, observation=tuple(seen))
 
     def dressed(self, example: Example, *, key: int, is_text: bool) -> Example:
-        """The example of a row as its prompt is written: with the list of the tools that it may call.
+        """The example of a row with the list of the tools that the model may call.
 
         Raises:
             UsageError: a prompt of plain text, in which nothing says where the list of tools belongs.
@@ -177,7 +177,7 @@ class Play:
         return self.environments.tools(environment)
 
     def _shown(self, prompt: PreparedPrompt, tools: Mapping[str, Tool]) -> list[RolloutImage]:
-        """The images of a prompt as tools get them; none where no tool asks for any."""
+        """The images of a prompt as tools get them; empty if no tool has a parameter for them."""
         if not prompt.image_sizes or all(tool.images_as is None for tool in tools.values()):
             return []
         pictures = self.preparer.loader.get(prompt.example)
@@ -188,7 +188,7 @@ class Play:
         ]
 
     def _after(self, live: Sequence[LiveRollout], found: Sequence[Sampled], sampler: Sampler) -> list[LiveRollout]:
-        """Take what was sampled, do the calls in it, and return the rollouts that go on."""
+        """Add what was sampled, do its calls, and return the rollouts that are not finished."""
         asking = []
         for one, sampled in zip(live, found, strict=True):
             before = one.all_ids
@@ -210,7 +210,7 @@ class Play:
         return [one for one in asking if self._answered(one, [next(outcomes) for _ in one.calls])]
 
     def _answered(self, one: LiveRollout, outcomes: Sequence[Outcome]) -> bool:
-        """Put the results of a turn behind it; says whether the rollout goes on."""
+        """Add the results of a turn to its rollout; return whether the rollout goes on."""
         outcomes = usable(outcomes, self.preparer, where=one.where)
         one.note_calls(outcomes)
         for outcome in outcomes:
@@ -245,7 +245,7 @@ class Play:
         return True
 
     def _history(self, one: LiveRollout, results: Sequence[tuple[str, Sequence[Piece]]]) -> History | None:
-        """What the turn after these results is sampled from, where only the last images are kept."""
+        """The input of the turn after these results, if only the last images are kept."""
         if self.limits.kept_images is None:
             return None
         return bounded_history(

@@ -1,4 +1,4 @@
-"""What a tool or an environment returned, as pieces of text and images and as a message."""
+"""The return value of a tool or an environment, as pieces of text and images and as a message."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pieces_of(result: Any, *, owner: str) -> list[Piece]:
 
 
 def digest_of(pieces: Sequence[Piece]) -> str:
-    """A digest of texts and images: equal in every character and pixel, or another one."""
+    """A digest of texts and images; two digests are equal only if every character and pixel is equal."""
     digest = hashlib.blake2b(digest_size=16)
     for piece in pieces:
         if isinstance(piece, str):
@@ -40,7 +40,7 @@ def digest_of(pieces: Sequence[Piece]) -> str:
 
 
 def as_content(pieces: Sequence[Piece]) -> str | list[dict[str, Any]]:
-    """The pieces as the content of a message: a text, or parts where there is an image."""
+    """The pieces as the content of a message: a text, or a list of parts if there is an image."""
     if len(pieces) == 1 and isinstance(pieces[0], str):
         return pieces[0]
     return [

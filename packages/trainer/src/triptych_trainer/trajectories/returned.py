@@ -1,4 +1,4 @@
-"""The images that the calls of a turn returned: each with its tool and its number, and those that cannot be used."""
+"""The images that the calls of a turn returned, and which of them the model cannot be shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tools and environments before a run: what the model is told of them, and what a rollout of a row begins with."""
+"""Tools and environments before a run: their descriptions for the model, and the beginning of a row's rollouts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tools_by_environment(
 
 
 def in_words(tool: Tool) -> Iterator[str]:
-    """What the model is told of a tool, line by line."""
+    """The description of a tool that the model gets, line by line."""
     function = tool.schema["function"]
     yield f"{tool.name}: {' '.join(str(function.get('description', '')).split())}"
     parameters: Mapping[str, Any] = function.get("parameters", {})
@@ -63,7 +63,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 
 def begun_with(environments: Environments) -> Callable[[Example], Example]:
-    """From a row to the row with what an environment shows first, behind its last user message.
+    """Add to a row what its environment shows first, at the end of its last user message.
 
     What it returns raises DataError, with the row, where ``reset`` fails or shows what no prompt can hold.
     """

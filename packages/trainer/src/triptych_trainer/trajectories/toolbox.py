@@ -1,4 +1,4 @@
-"""Tools: functions that the model may call, with what it is told of them."""
+"""Tools: functions that the model may call, with their descriptions for the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Tool", "tool_of", "toolbox"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tool:
-    """A function, and how the model is told of it."""
+    """A function, and its description for the model."""
 
     name: str
     call: Callable[..., Any]
@@ -75,7 +75,7 @@ def tool_of(function: Callable[..., Any]) -> Tool:
 
 
 def _as_the_model_sees_it(function: Callable[..., Any], hints: Mapping[str, Any], *, hidden: str | None) -> Any:
-    """A function with the same name, docstring and parameters but the hidden one."""
+    """A function with the same name, docstring and parameters, but without the hidden parameter."""
     if hidden is None:
         return function
     signature = inspect.signature(function)

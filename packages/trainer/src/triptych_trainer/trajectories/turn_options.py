@@ -61,12 +61,12 @@ class TurnOptions:
 
     @property
     def comparison(self) -> Literal["episode", "gigpo"]:
-        """What a turn is compared with."""
+        """The comparison of advantages that this option names."""
         return cast(Literal["episode", "gigpo"], self.advantage)
 
     @property
     def weight(self) -> float:
-        """Of the comparison of turns."""
+        """The weight of the comparison of turns."""
         return 1.0 if self.step_advantage_weight is None else self.step_advantage_weight
 
     @property
@@ -90,7 +90,7 @@ class TurnOptions:
         return self.max_turns - 1
 
     def check(self, *, has_tools: bool, scale_rewards: object) -> None:
-        """Check them against the rest of a run.
+        """Check these options against the rest of a run.
 
         Raises:
             UsageError: names the option that cannot hold, and what to do instead.

@@ -42,7 +42,7 @@ class Suffix:
 
     ids: tuple[int, ...]
     spans: tuple[ImageSpan, ...]
-    """One for each image, counted from the suffix's first token."""
+    """The span of each image, counted from the suffix's first token."""
     short_ids: tuple[int, ...] = ()
     """The same with one placeholder per image, for an engine that expands them; empty where none was asked for."""
 
@@ -55,16 +55,16 @@ class TurnWriter:
     settings: PromptSettings
     mode: Mode
     tools_in: ToolsIn
-    """Where the list of tools stands in `user` mode."""
+    """The message that contains the list of tools in `user` mode."""
     end_ids: frozenset[int]
     """Tokens that end a message of the model."""
     schemas: tuple[Mapping[str, Any], ...] = ()
-    """What the model is told of its tools."""
+    """The descriptions of the tools for the model."""
     writes_short: bool = False
     """Whether turns are also written as an engine beside the trainer takes them."""
 
     def dressed(self, example: Example) -> Example:
-        """An example with the list of its tools: for the chat template to write, or as text in a message."""
+        """An example with its list of tools, for the chat template or as text in a message."""
         if self.mode == "tool":
             return replace(example, tools=self.schemas)
         return with_tools(example, self.schemas, place=self.tools_in)
@@ -106,7 +106,7 @@ class TurnWriter:
         )
 
     def _rendered(self, before: Sequence[Results], results: Results) -> str:
-        """What the template writes behind the model's last message, with these turns before it."""
+        """The text that the template writes after the model's last message, with these turns before it."""
         renderer = _renderer(self.processor)
         options = dict(self.settings.chat_template_kwargs)
         history = self._history(before, results)
@@ -124,7 +124,7 @@ class TurnWriter:
         return rest
 
     def _history(self, before: Sequence[Results], results: Results) -> list[Turn]:
-        """A conversation of this shape up to the message that the results answer; the model's words do not matter."""
+        """A conversation with such turns up to the message with the calls; the model's words in it do not matter."""
         turns = [turn_of("user", ["x"])]
         for earlier in before:
             turns += [self._spoken(earlier), *self._turns(earlier)]
@@ -156,7 +156,7 @@ class TurnWriter:
         )
 
     def check(self) -> str | None:
-        """Why the template does not take tools in this mode; None where it does."""
+        """The reason why the template does not take tools in this mode; None if it does."""
         picture = Image.new("RGB", (56, 56))
         results: Results = [("qzj", [_TEXT, picture])]
         try:
@@ -219,7 +219,7 @@ def _with_kwargs(settings: PromptSettings, **more: Any) -> PromptSettings:
 
 
 def _renderer(processor: Any) -> Any:
-    """What renders messages: the processor, or its tokenizer where only that one has a chat template."""
+    """The object that renders messages: the processor, or its tokenizer if only the tokenizer has a chat template."""
     own = getattr(processor, "chat_template", None) is not None
     return processor if own else getattr(processor, "tokenizer", processor)
 

@@ -51,7 +51,7 @@ class ComparedRow:
     """One prompt to compare on, alone in its batch row."""
 
     where: str
-    """What errors call it."""
+    """Its name in error messages."""
     inputs: StockInputs
     completion: tuple[int, ...]
 
@@ -159,7 +159,7 @@ class Comparison:
         return Difference(found=found, allowed=allowed)
 
     def _noise_of_features(self) -> float:
-        """How far our plain pass moves when the tower encodes a row's images in other batches: one by one, twice."""
+        """How much our plain pass changes when the tower encodes a row's images one by one, or each of them twice."""
         if self.sharded:
             return self._noise_of_labels()
         found = [0.0]
@@ -181,7 +181,7 @@ class Comparison:
         return self._noise(lambda p, logps_KV: _expected_differences(self.stock[p], logps_KV[:NUM_TOKENS]))
 
     def _noise(self, differences: Callable[[int, torch.Tensor], torch.Tensor]) -> float:
-        """How far two stock forwards of one row differ that differ in nothing but pads."""
+        """The difference between two stock forwards of one row whose inputs differ only in pads."""
         with own_attention(self.model):
             found = [
                 float(differences(p, stock_distributions(self.model, row.inputs, row.completion, pads=pads)).mean())
@@ -213,7 +213,7 @@ class Comparison:
         return noise
 
     def _largest(self, differences: Sequence[float]) -> float:
-        """The largest of all rows and ranks; what is no number is infinite."""
+        """The largest value of all rows and ranks; a value that is not a number counts as infinite."""
         known = [value if value == value else float("inf") for value in differences] or [0.0]
         self.worst = max(range(len(known)), key=known.__getitem__)
         where = self.rows[self.worst].where if self.worst < len(self.rows) else ""

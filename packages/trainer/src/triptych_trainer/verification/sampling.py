@@ -17,7 +17,7 @@ NUM_TOKENS = 3
 
 
 class _Led(LogitsProcessor):
-    """Lets only the known token be chosen at every step."""
+    """Forces the known token at every step."""
 
     def __init__(self, completions: Sequence[Sequence[int]]) -> None:
         self.completions = completions

@@ -1,4 +1,4 @@
-"""What a model's own processor makes of a prompt: the inputs of its stock forward, nothing of ours in them."""
+"""The inputs of a model's stock forward, made from a prompt by the model's own processor alone."""
 
 import warnings
 from collections.abc import Mapping, Sequence

@@ -36,7 +36,7 @@ def stock_distributions(
 
 
 def _row(inputs: StockInputs, completion: Sequence[int], *, family: Family, pads: int) -> Mapping[str, Any]:
-    """The prompt's inputs with the completion behind them and pads before them."""
+    """The prompt's inputs, with pads before them and the completion after them."""
     ids_1L = inputs["input_ids"]
     behind: Mapping[str, int] = {"attention_mask": 1, **family.completion_types}
     row = {}
