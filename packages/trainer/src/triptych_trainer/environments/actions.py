@@ -1,4 +1,4 @@
-"""What a model may do in an environment of Gymnasium, and how its words become an action."""
+"""The actions of an environment of Gymnasium, and how the words of a model become an action."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ActionSet:
 
     space: Any
     names: tuple[str, ...] = ()
-    """Of discrete actions, in order; empty where an action is a list of numbers."""
+    """The names of discrete actions, in order; empty if an action is a list of numbers."""
     first: int = 0
     """The number of the first discrete action."""
 
@@ -85,7 +85,7 @@ def action_set(env: Any, *, names: Sequence[str] | None, owner: str) -> ActionSe
 
 
 def _own_names(env: Any, *, first: int, count: int) -> tuple[str, ...]:
-    """The names that an environment gives its actions, as MiniGrid (an enumeration) and Atari do; else numbers."""
+    """The names that an environment gives its actions, as MiniGrid and Atari do, or else numbers."""
     numbers = tuple(str(number) for number in range(first, first + count))
     kinds = getattr(env, "actions", None)
     if isinstance(kinds, type) and issubclass(kinds, Enum):

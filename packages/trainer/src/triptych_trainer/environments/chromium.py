@@ -1,4 +1,4 @@
-"""One headless Chromium for all pages of a process, by Playwright; it reaches nothing but this machine."""
+"""One headless Chromium for all pages of a process, by Playwright; it cannot reach any other machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["new_page"]
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _ONLY_LOOPBACK = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"
 _running: dict[int, Any] = {}
-"""The browser of each process, by its number: a fork cannot use the one of its parent."""
+"""The browser of each process, by the number of the process: a fork cannot use the browser of its parent."""
 
 
 def new_page(*, width: int, height: int, owner: str) -> Any:

@@ -24,13 +24,13 @@ class GymnasiumEnvironment:
     """One episode of an environment of Gymnasium with ``rgb_array`` pictures; a subclass may set its attributes."""
 
     make_options: ClassVar[Mapping[str, Any]] = {}
-    """Options for ``gymnasium.make`` beside the render mode."""
+    """Options for ``gymnasium.make`` in addition to the render mode."""
     action_names: ClassVar[Sequence[str] | None] = None
     """Names of discrete actions in their order; None: those that the environment has, or numbers."""
     actions_per_call: ClassVar[int] = 5
-    """So many actions of one call are done; the model is told of the rest."""
+    """The most actions of one call that are done; a text says that the others were left out."""
     enlarge: ClassVar[int] = 1
-    """Every pixel becomes a square of so many pixels a side."""
+    """Every pixel of the picture becomes a square with this many pixels on each side."""
 
     def __init__(self) -> None:
         self._id: str | None = None
@@ -126,7 +126,7 @@ class GymnasiumEnvironment:
 
 
 def texts_of(observation: Any) -> list[str]:
-    """What an observation says in words: itself, or the texts among its entries, such as MiniGrid's mission."""
+    """The texts of an observation: itself if it is a text, or those of its entries, such as MiniGrid's mission."""
     if isinstance(observation, str):
         return [observation]
     if not isinstance(observation, Mapping):

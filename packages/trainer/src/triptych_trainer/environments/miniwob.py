@@ -29,7 +29,7 @@ _BEGIN = """([seed, longest]) => {
 }"""
 _STATE = "() => [WOB_DONE_GLOBAL, WOB_RAW_REWARD_GLOBAL]"
 _LONGEST_MILLISECONDS = 2_000_000_000
-"""The end of an episode: about 23 days of the page's own clock, which stands still between two actions."""
+"""The end of an episode: about 23 days of the page's own clock, which stops between two actions."""
 _FRAMES = {
     "thousandths": "x and y are in thousandths of the picture's width and height.",
     "pixels": "x and y are in pixels of the picture.",
@@ -45,9 +45,9 @@ class MiniWobEnvironment:
     """
 
     enlarge: ClassVar[int] = 2
-    """Every pixel of the page of 160 x 210 becomes a square of so many pixels a side."""
+    """Every pixel of the page of 160 x 210 becomes a square with this many pixels on each side."""
     frame: ClassVar[Literal["thousandths", "pixels"]] = "thousandths"
-    """What x and y of a click count: thousandths of the picture, or pixels of the enlarged picture."""
+    """The unit of x and y of a click: thousandths of the picture, or pixels of the enlarged picture."""
     action_milliseconds: ClassVar[int] = 500
     server: ClassVar[str | None] = None
     """The address of a page server of this machine, such as ``http://127.0.0.1:8000/miniwob/``; None: the disk."""

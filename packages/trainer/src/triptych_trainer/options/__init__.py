@@ -1,1 +1,1 @@
-"""The options of a run, and which of them are refused."""
+"""The options of a run, and the checks that refuse some of them."""

@@ -1,4 +1,4 @@
-"""What `check` and `preview` take about expected answers: the rewards of the run, which know what can be met."""
+"""The options of `check` and `preview` about expected answers: the rewards of the run, which check the answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["AnswerOptions"]
 
 @dataclass(kw_only=True)
 class AnswerOptions:
-    """What is checked of the expected answers."""
+    """The options that say how expected answers are checked."""
 
     reward: list[str] = field(
         default_factory=lambda: ["accuracy", "format"],

@@ -45,19 +45,19 @@ class RunConfig:
 
 
 def prompt_settings(config: RunConfig) -> PromptSettings:
-    """How the rows of a run become prompts."""
+    """The settings by which the rows of a run become prompts."""
     return settings_of(config.run, config.run, chat_template_kwargs=config.grpo.chat_template_kwargs)
 
 
 def wants_demo(argv: Sequence[str]) -> bool:
-    """Tell whether a command line names neither a model nor data, neither directly nor in its ``--config``."""
+    """Return whether a command line names neither a model nor data, directly or in its ``--config``."""
     words = written_out(argv)
     given = {word.split("=")[0].lstrip("-") for word in words if word.startswith("--")}
     return not (given | set(config_file(words))) & {"model_name_or_path", "data"}
 
 
 def written_out(argv: Sequence[str]) -> list[str]:
-    """The words of a command line: ``_`` in names, TRL's name for ``--model``, the file of ``--config`` apart."""
+    """The words of a command line with ``_`` in names and TRL's name for ``--model``, and the file of ``--config``."""
     words: list[str] = []
     for word in underscored(argv):
         name, equals, value = word.partition("=")
@@ -68,7 +68,7 @@ def written_out(argv: Sequence[str]) -> list[str]:
 
 
 def config_file(argv: Sequence[str]) -> Mapping[str, Any]:
-    """What the file of ``--config`` says; empty where there is none.
+    """The content of the file of ``--config``; empty if there is none.
 
     Raises:
         UsageError: it cannot be read.
@@ -93,7 +93,7 @@ def config_file(argv: Sequence[str]) -> Mapping[str, Any]:
 
 
 def device_defaults() -> dict[str, Any]:
-    """TRL's defaults assume a GPU with bfloat16; without any accelerator train in float32 on the CPU."""
+    """The defaults without an accelerator: float32 on the CPU. TRL's own defaults assume a GPU with bfloat16."""
     if torch.accelerator.is_available():
         return {}
     return {"use_cpu": True, "bf16": False}
@@ -175,7 +175,7 @@ def _given(parser: TrlParser, argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as YAML and JSON hold it."""
+    """A value in a form that YAML and JSON can contain."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value.value if isinstance(value, Enum) else value

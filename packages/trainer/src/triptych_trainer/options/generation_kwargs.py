@@ -61,7 +61,7 @@ def check_generation_kwargs(args: GRPOConfig) -> None:
 
 
 def _refused(name: str, value: Any, *, use_vllm: bool) -> str | None:
-    """Why an argument is not taken, and what to do; None for one that is."""
+    """The reason why an argument is refused, and what to do; None if it is accepted."""
     if name in _OPTIONS:
         return f"the log-probabilities are scored with the run's own value; set --{name}"
     if name in _LENGTHS:

@@ -1,4 +1,4 @@
-"""The help of every command, printed without what the command needs to run."""
+"""The help of every command, printed without the imports that the command needs to run."""
 
 import importlib
 from collections.abc import Sequence

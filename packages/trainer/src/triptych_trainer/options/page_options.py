@@ -13,7 +13,7 @@ __all__ = ["PageOptions"]
 
 @dataclass(kw_only=True)
 class PageOptions:
-    """How a page tells right from wrong, and reads boxes."""
+    """The options that say which reward decides right and wrong on a page, and how boxes are read."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"answer_frame": FRAMES, "completion_frame": FRAMES}
 

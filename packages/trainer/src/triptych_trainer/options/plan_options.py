@@ -16,7 +16,7 @@ A100 = {"tflops": 312.0, "memory_bandwidth": 2039.0, "mfu": 0.35}
 """bfloat16 peak and bandwidth of an A100 80 GB by its data sheet, and a guess at the share that training gets."""
 
 Sharding = Literal["none", "optimizer", "gradients", "full"]
-"""What ranks split among them: nothing (DDP), ZeRO-1, ZeRO-2, or ZeRO-3 and FSDP."""
+"""The parts that ranks split among them: none (DDP), or those of ZeRO-1, of ZeRO-2, or of ZeRO-3 and FSDP."""
 SHARDINGS: tuple[Sharding, ...] = ("none", "optimizer", "gradients", "full")
 
 

@@ -1,4 +1,4 @@
-"""Options of TRL that this trainer replaces or cannot keep: refused in one sentence, never read and ignored."""
+"""Options of TRL that this trainer replaces or does not support: refused in one sentence, never silently ignored."""
 
 import json
 import os

@@ -9,7 +9,7 @@ __all__ = ["PlayOptions", "ToolOptions"]
 
 @dataclass(kw_only=True)
 class ToolOptions:
-    """What answers the model during a rollout."""
+    """The tools and the environment of a rollout."""
 
     tools: list[str] = field(
         default_factory=list,
@@ -23,7 +23,7 @@ class ToolOptions:
 
 @dataclass(kw_only=True)
 class PlayOptions(ToolOptions):
-    """What answers the model, and how long its rollouts may be."""
+    """The tools and the environment of rollouts, and the limits of their length."""
 
     max_tool_calling_iterations: int | None = field(
         default=None, metadata={"help": "turns whose calls are done (default: any number)"}

@@ -22,7 +22,7 @@ TRL_OPTIONS = {
     "use_vllm": ("", "sample with vLLM", False),
     "resume_from_checkpoint": ("DIR", "go on from a checkpoint; `latest` is the newest of --output_dir", None),
 }
-"""Options of TRL that nearly every run sets: metavar, text, and TRL's own default, which a test holds."""
+"""Options of TRL that nearly every run sets: metavar, text, and TRL's own default, which a test checks."""
 
 RARE = (
     "mismatch_kl_warn",

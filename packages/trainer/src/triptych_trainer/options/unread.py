@@ -42,7 +42,7 @@ AS_GIVEN = (
     *("eval_steps", "metric_for_best_model", "greater_is_better", "pad_to_multiple_of"),
     *("eval_delay", "num_generations_eval", "hub_model_id", "hub_strategy"),
 )
-"""Looked for on command lines only: they get values from other options, or a script calls what reads them."""
+"""Options that are checked on command lines only: other options set them, or a script may use them."""
 IN_A_RUN: Mapping[str, str] = {
     "model_init_kwargs": "the model is loaded with --dtype, --attn_implementation and --model_revision; set those",
     "lora_task_type": "these models write text, which is its default",
@@ -64,12 +64,12 @@ class Needs:
     """Options that are read only where something else is set."""
 
     names: tuple[str, ...]
-    """Names, or with a ``*`` at the end the beginnings of names."""
+    """Names of options; one with a ``*`` at its end means all names that begin so."""
     holds: Callable[[GRPOConfig], bool]
     remedy: str
 
     def covers(self, name: str) -> bool:
-        """Whether this is about an option."""
+        """Return whether this rule is about an option."""
         return any(name == known or (known[-1] == "*" and name.startswith(known[:-1])) for known in self.names)
 
 
@@ -142,7 +142,7 @@ NEEDS = (
 
 
 def check_unread(args: GRPOConfig) -> None:
-    """Check that a configuration says nothing that its trainer would not read.
+    """Check that a configuration sets no option that its trainer would not read.
 
     Raises:
         UsageError: names the option, and what to set or to leave out.
@@ -156,7 +156,7 @@ def check_unread(args: GRPOConfig) -> None:
 
 
 def check_given(given: Mapping[str, Any], args: GRPOConfig, model: ModelConfig, run: RunArguments) -> None:
-    """Check the same of the options of a command line, with those of models and of Triptych.
+    """Check the same for the options of a command line, including those of models and of Triptych.
 
     Raises:
         UsageError: as above.

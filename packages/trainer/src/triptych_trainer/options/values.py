@@ -1,4 +1,4 @@
-"""Values with which an option cannot hold: some end in a traceback much later, others train nothing in silence."""
+"""Values that no run can use: some would end in a traceback much later, others would silently train nothing."""
 
 import math
 import sys
@@ -50,7 +50,7 @@ RULES: Mapping[str, Rule] = {
     "max_steps": (lambda value: value == -1 or value >= 1, "1 or more, or -1 for as long as --num_train_epochs says"),
     "label_smoothing_factor": (lambda value: value == 0, "0, because GRPO's loss has no labels to smooth"),
 }
-"""What a number has to be; "not a number" is none of these."""
+"""The conditions that a number may have to meet; "not a number" meets none of them."""
 WORDS: Mapping[str, tuple[object, ...]] = {
     "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
     "importance_sampling_level": ("token", "sequence"),

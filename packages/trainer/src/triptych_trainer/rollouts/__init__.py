@@ -1,1 +1,1 @@
-"""Rollouts on disk: one row a group, in parquet parts."""
+"""Rollouts, and their files: parquet files with one row for each group."""

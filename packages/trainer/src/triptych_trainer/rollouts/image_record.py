@@ -1,4 +1,4 @@
-"""The record of one image: by reference to its file, or with a small copy."""
+"""The record of one image: a reference to its file, or a small copy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ IMAGE = pa.struct(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
-    """One image of a prompt or of a turn, by reference: its file, or a small copy where it has none."""
+    """One image of a prompt or of a turn, as a reference to its file, or to a small copy if it has no file."""
 
     name: str | None = None
     annotation: str | None = None

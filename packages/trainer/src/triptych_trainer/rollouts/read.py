@@ -14,7 +14,7 @@ from triptych_trainer.rollouts.write import FOLDER
 
 
 class ReportError(Refusal, ValueError):
-    """There is nothing to report on, or it cannot be read."""
+    """The rollouts of a run are missing or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,14 +24,14 @@ class Visit:
     step: int
     mode: str
     key: str
-    """What tells the prompt's row from every other one."""
+    """The key of the prompt's row; no other row has the same key."""
     sample_id: str
     num_tokens: Sequence[int]
     rewards: Mapping[str, Sequence[float | None]]
     totals: Sequence[float | None]
     advantages: Sequence[float | None]
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """What `COUNTS` names, one number for each rollout; none for runs without tools."""
+    """The numbers that `COUNTS` names, one for each rollout; empty for runs without tools."""
     part: Path
     row: int
 
@@ -74,7 +74,7 @@ def read_groups(visits: Iterable[Visit]) -> list[GroupRecord]:
 
 
 def spread_of(totals: Iterable[float | None]) -> float:
-    """Largest minus smallest of the totals that are there."""
+    """The largest minus the smallest of the totals that are not None."""
     scored = [total for total in totals if total is not None]
     return max(scored) - min(scored) if scored else 0.0
 
@@ -85,7 +85,7 @@ def is_flat(totals: Iterable[float | None]) -> bool:
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that are there, None when there are none."""
+    """Return the mean of the values that are not None; None if there are none."""
     scored = [value for value in values if value is not None]
     return sum(scored) / len(scored) if scored else None
 

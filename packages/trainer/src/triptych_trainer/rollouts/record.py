@@ -12,7 +12,7 @@ from triptych_trainer.rollouts.image_record import IMAGE, ImageRecord, image_fro
 from triptych_trainer.rollouts.turns import TRAJECTORY, Trajectory, trajectory_from_row, trajectory_to_row
 
 Piece = str | int
-"""A stretch of prompt text, or the index (from 0) of the image that stands there."""
+"""A part of the prompt's text, or the index (from 0) of the image at that place."""
 
 _SCORES = pa.list_(pa.float64())
 _COUNTS = pa.list_(pa.int32())
@@ -56,7 +56,7 @@ class GroupRecord:
     mode: str = "train"
     """`train` or `eval`."""
     key: str
-    """What tells the prompt's row from every other one (``Example.key``)."""
+    """The key of the prompt's row, which no other row has (``Example.key``)."""
     sample_id: str
     source: str = ""
     answer: str | None = None
@@ -64,17 +64,17 @@ class GroupRecord:
     """Turns as (role, pieces)."""
     images: Sequence[ImageRecord] = ()
     opened: str = ""
-    """What the prompt's end began of every completion, such as `<think>`."""
+    """The beginning of every completion that the end of the prompt contains, such as `<think>`."""
     completions: Sequence[str]
     messages: Sequence[str | None] = ()
     """Each completion as rewards got it, as JSON; None for one message of the assistant with the completion's text."""
     completion_ids: Sequence[Sequence[int]] = ()
-    """The tokens of each completion; empty in what older runs wrote."""
+    """The tokens of each completion; empty in files of older versions."""
     num_tokens: Sequence[int]
     rewards: Mapping[str, Sequence[float | None]]
     """G scores for each reward, unweighted."""
     totals: Sequence[float | None] | None = None
-    """G weighted sums; None for the plain sum of `rewards`."""
+    """G weighted sums; None if they are the plain sums of `rewards`."""
     advantages: Sequence[float | None]
     trajectories: Sequence[Trajectory] = ()
     """The turns of each completion of a run with tools; empty for other runs."""
@@ -162,5 +162,5 @@ def _counts(trajectories: Sequence[Trajectory]) -> dict[str, list[int]]:
 
 
 def _finite(scores: Sequence[float | None]) -> list[float | None]:
-    """TRL marks "not scored" by nan; a file says it by null."""
+    """TRL marks "not scored" by nan; a file contains null instead."""
     return [None if score is None or not math.isfinite(score) else float(score) for score in scores]

@@ -49,7 +49,7 @@ def image_name(*, rollout: int, turn: int, owner: str, number: int) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArrivedImage:
-    """An image that arrived during a rollout, with who brought it."""
+    """An image that arrived during a rollout, with the tool or environment that returned it."""
 
     digest: str
     """Digest of the prepared pixels: equal images are encoded once."""
@@ -78,13 +78,13 @@ class ToolCall:
     was_done: bool = True
     """False for a call that came after the largest number of turns."""
     failed: bool = False
-    """Whether it ended in an error, of which the model was told."""
+    """Whether it ended in an error; the model got the error as text."""
     box_frame: BoxFrame | None = None
-    """What its box or its point counts; None where the tool does not say."""
+    """The unit of its box or its point; None if the tool does not say."""
 
 
 def image_names(images: Sequence[ArrivedImage]) -> list[str]:
-    """What errors call the images of a rollout, in order."""
+    """The names of a rollout's images in error messages, in order."""
     counts: Counter[tuple[int, str]] = Counter()
     names = []
     for image in images:
@@ -103,7 +103,7 @@ class Rollout:
     trained: tuple[bool, ...]
     """For each token, whether the loss counts it: sampled tokens yes, tokens of the environment no."""
     messages: tuple[Mapping[str, Any], ...]
-    """What was said, as rewards and reports read it."""
+    """The messages, as rewards and reports read them."""
     finish: Finish
     sampling_logps: tuple[float, ...] | None = None
     """For each token, its log-probability as the engine sampled it: NaN where that is not known, 0 for the environment.
@@ -116,7 +116,7 @@ class Rollout:
     calls: tuple[ToolCall, ...] | None = None
     """None where there are no tools to call."""
     turn_rewards: tuple[float, ...] | None = None
-    """What its environment said that each turn was worth; None where it says nothing of turns."""
+    """The reward of each turn from its environment; None if the environment gives no rewards for turns."""
     steps: tuple["Rollout", ...] = ()
     """Its turns as samples of their own behind the same prompt, each behind as much of its history as it was sampled
     from; empty where the rollout itself is the sample."""
@@ -140,12 +140,12 @@ class Rollout:
 
     @property
     def num_calls(self) -> int:
-        """Calls of tools that were done."""
+        """The number of calls of tools that were done."""
         return sum(call.was_done for call in self.calls or ())
 
     @property
     def num_failed_calls(self) -> int:
-        """Calls that ended in an error, of which the model was told."""
+        """The number of calls that ended in an error; the model got these errors as text."""
         return sum(call.failed for call in self.calls or ())
 
     @property
@@ -160,13 +160,13 @@ class Rollout:
 
     @property
     def scored_images(self) -> tuple[ArrivedImage, ...]:
-        """The images before the last token that the loss counts: no pass has to place the others."""
+        """The images before the last token that the loss counts; no pass needs the others."""
         end = len(self.scored_ids)
         return tuple(image for image in self.images if image.span.start < end)
 
     @property
     def scored_ids(self) -> tuple[int, ...]:
-        """The tokens up to the last one that the loss counts: no pass has to go further."""
+        """The tokens up to the last one that the loss counts; no pass needs the others."""
         last = max((k for k, counts in enumerate(self.trained) if counts), default=-1)
         return self.ids[: last + 1]
 
@@ -188,13 +188,13 @@ class RolloutGroup:
     """A prompt and the rollouts that share it: normally the G completions that are compared with each other."""
 
     key: int
-    """The number of the prompt's row, unlike that of every other row of the run."""
+    """The number of the prompt's row; no other row of the run has the same number."""
     prompt: PreparedPrompt
     rollouts: tuple[Rollout, ...] = ()
     observation: tuple[str | Image.Image, ...] = ()
     """What an environment showed first: texts and images at the end of the prompt that are not in its row."""
     span_names: tuple[str, ...] = ()
-    """What errors call the image of each span, where the prompt is a rollout that goes on; empty: by its marker."""
+    """The name of each span's image in errors, if the prompt is a rollout that goes on; empty: named by its marker."""
     tail: Tail | None = None
     """The last part of a prompt that is a rollout which goes on; None for the prompt of a row."""
 
@@ -212,6 +212,6 @@ class ScoredGroup:
 
     group: RolloutGroup
     rewards: Mapping[str, tuple[float | None, ...]]
-    """By the name of the reward, one score for each rollout: None where the reward does not apply."""
+    """For each reward by name, one score per rollout; None if the reward does not apply to it."""
     advantages: tuple[float | None, ...]
-    """One for each rollout; None in an evaluation, which compares nothing."""
+    """One advantage for each rollout; None in an evaluation, which does not compare rollouts."""

@@ -1,4 +1,4 @@
-"""What writes completions, and what it returns: the trainer's own model, or an engine beside it."""
+"""The source of completions (the trainer's own model, or another engine), and its results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ class Sampled:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampler:
-    """Writes completions: the trainer's own model, or an engine beside it."""
+    """A source of completions: the trainer's own model, or another engine."""
 
     sample: Callable[[Sequence[RolloutGroup], Sequence[int]], Sequence[Sequence[Sampled]]]
-    """From groups without rollouts, and how many each one gets, to the completions of each."""
+    """Takes groups without rollouts and the number of completions for each; returns the completions of each group."""
     read: Callable[[PreparedPrompt, Sequence[int]], Sequence[Mapping[str, Any]]]
-    """From a completion's tokens to messages."""
+    """Turns the tokens of a completion into messages."""
     end_ids: frozenset[int]
     """Tokens that end a completion."""
     policy_version: int = 0
-    """The optimizer step whose weights sample."""
+    """The optimizer step whose weights are used for sampling."""
     go_on: Callable[[Sequence[RolloutGroup], int], Sequence[Sampled]] | None = None
     """From groups whose prompts are rollouts so far, and the most tokens of a turn, to the next turn of each.
 
@@ -43,4 +43,4 @@ class Sampler:
 
 
 Player = Callable[[Sampler, Sequence[RolloutGroup], Sequence[int]], Sequence[RolloutGroup]]
-"""Samples rollouts of several turns, so many for each group."""
+"""Samples rollouts of several turns; the numbers say how many for each group."""

@@ -18,7 +18,7 @@ _PLAIN = tuple(name for name in Rollout.__slots__ if name not in ("messages", "i
 
 
 def groups_to_state(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
-    """The groups, and by their digests the images that arrived in their rollouts, each once."""
+    """The groups, and the images that arrived in their rollouts, each of them once, under its digest."""
     images: dict[str, dict[str, torch.Tensor]] = {}
     for group in groups:
         for rollout in group.rollouts:

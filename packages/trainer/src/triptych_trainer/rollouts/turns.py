@@ -1,4 +1,4 @@
-"""The turns of a rollout with tools, as records: what was said, the calls, what they returned, and how it ended."""
+"""The turns of a rollout with tools, as records: the messages, the calls, their results, and how the rollout ended."""
 
 import json
 import math
@@ -75,7 +75,7 @@ class CallRecord:
     was_done: bool = True
     failed: bool = False
     image: int | None = None
-    """The image that it asked about, where its arguments say so."""
+    """The image that the call is about, if its arguments name one."""
     box: Sequence[float] | None = None
     """Left, top, right and bottom in pixels of that image as the model saw it; a point has no size."""
     returned: Sequence[Piece] = ()
@@ -98,7 +98,7 @@ class Trajectory:
 
     finish: str
     num_tokens: int
-    """All tokens behind the prompt: those that were sampled and those of results and images."""
+    """The number of all tokens after the prompt: sampled tokens, and those of results and images."""
     turns: Sequence[TurnRecord]
     images: Sequence[ImageRecord] = ()
     """The images that tools and environments returned, in the order in which they came."""
@@ -226,7 +226,7 @@ def _by_turn(messages: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, A
 
 
 def _pieces(content: Any, known: int) -> tuple[list[Piece], int]:
-    """Texts and numbers of images, and how many images there are then."""
+    """The pieces as texts and numbers of images, and the number of images after them."""
     if isinstance(content, str):
         return [content], known
     pieces: list[Piece] = []

@@ -29,7 +29,7 @@ from triptych_trainer.rollouts.turns import Trajectory, records_of, trajectory_o
 
 FOLDER = "rollouts"
 COPY_PIXELS = 512
-"""Longest side of the copies kept of images that are no files."""
+"""The longest side, in pixels, of the copies of images that have no file."""
 
 
 class RolloutWriter:
@@ -107,7 +107,7 @@ class RolloutWriter:
         )
 
     def _trajectories(self, group: RolloutGroup) -> list[Trajectory]:
-        """The turns of a group's rollouts; none where there are no tools to call."""
+        """The turns of a group's rollouts; empty in a run without tools."""
         if any(one.calls is None for one in group.rollouts):
             return []
         return [
@@ -171,7 +171,7 @@ def messages_json(rollout: Rollout, *, is_plain: bool) -> str | None:
 
 
 def is_file(source: ImageSource) -> bool:
-    """Say whether the image is a file that a report can read later."""
+    """Return whether the image is a file that a report can read later."""
     return isinstance(source.ref, str) and not source.ref.startswith("data:") and "://" not in source.ref
 
 
@@ -184,7 +184,7 @@ def image_ref(source: ImageSource) -> str:
 
 
 def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
-    """Write a file so that readers see all of it or none: through a temporary name in the same folder."""
+    """Write a file under a temporary name in the same folder and rename it, so that readers never see a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
