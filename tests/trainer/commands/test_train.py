@@ -61,7 +61,7 @@ def test_trains_and_saves_a_model_that_transformers_loads(options, write_rows, o
     assert f"model: {out}" in said
     assert "GRPO, 2 steps" in said
     assert re.search(
-        r"reward [\d.]+  length [\d.]+  dead groups \d+%  [\d,]+ tokens/s  [\d.]+ images/s  [\d.]+ GiB", said
+        r"reward [\d.]+  length [\d.]+  without variance \d+%  [\d,]+ tokens/s  [\d.]+ images/s  [\d.]+ GiB", said
     )
 
 

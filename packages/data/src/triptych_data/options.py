@@ -37,7 +37,7 @@ class DataOptions:
         default=None,
         metadata={
             "metavar": "DIR",
-            "help": "folder of the image paths: one, or one per file (default: beside each file)",
+            "help": "folder of the image paths: one, or one per file (default: the folder of each file)",
         },
     )
     data_format: str = field(
@@ -162,7 +162,7 @@ def need_model(prompt: PromptOptions, model: str | None) -> None:
 
 
 def image_roots(options: DataOptions) -> tuple[list[Path | None], list[Path | None]]:
-    """The image folder of each file of `--data`, and of each of `--eval_data`; None means beside the file.
+    """The image folder of each file of `--data`, and of each of `--eval_data`; None means the folder of the file.
 
     `--image_root` names one folder for all files, one for each of `--data` and then each of `--eval_data`, or, where
     both have as many files, one for each pair. UsageError gives the counts where it is another number.

@@ -80,7 +80,7 @@ def _rows(logged: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
     rewards = [name for name in names if name.startswith("rewards/") and name.endswith("/mean")]
     rows = [("reward", "reward"), *((name, f"  {_shown(name)}") for name in rewards)]
     rows += [("completions/mean_length", "completion tokens"), ("completions/clipped_ratio", "cut at the limit")]
-    rows += [("frac_reward_zero_std", "groups of equal reward"), ("entropy", "entropy"), ("kl", "KL divergence")]
+    rows += [("frac_reward_zero_std", "groups without variance"), ("entropy", "entropy"), ("kl", "KL divergence")]
     return [(name, label) for name, label in rows if name in names]
 
 

@@ -40,7 +40,7 @@ class StepProgress(TrainerCallback):
         if (accuracy := logs.get("rewards/accuracy/mean")) is not None:
             parts.append(f"accuracy {accuracy:.3f}")
         parts.append(f"length {logs.get('completions/mean_length') or 0.0:.0f}")
-        parts.append(f"dead groups {logs.get('frac_reward_zero_std') or 0.0:.0%}")
+        parts.append(f"without variance {logs.get('frac_reward_zero_std') or 0.0:.0%}")
         if (mismatch := logs.get("sampling/mismatch_kl")) is not None:
             parts.append(f"mismatch {mismatch:.2g}")
         status = "  ".join([*parts, str(pace), f"{peak_bytes() / 2**30:.1f} GiB"])
