@@ -5,7 +5,7 @@ import pytest
 import torch
 from triptych_trainer.forecast.passes import Setting
 from triptych_trainer.forecast.phases import trace
-from triptych_trainer.forward import install_hooks
+from triptych_trainer.forward import generate, install_hooks, prefill
 from triptych_trainer.grpo.engine import GroupEngine
 
 LENGTHS = ((5, 3), (4, 4), (6, 2))
@@ -22,29 +22,24 @@ def built(name: str, *, lengths=LENGTHS):
     return model, prompts.batch
 
 
-def kept_cache_bytes(model, batch) -> int:
-    """Bytes of a real cache after a real generation of ``batch``'s longest completion."""
-    from triptych_trainer.forward import generate
-
+def kept_cache_bytes(model, batch, monkeypatch) -> int:
+    """Bytes of a real cache after a real generation of ``batch``'s longest completion, a row for each completion."""
     caches = []
-    stock = generate.prefill
+    stock = prefill.prefill
 
-    def prefill(*args, **kwargs):
+    def recording(*args, **kwargs):
         caches.append(stock(*args, **kwargs))
         return caches[-1]
 
+    monkeypatch.setattr(prefill, "prefill", recording)
+    monkeypatch.setattr(generate, "why_not_by_groups", lambda *_, **__: "of the forecast, which counts them like this")
     install_hooks(model)
-    generate.prefill = prefill
-    try:
-        config = model.generation_config
-        config.max_new_tokens = config.min_new_tokens = batch.max_completion_tokens
-        config.do_sample = False
-        engine = GroupEngine()
-        keys = range(len(batch.prompts))
-        sizes = [len(group) for group in batch.completions]
-        engine.generate(model, batch, keys=keys, group_sizes=sizes, generation_config=config)
-    finally:
-        generate.prefill = stock
+    config = model.generation_config
+    config.max_new_tokens = config.min_new_tokens = batch.max_completion_tokens
+    config.do_sample = False
+    keys = range(len(batch.prompts))
+    sizes = [len(group) for group in batch.completions]
+    GroupEngine().generate(model, batch, keys=keys, group_sizes=sizes, generation_config=config)
     tensors = [v for layer in caches[0].layers for v in vars(layer).values() if isinstance(v, torch.Tensor)]
     floats = [v for v in tensors if v.is_floating_point()]
     return sum(v.numel() * v.element_size() for v in floats)
@@ -67,8 +62,8 @@ def test_every_kind_of_family_is_forecast(name, plan_for):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["qwen3_vl", "gemma3", "internvl"])
-def test_the_cache_has_the_size_that_generation_leaves(name, plan_for):
+def test_the_cache_has_the_size_that_generation_leaves(name, plan_for, monkeypatch):
     model, batch = built(name, lengths=((6, 6), (6, 6), (6, 6)))
     config, skeleton = plan_for(model.config)
     traced = trace(skeleton, batch, phase="generate", setting=Setting.of(config, device="cpu"))
-    assert traced.cache_bytes == kept_cache_bytes(model, batch)
+    assert traced.cache_bytes == kept_cache_bytes(model, batch, monkeypatch)

@@ -15,7 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from triptych_trainer.forecast.recorder import Recorder
 from triptych_trainer.forecast.skeleton import Skeleton
 from triptych_trainer.forward import GroupBatch
-from triptych_trainer.forward.generate import DecodingStart, prefilled, repeated
+from triptych_trainer.forward.generate import DecodingStart, repeated
+from triptych_trainer.forward.prefill import prefilled
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.arguments import RunConfig
@@ -109,7 +110,7 @@ def _generate(
         prompts = prefilled(model, asked, features=features, pad_id=0, turns=turns)
         if prompts.cache is not None:
             recorder.enter(DECODE)
-            start = repeated(prompts, group_sizes=[max(batch.group_sizes)] * len(batch.prompts))
+            start = repeated(prompts, group_sizes=[max(batch.group_sizes)] * len(batch.prompts), by_groups=False)
             _decode(skeleton, batch, engine, recorder, start=start, positions_ABT=prompts.positions_ABT)
         kept = sum(_bytes(rows) for rows in engine.kept_tensors())
         return _cache_bytes(prompts.cache), kept

@@ -8,13 +8,13 @@ For branch j of a group with prefix keys K_P and its own keys K_j (logical posit
 On the CPU long branches are attended without a mask (`merged_attention`). Short ones, and all with dropout, with a
 window that cuts them, or on other devices, are masked rectangles, several branches at a time.
 Prompt and branches of a group are neighbours in the row, so the keys of a group are a view, not a copy.
-Without a packed pass in the keyword arguments the function is transformers' own SDPA attention: generation, plain
-passes and other models of the process are untouched.
+Decoding by groups brings its own cache, which attends (`group_cache`). Without either in the keyword arguments the
+function is transformers' own SDPA attention: plain passes and other models of the process are untouched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from triptych_trainer.errors import IncompatibleVersionError
+from triptych_trainer.forward.group_cache import GroupCache
 from triptych_trainer.forward.layout import Group
 from triptych_trainer.forward.merged_attention import can_merge, merged_attention
 from triptych_trainer.forward.passes import SharedPass
@@ -52,15 +53,13 @@ def group_shared_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     triptych_pass: SharedPass | None = None,
+    triptych_decode: GroupCache | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend within groups. query `[1, heads, T, d]`, key and value `[1, kv_heads, T, d]` -> `[1, T, heads, d]`."""
-    for extra in _NOT_COMPUTED:
-        if kwargs.get(extra) is not None:
-            raise IncompatibleVersionError(
-                f"the attention of {type(module).__name__} takes {extra!r}, which Triptych's does not compute; "
-                'give the family of this model path = "plain" (docs/add-a-family.md)'
-            )
+    _check_arguments(module, kwargs)
+    if triptych_decode is not None:
+        return triptych_decode.attend(query, key, value, scaling=scaling), None
     sinks: torch.Tensor | None = kwargs.get("s_aux")
     if triptych_pass is None or triptych_pass.layout is None:
         if sinks is None:
@@ -100,6 +99,16 @@ def group_shared_attention(
             mask = triptych_pass.branch_mask(index, first=first, last=last, window=window, device=query.device)
             outputs.append(_attend(q, k, v, sinks, mask=mask, is_causal=False, dropout=dropout, scaling=scaling))
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _check_arguments(module: torch.nn.Module, kwargs: Mapping[str, Any]) -> None:
+    """Refuse what would change the result and is not computed here."""
+    for extra in _NOT_COMPUTED:
+        if kwargs.get(extra) is not None:
+            raise IncompatibleVersionError(
+                f"the attention of {type(module).__name__} takes {extra!r}, which Triptych's does not compute; "
+                'give the family of this model path = "plain" (docs/add-a-family.md)'
+            )
 
 
 def fits_merge(query: torch.Tensor, value: torch.Tensor, *, group: Group, window: int | None, dropout: float) -> bool:

@@ -1,8 +1,9 @@
 """Sampling G completions per prompt with the prompt encoded and prefilled once.
 
-Prefill `prompt[:-1]` of P prompts (left-padded rows), repeat the cache G times, and let transformers' own `generate`
-go on from there with P * G rows: it forwards the last prompt token and samples as it always does. The rows, masks and
-random numbers are those of `generate` on the replicated prompts, and so are the tokens.
+Prefill `prompt[:-1]` of P prompts (left-padded rows) and let transformers' own `generate` go on from there with P * G
+rows: it forwards the last prompt token and samples as it always does. The rows, positions and random numbers are those
+of `generate` on the replicated prompts, and so are the tokens. Where `why_not_by_groups` knows no reason against it,
+each prompt's keys and values are read by all rows of its group; otherwise its cache is repeated G times.
 """
 
 from __future__ import annotations
@@ -18,31 +19,19 @@ import torch.distributed as dist
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
 from triptych_trainer.forward.batch import BatchError, GroupBatch
+from triptych_trainer.forward.group_cache import GroupCache
+from triptych_trainer.forward.group_decode import decode_groups, why_not_by_groups
 from triptych_trainer.forward.hooks import install_hooks
-from triptych_trainer.forward.layout import PaddedLayout, padded_layout, padded_positions
+from triptych_trainer.forward.layout import padded_layout
 from triptych_trainer.forward.merge import image_places
-from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
-from triptych_trainer.forward.positions import batch_positions
+from triptych_trainer.forward.passes import SharedPass
+from triptych_trainer.forward.prefill import Prefilled, prefilled
 from triptych_trainer.forward.scores import CheckFirstScores, SuppressIds
 from triptych_trainer.forward.sharded import is_sharded
-from triptych_trainer.forward.turn_cache import TurnCache, uncut_cache, why_not_kept
-from triptych_trainer.models.families import Family, ImageFeatures
+from triptych_trainer.forward.turn_cache import TurnCache, why_not_kept
+from triptych_trainer.models.families import ImageFeatures
 from triptych_trainer.models.unwrap import unwrap
-from triptych_trainer.upstream.transformers_names import cache_argument, kept_logits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prefilled:
-    """P prompts whose keys and values are known, one row each."""
-
-    family: Family
-    vision_language_model: torch.nn.Module
-    layout: PaddedLayout
-    positions_ABT: torch.Tensor
-    next_minus_length_P: torch.Tensor
-    """Position of the first new token minus the number of the prompt's tokens."""
-    cache: DynamicCache | None
-    """Of all but the last token of each prompt; None where that is nothing."""
+from triptych_trainer.upstream.transformers_names import cache_argument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +40,9 @@ class DecodingStart:
 
     ids_BT: torch.Tensor
     mask_BT: torch.Tensor
-    cache: DynamicCache | None
+    cache: DynamicCache | GroupCache | None
     extras: dict[str, Any]
-    """Further arguments of the family."""
+    """Further arguments of the family, and the loop that decodes by groups."""
 
 
 @torch.no_grad()
@@ -89,7 +78,8 @@ def shared_generate(
     pad_id = generation_config.pad_token_id or 0
     sizes = [num_generations] * len(batch.prompts) if isinstance(num_generations, int) else list(num_generations)
     if family.prefills:
-        start = repeated(prefilled(model, batch, features=features, pad_id=pad_id, turns=turns), group_sizes=sizes)
+        begun = prefilled(model, batch, features=features, pad_id=pad_id, turns=turns)
+        start = _begin(base, begun, turns, sizes=sizes, config=generation_config, further=generate_kwargs)
     else:
         start = not_prefilled(model, batch, group_sizes=sizes, pad_id=pad_id)
     banned = family.image_token_ids(base.config) if suppress_ids is None else suppress_ids
@@ -115,6 +105,22 @@ def shared_generate(
         turns.keep(start.cache, batch, mask_BT=start.mask_BT, group_sizes=sizes, sampled=sampled)
     rows = iter(sampled)
     return [list(islice(rows, size)) for size in sizes]
+
+
+def _begin(
+    base: Any,
+    begun: Prefilled,
+    turns: TurnCache | None,
+    *,
+    sizes: Sequence[int],
+    config: GenerationConfig,
+    further: dict[str, Any],
+) -> DecodingStart:
+    """Rows that go on from prefilled prompts, by groups where nothing is against it."""
+    against = turns is not None or why_not_by_groups(
+        base, begun.text, cache=begun.cache, config=config, further=further
+    )
+    return repeated(begun, group_sizes=sizes, by_groups=not against)
 
 
 def _check_ids(base: Any, batch: GroupBatch, *, image_ids: Collection[int]) -> None:
@@ -152,63 +158,26 @@ def _without_own_settings(base: Any) -> Iterator[None]:
         base.generation_config = own
 
 
-def prefilled(
-    model: torch.nn.Module,
-    batch: GroupBatch,
-    *,
-    features: ImageFeatures | None,
-    pad_id: int,
-    turns: TurnCache | None = None,
-) -> Prefilled:
-    """Prefill every prompt of a batch, each once, in left-padded rows; with `turns` only what it does not know."""
-    family = install_hooks(model)
-    inner = family.vision_language_model(unwrap(model))
-    device = next(inner.parameters()).device
-    layout = padded_layout(batch.with_completions([[()]] * len(batch.prompts)), pad_id=pad_id)
-    positions = batch_positions(family, inner, batch)
-    positions_ABT = padded_positions(layout, positions)
-    if family.generate_counts_pads:  # the cache has to fit the positions with which `generate` goes on
-        positions_ABT += torch.tensor(layout.offsets)[:, None]
-    positions_ABT = positions_ABT.to(device)
-    if turns is not None and not turns.is_empty:
-        cache: DynamicCache | None = turns.extend(model, family, batch=batch, positions=positions, features=features)
-    else:
-        cache = prefill(
-            model,
-            family,
-            batch=batch,
-            layout=layout,
-            positions_ABT=positions_ABT,
-            features=features,
-            uncut=turns is not None and why_not_kept(family, unwrap(model)) is None,
-        )
-        if turns is not None:
-            turns.count_whole(batch)
-    return Prefilled(
-        family=family,
-        vision_language_model=inner,
-        layout=layout,
-        positions_ABT=positions_ABT,
-        next_minus_length_P=torch.tensor(
-            [after - len(ids) for after, ids in zip(positions.following, batch.prompts, strict=True)]
-        ),
-        cache=cache,
-    )
+def repeated(start: Prefilled, *, group_sizes: Sequence[int], by_groups: bool) -> DecodingStart:
+    """Rows that go on from what was prefilled, `group_sizes[p]` of them for prompt p.
 
-
-def repeated(start: Prefilled, *, group_sizes: Sequence[int]) -> DecodingStart:
-    """Repeat what was prefilled, `group_sizes[p]` times for prompt p; its cache is repeated in place."""
+    They share their prompt's cache `by_groups`; otherwise it is repeated in place.
+    """
     prompt_of_row = torch.arange(len(group_sizes)).repeat_interleave(torch.tensor(group_sizes))
     device = start.positions_ABT.device
-    if start.cache is not None and any(size != 1 for size in group_sizes):
+    cache: DynamicCache | GroupCache | None = start.cache
+    if start.cache is not None and by_groups:
+        cache = GroupCache(start.cache, pads=start.layout.offsets, sizes=group_sizes)
+    elif start.cache is not None and any(size != 1 for size in group_sizes):
         start.cache.reorder_cache(prompt_of_row.to(device))
+    extras = start.family.continue_generation(
+        start.vision_language_model, next_minus_length_B=start.next_minus_length_P[prompt_of_row].to(device)
+    )
     return DecodingStart(
         ids_BT=start.layout.ids[prompt_of_row].to(device),
         mask_BT=start.layout.mask[prompt_of_row].to(device),
-        cache=start.cache,
-        extras=start.family.continue_generation(
-            start.vision_language_model, next_minus_length_B=start.next_minus_length_P[prompt_of_row].to(device)
-        ),
+        cache=cache,
+        extras={**extras, "custom_generate": decode_groups} if isinstance(cache, GroupCache) else extras,
     )
 
 
@@ -238,55 +207,6 @@ def not_prefilled(
         cache=None,
         extras={**family.stock_inputs(inner, shown), **shared.extras(base.config, device=device)},
     )
-
-
-def prefill(
-    model: torch.nn.Module,
-    family: Family,
-    *,
-    batch: GroupBatch,
-    layout: PaddedLayout,
-    positions_ABT: torch.Tensor,
-    features: ImageFeatures | None,
-    uncut: bool = False,
-) -> DynamicCache | None:
-    """Fill a cache with all but the last token of every prompt; None when that is nothing.
-
-    With `uncut` layers with a sliding window keep every key, too.
-    """
-    if layout.ids.shape[1] == 1:
-        if batch.images:
-            raise BatchError("a prompt of one token cannot contain an image")
-        return None
-    base = unwrap(model)
-    device = positions_ABT.device
-    shared = SharedPass(
-        family=family,
-        vision_model=family.vision_language_model(base),
-        batch=batch,
-        layout=None,
-        ids=layout.ids[:, :-1],
-        places=image_places(batch, starts=[(p, p, offset) for p, offset in enumerate(layout.offsets)]),
-        features=features,
-    )
-    text_config = base.config.get_text_config(decoder=True)
-    cache = uncut_cache(text_config) if uncut else DynamicCache(config=text_config)
-    model(
-        input_ids=layout.ids[:, :-1].to(device),
-        attention_mask=layout.mask[:, :-1].to(device),
-        position_ids=family.position_ids(positions_ABT[:, :, :-1]),
-        **cache_argument(base, cache),
-        use_cache=True,
-        **kept_logits(base, torch.tensor([layout.ids.shape[1] - 2], device=device)),
-        **{PASS_KWARG: shared},
-        **shared.extras(base.config, device=device),
-    )
-    if cache.get_seq_length() == 0:
-        raise RuntimeError(
-            "the prompt's keys were not kept: gradient checkpointing drops caches in training mode; disable it "
-            "while generating (gradient_checkpointing_disable(), or trl's unwrap_model_for_generation) or call eval()"
-        )
-    return cache
 
 
 def _until_end(ids_BC: torch.Tensor, *, ends: int | list[int] | None) -> list[list[int]]:
