@@ -28,6 +28,7 @@ def test_a_public_row_is_read_as_it_is_distributed(write_jsonl, pictures, name):
     assert {column: example.extras[column] for column in kept} == {column: row[column] for column in kept}
 
 
+@pytest.mark.slow_except("verl", "Mantis-Instruct", "ViRL39K", "ms-swift, grounding")
 @pytest.mark.parametrize("name", [name for name in SHAPES if name != "Qwen-VL finetuning with parts"])
 def test_the_same_row_in_a_table_whose_other_columns_are_null(pictures, name, tmp_path):
     row, turns, answer = SHAPES[name]

@@ -16,6 +16,7 @@ def batch_of(case: Case) -> Batch:
     return make_batch(case)
 
 
+@pytest.mark.slow_except("*-G8-*-triptych", "*-G8-forward-*")
 @pytest.mark.parametrize(("group", "row"), ROWS, ids=["-".join(pair) for pair in ROWS])
 def test_merge(benchmark: BenchmarkFixture, case: Case, group: str, row: str) -> None:
     if row.startswith("transformers"):

@@ -44,6 +44,7 @@ def test_policy_pass(benchmark, subject, prompt, way):
             torch.testing.assert_close(values.grad, reference.grad, atol=1e-4, rtol=1e-3, msg=name)
 
 
+@pytest.mark.slow_except("triptych")
 @pytest.mark.benchmark(group="whole step")
 @pytest.mark.parametrize("way", ["stock", "triptych"])
 def test_whole_step(benchmark, subject, tmp_path, way):

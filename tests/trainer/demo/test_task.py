@@ -101,6 +101,7 @@ def test_with_images_first_the_shelf_cannot_be_told():
         assert shares == pytest.approx([CHANCE["shelf"]] * 3, abs=0.06), (rank, count, shares)
 
 
+@pytest.mark.slow_except("before-*")
 @pytest.mark.parametrize(("kind", "share"), [("before", 1 / 2), ("shelf", 11 / 18), ("which", 1 / 3)])
 def test_a_hasty_completion_is_right_by_luck_alone(kind, share):
     samples = samples_of(kind, num_samples=3000)

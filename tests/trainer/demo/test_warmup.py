@@ -131,6 +131,7 @@ def test_stages_name_their_steps():
     assert [(stage.name, stage.num_steps(recipe)) for stage in STAGES] == expected
 
 
+@pytest.mark.slow
 def test_evaluation_repeats_and_leaves_the_random_state_alone(processor):
     model, samples = build_model(0).train(), heldout_samples(12, seed=0)
     torch.manual_seed(11)
@@ -145,6 +146,7 @@ def test_evaluation_repeats_and_leaves_the_random_state_alone(processor):
     assert first.completions != other.completions
 
 
+@pytest.mark.slow_except("True")
 @pytest.mark.parametrize("sampled", [False, True])
 def test_image_tokens_are_never_generated(processor, sampled):
     model, samples = build_model(0), heldout_samples(12, seed=0)

@@ -22,6 +22,7 @@ def compare(lab, stock, model, batch, **arguments):
     lab.assert_same_gradients(lab.gradients(model), lab.gradients(stock), tolerance=TOLERANCE)
 
 
+@pytest.mark.slow_except("True")
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_gradient_checkpointing(lab, reentrant):
     stock = lab.qwen2_5_vl().train()
@@ -109,6 +110,7 @@ def test_one_tower_call_per_pass_whatever_the_group_size(lab):
         assert not patches
 
 
+@pytest.mark.slow_except("several-chunks", "ragged-groups")
 @pytest.mark.parametrize(
     "completions",
     [
@@ -153,6 +155,7 @@ def test_text_only_batch_touches_a_trainable_tower(lab):
     assert all(p.grad is None for p in model.model.visual.parameters())
 
 
+@pytest.mark.slow_except("0.6")
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_scoring_through_trls_fused_head(lab, temperature):
     stock = lab.qwen2_5_vl().train()

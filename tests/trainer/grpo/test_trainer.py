@@ -26,6 +26,7 @@ def generation(trainer, *keys):
     return trainer._generate_and_score_completions([{"row": key} for key in keys])["triptych_batch"]
 
 
+@pytest.mark.slow_except("auto")
 @pytest.mark.parametrize("group_sharing", ["auto", "off"])
 def test_logps_of_mixed_rows_equal_the_plain_forward(make_trainer, write_rows, model_dir, group_sharing):
     trainer = make_trainer(write_rows([0, 1, 2, 5]), group_sharing=group_sharing, shuffle_dataset=False)
@@ -54,6 +55,7 @@ def test_two_steps_move_language_model_and_vision_tower(make_trainer, write_rows
     assert trainer.state.global_step == 2
 
 
+@pytest.mark.slow_except("8")
 @pytest.mark.parametrize("num_generations", [2, 8])
 def test_every_image_is_decoded_preprocessed_and_encoded_once(make_trainer, write_rows, num_generations):
     trainer = make_trainer(

@@ -50,7 +50,7 @@ def test_no_loss_type_is_missing():
     assert named == set(LOSS_TYPES)
 
 
-@pytest.mark.slow_except("grpo-sequence", "vespo-token")
+@pytest.mark.slow_except("vespo-sequence")
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_loss_types(build_ours, build_stock, write_rows, loss_type, level):
@@ -59,7 +59,7 @@ def test_loss_types(build_ours, build_stock, write_rows, loss_type, level):
     assert_same_loss(build_ours(data, **changes), build_stock(data, **changes))
 
 
-@pytest.mark.slow_except("entropy_coef", "multi_objective_aggregation")
+@pytest.mark.slow_except("multi_objective_aggregation")
 @pytest.mark.parametrize(
     "changes",
     [

@@ -47,6 +47,7 @@ def test_the_engine_gets_each_prompt_once_with_one_placeholder_per_image(vllm_tr
     assert batch.groups[0].prompt.ids.count(image_token) > 2, "what is trained on is expanded"
 
 
+@pytest.mark.slow_except("template")
 @pytest.mark.parametrize("choice", ["inline", "template"])
 def test_a_template_that_moves_images_is_written_alike_for_training_and_for_the_engine(
     vllm_trainer, write_rows, choice
@@ -133,6 +134,7 @@ def test_more_completions_than_a_server_samples_at_a_time(vllm_trainer, write_ro
     assert len(batch.rollouts) == 6
 
 
+@pytest.mark.slow_except("server")
 @pytest.mark.parametrize("mode", MODES)
 def test_image_tokens_are_banned(vllm_trainer, write_rows, mode):
     trainer = vllm_trainer(write_rows([1, 2]), mode=mode, generation_kwargs={"logit_bias": {7: 1.5}, "seed": 3})
@@ -145,6 +147,7 @@ def test_image_tokens_are_banned(vllm_trainer, write_rows, mode):
     assert (bias[7], options["seed"]) == (1.5, 3), "the user's own options stay"
 
 
+@pytest.mark.slow_except("colocate")
 @pytest.mark.parametrize("mode", MODES)
 def test_completions_and_their_log_probabilities_reach_their_rows(vllm_trainer, write_rows, mode):
     trainer = vllm_trainer(write_rows([1, 2, 0]), mode=mode, num_generations=3, per_device_train_batch_size=9)
@@ -205,6 +208,7 @@ def test_evaluation_asks_for_its_own_number_of_completions(vllm_trainer, write_r
     assert [params["n"] for params in trainer.vllm_generation.calls[0]["sampling"]] == [2, 2]
 
 
+@pytest.mark.slow_except("server")
 @pytest.mark.parametrize("mode", MODES)
 def test_a_prompt_that_vllm_cannot_take_is_named_before_it_is_sent(vllm_trainer, write_rows, mode):
     trainer = vllm_trainer(write_rows([0, 5]), mode=mode)
