@@ -79,7 +79,7 @@ def test_a_damaged_header_is_not_taken_for_the_end(shard):
 def test_joined_shards_are_refused_and_not_cut_after_the_first(shard):
     path = shard()
     path.write_bytes(path.read_bytes() * 2)
-    with pytest.raises(DataError, match="there is more behind its end, as if several were joined"):
+    with pytest.raises(DataError, match="there is more after its end, as if several files were joined"):
         read_examples(path)
     assert len(read_examples(shard())) == 3
 

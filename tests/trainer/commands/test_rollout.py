@@ -141,7 +141,7 @@ def test_scores_the_rollouts_of_a_run(make_trainer, write_rows, tmp_path, capsys
         (["--eval_data", "rows.jsonl"], "--eval_data: completions are sampled for the rows of --data"),
         (["--keep_mixed", "rows.jsonl"], "--keep_mixed would overwrite rows.jsonl, which is being read"),
         (["--use_vllm"], "--use_vllm: vllm is not installed; pip install 'triptych-trainer[vllm]'"),
-        (["-o", "."], "--out .: expected a new folder, found one that holds files"),
+        (["-o", "."], "--out .: expected a new folder, got one that contains files"),
         (["--reward", "model:judge"], "--reward model:judge: expected reward functions, got a reward model"),
     ],
 )

@@ -64,11 +64,11 @@ ARRIVED = {
         ),
         (
             {"prompts": [[1] * 5], "spans": [[span(3, 4)]], "images": [PIXELS]},
-            r"image marker 1: placeholder run 3\.\.7 does not fit behind token 0 of a prompt of 5 tokens",
+            r"image marker 1: placeholder run 3\.\.7 does not fit after token 0 of a prompt of 5 tokens",
         ),
         (
             {"prompts": [[1] * 9], "spans": [[span(2, 3), span(4, 2, 1)]], "images": [PIXELS] * 2},
-            r"image marker 2: placeholder run 4\.\.6 does not fit behind token 5",
+            r"image marker 2: placeholder run 4\.\.6 does not fit after token 5",
         ),
         (
             {"prompts": [[1] * 5], "spans": [[span(1, 4)]], "images": [PIXELS]},
@@ -86,7 +86,7 @@ ARRIVED = {
         ),
         (
             {**ARRIVED, "completions": [[[1, 9]]], "trained": [[[True, False]]]},
-            r"image 1 of `zoom`: placeholder run 1\.\.3 does not fit behind token 0 of a completion of 2 tokens",
+            r"image 1 of `zoom`: placeholder run 1\.\.3 does not fit after token 0 of a completion of 2 tokens",
         ),
         ({**ARRIVED, "image_keys": ["a", "b"]}, r"image_keys: expected one per image \(1\), got 2"),
     ],

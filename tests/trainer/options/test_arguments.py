@@ -41,7 +41,7 @@ def test_command_line_wins_over_config_which_wins_over_defaults(tmp_path):
     ("content", "expected"),
     [
         ("learning_rte: 1\n", r"unknown options: learning_rte; did you mean learning_rate\?"),
-        ("- a\n- b\n", "must hold a mapping"),
+        ("- a\n- b\n", "must contain a mapping"),
         ("a: [\n", "is not valid YAML"),
     ],
 )

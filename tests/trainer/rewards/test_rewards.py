@@ -83,7 +83,7 @@ def test_pixels_are_opened_on_demand_and_never_sent_to_another_process():
     assert copy.deepcopy(info).open().size == (8, 4)
     sent = pickle.loads(pickle.dumps(info))
     assert sent == info
-    with pytest.raises(ValueError, match="image 2 has no pixels here: .*open it before you hand it to another process"):
+    with pytest.raises(ValueError, match="image 2 has no pixels here: .*open it before you send it to another process"):
         sent.open()
     with pytest.raises(ValueError, match="unknown size 'large' of image 2; known: seen, source"):
         info.open("large")

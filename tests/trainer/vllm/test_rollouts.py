@@ -109,7 +109,7 @@ def test_a_ban_that_stays_in_the_ratios_is_said(vllm_trainer, write_rows, monkey
     trainer = vllm_trainer(write_rows([1]), mode=mode)
     monkeypatch.setattr(of, lambda self, config: range(most + 1))
     with pytest.warns(
-        MismatchWarning, match=rf"tells the log-probabilities of {most} .* has {most + 1} that stand for"
+        MismatchWarning, match=rf"returns the log-probabilities of {most} .* has {most + 1} that stand for"
     ):
         warn_of_ban(trainer)
 

@@ -128,7 +128,7 @@ def _check_end(path: Path, offset: int) -> None:
     with path.open("rb") as stream:
         stream.seek(offset)
         if stream.read(_LONGEST_PADDING).strip(b"\0"):
-            raise tarfile.ReadError("there is more behind its end, as if several were joined")
+            raise tarfile.ReadError("there is more after its end, as if several files were joined")
 
 
 def _sample(group: list[ArchiveMember]) -> Iterator[tuple[ArchiveMember, list[ArchiveMember]]]:

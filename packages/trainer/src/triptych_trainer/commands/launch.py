@@ -130,7 +130,7 @@ def _said(file: Path) -> Mapping[str, Any]:
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"--{CONFIG} {file}: no YAML can be read: {' '.join(str(error).split())}") from error
     if not isinstance(said, Mapping):
-        raise UsageError(f"--{CONFIG} {file} must hold a mapping, got {type(said).__name__}")
+        raise UsageError(f"--{CONFIG} {file} must contain a mapping, got {type(said).__name__}")
     return said
 
 

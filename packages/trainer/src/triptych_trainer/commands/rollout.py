@@ -119,7 +119,7 @@ def _check(shared: SharedOptions, options: RolloutOptions, out: Path) -> None:
 def check_new_folder(out: Path) -> None:
     """Check that ``--out`` names no folder with files in it; raises UsageError."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out {out}: expected a new folder, found one that holds files; name another")
+        raise UsageError(f"--out {out}: expected a new folder, got one that contains files; name another")
 
 
 def given_options(*groups: Any) -> dict[str, Any]:

@@ -275,7 +275,7 @@ def _check_completions(
             for start, length in found.span.runs:
                 if start < end or length < 0 or start + length > len(ids):
                     raise BatchError(
-                        f"{where}, {found.name}: placeholder run {start}..{start + length} does not fit behind token "
+                        f"{where}, {found.name}: placeholder run {start}..{start + length} does not fit after token "
                         f"{end} of a completion of {len(ids)} tokens"
                     )
                 end = start + length

@@ -110,7 +110,7 @@ def check_rollout_lag(lag: int, args: GRPOConfig, *, has_tools: bool = False) ->
         )
     if has_tools:
         raise UsageError(
-            f"--rollout_lag {lag}: turns behind what tools return are sampled while the trainer waits; leave out the "
+            f"--rollout_lag {lag}: the turns after a tool's result are sampled while the trainer waits; leave out the "
             "lag, or the tools"
         )
     if not args.vllm_importance_sampling_correction:

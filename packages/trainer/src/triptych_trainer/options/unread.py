@@ -21,7 +21,7 @@ NEVER: Mapping[str, str] = {
     "neftune_noise_alpha": "its noise would give the policy pass other log-probabilities than completions have",
     "average_tokens_across_devices": "the loss is always divided by the tokens of all ranks",
     "include_num_input_tokens_seen": "the log counts them always, as num_tokens",
-    "pad_to_multiple_of": "completions are packed behind their prompt, without pads",
+    "pad_to_multiple_of": "completions are packed after their prompt, without pads",
     "enable_jit_checkpoint": "SIGTERM always saves a checkpoint first",
     "parallelism_config": "a packed row of prompts and completions cannot be split over devices",
     **dict.fromkeys(("train_sampling_strategy", "length_column_name"), _OWN_SAMPLER),

@@ -50,7 +50,7 @@ class ImageInfo:
         if self.pixels is None:
             raise ValueError(
                 f"image {self.number} has no pixels here: rewards open images in the process that calls them; "
-                "open it before you hand it to another process"
+                "open it before you send it to another process"
             )
         return self.pixels(size)
 

@@ -157,7 +157,7 @@ class Play:
     def observed(self, group: RolloutGroup, seen: Sequence[Piece]) -> RolloutGroup:
         """The group whose prompt ends with what its environment shows first."""
         if group.prompt.text is not None:
-            raise UsageError(f"{group.prompt.example.source}: `reset` can show nothing behind a prompt of plain text")
+            raise UsageError(f"{group.prompt.example.source}: `reset` can show nothing after a prompt of plain text")
         prompt = self.preparer(with_observation(group.prompt.example, seen))
         return replace(group, prompt=prompt, observation=tuple(seen))
 

@@ -96,7 +96,7 @@ def warn_of_ban(trainer: "MultiImageGRPOTrainer") -> None:
     banned = len(set(family_of(base).image_token_ids(base.config)))
     if banned > most:
         warnings.warn(
-            f"--vllm_mode {trainer.args.vllm_mode}: vLLM tells the log-probabilities of {most} banned tokens, and "
+            f"--vllm_mode {trainer.args.vllm_mode}: vLLM returns the log-probabilities of {most} banned tokens, and "
             f"{type(base).__name__} has {banned} that stand for images, so that their ban stays in mismatch_kl and in "
             "the ratios, by the probability that the model gives them (little, once it is trained)",
             MismatchWarning,

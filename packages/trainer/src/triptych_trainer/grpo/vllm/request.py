@@ -77,7 +77,7 @@ def next_turns(groups: Sequence[RolloutGroup], preparer: PromptPreparer) -> list
     found = []
     for group in groups:
         tail, prompt = group.tail, group.prompt
-        assert tail is not None, "a rollout that goes on has a prompt and what stands behind it"
+        assert tail is not None, "a rollout that goes on has a prompt and tokens after it"
         own = begun.get(id(tail.prompt)) or request(tail.prompt, preparer, num_completions=1)
         begun[id(tail.prompt)] = own
         by_grid = _is_by_grid(prompt)

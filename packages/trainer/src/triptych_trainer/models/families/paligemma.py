@@ -22,7 +22,7 @@ class PaliGemmaFamily(Family):
     path: SharingPath = "plain"
     prefills = False
     no_later_images = (
-        "every token of its prompt sees the whole prompt and no token behind it, and its processor writes images only "
+        "every token of its prompt sees the whole prompt and no token after it, and its processor writes images only "
         "before the text"
     )
     completion_types = MappingProxyType({"token_type_ids": 1})
