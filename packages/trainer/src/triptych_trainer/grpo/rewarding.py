@@ -35,7 +35,7 @@ def reward_columns(
     if hidden := [name for name in names if name in TAKEN]:
         warnings.warn(
             f"rewards do not get the data's columns {', '.join(hidden)}: under these names they get what the trainer "
-            "itself hands over; rename the columns to use them",
+            "itself passes; rename the columns to use them",
             stacklevel=2,
         )
     shown = [name for name in names if name not in TAKEN and (name in ("image", "images") or not only_images)]
