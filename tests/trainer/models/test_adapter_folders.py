@@ -92,7 +92,10 @@ def test_new_adapters_go_on_merged_weights(command, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--use_peft"], r"contains adapters, .*leave out --use_peft to go on with these, add --merge_adapter to begin"),
+        (
+            ["--use_peft"],
+            r"contains adapters, .*leave out --use_peft to go on with these, add --merge_adapter to begin",
+        ),
         (["--merge_adapter", "true", "--load_in_4bit"], "cannot be merged into the rounded weights of --load_in_4bit"),
     ],
 )

@@ -237,7 +237,7 @@ def _check_spans(
             if start < end or length < 0 or start + length > num_tokens:
                 raise BatchError(
                     f"{where}: placeholder run {start}..{start + length} does not fit "
-                    f"behind token {end} of a prompt of {num_tokens} tokens"
+                    f"after token {end} of a prompt of {num_tokens} tokens"
                 )
             end = start + length
     if end == num_tokens and spans:

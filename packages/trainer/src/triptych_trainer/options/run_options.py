@@ -101,10 +101,10 @@ class RunArguments(DataOptions, PromptOptions):
     )
     completions_per_slice: int | None = field(
         default=None,
-        metadata={"help": "score this number of completions of a group at a time, in less memory"},
+        metadata={"help": "score N completions of a group at a time, in less memory"},
     )
     warn_after_steps: int = field(
-        default=20, metadata={"help": "warn after this number of steps in a row that teach nothing; 0: never"}
+        default=20, metadata={"help": "warn after N steps in a row that teach nothing; 0: never"}
     )
     mismatch_kl_warn: float | None = field(
         default=0.015,
@@ -116,7 +116,7 @@ class RunArguments(DataOptions, PromptOptions):
     )
     rollout_lag: int = field(
         default=0,
-        metadata={"help": "let a vLLM server sample this number of generations ahead of the training"},
+        metadata={"help": "let a vLLM server sample N generations ahead of the training"},
     )
     rollout_seconds: float = field(default=1800.0, metadata={"help": "how long a vLLM server may take to sample"})
     vllm_weight_transfer: str = field(
