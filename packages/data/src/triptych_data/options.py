@@ -37,7 +37,7 @@ class DataOptions:
         default=None,
         metadata={
             "metavar": "DIR",
-            "help": "folder of the image paths: one, or one per file (default: the folder of each file)",
+            "help": "folder of the image paths: one, or one per file (default: the file's own)",
         },
     )
     data_format: str = field(
