@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 from triptych_trainer.commands.evaluate import main as evaluate
 from triptych_trainer.commands.train import main
@@ -47,6 +47,42 @@ def command(adapters, write_rows, tmp_path):
 
 def logits_of(model):
     return model.eval()(input_ids=IDS).logits.detach()
+
+
+@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            lambda name: None if "layers.0" in name else name,
+            r"its file contains no \S+layers.0\S+ \(2 of 4 are missing\)",
+        ),
+        (lambda name: name.replace("language_model", "text_model"), r"contains no \S+ \(4 of 4 are missing\)"),
+        (lambda name: name if "layers.0" not in name else name.replace("q_proj", "k_proj"), r"\(2 of 4 are missing\)"),
+    ],
+    ids=["cut", "of another model", "of another layer"],
+)
+def test_adapters_whose_weights_are_not_in_their_file_are_refused(adapters, tmp_path, changed, said, merge):
+    folder = shutil.copytree(adapters, tmp_path / "changed")
+    weights = load_file(folder / "adapter_model.safetensors")
+    kept = {changed(name): values for name, values in weights.items() if changed(name) is not None}
+    save_file(kept, folder / "adapter_model.safetensors")
+    with pytest.warns(UserWarning, match="Found missing adapter keys"), pytest.raises(UsageError, match=said):
+        load_model(str(folder), ModelConfig(), merge_adapter=merge)
+
+
+@pytest.mark.parametrize("kind", [{"use_dora": True}, {"modules_to_save": ["norm"]}, {"bias": "lora_only"}])
+def test_adapters_of_every_kind_are_read_whole_and_weights_of_no_adapter_refused(model_dir, tmp_path, kind):
+    model = AutoModelForImageTextToText.from_pretrained(model_dir)
+    made = get_peft_model(model, LoraConfig(target_modules=r".*language_model\..*q_proj", r=2, **kind))
+    made.save_pretrained(tmp_path)
+    assert load_model(str(tmp_path), ModelConfig()).peft_config.keys() == {"default"}
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    save_file(
+        {**weights, "base_model.model.lm_head.lora_A.weight": torch.ones(2)}, tmp_path / "adapter_model.safetensors"
+    )
+    with pytest.raises(UsageError, match=r"its file contains also base_model.model.lm_head.lora_A.weight"):
+        load_model(str(tmp_path), ModelConfig())
 
 
 @pytest.mark.slow

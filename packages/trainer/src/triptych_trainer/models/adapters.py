@@ -5,7 +5,8 @@ import re
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
+from peft.utils import load_peft_weights
 from triptych_data.adapter_folder import adapter_folder
 from trl import ModelConfig, get_peft_config
 
@@ -60,10 +61,29 @@ def with_adapters(
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{option} {path}: its adapters cannot be put on {type(model).__name__}: {reason}") from error
+    _check_all_read(adapted, path, option=option)
     if not merge:
         return adapted
     merged: torch.nn.Module = adapted.merge_and_unload()
     return merged.requires_grad_(True)
+
+
+def _check_all_read(adapted: PeftModel, path: str, *, option: str) -> None:
+    """Check that each adapter has its weights from the file, and the file none for others: PEFT only warns of both.
+
+    Raises:
+        UsageError: names a weight.
+    """
+    renamed = getattr(adapted.get_base_model(), "_checkpoint_conversion_mapping", {})
+    saved = load_peft_weights(path, device="cpu", key_mapping=renamed).keys()
+    own = get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
+    missing, further = sorted(own - saved), sorted(saved - own - adapted.state_dict().keys())
+    if missing or further:
+        few = f"no {missing[0]} ({len(missing)} of {len(own)} are missing)" if missing else f"also {further[0]}"
+        raise UsageError(
+            f"{option} {path}: its file contains {few}, and these adapters would begin at zero or be left out; give "
+            "the folder as it was saved, with the model that its adapter_config.json names"
+        )
 
 
 def saved_adapters(config: ModelConfig, *, merge: bool) -> PeftConfig | None:
