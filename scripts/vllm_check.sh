@@ -42,6 +42,7 @@ vllm-check: pairs of vLLM for CPUs, transformers and torch (2026-11-26)
 PAIRS
 echo "vllm-check: running $wanted"
 # One process imports everything once. The server comes first: an engine in the process makes it a rank of its own.
+# Python reads sitecustomize.py of in_processes when it begins: before any conftest imports torchvision, which needs it.
 here=tests/trainer/vllm_engine
-OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 "$python" -m pytest -q -s -n0 -p no:cacheprovider \
+PYTHONPATH="$PWD/$here/in_processes${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 "$python" -m pytest -q -s -n0 -p no:cacheprovider \
     $here/test_server.py $here/test_weights.py $here/test_families.py $here/test_command.py
