@@ -69,7 +69,7 @@ def _weighted(scores_BF: torch.Tensor, weights: Sequence[float]) -> torch.Tensor
 
 
 def _slots(keys_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of each group [P, G], filled up with B, the row behind the last; and the group of each row [B]."""
+    """Rows of each group [P, G], filled up with B, the number after the last row; and the group of each row [B]."""
     members: dict[int, list[int]] = {}
     for row, key in enumerate(keys_B.tolist()):
         members.setdefault(key, []).append(row)

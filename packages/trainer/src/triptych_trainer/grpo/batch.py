@@ -48,7 +48,7 @@ class Advantages:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenScores:
-    """What a pass says of every token of a batch's rollouts; rows are prompt-major, zero behind each rollout's end."""
+    """The result of a pass for every token of a batch of rollouts; rows are prompt-major, and zero after each end."""
 
     logps_BC: torch.Tensor
     entropies_BC: torch.Tensor | None = None

@@ -42,7 +42,7 @@ def group_batch(groups: Sequence[RolloutGroup]) -> GroupBatch:
 
 
 def arrived_by_turn(rollouts: Sequence[Rollout]) -> list[GroupBatch]:
-    """For each turn the images that arrived then and were not there before, as batches that only hold images."""
+    """For each turn the images that arrived in it for the first time, as batches that contain only images."""
     turns: dict[int, dict[str, ImageInputs]] = {}
     for rollout in rollouts:
         for image in rollout.scored_images:

@@ -1,4 +1,4 @@
-"""How far the engine that samples is from the model that is trained, by the number of images in the prompt.
+"""The difference between the engine that samples and the model that is trained, by the number of images in the prompt.
 
 For every token that the loss counts, with r the trainer's probability of it divided by the engine's,
 

@@ -1,4 +1,4 @@
-"""What reward functions are called with: every rollout beside the columns of its row, in TRL's convention."""
+"""The arguments of reward functions: every rollout and the columns of its row, in TRL's convention."""
 
 import asyncio
 import inspect
@@ -76,7 +76,7 @@ def prompt_as_read(tables: Table, group: RolloutGroup) -> str | list[dict[str, A
 
 
 def texts_of(completion: Any) -> Any:
-    """A completion in which a part without pixels stands for every image of a tool."""
+    """A completion whose images of tools are replaced by parts without pixels."""
     if isinstance(completion, str):
         return completion
     return [

@@ -59,7 +59,7 @@ class Correction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepSettings:
-    """What decides about the values of a step, apart from the model and the rewards."""
+    """The settings that determine the values of a step, other than the model and the rewards."""
 
     reward_weights: tuple[float, ...]
     aggregation: Aggregation = "sum_then_normalize"
@@ -197,7 +197,7 @@ def sampling_ratio(batch: TrainingBatch, correction: Correction) -> torch.Tensor
 
 
 def sampling_logps(batch: TrainingBatch, *, device: torch.device) -> torch.Tensor:
-    """What the engine said of every token: [B, C], NaN where it said nothing, 0 behind each rollout's end."""
+    """The engine's log-probability of every token: [B, C], NaN if it gave none, 0 after each rollout's end."""
     rows = [
         [*(rollout.sampling_logps or [torch.nan] * len(rollout.ids)), *[0.0] * (batch.width - len(rollout.ids))]
         for rollout in batch.rollouts

@@ -1,4 +1,4 @@
-"""Watches whether a trainer's steps can teach anything, and tells the terminal, the trackers and the run's record."""
+"""Watches whether steps can teach anything, and warns on the terminal, in the trackers and in the run's record."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from triptych_trainer.monitor.tracker_guard import warn_switched_off
 __all__ = ["WARNINGS", "LearningWatch"]
 
 WARNINGS = "warnings"
-"""The entry of ``run.json`` that holds what was warned of, by the step; the report shows it."""
+"""The entry of ``run.json`` that contains the warnings, by their step; the report shows it."""
 
 
 class LearningWatch(TrainerCallback):

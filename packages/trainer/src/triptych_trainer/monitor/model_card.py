@@ -31,7 +31,7 @@ TRAINING = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CardFacts:
-    """What the trainer knows of a model that it saves."""
+    """The facts about a saved model that the trainer has."""
 
     name: str
     base: str | None

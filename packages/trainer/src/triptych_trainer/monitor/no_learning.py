@@ -44,7 +44,7 @@ class Standstill:
     """Remembers since which step each thing has stood still."""
 
     num_steps: int
-    """After so many steps something is a finding, once."""
+    """The number of steps after which there is a warning, once."""
     max_completion_tokens: int | None = None
     mask_truncated: bool = False
     since: dict[str, int] = field(default_factory=dict)

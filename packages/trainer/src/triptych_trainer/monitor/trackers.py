@@ -22,7 +22,7 @@ __all__ = ["ImageLog", "number_images", "wants_images"]
 
 TRACKERS = ("wandb", "trackio", "tensorboard")
 MOST_PROMPTS = 8
-"""Prompts of a generation that TensorBoard is given; the tables of the others hold all of them."""
+"""The number of prompts of a generation that TensorBoard gets; the tables of the others contain all prompts."""
 SIDE_PIXELS = 512
 """Longest side of the images in TensorBoard's event files."""
 
@@ -33,7 +33,7 @@ def wants_images(args: GRPOConfig) -> bool:
 
 
 def number_images(logs: Mapping[str, Any], *, num_rows: int) -> None:
-    """Say in the prompts of the last rows that TRL has logged which image stands where.
+    """Number the images in the prompts of the last rows that TRL has logged.
 
     Images of tools go on with the numbers of their prompt. Contents become texts: Weights & Biases refuses a table
     whose cells hold parts of different kinds.
@@ -51,7 +51,7 @@ def num_images(messages: Any) -> int:
 
 
 def numbered(messages: Any, *, after: int = 0) -> Any:
-    """Return a conversation whose contents are texts, with ``[image k]`` where the k-th image stands.
+    """Return a conversation whose contents are texts, with ``[image k]`` at the place of the k-th image.
 
     ``after`` is how many images come before.
     """

@@ -57,7 +57,7 @@ class DatasetTable:
         return with_names(self.example(row), own)
 
     def prompt(self, row: int) -> str | list[dict[str, Any]]:
-        """The row's own text or messages, as TRL hands them on; messages with a part for every image, if it has any."""
+        """The row's own text or messages in TRL's form; messages have a part for every image, if the row has images."""
         values = self._values(row)
         own = values.get("prompt")
         if own is None or any(values.get(name) for name in ("images", "image")):

@@ -1,4 +1,4 @@
-"""Rows without a task of their own: an environment puts it behind an empty message when it is reset."""
+"""Rows without a task of their own: the environment adds the task to an empty message in ``reset``."""
 
 from __future__ import annotations
 

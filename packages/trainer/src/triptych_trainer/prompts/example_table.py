@@ -10,7 +10,7 @@ from triptych_data.formats.record import as_answer
 __all__ = ["ExampleTable", "Table"]
 
 PROMPT_COLUMNS = ("prompt", "completion", "completion_ids")
-"""Columns that TRL hands to rewards in a form of its own."""
+"""Columns that TRL passes to rewards in a form of its own."""
 
 
 class Table(Protocol):
@@ -27,7 +27,7 @@ class Table(Protocol):
         ...
 
     def prompt(self, row: int, /) -> str | list[dict[str, Any]]:
-        """The prompt as rewards get it: messages, or the text of a plain one, which is tokenized as it stands."""
+        """The prompt as rewards get it: messages, or a plain text, which is tokenized without a template."""
         ...
 
 
@@ -68,7 +68,7 @@ def with_names(example: Example, own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_given(example: Example, own: Mapping[str, Any]) -> Any:
-    """The answer as the row holds it where that is a list, whose items are accepted answers; else as text."""
+    """The answer of the row: a list of accepted answers if the row has a list, else a text."""
     verl = own.get("reward_model")
     given = [*map(own.get, ANSWERS), verl.get("ground_truth") if isinstance(verl, Mapping) else None]
     lists = [value for value in given if isinstance(value, (list, tuple))]

@@ -47,7 +47,7 @@ class PreparedPrompt:
     pixels: Callable[..., Sequence[Image.Image]] | None = None
     """Decodes the images of this prompt, through the run's loader and its cache; `sizes` are (height, width)."""
     text: str | None = None
-    """A prompt of plain text, which is tokenized as it stands; None for a conversation."""
+    """A prompt of plain text, which is tokenized without a template; None for a conversation."""
     image_digests: tuple[str, ...] = ()
     """A digest of each of `image_inputs`; empty where none was taken."""
 

@@ -64,12 +64,12 @@ class RunTables:
         return table.columns(row)
 
     def prompt(self, key: int) -> str | list[dict[str, Any]]:
-        """The prompt of the row as rewards get it; a text is tokenized as it stands."""
+        """The prompt of the row as rewards get it; a text is tokenized without a template."""
         table, row = self._place(key)
         return table.prompt(row)
 
     def rows_beside(self, key: int) -> range:
-        """The keys of all rows of the table that holds a row."""
+        """The keys of all rows of the table that contains a row."""
         first, table = next((first, table) for first, table in reversed(self._tables) if first <= key)
         return range(first, first + len(table))
 
