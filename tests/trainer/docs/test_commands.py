@@ -87,7 +87,8 @@ def run_triptych(command: Command, request: pytest.FixtureRequest) -> None:
     if name == "merge":
         save_adapters(folder / command.words[2], request)
     arguments = local(command, request)
-    arguments += ["--max_completion_length", "4"] if name in ("eval", "plan", "rollout") else []
+    length = "400" if "--turns" in command.words else "4"  # the results of turns count too
+    arguments += ["--max_completion_length", length] if name in ("eval", "plan", "rollout") else []
     arguments += ["--no_alternatives"] if name == "plan" else []  # its own tests run them
     assert triptych([name, *arguments[1:]]) == 0, request.getfixturevalue("capsys").readouterr().err
     written = {"--json", "--html", "--fix", "-o", "--out"}

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from triptych_data.resize import resize
 
 from triptych_trainer.grpo.rewarding import TAKEN, call_rewards
 from triptych_trainer.prompts.example_table import ExampleTable
-from triptych_trainer.rewards import ImageInfo
+from triptych_trainer.report.payload import image_infos
 from triptych_trainer.rollouts.image_record import ImageRecord
 from triptych_trainer.rollouts.record import GroupRecord
 
@@ -126,7 +126,10 @@ def _completion(record: GroupRecord, k: int) -> Any:
 
 def _columns(record: GroupRecord, row: Row | None) -> dict[str, Any]:
     """The columns of the row under the names under which a run hands them over."""
-    infos = [_info(record, row, k) for k in range(len(record.images))]
+    infos = [
+        replace(info, pixels=partial(_pixels, record.images[info.index], row, info.index))
+        for info in image_infos(record.images)
+    ]
     own: Mapping[str, Any] = {
         "answer": record.answer,
         "solution": record.answer,
@@ -136,20 +139,6 @@ def _columns(record: GroupRecord, row: Row | None) -> dict[str, Any]:
     if row is not None:
         own = {name: value for name, value in row.columns.items() if name not in TAKEN}
     return {"images": infos, **own, "image_infos": infos, "prompt_end": record.opened}
-
-
-def _info(record: GroupRecord, row: Row | None, k: int) -> ImageInfo:
-    image = record.images[k]
-    return ImageInfo(
-        index=k,
-        name=image.name,
-        annotation=image.annotation,
-        width=image.width,
-        height=image.height,
-        source_width=image.source_width,
-        source_height=image.source_height,
-        pixels=partial(_pixels, image, row, k),
-    )
 
 
 def _pixels(image: ImageRecord, row: Row | None, k: int, size: Literal["seen", "source"]) -> Image.Image:
