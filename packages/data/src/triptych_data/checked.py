@@ -14,6 +14,7 @@ from PIL import Image
 from triptych_data.budget import Size
 from triptych_data.errors import DataError
 from triptych_data.example import Example, ImageSource
+from triptych_data.paths import kept_folders
 from triptych_data.quarantine import allowed, too_many, write_quarantined
 from triptych_data.rows import Rows, SourceRow
 
@@ -154,12 +155,13 @@ def _look_at_some(
         if held > _MOST_HELD_BYTES:
             part = range(part.start, index + 1)
             break
-    for index, _ in _each(list(examples), lambda index: look_at_images(examples[index]), bad, stops=stops):
-        example = examples[index]
-        found.num_images += len(example.images)
-        found.columns.update(example.extras)
-        if any(image.has_limits for image in example.images):
-            found.limited.append(index)
+    with kept_folders():
+        for index, _ in _each(list(examples), lambda index: look_at_images(examples[index]), bad, stops=stops):
+            example = examples[index]
+            found.num_images += len(example.images)
+            found.columns.update(example.extras)
+            if any(image.has_limits for image in example.images):
+                found.limited.append(index)
     found.bad += sorted(bad, key=lambda entry: entry[0])
     return part.stop
 

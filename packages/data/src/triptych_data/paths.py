@@ -8,7 +8,9 @@ import functools
 import os
 import stat
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,26 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0
 # Where Linux has O_PATH, a folder that is only passed through need not be opened for reading, at half the cost.
 _FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _OUTSIDE = "move it there, or allow its folder with allow_outside=[...] (--allow_outside)"
+
+
+_MOST_KEPT = 16
+_kept = threading.local()
+
+
+@contextmanager
+def kept_folders() -> Iterator[None]:
+    """Let this thread open the folders that it opens files below once, for as long as the context lasts.
+
+    It is for many small files in a moment: a folder that is replaced meanwhile is seen as it was.
+    """
+    _kept.folders = {}
+    try:
+        yield
+    finally:
+        folders = _kept.folders
+        del _kept.folders
+        for descriptor in folders.values():
+            os.close(descriptor)
 
 
 class _OpenHow(ctypes.Structure):
@@ -135,18 +157,30 @@ def _syscall() -> Any:
 
 
 def _openat2(folder: Path, relative: str, *, flags: int = _FLAGS) -> int:
-    how, call, name = _how(flags), _syscall(), os.fsencode(relative)
+    name = os.fsencode(relative)
+    folders: dict[Path, int] | None = getattr(_kept, "folders", None)
+    directory = None if folders is None else folders.get(folder)
+    if directory is not None:
+        return _open_at(directory, name, flags, relative)
     directory = os.open(folder, _FOLDER_FLAGS)
+    if folders is not None and len(folders) < _MOST_KEPT:
+        folders[folder] = directory
+        return _open_at(directory, name, flags, relative)
     try:
-        while True:
-            descriptor = call(_SYS_OPENAT2, directory, name, how, _HOW_BYTES)
-            if descriptor >= 0:
-                return int(descriptor)
-            code = ctypes.get_errno()
-            if code not in (errno.EAGAIN, errno.EINTR):  # EAGAIN: something was renamed while the kernel walked
-                raise OSError(code, os.strerror(code), relative)
+        return _open_at(directory, name, flags, relative)
     finally:
         os.close(directory)
+
+
+def _open_at(directory: int, name: bytes, flags: int, relative: str) -> int:
+    how, call = _how(flags), _syscall()
+    while True:
+        descriptor = call(_SYS_OPENAT2, directory, name, how, _HOW_BYTES)
+        if descriptor >= 0:
+            return int(descriptor)
+        code = ctypes.get_errno()
+        if code not in (errno.EAGAIN, errno.EINTR):  # EAGAIN: something was renamed while the kernel walked
+            raise OSError(code, os.strerror(code), relative)
 
 
 def _open_portable(folder: Path, relative: str) -> int:

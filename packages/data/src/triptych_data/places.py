@@ -38,9 +38,9 @@ def check_places(record: Record, *, dialect: str) -> None:
                     '[{"type": "text", "text": ...}]',
                 )
         return
-    for number, text in _strings(record):
+    for number, text in _strings(record) if dialect == "image" else ():
         found = _NAMED.search(text)
-        if found is not None and dialect == "image":
+        if found is not None:
             raise RowError(
                 f"expected images in a column of their own, got {shown(found[0])} in message {number + 1}",
                 remedy="write <image> in its place, and what it names into the column images",
@@ -99,9 +99,13 @@ def check_owners(record: Record, images: Sequence[ImageSource], unique: Sequence
 
 def has_image_parts(record: Record) -> bool:
     """Whether the messages contain images as content parts."""
-    contents = (message["content"] for message in record.messages)
-    lists = (content for content in contents if isinstance(content, (list, tuple)))
-    return any(part.get("type") == "image" for content in lists for part in content)
+    for message in record.messages:
+        content = message["content"]
+        if not isinstance(content, str) and isinstance(content, (list, tuple)):
+            for part in content:
+                if part.get("type") == "image":
+                    return True
+    return False
 
 
 def _texts(record: Record) -> Iterator[tuple[int, str]]:

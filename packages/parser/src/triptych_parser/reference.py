@@ -22,7 +22,7 @@ def match_image(text: str, *, literal: bool) -> Match:
         body = at + len(_OPENER)
         kind = text[body : body + 1]
         if kind == ">":
-            return Found(start=at, end=body + 1)
+            return Found(at, body + 1)
         if kind not in (":", "|"):
             return None
         if ends is None:
