@@ -44,5 +44,6 @@ echo "vllm-check: running $wanted"
 # One process imports everything once. The server comes first: an engine in the process makes it a rank of its own.
 # Python reads sitecustomize.py of in_processes when it begins: before any conftest imports torchvision, which needs it.
 here=tests/trainer/vllm_engine
-PYTHONPATH="$PWD/$here/in_processes${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 "$python" -m pytest -q -s -n0 -p no:cacheprovider \
+PYTHONPATH="$PWD/$here/in_processes${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 \
+    "$python" -m pytest -q -s -n0 -p no:cacheprovider -W "default:TRL currently supports vLLM" \
     $here/test_server.py $here/test_weights.py $here/test_families.py $here/test_command.py
