@@ -10,7 +10,7 @@ import pytest
 import triptych_data.paths as paths
 from damaged_files import PNG, outside_file
 from triptych_data import ImageError, ImagePolicy, ImageSource, probe_image
-from triptych_data.paths import has_openat2, open_beneath
+from triptych_data.paths import has_openat2, kept_folders, open_beneath
 
 
 @pytest.fixture(params=["openat2", "portable"])
@@ -151,3 +151,19 @@ def test_an_allowed_folder_opens_the_way_out(tmp_path: Path) -> None:
 def test_an_absolute_path_inside_the_root_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(PNG)
     assert probe_image(ImageSource(ref=str(tmp_path / "x.png"), root=tmp_path)) == (64, 96)
+
+
+def test_kept_folders_are_opened_once_and_closed_and_nothing_leads_out_of_them(tree, way, monkeypatch):
+    before, opened = set(os.listdir("/dev/fd")), []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest, **named: opened.append(path) or real(path, *rest, **named))
+    (tree / "root" / "out").symlink_to(tree / "secret")
+    with kept_folders():
+        for _ in range(3):
+            os.close(open_beneath(tree / "root", "sub/good"))
+        with pytest.raises(ImageError, match="leads out of"):
+            open_beneath(tree / "root", "out/good")
+    assert opened.count(tree / "root") == (1 if way == "openat2" else 0)
+    os.close(open_beneath(tree / "root", "sub/good"))
+    assert opened.count(tree / "root") == (2 if way == "openat2" else 0), "afterwards each file opens its folder again"
+    assert set(os.listdir("/dev/fd")) == before
