@@ -29,7 +29,7 @@ class BuiltIn:
     about: str
     """What it shows, in one sentence."""
     settings: Mapping[str, Any]
-    """What sets this run apart from others of the demo, beside its seed."""
+    """The settings in which this run differs from others of the demo, other than its seed."""
     recipe: GRPORecipe
     warmup: Any
     """The settings of its warm-up."""

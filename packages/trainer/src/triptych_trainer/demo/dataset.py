@@ -1,4 +1,4 @@
-"""Write demo samples as the files a user would bring: a VLM-R1 JSONL beside a folder of PNG images."""
+"""Write demo samples as files that a user could have: a VLM-R1 JSONL file and a folder of PNG images."""
 
 import json
 from collections.abc import Sequence

@@ -27,7 +27,7 @@ class GRPOOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookOptions(GRPOOptions):
-    """What the demo `look` sets beside that; its rewards are `accuracy`, `answered`, and what the looks cost."""
+    """The further options of the demo `look`; its rewards are `accuracy`, `answered`, and the cost of the looks."""
 
     max_completion_length: int = COMPLETION_TOKENS
     max_tool_calling_iterations: int = CALLING_TURNS

@@ -22,7 +22,7 @@ CHANCE: dict[QuestionKind, float] = {"before": 1 / 2, "shelf": 1 / 3, "which": 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One question over several pictures; `question` holds one `<image>` marker per picture, in order."""
+    """One question about several pictures; `question` contains one `<image>` marker per picture, in order."""
 
     id: str
     kind: QuestionKind
@@ -65,7 +65,7 @@ def make_sample(index: int, *, seed: int, split: str) -> Sample:
 
 
 def place_markers(question: str, *, placement: Placement) -> str:
-    """Keep the markers where they stand ("in_place") or move all of them to the front ("first", as VLM-R1 does)."""
+    """Keep the markers where they are ("in_place") or move all of them to the front ("first", as VLM-R1 does)."""
     if placement == "in_place":
         return question
     if placement != "first":

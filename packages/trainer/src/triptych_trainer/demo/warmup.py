@@ -1,4 +1,4 @@
-"""The supervised warm-up that stands in for pretraining: words in place of pictures first, then the pictures."""
+"""The supervised warm-up that replaces pretraining: first words in place of pictures, then the pictures."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from .task import QUESTION_KINDS, Placement, QuestionKind, Sample, make_sample
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmupRecipe:
-    """Everything that shapes the warm-up besides the seed and the placement."""
+    """All settings of the warm-up, other than the seed and the placement."""
 
     batch_size: int = 32
     text_accuracy: float = 0.97
@@ -54,7 +54,7 @@ class WarmupStep:
 def text_stage(
     model: Any, *, processor: Any, seed: int, placement: Placement, recipe: WarmupRecipe
 ) -> Iterator[WarmupStep]:
-    """Learn the format and to look things up, with colour words where the pictures will stand."""
+    """Learn the format and how to find the answer, with colour words at the places of the pictures."""
     model.train()
     optimizers, shares = _optimizers(recipe, model), dict.fromkeys(QUESTION_KINDS, 0.0)
     for step in range(1, recipe.max_text_steps + 1):

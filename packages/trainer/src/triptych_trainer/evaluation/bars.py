@@ -1,4 +1,4 @@
-"""The means of an evaluation as HTML tables: every interval as a bar, every difference beside its own zero line."""
+"""The means of an evaluation as HTML tables: every interval is a bar, and every difference has its own zero line."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape

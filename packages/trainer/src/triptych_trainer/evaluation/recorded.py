@@ -125,7 +125,7 @@ def _completion(record: GroupRecord, k: int) -> Any:
 
 
 def _columns(record: GroupRecord, row: Row | None) -> dict[str, Any]:
-    """The columns of the row under the names under which a run hands them over."""
+    """The columns of the row under the names under which a run passes them to rewards."""
     infos = [
         replace(info, pixels=partial(_pixels, record.images[info.index], row, info.index))
         for info in image_infos(record.images)

@@ -28,7 +28,7 @@ class ScoredRow:
     """One evaluated example: its columns, the completions, and each reward's mean over them (None: not scored)."""
 
     key: str
-    """What tells the row from every other one, and pairs the rows of two models (``Example.key``)."""
+    """The key of the row, which no other row has; it pairs the rows of two models (``Example.key``)."""
     example_id: str
     source: str
     num_images: int

@@ -114,7 +114,7 @@ def _groups(
 
 
 def panels(visits: Sequence[Visit], others: Sequence[Visit], *, names: tuple[str, str | None]) -> list[Panel]:
-    """Return the panels of curves, those of the compared run beside those of the run; three more where tools are."""
+    """Return the panels of curves of the run and of the compared run; three more if the run has tools."""
     kinds = [
         ("total", "Total reward", "Mean over completions; the band is one standard deviation.", total_curves),
         ("rewards", "Each reward", "Mean over completions, before weights.", reward_curves),
@@ -170,7 +170,7 @@ def _verdict(run_dir: Path, rewards: Sequence[str], chosen: str | None) -> str |
 
 
 def run_names(run_dir: Path, compare: Path | None) -> tuple[str, str | None]:
-    """Return the shortest names that tell the runs apart."""
+    """Return the shortest names that differ between the two runs."""
     first = run_dir.resolve()
     if compare is None:
         return first.name, None

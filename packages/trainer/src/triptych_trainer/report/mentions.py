@@ -31,7 +31,7 @@ class Labels:
     """The names that a prompt gives to its images by the text before them: `Shelf A :` names the images that follow."""
 
     images: dict[str, tuple[int, ...]]
-    """Every label in lower case, in full and, where that tells it from the others, by its last word."""
+    """Every label in lower case, in full, and also its last word if no other label has that last word."""
 
     @property
     def pattern(self) -> re.Pattern[str] | None:
