@@ -29,8 +29,9 @@ bench: ## time the pytest-benchmark groups of every package
 bench-kernels: ## one table of merge-kernel ratios, measured round-robin
 	uv run python packages/kernels/benchmarks/table.py
 
-bench-trainer: ## one table of whole steps against stock TRL
+bench-trainer: ## tables of whole steps against stock TRL, and of decoding
 	uv run python packages/trainer/benchmarks/table.py
+	uv run python packages/trainer/benchmarks/decode.py
 
 kill-check: ## kill -9 a run at KILLS (200) random moments, half of them inside a save; about 20 minutes
 	KILLS=$${KILLS:-200} uv run pytest -q -s tests/trainer/checkpoints/test_kills.py

@@ -1,7 +1,8 @@
 """Decoding by groups: transformers' `generate` prepares everything, and this loop takes the place of its own.
 
 A step calls the same model code with the same positions, scores and random numbers as transformers' own loop does. What
-differs: the cache holds each prompt once (`GroupCache`), rows that have ended leave the batch, and no mask is built.
+differs: the cache holds each prompt once (`GroupCache`), rows that have ended leave the batch, and attention reads no
+mask; none is built unless the model's class prepares its own calls.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ def decode_groups(
     ids_BT = input_ids.new_full((num_rows, generation_config.max_length), generation_config.pad_token_id or 0)
     ids_BT[:, :width] = input_ids
     rows_R = torch.arange(num_rows, device=input_ids.device)
-    if "position_ids" in model_kwargs:  # no pads are read
+    stock = _prepares_as_stock(model)
+    if stock and "position_ids" in model_kwargs:  # no pads are read
         model_kwargs["attention_mask"] = None
     rows_leave = _rows_leave(model, model_kwargs, logits_processor, stopping_criteria)
     ended_R = torch.zeros(num_rows, dtype=torch.bool, device=input_ids.device)
@@ -107,7 +109,7 @@ def decode_groups(
         )
         outputs = model(**inputs, **{DECODE_KWARG: cache}, return_dict=True)
         model_kwargs = model._update_model_kwargs_for_generation(outputs, model_kwargs)
-        if rows_leave:  # the model's code reads the last positions only
+        if rows_leave and stock:  # which reads the last positions only
             model_kwargs["position_ids"] = model_kwargs["position_ids"][..., -1:]
         scores_RV = logits_processor(known_RT, outputs.logits[:, -1].float())
         del outputs
@@ -136,9 +138,15 @@ def _rows_leave(
         if not (listed or isinstance(each, (CheckFirstScores, SuppressIds))):
             return False
     with_rows = {name for name, value in model_kwargs.items() if _holds_tensors(value)}
-    stock = type(model).prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
+    stock = _prepares_as_stock(model)
     keeps_positions = "position_ids" in model_kwargs
     return with_rows <= _WITH_ROWS and keeps_positions and (stock or not hasattr(model.base_model, "rope_deltas"))
+
+
+def _prepares_as_stock(model: Any) -> bool:
+    """Whether a model leaves it to transformers what its next call gets; one that does not may read the mask."""
+    function = getattr(model.prepare_inputs_for_generation, "__func__", None)
+    return function is GenerationMixin.prepare_inputs_for_generation
 
 
 def _holds_tensors(value: Any) -> bool:
