@@ -6,7 +6,6 @@ import pytest
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList
-from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import plain_logps
 from triptych_trainer.grpo.batch import Cycle
 from triptych_trainer.grpo.groups import group_batch
@@ -212,8 +211,18 @@ def test_turns_as_samples_share_the_prompt_and_are_scored_behind_what_they_were_
     assert group_batch(again.groups).completion_images == group_batch(batch.groups).completion_images
 
 
-def test_what_tools_cannot_be_used_with_is_refused(make_trainer, write_rows):
-    data = write_rows([1])
-    empty = type("Empty", (), {"reset": lambda self: None})
-    with pytest.raises(UsageError, match="Empty has no public method to call"):
-        make_trainer(data, environment_factory=empty, rewards=[len])
+def test_an_environment_without_tools_begins_the_prompt_and_scores_the_answer(make_trainer, write_rows):
+    class Riddle:
+        def reset(self, **row) -> str:
+            return " Answer in one word."
+
+        def get_reward(self) -> float:
+            return 0.5
+
+    trainer = make_trainer(write_rows([1]), environment_factory=Riddle, per_device_train_batch_size=2)
+    trainer._to_verify = False
+    batch = trainer._generate_and_score_completions([{"row": 0}] * 2)["triptych_batch"]
+    text = trainer._tokenizer.decode(batch.groups[0].prompt.ids)
+    assert "Answer in one word." in text
+    assert "You can call tools" not in text
+    assert list(trainer._logs["rewards"]["Riddle"]) == [0.5, 0.5]

@@ -22,7 +22,7 @@ def tools_by_environment(
     """All that a model may call, by name, for each environment; under None where there is one for all rows, or none.
 
     Raises:
-        UsageError: two have one name, or there is none.
+        UsageError: two have one name.
     """
     own = toolbox(tools)
     if environments is None:
@@ -34,8 +34,6 @@ def tools_by_environment(
         for name in own:
             if name in methods:
                 raise UsageError(f"tools: {name!r} is also a method of {type(first).__name__}; rename it")
-        if not own and not methods:
-            raise UsageError(f"environment_factory: {type(first).__name__} has no public method to call")
         found[environment] = {**own, **methods}
     return found
 

@@ -65,6 +65,8 @@ class TurnWriter:
 
     def dressed(self, example: Example) -> Example:
         """An example with its list of tools, for the chat template or as text in a message."""
+        if not self.schemas:  # an environment that only begins the prompt and scores the answer
+            return example
         if self.mode == "tool":
             return replace(example, tools=self.schemas)
         return with_tools(example, self.schemas, place=self.tools_in)

@@ -135,8 +135,8 @@ def rows_of_environment(args: GRPOConfig, environments: Environments) -> Environ
     """
     if environments.names:
         raise UsageError(
-            f"train_dataset is missing: rows with a column {COLUMN} say which of {', '.join(environments.names)} they "
-            "are for; pass a dataset, or one environment"
+            f"environment_factory: a run with several environments requires a `train_dataset`, whose column {COLUMN} "
+            f"names one of {', '.join(environments.names)} for each row; pass it, or one environment"
         )
     if args.max_steps <= 0:
         raise UsageError(
