@@ -150,9 +150,9 @@ def test_half_precision_measures_the_models_own_noise_before_it_refuses(kit_of, 
     with torch.no_grad():
         noise = comparison._noise_of_labels()
         assert 0 < noise < 0.05
-        judged = comparison._judged(0.5 * noise + 1e-3, allowed=1e-9, noise=comparison._noise_of_labels)
-        assert judged.allowed == 2 * noise
-        exact = comparison._judged(1e-10, allowed=1e-9, noise=lambda: pytest.fail("nothing to explain"))
+        accepted = comparison._difference(0.5 * noise + 1e-3, allowed=1e-9, noise=comparison._noise_of_labels)
+        assert accepted.allowed == 2 * noise
+        exact = comparison._difference(1e-10, allowed=1e-9, noise=lambda: pytest.fail("nothing to explain"))
         assert exact.holds
 
 
