@@ -99,6 +99,7 @@ def rates_of(history):
     return [entry["learning_rate"] for entry in history if "learning_rate" in entry]
 
 
+@pytest.mark.slow
 def test_the_options_of_an_optimizer_are_those_of_the_resumed_run(run, tmp_path):
     whole, _, _ = run("whole", max_steps=4)
     checkpoint = str(tmp_path / "whole" / "checkpoint-2")
@@ -113,6 +114,7 @@ def test_the_options_of_an_optimizer_are_those_of_the_resumed_run(run, tmp_path)
     assert [(group["betas"], group["eps"]) for group in (decayed, plain)] == [((0.5, 0.999), 1e-3)] * 2
 
 
+@pytest.mark.slow
 def test_without_the_cycle_file_the_second_half_of_a_cycle_would_differ(run, tmp_path):
     """The file is what makes it exact: this is what a stock checkpoint does."""
     options, _ = CASES["two iterations"]

@@ -137,6 +137,7 @@ def test_quiet_is_one_line(options, capsys):
     assert lines[0].startswith("peak ")
 
 
+@pytest.mark.slow
 def test_turns_with_images_are_planned_as_the_chat_template_writes_them(options, tmp_path, capsys):
     code = tmp_path / "mine.py"
     code.write_text(
