@@ -22,6 +22,7 @@ from triptych_trainer.grpo.trl.arguments import (
 )
 from triptych_trainer.grpo.trl.conversations import check_conversation_options, player, with_environment_reward
 from triptych_trainer.grpo.trl.private_names import check_attributes, check_methods
+from triptych_trainer.grpo.trl.reference import check_reference
 from triptych_trainer.grpo.vllm import longest_prompt
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.models.whole import warn_of_made_up_weights
@@ -115,7 +116,8 @@ def check_run(trainer: MultiImageGRPOTrainer, *, group_sharing: str, completions
 
     Raises:
         IncompatibleVersionError: TRL's trainer lacks an attribute that is needed.
-        UsageError: nothing would be trained, or an option does not fit the model or the ranks.
+        UsageError: nothing would be trained, a rank has no reference model, or an option does not fit the model or the
+            ranks.
         GroupSplitError: a prompt's completions would be spread over ranks.
     """
     args = trainer.args
@@ -124,6 +126,7 @@ def check_run(trainer: MultiImageGRPOTrainer, *, group_sharing: str, completions
         trainer.aux_loss_enabled = trainer.router_aux_loss_coef != 0
     check_trainable(trainer.model)
     warn_of_made_up_weights(trainer.model)
+    check_reference(trainer)
     check_ends(trainer.eos_token_ids)
     check_router_loss(
         unwrap(trainer.model) if trainer.aux_loss_enabled else None, completions_per_slice=completions_per_slice
