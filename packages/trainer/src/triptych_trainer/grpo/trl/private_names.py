@@ -48,6 +48,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "_push_from_checkpoint": ("self", "checkpoint_folder"),
     "_run_epoch": ("self", "model", "epoch"),
     "_save_checkpoint": ("self", "model", "trial"),
+    "create_model_card": ("self", "model_name", "dataset_name", "tags"),
     "log": ("self", "logs", "start_time"),
 }
 """The first parameters of every method of TRL's trainer that is overridden, or called although it is private."""
