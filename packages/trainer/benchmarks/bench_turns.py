@@ -19,8 +19,7 @@ def test_step_with_a_tool(benchmark, turns_subject, tmp_path, shared):
     benchmark.pedantic(step, args=("triptych",), rounds=1)
     ours, stock = steps["triptych"], steps["trl"]
     assert ours.completion_ids == stock.completion_ids, "the same tokens of the tool, and at the same places"
-    # the tower is trained: once before the policy pass, and once in it
-    assert (ours.preprocessed, ours.encoded) == (case.num_unique, 2 * case.num_unique)
-    assert stock.encoded > case.num_shown > ours.encoded / 2
+    assert (ours.preprocessed, ours.encoded) == (case.num_unique, case.num_unique), "although the tower is trained"
+    assert stock.encoded > case.num_shown > ours.encoded
     assert ours.prefilled_tokens < stock.prefilled_tokens / 2
     benchmark.extra_info.update(ratio=stock.seconds / ours.seconds, images=case.num_unique, images_stock=stock.encoded)

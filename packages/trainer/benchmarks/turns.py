@@ -28,15 +28,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--side_pixels", type=int, default=512, help="of every image: 256 tokens at 512")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--vision_hidden", type=int, default=192)
+    parser.add_argument("--vision_layers", type=int, default=4)
+    parser.add_argument("--vocabulary", type=int, default=8192)
+    parser.add_argument("--freeze_tower", action="store_true", help="train the language model alone")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     print(f"| {HEAD} |\n|{'---|' * len(HEAD.split('|'))}", flush=True)
+    sizes = {name: value for name, value in vars(options).items() if name not in ("turns", "rounds")}
     for turns in options.turns:
         for shared in (True, False):
-            size = {"side_pixels": options.side_pixels, "hidden": options.hidden, "layers": options.layers}
-            compare(Case(turns=turns, shared=shared, **size), rounds=options.rounds)
+            compare(Case(turns=turns, shared=shared, **sizes), rounds=options.rounds)
 
 
 def compare(case: Case, *, rounds: int) -> None:

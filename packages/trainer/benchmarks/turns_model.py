@@ -48,6 +48,7 @@ class Case:
     vision_hidden: int = 192
     vision_layers: int = 4
     vocabulary: int = 8192
+    freeze_tower: bool = False
 
     @property
     def num_unique(self) -> int:
@@ -132,6 +133,7 @@ def build_model(case: Case, tokenizer: Any) -> Qwen3VLForConditionalGeneration:
         tie_word_embeddings=False,
     )
     model = Qwen3VLForConditionalGeneration(config).train()
+    model.model.visual.requires_grad_(not case.freeze_tower)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = ids(END), ids(PAD)
     return model
 

@@ -198,9 +198,11 @@ def calling(self, *arguments, logits_processor=None, **options):
 
 def dying(*arguments, **options):
     passes[0] += 1
+    value = loss(*arguments, **options)
     if os.environ["DEED"] == f"policy:{passes[0]}":
+        assert value.requires_grad, "in the policy pass: forwarded, and not back-propagated yet"
         os.kill(os.getpid(), signal.SIGKILL)
-    return loss(*arguments, **options)
+    return value
 
 
 TOKENIZER, player = [], building.player
@@ -230,6 +232,7 @@ def test_rollouts_with_images_that_are_killed_in_a_call_in_scoring_and_in_the_po
     ended = start_train("whole", *options, before=CALLS).wait()
     assert ended.returncode == 0, ended.stderr[-3000:]
     resume: tuple[str, ...] = ()
+    # the second call of the second generation: the first one's image has arrived
     for deed, left in (("call:6", 2), ("kill:1", 2), ("policy:2", 3)):
         ended = start_train("killed", *options, *resume, deed=deed, before=CALLS).wait()
         assert ended.returncode == -9, ended.stderr[-3000:]

@@ -40,6 +40,9 @@ RAGGED = {
     "end_bias": 5.0,
     "ddp_backend": "gloo",
 }
+# The first rank has prompts of two images and of one, whose rollouts call 2, 3, 1 and 2 times, the second has none, and
+# its rollouts call 0, 1, 0 and 1 times: it has to go along for two turns.
+TOOLS = {"max_steps": 1, "learning_rate": 0.01, "max_completion_length": 700, "tools": True}
 NOT_COMPARED = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -177,6 +180,21 @@ def test_completions_in_slices(model_dir, train, alone, tmp_path, backend):
     expected = alone("unsliced", SLICED, per_device=8)
     options = {**SLICED, "per_device_train_batch_size": 4, "ddp_backend": "gloo", "completions_per_slice": 3}
     got = train(backend, tmp_path / "result.pt", ranks=2, options=options)
+    start = AutoModelForImageTextToText.from_pretrained(model_dir).state_dict()
+    assert difference(start, expected["parameters"], got) < 1e-4
+    assert got["losses"] == pytest.approx(expected["losses"], abs=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["ddp", "fsdp2", "zero3"])
+def test_ranks_whose_rollouts_have_other_numbers_of_turns_train_what_one_process_trains(
+    train, alone, model_dir, tmp_path, backend
+):
+    if backend.startswith("zero"):
+        pytest.importorskip("deepspeed")
+    expected = alone("tools", TOOLS, per_device=8)
+    options = {**TOOLS, "per_device_train_batch_size": 4, "ddp_backend": "gloo"}
+    got = train(backend, tmp_path / "result.pt", ranks=2, options=options)
+    assert got["calls"] == expected["calls"] == [10 / 8]
     start = AutoModelForImageTextToText.from_pretrained(model_dir).state_dict()
     assert difference(start, expected["parameters"], got) < 1e-4
     assert got["losses"] == pytest.approx(expected["losses"], abs=1e-6)

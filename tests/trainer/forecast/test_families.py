@@ -1,9 +1,11 @@
 """Families are traced through their own code, on both kinds of device."""
 
+from dataclasses import replace
+
 import kits
 import pytest
 import torch
-from triptych_trainer.forecast.passes import Setting
+from triptych_trainer.forecast.passes import DECODE, Setting
 from triptych_trainer.forecast.phases import trace
 from triptych_trainer.forward import generate, install_hooks, prefill
 from triptych_trainer.grpo.engine import GroupEngine
@@ -67,3 +69,21 @@ def test_the_cache_has_the_size_that_generation_leaves(name, plan_for, monkeypat
     config, skeleton = plan_for(model.config)
     traced = trace(skeleton, batch, phase="generate", setting=Setting.of(config, device="cpu"))
     assert traced.cache_bytes == kept_cache_bytes(model, batch, monkeypatch)
+
+
+def test_the_graph_that_generation_keeps_for_the_policy_pass_is_counted(plan_for):
+    model, batch = built("qwen3_vl")
+    config, skeleton = plan_for(model.config, gradient_checkpointing=False)
+    without, kept, checkpointed = (
+        trace(skeleton, batch, phase="generate", setting=setting)
+        for setting in (
+            Setting.of(config, device="cpu"),
+            Setting.of(config, device="cpu", trains_once=True),
+            replace(Setting.of(config, device="cpu", trains_once=True), checkpoints_tower=True),
+        )
+    )
+    assert without.graph_bytes == 0
+    assert kept.graph_bytes > checkpointed.graph_bytes > 0
+    for traced in (kept, checkpointed):
+        assert traced.peaks[DECODE] == pytest.approx(without.peaks[DECODE] + traced.graph_bytes, rel=0.1)
+        assert traced.features_bytes == without.features_bytes

@@ -8,6 +8,7 @@ from triptych_data import ImageLoader, read_examples
 from triptych_trainer.forward import install_hooks
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import group_batch
+from triptych_trainer.grpo.sampler import model_sampler
 from triptych_trainer.models.load import freeze_vision_modules, load_processor
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup
@@ -84,6 +85,63 @@ def test_a_tower_that_is_trained_runs_inside_the_policy_pass(model, groups, towe
     logps(engine, model, groups).sum().backward()
     assert tower_calls == [3, 3]
     assert all(values.grad is not None for values in model.model.visual.parameters())
+
+
+@pytest.mark.parametrize("checkpoints", [False, True], ids=["whole graph", "checkpointing"])
+def test_one_pass_takes_the_graph_that_generation_kept_of_the_tower(model, groups, tower_calls, checkpoints):
+    def gradients(engine):
+        logps(engine, model, groups).sum().backward()
+        found = {name: values.grad for name, values in model.named_parameters()}
+        model.zero_grad()
+        return found
+
+    model.train()
+    expected = gradients(GroupEngine())
+    engine = GroupEngine(trains_once=True, checkpoints_tower=checkpoints)
+    config = GenerationConfig(max_new_tokens=2, do_sample=False, eos_token_id=2, pad_token_id=0)
+    batch = group_batch(groups)
+    del tower_calls[:]
+    engine.generate(model, batch, keys=[5, 6, 7], group_sizes=[1, 1, 1], generation_config=config)
+    layer = model.model.visual.blocks[0]
+    assert not layer.gradient_checkpointing, "as it was"
+    got = gradients(engine)
+    assert tower_calls == [3], "one call of the tower, and the policy pass goes on from it"
+    for name, values in expected.items():
+        assert (got[name] - values).norm() <= 1e-5 * values.norm(), name
+    again = gradients(engine)  # the graph is gone, and the tower runs in the pass
+    assert tower_calls == [3, 3]
+    torch.testing.assert_close(again, got, atol=1e-5, rtol=1e-4)
+
+
+def test_a_rank_whose_rollouts_have_ended_goes_along_with_a_row_that_nobody_reads(model, groups):
+    config = GenerationConfig(max_new_tokens=3, do_sample=False, eos_token_id=2, pad_token_id=0)
+    sampler = model_sampler(
+        GroupEngine(),
+        model,
+        generation_config=config,
+        read=None,
+        end_ids=[2],
+        several_turns=True,
+        anywhere=lambda mine: True,
+    )
+    assert sampler.anywhere(False)
+    sampler.sample([group.with_rollouts(()) for group in groups[:1]], [2])
+    shapes = []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    assert sampler.go_on([], 3) == []
+    assert shapes == [(1, 1), (1, 1)], "one prefill and one step of sampling, in each turn"
+    assert sampler.go_on([], 3) == []
+    assert len(shapes) == 4
+
+
+def test_an_evaluation_keeps_no_graph(model, groups):
+    engine = GroupEngine(trains_once=True)
+    config = GenerationConfig(max_new_tokens=2, do_sample=False, eos_token_id=2, pad_token_id=0)
+    engine.generate(model.eval(), group_batch(groups), keys=[5, 6, 7], group_sizes=[1, 1, 1], generation_config=config)
+    assert engine.kept_tensors()
+    assert not any(rows.requires_grad for rows in engine.kept_tensors())
 
 
 def test_a_frozen_tower_runs_for_no_policy_pass(model, groups, tower_calls):

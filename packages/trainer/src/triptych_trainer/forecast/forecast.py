@@ -113,7 +113,12 @@ def forecast(subject: Subject, *, skeleton: Skeleton | None = None, phases: Sequ
     config, step = subject.config, subject.shape()
     skeleton = skeleton or build_skeleton(config, model_config=subject.model_config)
     states = static_memory_of(skeleton, config, num_ranks=subject.num_ranks, sharding=subject.sharding)
-    setting = Setting.of(config, device=subject.device, keeps_features=subject.sharding != "full")
+    setting = Setting.of(
+        config,
+        device=subject.device,
+        keeps_features=subject.sharding != "full",
+        trains_once=_trains_once(config, step) and subject.sharding == "none",
+    )
     wanted = [phase for phase in phases if _happens(phase, config.grpo, step)]
     traced: dict[Phase, tuple[Traced, tuple[RowCost, ...]]] = {}
     for phase in wanted:
@@ -130,12 +135,19 @@ def forecast(subject: Subject, *, skeleton: Skeleton | None = None, phases: Sequ
         traced[phase] = trace(skeleton, batch, phase=phase, setting=setting), tuple(rows)
     copies = 2 if states.reference_bytes else 1  # a reference model of its own keeps features of its own
     features = int(copies * traced["generate"][0].features_bytes) if "generate" in traced else 0
+    graph = int(traced["generate"][0].graph_bytes) if "generate" in traced else 0
+    before = {"generate": 0, "score": features + graph, "policy": features}
     found = [
-        _phase_forecast(phase, *traced[phase], states=states, step=step, features=features * (phase != "generate"))
-        for phase in wanted
+        _phase_forecast(phase, *traced[phase], states=states, step=step, features=before[phase]) for phase in wanted
     ]
     found.append(_update(states, features=features))
     return Forecast(device=subject.device, static_memory=states, step=step, phases=tuple(found))
+
+
+def _trains_once(config: RunConfig, step: StepShape) -> bool:
+    """Whether one policy pass follows a generation of the same model, in one process."""
+    once = step.generations_per_step == step.micro_batches_per_step and step.num_ranks == 1
+    return once and not config.grpo.use_vllm and config.run.completions_per_slice is None
 
 
 def _happens(phase: Phase, args: GRPOConfig, step: StepShape) -> bool:

@@ -18,7 +18,7 @@ from triptych_trainer.forward import GroupBatch
 from triptych_trainer.forward.generate import DecodingStart, repeated
 from triptych_trainer.forward.prefill import prefilled
 from triptych_trainer.grpo.engine import GroupEngine
-from triptych_trainer.models.families import family_of
+from triptych_trainer.models.families import ImageFeatures, family_of
 from triptych_trainer.options.arguments import RunConfig
 from triptych_trainer.upstream.transformers_names import cache_argument
 
@@ -40,9 +40,14 @@ class Setting:
     completions_per_slice: int | None
     keeps_features: bool = True
     """Whether generation's image features serve the passes without gradient and those of a frozen tower."""
+    trains_once: bool = False
+    """Whether generation keeps the graph of a tower that learns for the one policy pass that follows."""
+    checkpoints_tower: bool = False
 
     @classmethod
-    def of(cls, config: RunConfig, *, device: Device, keeps_features: bool = True) -> Setting:
+    def of(
+        cls, config: RunConfig, *, device: Device, keeps_features: bool = True, trains_once: bool = False
+    ) -> Setting:
         """The setting of a command line."""
         args = config.grpo
         precision = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
@@ -53,6 +58,8 @@ class Setting:
             share_prompts=config.run.group_sharing != "off",
             completions_per_slice=config.run.completions_per_slice,
             keeps_features=keeps_features,
+            trains_once=trains_once,
+            checkpoints_tower=args.gradient_checkpointing,
         )
 
 
@@ -64,6 +71,8 @@ def planned_engine(setting: Setting) -> GroupEngine:
         autocast=partial(_autocast, setting),
         verify=False,
         fused_lm_head=setting.device == "cuda",
+        trains_once=setting.trains_once,
+        checkpoints_tower=setting.checkpoints_tower,
     )
 
 
@@ -71,8 +80,8 @@ def _autocast(setting: Setting) -> AbstractContextManager[Any]:
     return nullcontext() if setting.precision is None else torch.autocast("cpu", dtype=setting.precision)
 
 
-Outcome = tuple[int, int]
-"""Bytes of the key-value cache, and of the features that are kept."""
+Outcome = tuple[int, int, int]
+"""Bytes of the key-value cache, of the features that are kept, and of the graph that is kept with them."""
 
 
 def _policy(
@@ -81,7 +90,7 @@ def _policy(
     keys = range(len(batch.prompts))
     scores = engine.logps(skeleton.model, batch, keys=keys, compute_entropy=True)
     _small_loss(scores.logps_BC).backward()
-    return 0, 0
+    return 0, 0, 0
 
 
 def _small_loss(logps_BC: torch.Tensor) -> torch.Tensor:
@@ -93,7 +102,7 @@ def _small_loss(logps_BC: torch.Tensor) -> torch.Tensor:
 def _score(skeleton: Skeleton, batch: GroupBatch, engine: GroupEngine, setting: Setting, recorder: Recorder) -> Outcome:
     keys = range(len(batch.prompts))
     engine.logps(skeleton.model, batch, keys=keys)
-    return 0, 0
+    return 0, 0, 0
 
 
 @torch.no_grad()
@@ -105,17 +114,31 @@ def _generate(
     model.eval()  # as TRL's generation: without checkpointing, which drops caches
     try:
         asked, _ = batch.pick([(p, ()) for p in range(len(batch.prompts))])  # what is there before any turn
-        features = engine.features(model, asked, keys=range(len(batch.prompts)))
+        features, graph = _encode(skeleton, asked, engine, recorder, keys=range(len(batch.prompts)))
         turns = engine.turns if batch.has_unsampled_tokens else None
         prompts = prefilled(model, asked, features=features, pad_id=0, turns=turns)
         if prompts.cache is not None:
             recorder.enter(DECODE)
             start = repeated(prompts, group_sizes=[max(batch.group_sizes)] * len(batch.prompts), by_groups=False)
-            _decode(skeleton, batch, engine, recorder, start=start, positions_ABT=prompts.positions_ABT)
+            graph += _decode(skeleton, batch, engine, recorder, start=start, positions_ABT=prompts.positions_ABT)
         kept = sum(_bytes(rows) for rows in engine.kept_tensors())
-        return _cache_bytes(prompts.cache), kept
+        return _cache_bytes(prompts.cache), kept, graph
     finally:
         model.train()
+
+
+def _encode(
+    skeleton: Skeleton, batch: GroupBatch, engine: GroupEngine, recorder: Recorder, *, keys: Sequence[int]
+) -> tuple[ImageFeatures | None, int]:
+    """Features of a batch's images, and the bytes that their graph holds until the policy pass takes it."""
+    before, kept = recorder.live, len(engine.kept_tensors())
+    skeleton.model.train()  # a tower that learns runs as in the policy pass
+    features = engine.features(skeleton.model, batch, keys=keys, with_graph=engine.trains_once)
+    skeleton.model.eval()
+    new = engine.kept_tensors()[kept:]
+    joined = 0 if features is None else sum(_bytes(rows) for rows in (features.rows, *features.deepstack))
+    own = joined + sum(_bytes(rows) for rows in new)
+    return features, max(recorder.live - before - own, 0) if any(rows.requires_grad for rows in new) else 0
 
 
 def _decode(
@@ -126,11 +149,15 @@ def _decode(
     *,
     start: DecodingStart,
     positions_ABT: torch.Tensor,
-) -> None:
-    """The turns of all rollouts: what arrived is encoded and forwarded, and the last and widest token is decoded."""
+) -> int:
+    """The turns of all rollouts: what arrived is encoded and forwarded, and the last and widest token is decoded.
+
+    Returns the bytes that the graph of what arrived holds.
+    """
     length = start.ids_BT.shape[1]
     sampled = batch.trained[0][0]
     arrived = [(first, stop) for counted, first, stop in _stretches(sampled) if not counted]
+    graph = 0
     known = 0  # tokens of a completion in the cache
     images = [found for group in batch.completion_images for row in group for found in row]
     for first, stop in arrived:
@@ -138,7 +165,7 @@ def _decode(
         now = [found.image for found in images if first <= found.span.start < stop]
         keys = [batch.image_keys[image] for image in now]
         turn = GroupBatch.build([[0]], images=[batch.images[image] for image in now], image_keys=keys)
-        engine.features(skeleton.model, turn, keys=[0])
+        graph += _encode(skeleton, turn, engine, recorder, keys=[0])[1]
         _lengthen(start.cache, first - known)
         _forward(skeleton, start, positions_ABT, known=length - 1 + first, new=stop - first)
         known = stop
@@ -148,6 +175,7 @@ def _decode(
     logits = _forward(skeleton, start, positions_ABT, known=length - 1 + total - 1, new=1)
     _sample(logits)
     recorder.flops = flops_before + (recorder.flops - flops_before) * sum(sampled)
+    return graph
 
 
 def _forward(

@@ -42,6 +42,8 @@ class Traced:
     """Image features that stay for the later passes of the step."""
     pixels_bytes: int
     flops: float
+    graph_bytes: float = 0.0
+    """What the features' graph holds from generation to the policy pass, which counts it as its own."""
     last_layer_bytes: float = 0.0
     """What is live in the language model's backward pass when it has come to the first layer."""
 
@@ -96,6 +98,7 @@ def _plus(total: Traced, deeper: Traced, base: Traced, *, times: int) -> Traced:
         features_bytes=extended("features_bytes"),
         pixels_bytes=base.pixels_bytes,
         flops=extended("flops"),
+        graph_bytes=extended("graph_bytes"),
     )
 
 
@@ -113,7 +116,7 @@ def _trace_at(
         stack.enter_context(_hooks(skeleton, setting, recorder))
         stack.enter_context(recorder)
         recorder.enter(TOWER)
-        cache, features = PASSES[phase](skeleton, batch, engine, setting, recorder)
+        cache, features, graph = PASSES[phase](skeleton, batch, engine, setting, recorder)
         pixels = sum(values.numel() * values.element_size() for image in batch.images for values in image.values())
         if setting.device == "cuda":  # the host's copy is not the device's
             recorder.peaks[TOWER] += pixels
@@ -123,6 +126,7 @@ def _trace_at(
             features_bytes=float(features),
             pixels_bytes=pixels,
             flops=float(recorder.flops),
+            graph_bytes=float(graph),
         )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from triptych_trainer.models.families import Family, ImageFeatures, ImageInputs, family_of
 from triptych_trainer.models.unwrap import unwrap
@@ -22,6 +25,22 @@ def encode(
 def tower_is_trainable(family: Family, vision_language_model: torch.nn.Module) -> bool:
     """Whether any parameter outside the text backbone takes a gradient."""
     return any(parameter.requires_grad for parameter in family.vision_parameters(vision_language_model))
+
+
+@contextmanager
+def checkpointed_tower(family: Family, vision_language_model: torch.nn.Module) -> Iterator[None]:
+    """Switch gradient checkpointing on in the layers outside the text backbone, and back to what it was afterwards."""
+    text = set(family.language_model(vision_language_model).modules())
+    layers = [m for m in vision_language_model.modules() if m not in text and hasattr(m, "gradient_checkpointing")]
+    before = [(m, m.gradient_checkpointing, getattr(m, "_gradient_checkpointing_func", None)) for m in layers]
+    try:
+        for layer in layers:
+            layer.gradient_checkpointing = True
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        yield
+    finally:
+        for layer, was_on, function in before:
+            layer.gradient_checkpointing, layer._gradient_checkpointing_func = was_on, function
 
 
 def touch_tower(family: Family, vision_language_model: torch.nn.Module, embeds_BTD: torch.Tensor) -> torch.Tensor:

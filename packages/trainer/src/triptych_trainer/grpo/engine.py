@@ -1,7 +1,7 @@
 """The passes of a GRPO step over prompt groups, with image features kept for as long as they are valid."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from triptych_trainer.forward import (
     shared_logps,
     sliced_logps,
 )
-from triptych_trainer.forward.encode import tower_is_trainable
+from triptych_trainer.forward.encode import checkpointed_tower, tower_is_trainable
 from triptych_trainer.forward.router_loss import RouterTap
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.turn_cache import TurnCache
@@ -34,8 +34,10 @@ class GroupEngine:
     """Generates for and scores prompt groups; encodes each image once per generation where that is exact.
 
     Features are reused by every pass that would compute the same numbers: by all passes while the tower is frozen, by
-    the passes without gradient until the weights move otherwise. Images are told from each other by the batch's own
-    `image_keys`; where it has none, by their numbers in the rows that `keys` name.
+    the passes without gradient until the weights move otherwise. Where a generation is trained on in one pass, before
+    the weights move, it keeps the features of a tower that learns with their graph, and that pass takes them. Images
+    are told from each other by the batch's own `image_keys`; where it has none, by their numbers in the rows that
+    `keys` name.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class GroupEngine:
         fused_lm_head: bool | None = None,
         router_loss: bool = False,
         later_images: bool = False,
+        trains_once: bool = False,
+        checkpoints_tower: bool = False,
     ) -> None:
         """Score at ``temperature``; without ``share_prompts`` rows are replicated as other trainers do.
 
@@ -57,6 +61,8 @@ class GroupEngine:
         forecasts that compute no numbers.
         ``fused_lm_head`` is by default on where the model is on CUDA. With ``router_loss`` policy passes also compute
         the load-balancing loss of a model with experts. ``later_images`` says that images may arrive in completions.
+        With ``trains_once`` each generation is trained on in one pass, before the weights move;
+        ``checkpoints_tower`` says whether the tower's graph is then made with gradient checkpointing.
         """
         self.temperature = temperature
         self.share_prompts = share_prompts
@@ -65,11 +71,13 @@ class GroupEngine:
         self.verify = verify
         self.fused_lm_head = fused_lm_head
         self.router_loss = router_loss
+        self.trains_once = trains_once
+        self.checkpoints_tower = checkpoints_tower
         self.images_encoded = 0
         """Images that went through a vision tower outside a policy pass."""
         self.turns = TurnCache()
         """What is kept of rollouts between their turns, and how many tokens they prefilled."""
-        self._kept: dict[tuple[Any, ...], ImageFeatures | None] = {}
+        self._kept: dict[Hashable, ImageFeatures] = {}
         self._shared_logps = CheckedLogps()
         self._shared_logps.expects_completion_images = later_images
 
@@ -96,7 +104,7 @@ class GroupEngine:
             batch,
             num_generations=group_sizes,
             generation_config=generation_config,
-            features=self.features(model, batch, keys=keys),
+            features=self.features(model, batch, keys=keys, with_graph=self.trains_once and unwrap(model).training),
             turns=self.turns if keep_turns else None,
         )
 
@@ -128,9 +136,9 @@ class GroupEngine:
         router: RouterTap | None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         base = unwrap(model)
-        family = install_hooks(base)
-        trainable = torch.is_grad_enabled() and tower_is_trainable(family, family.vision_language_model(base))
-        features = None if trainable else self.features(model, batch, keys=keys)
+        install_hooks(base)
+        take = self._with_graph if torch.is_grad_enabled() and _learns_tower(base) else self.features
+        features = take(model, batch, keys=keys)
         if not self.share_prompts:
             return plain_logps(
                 model,
@@ -179,38 +187,52 @@ class GroupEngine:
 
     def encode_ahead(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> None:
         """Encode all images of a batch in one call where the policy passes will use the features: a frozen tower."""
-        base = unwrap(model)
-        family = install_hooks(base)
-        if not tower_is_trainable(family, family.vision_language_model(base)):
+        install_hooks(model)
+        if not _learns_tower(model):
             self.features(model, batch, keys=keys)
 
     def kept_tensors(self) -> list[torch.Tensor]:
         """The features that are kept now."""
-        return [rows for kept in self._kept.values() if kept is not None for rows in (kept.rows, *kept.deepstack)]
+        return [rows for kept in self._kept.values() for rows in (kept.rows, *kept.deepstack)]
 
-    def features(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> ImageFeatures | None:
+    def features(
+        self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int], with_graph: bool = False
+    ) -> ImageFeatures | None:
         """Features of the batch's images: kept ones, or encoded now in one call for all that are missing.
 
+        With ``with_graph`` a tower that learns runs as in a policy pass, which takes what is kept of it.
         None while the weights are sharded: every pass then encodes inside the model's own call.
         """
-        base = unwrap(model)
-        if is_sharded(base):
+        if is_sharded(unwrap(model)):
             return None
-        state = (id(base), _adapter_state(base))
-        wanted: dict[tuple[Any, ...], int] = {}  # each image by its content, or its row, and where the batch holds it
-        if batch.image_keys:
-            wanted.update({(*state, key): index for index, key in enumerate(batch.image_keys)})
-        for key, indices in zip(keys, batch.image_indices, strict=True) if not batch.image_keys else ():
-            wanted.update({(*state, key, number): index for number, index in enumerate(indices)})
+        wanted = _names(model, batch, keys=keys)
         missing = [name for name in wanted if name not in self._kept]
         if missing:
-            with torch.no_grad():
+            with self._recording(model) if with_graph and _learns_tower(model) else torch.no_grad():
                 encoded = encode_images(model, [batch.images[wanted[name]] for name in missing])
-            assert encoded is not None
+                assert encoded is not None
+                self._kept.update({name: encoded.select([k]) for k, name in enumerate(missing)})
             self.images_encoded += len(missing)
-            self._kept.update({name: encoded.select([k]) for k, name in enumerate(missing)})
-        by_index = {index: self._kept[name] for name, index in wanted.items()}
-        return _join([by_index[index] for index in range(len(batch.images))])
+        return _join(self._kept, wanted)
+
+    def _with_graph(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> ImageFeatures | None:
+        """The features of a batch's images with the graph that generation kept, else None; no graph is kept then."""
+        wanted = _names(model, batch, keys=keys)
+        has_graph = all(name in self._kept and self._kept[name].rows.requires_grad for name in wanted)
+        found = _join(self._kept, wanted) if has_graph else None
+        self._kept = {name: features.detach() for name, features in self._kept.items()}
+        return found
+
+    def _recording(self, model: torch.nn.Module) -> AbstractContextManager[Any]:
+        """The tower runs as in a policy pass: with a graph, in its precision, and with its checkpointing."""
+        base = unwrap(model)
+        family = family_of(base)
+        with ExitStack() as entered:
+            entered.enter_context(torch.enable_grad())
+            entered.enter_context(self.autocast())
+            if self.checkpoints_tower:
+                entered.enter_context(checkpointed_tower(family, family.vision_language_model(base)))
+            return entered.pop_all()
 
 
 def _router_tap(model: torch.nn.Module) -> RouterTap:
@@ -227,8 +249,23 @@ def _adapter_state(model: torch.nn.Module) -> tuple[Any, ...]:
     return ()
 
 
-def _join(parts: Sequence[ImageFeatures | None]) -> ImageFeatures | None:
-    present = [part for part in parts if part is not None]
-    if not present:
-        return None
-    return ImageFeatures.join(present)
+def _learns_tower(model: torch.nn.Module) -> bool:
+    base = unwrap(model)
+    family = family_of(base)
+    return tower_is_trainable(family, family.vision_language_model(base))
+
+
+def _names(model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> dict[Hashable, int]:
+    """Each image by the model and by its content, or by its row, and where the batch holds it."""
+    base = unwrap(model)
+    state = (id(base), _adapter_state(base))
+    if batch.image_keys:
+        return {(*state, key): index for index, key in enumerate(batch.image_keys)}
+    rows = zip(keys, batch.image_indices, strict=True)
+    return {(*state, key, number): index for key, indices in rows for number, index in enumerate(indices)}
+
+
+def _join(kept: Mapping[Hashable, ImageFeatures], wanted: Mapping[Hashable, int]) -> ImageFeatures | None:
+    """The features of a batch's images in its order; None where it has none."""
+    by_index = {index: kept[name] for name, index in wanted.items()}
+    return ImageFeatures.join([by_index[index] for index in range(len(by_index))]) if by_index else None

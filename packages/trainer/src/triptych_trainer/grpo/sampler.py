@@ -4,6 +4,7 @@ import copy
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,39 +35,44 @@ def model_sampler(
     end_ids: Collection[int],
     policy_version: int = 0,
     several_turns: bool = False,
+    anywhere: Callable[[bool], bool] = bool,
 ) -> Sampler:
     """A sampler over a model, or over what opens it for generation.
 
-    With ``several_turns`` keys and values of rollouts are kept until the sampler is told to let them go.
+    With ``several_turns`` keys and values of rollouts are kept until the sampler is told to let them go. Ranks that
+    share weights sample in step: ``anywhere`` says whether a rollout of any of them goes on, and a rank without any
+    forwards two tokens that nobody reads.
     """
     open_model = partial(nullcontext, model) if isinstance(model, torch.nn.Module) else model
 
-    def sample(groups: Sequence[RolloutGroup], sizes: Sequence[int]) -> list[list[Sampled]]:
-        engine.turns.begin()
+    prompts: list[PreparedPrompt] = []
+
+    def generate(
+        groups: Sequence[RolloutGroup], sizes: Sequence[int], config: GenerationConfig
+    ) -> list[list[list[int]]]:
         with torch.no_grad(), open_model() as opened:
-            completions = engine.generate(
+            return engine.generate(
                 opened,
                 group_batch(groups),
                 keys=[group.key for group in groups],
                 group_sizes=sizes,
-                generation_config=generation_config,
-                keep_turns=several_turns,
-            )
-        return [[Sampled(ids=ids) for ids in group] for group in completions]
-
-    def go_on(groups: Sequence[RolloutGroup], max_tokens: int) -> list[Sampled]:
-        config = copy.deepcopy(generation_config)
-        config.max_new_tokens = max_tokens
-        with torch.no_grad(), open_model() as opened:
-            completions = engine.generate(
-                opened,
-                group_batch(groups),
-                keys=[group.key for group in groups],
-                group_sizes=[1] * len(groups),
                 generation_config=config,
                 keep_turns=several_turns,
             )
-        return [Sampled(ids=ids) for (ids,) in completions]
+
+    def sample(groups: Sequence[RolloutGroup], sizes: Sequence[int]) -> list[list[Sampled]]:
+        engine.turns.begin()
+        prompts[:] = [group.prompt for group in groups[:1]]
+        return [[Sampled(ids=ids) for ids in group] for group in generate(groups, sizes, generation_config)]
+
+    def go_on(groups: Sequence[RolloutGroup], max_tokens: int) -> list[Sampled]:
+        if not groups:
+            engine.turns.begin()
+            go_on([_idle(prompts[0])], 1)
+            return []
+        config = copy.deepcopy(generation_config)
+        config.max_new_tokens = max_tokens
+        return [Sampled(ids=ids) for (ids,) in generate(groups, [1] * len(groups), config)]
 
     return Sampler(
         sample=sample,
@@ -74,8 +80,15 @@ def model_sampler(
         end_ids=frozenset(end_ids),
         policy_version=policy_version,
         go_on=go_on,
+        anywhere=anywhere,
         let_go=engine.turns.begin,
     )
+
+
+def _idle(prompt: PreparedPrompt) -> RolloutGroup:
+    """Two tokens without images: one to prefill, and one to sample behind."""
+    two = replace(prompt, ids=prompt.ids[-1:] * 2, spans=(), image_inputs=(), image_digests=())
+    return RolloutGroup(key=0, prompt=two)
 
 
 def one_message(tokenizer: Any) -> Callable[[PreparedPrompt, Sequence[int]], tuple[Mapping[str, Any], ...]]:

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOConfig
 
-from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import install_hooks
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import check_groups_on_ranks
@@ -21,6 +19,7 @@ from triptych_trainer.grpo.trl.arguments import (
     without_workers,
 )
 from triptych_trainer.grpo.trl.conversations import check_conversation_options, player, with_environment_reward
+from triptych_trainer.grpo.trl.passes import shards_weights
 from triptych_trainer.grpo.trl.private_names import check_attributes, check_methods
 from triptych_trainer.grpo.trl.reference import check_reference
 from triptych_trainer.grpo.vllm import longest_prompt
@@ -142,11 +141,6 @@ def check_run(trainer: MultiImageGRPOTrainer, *, group_sharing: str, completions
     check_slices(args, completions_per_slice, shared=group_sharing != "off", sharded=shards_weights(trainer))
 
 
-def shards_weights(trainer: MultiImageGRPOTrainer) -> bool:
-    """Whether no rank has all weights (FSDP, ZeRO-3)."""
-    return trainer.is_fsdp_enabled or (trainer.is_deepspeed_enabled and is_deepspeed_zero3_enabled())
-
-
 def engine_of(
     trainer: MultiImageGRPOTrainer, given: Given, *, group_sharing: str, completions_per_slice: int | None
 ) -> GroupEngine:
@@ -161,7 +155,15 @@ def engine_of(
         autocast=trainer.accelerator.autocast,
         router_loss=trainer.aux_loss_enabled,
         later_images=bool(given.tools or given.environments),
+        trains_once=_trains_once(trainer) and completions_per_slice is None,
+        checkpoints_tower=trainer.args.gradient_checkpointing,
     )
+
+
+def _trains_once(trainer: MultiImageGRPOTrainer) -> bool:
+    """Whether the model that samples a generation is trained on all of it in one pass, with the same weights."""
+    passes = trainer.args.steps_per_generation * trainer.num_iterations
+    return passes == 1 and not trainer.use_vllm and not trainer.is_deepspeed_enabled and trainer.args.world_size == 1
 
 
 def player_of(
@@ -170,15 +172,10 @@ def player_of(
     """What plays rollouts of several turns; None without tools and environments.
 
     Raises:
-        UsageError: the model or its chat template takes no tools, or the weights are sharded.
+        UsageError: the model or its chat template takes no tools.
     """
     if not given.tools and given.environments is None:
         return None
-    if shards_weights(trainer):
-        raise UsageError(
-            "tools: rollouts have different numbers of turns, but ranks that share weights (FSDP, ZeRO-3) have to "
-            "sample in step; use DDP or ZeRO-2"
-        )
     return player(
         trainer.model,
         preparer=trainer.preparer,

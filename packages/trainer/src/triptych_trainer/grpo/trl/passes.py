@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.extras.profiling import profiling_context
 from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
 from trl.trainer.utils import use_adapter
@@ -29,6 +31,7 @@ __all__ = [
     "sampler",
     "scoring",
     "settings",
+    "shards_weights",
     "verify",
 ]
 
@@ -70,8 +73,19 @@ def sampler(trainer: "MultiImageGRPOTrainer", begun: "Begun | None" = None) -> S
             end_ids=end_ids,
             policy_version=version,
             several_turns=trainer.play is not None,
+            anywhere=partial(_anywhere, trainer) if shards_weights(trainer) else bool,
         )
     return vllm_sampler(trainer, begun, read=read, end_ids=end_ids)
+
+
+def shards_weights(trainer: "MultiImageGRPOTrainer") -> bool:
+    """Whether no rank has all weights (FSDP, ZeRO-3)."""
+    return trainer.is_fsdp_enabled or (trainer.is_deepspeed_enabled and is_deepspeed_zero3_enabled())
+
+
+def _anywhere(trainer: "MultiImageGRPOTrainer", mine: bool) -> bool:
+    accelerator = trainer.accelerator
+    return bool(accelerator.gather(torch.tensor([int(mine)], device=accelerator.device)).max())
 
 
 @contextmanager
