@@ -151,9 +151,10 @@ def test_evaluation_repeats_and_leaves_the_random_state_alone(processor):
 def test_image_tokens_are_never_generated(processor, sampled):
     model, samples = build_model(0), heldout_samples(12, seed=0)
     wanted = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
-    model.lm_head = torch.nn.Linear(128, 378)  # with a bias, by which the model wants nothing else
+    size = len(processor.tokenizer)
+    model.lm_head = torch.nn.Linear(128, size)  # with a bias, by which the model wants nothing else
     torch.nn.init.zeros_(model.lm_head.weight)
-    model.lm_head.bias.data = 100.0 * torch.nn.functional.one_hot(torch.tensor(wanted), 378).float()
+    model.lm_head.bias.data = 100.0 * torch.nn.functional.one_hot(torch.tensor(wanted), size).float()
     text = torch.tensor([processor.tokenizer("red").input_ids])
     assert (model.generate(input_ids=text, max_new_tokens=2, do_sample=False)[:, -2:] == wanted).all()
     groups = roll_out(model, processor=processor, samples=samples, placement="in_place", sampled=sampled)
