@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
+from packaging.version import Version
 from transformers import AutoModelForImageTextToText
 from triptych_trainer.checkpoints.folder import defect
 
@@ -48,6 +50,10 @@ NOT_COMPARED = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_secon
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
+SENDS_NO_REFERENCE = Version(transformers.__version__) < Version("5.23")
+"""Whether the other ranks have no reference model where the first one alone loads the weights."""
+
+
 def launcher_environment(backend: str) -> dict[str, str]:
     """What `accelerate launch` tells its processes for a backend: for FSDP2 by the example file that users take."""
     if backend != "fsdp2":
@@ -57,7 +63,8 @@ def launcher_environment(backend: str) -> dict[str, str]:
     args = parser.parse_args([*given, "worker.py"])  # port 0: any, so that runs beside this one do no harm
     args, _, _ = _validate_launch_command(args)
     before = dict(os.environ)
-    return {name: value for name, value in prepare_multi_gpu_env(args).items() if before.get(name) != value}
+    found = {name: value for name, value in prepare_multi_gpu_env(args).items() if before.get(name) != value}
+    return found | ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "false"} if SENDS_NO_REFERENCE else {})
 
 
 @pytest.fixture(scope="module")

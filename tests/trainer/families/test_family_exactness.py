@@ -11,6 +11,7 @@ from triptych_trainer.forward import plain_logps, shared_generate, shared_logps
 from triptych_trainer.forward.choose import sharing_path
 from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
+from triptych_trainer.upstream.transformers_names import declare_router_logits
 
 TOLERANCE = 1e-5
 
@@ -23,6 +24,7 @@ def test_passes_equal_the_stock_forward_of_every_row(lab, kits, kit, record):
     gradients = lab.gradients(stock)
     assert expected[0].std() > 0.5
     model = kit.model()
+    declare_router_logits(model)
     family = family_of(model)
     text = family.language_model(family.vision_language_model(model))
     has_router_loss = bool(find_routers(text)) and hasattr(text.config, "output_router_logits")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import kits
 import pytest
 import torch
+from packaging.version import Version
 from triptych_trainer.forecast.passes import DECODE, Setting
 from triptych_trainer.forecast.phases import trace
 from triptych_trainer.forward import generate, install_hooks, prefill
@@ -13,6 +14,8 @@ from triptych_trainer.grpo.engine import GroupEngine
 LENGTHS = ((5, 3), (4, 4), (6, 2))
 KINDS = ("qwen3_vl_moe", "qwen3_5", "llava", "gemma3", "gemma4_small", "internvl_gpt_oss", "paligemma")
 """One family of every kind: experts, linear attention, one tile, both ways, shared keys, sinks, the plain pass."""
+
+WITH_GROUPED_EXPERTS = ("qwen3_vl_moe", "internvl_gpt_oss")
 
 
 def built(name: str, *, lengths=LENGTHS):
@@ -50,6 +53,8 @@ def kept_cache_bytes(model, batch, monkeypatch) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_family_is_forecast(name, plan_for):
+    if name in WITH_GROUPED_EXPERTS and Version(torch.__version__).release < (2, 14):
+        pytest.skip("torch 2.13 traces the experts' matrix product with bfloat16 weights only")
     model, batch = built(name)
     config, skeleton = plan_for(model.config, bf16=True)
     peaks = {}
