@@ -130,6 +130,31 @@ def test_what_the_template_refuses_is_a_refused_row(qwen: Any) -> None:
     )
 
 
+OPENED = "<|im_start|>{{ m.role }}\n"
+ONLY_TEXTS = {
+    "left out": OPENED + "{% if m.content is string %}{{ m.content }}{% endif %}",
+    "shown": OPENED + "{{ m.content | trim }}",
+    "added": "{{ '<|im_start|>' + m.role + '\n' + m.content }}",
+    "split": OPENED + "{{ m.content.split('</think>')[-1] }}",
+}
+
+
+@pytest.mark.parametrize("text", ["user", "What is the capital of the country whose flag has a maple leaf?"])
+@pytest.mark.parametrize("body", ONLY_TEXTS.values(), ids=ONLY_TEXTS)
+def test_templates_that_take_only_texts_get_texts(qwen: Any, body: str, text: str) -> None:
+    template = "{% for m in messages %}" + body + "<|im_end|>\n{% endfor %}"
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
+    got = tokenize(bind(parse(messages), 0), qwen.tokenizer, chat_template=template, add_generation_prompt=False)
+    said = f"<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{text}<|im_end|>\n"
+    assert list(got.ids) == qwen.tokenizer(said, add_special_tokens=False)["input_ids"]
+
+
+def test_a_template_that_leaves_out_what_the_user_says_is_refused(qwen: Any) -> None:
+    bound = bind(parse([{"role": "user", "content": "user"}], source="a.jsonl", line=7), 0)
+    with pytest.raises(MarkerError, match=r"a.jsonl:7: the chat template does not write the text of every system"):
+        tokenize(bound, qwen.tokenizer, chat_template="{% for m in messages %}<|im_start|>{{ m.role }}{% endfor %}")
+
+
 def test_a_batch_equals_a_loop(family: SimpleNamespace) -> None:
     texts = ["A <image> b <image><image>", "<image> <|im_end|> <image>", "<image>🙂"]
     texts += ["no image", ""] if expander_of(family.processor).takes_text_only else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from typing import Any, Literal
 
 from triptych_parser.bind import BoundPrompt
@@ -19,6 +20,7 @@ OnSpecial = Literal["text", "error"]
 ChatTemplateImages = Literal["exact", "inline", "template"]
 _PRIVATE_USE = range(0xE002, 0xF900)
 _PROBE_OPEN, _PROBE_CLOSE = "\ue000", "\ue001"
+_SHOWN_PART = "'type': 'text'"
 
 
 def render_chat(
@@ -41,8 +43,7 @@ def render_chat(
     """
     messages, guard = _guard_messages(bound, bound.messages(), specials, on_special)
     if expander is None or not bound.prompt.num_markers:
-        rendered = _rendered(bound, messages, renderer=renderer, options=options)
-        return (rendered,), guard
+        return (_text_alone(bound, messages, renderer=renderer, options=options),), guard
     if chat_template_images == "inline":
         messages = _inline(messages, expander)
     parts = tuple(_rendered(bound, messages, renderer=renderer, options=options).split(expander.template_token))
@@ -62,13 +63,86 @@ def _rendered(bound: BoundPrompt, messages: Messages, *, renderer: Any, options:
     try:
         text: str = renderer.apply_chat_template(messages, tokenize=False, **options)
     except Exception as error:
-        if not type(error).__module__.startswith("jinja2"):  # a template's own `raise_exception` is one of Jinja's
+        # A template's own `raise_exception` is one of Jinja's; a TypeError is a list where it expects a text.
+        if not type(error).__module__.startswith("jinja2") and not isinstance(error, TypeError):
             raise
         raise _place(bound).error(
             f"the chat template refuses the messages, {' '.join(str(error).split())}",
             remedy="correct the roles and their order, or pass a chat_template that takes them",
         ) from error
     return text
+
+
+def _text_alone(bound: BoundPrompt, messages: Messages, *, renderer: Any, options: Mapping[str, Any]) -> str:
+    """Render messages without images: as lists of parts, or as texts where the template takes only texts.
+
+    Templates of models without images fail at a list, write it as Python shows it, or leave it out without a word.
+    """
+    numbered = _numbered(messages)
+    refused: MarkerError | None = None
+    for form in (_as_parts, _as_texts):
+        try:
+            rendered = _rendered(bound, form(messages), renderer=renderer, options=options)
+        except MarkerError as error:
+            refused = error
+            continue
+        if _is_unmistakable(messages) and _is_whole(rendered, messages):
+            return rendered
+        if _is_whole(_rendered(bound, form(numbered), renderer=renderer, options=options), numbered):
+            return rendered
+    raise refused or _place(bound).error(
+        "the chat template does not write the text of every system and user message, neither as a list of parts nor "
+        "as a text",
+        remedy="pass a chat_template that writes message['content']",
+    )
+
+
+def _as_parts(messages: Messages) -> Messages:
+    return messages
+
+
+def _as_texts(messages: Messages) -> Messages:
+    return [
+        {**message, "content": "".join(part["text"] for part in message["content"])}
+        if "content" in message
+        else message
+        for message in messages
+    ]
+
+
+def _is_unmistakable(messages: Messages) -> bool:
+    """Whether every text is too long to be found in a template's own words by chance."""
+    return all(len(part["text"].strip()) >= 24 for message in messages for part in message.get("content", ()))
+
+
+def _is_whole(rendered: str, messages: Messages) -> bool:
+    """Whether the texts of all system and user messages are in what a template wrote, and no list as Python shows it.
+
+    Other messages may be cut on purpose: templates leave out the thoughts of earlier answers.
+    """
+    texts = [part["text"] for message in messages for part in message.get("content", ())]
+    if rendered.count(_SHOWN_PART) > sum(text.count(_SHOWN_PART) for text in texts):
+        return False
+    return all(
+        part["text"].strip() in rendered
+        for message in messages
+        if message["role"] in ("system", "user")
+        for part in message.get("content", ())
+    )
+
+
+def _numbered(messages: Messages) -> Messages:
+    """The messages with numbered stand-ins for their texts, which no template changes."""
+    numbers = count()
+    return [
+        {
+            **message,
+            "content": [{**part, "text": f"{_PROBE_OPEN}{next(numbers)}{_PROBE_CLOSE}"} for part in message["content"]],
+        }
+        if "content" in message
+        else message
+        for message in messages
+    ]
 
 
 def _check_order(
