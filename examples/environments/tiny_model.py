@@ -52,7 +52,7 @@ ENVIRONMENTS: dict[str, tuple[str, Callable[[random.Random], str]]] = {
 def main(name: str, folder: str) -> None:
     """Build the model for one environment and save it."""
     kind, write = ENVIRONMENTS[name]
-    environment = read_environment(f"{HERE / f'{name}.py'}:{kind}")
+    environment = read_environment([f"{HERE / f'{name}.py'}:{kind}"])
     assert environment is not None
     examples = list(read_examples(HERE / f"{name}.jsonl"))
     torch.set_num_threads(1)
@@ -88,7 +88,7 @@ def teach(model: Any, play: Play, *, examples: Sequence[Example], write: Callabl
     rng, tokenizer = random.Random(0), play.preparer.processor.tokenizer
     prompts = []
     for row, example in enumerate(examples):
-        dressed = play.dressed(example, is_text=False)
+        dressed = play.dressed(example, key=row, is_text=False)
         group = RolloutGroup(key=row, prompt=play.preparer(dressed))
         assert play.environments is not None
         seen = play.environments.reset(play.environments.take(1), play.row_of(row), where=example.source)
