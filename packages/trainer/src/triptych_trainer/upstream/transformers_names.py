@@ -80,6 +80,7 @@ TESTED_TRANSFORMERS = "5.17 to 5.24"
 ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
     (transformers.PreTrainedModel, ("set_attn_implementation", "_can_set_attn_implementation")),
     (transformers.PreTrainedConfig, ("_attn_implementation", "get_text_config")),
+    (transformers.GenerationMixin, ("prepare_inputs_for_generation", "_update_model_kwargs_for_generation")),
     (transformers.Trainer, ("get_optimizer_cls_and_kwargs",)),
     (transformers.AttentionInterface, ("register",)),
     (transformers.AttentionMaskInterface, ("register",)),
