@@ -135,13 +135,14 @@ LONGER = {"num_generations": 4, "per_device_train_batch_size": 28, "beta": 0.04,
 
 @pytest.mark.parametrize("lag", [0, 1])
 def test_what_a_step_waits_for(build, server, lag):
-    """`LAG_STEPS=20 make vllm-check` prints the rows of the second table of docs/rollouts.md."""
-    steps = int(os.environ.get("LAG_STEPS", "2"))
+    """`LAG_STEPS=20 LAG_TOKENS=4 make vllm-check` prints the first rows of the second table of docs/rollouts.md."""
+    steps, tokens = int(os.environ.get("LAG_STEPS", "2")), int(os.environ.get("LAG_TOKENS", "8"))
     trainer = build(
         {"rollout_lag": lag, "mismatch_kl_warn": None},
         vllm_mode="server",
         vllm_server_base_url=server.url,
         max_steps=steps,
+        max_completion_length=tokens,
         **(LONGER if steps > 2 else {}),
     )
     before, cpu = time.process_time(), server.cpu_seconds()
