@@ -233,7 +233,6 @@ def test_arguments_are_optional(model_dir, tmp_path, monkeypatch):
         ),
         ({"eval_dataset": {"a": rows().to_iterable_dataset()}}, r"eval_dataset\['a'\] is an IterableDataset"),
         ({"train_dataset": [{"prompt": "a"}]}, r"train_dataset: expected a datasets.Dataset or a table .*got list"),
-        ({"rollout_func": print}, r"rollout_func: a loop of your own cannot say where the images of its turns belong"),
         ({"environment_factory": {}}, r"environment_factory: expected an environment, got an empty mapping"),
         ({"environment_factory": object}, r"environment_factory: object has no method `reset\(\*\*row\)`"),
         (

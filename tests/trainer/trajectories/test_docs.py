@@ -8,7 +8,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "trajectories.md"
 
 
 def test_the_tool_of_the_docs_returns_the_left_half(stage_of):
-    (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    code, *_ = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     scope: dict[str, object] = {}
     exec(compile(code, str(DOCS), "exec"), scope)
     stage = stage_of(tools=[scope["left_half"]])

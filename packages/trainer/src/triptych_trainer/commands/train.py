@@ -84,7 +84,7 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
     check_trackers(config.grpo)
     check_options(config.grpo)
     tools, environment = read_tools(config.run.tools), read_environment(config.run.environment)
-    check_rollout_lag(config.run.rollout_lag, config.grpo, has_tools=bool(tools or environment))
+    check_rollout_lag(config.run.rollout_lag, config.grpo, has_turns=bool(tools or environment))
     turn_options(config.run).check(has_tools=bool(tools or environment), scale_rewards=config.grpo.scale_rewards)
     check_adapter_folder(
         config.model.model_name_or_path, use_peft=config.model.use_peft, merge_adapter=config.run.merge_adapter

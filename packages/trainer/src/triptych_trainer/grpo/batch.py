@@ -116,7 +116,7 @@ class TrainingBatch:
         rollouts = self.rollouts
         groups = tuple(
             owners[run[0]].with_rollouts([rollouts[row] for row in run])
-            for run in (list(rows) for _, rows in groupby(chosen, key=lambda row: owners[row].key))
+            for run in (list(rows) for _, rows in groupby(chosen, key=lambda row: _prompt_of(owners[row])))
         )
         width = max((len(rollouts[row].ids) for row in chosen), default=0)
 
@@ -205,6 +205,11 @@ def scored_groups(
 def _scores(values: torch.Tensor) -> tuple[float | None, ...]:
     """NaN marks "not scored" in a tensor, None in a value."""
     return tuple(None if value != value else value for value in values.tolist())
+
+
+def _prompt_of(group: RolloutGroup) -> tuple[int, int]:
+    """What tells prompts from each other: a `rollout_func` may sample a row's completions behind several."""
+    return group.key, id(group.prompt)
 
 
 def loss_mask(rollouts: Sequence[Rollout], *, width: int, device: torch.device) -> torch.Tensor:

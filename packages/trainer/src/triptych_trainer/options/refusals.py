@@ -93,7 +93,7 @@ def check_vllm(args: GRPOConfig) -> None:
         )
 
 
-def check_rollout_lag(lag: int, args: GRPOConfig, *, has_tools: bool = False) -> None:
+def check_rollout_lag(lag: int, args: GRPOConfig, *, has_turns: bool = False) -> None:
     """Check that rollouts can be sampled ahead of the training, and corrected for it.
 
     Raises:
@@ -108,10 +108,10 @@ def check_rollout_lag(lag: int, args: GRPOConfig, *, has_tools: bool = False) ->
             f"--rollout_lag {lag}: only a vLLM server samples while the trainer works; start one with `triptych serve` "
             "and add --use_vllm true --vllm_mode server, or leave it out"
         )
-    if has_tools:
+    if has_turns:
         raise UsageError(
-            f"--rollout_lag {lag}: the turns after a tool's result are sampled while the trainer waits; leave out the "
-            "lag, or the tools"
+            f"--rollout_lag {lag}: the turns after a tool's result, and the rollouts of a rollout_func, are sampled "
+            "while the trainer waits; leave out the lag, or the tools, or the function"
         )
     if not args.vllm_importance_sampling_correction:
         raise UsageError(

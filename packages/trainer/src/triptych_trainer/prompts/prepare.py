@@ -20,7 +20,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import Family, ImageInputs
 from triptych_trainer.models.image_processor import image_digest, image_processor_of
 
-__all__ = ["PreparedPicture", "PreparedPrompt", "PromptPreparer"]
+__all__ = ["ENDING_TOKENS", "PreparedPicture", "PreparedPrompt", "PromptPreparer"]
 
 ENDING_TOKENS = 64
 

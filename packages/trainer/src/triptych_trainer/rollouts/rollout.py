@@ -197,6 +197,8 @@ class RolloutGroup:
     """The name of each span's image in errors, if the prompt is a rollout that goes on; empty: named by its marker."""
     tail: Tail | None = None
     """The last part of a prompt that is a rollout which goes on; None for the prompt of a row."""
+    has_own_ids: bool = False
+    """Whether the tokens of its prompt are those of a `rollout_func`, and not those of its row."""
 
     def __len__(self) -> int:
         return len(self.rollouts)

@@ -1,6 +1,7 @@
 """Groups as plain values and tensors, for checkpoints: what their rows do not say. Messages and calls are left out."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,25 @@ def groups_from_state(state: Mapping[str, Any], *, begin: Begin) -> tuple[Rollou
     for kept in state["groups"]:
         shown = [_piece(value) for value in kept.get("observation", ())]
         group = begin(kept["key"], shown)
+        if kept.get("prompt_ids"):
+            spans = tuple(ImageSpan(**span) for span in kept["prompt_spans"])
+            prompt = replace(group.prompt, ids=list(kept["prompt_ids"]), spans=spans, ending=kept["prompt_ending"])
+            group = replace(group, prompt=prompt, has_own_ids=True)
         found.append(group.with_rollouts([_rollout(one, state.get("images", {})) for one in kept["rollouts"]]))
     return tuple(found)
 
 
 def _group_to_state(group: RolloutGroup) -> dict[str, Any]:
+    own = {}
+    if group.has_own_ids:
+        prompt = group.prompt
+        own = {
+            "prompt_ids": list(prompt.ids),
+            "prompt_spans": list(map(_span_to_state, prompt.spans)),
+            "prompt_ending": prompt.ending,
+        }
     return {
+        **own,
         "key": group.key,
         "observation": [
             piece
@@ -54,8 +68,11 @@ def _group_to_state(group: RolloutGroup) -> dict[str, Any]:
 
 def _image_to_state(image: ArrivedImage) -> dict[str, Any]:
     names = ("digest", "turn", "owner", "rollout", "model_size")
-    span = {name: getattr(image.span, name) for name in ImageSpan.__slots__}
-    return {**{name: getattr(image, name) for name in names}, "span": span}
+    return {**{name: getattr(image, name) for name in names}, "span": _span_to_state(image.span)}
+
+
+def _span_to_state(span: ImageSpan) -> dict[str, Any]:
+    return {name: getattr(span, name) for name in ImageSpan.__slots__}
 
 
 def _rollout(kept: Mapping[str, Any], inputs: Mapping[str, Mapping[str, torch.Tensor]]) -> Rollout:

@@ -185,11 +185,6 @@ class LiveRollout:
             pictures=tuple((shown[number].picture, shown[number].model_size) for number in numbers),
         )
 
-    def named_images(self) -> list[tuple[str, ArrivedImage]]:
-        """The images of the last turn, with their names in error messages."""
-        named = zip(image_names(self.arrived), self.arrived, strict=True)
-        return [(name, image) for name, image in named if image.turn == self.turn - 1]
-
     def rollout(self, policy_version: int) -> Rollout:
         """The finished rollout."""
         return Rollout(

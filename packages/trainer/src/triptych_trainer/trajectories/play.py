@@ -23,6 +23,7 @@ from triptych_trainer.rollouts.rollout import ArrivedImage, RolloutGroup
 from triptych_trainer.rollouts.sampled import Sampled, Sampler
 from triptych_trainer.trajectories.calls import AsyncLoop, Outcome, Request, calls_of, do_calls
 from triptych_trainer.trajectories.environments import Environments, tells_turns, turn_reward_of
+from triptych_trainer.trajectories.features import check_features
 from triptych_trainer.trajectories.history import History, bounded_history
 from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
 from triptych_trainer.trajectories.limits import Limits
@@ -241,7 +242,7 @@ class Play:
             for (owner, number, picture), span in zip(pictures, suffix.spans, strict=True)
         ]
         one.go_on(suffix, results=results, arrived=arrived, history=history)
-        self._check(one)
+        check_features(one.arrived, num_rows=self.num_rows, source=one.prompt.example.source, turn=one.turn - 1)
         return True
 
     def _history(self, one: LiveRollout, results: Sequence[tuple[str, Sequence[Piece]]]) -> History | None:
@@ -270,13 +271,3 @@ class Play:
             model_size=prepared.model_size,
         )
         return image, RolloutImage(picture=prepared.picture, model_size=prepared.model_size)
-
-    def _check(self, one: LiveRollout) -> None:
-        """Compare the placeholders of every new image with its feature rows."""
-        for name, image in one.named_images():
-            rows = self.num_rows(image.inputs)
-            if rows is not None and rows != image.span.num_features:
-                raise UsageError(
-                    f"{one.prompt.example.source}: {name}: {image.span.num_features} slots, {rows} features; the "
-                    "processor counts the image differently than it prepares it, so use the model's own processor"
-                )

@@ -18,7 +18,8 @@ from triptych_trainer.grpo.trl.arguments import (
     default_processing_class,
     without_workers,
 )
-from triptych_trainer.grpo.trl.conversations import check_conversation_options, player, with_environment_reward
+from triptych_trainer.grpo.trl.conversations import player, with_environment_reward
+from triptych_trainer.grpo.trl.own_rollouts import check_rollout_func
 from triptych_trainer.grpo.trl.passes import shards_weights
 from triptych_trainer.grpo.trl.private_names import check_attributes, check_methods
 from triptych_trainer.grpo.trl.reference import check_reference
@@ -58,7 +59,13 @@ class Given:
     tools: tuple[Callable[..., Any], ...]
     environments: Environments | None
     turns: TurnOptions
+    rollout_func: Callable[..., Any] | None
     image_threads: int
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether rollouts may have several turns."""
+        return bool(self.tools or self.environments or self.rollout_func)
 
 
 def complete(
@@ -85,7 +92,7 @@ def complete(
     if preparer is not None:
         check_workers(args)
     args, image_threads = without_workers(args)
-    check_conversation_options(rollout_func=rollout_func)
+    check_rollout_func(rollout_func, tools=tools, environment_factory=environment_factory)
     turns = turns or TurnOptions()
     turns.check(has_tools=bool(tools or environment_factory), scale_rewards=args.scale_rewards)
     turns.calling_turns(args.max_tool_calling_iterations)  # refuses two numbers
@@ -106,6 +113,7 @@ def complete(
         tools=tuple(tools or ()),
         environments=environments,
         turns=turns,
+        rollout_func=rollout_func,
         image_threads=image_threads,
     )
 
@@ -154,7 +162,7 @@ def engine_of(
         completions_per_slice=completions_per_slice,
         autocast=trainer.accelerator.autocast,
         router_loss=trainer.aux_loss_enabled,
-        later_images=bool(given.tools or given.environments),
+        later_images=given.has_turns,
         trains_once=_trains_once(trainer) and completions_per_slice is None,
         checkpoints_tower=trainer.args.gradient_checkpointing,
     )

@@ -24,20 +24,7 @@ from triptych_trainer.trajectories.shown import tools_by_environment
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 from triptych_trainer.trajectories.writer import TurnWriter, turn_writer
 
-__all__ = ["check_conversation_options", "message_reader", "player", "with_environment_reward", "writers_of"]
-
-
-def check_conversation_options(*, rollout_func: Any) -> None:
-    """Check what a trainer is given for rollouts of several turns, before anything is loaded.
-
-    Raises:
-        UsageError: says what cannot be kept, and what to do instead.
-    """
-    if rollout_func is not None:
-        raise UsageError(
-            "rollout_func: a loop of your own cannot say where the images of its turns belong; pass tools=[...] or "
-            "environment_factory=, whose loop is Triptych's"
-        )
+__all__ = ["message_reader", "player", "with_environment_reward", "writers_of"]
 
 
 def with_environment_reward(args: Any, reward_funcs: Any, environments: Environments | None) -> tuple[Any, list[Any]]:

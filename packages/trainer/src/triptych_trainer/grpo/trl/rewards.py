@@ -31,10 +31,16 @@ def reward_groups(trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGrou
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     if trainer.play is not None and trainer.play.environments is not None:
         trainer.environments = trainer.play.played_in
+    own = trainer.own_rollouts
+    rows = [row for row, group in zip(columns, groups, strict=True) for _ in group.rollouts]
+    completions = [completion for group in groups for completion in completions_of(group)]
+    if own is not None:
+        rows = [{**row, **fields} for row, fields in zip(rows, own.fields, strict=True)]
+        completions = own.completions
     scores_BF = trainer._calculate_rewards(
-        [row for row, group in zip(columns, groups, strict=True) for _ in group.rollouts],
+        rows,
         [prompt for group in groups for prompt in [prompt_as_read(trainer.tables, group)] * len(group)],
-        [completion for group in groups for completion in completions_of(group)],
+        completions,
         [list(rollout.ids) for rollout in rollouts],
     )
     accelerator = trainer.accelerator

@@ -25,6 +25,7 @@ from triptych_trainer.grpo.trl.cycle import new_cycle, restored_cycle
 from triptych_trainer.grpo.trl.loss import by_what_remains, loss_inputs
 from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch, warn_of_ban
 from triptych_trainer.grpo.trl.one_sentence import one_sentence
+from triptych_trainer.grpo.trl.own_rollouts import own_rollouts
 from triptych_trainer.grpo.trl.passes import prompts_of, sampler, scoring, settings, verify
 from triptych_trainer.grpo.trl.private_names import check_no_images
 from triptych_trainer.grpo.trl.reports import show_images, tell
@@ -58,7 +59,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         train_dataset: a map-style dataset in TRL's columns (``prompt``, and ``image`` or ``images``), or a table of
             examples as the command line reads them; None where an environment gives the tasks.
         tools, environment_factory: what answers the model during a rollout, as for TRL; both may return images.
-        rollout_func: refused.
+        rollout_func: a loop of your own, as for TRL; images that arrive in it are returned as ``images``.
         preparer: turns rows into token ids, spans and image inputs; by default one over ``processing_class``.
         image_policy: which files and addresses images may be read from; only without ``preparer``.
         group_sharing: ``auto`` forwards each prompt once for its completions where that is exact; ``off`` never.
@@ -138,8 +139,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         check_environment_column(given.environments, eval_dataset, name="eval_dataset")
         self.tables = RunTables(needs_prompt=given.environments is None)
         self.mismatch_watch = MismatchWatch(warn=mismatch_kl_warn, limit=mismatch_kl_limit)
-        has_tools = bool(given.tools or given.environments)
-        check_rollout_lag(rollout_lag, given.args, has_tools=has_tools)
+        check_rollout_lag(rollout_lag, given.args, has_turns=given.has_turns)
         with connected(given.args, transfer=vllm_weight_transfer), only_whole_models():
             super().__init__(
                 model,
@@ -169,6 +169,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         self.tables.on_fetch = self.preparer.prefetch
         self.engine = engine_of(self, given, group_sharing=group_sharing, completions_per_slice=completions_per_slice)
         self.play = player_of(self, given, tool_seconds=tool_seconds, say=say)
+        self.own_rollouts = own_rollouts(self, rollout_func)
         self.tracker_images = show_images(self)
         self.learning = LearningWatch(self.args, num_steps=warn_after_steps, callbacks=self.callback_handler.callbacks)
         self.add_callback(self.learning)
@@ -222,7 +223,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
             settings=settings(self, mode=mode),
             sum_over_ranks=lambda count: self.accelerator.gather(count).sum(),
             device=self.accelerator.device,
-            play=self.play,
+            play=self.play or self.own_rollouts,
         )
         tell(self, experience, mode=mode)
         return {BATCH: experience.batch}

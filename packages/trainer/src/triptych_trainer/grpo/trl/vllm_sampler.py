@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.ahead import Begun
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["ask_vllm", "vllm_sampler"]
+__all__ = ["ask_vllm", "update_vllm", "vllm_sampler"]
 
 NOTHING_LOADED = -1
 """TRL's number of the step whose weights vLLM has, before any were sent."""
@@ -52,7 +52,7 @@ def vllm_sampler(
     options = {"stop_token_ids": _message_ends(trainer)} if several else {}
 
     def ask(requests: Sequence[Request], **more: Any) -> list[list[Sampled]]:
-        _update_vllm(trainer)
+        update_vllm(trainer)
         return vllm_rollouts(
             backend,
             requests,
@@ -97,7 +97,7 @@ def vllm_sampler(
 
 def ask_vllm(trainer: "MultiImageGRPOTrainer", prompts: Sequence[PreparedPrompt], sizes: Sequence[int]) -> Asked:
     """Ask a server for completions by the weights of now, and do not wait for them."""
-    _update_vllm(trainer)
+    update_vllm(trainer)
     requests = _requests(trainer, prompts, sizes)
     return ask_ahead(trainer.vllm_generation, requests, banned_ids=_banned_ids(trainer))
 
@@ -136,7 +136,7 @@ def _message_ends(trainer: "MultiImageGRPOTrainer") -> list[int]:
     return sorted({token for token in (*trainer.eos_token_ids, *given) if token is not None})
 
 
-def _update_vllm(trainer: "MultiImageGRPOTrainer") -> None:
+def update_vllm(trainer: "MultiImageGRPOTrainer") -> None:
     """Send vLLM the weights if it does not have those of this step, or has put them away.
 
     A server may have served another run before, so that even a frozen tower is taken as another one the first time.
