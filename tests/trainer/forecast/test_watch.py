@@ -47,7 +47,7 @@ def test_what_a_forecast_replaces_is_never_replaced_in_the_process_of_the_run(mo
         raise RuntimeError(f"in process {os.getpid()}")
 
     stock, before = torch.nn.functional.scaled_dot_product_attention, torch.get_rng_state()
-    monkeypatch.setattr("triptych_trainer.forecast.watch.forecast", forecast)
+    monkeypatch.setattr("triptych_trainer.forecast.checkpointing.forecast", forecast)
     said, examples = [], read_examples(write_rows([1, 2]))
     processor = load_processor(str(model_dir))
     assert forecast_run(build_model(0), processor, examples=examples, config=run_config(), say=said.append) is None

@@ -26,6 +26,7 @@ TRAINED = (
 WITHOUT_INFLUENCE = (
     *("output_dir", "run_name", "resume_from_checkpoint", "quiet", "rollouts", "memory_forecast", "disable_tqdm"),
     *("data", "eval_data", "image_root", "allow_outside", "allow_remote", "quarantine"),
+    *("gradient_checkpointing", "activation_checkpointing", "memory_gib"),
     *("image_cache_gb", "image_threads", "debug", "local_rank", "restore_callback_states_from_checkpoint"),
 )
 PREFIXES_WITHOUT_INFLUENCE = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from triptych_trainer.commands.planned_tools import planned_tools
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.alternatives import Alternative, alternatives, cap_that_fits
 from triptych_trainer.forecast.calibrate import Measured, calibrate
+from triptych_trainer.forecast.checkpointing import both_forecasts, with_checkpointing
 from triptych_trainer.forecast.duration import Duration, Hardware, duration
 from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
 from triptych_trainer.forecast.passes import Device
+from triptych_trainer.forecast.room import free_memory
 from triptych_trainer.forecast.row_costs import RowCounter
 from triptych_trainer.forecast.show import as_json, show_alternatives, show_fit, show_forecast, show_time, size
 from triptych_trainer.forecast.skeleton import build_skeleton, read_model_config
@@ -49,16 +52,18 @@ def _plan(argv: Sequence[str]) -> int:
     quiet_libraries()
     subject, reporter = _subject(own, rest)
     with reporter.console.status("forecasting") if reporter.console.is_terminal else _silent():
-        planned = forecast(subject)
+        planned, subject, choice = _planned(subject, room=_memory_bytes(own, subject) or _free_here(subject))
     show = Console(quiet=reporter.quiet, soft_wrap=True, highlight=False)
     if not show.is_terminal:
         show.width = 120
     show_forecast(planned, show)
+    if choice is not None:
+        show.print(choice)
     measured = calibrate(subject, planned) if own.calibrate else None
     hardware = _hardware(own, subject.device, measured)
     estimate = _estimate(planned, subject, hardware, measured, own)
     show_time(planned, subject.rows, estimate, show, hardware=hardware, measured=measured)
-    memory = _memory_bytes(own, subject.device)
+    memory = _memory_bytes(own, subject)
     found: list[Alternative] = []
     if not own.no_alternatives:
         found = list(alternatives(subject))
@@ -152,10 +157,24 @@ def _is_elsewhere(device: Device) -> bool:
     return device == "cuda" and not torch.accelerator.is_available()
 
 
-def _memory_bytes(own: PlanOptions, device: Device) -> int | None:
-    if own.memory_gib is not None:
-        return int(own.memory_gib * 2**30)
-    if device == "cuda" and torch.cuda.is_available():
+def _planned(subject: Subject, *, room: int | None) -> tuple[Forecast, Subject, str | None]:
+    """The forecast, the run as it will be, and what the forecast chose for it."""
+    if not subject.config.chooses_checkpointing:
+        return forecast(subject), subject, None
+    both = both_forecasts(subject)
+    chosen = with_checkpointing(subject.config, both.needs_checkpointing(room))
+    return both.chosen(room), replace(subject, config=chosen), both.sentence(room)
+
+
+def _free_here(subject: Subject) -> int | None:
+    return free_memory() if subject.device == "cpu" else None
+
+
+def _memory_bytes(own: PlanOptions, subject: Subject) -> int | None:
+    stated = subject.config.run.memory_gib if own.memory_gib is None else own.memory_gib
+    if stated is not None:
+        return int(stated * 2**30)
+    if subject.device == "cuda" and torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
     return None
 

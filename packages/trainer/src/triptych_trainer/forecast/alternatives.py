@@ -12,7 +12,6 @@ from triptych_parser import Refusal
 
 from triptych_trainer.forecast.forecast import Subject, forecast
 from triptych_trainer.models.adapters import saved_adapters
-from triptych_trainer.options.arguments import RunConfig
 
 __all__ = ["Alternative", "PixelCap", "alternatives", "cap_that_fits"]
 
@@ -109,10 +108,7 @@ def _with(
         for name, value in (changes or {}).items():
             setattr(changed, name, value)
         parts.append(changed)
-    changed_config = RunConfig(
-        grpo=parts[0], run=parts[1], model=parts[2], command=config.command, options=config.options
-    )
-    return replace(subject, config=changed_config)
+    return replace(subject, config=replace(config, grpo=parts[0], run=parts[1], model=parts[2]))
 
 
 def pixel_range(subject: Subject) -> tuple[int, int]:

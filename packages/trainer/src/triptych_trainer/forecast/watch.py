@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,31 @@ from triptych_data import Example
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.forecast.apart import ApartError, computed_apart
+from triptych_trainer.forecast.checkpointing import BothForecasts, both_forecasts
 from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
 from triptych_trainer.forecast.passes import Device
 from triptych_trainer.forecast.peak_memory import PeakMemory
+from triptych_trainer.forecast.room import room_of
 from triptych_trainer.forecast.row_costs import RowCounter
 from triptych_trainer.forecast.show import PHASE_NAMES, size
 from triptych_trainer.forecast.static_memory import sharding_of
 from triptych_trainer.monitor.run_record import add_to_record
 from triptych_trainer.options.arguments import RunConfig, prompt_settings
 
-__all__ = ["MemoryWatch", "forecast_run"]
+__all__ = ["MemoryWatch", "RunForecast", "forecast_run"]
 
 _LOOKED_AT = 256
 """Rows counted at the start of a run, spread evenly; `triptych plan` counts all of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunForecast:
+    """The forecast of a run as it will be, and what it chose."""
+
+    found: Forecast
+    checkpointing: bool
+    choice: Mapping[str, int | bool | None] = field(default_factory=dict)
+    """What the run's record says of the choice; empty where the command line made it."""
 
 
 def forecast_run(
@@ -36,11 +49,12 @@ def forecast_run(
     config: RunConfig,
     say: Callable[[str], None],
     seen: SeenHeaders | None = None,
-) -> Forecast | None:
+) -> RunForecast | None:
     """Forecast a run that is about to begin and say so in one line; None, with the reason said, where it cannot be.
 
-    A process of its own computes it, so that neither a function nor a random number of this one changes. Headers that
-    are ``seen`` are not read again.
+    With ``--gradient_checkpointing auto`` the forecast also chooses, and a second line says so. A process of its own
+    computes it, so that neither a function nor a random number of this one changes. Headers that are ``seen`` are not
+    read again.
     """
     every = -(-len(examples) // _LOOKED_AT)
     looked_at = [examples[index] for index in range(0, len(examples), every)]
@@ -54,11 +68,27 @@ def forecast_run(
     except ApartError as error:
         say(f"memory: no forecast ({error})")
         return None
+    checkpointing, choice = config.grpo.gradient_checkpointing, {}
+    if isinstance(found, Forecast):
+        chosen = found
+    else:
+        room = room_of(
+            config.grpo,
+            stated_gib=config.run.memory_gib,
+            on_accelerator=on_accelerator,
+            resident_bytes=found.saved.static_memory.weights_bytes,
+        )
+        chosen, checkpointing, choice = found.chosen(room), found.needs_checkpointing(room), found.entry(room)
+        say(found.sentence(room))
+    _say_forecast(chosen, looked_at=len(looked_at), num_rows=len(examples), say=say)
+    return RunForecast(found=chosen, checkpointing=checkpointing, choice=choice)
+
+
+def _say_forecast(found: Forecast, *, looked_at: int, num_rows: int, say: Callable[[str], None]) -> None:
     peak = found.peak
-    part = f", of {len(looked_at)} rows looked at" if len(looked_at) < len(examples) else ""
+    part = f", of {looked_at} rows looked at" if looked_at < num_rows else ""
     row = f", set by {peak.rows[0].place}{part}" if peak.rows else ""
     say(f"memory: forecast at most {size(peak.total_bytes)} in {PHASE_NAMES[peak.name]}{row}")
-    return found
 
 
 def _forecast(
@@ -69,20 +99,19 @@ def _forecast(
     *,
     device: Device,
     seen: SeenHeaders | None,
-) -> Forecast:
+) -> Forecast | BothForecasts:
     """What the child process computes: for the time of a trace it replaces functions of torch and of the model."""
     counter = RowCounter(processor, prompt_settings(config), seen=seen)
-    return forecast(
-        Subject(
-            config=config,
-            model_config=model_config,
-            counter=counter,
-            rows=counter.count(examples),
-            device=device,
-            num_ranks=config.grpo.world_size,
-            sharding=sharding_of(config.grpo),
-        )
+    subject = Subject(
+        config=config,
+        model_config=model_config,
+        counter=counter,
+        rows=counter.count(examples),
+        device=device,
+        num_ranks=config.grpo.world_size,
+        sharding=sharding_of(config.grpo),
     )
+    return both_forecasts(subject) if config.chooses_checkpointing else forecast(subject)
 
 
 class MemoryWatch(TrainerCallback):

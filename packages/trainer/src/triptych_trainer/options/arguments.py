@@ -17,6 +17,7 @@ from triptych_data.prompt_settings import PromptSettings
 from trl import GRPOConfig, ModelConfig, TrlParser
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.options.checkpointing import AUTO, CHECKPOINTING, auto_or_bool, set_checkpointing
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.unread import check_given
 
@@ -42,6 +43,8 @@ class RunConfig:
     command: tuple[str, ...]
     options: Mapping[str, Any]
     """The options that differ from their defaults, as they were given: a ``--config`` that repeats the run."""
+    chooses_checkpointing: bool = False
+    """Whether the forecast is to choose gradient checkpointing; until then it is on in ``grpo``."""
 
 
 def prompt_settings(config: RunConfig) -> PromptSettings:
@@ -132,14 +135,20 @@ def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None)
     settings_of(run, run, chat_template_kwargs=grpo.chat_template_kwargs)  # refuses what it cannot hold
     command, given = (Path(sys.argv[0]).name, *argv), _given(parser, words)
     check_given(given, grpo, model, run)
-    return RunConfig(run=run, grpo=grpo, model=model, command=command, options=given)
+    chooses = getattr(grpo, CHECKPOINTING) == AUTO
+    if chooses:
+        set_checkpointing(grpo, True)
+    return RunConfig(run=run, grpo=grpo, model=model, command=command, options=given, chooses_checkpointing=chooses)
 
 
 def run_parser(defaults: Mapping[str, Any] | None = None) -> TrlParser:
     """The parser of a run, with every option of TRL."""
     parser = TrlParser((RunArguments, GRPOConfig, ModelConfig), prog="train", allow_abbrev=False)
-    parser.set_defaults(logging_steps=1, report_to=["none"], **{**device_defaults(), **(defaults or {})})
+    own = {"logging_steps": 1, "report_to": ["none"], CHECKPOINTING: AUTO}
+    parser.set_defaults(**{**own, **device_defaults(), **(defaults or {})})
     for action in parser._actions:
+        if f"--{CHECKPOINTING}" in action.option_strings:
+            action.type, action.help = auto_or_bool, "Compute activations again; auto: where they do not fit (auto)."
         opposite = next((name for name in action.option_strings if name.startswith("--no_")), None)
         if opposite is not None:  # its text would be that of the option it switches off
             action.help = f"Switch off --{action.dest}."
@@ -167,7 +176,7 @@ def _given(parser: TrlParser, argv: Sequence[str]) -> dict[str, Any]:
         for option in fields(part):
             value = values.get(option.name)
             default = option.default_factory() if option.default_factory is not MISSING else option.default
-            value, default = _plain(value), _plain(default)
+            value, default = _plain(value), AUTO if option.name == CHECKPOINTING else _plain(default)
             unset = value == default or (value is False and default == "no")  # the parser reads that default as a bool
             if option.name in values and not unset:
                 given[option.name] = value

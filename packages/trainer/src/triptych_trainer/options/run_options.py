@@ -31,6 +31,7 @@ class RunArguments(DataOptions, PromptOptions):
         "warn_after_steps": 0,
         "rollout_lag": 0,
         "rollout_seconds": 1,
+        "memory_gib": 0,
     }
 
     reward: list[str] = field(
@@ -128,6 +129,10 @@ class RunArguments(DataOptions, PromptOptions):
     rollouts: bool = field(default=True, metadata={"help": "write every generation as parquet, and report.html"})
     memory_forecast: bool = field(
         default=True, metadata={"help": "say what memory the run will need, and what it took"}
+    )
+    memory_gib: float | None = field(
+        default=None,
+        metadata={"help": "memory that the run may take, for --gradient_checkpointing auto (default: what is free)"},
     )
     accelerate_config: str | None = field(
         default=None,

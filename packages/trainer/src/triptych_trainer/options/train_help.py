@@ -39,6 +39,7 @@ RARE = (
     "placement",
     "blank_tool",
     "num_processes",
+    "memory_gib",
     "warn_after_steps",
 )
 """Triptych's own options that few runs set; only ``--help_all`` lists them."""

@@ -20,7 +20,6 @@ from triptych_trainer.checkpoints.result import push_result, save_result
 from triptych_trainer.checkpoints.signals import StopOnRequest, sigterm_as_request
 from triptych_trainer.checkpoints.start import Start
 from triptych_trainer.errors import UsageError
-from triptych_trainer.forecast.watch import MemoryWatch, forecast_run
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.adapters import adapter_config
 from triptych_trainer.models.families import family_of
@@ -35,6 +34,7 @@ from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.training.fresh_report import FreshReport
+from triptych_trainer.training.memory import memory_watches
 from triptych_trainer.training.recording import rollout_writer, tolerant
 from triptych_trainer.trajectories.turn_options import TurnOptions
 
@@ -75,11 +75,15 @@ def train_model(
         reporter.say(f"{frozen / 1e6:.1f} M parameters outside the language model are frozen")
     config.grpo.disable_tqdm = True
     pages = [FreshReport(Path(config.grpo.output_dir))] if config.run.rollouts else []
-    watches: list[TrainerCallback] = []
-    if tools or environment:
-        reporter.say("memory is not forecast: how many turns and images the tools add is not known before a run")
-    else:
-        watches = memory_watches(model, processor, examples=examples, config=config, reporter=reporter, seen=seen)
+    watches = memory_watches(
+        model,
+        processor,
+        examples=examples,
+        config=config,
+        say=reporter.say,
+        seen=seen,
+        has_turns=bool(tools or environment),
+    )
     keep_token_out_of_files(config.grpo)
     with image_loader(config, seen=seen) as loader, sigterm_as_request() as request:
         with reporter.stage(stage, config.grpo.max_steps if config.grpo.max_steps > 0 else None) as bar:
@@ -168,22 +172,6 @@ def keep_token_out_of_files(args: GRPOConfig) -> None:
     if args.hub_token:
         os.environ["HF_TOKEN"] = args.hub_token
         args.hub_token = None
-
-
-def memory_watches(
-    model: torch.nn.Module,
-    processor: Any,
-    *,
-    examples: Sequence[Example],
-    config: RunConfig,
-    reporter: Reporter,
-    seen: SeenHeaders | None,
-) -> list[TrainerCallback]:
-    """Forecast the run's memory on the first rank, and return what will measure it."""
-    if not config.run.memory_forecast or config.grpo.process_index > 0 or not examples:
-        return []
-    found = forecast_run(model, processor, examples=examples, config=config, say=reporter.say, seen=seen)
-    return [] if found is None else [MemoryWatch(found, folder=Path(config.grpo.output_dir), say=reporter.say)]
 
 
 def build_trainer(
