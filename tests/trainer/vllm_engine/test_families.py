@@ -90,7 +90,7 @@ def saved(kits, build, tmp_path_factory):
         processor = case.processor()
         if family == "gemma3":
             processor.tokenizer.add_tokens(["\n" * count for count in range(1, 5)])  # vLLM counts on these
-        model = wide_enough(case.model(processor.tokenizer))
+        model = kits.spread(wide_enough(case.model(processor.tokenizer)), case.spared)
         if family in ONE_LEVEL_MORE:
             model = as_published(model, root / "hub")
         output = root / family

@@ -1,7 +1,7 @@
 """Tiny models of every tested family, with real processors; `CASES` is all of them."""
 
 from . import gemma, glm, llava, others, qwen, tail, tiles
-from .case import Case, Prompts, build_model, build_prompts, pictures
+from .case import Case, Prompts, build_model, build_prompts, pictures, spread
 from .stock import accepted, replicated, stock_generate, stock_logps
 from .table import DOCUMENT, differences, stated_rows, write_rows
 from .turns import Trajectories, arrivals, build_trajectories, rollouts_so_far, stock_trajectory_logps
@@ -27,6 +27,7 @@ __all__ = [
     "pictures",
     "replicated",
     "rollouts_so_far",
+    "spread",
     "stated_rows",
     "stock_generate",
     "stock_logps",

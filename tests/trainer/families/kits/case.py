@@ -139,17 +139,21 @@ def find_spans(ids: Sequence[int], *, placeholder: int, counts: Sequence[int]) -
 
 
 def build_model(case: Case, processor: Any) -> torch.nn.Module:
-    """Build the model, scale its weights up, and give parameters that start at one value throughout others that differ.
+    """Build the model of a case, with weights that make faults visible (`spread`)."""
+    torch.manual_seed(0)
+    return spread(case.model(processor.tokenizer), case.spared)
+
+
+def spread(model: torch.nn.Module, spared: str | None = None) -> torch.nn.Module:
+    """Scale the weights of a new model up, and give parameters that start at one value throughout others that differ.
 
     Otherwise a token in the wrong place would move the logits by no more than rounding does.
     """
-    torch.manual_seed(0)
-    model = case.model(processor.tokenizer)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all()):
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-            if parameter.dim() >= 2 and (case.spared is None or case.spared not in name):
+            if parameter.dim() >= 2 and (spared is None or spared not in name):
                 parameter.mul_(5.0)
     return model

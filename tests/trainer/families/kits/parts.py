@@ -7,6 +7,8 @@ from typing import Any
 import transformers as hf
 
 MROPE = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
+INTERLEAVED = {**MROPE, "mrope_interleaved": True}
+"""As published: transformers interleaves the axes in any case, and vLLM where it reads this."""
 VIT = {
     "hidden_size": 16,
     "intermediate_size": 24,

@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 
 from .case import Case
-from .parts import BUDGET, EXPERTS, LINEAR, MROPE, PATCHES, text, whole
+from .parts import BUDGET, EXPERTS, INTERLEAVED, LINEAR, MROPE, PATCHES, text, whole
 from .tokenizer import build_tokenizer, chat_template
 
 MARKER = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -56,13 +56,13 @@ def qwen2_5_vl(tokenizer: Any) -> torch.nn.Module:
 
 
 def qwen3_vl(tokenizer: Any) -> torch.nn.Module:
-    own = text(tokenizer, head_dim=8, rope_parameters=MROPE)
+    own = text(tokenizer, head_dim=8, rope_parameters=INTERLEAVED)
     made = config(hf.Qwen3VLConfig, tokenizer, text_config=own, vision_config=DEEPSTACK)
     return hf.Qwen3VLForConditionalGeneration(made)
 
 
 def qwen3_vl_moe(tokenizer: Any) -> torch.nn.Module:
-    own = text(tokenizer, head_dim=8, rope_parameters=MROPE, decoder_sparse_step=1, **EXPERTS)
+    own = text(tokenizer, head_dim=8, rope_parameters=INTERLEAVED, decoder_sparse_step=1, **EXPERTS)
     made = config(hf.Qwen3VLMoeConfig, tokenizer, text_config=own, vision_config=DEEPSTACK)
     return hf.Qwen3VLMoeForConditionalGeneration(made)
 
@@ -74,7 +74,7 @@ def hybrid(tokenizer: Any, **more: Any) -> dict[str, Any]:
         **LINEAR,
         num_hidden_layers=3,
         head_dim=8,
-        rope_parameters={**MROPE, "partial_rotary_factor": 1.0},
+        rope_parameters={**INTERLEAVED, "partial_rotary_factor": 1.0},
         layer_types=["linear_attention", "full_attention", "linear_attention"],
         **more,
     )

@@ -10,7 +10,7 @@ import transformers as hf
 from . import qwen
 from .case import Case
 from .llava import CLIP, CROP, PINPOINTS, padded_tiles, pixtral_joint
-from .parts import BUDGET, MROPE, PATCHES, PIXTRAL, SIGLIP, VIT, text, whole
+from .parts import BUDGET, INTERLEAVED, MROPE, PATCHES, PIXTRAL, SIGLIP, VIT, text, whole
 from .tokenizer import build_tokenizer, chat_template
 
 
@@ -176,7 +176,7 @@ def video_llama(tokenizer: Any) -> torch.nn.Module:
 
 
 def cosmos(tokenizer: Any) -> torch.nn.Module:
-    own = text(tokenizer, head_dim=8, rope_parameters=MROPE, model_type="qwen3_vl_text")
+    own = text(tokenizer, head_dim=8, rope_parameters=INTERLEAVED, model_type="qwen3_vl_text")
     vision = {**qwen.DEEPSTACK, "model_type": "qwen3_vl_vision"}
     config = qwen.config(hf.Cosmos3OmniConfig, tokenizer, text_config=own, vision_config=vision)
     return hf.Cosmos3OmniForConditionalGeneration(config)

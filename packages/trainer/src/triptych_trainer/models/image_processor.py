@@ -5,11 +5,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
+from triptych_data.resize import resize
 
 from triptych_trainer.upstream.transformers_names import image_options
 
-__all__ = ["image_digest", "image_processor_of"]
+__all__ = ["image_digest", "image_processor_of", "resized_as_by"]
 
 
 def image_processor_of(processor: Any) -> Callable[..., Mapping[str, Any]]:
@@ -23,6 +26,20 @@ def image_processor_of(processor: Any) -> Callable[..., Mapping[str, Any]]:
     if "PixtralProcessor" in {cls.__name__ for cls in type(processor).__mro__}:
         options["patch_size"] = processor.patch_size * processor.spatial_merge_size
     return partial(processor.image_processor, **options) if options else processor.image_processor
+
+
+def resized_as_by(processor: Any, picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize a picture to (height, width) by the very values that the processor would compute.
+
+    transformers has two backends, whose bicubic resampling differs by one level of 256 in some pixels: torchvision
+    (`resize` gives the same values), and Pillow.
+    """
+    height, width = size
+    if picture.size == (width, height):
+        return picture
+    if "TorchvisionBackend" in {cls.__name__ for cls in type(processor.image_processor).__mro__}:
+        return Image.fromarray(np.array(resize(np.asarray(picture), size)))
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def image_digest(inputs: Mapping[str, torch.Tensor]) -> str:

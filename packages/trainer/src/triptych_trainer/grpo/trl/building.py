@@ -23,7 +23,7 @@ from triptych_trainer.grpo.trl.own_rollouts import check_rollout_func
 from triptych_trainer.grpo.trl.passes import shards_weights
 from triptych_trainer.grpo.trl.private_names import check_attributes, check_methods
 from triptych_trainer.grpo.trl.reference import check_reference
-from triptych_trainer.grpo.vllm import longest_prompt
+from triptych_trainer.grpo.vllm import check_config, longest_prompt
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.models.whole import warn_of_made_up_weights
 from triptych_trainer.options.refusals import (
@@ -132,6 +132,8 @@ def check_run(trainer: MultiImageGRPOTrainer, *, group_sharing: str, completions
     if declare_router_logits(unwrap(trainer.model)):  # TRL loaded it by its name
         trainer.aux_loss_enabled = trainer.router_aux_loss_coef != 0
     check_trainable(trainer.model)
+    if trainer.use_vllm:
+        check_config(unwrap(trainer.model).config)
     warn_of_made_up_weights(trainer.model)
     check_reference(trainer)
     check_ends(trainer.eos_token_ids)

@@ -6,6 +6,7 @@ the size that the trainer's own processor feeds; a server gets the pixels of an 
 """
 
 from triptych_trainer.grpo.vllm.ban import MOST_TOLD
+from triptych_trainer.grpo.vllm.config_check import check_config
 from triptych_trainer.grpo.vllm.engine import let_sleep
 from triptych_trainer.grpo.vllm.failures import EngineError, RolloutMismatchError
 from triptych_trainer.grpo.vllm.folder_transfer import TRANSFERS, folder_is_used
@@ -25,6 +26,7 @@ __all__ = [
     "answers_of",
     "anywhere",
     "ask_ahead",
+    "check_config",
     "engine_sleeps",
     "folder_is_used",
     "let_sleep",

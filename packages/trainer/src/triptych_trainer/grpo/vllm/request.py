@@ -12,6 +12,7 @@ from triptych_parser import ImageSpan
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.step import Sampled
 from triptych_trainer.grpo.vllm.failures import RolloutMismatchError
+from triptych_trainer.models.image_processor import resized_as_by
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
@@ -53,7 +54,7 @@ def request(prompt: PreparedPrompt, preparer: PromptPreparer, *, num_completions
     example = prompt.example
     by_grid = _is_by_grid(prompt)
     pairs = zip(preparer.pictures(prompt)[0], prompt.model_sizes, strict=True)
-    resized = [_resized(image, size) if by_grid else image for image, size in pairs]
+    resized = [resized_as_by(preparer.processor, image, size) if by_grid else image for image, size in pairs]
     short_ids = list(prompt.ids)
     if prompt.spans:
         short_ids = unexpanded_ids(example, model=preparer.model, settings=preparer.settings)
@@ -81,7 +82,9 @@ def next_turns(groups: Sequence[RolloutGroup], preparer: PromptPreparer) -> list
         own = begun.get(id(tail.prompt)) or request(tail.prompt, preparer, num_completions=1)
         begun[id(tail.prompt)] = own
         by_grid = _is_by_grid(prompt)
-        later = [_resized(picture, size) if by_grid else picture for picture, size in tail.pictures]
+        later = [
+            resized_as_by(preparer.processor, picture, size) if by_grid else picture for picture, size in tail.pictures
+        ]
         found.append(
             replace(
                 own,
@@ -98,11 +101,6 @@ def next_turns(groups: Sequence[RolloutGroup], preparer: PromptPreparer) -> list
 def _is_by_grid(prompt: PreparedPrompt) -> bool:
     """Whether the size that the tower sees is all that the processor decides about an image."""
     return all("image_grid_thw" in inputs for inputs in prompt.image_inputs)
-
-
-def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    height, width = size
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def sampling_options(backend: Any) -> dict[str, Any]:
