@@ -1,15 +1,22 @@
 """The judge against a real HTTP server on this machine."""
 
 import asyncio
+import base64
 import inspect
+import io
+import sys
 import threading
 
 import pytest
 from judge_server import ChatServer, judge, reply, row
+from PIL import Image
+from triptych_trainer.errors import UsageError
 from triptych_trainer.rewards import (
+    ImageInfo,
     Judge,
     JudgeError,
     RewardError,
+    Row,
     accuracy_reward,
     guarded,
     judge_reward,
@@ -70,20 +77,10 @@ def test_a_damaged_cache_entry_is_asked_again(server, tmp_path):
 
 def test_a_busy_server_is_asked_again(server):
     server.plan = lambda number, prompt: (
-        (429, "busy", {"Retry-After": "0"}) if number < 3 else (200, reply('{"score": 0.5}'), {})
+        (429, "busy", {"Retry-After": "0.01"}) if number < 3 else (200, reply('{"score": 0.5}'), {})
     )
     assert judge(server).score([row()]) == [0.5]
     assert len(server.requests) == 3
-
-
-def test_waits_double_and_a_retry_after_header_wins(server):
-    waits = []
-    client = judge(server, retries=3, backoff_seconds=1.0).client
-    object.__setattr__(client, "sleep", waits.append)
-    server.plan = lambda number, prompt: (503, "", {"Retry-After": "7"} if number == 3 else {})
-    with pytest.raises(JudgeError, match="gave no reply in 4 attempts"):
-        client.ask("x")
-    assert waits == [1.0, 2.0, 7.0]
 
 
 def test_a_server_that_is_too_slow_is_named(server):
@@ -202,10 +199,47 @@ def test_reading_a_score(text, score):
             "two",
         ),
         ([{"role": "system", "content": "s"}], ""),
+        (
+            [
+                {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "one"}]},
+                {"role": "user", "content": [{"type": "text", "text": "and "}, {"type": "image"}]},
+            ],
+            "and [image 2]",
+        ),
     ],
 )
 def test_the_question_of_each_kind_of_prompt(prompt, text):
     assert question_text(prompt) == text
+
+
+def picture(index, colour, *places):
+    whole = Image.new("RGB", (4, 3), colour)
+    return ImageInfo(index=index, width=4, height=3, places=places, pixels=lambda size: whole)
+
+
+def test_a_judge_that_sees_gets_every_image_under_the_number_that_the_question_has(server):
+    """The second image of the record is the first that the prompt shows."""
+    parts = [{"type": "image"}, {"type": "text", "text": " or "}, {"type": "image"}, {"type": "image"}]
+    images = (picture(0, "red", 1), picture(1, "blue", 0, 2))
+    asked = Row(
+        text="<answer>a</answer>", answer="b", images=images, prompt=[{"role": "user", "content": parts}], source="f:1"
+    )
+    assert judge(server, images=True).score([asked, asked]) == [1.0, 1.0]
+    ((_, body),) = server.requests
+    text, *shown = body["messages"][0]["content"]
+    assert "[image 2] or [image 1][image 2]" in text["text"]
+    assert "The images follow this text" in text["text"]
+    assert [part["text"] for part in shown[::2]] == ["[image 1]", "[image 2]"]
+    for part, colour in zip(shown[1::2], [(255, 0, 0), (0, 0, 255)], strict=True):
+        head, _, data = part["image_url"]["url"].partition(",")
+        sent = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert (head, sent.size, sent.getpixel((0, 0))) == ("data:image/png;base64", (4, 3), colour)
+
+
+def test_a_judge_without_its_library_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(UsageError, match=r"pip install 'triptych-trainer\[judge\]'"):
+        judge_reward(url="http://x", model="m")
 
 
 def test_options_are_checked():

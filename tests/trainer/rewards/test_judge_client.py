@@ -47,7 +47,7 @@ def test_a_judge_that_sends_byte_by_byte_has_as_long_as_any_other(head, piece):
     """The time-out of a socket is one for each read: such a judge took as long as it liked."""
     slow = TrickleServer(head, piece)
     started = time.monotonic()
-    with pytest.raises(JudgeError, match=r"in 1 attempts of 0\.2 s, last TimeoutError: no whole reply within 0\.2 s"):
+    with pytest.raises(JudgeError, match=r"in 1 attempts of 0\.2 s, last ReadTimeout: no whole reply within 0\.2 s"):
         judge(slow, timeout_seconds=0.2, retries=0).score([row()])
     assert time.monotonic() - started < 2
     assert slow.closed.wait(5), "the connection is closed, so that no thread goes on reading"

@@ -62,4 +62,4 @@ def row(text="<answer>crimson</answer>", answer="red", example_id="s1"):
 
 
 def judge(server, **options):
-    return Judge(**{"url": server.url, "model": "grader", "retries": 2, "backoff_seconds": 0.01, **options})
+    return Judge(**{"url": server.url, "model": "grader", "retries": 2, **options})

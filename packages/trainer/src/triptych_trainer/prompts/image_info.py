@@ -17,8 +17,10 @@ def image_infos(prompt: PreparedPrompt) -> list[ImageInfo]:
     """Name, annotation and sizes of each image of a prompt, in record order."""
     bound = prompt.example.prompt
     notes: dict[int, str | None] = {}
-    for image, annotation in zip(bound.image_order, bound.annotations, strict=True):
+    places: dict[int, tuple[int, ...]] = {}
+    for place, (image, annotation) in enumerate(zip(bound.image_order, bound.annotations, strict=True)):
         notes[image] = notes.get(image) or annotation
+        places[image] = (*places.get(image, ()), place)
     sizes = zip(prompt.example.images, prompt.model_sizes, prompt.image_sizes, strict=True)
     return [
         ImageInfo(
@@ -29,6 +31,7 @@ def image_infos(prompt: PreparedPrompt) -> list[ImageInfo]:
             height=model_size[0],
             source_width=decoded[1],
             source_height=decoded[0],
+            places=places.get(k, ()),
             pixels=None if prompt.pixels is None else partial(_pixels, prompt, k),
         )
         for k, (source, model_size, decoded) in enumerate(sizes)

@@ -9,7 +9,7 @@ from triptych_trainer.rewards.format import format_reward
 from triptych_trainer.rewards.grounding import boxes_reward, iou_reward
 from triptych_trainer.rewards.guard import RewardError, guarded
 from triptych_trainer.rewards.judge import Judge, judge_reward
-from triptych_trainer.rewards.judge_client import JudgeError
+from triptych_trainer.rewards.judge_error import JudgeError
 from triptych_trainer.rewards.lengths import cosine_length_reward, length_reward
 from triptych_trainer.rewards.loading import KNOWN_REWARDS, load_reward
 from triptych_trainer.rewards.ordering import ordering_reward

@@ -10,7 +10,7 @@ from typing import Any
 from triptych_parser import Refusal
 
 from triptych_trainer.rewards.completion import completion_text
-from triptych_trainer.rewards.judge_client import JudgeError
+from triptych_trainer.rewards.judge_error import JudgeError
 from triptych_trainer.rewards.row import Completion, Reward, is_column
 
 SHOWN_CHARACTERS = 200

@@ -1,7 +1,9 @@
 """The reward `judge`: a language model says whether the answer means the same as the expected one."""
 
 import asyncio
-import queue
+import base64
+import io
+import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,10 +14,13 @@ from typing import Any, Literal
 from triptych_data.background import in_background
 from triptych_parser.printable import printable
 
-from triptych_trainer.rewards.judge_client import ChatClient, JudgeError
-from triptych_trainer.rewards.row import Completion, Reward, Row, expected_answer, rows
+from triptych_trainer.rewards.judge_client import ChatClient
+from triptych_trainer.rewards.judge_error import JudgeError
+from triptych_trainer.rewards.row import Completion, ImageInfo, Reward, Row, expected_answer, rows
 
-TEMPLATE = """You grade the answer to a question about images. You do not see the images; the reference answer is right.
+BLIND = "You do not see the images; the reference answer is right."
+SEEING = "The images follow this text; the reference answer is right."
+TEMPLATE = """You grade the answer to a question about images. {images}
 
 <question>
 {question}
@@ -39,14 +44,15 @@ class Judge:
     url: str
     model: str
     template: str = TEMPLATE
-    """Filled with {question}, {expected} and {answer}."""
+    """Filled with {question}, {expected} and {answer}, and {images}: whether the judge sees them."""
+    images: bool = False
+    """Send the images of the prompt as well, as the model saw them: the judge has to be a vision-language model."""
     concurrency: int = 8
     """Questions under way at the same time."""
     on_failure: Literal["raise", "skip"] = "raise"
     """`skip` leaves a sample unscored (None) with a warning when the judge fails on it."""
     timeout_seconds: float = 60.0
     retries: int = 3
-    backoff_seconds: float = 1.0
     cache_dir: str | Path | None = None
     api_key_env: str = "OPENAI_API_KEY"
     client: ChatClient = field(init=False, repr=False)
@@ -63,60 +69,63 @@ class Judge:
             model=self.model,
             timeout_seconds=self.timeout_seconds,
             retries=self.retries,
-            backoff_seconds=self.backoff_seconds,
             cache_dir=None if self.cache_dir is None else Path(self.cache_dir),
             api_key_env=self.api_key_env,
         )
         object.__setattr__(self, "client", client)
 
     def score(self, batch: Sequence[Row]) -> list[float | None]:
-        """Score rows in parallel; the same question is asked once, an unfinished completion is 0.0 without asking."""
-        prompts = [self._prompt(row) for row in batch]
-        questions = list(dict.fromkeys(prompt for prompt in prompts if prompt is not None))
-        verdicts = self._verdicts(questions)
-        return [self._outcome(row, prompt, verdicts) for row, prompt in zip(batch, prompts, strict=True)]
+        """Score rows side by side; the same question is asked once, an unfinished completion is 0.0 without asking.
 
-    def _verdicts(self, questions: Sequence[str]) -> dict[str, float | JudgeError]:
-        """Ask in threads that Python does not wait for when the run is interrupted."""
-        waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-        for question in questions:
-            waiting.put(question)
-        verdicts: dict[str, float | JudgeError] = {}
+        The event loop runs in a thread that Python does not wait for when the run is interrupted.
+        """
+        scores: list[float | None] = in_background(asyncio.run, self.score_all(batch)).result()
+        return scores
 
-        def ask_on() -> None:
-            while True:
-                try:
-                    question = waiting.get_nowait()
-                except queue.Empty:
-                    return
-                verdicts[question] = self._verdict(question)
+    async def score_all(self, batch: Sequence[Row]) -> list[float | None]:
+        """Score rows side by side, as `score` does."""
+        pictures: dict[int, str] = {}
+        questions = [self._question(row, pictures) for row in batch]
+        asked = list(dict.fromkeys(question for question in questions if question is not None))
+        replies = await self.client.ask_all(asked, concurrency=self.concurrency)
+        verdicts = {
+            question: reply if isinstance(reply, JudgeError) else self._verdict(question, reply)
+            for question, reply in zip(asked, replies, strict=True)
+        }
+        return [self._outcome(row, question, verdicts) for row, question in zip(batch, questions, strict=True)]
 
-        workers = [in_background(ask_on) for _ in range(min(self.concurrency, len(questions)))]
-        for worker in workers:
-            worker.result()
-        return verdicts
-
-    def _prompt(self, row: Row) -> str | None:
+    def _question(self, row: Row, pictures: dict[int, str]) -> str | None:
+        """The content of the message as JSON; None for an unfinished completion."""
         expected, answer = expected_answer(row), row.said_answer
         if answer is None:
             return None
-        return self.template.format(
-            question=question_text(row.prompt), expected=expected, answer=answer[:LONGEST_ANSWER]
+        text = self.template.format(
+            question=question_text(row.prompt, row.images),
+            expected=expected,
+            answer=answer[:LONGEST_ANSWER],
+            images=SEEING if self.images else BLIND,
         )
+        if not self.images:
+            return json.dumps(text)
+        parts: list[dict[str, Any]] = [{"type": "text", "text": text}]
+        for image in row.images:
+            if id(image) not in pictures:  # the completions of a prompt share their images
+                pictures[id(image)] = _data_url(image)
+            parts += [
+                {"type": "text", "text": f"[image {image.number}]"},
+                {"type": "image_url", "image_url": {"url": pictures[id(image)]}},
+            ]
+        return json.dumps(parts)
 
-    def _verdict(self, prompt: str) -> float | JudgeError:
-        try:
-            reply = self.client.ask(prompt)
-        except JudgeError as error:
-            return error
+    def _verdict(self, question: str, reply: str) -> float | JudgeError:
         score = read_score(reply)
         if score is None:
-            self.client.forget(prompt)
+            self.client.forget(question)
             return JudgeError(f'judge {self.model!r} replied {reply[:200]!r}; expected {{"score": number from 0 to 1}}')
         return score
 
-    def _outcome(self, row: Row, prompt: str | None, verdicts: Mapping[str, float | JudgeError]) -> float | None:
-        verdict = 0.0 if prompt is None else verdicts[prompt]
+    def _outcome(self, row: Row, question: str | None, verdicts: Mapping[str, float | JudgeError]) -> float | None:
+        verdict = 0.0 if question is None else verdicts[question]
         if not isinstance(verdict, JudgeError):
             return verdict
         if self.on_failure == "raise":
@@ -130,6 +139,7 @@ def judge_reward(
     url: str,
     model: str,
     template: str = TEMPLATE,
+    images: bool = False,
     concurrency: int = 8,
     on_failure: Literal["raise", "skip"] = "raise",
     timeout_seconds: float = 60.0,
@@ -142,6 +152,7 @@ def judge_reward(
         url=url,
         model=model,
         template=template,
+        images=images,
         concurrency=concurrency,
         on_failure=on_failure,
         timeout_seconds=timeout_seconds,
@@ -164,6 +175,12 @@ def judge_reward(
     return judge
 
 
+def _data_url(image: ImageInfo) -> str:
+    file = io.BytesIO()
+    image.open().save(file, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
 def read_score(reply: str) -> float | None:
     """Return the score of a reply: the number after `"score":` or a reply that is one number, if from 0 to 1."""
     for pattern in (r'"score"\s{0,4}:\s{0,4}"?(\d{1,3}(?:\.\d{1,9})?)', r"^\s*(\d{1,3}(?:\.\d{1,9})?)\s*$"):
@@ -173,18 +190,24 @@ def read_score(reply: str) -> float | None:
     return None
 
 
-def question_text(prompt: Any) -> str:
-    """Return the text of the last user message; each image becomes `[image k]`, counted from 1 over the message."""
+def question_text(prompt: Any, images: Sequence[ImageInfo] = ()) -> str:
+    """Return the text of the last user message; each image becomes `[image k]`, with its number where it is known.
+
+    Otherwise k counts the images of the prompt from 1.
+    """
     if isinstance(prompt, str) or prompt is None:
         return prompt or ""
-    content = next((message.get("content") for message in reversed(prompt) if message.get("role") == "user"), "")
-    if isinstance(content, str):
-        return content
-    texts, images = [], 0
-    for part in content or ():
-        if part.get("type") == "text":
-            texts.append(str(part.get("text") or ""))
-        else:
-            images += 1
-            texts.append(f"[image {images}]")
-    return "".join(texts)
+    numbers = {place: image.number for image in images for place in image.places}
+    place, question = 0, ""
+    for message in prompt:
+        content = message.get("content")
+        texts = []
+        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content or ():
+            if part.get("type") == "text":
+                texts.append(str(part.get("text") or ""))
+            else:
+                texts.append(f"[image {numbers.get(place, place + 1)}]")
+                place += 1
+        if message.get("role") == "user":
+            question = "".join(texts)
+    return question

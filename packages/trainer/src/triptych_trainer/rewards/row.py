@@ -32,6 +32,8 @@ class ImageInfo:
     source_width: int | None = None
     """Pixels of the file, where known: boxes of a dataset are often in these."""
     source_height: int | None = None
+    places: tuple[int, ...] = ()
+    """Which of the prompt's image markers show it, counted from 0 over all messages; empty where not known."""
     pixels: OpenPixels | None = field(default=None, repr=False, compare=False)
     """Decodes the image, through the run's own loader; use `open`."""
 
