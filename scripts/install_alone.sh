@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install each package into an empty environment, beside only the packages that it may import, and import it.
+# Build the wheels of all packages, and install each as a user does: from the wheels alone, into an empty environment,
+# without a compiler; then import it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -7,17 +8,21 @@ trap 'rm -rf "$work"' EXIT
 constraints="$work/constraints.txt"
 sed -n '/^constraint-dependencies/,/^\]/p' pyproject.toml | grep -oE '"[^"]+"' | tr -d '"' >"$constraints"
 
-alone() { # package, packages it may import...
+mkdir "$work/wheels"
+for name in parser kernels data trainer; do uv build --quiet --wheel --out-dir "$work/wheels" "packages/$name"; done
+
+alone() { # package; only what it depends on comes with it
     local name=$1 env="$work/$1"
-    shift
     uv venv --quiet "$env"
-    uv pip install --quiet --python "$env/bin/python" --constraints "$constraints" "$@"
+    CC=false CXX=false uv pip install --quiet --python "$env/bin/python" --constraints "$constraints" --no-build \
+        --find-links "$work/wheels" "triptych-$name"
     (cd "$work" && "$env/bin/python" -c "import triptych_$name as package; print('triptych_$name alone:', len(package.__all__), 'names')")
 }
-alone parser ./packages/parser
-alone kernels ./packages/kernels
-alone data ./packages/parser ./packages/data
+alone parser
+alone kernels
+alone data
 echo '{"prompt": "What is red ?", "answer": "a rose"}' >"$work/rows.jsonl"
 "$work/data/bin/triptych-data" check "$work/rows.jsonl" # without torch and datasets, which only its extras install
 "$work/data/bin/python" -c "import importlib.util as u, sys; sys.exit(any(map(u.find_spec, ('torch', 'datasets', 'transformers'))))"
-alone trainer ./packages/parser ./packages/kernels ./packages/data ./packages/trainer
+alone trainer
+"$work/trainer/bin/triptych" --version

@@ -19,7 +19,7 @@ read -ra more <<<"${LANES_UV:-}"
 read -ra tests <<<"${LANES_TESTS:-tests/parser tests/data tests/kernels tests/trainer --ignore=tests/trainer/docs}"
 packages=("$PWD"/packages/{parser,kernels,data,trainer})
 editable=("${packages[@]/#/--editable=}") # a copy of the sources could be an old one from uv's cache
-tools=(pytest pytest-timeout pytest-xdist pytest-benchmark hypothesis num2words simplejpeg math-verify tensorboard)
+tools=(pytest pytest-timeout pytest-xdist pytest-benchmark hypothesis num2words openai simplejpeg math-verify tensorboard)
 shown=(torch torchvision transformers trl peft accelerate datasets pillow)
 rows=()
 export TRIPTYCH_CUDA=off # the tests need no CUDA kernels, which take longer to compile than all else

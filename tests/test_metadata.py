@@ -31,6 +31,14 @@ def test_the_packages_pin_one_another_to_their_own_version(package):
     assert all(name.endswith(f"=={project(package)['version']}") for name in ours), ours
 
 
+@pytest.mark.parametrize(("tag", "accepted"), [("v{}", True), ("v{}.1", False)])
+def test_a_release_has_the_version_of_its_tag(tag, accepted):
+    words = ["bash", ROOT / "scripts" / "check_tag.sh", tag.format(project("parser")["version"])]
+    told = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (told.returncode == 0) == accepted, told.stdout
+    assert project("parser")["version"] in told.stdout
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_classifiers_say_what_is_true(package):
     classifiers = project(package)["classifiers"]
