@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from triptych_trainer.forward.scoring import _slices, token_logps
+from triptych_trainer.forward.scoring import slices_of, token_logps
 
 
 def reference(logits_KV, labels_K, temperature):
@@ -39,6 +39,6 @@ def test_half_precision_logits_are_scored_in_float32():
 
 def test_slices_cover_all_rows_once(monkeypatch):
     monkeypatch.setattr("triptych_trainer.forward.scoring._SLICE_ELEMENTS", 10)
-    rows = [row for part in _slices(torch.zeros(7, 4)) for row in range(7)[part]]
+    rows = [row for part in slices_of(7, 4) for row in range(7)[part]]
     assert rows == list(range(7))
-    assert len(_slices(torch.zeros(0, 4))) == 1
+    assert len(slices_of(0, 4)) == 1

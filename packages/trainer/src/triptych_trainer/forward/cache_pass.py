@@ -19,6 +19,7 @@ from transformers import Cache
 
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward.batch import GroupBatch
+from triptych_trainer.forward.head import head_logps
 from triptych_trainer.forward.hooks import install_hooks
 from triptych_trainer.forward.layout import padded_layout, padded_positions
 from triptych_trainer.forward.merge import image_places
@@ -218,21 +219,22 @@ def forward_branches(
     base, keep_BS = unwrap(model), keep_BS.to(device)
     images = _branch_images(family, base, batch, chosen, prefix=prefix, ids_BS=ids_BS)
     positions_ABS = torch.stack([_branch_positions(prefix, p, g, num_tokens=num_tokens) for p, g in chosen], dim=1)
+    call = {
+        "input_ids": ids_BS.to(device),
+        "attention_mask": torch.cat([prefix.mask[prompts_B.to(device)], seen_BS.to(device).long()], dim=1),
+        "position_ids": family.position_ids(positions_ABS.to(device)),
+        **cache_argument(base, cache),
+        "use_cache": False,
+        **images,
+    }
+    scored = {"labels_K": labels_BS.to(device)[keep_BS], "temperature": temperature}
     with checkpointing_keeps_caches(base), recording(router, held_BS):
-        logits = model(
-            input_ids=ids_BS.to(device),
-            attention_mask=torch.cat([prefix.mask[prompts_B.to(device)], seen_BS.to(device).long()], dim=1),
-            position_ids=family.position_ids(positions_ABS.to(device)),
-            **cache_argument(base, cache),
-            use_cache=False,
-            **kept_logits(base, keep_BS),
-            **images,
-        ).logits
-    logits_KV, labels_K = rows_of_logits(base, logits, keep_BS), labels_BS.to(device)[keep_BS]
-    logps_K, entropies_K = token_logps(logits_KV, labels_K, temperature=temperature)
-    where = keep_BS.nonzero(as_tuple=True)
-    outputs = []
-    for values_K in (logps_K, entropies_K):
+        found = head_logps(model, call, keep=keep_BS, **scored)
+        if found is None:
+            logits_KV = rows_of_logits(base, model(**call, **kept_logits(base, keep_BS)).logits, keep_BS)
+            found = token_logps(logits_KV, **scored)
+    where, outputs = keep_BS.nonzero(as_tuple=True), []
+    for values_K in found:
         grid = values_K.new_zeros(len(chosen), max(columns, num_tokens)).index_put(where, values_K)
         outputs.append(
             grid[:, :columns]

@@ -9,6 +9,7 @@ import torch
 from triptych_trainer.forward.batch import BatchError, GroupBatch
 from triptych_trainer.forward.cache_pass import cached_logps
 from triptych_trainer.forward.choose import sharing_path
+from triptych_trainer.forward.head import head_logps
 from triptych_trainer.forward.hooks import install_hooks
 from triptych_trainer.forward.layout import (
     PackedLayout,
@@ -180,9 +181,13 @@ def _selected(
     model: torch.nn.Module, call: dict[str, Any], *, keep_K: torch.Tensor, labels_K: torch.Tensor, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Project only the label positions. Without any label, one position is projected and dropped: the graph stays."""
+    call = {**call, "use_cache": False}
+    found = head_logps(model, call, keep=keep_K, labels_K=labels_K, temperature=temperature)
+    if found is not None:
+        return found
     keep = keep_K if len(keep_K) else keep_K.new_zeros(1)
     base = unwrap(model)
-    logits_KV = rows_of_logits(base, model(**call, **kept_logits(base, keep), use_cache=False).logits, keep)[0]
+    logits_KV = rows_of_logits(base, model(**call, **kept_logits(base, keep)).logits, keep)[0]
     if not len(keep_K):
         nothing = logits_KV.float().sum(-1)[:0]
         return nothing, nothing

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-_SLICE_ELEMENTS = 1 << 24
+_SLICE_ELEMENTS = 1 << 23
 
 
 def token_logps(
@@ -27,34 +27,64 @@ class _TokenLogps(torch.autograd.Function):
     def forward(
         ctx: Any, logits_KV: torch.Tensor, labels_K: torch.Tensor, temperature: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        logps, entropies, norms = [], [], []
-        for rows in _slices(logits_KV):
-            scaled = logits_KV[rows].float() / temperature
-            norm = scaled.logsumexp(-1)
-            log_p = scaled - norm[:, None]
-            logps.append(log_p.gather(-1, labels_K[rows, None]).squeeze(-1))
-            entropies.append(-(log_p.exp() * log_p).sum(-1))
-            norms.append(norm)
-        entropies_K, norms_K = torch.cat(entropies), torch.cat(norms)
+        found = [
+            logps_of_logits(logits_KV[rows], labels_K[rows], temperature=temperature)
+            for rows in slices_of(*logits_KV.shape)
+        ]
+        logps_K, entropies_K, norms_K = (torch.cat(parts) for parts in zip(*found, strict=True))
         ctx.save_for_backward(logits_KV, labels_K, norms_K, entropies_K)
         ctx.temperature = temperature
-        return torch.cat(logps), entropies_K
+        ctx.set_materialize_grads(False)
+        return logps_K, entropies_K
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor, None, None]:
         logits_KV, labels_K, norms_K, entropies_K = ctx.saved_tensors
-        grad_logps_K, grad_entropies_K = grads
         grad_KV = torch.empty_like(logits_KV)
-        for rows in _slices(logits_KV):
-            log_p = logits_KV[rows].float() / ctx.temperature - norms_K[rows, None]
-            p = log_p.exp()
-            grad = -p * (grad_logps_K[rows, None] + grad_entropies_K[rows, None] * (log_p + entropies_K[rows, None]))
-            grad.scatter_add_(-1, labels_K[rows, None], grad_logps_K[rows, None])
-            grad_KV[rows] = (grad / ctx.temperature).to(grad_KV.dtype)
+        for rows in slices_of(*logits_KV.shape):
+            parts = [None if grad is None else grad[rows] for grad in grads]
+            grad_KV[rows] = grad_of_logits(
+                logits_KV[rows], labels_K[rows], norms_K[rows], entropies_K[rows], *parts, temperature=ctx.temperature
+            )
         return grad_KV, None, None
 
 
-def _slices(logits_KV: torch.Tensor) -> list[slice]:
-    num_rows, vocabulary = logits_KV.shape
+def logps_of_logits(
+    logits_KV: torch.Tensor, labels_K: torch.Tensor, *, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probabilities, entropies and log-sum-exps `[K]` of a slice; what the third one is for, see the module."""
+    scaled_KV = logits_KV.float() / temperature
+    norms_K = scaled_KV.logsumexp(-1)
+    log_p_KV = scaled_KV.sub_(norms_K[:, None])
+    logps_K = log_p_KV.gather(-1, labels_K[:, None]).squeeze(-1)
+    return logps_K, -log_p_KV.exp().mul_(log_p_KV).sum(-1), norms_K
+
+
+def grad_of_logits(
+    logits_KV: torch.Tensor,
+    labels_K: torch.Tensor,
+    norms_K: torch.Tensor,
+    entropies_K: torch.Tensor,
+    grad_logps_K: torch.Tensor | None,
+    grad_entropies_K: torch.Tensor | None,
+    *,
+    temperature: float,
+) -> torch.Tensor:
+    """The gradient of a slice of logits `[K, V]` in float32; None stands for a gradient of zeros."""
+    log_p_KV = (logits_KV.float() / temperature).sub_(norms_K[:, None])
+    grad_KV = log_p_KV.exp().neg_()
+    if grad_entropies_K is None:
+        factor = torch.zeros_like(norms_K) if grad_logps_K is None else grad_logps_K
+        grad_KV *= factor[:, None]
+    else:
+        log_p_KV.add_(entropies_K[:, None]).mul_(grad_entropies_K[:, None])
+        grad_KV *= log_p_KV if grad_logps_K is None else log_p_KV.add_(grad_logps_K[:, None])
+    if grad_logps_K is not None:
+        grad_KV.scatter_add_(-1, labels_K[:, None], grad_logps_K[:, None])
+    return grad_KV.div_(temperature)
+
+
+def slices_of(num_rows: int, vocabulary: int) -> list[slice]:
+    """Slices of rows that are small enough to have logits at one time."""
     step = max(1, _SLICE_ELEMENTS // max(vocabulary, 1))
     return [slice(start, start + step) for start in range(0, max(num_rows, 1), step)]
