@@ -1,14 +1,20 @@
 """Language models without images train through the same trainer, to stock TRL's numbers."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
+import trl
 from datasets import Dataset
 from PIL import Image
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 from triptych_data import DataError
 from triptych_trainer.demo import build_tokenizer
 from triptych_trainer.forward.choose import sharing_path
+from triptych_trainer.grpo.trl import trainer as trainer_module
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+from triptych_trainer.rollouts.sampled import Sampled
 from trl import GRPOConfig, GRPOTrainer
 
 TIMES = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "step_time")
@@ -93,3 +99,50 @@ def test_an_image_for_a_model_that_takes_none_is_refused_with_the_row(text_model
         DataError, match=r"train_dataset\[0\].*the row contains 1 image, but the model takes none; train a"
     ):
         trainer.prompt_of(0)
+
+
+def look(where: str) -> str:
+    """Look closer.
+
+    Args:
+        where: the place.
+    """
+    return f"{where} is red"
+
+
+def test_tools_answer_where_the_chat_template_takes_only_texts(text_model_dir, tmp_path, monkeypatch):
+    tokenizer = AutoTokenizer.from_pretrained(text_model_dir)
+    tokenizer.chat_template = (Path(trl.__file__).parent / "chat_templates" / "qwen2_5.jinja").read_text()
+    call = '<tool_call>\n{"name": "look", "arguments": {"where": "it"}}\n</tool_call>'
+    real = trainer_module.sampler
+
+    def said(text):
+        return Sampled(ids=[*tokenizer(text)["input_ids"], tokenizer.eos_token_id])
+
+    def scripted(trainer, *given):
+        return replace(
+            real(trainer, *given),
+            sample=lambda groups, sizes: [[said(call), said("blue")] for _ in sizes],
+            go_on=lambda groups, room: [said("red") for _ in groups],
+        )
+
+    monkeypatch.setattr(trainer_module, "sampler", scripted)
+    args = {"use_cpu": True, "bf16": False, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
+    args |= {"num_generations": 2, "per_device_train_batch_size": 2, "max_completion_length": 200, "max_steps": 1}
+    trainer = MultiImageGRPOTrainer(
+        model=str(text_model_dir),
+        reward_funcs=lambda completions, **_: [float(len(said)) for said in completions],
+        args=GRPOConfig(output_dir=str(tmp_path), **args),
+        train_dataset=Dataset.from_dict({"prompt": [[{"role": "user", "content": "Which ?"}]]}),
+        processing_class=tokenizer,
+        tools=[look],
+    )
+    trainer.train()
+    asked, alone = trainer._buffered_inputs.parts[0].rollouts
+    assert [message["role"] for message in asked.messages] == ["assistant", "tool", "assistant"]
+    assert asked.messages[1]["content"] == "it is red"
+    assert trainer.state.log_history[0]["tools/call_frequency"] == 0.5
+    assert [tool.__name__ for tool in trainer.tools] == ["look"]
+    whole = tokenizer.decode(asked.ids, skip_special_tokens=False)
+    assert "<tool_response>" in whole
+    assert len(alone.messages) == 1

@@ -91,8 +91,8 @@ def _text_alone(bound: BoundPrompt, messages: Messages, *, renderer: Any, option
         if _is_whole(_rendered(bound, form(numbered), renderer=renderer, options=options), numbered):
             return rendered
     raise refused or _place(bound).error(
-        "the chat template does not write the text of every system and user message, neither as a list of parts nor "
-        "as a text",
+        "the chat template does not write the text of every system, user and tool message, neither as a list of parts "
+        "nor as a text",
         remedy="pass a chat_template that writes message['content']",
     )
 
@@ -116,9 +116,9 @@ def _is_unmistakable(messages: Messages) -> bool:
 
 
 def _is_whole(rendered: str, messages: Messages) -> bool:
-    """Whether the texts of all system and user messages are in what a template wrote, and no list as Python shows it.
+    """Whether all texts but those of the model are in what a template wrote, and no list as Python shows it.
 
-    Other messages may be cut on purpose: templates leave out the thoughts of earlier answers.
+    Messages of the model may be cut on purpose: templates leave out the thoughts of earlier answers.
     """
     texts = [part["text"] for message in messages for part in message.get("content", ())]
     if rendered.count(_SHOWN_PART) > sum(text.count(_SHOWN_PART) for text in texts):
@@ -126,7 +126,7 @@ def _is_whole(rendered: str, messages: Messages) -> bool:
     return all(
         part["text"].strip() in rendered
         for message in messages
-        if message["role"] in ("system", "user")
+        if message["role"] in ("system", "user", "tool")
         for part in message.get("content", ())
     )
 

@@ -102,7 +102,9 @@ def shared_generate(
     ends = base.generation_config.eos_token_id if ends is None else ends
     sampled = _until_end(output_BT[:, start.ids_BT.shape[1] :], ends=ends)
     if turns is not None and why_not_kept(family, base) is None:
-        turns.keep(start.cache, batch, mask_BT=start.mask_BT, group_sizes=sizes, sampled=sampled)
+        # A `generate` that somebody replaced may have sampled without this cache.
+        filled = start.cache is not None and start.cache.get_seq_length() >= output_BT.shape[1] - 1
+        turns.keep(start.cache if filled else None, batch, mask_BT=start.mask_BT, group_sizes=sizes, sampled=sampled)
     rows = iter(sampled)
     return [list(islice(rows, size)) for size in sizes]
 

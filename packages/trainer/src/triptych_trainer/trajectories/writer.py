@@ -62,6 +62,10 @@ class TurnWriter:
     """The descriptions of the tools for the model."""
     writes_short: bool = False
     """Whether turns are also written as an engine beside the trainer takes them."""
+    takes_images: bool = True
+    """Whether results may contain images."""
+    as_texts: bool = False
+    """Whether the template takes the content of a message as a text, and not as a list of parts."""
 
     def dressed(self, example: Example) -> Example:
         """An example with its list of tools, for the chat template or as text in a message."""
@@ -112,13 +116,13 @@ class TurnWriter:
         renderer = _renderer(self.processor)
         options = dict(self.settings.chat_template_kwargs)
         history = self._history(before, results)
-        start = renderer.apply_chat_template(bound(history).messages(), tokenize=False, **options)
+        start = renderer.apply_chat_template(self._messages(history), tokenize=False, **options)
         tokenizer = getattr(self.processor, "tokenizer", self.processor)
         ends = [tokenizer.convert_ids_to_tokens(token) for token in sorted(self.end_ids)]
         cut = max((start.rfind(text) + len(text) for text in ends if text in start), default=0)
         if start.rfind(_SAID) > cut or _SAID not in start:
             raise UsageError("it does not end the model's message with a token that ends sampling")
-        messages = bound([*history, *self._turns(results)]).messages()
+        messages = self._messages([*history, *self._turns(results)])
         whole = renderer.apply_chat_template(messages, tokenize=False, **{"add_generation_prompt": True, **options})
         if not whole.startswith(start[:cut]):
             return f"{whole[:cut]} instead of {start[:cut]}"
@@ -131,6 +135,17 @@ class TurnWriter:
         for earlier in before:
             turns += [self._spoken(earlier), *self._turns(earlier)]
         return [*turns, self._spoken(results)]
+
+    def _messages(self, turns: Sequence[Turn]) -> list[dict[str, Any]]:
+        messages = bound(turns).messages()
+        if not self.as_texts:
+            return messages
+        return [
+            {**message, "content": "".join(part["text"] for part in message["content"])}
+            if "content" in message
+            else message
+            for message in messages
+        ]
 
     def _spoken(self, results: Results) -> Turn:
         if self.mode == "user":
@@ -159,22 +174,24 @@ class TurnWriter:
 
     def check(self) -> str | None:
         """The reason why the template does not take tools in this mode; None if it does."""
-        picture = Image.new("RGB", (56, 56))
-        results: Results = [("qzj", [_TEXT, picture])]
+        shown = [Image.new("RGB", (56, 56))] if self.takes_images else []
+        results: Results = [("qzj", [_TEXT, *shown])]
         try:
             if self.mode == "tool":
-                listed = _listed(self.processor, self.settings)
-                if "qzj" not in listed:
+                options = {**self.settings.chat_template_kwargs, "tools": [_TOOL]}
+                asked = self._messages([turn_of("user", ["x"])])
+                if "qzj" not in _renderer(self.processor).apply_chat_template(asked, tokenize=False, **options):
                     return "it does not list the tools"
             else:
                 prompt = [turn_of("system", [described(self.schemas)])] if self.tools_in == "system" else []
                 self._tokenized([*prompt, turn_of("user", ["x"])], [], begin_next=True)
-            self._cut([], results)
+            ids = list(self._cut([], results).ids)
             written = self._rendered([], results)
             again = self._rendered([results], results)
         except Exception as error:  # a chat template is a program of its own, and may fail in any way
             return " ".join(str(error).split())
-        if _TEXT not in written:
+        tokenizer = getattr(self.processor, "tokenizer", self.processor)
+        if _TEXT not in written or _TEXT not in tokenizer.decode(ids):
             return "it does not write what a tool returned"
         return None if written == again else "it rewrites earlier turns when another one follows"
 
@@ -202,18 +219,27 @@ def turn_writer(
         "end_ids": frozenset(end_ids),
         "schemas": tuple(schemas),
         "writes_short": writes_short,
+        "takes_images": getattr(processor, "image_processor", None) is not None,
     }
-    tool = TurnWriter(**common, settings=listing, mode="tool", tools_in="system")
-    reasons = {"tool": tool.check() if reads_calls else "the tokenizer has no response template to read calls by"}
-    if reasons["tool"] is None:
-        return tool
-    for place in ("system", "user"):
-        user = TurnWriter(**common, settings=settings, mode="user", tools_in=place)
-        reasons[f"a list in the {place} message"] = user.check()
-        if reasons[f"a list in the {place} message"] is None:
-            return user
+    ways: dict[str, dict[str, Any]] = {
+        "tool": {"settings": listing, "mode": "tool", "tools_in": "system"},
+        "a list in the system message": {"settings": settings, "mode": "user", "tools_in": "system"},
+        "a list in the user message": {"settings": settings, "mode": "user", "tools_in": "user"},
+    }
+    reasons: dict[str, str] = {}
+    for name, way in ways.items():
+        if name == "tool" and not reads_calls:
+            reasons[name] = "the tokenizer has no response template to read calls by"
+            continue
+        for as_texts in (False,) if common["takes_images"] else (False, True):
+            writer = TurnWriter(**common, **way, as_texts=as_texts)
+            reason = writer.check()
+            if reason is None:
+                return writer
+            reasons[name] = reason
     found = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    raise UsageError(f"the chat template of {type(processor).__name__} takes no tools that return images ({found})")
+    kind = "tools that return images" if common["takes_images"] else "tools"
+    raise UsageError(f"the chat template of {type(processor).__name__} takes no {kind} ({found})")
 
 
 def _with_kwargs(settings: PromptSettings, **more: Any) -> PromptSettings:
@@ -224,14 +250,6 @@ def _renderer(processor: Any) -> Any:
     """The object that renders messages: the processor, or its tokenizer if only the tokenizer has a chat template."""
     own = getattr(processor, "chat_template", None) is not None
     return processor if own else getattr(processor, "tokenizer", processor)
-
-
-def _listed(processor: Any, settings: PromptSettings) -> str:
-    options = {**settings.chat_template_kwargs, "tools": [_TOOL]}
-    text: str = _renderer(processor).apply_chat_template(
-        bound([turn_of("user", ["x"])]).messages(), tokenize=False, **options
-    )
-    return text
 
 
 def _moved(span: ImageSpan, *, by: int) -> ImageSpan:

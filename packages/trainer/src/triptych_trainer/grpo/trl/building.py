@@ -40,6 +40,7 @@ from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.trajectories.limits import Limits
 from triptych_trainer.trajectories.play import Play
+from triptych_trainer.trajectories.shown import tools_by_environment
 from triptych_trainer.trajectories.turn_options import TurnOptions
 from triptych_trainer.upstream.transformers_names import declare_router_logits
 
@@ -186,6 +187,8 @@ def player_of(
     """
     if not given.tools and given.environments is None:
         return None
+    every = tools_by_environment(given.tools, given.environments)
+    trainer.tools = list({tool.name: tool.call for own in every.values() for tool in own.values()}.values())
     return player(
         trainer.model,
         preparer=trainer.preparer,
