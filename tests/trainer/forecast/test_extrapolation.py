@@ -5,8 +5,8 @@ import copy
 import kits
 import pytest
 from shapes import SHAPES, shape_batch
-from triptych_trainer.forecast.passes import Setting
 from triptych_trainer.forecast.phases import trace
+from triptych_trainer.forecast.traced_passes import Setting
 
 
 def numbers(traced) -> dict[str, float]:

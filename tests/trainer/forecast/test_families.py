@@ -6,8 +6,8 @@ import kits
 import pytest
 import torch
 from packaging.version import Version
-from triptych_trainer.forecast.passes import DECODE, Setting
 from triptych_trainer.forecast.phases import trace
+from triptych_trainer.forecast.traced_passes import DECODE, Setting
 from triptych_trainer.forward import generate, install_hooks, prefill
 from triptych_trainer.grpo.engine import GroupEngine
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from shapes import SHAPES, shape_batch
-from triptych_trainer.forecast.passes import Setting
 from triptych_trainer.forecast.phases import trace
+from triptych_trainer.forecast.traced_passes import Setting
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from triptych_trainer.forward import GroupBatch, attention
 from triptych_trainer.forward.attention import branch_chunks, fits_merge, group_shared_attention
 from triptych_trainer.forward.layout import Group, packed_layout
 from triptych_trainer.forward.merged_attention import merged_attention
-from triptych_trainer.forward.passes import SharedPass
+from triptych_trainer.forward.shared_pass import SharedPass
 from triptych_trainer.models.families import Family
 
 

@@ -21,10 +21,10 @@ from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.commands.sampled import generation_config, model_to_sample, reward_functions
 from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.calls import call_counts, calls_in_words
-from triptych_trainer.evaluation.generate import score_examples
 from triptych_trainer.evaluation.output import print_means, short_columns, write_json
 from triptych_trainer.evaluation.page import evaluation_page
 from triptych_trainer.evaluation.paired import differences
+from triptych_trainer.evaluation.scored_rows import score_examples
 from triptych_trainer.evaluation.scores import ScoredRow, breakdowns
 from triptych_trainer.models.families import family_of, use_own_family
 from triptych_trainer.models.load import load_processor

@@ -23,12 +23,12 @@ from triptych_trainer.forecast.calibrate import Measured, calibrate
 from triptych_trainer.forecast.checkpointing import both_forecasts, with_checkpointing
 from triptych_trainer.forecast.duration import Duration, Hardware, duration
 from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
-from triptych_trainer.forecast.passes import Device
 from triptych_trainer.forecast.room import free_memory
 from triptych_trainer.forecast.row_costs import RowCounter
 from triptych_trainer.forecast.show import as_json, show_alternatives, show_fit, show_forecast, show_time, size
 from triptych_trainer.forecast.skeleton import build_skeleton, read_model_config
 from triptych_trainer.forecast.static_memory import sharding_of
+from triptych_trainer.forecast.traced_passes import Device
 from triptych_trainer.models.families import use_own_family
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.monitor.progress import Reporter

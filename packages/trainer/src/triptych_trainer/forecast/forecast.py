@@ -8,12 +8,12 @@ from typing import Any
 
 from trl import GRPOConfig
 
-from triptych_trainer.forecast.passes import Device, Setting
 from triptych_trainer.forecast.phases import PHASES, TOWER_BACKWARD, Phase, Traced, trace
 from triptych_trainer.forecast.row_costs import RowCost, RowCounter, group_batch, heaviest
 from triptych_trainer.forecast.skeleton import Skeleton, build_skeleton
 from triptych_trainer.forecast.static_memory import StaticMemory, static_memory_of
 from triptych_trainer.forecast.step import StepShape, step_shape
+from triptych_trainer.forecast.traced_passes import Device, Setting
 from triptych_trainer.forecast.turns import PlannedTurns
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.arguments import RunConfig

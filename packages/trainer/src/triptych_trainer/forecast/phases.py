@@ -13,9 +13,9 @@ import torch
 from accelerate.utils import convert_outputs_to_fp32
 
 from triptych_trainer.forecast.fused_operations import accelerator_attention, fused_head, windows_in_one_call
-from triptych_trainer.forecast.passes import PASSES, Setting, planned_engine
 from triptych_trainer.forecast.recorder import Recorder
 from triptych_trainer.forecast.skeleton import Skeleton, Stack, shallow, stacks_of
+from triptych_trainer.forecast.traced_passes import PASSES, Setting, planned_engine
 from triptych_trainer.forward import GroupBatch
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.families import family_of
@@ -111,7 +111,7 @@ def _trace_at(
         engine = planned_engine(setting)
         made = []
         if phase != "generate" and setting.keeps_features:
-            made = _made_before(skeleton, batch, setting, engine)
+            made = _kept_features(skeleton, batch, setting, engine)
         recorder = Recorder(skeleton.fake, known=[*_persistent(skeleton), *made])
         stack.enter_context(_hooks(skeleton, setting, recorder))
         stack.enter_context(recorder)
@@ -148,7 +148,7 @@ def _hooks(skeleton: Skeleton, setting: Setting, recorder: Recorder) -> Iterator
         yield
 
 
-def _made_before(skeleton: Skeleton, batch: GroupBatch, setting: Setting, engine: GroupEngine) -> list[torch.Tensor]:
+def _kept_features(skeleton: Skeleton, batch: GroupBatch, setting: Setting, engine: GroupEngine) -> list[torch.Tensor]:
     """Let ``engine`` encode the batch as generation has done before this phase; returns the features it keeps."""
     aside = Recorder(skeleton.fake)
     with _hooks(skeleton, setting, aside), aside, torch.no_grad():

@@ -16,12 +16,12 @@ from triptych_data.seen_headers import SeenHeaders
 from triptych_trainer.forecast.apart import ApartError, computed_apart
 from triptych_trainer.forecast.checkpointing import BothForecasts, both_forecasts
 from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
-from triptych_trainer.forecast.passes import Device
 from triptych_trainer.forecast.peak_memory import PeakMemory
 from triptych_trainer.forecast.room import room_of
 from triptych_trainer.forecast.row_costs import RowCounter
 from triptych_trainer.forecast.show import PHASE_NAMES, size
 from triptych_trainer.forecast.static_memory import sharding_of
+from triptych_trainer.forecast.traced_passes import Device
 from triptych_trainer.monitor.run_record import add_to_record
 from triptych_trainer.options.arguments import RunConfig, prompt_settings
 

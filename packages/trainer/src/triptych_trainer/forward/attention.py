@@ -25,7 +25,7 @@ from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward.group_cache import GroupCache
 from triptych_trainer.forward.layout import Group
 from triptych_trainer.forward.merged_attention import can_merge, merged_attention
-from triptych_trainer.forward.passes import SharedPass
+from triptych_trainer.forward.shared_pass import SharedPass
 from triptych_trainer.forward.sinks import attention_with_sinks
 from triptych_trainer.upstream.transformers_names import sdpa_attention_forward, sdpa_mask
 

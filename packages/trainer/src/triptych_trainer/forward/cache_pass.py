@@ -23,7 +23,6 @@ from triptych_trainer.forward.head import head_logps
 from triptych_trainer.forward.hooks import install_hooks
 from triptych_trainer.forward.layout import padded_layout, padded_positions
 from triptych_trainer.forward.merge import image_places
-from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.positions import BatchPositions, batch_positions
 from triptych_trainer.forward.prefix_cache import (
     LayerState,
@@ -35,6 +34,7 @@ from triptych_trainer.forward.prefix_cache import (
 )
 from triptych_trainer.forward.router_loss import RouterTap, recording
 from triptych_trainer.forward.scoring import token_logps
+from triptych_trainer.forward.shared_pass import PASS_KWARG, SharedPass
 from triptych_trainer.models.families import Family, ImageFeatures, TokenRows
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import cache_argument, kept_logits, rows_of_logits

@@ -24,10 +24,10 @@ from triptych_trainer.forward.group_decode import decode_groups, why_not_by_grou
 from triptych_trainer.forward.hooks import install_hooks
 from triptych_trainer.forward.layout import padded_layout
 from triptych_trainer.forward.merge import image_places
-from triptych_trainer.forward.passes import SharedPass
 from triptych_trainer.forward.prefill import Prefilled, prefilled
 from triptych_trainer.forward.scores import CheckFirstScores, SuppressIds
 from triptych_trainer.forward.sharded import is_sharded
+from triptych_trainer.forward.shared_pass import SharedPass
 from triptych_trainer.forward.turn_cache import TurnCache, why_not_kept
 from triptych_trainer.models.families import ImageFeatures
 from triptych_trainer.models.unwrap import unwrap

@@ -65,15 +65,15 @@ class GroupCache(Cache):
                 'give the family of this model path = "plain" (docs/add-a-family.md)'
             )
         num_rows, heads, _, width = query.shape
-        query_RKQD = query.reshape(num_rows, key.shape[1], heads // key.shape[1], width)
-        out, own = _attend(query_RKQD, key, value, 0.0, False, scale=scaling)
+        grouped_query = query.reshape(num_rows, key.shape[1], heads // key.shape[1], width)
+        out, own = _attend(grouped_query, key, value, 0.0, False, scale=scaling)
         out_P, prompt = torch.zeros_like(out), torch.full_like(own, -torch.inf)  # as of a prompt of one token
         first = 0
         for p, size in enumerate(self.sizes):
             rows, first = slice(first, first + size), first + size
             if size and self.pads[p] < layer.prompt_keys.shape[-2]:
                 k, v = (x[p : p + 1, :, self.pads[p] :] for x in (layer.prompt_keys, layer.prompt_values))
-                found, norm = _attend(_as_one_sequence(query_RKQD[rows]), k, v, 0.0, False, scale=scaling)
+                found, norm = _attend(_as_one_sequence(grouped_query[rows]), k, v, 0.0, False, scale=scaling)
                 out_P[rows], prompt[rows] = _as_rows(found, size), _as_rows(norm, size)
         weight = torch.sigmoid(prompt - own).unsqueeze(-1).to(out.dtype)
         return torch.lerp(out, out_P, weight).reshape(num_rows, 1, heads, width)
@@ -122,9 +122,9 @@ class _GroupLayer(DynamicLayer):
             setattr(self, name, whole[: len(kept_R)])
 
 
-def _as_one_sequence(query_RKQD: torch.Tensor) -> torch.Tensor:
+def _as_one_sequence(grouped_query: torch.Tensor) -> torch.Tensor:
     """`[R, kv_heads, Q, d]` -> `[1, kv_heads, R * Q, d]`."""
-    return query_RKQD.transpose(0, 1).flatten(1, 2).unsqueeze(0)
+    return grouped_query.transpose(0, 1).flatten(1, 2).unsqueeze(0)
 
 
 def _as_rows(found: torch.Tensor, num_rows: int) -> torch.Tensor:

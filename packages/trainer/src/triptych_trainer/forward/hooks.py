@@ -23,8 +23,8 @@ from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward.attention import IMPLEMENTATION, register_attention
 from triptych_trainer.forward.choose import sharing_path
 from triptych_trainer.forward.encode import encode, touch_tower, tower_is_trainable
-from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.sharded import is_sharded
+from triptych_trainer.forward.shared_pass import PASS_KWARG, SharedPass
 from triptych_trainer.models.families import Family, family_of
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS, check_names, is_at_least, takes_keywords

@@ -19,10 +19,10 @@ from triptych_trainer.forward.layout import (
     padded_positions,
 )
 from triptych_trainer.forward.merge import image_places
-from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.positions import batch_positions
 from triptych_trainer.forward.router_loss import RouterTap, recording
 from triptych_trainer.forward.scoring import token_logps
+from triptych_trainer.forward.shared_pass import PASS_KWARG, SharedPass
 from triptych_trainer.models.families import ImageFeatures, family_of
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import kept_logits, rows_of_logits

@@ -11,8 +11,8 @@ from triptych_trainer.forward.batch import BatchError, GroupBatch
 from triptych_trainer.forward.hooks import install_hooks
 from triptych_trainer.forward.layout import PaddedLayout, padded_layout, padded_positions
 from triptych_trainer.forward.merge import image_places
-from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.positions import batch_positions
+from triptych_trainer.forward.shared_pass import PASS_KWARG, SharedPass
 from triptych_trainer.forward.turn_cache import TurnCache, uncut_cache, why_not_kept
 from triptych_trainer.models.families import Family, ImageFeatures
 from triptych_trainer.models.unwrap import unwrap

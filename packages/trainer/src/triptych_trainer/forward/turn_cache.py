@@ -20,8 +20,8 @@ from transformers import DynamicCache
 
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.merge import ImagePlace, image_places
-from triptych_trainer.forward.passes import PASS_KWARG, SharedPass
 from triptych_trainer.forward.positions import BatchPositions
+from triptych_trainer.forward.shared_pass import PASS_KWARG, SharedPass
 from triptych_trainer.models.families import Family, ImageFeatures, TokenRows
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import (

@@ -1,5 +1,149 @@
-"""The private names of TRL that are needed outside the border to it (`grpo/trl`): its sampler and its fused head."""
+"""What Triptych uses of TRL that has no stable name: imported and checked here, and nowhere else."""
 
-from trl.trainer.utils import RepeatSampler, add_fused_lm_head
+import inspect
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["RepeatSampler", "add_fused_lm_head"]
+import transformers
+import trl
+from trl import GRPOTrainer
+
+from triptych_trainer.errors import IncompatibleVersionError
+
+try:
+    from trl.chat_template_utils import add_response_schema, get_training_chat_template, parse_response
+    from trl.extras.profiling import profiling_context
+    from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
+    from trl.trainer.utils import RepeatSampler, add_fused_lm_head, get_config_model_id, use_adapter
+except ImportError as error:
+    raise IncompatibleVersionError(
+        f"trl {trl.__version__} is not the one that Triptych hooks into: {error}; "
+        "install a version that triptych-trainer asks for"
+    ) from error
+
+__all__ = [
+    "ATTRIBUTES",
+    "METHODS",
+    "TESTED_TRL",
+    "WHILE_TRAINING",
+    "RepeatSampler",
+    "add_fused_lm_head",
+    "add_response_schema",
+    "check_attributes",
+    "check_methods",
+    "check_no_images",
+    "disable_gradient_checkpointing",
+    "get_config_model_id",
+    "get_training_chat_template",
+    "parse_response",
+    "profiling_context",
+    "unwrap_model_for_generation",
+    "use_adapter",
+    "vllm_generation_module",
+]
+
+TESTED_TRL = "1.16.x"
+METHODS: dict[str, tuple[str, ...]] = {
+    # The step (grpo/trl/trainer.py)
+    "_prepare_inputs": ("self", "generation_batch"),
+    "_generate_and_score_completions": ("self", "inputs"),
+    "_calculate_rewards": ("self", "inputs", "prompts", "completions", "completion_ids_list"),
+    "_compute_loss": ("self", "model", "inputs"),
+    "_get_per_token_logps_and_entropies": (
+        *("self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"),
+        *("compute_entropy", "compute_aux_loss"),
+    ),
+    "get_train_dataloader": ("self",),
+    "get_eval_dataloader": ("self", "eval_dataset"),
+    "get_test_dataloader": ("self", "test_dataset"),
+    "_set_signature_columns_if_needed": ("self",),
+    "create_optimizer": ("self", "model"),
+    "create_scheduler": ("self", "num_training_steps", "optimizer"),
+    "_determine_best_metric": ("self", "metrics", "trial"),
+    # Checkpoints (checkpoints/resume.py)
+    "_finalize_training": ("self", "trial", "num_train_samples", "start_time"),
+    "_get_output_dir": ("self", "trial"),
+    "_get_train_sampler": ("self", "dataset"),
+    "_load_best_model": ("self",),
+    "_load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),
+    "_load_optimizer_and_scheduler": ("self", "checkpoint"),
+    "_push_from_checkpoint": ("self", "checkpoint_folder"),
+    "_run_epoch": ("self", "model", "epoch"),
+    "_save_checkpoint": ("self", "model", "trial"),
+    "create_model_card": ("self", "model_name", "dataset_name", "tags"),
+    "log": ("self", "logs", "start_time"),
+}
+"""The first parameters of every method of TRL's trainer that is overridden, or called although it is private."""
+
+ATTRIBUTES = (
+    *("_buffered_inputs", "_dist", "_logs", "_metrics", "_pending_extra_logs", "_pending_metrics", "_step"),
+    *("_signature_columns", "_tokenizer", "accelerator", "args", "aux_loss_enabled", "beta", "environments"),
+    *("callback_handler", "chat_template_kwargs", "eos_token_ids", "is_deepspeed_enabled", "is_fsdp_enabled"),
+    *("log_completions", "mask_truncated_completions", "model_wrapped", "multi_objective_aggregation"),
+    *("num_generations", "num_generations_eval", "num_iterations", "processing_class", "ref_model"),
+    *("reward_func_names", "reward_weights", "router_aux_loss_coef", "scale_rewards", "state", "temperature"),
+    *("use_vllm", "vllm_importance_sampling_clip_max", "vllm_importance_sampling_clip_min"),
+    *("vllm_importance_sampling_correction", "vllm_importance_sampling_mode"),
+)
+"""What is read from or written to a trainer after it is built."""
+WHILE_TRAINING = ("_tr_loss", "_globalstep_last_logged", "_total_loss_scalar", "_initial_global_step")
+"""What checkpoints add to that; transformers sets these when the training begins (the last one from 5.19 on)."""
+WITH_ENGINE = ("_last_loaded_step", "vllm_generation")
+WITHOUT_ENGINE = ("generation_config", "generation_kwargs")
+
+
+def check_methods(trainer: type = GRPOTrainer) -> None:
+    """Check that every overridden method still begins with the parameters it was written for.
+
+    Raises:
+        IncompatibleVersionError: names the method, both signatures, the installed versions and the tested range.
+    """
+    for method, expected in METHODS.items():
+        function = getattr(trainer, method, None)
+        if function is None:
+            raise IncompatibleVersionError(_message(method, "it is gone"))
+        got = tuple(inspect.signature(function).parameters)
+        if got[: len(expected)] != expected:
+            raise IncompatibleVersionError(_message(method, f"expected parameters {expected}, got {got}"))
+
+
+def check_attributes(trainer: GRPOTrainer) -> None:
+    """Check that a trainer that was built has every attribute that is used later.
+
+    Raises:
+        IncompatibleVersionError: names those that are missing.
+    """
+    wanted = (*ATTRIBUTES, *(WITH_ENGINE if trainer.use_vllm else WITHOUT_ENGINE))
+    missing = [name for name in wanted if not hasattr(trainer, name)]
+    if missing:
+        raise IncompatibleVersionError(
+            f"GRPOTrainer of trl {trl.__version__} (transformers {transformers.__version__}) has no attribute "
+            f"{', '.join(missing)}, which Triptych uses. Tested with trl {TESTED_TRL}; install that, or open a report "
+            "with this line."
+        )
+
+
+def check_no_images(images: Mapping[str, Any]) -> None:
+    """Check that TRL's loss hands over no pixels: they are not in its batches, and would be dropped here.
+
+    Raises:
+        IncompatibleVersionError: names what it handed over.
+    """
+    if given := [name for name, value in images.items() if value is not None]:
+        raise IncompatibleVersionError(
+            _message("_compute_loss", f"it asks for log-probabilities with {', '.join(given)}")
+        )
+
+
+def vllm_generation_module() -> Any:
+    """TRL's module that connects to vLLM. It is imported here, when it is asked for, because few runs need it."""
+    import trl.generation.vllm_generation as module
+
+    return module
+
+
+def _message(method: str, what: str) -> str:
+    return (
+        f"GRPOTrainer.{method} of trl {trl.__version__} is not the one Triptych overrides: {what}. "
+        f"Tested with trl {TESTED_TRL}; install that, or open a report with this line."
+    )

@@ -27,7 +27,7 @@ from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.verify import in_half_precision
 from triptych_trainer.models.families import ImageFeatures
 from triptych_trainer.models.unwrap import unwrap
-from triptych_trainer.verification.sampling import NUM_TOKENS, sampling_distributions
+from triptych_trainer.verification.first_tokens import NUM_TOKENS, sampling_distributions
 from triptych_trainer.verification.stock_inputs import StockInputs
 from triptych_trainer.verification.stock_pass import stock_distributions
 from triptych_trainer.verification.swaps import culprits

@@ -10,7 +10,6 @@ from transformers import AutoConfig
 from triptych_data import ImageLoader, ImagePolicy
 from triptych_data.prompt_settings import PromptSettings
 from trl import GRPOConfig
-from trl.trainer.utils import get_config_model_id
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import family_of
@@ -23,6 +22,7 @@ from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.run_tables import RunTables
 from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.upstream.transformers_names import is_at_least, lacks_router_logits
+from triptych_trainer.upstream.trl_names import get_config_model_id
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer

@@ -21,7 +21,6 @@ from triptych_trainer.grpo.trl.arguments import (
 from triptych_trainer.grpo.trl.conversations import player, with_environment_reward
 from triptych_trainer.grpo.trl.own_rollouts import check_rollout_func
 from triptych_trainer.grpo.trl.passes import shards_weights
-from triptych_trainer.grpo.trl.private_names import check_attributes, check_methods
 from triptych_trainer.grpo.trl.reference import check_reference
 from triptych_trainer.grpo.vllm import check_config, longest_prompt
 from triptych_trainer.models.unwrap import unwrap
@@ -43,6 +42,7 @@ from triptych_trainer.trajectories.play import Play
 from triptych_trainer.trajectories.shown import tools_by_environment
 from triptych_trainer.trajectories.turn_options import TurnOptions
 from triptych_trainer.upstream.transformers_names import declare_router_logits
+from triptych_trainer.upstream.trl_names import check_attributes, check_methods
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer

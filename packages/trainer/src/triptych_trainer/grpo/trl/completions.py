@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from trl.chat_template_utils import parse_response
-
 from triptych_trainer.grpo.sampler import one_message
 from triptych_trainer.prompts.prepare import PreparedPrompt
+from triptych_trainer.upstream.trl_names import parse_response
 
 __all__ = ["completion_reader"]
 

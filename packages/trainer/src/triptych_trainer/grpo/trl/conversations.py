@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from triptych_data.prompt_settings import PromptSettings
-from trl.chat_template_utils import add_response_schema, get_training_chat_template, parse_response
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward.turn_cache import why_not_kept
@@ -23,6 +22,7 @@ from triptych_trainer.trajectories.play import Play
 from triptych_trainer.trajectories.shown import tools_by_environment
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 from triptych_trainer.trajectories.writer import TurnWriter, turn_writer
+from triptych_trainer.upstream.trl_names import add_response_schema, get_training_chat_template, parse_response
 
 __all__ = ["message_reader", "player", "with_environment_reward", "writers_of"]
 

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.integrations import is_deepspeed_zero3_enabled
-from trl.extras.profiling import profiling_context
-from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
-from trl.trainer.utils import use_adapter
 
 from triptych_trainer.grpo.sampler import model_sampler
 from triptych_trainer.grpo.step import Correction, Sampler, Scoring, StepSettings
@@ -18,6 +15,12 @@ from triptych_trainer.grpo.trl.completions import completion_reader
 from triptych_trainer.grpo.trl.vllm_sampler import vllm_sampler
 from triptych_trainer.prompts.bad_rows import prepared_with
 from triptych_trainer.prompts.prepare import PreparedPrompt
+from triptych_trainer.upstream.trl_names import (
+    disable_gradient_checkpointing,
+    profiling_context,
+    unwrap_model_for_generation,
+    use_adapter,
+)
 from triptych_trainer.verification.first_use import verify_first_use
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import torch
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.grpo.batch import Rewards
 from triptych_trainer.grpo.rewarding import completions_of, prompt_as_read, reward_columns
-from triptych_trainer.grpo.trl.private_names import TESTED_TRL
 from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.upstream.trl_names import TESTED_TRL
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer

@@ -8,6 +8,7 @@ from trl import GRPOConfig
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.vllm import TRANSFERS, folder_is_used
+from triptych_trainer.upstream.trl_names import vllm_generation_module
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
@@ -43,16 +44,15 @@ def _without_nccl(active: bool) -> Iterator[None]:
     if not active:
         yield
         return
-    import trl.generation.vllm_generation as module
-
+    module = vllm_generation_module()
     stock = module.VLLMClient
 
     class Client(stock):  # type: ignore[misc, valid-type]
         def init_communicator(self, device: Any = 0) -> None:
             """Open nothing: weights go by a folder."""
 
-    module.VLLMClient = Client  # type: ignore[misc]
+    module.VLLMClient = Client
     try:
         yield
     finally:
-        module.VLLMClient = stock  # type: ignore[misc]
+        module.VLLMClient = stock

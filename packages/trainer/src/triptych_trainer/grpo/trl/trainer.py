@@ -27,7 +27,6 @@ from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch, warn_of_ban
 from triptych_trainer.grpo.trl.one_sentence import one_sentence
 from triptych_trainer.grpo.trl.own_rollouts import own_rollouts
 from triptych_trainer.grpo.trl.passes import prompts_of, sampler, scoring, settings, verify
-from triptych_trainer.grpo.trl.private_names import check_no_images
 from triptych_trainer.grpo.trl.reports import show_images, tell
 from triptych_trainer.grpo.trl.rewards import reward_groups
 from triptych_trainer.grpo.trl.row_loaders import TrainerOfRows
@@ -43,6 +42,7 @@ from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.prompts.run_tables import KEY, RunTables
 from triptych_trainer.rollouts.rollout import RolloutGroup
 from triptych_trainer.trajectories.turn_options import TurnOptions
+from triptych_trainer.upstream.trl_names import check_no_images
 
 __all__ = ["MultiImageGRPOTrainer"]
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from trl.extras.profiling import profiling_context
-
 from triptych_trainer.grpo.step import Sampled, Sampler
 from triptych_trainer.grpo.vllm import (
     Asked,
@@ -27,6 +25,7 @@ from triptych_trainer.models.learning_rates import trainable_vision_parameters
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.upstream.trl_names import profiling_context
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.ahead import Begun

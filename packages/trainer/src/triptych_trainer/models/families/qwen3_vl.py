@@ -28,6 +28,6 @@ class Qwen3VLFamily(QwenVLFamily):
     ) -> None:
         """Hand over the deepstack rows in the order of the image positions, repeated where rows share an image."""
         mask_BT = plan.src >= 0
-        source_M = plan.src[mask_BT]
+        source_S = plan.src[mask_BT]
         kwargs["visual_pos_masks"] = mask_BT
-        kwargs["deepstack_visual_embeds"] = [rows_ND[source_M] for rows_ND in features.deepstack]
+        kwargs["deepstack_visual_embeds"] = [rows_ND[source_S] for rows_ND in features.deepstack]

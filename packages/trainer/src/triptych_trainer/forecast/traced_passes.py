@@ -166,12 +166,12 @@ def _decode(
         keys = [batch.image_keys[image] for image in now]
         turn = GroupBatch.build([[0]], images=[batch.images[image] for image in now], image_keys=keys)
         graph += _encode(skeleton, turn, engine, recorder, keys=[0])[1]
-        _lengthen(start.cache, first - known)
+        _grow_cache(start.cache, first - known)
         _forward(skeleton, start, positions_ABT, known=length - 1 + first, new=stop - first)
         known = stop
     flops_before = recorder.flops
     total = batch.max_completion_tokens
-    _lengthen(start.cache, total - 1 - known)
+    _grow_cache(start.cache, total - 1 - known)
     logits = _forward(skeleton, start, positions_ABT, known=length - 1 + total - 1, new=1)
     _sample(logits)
     recorder.flops = flops_before + (recorder.flops - flops_before) * sum(sampled)
@@ -205,7 +205,7 @@ def _stretches(marks: Sequence[bool]) -> Iterator[tuple[bool, int, int]]:
         first = stop
 
 
-def _lengthen(cache: Any, num_tokens: int) -> None:
+def _grow_cache(cache: Any, num_tokens: int) -> None:
     """Grow each layer's keys and values as decoding does: one layer at a time, the old ones freed after.
 
     Layers with a sliding window keep no more than it holds; recurrent states keep their size.
