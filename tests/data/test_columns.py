@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import datasets
 import pytest
 from PIL import Image
 from triptych_data import DataError, Example, read_examples
+from triptych_data.formats.answers import read_answer
+from triptych_data.formats.columns import Columns
+from triptych_data.formats.record import RowError
 
 HUMAN, GPT = {"from": "human", "value": "Colour?"}, {"from": "gpt", "value": "red"}
 SYSTEM = {"from": "system", "value": "Be brief."}
@@ -119,6 +124,32 @@ READ: dict[str, tuple[dict[str, Any], list[list[str | int]], str | None]] = {
         [["the cat?"]],
         "red",
     ),
+    "options with their letters in a list of their own": (
+        {**ASK, "choices": {"label": ["A", "B"], "text": ["red", "blue"]}},
+        [["Colour?\nOptions:\nA. red\nB. blue"]],
+        "red",
+    ),
+    "the same conversation as verl wrote it": (
+        {"prompt": [USER], "raw_prompt": [USER], "reward_model": {"ground_truth": "red"}},
+        [["Colour?"]],
+        "red",
+    ),
+    "parts that count": (
+        {
+            "prompt": [
+                {"role": "user", "content": [{"type": "text", "text": "?", "index": 0}, {"type": "image", "index": 1}]}
+            ],
+            "image": "0.png",
+            "answer": "red",
+        },
+        [["?", 0]],
+        "red",
+    ),
+    "a label beside an answer": ({**ASK, "label": 1}, [["Colour?"]], "red"),
+    "labels that differ": ({"problem": "Colour?", "label": 1, "target": "red"}, [["Colour?"]], None),
+    "a label that is a mask": ({"problem": "Colour?", "label": "mask.png"}, [["Colour?"]], None),
+    "accepted answers": ({"problem": "Colour?", "answers": ["red", "scarlet"]}, [["Colour?"]], '["red", "scarlet"]'),
+    **{name: ({"problem": "Colour?", name: "red"}, [["Colour?"]], "red") for name in ("gt", "label", "target")},
     "an image alone": ({"problem": "", "image": "0.png", "answer": "red"}, [[0]], "red"),
     "message is a common word": ({**ASK, "message": "hello"}, [["Colour?"]], "red"),
 }
@@ -163,3 +194,13 @@ def test_limits_count_where_they_are_given(write_jsonl, pictures):
         assert (image.min_pixels, image.max_pixels, image.resized) == (400, 4000, None)
     sized = part(type="image", image="0.png", resized_height=56, resized_width=84)
     assert read_examples(write_jsonl([sized]))[0].images[0].resized == (56, 84)
+
+
+def test_an_answer_of_a_table_is_text_or_refused():
+    def answer(value: object) -> str | None:
+        return read_answer(Columns({"answer": value}), None)
+
+    assert [answer(value) for value in (b"red", Decimal("3.10"), date(2026, 1, 2))] == ["red", "3.10", "2026-01-02"]
+    for value in (b"\x89PNG", {"bytes": b"\x89PNG", "path": None}):
+        with pytest.raises(RowError, match=r"expected an answer as text, got b'\\x89PNG'; write the answer as text"):
+            answer(value)

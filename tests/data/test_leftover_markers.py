@@ -66,7 +66,56 @@ REFUSED: Refused = {
         r"expected the answer in messages\[1\] to be text, got a part of type 'image'",
         {"messages": [USER, ASSISTANT]},
     ),
+    "the order of the images by index": (
+        {
+            "messages": [{"role": "user", "content": [{"type": "image", "index": 1}, {"type": "image", "index": 0}]}],
+            "images": ["0.png", "1.jpg"],
+            "answer": "x",
+        },
+        r"got index 1 in messages\[0\].content\[0\], which is image 0 in that order",
+        {
+            "messages": [{"role": "user", "content": [{"type": "image"}, {"type": "image"}]}],
+            "images": ["1.jpg", "0.png"],
+            "answer": "x",
+        },
+    ),
+    "an empty pair of tags": (
+        {"prompt": "<image></image>Colour?", "image": "0.png", "answer": "x"},
+        "got '<image></image>' in message 1; write <image> in its place",
+        {"prompt": "<image>Colour?", "image": "0.png", "answer": "x"},
+    ),
+    **{
+        f"a marker of another project, {mark}": (
+            {"prompt": f"{mark} Colour?", "image": "0.png", "answer": "x"},
+            "expected images in text as image writes them, got .* in message 1; write <image> in its place",
+            {"prompt": "<image> Colour?", "image": "0.png", "answer": "x"},
+        )
+        for mark in ("<IMG_CONTEXT>", "<im_patch>", "<image=1>", "<images>", "<frame>")
+    },
+    **{
+        f"an image in a text, {mark[:20]}": (
+            {"prompt": f"{mark} Colour?", "answer": "x"},
+            "expected images in a column of their own, got .* in message 1; write <image> in its place",
+            {"prompt": "<image> Colour?", "image": "0.png", "answer": "x"},
+        )
+        for mark in ("<|image_1|>", "<|image_pad|>", "<IMG_CONTEXT>", "![](a.png)", f"data:image/png;base64,{'A' * 60}")
+    },
+    "a text of a chat template": (
+        {"prompt": "<|im_start|>user\nColour?<|im_end|>", "answer": "x"},
+        r"expected a text that no chat template has written, got <\|im_start\|> in prompt\[0\]; write its turns",
+        {"prompt": [{"role": "user", "content": "Colour?"}], "answer": "x"},
+    ),
     # objects
+    "one box, not a list of boxes": (
+        {"messages": [{"role": "user", "content": "<bbox>?"}, ASSISTANT], "objects": {"bbox": [1, 2, 3, 4]}},
+        r"expected objects.bbox to contain boxes, each a list of numbers, got 1; write it as \[\[x1",
+        {"messages": [{"role": "user", "content": "<bbox>?"}, ASSISTANT], "objects": {"bbox": [[1, 2, 3, 4]]}},
+    ),
+    "a name that is none": (
+        {"messages": [{"role": "user", "content": "<ref-object>?"}, ASSISTANT], "objects": {"ref": [None, "a"]}},
+        "expected objects.ref to contain texts, got None",
+        {"messages": [{"role": "user", "content": "<ref-object>?"}, ASSISTANT], "objects": {"ref": ["a"]}},
+    ),
     "a place for a box, and no box": (
         {"messages": [{"role": "user", "content": "What is in <bbox>?"}, ASSISTANT], "image": "0.png"},
         "expected the column objects for <bbox> in message 1, got none",

@@ -50,6 +50,14 @@ REFUSED: Refused = {
         "got the column resized_height",
         {**ASK, "image": {**PNG, "resized_height": 56, "resized_width": 56}},
     ),
+    **{
+        name: (
+            {**ASK, "image": "0.png", name: 4000},
+            f"got the column {name}, which is not read",
+            {**ASK, "image": {**PNG, "max_pixels": 4000}},
+        )
+        for name in ("MAX_PIXELS", "maxPixels", "max_slice_nums")
+    },
     "half a size": (
         {**ASK, "image": {**PNG, "resized_height": 56}},
         "expected resized_height and resized_width of image 1, got one",
@@ -95,6 +103,16 @@ REFUSED: Refused = {
         "expected the options in the prompt, got the columns option_1, option_2",
         {**ASK, "problem": "Colour, red or blue?", "option_1": "red", "option_2": "blue"},
     ),
+    "options by another name": (
+        {**ASK, "answer_choices": ["red", "blue"]},
+        "expected the answer_choices in the question, or with letters",
+        {**ASK, "answer_choices": ["A. red", "B. blue"]},
+    ),
+    "options beside options": (
+        {**ASK, "problem": "red or blue?", "options": ["red", "blue"], "choices": ["big", "small"]},
+        r"expected the choices in the question, or with letters, got \['big', 'small'\]",
+        {**ASK, "problem": "red or blue?", "options": ["red", "blue"]},
+    ),
     "options of a conversation": (
         {**TALK, "choices": ["A. red", "B. blue"]},
         "expected the choices in the prompt",
@@ -114,8 +132,13 @@ REFUSED: Refused = {
             f"expected the whole text in the prompt, got the column {name}, which is not read",
             {**ASK, f"reward_{name}": "It is a car."},
         )
-        for name in ("context", "passage", "hint", "instructions", "prompt_suffix")
+        for name in ("context", "passage", "hint", "instructions", "prompt_suffix", "document", "few_shot")
     },
+    "another conversation": (
+        {**ASK, "dialog": [{"role": "user", "content": "Size?"}]},
+        "got another one in the column dialog, which is not read; write its turns into the prompt, or call it",
+        {**ASK, "reward_dialog": [{"role": "user", "content": "Size?"}]},
+    ),
     "history": (
         {"messages": [USER, ASSISTANT], "history": [["a", "b"]]},
         "got the column history",

@@ -28,6 +28,11 @@ def is_address(text: str) -> bool:
     return bool(scheme[2]) or scheme[1].lower() in ("file", "http", "https") or ("::" in text and "://" in text)
 
 
+def is_local(address: str) -> bool:
+    """Whether an address is one of `file:` or `local:`, and no chain."""
+    return address.partition(":")[0].lower() in _LOCAL and "::" not in address
+
+
 def local_path(address: str) -> str | None:
     """The path that a `file:` or `local:` address means on this machine; None for an address of elsewhere.
 
@@ -35,7 +40,7 @@ def local_path(address: str) -> str | None:
     Raises ImageError for an address that reaches files of this machine in another way, or names another host.
     """
     scheme, _, rest = address.partition(":")
-    if scheme.lower() not in _LOCAL or "::" in address:
+    if not is_local(address):
         _check_chain(address)
         return None
     host = ""

@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 from PIL import Image
 
-from triptych_data.addresses import is_address, local_path
+from triptych_data.addresses import is_address, is_local, local_path
 from triptych_data.errors import ImageError
 from triptych_data.example import ArchiveMember, ImageSource
 from triptych_data.paths import open_beneath, open_with_status
@@ -122,6 +122,9 @@ def _read_member(member: ArchiveMember, policy: ImagePolicy) -> bytes:
 
 
 def _open_address(source: ImageSource, address: str, policy: ImagePolicy) -> BinaryIO:
+    path = local_path(address) if policy.allow_remote or is_local(address) else None
+    if path is not None:
+        return _open_path(source, path, policy)
     if not policy.allow_remote:
         raise ImageError(
             "this is an address, not a path, and addresses are not read",
@@ -129,9 +132,6 @@ def _open_address(source: ImageSource, address: str, policy: ImagePolicy) -> Bin
             kind="remote",
             remedy="download the image, or allow it with allow_remote=True (--allow_remote)",
         )
-    path = local_path(address)
-    if path is not None:
-        return _open_path(source, path, policy)
     from triptych_data.remote import read_remote
 
     return io.BytesIO(read_remote(address, policy=policy))

@@ -16,15 +16,22 @@ from triptych_data.formats.record import shown
 from triptych_data.rows import SourceRow
 
 _NUMBERED = re.compile(r"<image[ _-]?[0-9]{1,4}>")
-_NAMED = re.compile(r"<(img|image)>[^<>\n]{1,4096}</\1>")
+_NAMED = re.compile(r"<(img|image)>[^<>\n]{0,4096}</\1>")
 # What other projects write where an image belongs: <Image>, <img>, <image/>, <|image|>, <ImageHere>, {image}, [image],
 # ![](a.png).
-_WORD = r"(image|img|picture|photo)"
+_WORD = r"(image|img|picture|photo|frame|screenshot)s?"
 _ALIKE = re.compile(
-    rf"<\|?/?{_WORD}([ _-]?(here|placeholder|token|pad|start|soft_token|[0-9]{{1,4}}))?[ /]?\|?>|<img [^<>]{{1,4096}}>|"
-    rf"\{{{_WORD}s?(_?[0-9]{{1,4}})?\}}|\[{_WORD}(_?[0-9]{{1,4}})?\]|!\[[^\]\n]{{0,300}}\]\([^)\s]{{1,4096}}\)",
+    rf"<\|?/?{_WORD}([ _=#-]?(here|placeholder|token|pad|start|context|soft_token|[0-9]{{1,4}}))?[ /]?\|?>|<im_patch>|"
+    rf"<img [^<>]{{1,4096}}>|"
+    rf"\{{{_WORD}(_?[0-9]{{1,4}})?\}}|\[{_WORD}(_?[0-9]{{1,4}})?\]|!\[[^\]\n]{{0,300}}\]\([^)\s]{{1,4096}}\)",
     re.IGNORECASE,
 )
+# What stands for pixels in any text: the special tokens of models, a link to an image file, and an image as base64.
+_PIXELS = re.compile(
+    r"<\|(image|img)(_?pad|_[0-9]{1,4})?\|>|<\|vision_start\|>|<start_of_image>|<image_soft_token>|<IMG_CONTEXT>|"
+    r"<image_placeholder>|<im_patch>|!\[[^\]\n]{0,300}\]\([^)\s]{1,4096}\.(png|jpe?g|webp|gif|bmp)\)"
+)
+_BASE64 = re.compile(r"data:image/[a-z0-9.+-]{1,20};base64,[A-Za-z0-9+/]{40}", re.IGNORECASE)
 
 
 def check_places(record: Record, *, dialect: str) -> None:
@@ -44,6 +51,14 @@ def check_places(record: Record, *, dialect: str) -> None:
             raise RowError(
                 f"expected images in a column of their own, got {shown(found[0])} in message {number + 1}",
                 remedy="write <image> in its place, and what it names into the column images",
+            )
+    for number, text in _strings(record):
+        found = _BASE64.search(text) or (None if record.images else _PIXELS.search(text))
+        if found is not None:
+            raise RowError(
+                f"expected images in a column of their own, got {shown(found[0])} in message {number + 1}",
+                remedy="write <image> in its place and the image into the column images, or, for the literal text, "
+                'write the content as parts: [{"type": "text", "text": ...}]',
             )
     for number, text in _texts(record):
         found = _NUMBERED.search(text)

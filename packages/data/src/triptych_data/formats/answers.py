@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from triptych_data.formats.columns import ANSWERS, Columns, is_empty, listed_text
+from triptych_data.formats.columns import ANSWERS, LABELS, Columns, is_empty, listed_text
 from triptych_data.formats.parts import text_of_part
+from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.record import RowError, as_answer
 from triptych_data.formats.turns import Turn, is_turns, read_turns
 
@@ -38,6 +40,8 @@ def read_answer(columns: Columns, turn: str | None) -> str | None:
         given["reward_model.ground_truth"] = as_answer(reward_model["ground_truth"]) or ""
     if turn:
         given["the assistant's last turn"] = turn
+    if not given:
+        given = _labels(columns.row)
     columns.read.difference_update(ANSWERS)  # rewards see them under their own names too
     first = next(iter(given), "")
     for name, text in given.items():
@@ -47,6 +51,21 @@ def read_answer(columns: Columns, turn: str | None) -> str | None:
                 remedy=f"remove {name}" if " " in name else f"remove {name}, or call it reward_{name}",
             )
     return next(iter(given.values()), turn)
+
+
+def _labels(row: Mapping[str, Any]) -> dict[str, str]:
+    """The texts, numbers or lists of them in columns that may be answers, if they agree; nothing where they do not."""
+    found = {name: as_answer(value) or "" for name in LABELS if _is_said(value := row.get(name))}
+    return found if len(set(found.values())) == 1 else {}
+
+
+def _is_said(value: Any) -> bool:
+    """Whether a completion could say a value: a text that names no image file, a number, or a list of these."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and not any(isinstance(item, (list, tuple)) for item in value) and all(map(_is_said, value))
+    if isinstance(value, str):
+        return bool(value) and not is_image_file(value)
+    return type(value) is int or (isinstance(value, float) and math.isfinite(value))
 
 
 def _answer_text(name: str, value: Any) -> str:

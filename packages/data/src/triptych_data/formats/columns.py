@@ -22,8 +22,19 @@ IMAGES = (
     "path",
 )
 ANSWERS = ("answer", "solution", "ground_truth", "response", "completion")
+# Names that may mean other things too: they count where no other column and no turn gives an answer.
+LABELS = ("gt", "label", "target", "answers", "gt_answer", "gold_answer", "correct_answer", "reference_answer")
 SYSTEM = ("system", "system_prompt", "system_message", "system_instruction")
-OPTIONS = ("options", "choices")
+OPTIONS = (
+    "options",
+    "choices",
+    "answer_choices",
+    "answer_options",
+    "multiple_choices",
+    "mc_options",
+    "candidate_answers",
+    "endings",
+)
 PIXELS = ("min_pixels", "max_pixels")
 
 _LONGEST_LITERAL = 1_000_000

@@ -10,8 +10,9 @@ from typing import Any
 from triptych_data.formats.columns import ANSWERS, OPTIONS, Columns, is_empty, listed_text
 from triptych_data.formats.media import FRAMES, media_file, media_kind
 from triptych_data.formats.pictures import is_image_file
-from triptych_data.formats.prompts import are_written, options_of
+from triptych_data.formats.prompts import MARKER, are_written, content_text, options_of
 from triptych_data.formats.record import RowError, shown
+from triptych_data.formats.turns import is_turns, read_turns
 from triptych_data.sniff import is_base64_image
 
 _IMAGE_NAME = re.compile(
@@ -22,18 +23,26 @@ _TOOLS = re.compile(
 )
 _SYSTEM = re.compile(r"sys(tem)?[ _-]?(prompt|message|msg|instruction|text|content)?s?", re.IGNORECASE)
 _TEXTS = re.compile(
-    r"(instruction|input|context|passage|premise|hint|((prompt|question|query|problem)_?)?(prefix|suffix))s?|history",
+    r"(instruction|input|context|passage|premise|hint|article|document|paragraph|background|persona|preamble|"
+    r"few_?shot|demonstration|few_?shot_example|((prompt|question|query|problem)_?)?(prefix|suffix))s?|history",
     re.IGNORECASE,
 )
-_OPTION = re.compile(r"[A-H]|(option|choice)[_ -]?([A-Ha-h]|[0-9])")
+_OPTION = re.compile(r"[A-Ha-h]|op[a-h]|(option|choice)[_ -]?([A-Ha-h]|[0-9])")
 _LIMITS = re.compile(
-    r"resized_(height|width)|(image|video)_(min|max)_pixels|(min|max)_image_pixels|total_pixels|image_resolution|"
-    r"(mm_processor|processor|images)_kwargs|(min|max)_dynamic_patch"
+    r"resized_(height|width)|((image|video)_)?(min|max)_?pixels|(min|max)_image_pixels|total_pixels|image_resolution|"
+    r"(mm_processor|processor|images)_kwargs|(min|max)_dynamic_patch|max_slice_nums|max_num_tiles",
+    re.IGNORECASE,
 )
 _READ_ELSEWHERE = {*ANSWERS, *OPTIONS, "objects"}
 _FOR_REWARDS = re.compile(r"(?:^|_)(mask|segmentation|label|gt|target|reference)s?(?:_|$)", re.IGNORECASE)
 # Beside other images, a text that ends as a file does may say where these were taken from.
 _ORIGIN = re.compile(r"(?:^|_|(?<=[a-z]))(file_?name|name|source|src|origin(al)?|url|id|key)s?$", re.IGNORECASE)
+_RENDERED = re.compile(
+    r"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>(?=user|model)|<\|turn>(?=user|model)|"
+    r"<\|start\|>(?=user|system|assistant)|^\s*(?:<s>\s*)?\[INST\]|<\|(?:user|assistant|system)\|>|"
+    r"^\s*USER:(?=.*ASSISTANT:\s*$)",
+    re.DOTALL,
+)
 _MARKS = re.compile(r"<\|?(video|audio)(?:_?pad|_bos|_start|[ _-]?[0-9]{1,4})?\|?>", re.IGNORECASE)
 
 
@@ -42,12 +51,12 @@ def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> No
 
     `prompt` is the text of the prompt, `images` are those that were read.
     """
-    options = options_of(columns.row)
-    if options is not None and not are_written(options[1], prompt):
-        raise RowError(
-            f"expected the {options[0]} in the prompt, got {shown(options[1])} in a column that is not read",
-            remedy=f"write them into the prompt, or call the column reward_{options[0]} where only rewards need it",
-        )
+    for column, options in options_of(columns.row):
+        if not are_written(options, prompt):
+            raise RowError(
+                f"expected the {column} in the prompt, got {shown(options)} in a column that is not read",
+                remedy=f"write them into the prompt, or call the column reward_{column} where only rewards need it",
+            )
     unread = columns.unread()
     _check_option_columns(unread, prompt)
     for name, value in unread.items():
@@ -73,6 +82,17 @@ def refuse_marks(text: str, *, what: str) -> None:
             f"expected text and images, got {found[0]} in {what}",
             remedy=f"{FRAMES[found[1].lower()]}, or, for the literal text, write the content as parts: "
             '[{"type": "text", "text": ...}]',
+        )
+
+
+def refuse_rendered(text: str, *, what: str) -> None:
+    """RowError where a text has been through a chat template already: its special tokens would be ordinary text."""
+    found = _RENDERED.search(text)
+    if found is not None:
+        raise RowError(
+            f"expected a text that no chat template has written, got {found[0].strip()} in {what}",
+            remedy='write its turns as messages, {"role": ..., "content": ...}, or, for the literal text, write the '
+            'content as parts: [{"type": "text", "text": ...}]',
         )
 
 
@@ -118,13 +138,39 @@ def _check(name: str, value: Any, *, prompt: str, images: Sequence[Any]) -> None
             f"expected the whole text in the prompt, got the column {name}, which is not read",
             remedy=f"write it into the prompt, or call it reward_{name} where only rewards need it",
         )
+    if _is_chat(value) and not _are_said(value, prompt):
+        raise RowError(
+            f"expected one conversation in the row, got another one in the column {name}, which is not read",
+            remedy=f"write its turns into the prompt, or call it reward_{name} where only rewards need it",
+        )
     _check_image(name, value, images)
+
+
+def _is_chat(value: Any) -> bool:
+    """Whether a value is a list of messages with their speakers, or text that writes one."""
+    turns: Any = listed_text(value)
+    return is_turns(turns) and all(
+        not turn.keys().isdisjoint(("role", "from")) and not turn.keys().isdisjoint(("content", "value"))
+        for turn in turns
+    )
+
+
+def _are_said(chat: Any, prompt: str) -> bool:
+    """Whether the prompt contains what others than the assistant say in a conversation."""
+    said = " ".join(MARKER.sub(" ", prompt).split())
+    turns = [turn for turn in read_turns(chat, what="a conversation") if turn["role"] != "assistant"]
+    texts = [MARKER.sub(" ", content_text(turn["content"])) for turn in turns]
+    return all(" ".join(text.split()) in said for text in texts)
 
 
 def _check_option_columns(unread: Mapping[str, Any], prompt: str) -> None:
     """RowError for options that have one column each (MMBench's A, B, C, D) and are not in the prompt."""
     found = {name: value for name, value in unread.items() if _OPTION.fullmatch(str(name))}
-    texts = {name: str(value) for name, value in found.items() if isinstance(value, (str, int, float)) and value != ""}
+    texts = {
+        name: str(value)
+        for name, value in found.items()
+        if value != "" and isinstance(value, str if name in "abcdefgh" else (str, int, float))
+    }
     if (len(texts) > 1 or any(len(name) > 1 for name in texts)) and not are_written(list(texts.values()), prompt):
         raise RowError(
             f"expected the options in the prompt, got the columns {', '.join(texts)}, which are not read",

@@ -45,6 +45,15 @@ def read_objects(value: object, *, num_images: int) -> dict[str, Any]:
     for name, entries in (("ref", refs), ("bbox", boxes), ("image_id", owners or [])):
         if not isinstance(entries, (list, tuple)):
             raise RowError(f"expected objects.{name} to be a list, got {shown(entries)}", remedy="correct the row")
+    for ref in refs:
+        if not isinstance(ref, (str, int, float)):
+            raise RowError(f"expected objects.ref to contain texts, got {shown(ref)}", remedy="correct the row")
+    for box in boxes:
+        if not isinstance(box, (list, tuple)) or not all(type(value) in (int, float) for value in box):
+            raise RowError(
+                f"expected objects.bbox to contain boxes, each a list of numbers, got {shown(box)}",
+                remedy="write it as [[x1, y1, x2, y2], ...], also where there is only one box",
+            )
     if found.get("bbox_type") not in (None, *_FRAMES):
         raise RowError(
             f"expected objects.bbox_type to be one of {', '.join(_FRAMES)}, got {shown(found['bbox_type'])}",

@@ -39,6 +39,27 @@ def read_parts(content: Iterable[Any], *, what: str) -> tuple[list[dict[str, Any
     return parts, images
 
 
+def check_indices(turns: Iterable[Mapping[str, Any]], *, what: str) -> None:
+    """RowError where placeholders say by `index` that they show the images in another order than that of the column."""
+    parts = [
+        (f"{what}[{number}].content[{place}]", part)
+        for number, turn in enumerate(turns)
+        if isinstance(turn["content"], (list, tuple))
+        for place, part in enumerate(turn["content"])
+        if isinstance(part, Mapping) and type(part.get("index")) is int
+    ]
+    if any(not is_empty(part.get("text")) for _, part in parts):
+        return  # it counts parts
+    holders = [(place, part) for place, part in parts if all(is_empty(part.get(key)) for key in _SOURCES)]
+    for position, (place, part) in enumerate(holders):
+        if part["index"] != position:
+            raise RowError(
+                f"expected the images of the parts in the order of the column, got index {part['index']} in {place}, "
+                f"which is image {position} in that order",
+                remedy="give the images in the order of their parts, and remove index",
+            )
+
+
 def joined_text(content: object) -> str:
     """The text of a message's content, whether a string or parts."""
     if isinstance(content, str):

@@ -12,7 +12,7 @@ from triptych_data.formats.record import RowError, require_text, shown
 from triptych_data.formats.turns import Turn, is_turns, read_turns
 
 _LETTERED = re.compile(r"\s*\(?([A-Za-z])[.):]\s*")
-_MARKER = re.compile(r"<image[^<>]*>")
+MARKER = re.compile(r"<image[^<>]*>")
 
 
 def read_prompt(columns: Columns) -> tuple[list[Turn], str]:
@@ -55,19 +55,22 @@ def prompt_text(turns: list[Turn]) -> str:
     return "\n".join(joined_text(turn["content"]) for turn in turns)
 
 
-def options_of(row: Mapping[str, Any]) -> tuple[str, list[str]] | None:
-    """(column, texts) of the options of a row; None where it has none."""
-    for name in OPTIONS:
-        if name not in row:
-            continue
-        value = listed_text(row[name])
-        if isinstance(value, Mapping):
-            value = [f"{key}. {text}" for key, text in value.items()]
-        if isinstance(value, (list, tuple)) and value:
-            return name, [str(option) for option in value]
-        if isinstance(value, str) and value.strip():
-            return name, value.strip().splitlines()
-    return None
+def options_of(row: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """(column, texts) of every column with options."""
+    return [(name, texts) for name in OPTIONS if name in row and (texts := _option_texts(row[name]))]
+
+
+def _option_texts(value: Any) -> list[str]:
+    value = listed_text(value)
+    if isinstance(value, Mapping):
+        labels, texts = value.get("label"), value.get("text")
+        pairs: list[tuple[Any, Any]] = list(value.items())
+        if isinstance(labels, (list, tuple)) and isinstance(texts, (list, tuple)) and len(labels) == len(texts):
+            pairs = list(zip(labels, texts, strict=True))
+        value = [f"{label}. {text}" for label, text in pairs]
+    if isinstance(value, (list, tuple)):
+        return [str(option) for option in value]
+    return value.strip().splitlines() if isinstance(value, str) else []
 
 
 def are_written(options: list[str], text: str) -> bool:
@@ -77,8 +80,8 @@ def are_written(options: list[str], text: str) -> bool:
 
 def _with_options(question: str, columns: Columns) -> str:
     """The question with the options below it, if the options have letters and are not in the question already."""
-    found = options_of(columns.row)
-    if found is None or are_written(found[1], question):
+    found = next(((name, texts) for name, texts in options_of(columns.row) if not are_written(texts, question)), None)
+    if found is None:
         return question
     name, options = found
     if not all(_LETTERED.match(option) for option in options):
@@ -113,10 +116,11 @@ def _turns(name: str, value: Any, are_turns: bool) -> list[Turn]:
 
 
 def _text(turns: list[Turn]) -> str:
-    return "\n".join(_content_text(turn["content"]) for turn in turns)
+    return "\n".join(content_text(turn["content"]) for turn in turns)
 
 
-def _content_text(content: Any) -> str:
+def content_text(content: Any) -> str:
+    """The texts of a message's content before it is read, which may be anything."""
     if isinstance(content, (list, tuple)):
         texts = [
             part if isinstance(part, str) else part.get("text") for part in content if isinstance(part, (str, Mapping))
@@ -128,10 +132,10 @@ def _content_text(content: Any) -> str:
 def _contains(whole: list[Turn], other: list[Turn]) -> bool:
     """Whether every text of `other` stands in `whole`, with no fewer markers for images."""
     text = _text(whole)
-    if len(_MARKER.findall(_text(other))) > len(_MARKER.findall(text)) and not _has_parts(whole):
+    if len(MARKER.findall(_text(other))) > len(MARKER.findall(text)) and not _has_parts(whole):
         return False
     plain = _plain(text)
-    return all(_plain(_content_text(turn["content"])) in plain for turn in other)
+    return all(_plain(content_text(turn["content"])) in plain for turn in other)
 
 
 def _has_parts(turns: list[Turn]) -> bool:
@@ -139,4 +143,4 @@ def _has_parts(turns: list[Turn]) -> bool:
 
 
 def _plain(text: str) -> str:
-    return " ".join(_MARKER.sub(" ", text).split())
+    return " ".join(MARKER.sub(" ", text).split())

@@ -6,6 +6,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from typing import Any, Literal
 
 from triptych_parser import Refusal
@@ -38,9 +40,24 @@ def as_answer(value: object) -> str | None:
     """A reference answer as text; numbers and lists as JSON writes them. RowError where it is a number that is none."""
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, (Decimal, date)):
+        return str(value)
+    if isinstance(value, bytes):
+        return _text_of(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise RowError(f"expected an answer, got the number {value}", remedy="write null where the row has none")
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return json.dumps(value, ensure_ascii=False, default=_text_of)
+
+
+def _text_of(value: object) -> str:
+    """What JSON cannot write, as text; RowError for what no completion can say, such as an image."""
+    try:
+        return value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError:
+        raise RowError(
+            f"expected an answer as text, got {shown(value)}",
+            remedy="write the answer as text, or call the column reward_answer where only rewards need it",
+        ) from None
 
 
 def require_text(value: object, *, what: str) -> str:

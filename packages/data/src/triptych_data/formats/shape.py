@@ -7,9 +7,9 @@ from typing import Any
 
 from triptych_data.formats.answers import read_answer, split_answer
 from triptych_data.formats.columns import CONVERSATIONS, PIXELS, SYSTEM, Columns, is_empty
-from triptych_data.formats.leftover import refuse_file_name, refuse_marks, refuse_media, refuse_unread
+from triptych_data.formats.leftover import refuse_file_name, refuse_marks, refuse_media, refuse_rendered, refuse_unread
 from triptych_data.formats.objects import fill, is_objects, read_objects, refuse_marks_of_objects
-from triptych_data.formats.parts import read_parts
+from triptych_data.formats.parts import check_indices, read_parts
 from triptych_data.formats.pictures import Named, as_names, read_images
 from triptych_data.formats.prompts import prompt_text, read_prompt
 from triptych_data.formats.record import NoMarkers, Record, RowError
@@ -56,6 +56,7 @@ def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers) -> Record:
 
 def _without_images(turns: list[Turn], source: str) -> tuple[list[Turn], list[Named]]:
     """(turns whose parts hold no images, the images that stood in them, in order)."""
+    check_indices(turns, what=source)
     inline: list[Named] = []
     plain: list[Turn] = []
     for number, turn in enumerate(turns):
@@ -65,6 +66,7 @@ def _without_images(turns: list[Turn], source: str) -> tuple[list[Turn], list[Na
             inline += found
         elif isinstance(content, str):
             refuse_marks(content, what=f"{source}[{number}]")
+            refuse_rendered(content, what=f"{source}[{number}]")
             if turn["role"] in ("user", "system"):
                 refuse_file_name(content, what=f"{source}[{number}]")
         else:
