@@ -1,4 +1,4 @@
-"""A folder or hub id that holds adapters of a model, and the name of that model."""
+"""A folder or hub id that contains adapters of a model, and the name of that model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AdapterFolder:
 
 
 def adapter_folder(path: str, *, revision: str | None = None, option: str = "--model") -> AdapterFolder | None:
-    """What PEFT wrote into a folder; None for one that holds a model of its own.
+    """What PEFT wrote into a folder; None for one that contains a model of its own.
 
     UsageError: its adapter_config.json cannot be read, or names no model.
     """

@@ -36,7 +36,7 @@ def is_local(address: str) -> bool:
 def local_path(address: str) -> str | None:
     """The path that a `file:` or `local:` address means on this machine; None for an address of elsewhere.
 
-    A path of `file:` is percent-encoded (RFC 8089); `local:` is taken as it stands, as fsspec does.
+    A path of `file:` is percent-encoded (RFC 8089); `local:` is taken as it is, as fsspec does.
     Raises ImageError for an address that reaches files of this machine in another way, or names another host.
     """
     scheme, _, rest = address.partition(":")
@@ -47,7 +47,7 @@ def local_path(address: str) -> str | None:
     if rest.startswith("//"):
         host, slash, path = rest[2:].partition("/")
         rest = slash + path
-        if scheme.lower() == "local":  # it has no host: what stands there is the first folder of a relative path
+        if scheme.lower() == "local":  # it has no host: what is there is the first folder of a relative path
             host, rest = "", host + rest
     if host not in ("", "localhost"):
         raise _refused(address, f"expected a path of this machine, got one of the host {host!r}")

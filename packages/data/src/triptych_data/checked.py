@@ -54,7 +54,7 @@ class Checked:
 
 @dataclass(slots=True, kw_only=True)
 class _Part:
-    """What was found in some rows behind one another."""
+    """What was found in some rows one after the other."""
 
     rows: range
     bad: list[tuple[int, DataError]] = field(default_factory=list)
@@ -145,7 +145,7 @@ def _look_at_some(
     *,
     stops: bool,
 ) -> int:
-    """Read rows until they hold many images in memory, and then look at their images; the row to go on with."""
+    """Read rows until many images are in memory, and then look at their images; the row to go on with."""
     examples: dict[int, Example] = {}
     bad: list[tuple[int, DataError]] = []
     held = 0

@@ -170,7 +170,7 @@ def tokens_by_image(spans: Sequence[ImageSpan], num_images: int) -> tuple[int, .
 
 
 def _with_tokens(images: ImageCount, *, tokens: tuple[int, ...], total: int) -> ImageCount:
-    """The same images with the tokens that the prompt really holds; where they differ, no model size is known."""
+    """The same images with the tokens that the prompt really contains; where they differ, no model size is known."""
     pairs = zip(images.model_sizes, images.tokens, tokens, strict=True)
     model_sizes = tuple(size if planned == found else None for size, planned, found in pairs)
     return ImageCount(

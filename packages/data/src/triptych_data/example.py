@@ -68,7 +68,7 @@ class ImageSource:
 class Example:
     """A prompt bound to its images, its reference answer and the columns of its row.
 
-    `images` holds each image once, in record order; the prompt's markers index into it. `id` and `source` are for
+    `images` contains each image once, in record order; the prompt's markers index into it. `id` and `source` are for
     people: an id may occur twice, and `source` names the row's place ("file.jsonl:3", "file.json[2]"). Everything that
     is kept per example (prepared prompts, features, pairs of evaluations, histories) is kept under `key`. `columns` is
     the row as it was read, every column under its own name with its own value; `extras` are those of them that the

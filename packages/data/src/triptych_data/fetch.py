@@ -54,7 +54,7 @@ def _open_path(source: ImageSource, path: str, policy: ImagePolicy) -> BinaryIO:
 
 
 def stamp_of(stream: BinaryIO) -> Stamp | None:
-    """The state, when it was opened, of the file behind a stream; None where there is no file."""
+    """The state, when it was opened, of the file that a stream reads; None where there is no file."""
     if not isinstance(stream, RegularFile):
         return None
     return Stamp(num_bytes=stream.status.st_size, changed_ns=stream.status.st_mtime_ns)

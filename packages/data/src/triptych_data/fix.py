@@ -86,7 +86,7 @@ def write_passed(
 
     A row of a JSONL file is copied byte for byte, and so is one of a JSON array that lies on one line. Columns that a
     `dataset_info.json` renames get the names that need none, bytes and packed images become data URIs. UsageError,
-    which names `option`, where images are found beside the rows' own file, which the new one is not.
+    which names `option`, where images are found next to the rows' own file, which the new one is not.
     """
     for index in passed:
         row = rows.row(index)
@@ -101,7 +101,7 @@ def write_passed(
 
 
 def _as_it_stands(rows: Rows, index: int) -> str | None:
-    """The line of a row as its file holds it; None for a row that is no line."""
+    """The line of a row as its file contains it; None for a row that is no line."""
     if isinstance(rows, SeveralRows):
         number, within = rows.place(index)
         return _as_it_stands(rows.sources[number], within)

@@ -18,7 +18,7 @@ from triptych_data.rows import SourceRow
 def to_source(value: Any, *, root: Path, row: SourceRow, what: str = "an image") -> ImageSource:
     """The image of one entry; RowError where it is none, and where it has keys that nobody reads.
 
-    Limits of the whole row (columns `min_pixels`, `max_pixels`) hold where an image has none of its own.
+    Limits of the whole row (columns `min_pixels`, `max_pixels`) apply where an image has none of its own.
     """
     values, resized = row.values, None
     low = _pixels(values, "min_pixels") if "min_pixels" in values else None
@@ -53,7 +53,7 @@ def _plain(value: Any) -> Any:
 
 
 def _one_source(entry: Mapping[str, Any], what: str) -> Any:
-    """The image that a mapping names; a path beside bytes, and an address beside either, say where it came from."""
+    """The image that a mapping names; a path next to bytes, and an address next to either, say where it came from."""
     given = {name: entry[name] for name in SOURCES if entry.get(name) is not None}
     files = [name for name in given if name not in ("bytes", "url") and "bytes" not in given]
     for name in files[1:]:

@@ -106,7 +106,7 @@ class ImageLoader:
                 found.append(self._take(entry))
             except ImageError as error:
                 for unused in entries:
-                    unused.taken = True  # nobody will come for them: they must not hold memory
+                    unused.taken = True  # nobody will come for them: they must not keep memory
                 raise image_in_example(error, example, image, number) from error
         return found
 
@@ -152,7 +152,7 @@ class ImageLoader:
         return pixels
 
     def _request(self, image: ImageSource, size: Size | None) -> _Entry:
-        if os.getpid() != self._process:  # before the lock: a thread may have held it when this process was forked
+        if os.getpid() != self._process:  # before the lock: a thread may have had it when this process was forked
             raise RuntimeError("this ImageLoader was made in another process, where its threads are: make one here")
         key = (image.key, size)
         with self._changed:

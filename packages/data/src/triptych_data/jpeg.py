@@ -83,7 +83,7 @@ def without_metadata(data: bytes, header: JpegHeader) -> bytes:
 
 
 def _behind_passed(start: bytes, position: int) -> int:
-    """The position behind all segments from here on that are passed over and begin within the first bytes."""
+    """The position after all segments from here on that are passed over and begin within the first bytes."""
     last = len(start) - 4
     while position <= last and start[position] == 0xFF and start[position + 1] in _PASSED_OVER:
         length = start[position + 2] << 8 | start[position + 3]

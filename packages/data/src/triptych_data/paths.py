@@ -117,7 +117,7 @@ def _relative_to(folder: Path, path: str) -> str | None:
 
 
 def _hub_repository(root: Path) -> Path | None:
-    """The folder `models--x` above `snapshots/<revision>`: hub caches link from snapshots to `blobs` beside them."""
+    """The folder `models--x` above `snapshots/<revision>`: hub caches link from snapshots to `blobs` next to them."""
     for folder in (root.absolute(), *root.absolute().parents):
         if folder.parent.name == "snapshots" and (folder.parent.parent / "blobs").is_dir():
             return folder.parent.parent

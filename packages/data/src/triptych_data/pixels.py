@@ -127,7 +127,7 @@ def _decode_fast(data: bytes) -> Pixels | None:
 
 
 def guessed_around(data: bytes, header: ImageHeader) -> bool:
-    """Whether a JPEG's compressed data holds more or less than its picture needs: stray bytes, or damage.
+    """Whether a JPEG's compressed data contains more or less than its picture needs: stray bytes, or damage.
 
     Decoders read on in silence. Only the strict one of the extra `fast` tells; without it the answer is False.
     """

@@ -89,7 +89,7 @@ def check_dialect(record: Record, *, dialect: str) -> None:
 
 
 def check_packed(images: Sequence[ImageSource], row: SourceRow) -> None:
-    """RowError where an image that is packed beside a row is none of the row's images."""
+    """RowError where an image that is packed next to a row is none of the row's images."""
     read = [image.ref for image in images]  # decoded images have no hash
     for member in dict.fromkeys((row.members or {}).values()):
         if member not in read:
@@ -124,7 +124,7 @@ def has_image_parts(record: Record) -> bool:
 
 
 def _texts(record: Record) -> Iterator[tuple[int, str]]:
-    """(number of the message, text) of every text that may hold markers."""
+    """(number of the message, text) of every text that may contain markers."""
     yield from _strings(record)
     if record.images:
         yield from ((number, part["text"]) for number, part in _parts(record) if part["type"] == "text")

@@ -16,7 +16,7 @@ class ImagePolicy:
     allow_remote: bool = False
     """Read http(s) and other fsspec addresses."""
     allow_outside: tuple[Path, ...] = ()
-    """Further folders that image paths may lie in, besides the image root."""
+    """Further folders that image paths may lie in, in addition to the image root."""
     max_image_pixels: int = 50_000_000
     """Refuse larger images from their header, before any decode."""
     max_file_bytes: int = 64 << 20

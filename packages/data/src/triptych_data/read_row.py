@@ -65,7 +65,7 @@ def _with_empty_prompt(values: Mapping[str, Any]) -> Record:
 
 
 def has_prompt(values: Mapping[str, Any]) -> bool:
-    """Whether a row holds a prompt in any column that some format reads it from."""
+    """Whether a row contains a prompt in any column that some format reads it from."""
     return any(not is_empty(values.get(name)) for name in (*QUESTIONS, *CONVERSATIONS))
 
 

@@ -67,7 +67,7 @@ def _read(fsspec: Any, address: str, num_bytes: int) -> bytes:
 
 
 def _store(copy: Path, data: bytes) -> None:
-    """Write beside and rename: a reader sees the whole object or none."""
+    """Write a file next to it and rename that: a reader sees the whole object or none."""
     copy.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=copy.parent)
     try:

@@ -37,7 +37,7 @@ class BoundPrompt:
     annotation_template: str | None = ANNOTATION_TEMPLATE
     """How an annotation is written into the text around its image; None keeps annotations out of the text."""
     label_images: bool = False
-    """Whether "Image k: " stands before every image, k counted from 1."""
+    """Whether "Image k: " is before every image, k counted from 1."""
 
     @property
     def num_images(self) -> int:

@@ -173,7 +173,7 @@ def _guard_messages(
 ) -> tuple[Messages, str | None]:
     """Break look-alikes in everything the messages say; also the character used, None when nothing was broken.
 
-    Raises MarkerError when they are to be refused, and for a role that holds one.
+    Raises MarkerError when they are to be refused, and for a role that contains one.
     """
     texts = list(_strings(messages))
     if not any(specials.search(text) for text in texts):

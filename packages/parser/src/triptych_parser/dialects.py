@@ -1,4 +1,4 @@
-"""The ways in which prompts write "an image stands here": one table entry each."""
+"""The ways in which prompts write "an image is here": one table entry each."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def encode_guarded(
     forbidden: Collection[int],
     add_special_tokens: bool,
 ) -> list[int]:
-    """Encode a guarded text; special tokens that stand in it unbroken become special.
+    """Encode a guarded text; special tokens that are in it unbroken become special.
 
     Text without look-alikes is encoded in the longest possible stretches, so that it gets the ids it has in the whole.
     """
@@ -96,7 +96,7 @@ def _begins_anew(tokenizer: Any, special: str) -> bool:
 def _inner(tokenizer: Any, text: str, fresh: bool) -> list[int]:
     """Ids of plain text, as they are at the start of a text (`fresh`) or in the middle of one.
 
-    In the middle means behind a line break, which is taken off again; where that changes the break's own ids, the text
+    In the middle means after a line break, which is taken off again; where that changes the break's own ids, the text
     is encoded as it is.
     """
     if fresh:

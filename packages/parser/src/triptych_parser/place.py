@@ -1,4 +1,4 @@
-"""Where in a file and a prompt a marker stands, and errors that point there."""
+"""Where in a file and a prompt a marker is, and errors that point there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_EXCERPT = 100  # characters of the offending line shown on either side
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A message of a record: enough to say where a marker stands."""
+    """A message of a record: enough to say where a marker is."""
 
     source: str | None = None
     line: int | None = None
@@ -34,7 +34,7 @@ class Place:
         got: object = None,
         remedy: str | None = None,
     ) -> MarkerError:
-        """Build (not raise) the error, with the marker's line, column and a caret where it stands in text."""
+        """Build (not raise) the error, with the marker's line, column and a caret where it is in text."""
         text = self._text_of(marker)
         if marker is None or text is None:
             spot = f"message {self.message + 1}: " if self.message is not None else ""
@@ -66,7 +66,7 @@ class Place:
 
 
 def place_in(prompt: Prompt, message: int) -> Place:
-    """Where a message of a prompt stands, counted from 0."""
+    """Where a message of a prompt is, counted from 0."""
     return Place(source=prompt.source, line=prompt.line, raw=prompt.turns[message].raw, message=message)
 
 

@@ -61,7 +61,7 @@ class Turn:
     content: Literal["string", "parts", "none"] = "string"
     """Whether the message content was a string, a list of parts, or absent."""
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Keys of the message besides role and content, passed through."""
+    """Keys of the message in addition to role and content, passed through."""
     raw: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """The texts as they were written, for error messages: one per part, or one for a string."""
 

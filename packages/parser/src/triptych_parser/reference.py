@@ -40,7 +40,7 @@ def match_image(text: str, *, literal: bool) -> Match:
 
 
 def _ends(text: str, first: int, literal: bool) -> dict[int, tuple[int, int]]:
-    """For each opener from `first` on that begins a marker: where its reference ends and where its `>` stands.
+    """For each opener from `first` on that begins a marker: where its reference ends and where its `>` is.
 
     The text is read once from its end, because whether an opener begins a marker depends on what follows. A marker in
     literal text will be escaped, so the `<` of its opener does not end the markers around it.

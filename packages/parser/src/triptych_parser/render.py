@@ -145,7 +145,7 @@ def _shape(turn: Turn, target: Dialect) -> Turn:
 
 
 def _label(turns: list[Turn]) -> list[Turn]:
-    """Write "Image-k: " before every image of a prompt that has several, where it does not stand already.
+    """Write "Image-k: " before every image of a prompt that has several, where it is not there already.
 
     A lone image gets its label where the text before it ends with another number's, which would be read as its label.
     """

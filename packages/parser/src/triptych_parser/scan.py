@@ -1,10 +1,10 @@
 """The linear scan: text in, literal pieces and markers out, and the escaping that undoes it.
 
 Only `str.find`, `str.startswith`, indexing and slicing touch the text, and no character is searched twice by the same
-search: the cost of a text is a small constant times its length whatever it holds.
+search: the cost of a text is a small constant times its length whatever it contains.
 
-Escapes: `k` backslashes directly before something that reads as a marker stand for `k // 2` backslashes, and an odd
-`k` makes the opener literal text, behind which the scan goes on. Backslashes anywhere else mean themselves. Every
+Escapes: `k` backslashes directly before something that reads as a marker represent `k // 2` backslashes, and an odd
+`k` makes the opener literal text, after which the scan goes on. Backslashes anywhere else mean themselves. Every
 literal text can be written so, and in one way only: `escape` writes it.
 """
 
@@ -32,7 +32,7 @@ class Match(Protocol):
 
 
 class Matcher(Protocol):
-    """Finds the markers of one dialect in a text; each call continues behind the one before."""
+    """Finds the markers of one dialect in a text; each call continues after the one before."""
 
     def __call__(self, text: str, *, literal: bool) -> Match:
         """Read `text` as it was written, or as literal text (`literal`) whose markers `escape` is going to escape."""
@@ -80,7 +80,7 @@ def escape(text: str, *, opener: str, matcher: Matcher, before_marker: bool) -> 
 
 
 def count_backslashes(text: str, at: int, *, floor: int = 0) -> int:
-    """How many backslashes stand directly before an offset, none of them before `floor`."""
+    """How many backslashes are directly before an offset, none of them before `floor`."""
     first = at
     while first > floor and text[first - 1] == "\\":
         first -= 1

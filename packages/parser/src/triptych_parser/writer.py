@@ -150,7 +150,7 @@ class Writer:
         )
 
     def _edges(self, expander: ImageExpander) -> Edges:
-        """Ids of the tokens that stand for an image and around it."""
+        """Ids of the tokens that represent an image and around it."""
         specials = self.vocabulary.specials
         return Edges(
             placeholder=self._id(expander.placeholder),

@@ -27,7 +27,7 @@ def split_answer(turns: list[Turn], *, what: str) -> tuple[list[Turn], str | Non
 def read_answer(columns: Columns, turn: str | None) -> str | None:
     """The answer as text; RowError where two columns, or a column and the turn, give answers that do not agree.
 
-    They agree where they are equal or one stands inside the other as a word or number of its own, as in a solution that
+    They agree where they are equal or one is inside the other as a word or number of its own, as in a solution that
     ends in the answer; of two that agree, `answer` goes before `solution` and so on, and every column before the turn.
     """
     given = {name: _answer_text(name, value) for name, value in columns.given(ANSWERS).items()}

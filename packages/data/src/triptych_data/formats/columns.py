@@ -53,7 +53,7 @@ class Columns:
         self.read = {"id"}
 
     def given(self, names: Iterable[str]) -> dict[str, Any]:
-        """Those of the columns `names` that hold a value, in that order; all of them count as read."""
+        """Those of the columns `names` that contain a value, in that order; all of them count as read."""
         row, found = self.row, {}
         for name in names:
             if name in row:
@@ -75,7 +75,7 @@ def is_empty(value: object) -> bool:
 
 
 def may_be_input(key: str, value: object) -> bool:
-    """Whether a key of a message or part that no reader knows may hold something to be read: texts, lists, mappings."""
+    """Whether an unknown key of a message or part may contain something to be read: texts, lists, mappings."""
     if key in PIXELS or key.startswith("resized_"):
         return True
     return isinstance(value, (str, bytes, list, tuple, Mapping)) and not is_empty(value) and key not in _DESCRIPTIONS

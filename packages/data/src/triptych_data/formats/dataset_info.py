@@ -100,7 +100,7 @@ class ColumnNames:
 
 
 def dataset_info_files(files: Sequence[Path], dataset_info: Path | None = None) -> list[Path]:
-    """The files that say what the columns of these data files are called: the one named, else those beside them."""
+    """The files that say what the columns of these data files are called: the one named, else those next to them."""
     beside = {file.parent / _NAME for file in files} if dataset_info is None else {dataset_info}
     return sorted(path for path in beside if path.is_file())
 

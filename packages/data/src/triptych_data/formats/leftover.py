@@ -65,7 +65,7 @@ def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> No
 
 
 def refuse_media(row: Mapping[str, Any]) -> None:
-    """RowError for the first column that is named as a video or a sound and holds something."""
+    """RowError for the first column that is named as a video or a sound and contains something."""
     for name, value in row.items():
         media = media_kind(str(name))
         if name == "data_type" and isinstance(value, str) and value.lower() in FRAMES:
@@ -75,7 +75,7 @@ def refuse_media(row: Mapping[str, Any]) -> None:
 
 
 def refuse_marks(text: str, *, what: str) -> None:
-    """RowError where a text says that a video or a sound stands in it."""
+    """RowError where a text says that a video or a sound is in it."""
     found = _MARKS.search(text)
     if found is not None:
         raise RowError(
@@ -201,7 +201,7 @@ def _check_image(name: str, value: Any, images: Sequence[Any]) -> None:
 
 
 def _entries(value: Any) -> Iterator[Any]:
-    """What a value holds, however deep: texts, numbers, bytes, and mappings that are files."""
+    """What a value contains, however deep: texts, numbers, bytes, and mappings that are files."""
     if isinstance(value, Mapping) and not is_image_file(value):
         value = list(value.values())
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The column `objects` of ms-swift: what `<ref-object>` and `<bbox>` in a message stand for, in order.
+"""The column `objects` of ms-swift: what `<ref-object>` and `<bbox>` in a message represent, in order.
 
 Keys: `ref` (texts), `bbox` (boxes or points), `bbox_type` ("real" or "norm1"), `image_id` (the image of each box,
 from 0).

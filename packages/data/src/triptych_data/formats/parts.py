@@ -17,7 +17,7 @@ _PART_KEYS = {"type", "text", "name", "annotation", "detail", "image_url", *ENTR
 
 
 def read_parts(content: Iterable[Any], *, what: str) -> tuple[list[dict[str, Any]], list[tuple[Any, str | None]]]:
-    """(plain text and image parts, the images that stood in them with their names, in order)."""
+    """(plain text and image parts, the images that were in them with their names, in order)."""
     parts: list[dict[str, Any]] = []
     images: list[tuple[Any, str | None]] = []
     for number, part in enumerate(content):

@@ -26,7 +26,7 @@ def read_images(columns: Columns, inline: Sequence[Named]) -> list[Named]:
     given = {name: listed(value) for name, value in columns.given(IMAGES).items()}
     path = given.get("path")
     if path is not None and len(given) + bool(inline) > 1 and not all(is_image_file(image) for image, _ in path):
-        columns.read.remove("path")  # beside other images a path may lead anywhere
+        columns.read.remove("path")  # next to other images a path may lead anywhere
         del given["path"]
     for name, images in given.items():
         for image, _ in images:
@@ -70,7 +70,7 @@ def names_images(row: Mapping[str, Any]) -> bool:
 
 
 def as_names(images: Sequence[Named]) -> tuple[list[Any], list[str | None], dict[str, str]]:
-    """(images, names, what stands for each in the text) where names are written as tags: "<image_00>" (MiniCPM)."""
+    """(images, names, what represents each in the text) where names are written as tags: "<image_00>" (MiniCPM)."""
     tags = {name: f"<image:{name[1:-1]}>" for _, name in images if name is not None and _TAG.fullmatch(name)}
     if set(tags) == {"<image>"}:
         return [image for image, _ in images], [None] * len(images), {}

@@ -22,7 +22,7 @@ def read_prompt(columns: Columns) -> tuple[list[Turn], str]:
     texts of all others; RowError otherwise.
     """
     found = columns.given((*CONVERSATIONS, *QUESTIONS))
-    if "message" in found and not is_turns(found["message"]):  # a common word: it counts only where it holds messages
+    if "message" in found and not is_turns(found["message"]):  # a common word: it counts only if it contains messages
         columns.read.remove("message")
         del found["message"]
     if not found:  # an image may be the whole question
@@ -74,7 +74,7 @@ def _option_texts(value: Any) -> list[str]:
 
 
 def are_written(options: list[str], text: str) -> bool:
-    """Whether every option, with or without its letter, stands in the text."""
+    """Whether every option, with or without its letter, is in the text."""
     return all(option.strip() in text or _LETTERED.sub("", option, count=1).strip() in text for option in options)
 
 
@@ -130,7 +130,7 @@ def content_text(content: Any) -> str:
 
 
 def _contains(whole: list[Turn], other: list[Turn]) -> bool:
-    """Whether every text of `other` stands in `whole`, with no fewer markers for images."""
+    """Whether every text of `other` is in `whole`, with no fewer markers for images."""
     text = _text(whole)
     if len(MARKER.findall(_text(other))) > len(MARKER.findall(text)) and not _has_parts(whole):
         return False

@@ -1,6 +1,6 @@
 """ms-swift: `messages` and `images` with `objects`; images without a marker come first.
 
-`<ref-object>` and `<bbox>` in a message stand for the entries of `objects`, in order. Boxes stay in
+`<ref-object>` and `<bbox>` in a message represent the entries of `objects`, in order. Boxes stay in
 `extras["objects"]` in the coordinates of the file.
 """
 

@@ -126,7 +126,7 @@ def undecoded(feature: Any, datasets: Any) -> Any:
 
 
 def read_parquet(paths: Sequence[Path]) -> TableRows:
-    """The rows of parquet files behind one another, through the `datasets` cache."""
+    """The rows of parquet files one after the other, through the `datasets` cache."""
     datasets = needed("datasets", extra="hub", doing=f"reading the parquet file {paths[0]}")
     import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 

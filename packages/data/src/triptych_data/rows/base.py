@@ -19,7 +19,7 @@ class SourceRow:
 
     `index` is its number, from 0, in the table that was opened; `source` names it for people ("file.jsonl:3",
     "file.json[2]"). `folder` is the file's; relative image paths start there unless an image root is given, here or for
-    all rows. `members` are images packed beside the row.
+    all rows. `members` are images packed next to the row.
     """
 
     values: Mapping[str, Any]

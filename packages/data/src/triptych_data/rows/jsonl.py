@@ -42,7 +42,7 @@ class JsonlRows:
         return SourceRow(values=values, file=self.file, source=source, index=index, folder=self._folder)
 
     def line(self, index: int, /) -> bytes:
-        """Row `index` byte for byte as the file holds it, and what follows up to the next row."""
+        """Row `index` byte for byte as the file contains it, and what follows up to the next row."""
         start = self._offsets[index]
         stop = self._offsets[index + 1] if index + 1 < len(self._offsets) else self._end
         return os.pread(self._descriptor(), stop - start, start)
@@ -145,7 +145,7 @@ _ROW = json.JSONDecoder(object_pairs_hook=_no_duplicates)  # `json.loads` makes 
 
 
 def _has_surrogate(value: Any) -> bool:
-    """Whether a text in the value, however deep, holds half of a character, which no file or tokenizer takes."""
+    """Whether a text in the value, however deep, contains half of a character, which no file or tokenizer takes."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -190,7 +190,7 @@ class JsonArrayRows:
         return SourceRow(values=values, file=self.file, source=source, index=index, folder=self.path.parent)
 
     def line(self, index: int, /) -> bytes:
-        """Object `index` byte for byte as the file holds it; it may go over several lines."""
+        """Object `index` byte for byte as the file contains it; it may go over several lines."""
         return self._text[self._spans[2 * index] : self._spans[2 * index + 1]].encode()
 
     def source(self, index: int, /) -> str:

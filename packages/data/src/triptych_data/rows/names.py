@@ -31,7 +31,7 @@ class Name:
 def meant(name: str | Path) -> Name:
     """What a name means; DataError where nothing is there that it could mean.
 
-    What exists is never taken for something else: a file whose name holds a colon or a star is that file.
+    What exists is never taken for something else: a file whose name contains a colon or a star is that file.
     """
     text = str(name)
     base, colon, split = text.rpartition(":")

@@ -51,7 +51,7 @@ def _several(sources: Sequence[Any], split: str, roots: Sequence[Path | None]) -
 
 
 def _files(paths: Sequence[Path]) -> Rows:
-    """Files behind one another; parquet shards are one table."""
+    """Files one after the other; parquet shards are one table."""
     if len(paths) == 1:
         return _file(paths[0])
     if all(_is_parquet(path) for path in paths):

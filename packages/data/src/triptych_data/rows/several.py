@@ -1,4 +1,4 @@
-"""Several row sources behind one another."""
+"""Several row sources one after the other."""
 
 from __future__ import annotations
 

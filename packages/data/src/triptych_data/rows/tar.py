@@ -1,4 +1,4 @@
-"""Tar shards: each sample is a JSON member and the images beside it, found once and read where they lie."""
+"""Tar shards: each sample is a JSON member and the images next to it, found once and read where they lie."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _index(path: Path) -> Iterator[tuple[ArchiveMember, list[ArchiveMember]]]:
     group: list[ArchiveMember] = []
     with tarfile.open(path, "r:", tarinfo=_Entry) as archive:
         for entry in archive:
-            if entry.size < 0 or entry.offset <= last:  # a size may also stand in an extended header
+            if entry.size < 0 or entry.offset <= last:  # a size may also be in an extended header
                 raise tarfile.ReadError(f"{entry.name} has a size of {entry.size} bytes")
             last = entry.offset
             if not entry.isreg():
@@ -124,7 +124,7 @@ def _index(path: Path) -> Iterator[tuple[ArchiveMember, list[ArchiveMember]]]:
 
 
 def _check_end(path: Path, offset: int) -> None:
-    """ReadError where something stands behind the archive's end, as in shards that were joined with `cat`."""
+    """ReadError where something comes after the archive's end, as in shards that were joined with `cat`."""
     with path.open("rb") as stream:
         stream.seek(offset)
         if stream.read(_LONGEST_PADDING).strip(b"\0"):

@@ -72,7 +72,7 @@ def expander_of(processor: Any, *, images_kwargs: Mapping[str, Any] | None = Non
     `_get_num_multimodal_tokens` says; `check_processor` finds out whether that is right. `images_kwargs` are the image
     options of the processor call to match.
 
-    Raises MarkerError when the object cannot say which token stands for an image.
+    Raises MarkerError when the object cannot say which token represents an image.
     """
     options = {**call_defaults(processor, "images_kwargs"), **(images_kwargs or {})}
     makers = {**EXPANDERS, **_own}

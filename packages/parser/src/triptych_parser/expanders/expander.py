@@ -24,7 +24,7 @@ class Expansion:
 
     text: str
     runs: tuple[int, ...]
-    """How many placeholders each written one stands for, in order."""
+    """How many placeholders each written one represents, in order."""
 
     @property
     def num_features(self) -> int:
@@ -46,14 +46,14 @@ class ImageExpander:
     """
 
     template_token: str
-    """What the chat template writes where an image stands."""
+    """What the chat template writes at the place of an image."""
     placeholder: str
     """The token whose embeddings the image features replace."""
     expand: Callable[[Sizes], list[Expansion]]
     opening: str | None = None
     """Special token that begins an image."""
     closings: tuple[str, ...] = ()
-    """Special tokens that can end an image: the first of them behind its last placeholder does."""
+    """Special tokens that can end an image: the first of them after its last placeholder does."""
     template_writes_edges: bool = True
     """Whether opening and closing come from the chat template, and not from the expansion."""
     template_text: str | None = None

@@ -12,7 +12,7 @@ __all__ = ["call_defaults", "output_size", "own_function", "read_option", "side"
 def call_defaults(processor: Any, kind: str) -> dict[str, Any]:
     """The defaults of a processor's call for one kind of its arguments ("images_kwargs", "text_kwargs").
 
-    From transformers 5.23 on they are an attribute of the processor; before, and in older code from the hub, they stand
+    From transformers 5.23 on they are an attribute of the processor; before, and in older code from the hub, they are
     in the `_defaults` of its `valid_processor_kwargs`, which still come first.
     """
     older = getattr(getattr(processor, "valid_processor_kwargs", None), "_defaults", None) or {}
@@ -33,7 +33,7 @@ def side(size: Any, name: str) -> int | None:
 
 
 def output_size(processor: Any, options: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
-    """(height, width) of an image behind the usual steps: resize to a size or a shortest edge, then a centre crop."""
+    """(height, width) of an image after the usual steps: resize to a size or a shortest edge, then a centre crop."""
     if read_option(processor, options, "do_center_crop"):
         crop = read_option(processor, options, "crop_size")
         return side(crop, "height") or height, side(crop, "width") or width

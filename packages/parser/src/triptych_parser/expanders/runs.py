@@ -116,7 +116,7 @@ def llava(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def llava_next(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """A whole image and its tiles without their padding, with a newline feature behind every row."""
+    """A whole image and its tiles without their padding, with a newline feature after every row."""
     token = image_token(processor)
 
     def expansion(height: int, width: int) -> Expansion:
@@ -145,7 +145,7 @@ def llava_onevision(processor: Any, options: Mapping[str, Any]) -> ImageExpander
 
 
 def paligemma(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """A fixed number of placeholders; the text begins behind the last image and ends with a line break."""
+    """A fixed number of placeholders; the text begins after the last image and ends with a line break."""
     token, begin = image_token(processor), processor.tokenizer.bos_token
     length = int(processor.image_seq_length)
 

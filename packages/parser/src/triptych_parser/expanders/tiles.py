@@ -35,7 +35,7 @@ def aya_vision(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def cohere2_vision(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """Tiles and, where there are several, the whole image, each with a line break token behind it."""
+    """Tiles and, where there are several, the whole image, each with a line break token after it."""
     token, opening, closing = image_token(processor), processor.boi_token, processor.eoi_token
     length = int(processor.patch_size) ** 2
 
@@ -206,7 +206,7 @@ def ovis2(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def pixtral(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """One run for every row of patches, each with a break token behind it and the last with the end token."""
+    """One run for every row of patches, each with a break token after it and the last with the end token."""
     token = image_token(processor)
     patch = int(processor.patch_size) * int(processor.spatial_merge_size)
 

@@ -1,4 +1,4 @@
-"""The README beside a model that a trainer saves."""
+"""The README next to a model that a trainer saves."""
 
 import os
 from pathlib import Path

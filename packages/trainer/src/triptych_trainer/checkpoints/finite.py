@@ -12,7 +12,7 @@ __all__ = ["check_finite"]
 
 
 def check_finite(model: torch.nn.Module, *, output: Path, step: int, device: Any) -> None:
-    """Check that every trained weight is a number, in one pass over the part of them that this rank holds.
+    """Check that every trained weight is a number, in one pass over the part of them that this rank has.
 
     Raises:
         CheckpointError: on every rank, when a weight on any rank is infinite or no number.

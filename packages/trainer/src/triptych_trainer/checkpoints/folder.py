@@ -141,8 +141,8 @@ def check_whole(folder: Path) -> None:
 def seal(folder: Path, *, step: int, num_ranks: int, run: Mapping[str, Any] | None = None) -> None:
     """Force every file of a finished folder to disk, and list them in its manifest, which is written last.
 
-    The manifest holds the step, the number of ranks, the run (its id and what it was started with; see ``Run``) and for
-    each file its size and its digest.
+    The manifest contains the step, the number of ranks, the run (its id and what it was started with; see ``Run``) and
+    the size and digest of each file.
     """
     paths = sync_all(folder)
     files = {

@@ -21,19 +21,19 @@ LOCK = "_run.lock"
 
 
 def one_run_in(args: GRPOConfig, *, say: Callable[[str], None] = print) -> AbstractContextManager[None]:
-    """Hold the output folder of a run; of several ranks, the first one holds it for all."""
+    """Reserve the output folder of a run; the first rank does this for all."""
     return output_lock(Path(args.output_dir), say=say) if args.process_index == 0 else nullcontext()
 
 
 @contextmanager
 def output_lock(output: Path, *, say: Callable[[str], None] = print) -> Iterator[None]:
-    """Hold the output folder for one run while the context lasts; the folder is made if it is missing.
+    """Reserve the output folder for one run while the context lasts; the folder is made if it is missing.
 
     The lock of a process that no longer runs on this host is taken over, and ``say`` gets one sentence about it. A
     folder that this lock made, and in which nothing was written, is removed at the end.
 
     Raises:
-        CheckpointError: another run holds the folder, or the folder cannot be written.
+        CheckpointError: another run uses the folder, or the folder cannot be written.
     """
     made = [folder for folder in (output, *output.parents) if not folder.exists()]
     try:

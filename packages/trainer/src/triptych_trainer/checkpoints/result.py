@@ -50,7 +50,7 @@ def save_result(trainer: Any) -> None:
 
 
 def push_result(trainer: Any) -> None:
-    """Upload the output folder where ``--push_to_hub`` asks for it, with the page and the state beside the model."""
+    """Upload the output folder where ``--push_to_hub`` asks for it, with the page and the state next to the model."""
     if trainer.args.push_to_hub:
         trainer.push_to_hub(commit_message="Model save", revision=trainer.args.hub_revision)
 

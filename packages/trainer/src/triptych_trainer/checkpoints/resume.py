@@ -221,10 +221,10 @@ class ResumableGRPOTrainer(GRPOTrainer):
           epoch 0, walks the sampler over the first five batches and asks for the next one. The sampler gives the
           prompts of the third generation, because its order is a function of seed and epoch.
         - Alone, TRL would now generate anew: it counts its steps from 0. The cycle file says ``step`` 5, which is odd,
-          so the second half of a generation is due, and ``batches`` holds that generation: its completions, their
+          so the second half of a generation is due, and ``batches`` contains that generation: its completions, their
           advantages and the log-probabilities of the policy that sampled them. Step 6 trains on them, and step 7
           begins epoch 1 with a generation of its own.
-        - With ``logging_steps`` 4 the log of step 8 is about steps 5 to 8: ``metrics`` and ``loss_since_log`` hold the
+        - With ``logging_steps`` 4 the log of step 8 is about steps 5 to 8: ``metrics`` and ``loss_since_log`` have the
           part of step 5, and ``last_logged`` is 4.
         """
         self._began = time.monotonic()
@@ -265,7 +265,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
         self._buffered_inputs = send_to_device(state, self.args.device)
 
     def _find_best_beside(self, folder: Path) -> None:
-        """Take the best checkpoint from beside the one gone on from, also where the output folder was moved."""
+        """Look for the best checkpoint in the folder of the one that the run goes on from, which can have moved."""
         if self.state.best_global_step is None:
             return
         best = folder.with_name(f"checkpoint-{self.state.best_global_step}")

@@ -38,7 +38,7 @@ PREFIXES_WITHOUT_INFLUENCE = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """The identity of a run, as each of its checkpoints' manifests holds it."""
+    """The identity of a run, as each of its checkpoints' manifests contains it."""
 
     id: str
     """Random, made when the run was started; a resumed run keeps it."""
@@ -52,7 +52,7 @@ class Run:
     """Digest of the model that the run was started with (see ``weights_digest``); None before it is loaded."""
 
     def to_json(self) -> dict[str, Any]:
-        """As a manifest holds it."""
+        """The form in which a manifest contains it."""
         return asdict(self)
 
 
@@ -62,7 +62,7 @@ def new_run_id() -> str:
 
 
 def options_of(config: RunConfig) -> dict[str, Any]:
-    """The options of a run that can change what it computes, as JSON holds them."""
+    """The options of a run that can change what it computes, in the form of JSON."""
     values: dict[str, Any] = {**config.grpo.to_dict()}
     for part in (config.run, config.model):
         values |= {option.name: getattr(part, option.name) for option in fields(part)}

@@ -1,4 +1,4 @@
-"""How a run begins: anew or from a checkpoint, in an output folder that holds this run and no other."""
+"""How a run begins: anew or from a checkpoint, in an output folder that contains this run and no other."""
 
 import shutil
 import time
@@ -150,7 +150,7 @@ def _asked_for(config: RunConfig, output: Path, *, say: Callable[[str], None]) -
 
 
 def _recorded_id(output: Path) -> str | None:
-    """The id of the run that an output folder holds, by its record."""
+    """The id of the run that an output folder contains, by its record."""
     known = read_record(output).get("id")
     return None if known is None else str(known)
 

@@ -23,7 +23,7 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
     it started from.
 
     Raises:
-        CheckpointError: the folder holds another model; says by which weights they differ.
+        CheckpointError: the folder contains another model; says by which weights they differ.
     """
     try:
         saved = type(model).from_pretrained(folder, dtype="auto").state_dict()
@@ -63,7 +63,7 @@ def dtypes_kept(model: torch.nn.Module) -> Iterator[None]:
 
 
 def weights_digest(model: torch.nn.Module) -> str:
-    """A digest by which two models are told apart: of each parameter its name, dtype, shape and 32 of its values.
+    """A digest by which two models are distinguished: of each parameter its name, dtype, shape and 32 of its values.
 
     Parameters that are not in this process, such as those that ZeRO-3 spread over ranks when it loaded them, count by
     name, dtype and shape.
@@ -72,7 +72,7 @@ def weights_digest(model: torch.nn.Module) -> str:
     for name, parameter in model.named_parameters():
         values = parameter.detach()
         digest.update(f"{name} {values.dtype} {list(values.shape)}\n".encode())
-        if values.is_meta or hasattr(values, "to_local"):  # a DTensor holds this rank's share only
+        if values.is_meta or hasattr(values, "to_local"):  # a DTensor contains this rank's share only
             continue
         values = values.flatten()
         for piece in (values[:SAMPLED_VALUES], values[-SAMPLED_VALUES:]):

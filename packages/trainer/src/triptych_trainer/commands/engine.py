@@ -32,7 +32,7 @@ def engine_to_sample(
     """Start an engine for a model folder or hub id, and what prepares prompts for it; vLLM alone reads the weights.
 
     Raises:
-        UsageError: vllm is not installed, or the folder holds adapters.
+        UsageError: vllm is not installed, or the folder contains adapters.
     """
     if "vllm" not in sys.modules and find_spec("vllm") is None:
         raise UsageError("--use_vllm: vllm is not installed; pip install 'triptych-trainer[vllm]', or leave it out")
@@ -69,7 +69,7 @@ def engine_to_sample(
 
 
 def _without_weights(path: str, loading: ModelOptions) -> Any:
-    """The model on no device: what its family and its ids are told from."""
+    """The model on no device, from which its family and its ids are read."""
     options = {"revision": loading.model_revision, "trust_remote_code": loading.trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(path, **options)

@@ -1,4 +1,4 @@
-"""``triptych merge ADAPTERS -o FOLDER``: one model whose weights hold the adapters, compared with the two parts."""
+"""``triptych merge ADAPTERS -o FOLDER``: one model whose weights contain the adapters, compared with the two parts."""
 
 import argparse
 import os

@@ -123,7 +123,7 @@ def check_new_folder(out: Path) -> None:
 
 
 def given_options(*groups: Any) -> dict[str, Any]:
-    """The options of a command that differ from their defaults, as a ``config.yaml`` holds them."""
+    """The options of a command that differ from their defaults, as a ``config.yaml`` contains them."""
     given = {}
     for group in groups:
         defaults = type(group)()
@@ -188,5 +188,5 @@ def _conclude(
 def keep_mixed(
     target: str, examples: Examples, chosen: Sequence[int], *, format: str, roots: Sequence[Path | None]
 ) -> None:
-    """Write the rows from which something can be learned, as they stand in their files."""
+    """Write the rows from which something can be learned, as they are in their files."""
     write_chosen(examples, chosen, Path(target), format=format, roots=roots, option="--keep_mixed")

@@ -62,7 +62,7 @@ def model_to_sample(path: str, loading: ModelOptions, *, dtype: str, option: str
 
 
 def generation_config(processor: Any, own: GenerationConfig, options: SamplingOptions) -> GenerationConfig:
-    """How completions are sampled and end; ``own`` is the model's, whose end tokens count beside the tokenizer's."""
+    """How completions are sampled and end; ``own`` is the model's, whose end tokens count like the tokenizer's."""
     ends = own.eos_token_id
     ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     ends += [processor.tokenizer.eos_token_id] * (processor.tokenizer.eos_token_id not in ends)

@@ -1,4 +1,4 @@
-"""The page of ``triptych eval``: means with intervals, and the rows behind them with their images in place."""
+"""The page of ``triptych eval``: means with intervals, and the rows that they come from, with their images in place."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -79,7 +79,7 @@ def _groups(
     reward: str,
     frames: tuple[Frame, Frame],
 ) -> list[dict[str, Any]]:
-    """The rows that are shown, each beside the base's; ``frames`` are those of boxes in answers and in completions."""
+    """The rows that are shown, each next to the base's; ``frames`` are those of boxes in answers and in completions."""
     found = {run: _found(folder, chosen) for run, folder in rollouts.items()}
     base = _base_scores(scored, reward)
     groups = []

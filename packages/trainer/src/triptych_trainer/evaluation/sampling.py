@@ -68,7 +68,7 @@ def sampling_of_engine(
     """Sample from a vLLM engine, which is sent each prompt once, as a run sends it.
 
     Args:
-        banned_ids: ids that are never to be sampled: those that stand for images.
+        banned_ids: ids that are never to be sampled: those that represent images.
         sampling_params: vLLM's ``SamplingParams``; taken from vllm by default.
     """
 

@@ -66,7 +66,8 @@ def mean_interval(values: Sequence[float]) -> Mean | None:
 def half_width(values: Sequence[float], *, mean: float) -> float | None:
     """Half of the 95 % confidence interval of a mean by Student's t with n - 1 degrees of freedom; None for one value.
 
-    With few values it is much wider than the normal one: 2.2 times with three, which then holds as often as it says.
+    With few values it is much wider than the normal one (2.2 times with three values), and contains the true mean as
+    often as it says.
     """
     n = len(values)
     if n < 2:
@@ -82,7 +83,7 @@ def slicings(
 ) -> dict[str, dict[str, list[ScoredRow]]]:
     """Slice the rows and return ``{slicing: {slice: rows}}``, the slices of each slicing in order.
 
-    Slicings are ``all``, ``images`` (how many the prompt holds), every column of ``by``, and ``answer image``: which
+    Slicings are ``all``, ``images`` (how many the prompt contains), every column of ``by``, and ``answer image``: which
     image, counted from 1, the answer is about, as the column ``position`` says or else as the answers themselves do.
     """
     functions: dict[str, Callable[[ScoredRow], Hashable]] = {

@@ -34,7 +34,7 @@ def computed_apart(work: Callable[[], Result], *, timeout_seconds: float = 120.0
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(work, sender), daemon=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads: see `_work`
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork while there are threads: see `_work`
         process.start()
     sender.close()
     try:

@@ -32,7 +32,7 @@ class BothForecasts:
         return self.checkpointed if self.needs_checkpointing(room_bytes) else self.saved
 
     def entry(self, room_bytes: int | None) -> dict[str, int | bool | None]:
-        """The choice as the run's record holds it."""
+        """The choice as the run's record contains it."""
         return {
             "on": self.needs_checkpointing(room_bytes),
             "forecast_peak_without_bytes": self.saved.peak.total_bytes,

@@ -30,7 +30,7 @@ class PhaseForecast:
 
     name: str
     activations_bytes: int
-    """Everything the phase allocates for itself, the key-value cache apart."""
+    """Everything the phase allocates for itself, except the key-value cache."""
     cache_bytes: int
     features_bytes: int
     """Image features kept from generation."""
@@ -66,7 +66,7 @@ class Forecast:
 
     @property
     def allocated_bytes(self) -> int:
-        """The most that is allocated besides weights, gradients and optimizer state."""
+        """The most that is allocated in addition to weights, gradients and optimizer state."""
         own = ((p.total_bytes - p.gradients_bytes - p.static_bytes) for p in self.phases)
         return max(own)
 
@@ -109,7 +109,7 @@ class Subject:
 
 
 def forecast(subject: Subject, *, skeleton: Skeleton | None = None, phases: Sequence[Phase] = PHASES) -> Forecast:
-    """Forecast a run whose batches hold its heaviest rows together and whose completions reach their full length."""
+    """Forecast a run whose batches contain its heaviest rows together and whose completions reach their full length."""
     config, step = subject.config, subject.shape()
     skeleton = skeleton or build_skeleton(config, model_config=subject.model_config)
     states = static_memory_of(skeleton, config, num_ranks=subject.num_ranks, sharding=subject.sharding)

@@ -43,7 +43,7 @@ class Traced:
     pixels_bytes: int
     flops: float
     graph_bytes: float = 0.0
-    """What the features' graph holds from generation to the policy pass, which counts it as its own."""
+    """The bytes that the features' graph keeps from generation to the policy pass, which counts them as its own."""
     last_layer_bytes: float = 0.0
     """What is live in the language model's backward pass when it has come to the first layer."""
 
@@ -132,7 +132,7 @@ def _trace_at(
 
 @contextmanager
 def _hooks(skeleton: Skeleton, setting: Setting, recorder: Recorder) -> Iterator[None]:
-    """Everything that stands in for the device's kernels and precision, and tells the recorder where a pass is."""
+    """Everything that replaces the device's kernels and precision, and tells the recorder where a pass is."""
     base = skeleton.base
     inner = family_of(base).vision_language_model(base)
     text = family_of(base).language_model(inner)

@@ -97,7 +97,7 @@ class RowCounter:
         return RowCost(example=example, num_tokens=counted.num_tokens, images=counted.images)
 
     def prompt(self, row: RowCost, *, family: Family) -> tuple[list[int], tuple[ImageSpan, ...], tuple[Any, ...]]:
-        """Ids, spans and image inputs of a row; blank images of the same sizes stand for its own."""
+        """Ids, spans and image inputs of a row; blank images of the same sizes replace its own."""
         counted = describe(row.example, model=self.model, settings=self.settings, sizes=row.images.sizes)
         blank = [Image.new("RGB", (width, height), "white") for height, width in row.given_sizes]
         process = image_processor_of(self.model.processor)
@@ -126,7 +126,7 @@ class RowCounter:
 
 
 def _without_pictures(example: Example, count: int) -> Example:
-    """The example with a stub for every image behind the first ``count``: its size is counted, and nothing kept."""
+    """The example with a stub for every image after the first ``count``: its size is counted, and nothing kept."""
     images = tuple(image if k < count else ImageSource(ref=_STUB) for k, image in enumerate(example.images))
     return replace(example, images=images)
 

@@ -103,7 +103,7 @@ def show_time(
     hardware: Hardware | None,
     measured: Measured | None,
 ) -> None:
-    """Print what a step holds, and how long a run takes under which assumptions."""
+    """Print what a step consists of, and how long a run takes under which assumptions."""
     images, prompt_tokens, completion_tokens = tokens_per_step(forecast, rows)
     step = forecast.step
     console.print(

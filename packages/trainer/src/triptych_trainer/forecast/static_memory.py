@@ -34,7 +34,7 @@ class StaticMemory:
     """DDP's copy of the gradients."""
     optimizer_bytes: int
     update_bytes: int
-    """What the optimizer allocates besides while it steps."""
+    """What the optimizer allocates in addition, only while it steps."""
 
     @property
     def static_bytes(self) -> int:
@@ -111,7 +111,7 @@ def _saved_by_quantization(skeleton: Skeleton, config: RunConfig) -> int:
 def _optimizer_bytes(
     args: TrainingArguments, parameters: list[torch.nn.Parameter], *, fake: FakeTensorMode
 ) -> tuple[int, int]:
-    """(state, allocated besides during a step): the run's own optimizer takes one step on shapes alone.
+    """(state, allocated in addition during a step): the run's own optimizer takes one step on shapes alone.
 
     Optimizers of bitsandbytes need a GPU for that and are counted by name: 8 bits or 32 for each of their moments.
     """

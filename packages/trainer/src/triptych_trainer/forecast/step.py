@@ -26,7 +26,7 @@ class StepShape:
     scored_per_step: float
     """Micro-batches scored without gradient: old policy, reference, or both."""
     completion_tokens: int
-    """All tokens behind a prompt, at most."""
+    """All tokens after a prompt, at most."""
     has_gradients_while_generating: bool
     """Whether a generation falls between two micro-batches of one optimizer step."""
     num_steps: int

@@ -130,7 +130,7 @@ def _generate(
 def _encode(
     skeleton: Skeleton, batch: GroupBatch, engine: GroupEngine, recorder: Recorder, *, keys: Sequence[int]
 ) -> tuple[ImageFeatures | None, int]:
-    """Features of a batch's images, and the bytes that their graph holds until the policy pass takes it."""
+    """Features of a batch's images, and the bytes that their graph keeps until the policy pass takes it."""
     before, kept = recorder.live, len(engine.kept_tensors())
     skeleton.model.train()  # a tower that learns runs as in the policy pass
     features = engine.features(skeleton.model, batch, keys=keys, with_graph=engine.trains_once)
@@ -152,7 +152,7 @@ def _decode(
 ) -> int:
     """The turns of all rollouts: what arrived is encoded and forwarded, and the last and widest token is decoded.
 
-    Returns the bytes that the graph of what arrived holds.
+    Returns the bytes that the graph of what arrived keeps.
     """
     length = start.ids_BT.shape[1]
     sampled = batch.trained[0][0]
@@ -181,7 +181,7 @@ def _decode(
 def _forward(
     skeleton: Skeleton, start: DecodingStart, positions_ABT: torch.Tensor, *, known: int, new: int
 ) -> torch.Tensor:
-    """Forward ``new`` tokens of each row behind ``known`` ones; returns the last logits."""
+    """Forward ``new`` tokens of each row after ``known`` ones; returns the last logits."""
     num_rows = start.ids_BT.shape[0]
     position_ids = positions_ABT[:, :1, -1:].expand(-1, num_rows, new)
     logits: torch.Tensor = skeleton.model(
@@ -208,7 +208,7 @@ def _stretches(marks: Sequence[bool]) -> Iterator[tuple[bool, int, int]]:
 def _grow_cache(cache: Any, num_tokens: int) -> None:
     """Grow each layer's keys and values as decoding does: one layer at a time, the old ones freed after.
 
-    Layers with a sliding window keep no more than it holds; recurrent states keep their size.
+    Layers with a sliding window keep no more than the window; recurrent states keep their size.
     """
     if num_tokens < 1:
         return

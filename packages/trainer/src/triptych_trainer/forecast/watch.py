@@ -115,7 +115,7 @@ def _forecast(
 
 
 class MemoryWatch(TrainerCallback):
-    """Measures the second step (the first one also checks itself) and holds it against the forecast."""
+    """Measures the second step (the first one also checks itself) and compares it with the forecast."""
 
     def __init__(self, found: Forecast, *, folder: Path, say: Callable[[str], None]) -> None:
         self.found = found

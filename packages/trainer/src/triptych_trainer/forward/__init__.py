@@ -9,7 +9,7 @@ wrappers):
 
     groups = shared_generate(model, batch, num_generations=G, generation_config=config)   # [P][G] lists of token ids
     logps_BC, entropies_BC = shared_logps(model, batch.with_completions(groups), temperature=T, compute_entropy=True)
-    loss = grpo(logps_BC, ...); loss.backward()          # rows are prompt-major, and zero behind each completion's end
+    loss = grpo(logps_BC, ...); loss.backward()          # rows are prompt-major, and zero after each completion's end
 
 - `image_indices[p][span.image]` says which of the batch's unique images a span shows. Without it, images are taken in
   order.
@@ -21,8 +21,8 @@ wrappers):
   plain one on a small sample. All ranks decide together, and fall back to the plain pass with one warning.
 - `plain_logps` takes the same arguments and repeats the prompt for every completion. It is what the shared pass is
   compared with, and the pass of models that cannot share (`family.path == "plain"`).
-- `fused_lm_head=True` scores by the head that TRL's `add_fused_lm_head` adds, which never holds all logits. It is worth
-  it on CUDA. On a CPU that head projects every position.
+- `fused_lm_head=True` scores by the head that TRL's `add_fused_lm_head` adds, which never has all logits in memory. It
+  is useful on CUDA. On a CPU that head projects every position.
 - `sliced_logps(model, batch, rows_per_slice=8)` scores a group whose activations do not fit into memory at once.
 - Gradient checkpointing, autocast, LoRA and `disable_adapter()` work as around any other forward.
 - A trainable or a sharded tower runs on a dummy image in passes without any image, so that all ranks stay in step.

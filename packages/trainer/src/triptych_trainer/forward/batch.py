@@ -53,7 +53,7 @@ class GroupBatch:
     completion_images: tuple[tuple[tuple[CompletionImage, ...], ...], ...]
     """Per prompt and completion, the images that arrived in it, in order."""
     image_keys: tuple[str, ...] = ()
-    """What tells each of `images` from every other image of the step; empty where nothing is kept of them."""
+    """What distinguishes each of `images` from every other image of the step; empty where nothing is kept of them."""
     span_names: tuple[tuple[str, ...], ...] = ()
     """Per prompt, what errors call the image of each span; empty: by the number of its marker."""
 
@@ -136,11 +136,11 @@ class GroupBatch:
         return max((len(ids) for group in self.completions for ids in group), default=0)
 
     def images_of(self, prompt: int) -> list[ImageInputs]:
-        """The image inputs behind each of a prompt's spans, in marker order."""
+        """The image inputs of each of a prompt's spans, in marker order."""
         return [self.images[self.image_indices[prompt][span.image]] for span in self.spans[prompt]]
 
     def images_in(self, prompt: int, completion: int) -> list[ImageInputs]:
-        """The image inputs behind each image of a completion, in order."""
+        """The image inputs of each image of a completion, in order."""
         return [self.images[found.image] for found in self.completion_images[prompt][completion]]
 
     @property
@@ -154,7 +154,7 @@ class GroupBatch:
         return any(not all(marks) for group in self.trained for marks in group)
 
     def with_completions(self, completions: Sequence[Sequence[Sequence[int]]]) -> GroupBatch:
-        """The same prompts and images with other completions, whose tokens are all scored and which hold no image."""
+        """The same prompts and images with other completions, whose tokens are all scored and contain no image."""
         return GroupBatch.build(
             self.prompts,
             spans=self.spans,

@@ -275,7 +275,7 @@ def _branch_images(
     prefix: Prefix,
     ids_BS: torch.Tensor,
 ) -> dict[str, Any]:
-    """Further arguments of a call whose completions hold images; none where they hold none."""
+    """Further arguments of a call whose completions contain images; none where they contain none."""
     starts = [(p, g, b, 1) for b, (p, g) in enumerate(chosen)]
     places = image_places(batch, starts=[], completion_starts=starts)
     if not places:

@@ -1,4 +1,4 @@
-"""Keys and values while groups are decoded: a prompt's once for all rows of its group, each row's own behind them.
+"""Keys and values while groups are decoded: a prompt's once for all rows of its group, each row's own after them.
 
     prompt p    [1, kv_heads, T_p, d]     as prefilled, without its pads; every row of its group reads it
     row b       [R, kv_heads, n, d]       room for every token that may come, written in place
@@ -80,7 +80,7 @@ class GroupCache(Cache):
 
 
 class _GroupLayer(DynamicLayer):
-    """One layer: `keys` and `values` are the rows' own, with room behind the `num_decoded` tokens that are written."""
+    """One layer: `keys` and `values` are the rows' own, with room after the `num_decoded` tokens that are written."""
 
     def __init__(self, cache: GroupCache, prompt_keys: torch.Tensor, prompt_values: torch.Tensor) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Decoding by groups: transformers' `generate` prepares everything, and this loop takes the place of its own.
 
 A step calls the same model code with the same positions, scores and random numbers as transformers' own loop does. What
-differs: the cache holds each prompt once (`GroupCache`), rows that have ended leave the batch, and attention reads no
+differs: the cache has each prompt once (`GroupCache`), rows that have ended leave the batch, and attention reads no
 mask; none is built unless the model's class prepares its own calls.
 """
 
@@ -40,7 +40,7 @@ _BY_ROW = frozenset(
         *("InfNanRemoveLogitsProcessor", "EosTokenCriteria", "MaxLengthCriteria", "MaxTimeCriteria"),
     }
 )
-"""Processors and criteria of transformers that look at each row by itself; a repetition penalty counts the rows."""
+"""Processors and criteria of transformers that look at each row separately; a repetition penalty counts the rows."""
 
 
 def why_not_by_groups(
@@ -87,7 +87,7 @@ def decode_groups(
     generation_config: GenerationConfig,
     **model_kwargs: Any,
 ) -> torch.Tensor:
-    """Sample as `GenerationMixin._sample` does, on a `GroupCache`; ids `[B, T]`, padded behind a row's end.
+    """Sample as `GenerationMixin._sample` does, on a `GroupCache`; ids `[B, T]`, padded after a row's end.
 
     `generate(custom_generate=decode_groups)` calls it with what it has prepared.
     """

@@ -209,7 +209,7 @@ def _back_through_matrix(head: _Head, hidden_KD: torch.Tensor, grad_of: _GradOf,
 
 
 def _back_through_own_call(head: _Head, hidden_KD: torch.Tensor, grad_of: _GradOf, sums: _Sums) -> torch.Tensor:
-    """The same, as autograd finds it behind the model's own code."""
+    """The same, computed by autograd through the model's own code."""
     with torch.enable_grad():
         leaf_KD = hidden_KD.detach().requires_grad_()
         logits_KV = head.logits(leaf_KD)

@@ -34,12 +34,12 @@ class Group:
 
     @property
     def end(self) -> int:
-        """First position behind the group."""
+        """First position after the group."""
         return self.start + self.prefix + sum(self.branches)
 
     @property
     def branch_starts(self) -> tuple[int, ...]:
-        """First position of each branch, where the prompt's last token is; its completion begins one behind it."""
+        """First position of each branch, where the prompt's last token is; its completion begins one after it."""
         first = self.start + self.prefix
         return tuple(first + before for before in accumulate((0, *self.branches[:-1])))[: len(self.branches)]
 
@@ -80,7 +80,7 @@ class PackedLayout:
         ]
 
     def token_weights(self, group_sizes: Sequence[int]) -> torch.Tensor:
-        """How many replicated rows hold each token `[T]`: as many as there are completions for a shared one, else 1."""
+        """How many replicated rows contain each token `[T]`: all of a prompt's completions for a shared one, else 1."""
         weights_T = torch.ones(len(self.ids))
         for group, size in zip(self.groups, group_sizes, strict=True):
             weights_T[group.start : group.start + group.prefix] = size
@@ -104,7 +104,7 @@ class PaddedLayout:
     scored: torch.Tensor
     """Boolean `[B, width]`: which tokens of the completions are scored."""
     width: int
-    """Columns that hold completions."""
+    """Columns that contain completions."""
 
     @property
     def completions(self) -> torch.Tensor:
@@ -127,7 +127,7 @@ class PaddedLayout:
 def packed_layout(batch: GroupBatch, *, whole: bool = False) -> PackedLayout:
     """Lay all prompts and completions of `batch` into one row (tensors on the CPU).
 
-    With `whole` the row also holds the last token of every completion, and a branch for completions without tokens:
+    With `whole` the row also contains the last token of every completion, and a branch for completions without tokens:
     every token of the replicated rows is then in it.
     """
     ids: list[int] = []
@@ -203,7 +203,7 @@ def padded_layout(batch: GroupBatch, *, pad_id: int) -> PaddedLayout:
 
 
 def padded_positions(layout: PaddedLayout, positions: BatchPositions) -> torch.Tensor:
-    """Position ids `[A, B, T]` of the replicated rows; pads stand at 0."""
+    """Position ids `[A, B, T]` of the replicated rows; pads are at 0."""
     num_axes = positions.prompts[0].shape[0]
     num_rows, num_tokens = layout.ids.shape
     found_ABT = torch.zeros(num_axes, num_rows, num_tokens, dtype=torch.long)

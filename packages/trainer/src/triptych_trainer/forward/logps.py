@@ -1,4 +1,4 @@
-"""Log-probabilities of completions: the group-shared pass, and the plain replicated pass beside it."""
+"""Log-probabilities of completions: the group-shared pass, and the plain replicated pass."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def shared_logps(
         router: records the routers of a model with experts during the pass; its `loss` is then that of these rows.
 
     Returns:
-        `[num_completions, width]` float32 log-probabilities, zero at tokens that are not scored and behind each
+        `[num_completions, width]` float32 log-probabilities, zero at tokens that are not scored and after each
         completion's end, and entropies of the same shape or None. Rows are prompt-major.
     """
     install_hooks(model)

@@ -1,4 +1,4 @@
-"""Attention of a group's branches without masks: prefix and own keys apart, joined by their log-sum-exps.
+"""Attention of a group's branches without masks: prefix and own keys separately, joined by their log-sum-exps.
 
     out_P, lse_P = softmax(Q K_P^T) V_P                     all branches at once, every score of the rectangle is used
     out_j, lse_j = softmax(Q_j K_j^T, causal) V_j           per branch; branches of one length as a batch

@@ -19,12 +19,12 @@ class BatchPositions:
     prompts: tuple[torch.Tensor, ...]
     """`[A, L_p]` for each prompt."""
     following: tuple[int, ...]
-    """For each prompt, the position of the first token behind it."""
+    """For each prompt, the position of the first token after it."""
     completions: Mapping[tuple[int, int], torch.Tensor]
-    """`[A, C]` for each completion that holds an image, by prompt and number; the others count on from the prompt."""
+    """`[A, C]` for each completion with an image, by prompt and number; the others count on from the prompt."""
 
     def of(self, prompt: int, completion: int, *, num_tokens: int) -> torch.Tensor:
-        """The first positions `[A, num_tokens]` of a completion; behind its end they count on from its last ones."""
+        """The first positions `[A, num_tokens]` of a completion; after its end they count on from its last ones."""
         following, num_axes = self.following[prompt], self.prompts[prompt].shape[0]
         known_AC = self.completions.get((prompt, completion))
         if known_AC is None:
@@ -37,8 +37,8 @@ class BatchPositions:
 def batch_positions(family: Family, vision_language_model: torch.nn.Module, batch: GroupBatch) -> BatchPositions:
     """The positions of a batch.
 
-    A completion with images is counted by itself and moved behind its prompt: rotary positions of all families are the
-    same wherever a text begins, and the prompt's own are computed once.
+    A completion with images is counted alone and moved to the end of its prompt: in all families a text has the same
+    rotary positions wherever it begins, and the prompt's own are computed once.
 
     Raises:
         BatchError: an image that is known to give another number of rows than its span has placeholders.

@@ -88,14 +88,14 @@ def recording_cache(text_config: Any) -> Cache:
         if linear and isinstance(layer, CacheLayerMixin):
             raise NotImplementedError(f"layer {index} mixes attention and recurrent states; use the plain pass")
         if not linear and not isinstance(layer, CacheLayerMixin):
-            layers.append(layer)  # it reads the keys of another layer, and holds none
+            layers.append(layer)  # it reads the keys of another layer, and has none
         else:
             layers.append(_RecordLinear() if linear else _RecordAttention())
     return Cache(layers=layers)
 
 
 def recorded_states(cache: Cache) -> list[LayerState]:
-    """What a recording cache holds after a forward, one pair per layer that holds any, rows = prompts."""
+    """What a recording cache contains after a forward, one pair per layer that contains any, rows = prompts."""
     return [layer.recorded for layer in cache.layers if _holds_states(layer)]
 
 

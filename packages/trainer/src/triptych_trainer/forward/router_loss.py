@@ -4,7 +4,7 @@
 
 The shares and means are over every token of every replicated row: a token of a prompt counts once for each of the
 prompt's completions, a completion's last token counts although nothing is predicted from it, and pads do not count. A
-shared pass computes each token once, so that a token's weight is the number of rows that would hold it. transformers'
+shared pass computes each token once, so that a token's weight is the number of rows that would have it. transformers'
 own function takes such weights, because it only multiplies by its mask.
 
 Source: Fedus et al., Switch Transformers (2101.03961), equations 4 to 6; `load_balancing_loss_func` of transformers.
@@ -29,7 +29,7 @@ class RouterTap:
         """Find the routers of `text`.
 
         Raises:
-            IncompatibleVersionError: the model does not tell which of its modules they are.
+            IncompatibleVersionError: the model does not say which of its modules they are.
         """
         self._config = text.config
         self._routers = find_routers(text)
@@ -43,7 +43,7 @@ class RouterTap:
 
     @contextmanager
     def recording(self, weights: torch.Tensor) -> Iterator[None]:
-        """Record the calls of the routers inside; `weights` `[B, T]` says how many rows hold each token of the call."""
+        """Record the calls of the routers inside; `weights` `[B, T]` says how many rows have each token of the call."""
         handles = [
             module.register_forward_hook(_append(logits, index))
             for (module, index), logits in zip(self._routers, self._logits, strict=True)

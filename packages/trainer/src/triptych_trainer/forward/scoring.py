@@ -70,7 +70,7 @@ def grad_of_logits(
     *,
     temperature: float,
 ) -> torch.Tensor:
-    """The gradient of a slice of logits `[K, V]` in float32; None stands for a gradient of zeros."""
+    """The gradient of a slice of logits `[K, V]` in float32; None means a gradient of zeros."""
     log_p_KV = (logits_KV.float() / temperature).sub_(norms_K[:, None])
     grad_KV = log_p_KV.exp().neg_()
     if grad_entropies_K is None:

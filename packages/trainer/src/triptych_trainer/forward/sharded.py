@@ -1,4 +1,4 @@
-"""Tell whether ranks hold a model's weights whole or share them."""
+"""Whether ranks have a model's weights whole or share them."""
 
 from __future__ import annotations
 

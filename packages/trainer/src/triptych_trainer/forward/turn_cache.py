@@ -38,7 +38,7 @@ __all__ = ["TurnCache", "why_not_kept"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _KeptRow:
-    """One row of the cache: its tokens, and the slots that hold all but the last of them."""
+    """One row of the cache: its tokens, and the slots that contain all but the last of them."""
 
     ids: tuple[int, ...]
     images: tuple[tuple[int, object], ...]
@@ -112,7 +112,7 @@ class TurnCache:
         group_sizes: Sequence[int],
         sampled: Sequence[Sequence[int]],
     ) -> None:
-        """Keep the cache of a finished `generate`, whose row b is a prompt behind pads, and `sampled[b]`."""
+        """Keep the cache of a finished `generate`, whose row b is a prompt after pads, and `sampled[b]`."""
         prompts = [p for p, size in enumerate(group_sizes) for _ in range(size)]
         firsts = (mask_BT == 0).sum(dim=1).tolist()
         self._cache = cache
@@ -151,7 +151,7 @@ class TurnCache:
             _forward(
                 model, family, batch=batch, extension=extension, positions=positions, cache=cache, features=features
             )
-        if len(set(extension.new)) > 1:  # the shorter ones have pads behind them
+        if len(set(extension.new)) > 1:  # the shorter ones have pads after them
             rows = [(b, extension.first(b), len(ids) - 1) for b, ids in enumerate(batch.prompts)]
             _move(cache, rows, width=max(len(ids) for ids in batch.prompts) - 1)
         return cache
@@ -175,7 +175,7 @@ def why_not_kept(family: Family, model: torch.nn.Module) -> str | None:
 
 
 def uncut_cache(text_config: Any) -> DynamicCache:
-    """An empty cache whose sliding layers keep all keys: those cut to a window lose a short row's behind its pads."""
+    """An empty cache whose sliding layers keep all keys: a layer cut to its window would lose keys of padded rows."""
     cache = DynamicCache(config=text_config)
     cache.layers = [DynamicLayer() if type(layer) is DynamicSlidingWindowLayer else layer for layer in cache.layers]
     return cache

@@ -143,7 +143,7 @@ def compare(
 
 
 def _in_other_shapes(small: GroupBatch) -> GroupBatch:
-    """The same rows and a longer one behind them: the same numbers, computed in other shapes."""
+    """The same rows and a longer one after them: the same numbers, computed in other shapes."""
     last = [max(group, key=len, default=()) * 2 for group in small.completions]
     return replace(
         small,
@@ -165,7 +165,7 @@ def sample(batch: GroupBatch) -> tuple[GroupBatch, tuple[int, ...]]:
     """The prompt with the most images (then the shortest), its two longest completions cut to a few tokens.
 
     Where images arrived in completions, it is a prompt with such a completion, which keeps its first image whole and
-    the first scored tokens behind it.
+    the first scored tokens after it.
     """
     prompts = [p for p, group in enumerate(batch.completions) if any(group)] or [0]
 
@@ -179,7 +179,7 @@ def sample(batch: GroupBatch) -> tuple[GroupBatch, tuple[int, ...]]:
 
 
 def _sample_end(batch: GroupBatch, prompt: int, completion: int) -> int:
-    """Behind which token of a completion the sample ends: a few behind its first image, and behind a scored one."""
+    """After which token of a completion the sample ends: a few after its first image, and after a scored one."""
     images, trained = batch.completion_images[prompt][completion], batch.trained[prompt][completion]
     behind = images[0].span.start + images[0].span.length if images else 0
     first = next((k for k in range(behind, len(trained)) if trained[k]), behind)

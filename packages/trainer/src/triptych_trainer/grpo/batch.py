@@ -208,7 +208,7 @@ def _scores(values: torch.Tensor) -> tuple[float | None, ...]:
 
 
 def _prompt_of(group: RolloutGroup) -> tuple[int, int]:
-    """What tells prompts from each other: a `rollout_func` may sample a row's completions behind several."""
+    """What distinguishes prompts: a `rollout_func` may sample the completions of a row after different prompts."""
     return group.key, id(group.prompt)
 
 

@@ -36,7 +36,7 @@ class GroupEngine:
     Features are reused by every pass that would compute the same numbers: by all passes while the tower is frozen, by
     the passes without gradient until the weights move otherwise. Where a generation is trained on in one pass, before
     the weights move, it keeps the features of a tower that learns with their graph, and that pass takes them. Images
-    are told from each other by the batch's own `image_keys`; where it has none, by their numbers in the rows that
+    are distinguished by the batch's own `image_keys`; where it has none, by their numbers in the rows that
     `keys` name.
     """
 
@@ -256,7 +256,7 @@ def _learns_tower(model: torch.nn.Module) -> bool:
 
 
 def _names(model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> dict[Hashable, int]:
-    """Each image by the model and by its content, or by its row, and where the batch holds it."""
+    """Each image by the model and by its content, or by its row, and its place in the batch."""
     base = unwrap(model)
     state = (id(base), _adapter_state(base))
     if batch.image_keys:

@@ -5,7 +5,7 @@ For every token that the loss counts, with r the trainer's probability of it div
     k3 = r - log r - 1        (Schulman, "Approximating KL divergence", 2020)
 
 which is 0 where both agree and never negative; its mean over sampled tokens estimates KL(engine || trainer). Below
-0.015 is what other trainers ask of an engine before they trust it. The number of images tells where to look: an engine
+0.015 is what other trainers ask of an engine before they trust it. The number of images shows where to look: an engine
 that is wrong about images only is right about the prompts that have none.
 """
 
@@ -50,7 +50,7 @@ class Mismatch:
 def measured(batch: TrainingBatch) -> dict[int, Mismatch]:
     """Compare the two log-probabilities of every counted token, by the number of images before its turn.
 
-    Tokens whose log-probability the engine did not tell are left out.
+    Tokens whose log-probability the engine did not return are left out.
     """
     old_BC = batch.old_logps_BC
     assert old_BC is not None, "the mismatch compares with the log-probabilities of the trainer's own model"

@@ -86,7 +86,7 @@ def model_sampler(
 
 
 def _idle(prompt: PreparedPrompt) -> RolloutGroup:
-    """Two tokens without images: one to prefill, and one to sample behind."""
+    """Two tokens without images: one to prefill, and one to sample after."""
     two = replace(prompt, ids=prompt.ids[-1:] * 2, spans=(), image_inputs=(), image_digests=())
     return RolloutGroup(key=0, prompt=two)
 

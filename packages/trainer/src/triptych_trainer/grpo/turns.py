@@ -6,7 +6,7 @@
     advantage  A_t = episode advantage + weight S_t
 
 These are equations 5 to 8 of GiGPO (arXiv 2505.10978). The rewards of a rollout's turns are those that its environment
-tells, and what its total holds beyond them counts at its last turn; so they sum to the total.
+tells, and what its total contains beyond them counts at its last turn; so they sum to the total.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -114,7 +114,7 @@ def _uncounted(rollout: Rollout) -> Rollout:
 def stepwise(
     groups: Sequence[RolloutGroup], values: torch.Tensor, *, runs: Sequence[Sequence[tuple[int, int]]]
 ) -> tuple[list[RolloutGroup], torch.Tensor]:
-    """The turns that are samples of their own in the place of their rollouts, all behind the one prompt.
+    """The turns that are samples of their own in the place of their rollouts, all after the one prompt.
 
     ``values`` are advantages of rollouts [B], or of their tokens [B, C]; ``runs`` says where each rollout's turns are.
     """

@@ -100,7 +100,7 @@ def check_merge(path: str, config: ModelConfig, *, merge_adapter: bool, has_adap
     """Check that adapters can be merged where they are to be.
 
     Raises:
-        UsageError: the folder holds none, or the weights would be quantized.
+        UsageError: the folder contains none, or the weights would be quantized.
     """
     if not merge_adapter:
         return

@@ -18,7 +18,7 @@ __all__ = ["image_digest", "image_processor_of", "resized_as_by"]
 def image_processor_of(processor: Any) -> Callable[..., Mapping[str, Any]]:
     """Return `processor.image_processor` with the image options of a call of the whole processor.
 
-    Some processors set options that their image processor does not know by itself: whether to cut images into crops, or
+    Some processors set options that their image processor does not know: whether to cut images into crops, or
     the patch size after merging. The pixels have to follow them, as the processor's token ids do.
     """
     options = image_options(processor)

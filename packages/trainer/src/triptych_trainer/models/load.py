@@ -42,7 +42,7 @@ def load_processor(
     Without ``needs_images`` a model that takes no images gets its tokenizer alone.
 
     Raises:
-        UsageError: the folder holds no processor of images, its token ids are not those that are written here, or its
+        UsageError: the folder has no processor of images, its token ids are not those that are written here, or its
             image processor knows no pixel budget.
     """
     if path.startswith((".", "/", "~")) and not Path(path).is_dir():  # a hub id is asked for over the network
@@ -67,7 +67,7 @@ def load_model(
     """Load an image-text-to-text model in the configured dtype and attention, its language model quantized if asked.
 
     A folder of adapters gives its model with them on it, to be trained further, or with ``merge_adapter`` one model
-    whose weights hold them, to be trained as any other.
+    whose weights contain them, to be trained as any other.
 
     Raises:
         UsageError: nothing at ``path`` can be loaded, or there is nothing to merge, or nothing to merge into.
@@ -122,7 +122,7 @@ def _stored_quantization(path: str, *, revision: str | None, trust_remote_code: 
 
 
 def _not_quantized(path: str, config: ModelConfig, *, trust_remote_code: bool) -> list[str]:
-    """Names of what stays in full precision: all but the language model's layers, told from a model without weights."""
+    """Names of what stays in full precision: all but the language model's layers, read from a model without weights."""
     described = AutoConfig.from_pretrained(path, revision=config.model_revision, trust_remote_code=trust_remote_code)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(described, trust_remote_code=trust_remote_code)

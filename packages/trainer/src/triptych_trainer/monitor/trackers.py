@@ -1,4 +1,4 @@
-"""Images beside completions in trackio, Weights & Biases and TensorBoard: what TRL's ``log_completions`` leaves out.
+"""Images next to completions in trackio, Weights & Biases and TensorBoard: what TRL's ``log_completions`` leaves out.
 
 trackio's table takes several images in a cell, so it gets them through TRL. A cell of a Weights & Biases table shows
 one image, and TRL's lists as the word "Image": a table of ours has a column for each. TensorBoard gets no completions
@@ -36,7 +36,7 @@ def number_images(logs: Mapping[str, Any], *, num_rows: int) -> None:
     """Number the images in the prompts of the last rows that TRL has logged.
 
     Images of tools go on with the numbers of their prompt. Contents become texts: Weights & Biases refuses a table
-    whose cells hold parts of different kinds.
+    whose cells contain parts of different kinds.
     """
     prompts, completions = logs["prompt"], logs["completion"]
     for row in range(-min(num_rows, len(prompts)), 0):
@@ -80,9 +80,9 @@ class ImageLog(TrainerCallback):
     def __init__(
         self, logs: Mapping[str, Any], images: deque[RowImages], *, callbacks: Sequence[TrainerCallback]
     ) -> None:
-        """Read TRL's buffers ``logs`` and beside them ``images``, the files of each row.
+        """Read TRL's buffers ``logs`` and next to them ``images``, the files of each row.
 
-        ``callbacks`` are those of the trainer: among them is the one that holds TensorBoard's open event file.
+        ``callbacks`` are those of the trainer: among them is the one with TensorBoard's open event file.
         """
         self.logs = logs
         self.images = images

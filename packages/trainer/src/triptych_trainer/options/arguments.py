@@ -132,7 +132,7 @@ def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None)
         raise UsageError("--num_generations expects 2 or more, got 0") from error
     _check_mappings(grpo)
     check_pixels(checked(run))
-    settings_of(run, run, chat_template_kwargs=grpo.chat_template_kwargs)  # refuses what it cannot hold
+    settings_of(run, run, chat_template_kwargs=grpo.chat_template_kwargs)  # refuses what it cannot use
     command, given = (Path(sys.argv[0]).name, *argv), _given(parser, words)
     check_given(given, grpo, model, run)
     chooses = getattr(grpo, CHECKPOINTING) == AUTO

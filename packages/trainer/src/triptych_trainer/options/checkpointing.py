@@ -1,4 +1,4 @@
-"""``--gradient_checkpointing auto``: the word besides true and false, and how a choice is written into the options."""
+"""``--gradient_checkpointing auto``: the third word, and how a choice is written into the options."""
 
 from argparse import ArgumentTypeError
 

@@ -1,4 +1,4 @@
-"""What ``--generation_kwargs`` may say of sampling, and what has an option of its own or cannot hold."""
+"""What ``--generation_kwargs`` may say of sampling, and what has an option of its own or cannot be set."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What ``triptych plan`` takes besides the options of a run; importing it loads nothing heavy."""
+"""What ``triptych plan`` takes in addition to the options of a run; importing it loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARDINGS: tuple[Sharding, ...] = ("none", "optimizer", "gradients", "full")
 
 @dataclass(kw_only=True)
 class PlanOptions:
-    """What ``plan`` takes besides the options of ``train``."""
+    """What ``plan`` takes in addition to the options of ``train``."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"device": ("auto", "cpu", "cuda"), "sharding": SHARDINGS}
     LEAST: ClassVar[Mapping[str, int]] = {"num_processes": 1, "limit": 1, "turns": 0}

@@ -19,7 +19,7 @@ __all__ = ["PreviewOptions", "parser"]
 
 @dataclass(kw_only=True)
 class PreviewOptions:
-    """What ``preview`` takes besides the options that every command shares."""
+    """What ``preview`` takes in addition to the options that every command shares."""
 
     LEAST: ClassVar[Mapping[str, int]] = {"limit": 0, "max_megabytes": 0, "threads": 1}
 

@@ -41,7 +41,7 @@ def check_options(args: GRPOConfig) -> None:
     """Check the options of a run before anything is loaded.
 
     Raises:
-        UsageError: names the option, why it cannot hold, and what to set instead.
+        UsageError: names the option, why it cannot be used, and what to set instead.
     """
     check_values(args)
     if args.use_transformers_continuous_batching:
@@ -76,7 +76,7 @@ def check_vllm(args: GRPOConfig) -> None:
     """Check that what vLLM samples can be compared with what is trained.
 
     Raises:
-        UsageError: names the option, why it cannot hold, and what to set instead.
+        UsageError: names the option, why it cannot be used, and what to set instead.
     """
     if not args.use_vllm:
         return
@@ -144,7 +144,7 @@ def cut_support(args: GRPOConfig) -> list[str]:
 
 
 def check_adapter_folder(path: str, *, use_peft: bool, merge_adapter: bool = False) -> None:
-    """Check that ``--use_peft`` puts no new adapters on a folder that holds adapters, unless those are merged.
+    """Check that ``--use_peft`` puts no new adapters on a folder that contains adapters, unless those are merged.
 
     Raises:
         UsageError: names the model that new adapters belong on.
@@ -167,7 +167,7 @@ def check_output_folder(folder: Path) -> None:
     """Check that the output folder can be written, without making it.
 
     Raises:
-        UsageError: names the part of the path that stands in the way.
+        UsageError: names the part of the path that is in the way.
     """
     existing = next(part for part in (folder, *folder.absolute().parents) if part.exists())
     if not existing.is_dir():

@@ -45,7 +45,7 @@ def terms_html(terms: Iterable[tuple[str, str]]) -> str:
 
 
 def safe_json(value: Any) -> str:
-    """Return JSON that cannot end the script element that holds it."""
+    """Return JSON that cannot end the script element that contains it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 

@@ -43,7 +43,7 @@ def open_sources(
     data_format: str = "auto",
     needs_prompt: bool = True,
 ) -> list[Source]:
-    """Open the files; `image_roots` has the folder of each (None: beside the file), or nothing.
+    """Open the files; `image_roots` has the folder of each (None: next to the file), or nothing.
 
     Without ``needs_prompt`` an environment gives the tasks of rows that have no prompt.
 
@@ -148,7 +148,7 @@ def _notes(example: Example, prompt: CountedPrompt | None) -> Iterator[str]:
     if prompt is not None and prompt.images.capped:
         yield CAPPED
     markers = example.prompt.prompt.markers
-    # A marker that stands in no text and is no part was put there because the prompt had none.
+    # A marker that is in no text and is no part was put there because the prompt had none.
     if markers and all(marker.structured is None and marker.end == 0 for marker in markers):
         yield PUT_FIRST
     if len(markers) > len(example.images):

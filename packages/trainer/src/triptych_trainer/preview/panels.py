@@ -80,7 +80,7 @@ def _histogram(key: str, title: str, values: Sequence[int], *, limit: int | None
     low, high = found[0][0], max(found[-1][1], (limit or 0) + 1)
     most = max(rows for _, _, rows in found)
     bottom = HEIGHT - BOTTOM
-    middle = 0.5 if found[0][1] - found[0][0] == 1 else 0.0  # a bar that stands for one number has it in its middle
+    middle = 0.5 if found[0][1] - found[0][0] == 1 else 0.0  # a bar for one number has it in its middle
 
     def x(value: float) -> float:
         return LEFT + (WIDTH - LEFT - 8) * (value - low) / (high - low)

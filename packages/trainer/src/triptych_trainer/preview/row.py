@@ -36,7 +36,7 @@ class PreviewRow:
     id: str
     """Empty for a row without one."""
     values: Mapping[str, Any] | None = None
-    """The row as it stands; None where the file cannot even be read there."""
+    """The row as it is; None where the file cannot even be read there."""
     example: Example | None = None
     """The row's prompt, bound to its images; None where none could be made."""
     images: tuple[PreviewImage, ...] = ()

@@ -12,7 +12,7 @@ from triptych_trainer.preview.row import PreviewRow
 
 @dataclass(slots=True, kw_only=True)
 class Summary:
-    """Counts over rows; images count once per row that holds them."""
+    """Counts over rows; images count once per row that contains them."""
 
     rows: int = 0
     refused: int = 0

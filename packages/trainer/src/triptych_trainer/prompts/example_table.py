@@ -45,7 +45,7 @@ class ExampleTable:
         return self.examples[row]
 
     def columns(self, row: int) -> dict[str, Any]:
-        """The row's own columns; ``images`` is left to the trainer, because files hold only paths of images."""
+        """The row's own columns; ``images`` is left to the trainer, because files contain only paths of images."""
         example = self.examples[row]
         own = {name: value for name, value in (example.columns or example.extras).items() if name != "images"}
         return with_names(example, own)

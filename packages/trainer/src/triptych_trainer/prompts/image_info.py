@@ -43,5 +43,5 @@ def _pixels(prompt: PreparedPrompt, image: int, size: Literal["seen", "source"])
     assert prompt.pixels is not None
     if size == "source":
         return prompt.pixels()[image].copy()
-    kept = prompt.pixels(sizes=prompt.resized)[image]  # as the run holds it: at its final size, or as decoded
+    kept = prompt.pixels(sizes=prompt.resized)[image]  # as the run keeps it: at its final size, or as decoded
     return Image.fromarray(np.array(resize(np.asarray(kept), prompt.model_sizes[image])))

@@ -79,7 +79,7 @@ class PromptPreparer:
         """Prepare with ``processor``'s tokenizer, chat template and image processor; keep the ``keep`` last prompts.
 
         ``family`` is the adapter of the model that the prompts are for: some process an image differently among many.
-        ``settings`` are those of the run; a row's own pixel limits count besides them.
+        ``settings`` are those of the run; a row's own pixel limits count in addition to them.
         """
         self.processor = processor
         self.loader = loader
@@ -120,7 +120,7 @@ class PromptPreparer:
         return ModelTokens.of(self.processor)
 
     def plain(self, example: Example, text: str) -> PreparedPrompt:
-        """Return a prompt of plain text without images, tokenized as it stands: special tokens in it are special."""
+        """Return a prompt of plain text without images, tokenized as it is: special tokens in it are special."""
         encoded = self.processor(text=[text])["input_ids"][0]
         return PreparedPrompt(
             example=example,
@@ -213,7 +213,7 @@ class PromptPreparer:
 
 
 def _options(resized: Sequence[Size] | None) -> dict[str, Any]:
-    """What to tell the image processor of images that have their final sizes, or have not."""
+    """What the image processor is told of images that have their final sizes, or have not."""
     return {} if resized is None else {"do_resize": False}
 
 

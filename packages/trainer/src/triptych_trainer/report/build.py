@@ -56,7 +56,7 @@ def build_report(
     Args:
         run_dir: output folder of a run, with `rollouts` in it.
         out: where to write; `run_dir/report.html` by default.
-        compare: a second run, drawn beside the first and matched by sample id.
+        compare: a second run, drawn next to the first and matched by sample id.
         max_groups: groups shown in full; curves always use all of them.
         max_image_bytes: of embedded thumbnails.
         verdict: the reward that says right or wrong; by default what the run was told, else `accuracy`.
@@ -64,7 +64,7 @@ def build_report(
         completion_frame: coordinates of boxes in completions.
 
     Raises:
-        ReportError: a folder holds no rollouts, or a part cannot be read; or there is no reward called ``verdict``.
+        ReportError: a folder contains no rollouts, or a part cannot be read; or there is no reward called ``verdict``.
     """
     run_dir = Path(run_dir)
     out = Path(out) if out is not None else run_dir / "report.html"

@@ -18,10 +18,10 @@ Stretch = tuple[str, Sequence[int] | None]
 
 
 def claims(parts: Sequence[Sequence[Any]]) -> list[tuple[int, str]]:
-    """Return (image, quote) for each mention that stands with other words, in order and each once.
+    """Return (image, quote) for each mention that is among other words, in order and each once.
 
     `parts` are those of a completion: [kind, text] and, for mentions, [kind, text, images]. A quote is the mention's
-    clause. A clause of several is cut before each where it begins with one (`A red B blue`), and behind each where it
+    clause. A clause of several is cut before each where it begins with one (`A red B blue`), and after each where it
     does not (`red on A, blue on B`). A label of several images that is written once for each speaks of them in order.
     """
     quotes = [(tuple(images), quote) for clause in _clauses(parts) for images, quote in _quotes(clause)]

@@ -68,7 +68,7 @@ def turn_image_curves(visits: Sequence[Visit]) -> list[Curve]:
 
 
 def all_token_curves(visits: Sequence[Visit]) -> list[Curve]:
-    """Return the mean number of tokens behind the prompt, those of results and images included, per step."""
+    """Return the mean number of tokens after the prompt, those of results and images included, per step."""
     return _curves(visits, "all tokens", partial(_counts, name="num_all_tokens"), deviation=True)
 
 

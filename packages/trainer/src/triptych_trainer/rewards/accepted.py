@@ -22,7 +22,7 @@ _NEEDED: dict[str, tuple[Callable[[str], bool], str]] = {
 
 
 def accepted_answers(row: Row, *, method: str, lists: Lists = "auto") -> tuple[str, ...]:
-    r"""Return the answers that a row accepts; of a text with `\boxed{}` what the last one holds.
+    r"""Return the answers that a row accepts; of a text with `\boxed{}` what the last one contains.
 
     Of a list, given as such or as text with quoted items (`["12", "twelve"]`), `any` item is right; with `whole` it is
     one answer, as is every list in `<answer>` tags. `auto` is `any`, but takes a text of bare numbers (`[1, 2, 3]`) as

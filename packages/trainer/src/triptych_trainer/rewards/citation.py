@@ -18,7 +18,7 @@ _SEPARATOR = re.compile(r"\s*(?:->|=>|[,;>\n\u2192]|\bthen\b|\band\b)\s*", re.IG
 def image_reference_reward(*, column: str = "answer", partial: bool = False) -> Reward:
     """Build the reward: does the answer cite the right images?
 
-    `column` holds the expected image or images by number from 1 or by name (`2`, `after`, `1, 3`).
+    `column` contains the expected image or images by number from 1 or by name (`2`, `after`, `1, 3`).
     The score is 1.0 for the same set of images, else 0.0; with `partial` it is the F1 of the two sets.
     """
 

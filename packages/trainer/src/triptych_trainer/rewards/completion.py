@@ -10,7 +10,7 @@ from triptych_trainer.rewards.latex import boxed_answer
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
-"""Where a message holds the reasoning that a response template took out of its content."""
+"""Where a message contains the reasoning that a response template took out of its content."""
 
 _OPENED = re.compile(rf"{THINK_OPEN}\s*({THINK_CLOSE}\s*)?\Z")
 
@@ -33,7 +33,7 @@ def completion_text(completion: str | Sequence[Mapping[str, Any]]) -> str:
 
 
 def has_reasoning(completion: str | Sequence[Mapping[str, Any]]) -> bool:
-    """Say whether a completion holds reasoning apart from its content: then its text has every tag already."""
+    """Say whether a completion contains reasoning separately from its content: then its text has every tag already."""
     return not isinstance(completion, str) and any(_reasoning(message) is not None for message in completion)
 
 
@@ -58,7 +58,7 @@ def read_completion(text: str, *, opened: str = "") -> Reading:
 def extract_answer(text: str) -> str | None:
     r"""Return the text of the last closed `<answer>`; without tags, what follows the reasoning; None if unfinished.
 
-    Of either it is what the last `\boxed{}` holds, where there is one.
+    Of either it is what the last `\boxed{}` contains, where there is one.
     """
     end = text.rfind(ANSWER_CLOSE)
     if end >= 0:

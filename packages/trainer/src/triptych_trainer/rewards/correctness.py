@@ -83,7 +83,7 @@ def accuracy_reward(
     """Build the reward: 1.0 for a right answer, 0.0 for a wrong, missing or unfinished one; overlaps for boxes.
 
     A sample's column `accu_reward_method` overrides `mode`. `lists` says what a list of answers means, frames in which
-    coordinates boxes and points are. `judge` holds the options of `Judge` (`url`, `model`, ...) and is needed when a
+    coordinates boxes and points are. `judge` contains the options of `Judge` (`url`, `model`, ...) and is needed when a
     sample, or `mode`, asks for the method `judge`.
     """
     how = Comparison(mode=mode, lists=lists, answer_frame=answer_frame, completion_frame=completion_frame)
@@ -141,7 +141,7 @@ def check_expected(row: Row, *, how: Comparison) -> None:
 
 
 def method_of(name: str, *, where: str) -> str:
-    """Return the method that a name, ours or VLM-R1's, stands for; raises ValueError listing the known ones."""
+    """Return the method that a name, ours or VLM-R1's, represents; raises ValueError listing the known ones."""
     method = SYNONYMS.get(name, name)
     if method not in {*MODES, *PLACED, *LISTED, "judge"}:
         known = ", ".join([*MODES, *PLACED, *LISTED, "judge", *SYNONYMS])

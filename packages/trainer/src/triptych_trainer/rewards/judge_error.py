@@ -6,4 +6,4 @@ __all__ = ["JudgeError"]
 
 
 class JudgeError(Refusal, RuntimeError):
-    """The judge could not be asked, or its reply holds no score."""
+    """The judge could not be asked, or its reply contains no score."""

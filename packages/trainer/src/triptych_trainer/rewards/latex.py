@@ -6,7 +6,7 @@ __all__ = ["boxed_answer", "plain_text"]
 
 _BRACE = re.compile(r"\\{1,2}f?boxed\s{0,3}\{|\\.|[{}]", re.DOTALL)
 _JOINED = re.compile(r"[\s$,;]*(?:\b(?:and|or)\b)?[\s$,;]*")
-"""What stands between two boxes that are one answer, as in `\boxed{3}, \boxed{4}` or `\boxed{3} or \boxed{4}`."""
+"""What is between two boxes that are one answer, as in `\boxed{3}, \boxed{4}` or `\boxed{3} or \boxed{4}`."""
 _WORDING = re.compile(
     r"\\(?:text|textbf|textit|textrm|texttt|emph|mbox|mathrm|mathbf|mathit|operatorname)\s*\{([^{}]*)\}"
 )
@@ -19,7 +19,7 @@ _BRACED = re.compile(r"(?<=\^)\{([^{}\\]*)\}|^\s*\{([^{}\\]*)\}\s*$")
 
 
 def boxed_answer(text: str) -> str | None:
-    r"""Return what the last closed `\boxed{}` holds, without its braces, or None where there is none.
+    r"""Return what the last closed `\boxed{}` contains, without its braces, or None where there is none.
 
     Neighbours with at most a comma, `and` or `or` between them are one answer, so that two candidates stay two.
     """
@@ -36,7 +36,7 @@ def boxed_answer(text: str) -> str | None:
 
 
 def _boxes(text: str) -> list[tuple[int, int, str]]:
-    """Return (start, end, content) of every closed box, in order, that holds no other one."""
+    """Return (start, end, content) of every closed box, in order, that contains no other one."""
     found: list[tuple[int, int, str]] = []
     opened: list[re.Match[str]] = []
     for brace in _BRACE.finditer(text):
@@ -63,7 +63,7 @@ def plain_text(text: str) -> str:
 
 
 def _repeated(pattern: re.Pattern[str], text: str) -> str:
-    """Replace every match by what it holds, from the innermost of at most four levels outwards."""
+    """Replace every match by what it contains, from the innermost of at most four levels outwards."""
     for _ in range(4):
         text, count = pattern.subn(_inside, text)
         if not count:

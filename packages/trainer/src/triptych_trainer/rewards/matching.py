@@ -59,7 +59,7 @@ def same_yes_no(answer: str, expected: str) -> bool:
 def same_math(answer: str, expected: str) -> bool:
     """Compare as mathematics with math-verify; raises ValueError saying how to install it.
 
-    What takes longer than `MATH_SECONDS` to read or to compare is wrong; the limit holds in the main thread only
+    What takes longer than `MATH_SECONDS` to read or to compare is wrong; the limit applies in the main thread only
     (it is a signal), where TRL calls plain reward functions.
     """
     if not math_verify_installed():

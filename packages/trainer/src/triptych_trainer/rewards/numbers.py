@@ -25,7 +25,7 @@ _ALSO = re.compile(rf"\b(?:{_WORD})\s(?:or|and)\s\d|\d\s(?:or|and)\s(?:{_WORD})\
 
 
 def only_number(text: str) -> tuple[float, bool] | None:
-    """Return (value, has a percent sign) if the text holds one number, or one number repeated, else None.
+    """Return (value, has a percent sign) if the text contains one number, or one number repeated, else None.
 
     Words count where there are no digits: `three`, `twenty-one`, `two hundred and five`; `one` counts only as the
     first word, because elsewhere it is mostly none (`the red one`).

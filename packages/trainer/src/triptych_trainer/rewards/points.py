@@ -79,7 +79,7 @@ def _from_objects(value: Any, images: Sequence[ImageInfo], *, depth: int) -> Ite
 
 
 def _centre(value: Any) -> tuple[float, float] | None:
-    """Return (x, y) of two numbers, of four that are corners, or of a text or a list that holds one such value."""
+    """Return (x, y) of two numbers, of four that are corners, or of a text or a list that contains one such value."""
     if isinstance(value, str):
         match = _IN_TEXT.search(value) or _BARE.fullmatch(value)
         return None if match is None else _middle(match)

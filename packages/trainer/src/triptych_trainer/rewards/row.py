@@ -200,5 +200,5 @@ def as_text(value: Any) -> str:
 
 
 def is_column(value: Any, num_rows: int) -> bool:
-    """Say whether a keyword argument of a reward holds one value per completion."""
+    """Say whether a keyword argument of a reward contains one value per completion."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == num_rows

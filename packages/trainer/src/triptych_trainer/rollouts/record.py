@@ -42,7 +42,7 @@ SCHEMA = pa.schema(
     ]
 )
 COUNTS = ("num_calls", "num_failed_calls", "num_turn_images", "num_all_tokens")
-"""Of each rollout with tools: its calls, those that failed, the images that arrived, and all tokens behind the prompt.
+"""Of each rollout with tools: its calls, those that failed, the images that arrived, and all tokens after the prompt.
 """
 SCALARS = ("step", "mode", "key", "sample_id", "num_tokens", "rewards", "totals", "advantages", *COUNTS)
 """The columns that curves and sorting need: small, and read for every group."""

@@ -1,7 +1,7 @@
 """Rollouts: what a model, and perhaps an environment, wrote after a prompt. Plain values, passed from hand to hand.
 
-A rollout is a trajectory. One of a single turn holds sampled tokens only. In one of several turns the tokens of the
-environment (tool results, further images) stand between the sampled ones, in the order in which they came.
+A rollout is a trajectory. One of a single turn contains sampled tokens only. In one of several turns the tokens of the
+environment (tool results, further images) are between the sampled ones, in the order in which they came.
 """
 
 from collections import Counter
@@ -118,7 +118,7 @@ class Rollout:
     turn_rewards: tuple[float, ...] | None = None
     """The reward of each turn from its environment; None if the environment gives no rewards for turns."""
     steps: tuple["Rollout", ...] = ()
-    """Its turns as samples of their own behind the same prompt, each behind as much of its history as it was sampled
+    """Its turns as samples of their own after the same prompt, each after as much of its history as it was sampled
     from; empty where the rollout itself is the sample."""
     trajectory: int | None = None
     """For a sample that is one turn: the number of its rollout, from 0, among those of its prompt."""
@@ -173,7 +173,7 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tail:
-    """What stands behind a prompt in a rollout that goes on, for an engine that reads and expands images itself."""
+    """What comes after a prompt in a rollout that goes on, for an engine that reads and expands images itself."""
 
     prompt: PreparedPrompt
     """The prompt before it."""

@@ -12,7 +12,7 @@ __all__ = ["Player", "Sampled", "Sampler"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampled:
-    """The tokens of one completion as an engine sampled them, and their log-probabilities where it tells them."""
+    """The tokens of one completion as an engine sampled them, and their log-probabilities where it returns them."""
 
     ids: Sequence[int]
     logps: Sequence[float] | None = None

@@ -115,7 +115,7 @@ class Shown:
 
 
 def shown_images(rollout: Rollout) -> list[Shown]:
-    """The images in a rollout's messages, in order; those behind the last that the model saw came as it ended."""
+    """The images in a rollout's messages, in order; those after the last that the model saw came as it ended."""
     sizes = iter([image.model_size for image in rollout.images])
     return [
         Shown(picture=part["image"], owner=str(message.get("name")), model_size=next(sizes, None))

@@ -1,1 +1,1 @@
-"""A vLLM server for rollouts: how it is started, and what its workers learn beside vLLM's own calls."""
+"""A vLLM server for rollouts: how it is started, and what its workers learn in addition to vLLM's own calls."""

@@ -29,7 +29,7 @@ class LoadsWeights:
     def load_triptych_weights(self: Any, folder: str) -> dict[str, list[str]]:
         """Load every weight of the model from a folder, layer by layer, as they were loaded first.
 
-        Caches are left alone: who sends the weights knows which of them hold something old. The answer names the
+        Caches are left alone: who sends the weights knows which of them contain something old. The answer names the
         parameters of the served model that the folder had no weight for.
         """
         config = import_module("vllm.config")

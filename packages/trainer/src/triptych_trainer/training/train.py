@@ -232,7 +232,7 @@ def turn_options(run: RunArguments) -> TurnOptions:
     """What a command line says of turns.
 
     Raises:
-        UsageError: a value that no run can hold.
+        UsageError: a value that no run can use.
     """
     return TurnOptions(**{option.name: getattr(run, option.name) for option in fields(TurnOptions)})
 

@@ -39,7 +39,7 @@ def bounded_history(
 ) -> History:
     """The messages ``said`` and the ``results`` of their calls, with the last ``kept`` images.
 
-    ``first_number`` is how many images the prompt holds: texts name an image by its number, as tools do.
+    ``first_number`` is how many images the prompt contains: texts name an image by its number, as tools do.
     """
     total = sum(isinstance(piece, Image.Image) for turn in results for _, pieces in turn for piece in pieces)
     ids: list[int] = []

@@ -18,6 +18,6 @@ class Limits:
     calling_turns: int | None = None
     """The most turns whose calls are done; None for no limit."""
     kept_images: int | None = None
-    """How many of the images that arrived a turn is sampled behind, as a sample of its own; None for all, in one."""
+    """Each turn is a sample that sees so many of the images that arrived before it; None: one sample sees all."""
     tool_seconds: float = 60.0
     """The most time for a tool that is awaited."""

@@ -46,7 +46,7 @@ class LiveRollout:
     short_ids: list[int] = field(default_factory=list)
     """The same tokens as `ids`, with one placeholder per image."""
     logps: list[float] | None = field(default_factory=list)
-    """Of each token, as the engine told it, and 0 for those of the environment; None where it told nothing."""
+    """Of each token, as the engine returned it, and 0 for those of the environment; None where it returned nothing."""
     messages: list[Mapping[str, Any]] = field(default_factory=list)
     arrived: list[ArrivedImage] = field(default_factory=list)
     results: list[Sequence[tuple[str, Sequence[Piece]]]] = field(default_factory=list)
@@ -175,7 +175,7 @@ class LiveRollout:
         return RolloutGroup(key=key, prompt=longer, span_names=tuple(names), tail=self._tail())
 
     def _tail(self) -> Tail:
-        """What stands behind the prompt, for an engine that reads images itself."""
+        """What comes after the prompt, for an engine that reads images itself."""
         shown = self.images[len(self.images) - len(self.arrived) :]
         history = self.history
         numbers = range(len(self.arrived)) if history is None else history.numbers

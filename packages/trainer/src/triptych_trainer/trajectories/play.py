@@ -3,7 +3,7 @@
     play = Play(writers=..., preparer=..., tools=..., environments=..., ...)
     groups = play(sampler, groups, sizes)
 
-Tokens are put one behind the other: those that were sampled, then those of the results. A result that does not fit is
+Tokens are put one after the other: those that were sampled, then those of the results. A result that does not fit is
 left out as a whole, with its images, and the rollout ends there and says so.
 """
 
@@ -81,7 +81,7 @@ class Play:
         """Sample ``sizes[p]`` rollouts for each group.
 
         Raises:
-            UsageError: a tool returned what is no message, or the chat template or an environment cannot hold it.
+            UsageError: a tool returned what is no message, or the chat template or an environment cannot take it.
         """
         if sampler.go_on is None:
             raise UsageError("tools: this engine cannot go on with a rollout; sample with another one")

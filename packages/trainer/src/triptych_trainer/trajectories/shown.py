@@ -63,7 +63,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
 def begun_with(environments: Environments) -> Callable[[Example], Example]:
     """Add to a row what its environment shows first, at the end of its last user message.
 
-    What it returns raises DataError, with the row, where ``reset`` fails or shows what no prompt can hold.
+    What it returns raises DataError, with the row, where ``reset`` fails or shows what no prompt can contain.
     """
 
     def begun(example: Example) -> Example:

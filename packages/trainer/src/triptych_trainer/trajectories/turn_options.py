@@ -19,12 +19,12 @@ class TurnOptions:
     """The options of a run with tools or an environment.
 
     Raises:
-        UsageError: a value that no run can hold, or that nothing would read.
+        UsageError: a value that no run can use, or that nothing would read.
     """
 
     history: str = "full"
-    """``full``: a rollout is one sample. ``last_2``: each turn is a sample of its own, which holds the last two of the
-    images that arrived; a text stands for the others."""
+    """``full``: a rollout is one sample. ``last_2``: each turn is a sample of its own, which has the last two of the
+    images that arrived; a text replaces the others."""
     advantage: str = "episode"
     """``episode``: all turns of a rollout have its advantage. ``gigpo``: each turn is also compared with the turns of
     its group that began in the same state."""
@@ -55,7 +55,7 @@ class TurnOptions:
 
     @property
     def kept_images(self) -> int | None:
-        """How many of the images that arrived a sample holds; None for all, in one sample."""
+        """How many of the images that arrived a sample contains; None for all, in one sample."""
         found = _LAST.fullmatch(self.history)
         return None if found is None else int(found[1])
 
@@ -93,7 +93,7 @@ class TurnOptions:
         """Check these options against the rest of a run.
 
         Raises:
-            UsageError: names the option that cannot hold, and what to do instead.
+            UsageError: names the option that cannot be used, and what to do instead.
         """
         if not has_tools and self != TurnOptions():
             given = next(name for name in self.__slots__ if getattr(self, name) != getattr(TurnOptions(), name))

@@ -2,10 +2,10 @@
 
 In `tool` mode the template lists the tools and writes their results, images included, as messages of the tool. In
 `user` mode it does not, and the list is a text in the prompt, calls are JSON between ``<tool_call>`` and
-``</tool_call>``, and the results come in a message of the user. Which mode holds is found out by rendering.
+``</tool_call>``, and the results come in a message of the user. Rendering shows which mode applies.
 
 Tokens of a turn are those that the template writes between the end of the model's message and the beginning of its
-next one. They are put behind the tokens that were sampled, and nothing is ever rendered a second time.
+next one. They are put after the tokens that were sampled, and nothing is ever rendered a second time.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class TurnWriter:
     schemas: tuple[Mapping[str, Any], ...] = ()
     """The descriptions of the tools for the model."""
     writes_short: bool = False
-    """Whether turns are also written as an engine beside the trainer takes them."""
+    """Whether turns are also written as an engine next to the trainer takes them."""
     takes_images: bool = True
     """Whether results may contain images."""
     as_texts: bool = False
@@ -208,7 +208,7 @@ def turn_writer(
     """Find out how the chat template takes tools.
 
     ``reads_calls`` says whether the tokenizer has a response template, by which calls of `tool` mode are read;
-    ``writes_short`` whether an engine beside the trainer goes on with rollouts.
+    ``writes_short`` whether an engine next to the trainer goes on with rollouts.
 
     Raises:
         UsageError: it takes them in no mode; says why for each.

@@ -125,7 +125,7 @@ def cache_argument(model: torch.nn.Module, cache: Any) -> dict[str, Any]:
 def kept_logits(model: torch.nn.Module, keep: torch.Tensor) -> dict[str, Any]:
     """The keyword argument that projects only some positions; nothing where the model or transformers takes no such.
 
-    `keep` is a boolean mask `[B, S]`, or positions `[K]` that hold for every row.
+    `keep` is a boolean mask `[B, S]`, or positions `[K]` that apply to every row.
     """
     return {"logits_to_keep": keep} if _keeps(model, keep) else {}
 
@@ -165,7 +165,7 @@ def lacks_router_logits(config: Any) -> bool:
 
 
 def image_options(processor: Any) -> dict[str, Any]:
-    """The image options of a call of the whole processor; below 5.23 the class that holds them has to be named."""
+    """The image options of a call of the whole processor; below 5.23 the class that contains them has to be named."""
     merge = processor._merge_kwargs
     named = "ModelProcessorKwargs" in inspect.signature(merge).parameters
     return dict((merge(processor.valid_processor_kwargs) if named else merge())["images_kwargs"])

@@ -63,7 +63,7 @@ def check_torchvision() -> None:
 
     Raises:
         IncompatibleVersionError: names both versions, the reason and two ways out. A torchvision for another torch, or
-            for CUDA beside a torch for CPUs, ends in such an error.
+            for CUDA together with a torch for CPUs, ends in such an error.
     """
     try:
         version = importlib.metadata.version("torchvision")

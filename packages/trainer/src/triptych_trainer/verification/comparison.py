@@ -5,7 +5,7 @@
     sampling   the first tokens of `shared_generate`, led along the completion, against the stock forward
 
 The first comparison repeats the stock arithmetic in the same shapes. Where ids, positions, masks and features are right
-it differs by less than 1e-6 in float32 and in bfloat16 alike, so its bound holds for both. The other two take other
+it differs by less than 1e-6 in float32 and in bfloat16 alike, so its bound applies to both. The other two take other
 kernels: in half precision their bound follows from the difference between two stock forwards of the same row, with and
 without pads on its left. Where the tower encodes a row's images in another batch than the stock forward (one image at
 two markers), the first bound follows from the difference that such batches make.
@@ -73,7 +73,7 @@ class Comparison:
     """The rows, what the stock forward says of them, and how far we are from it."""
 
     def __init__(self, model: torch.nn.Module, batch: GroupBatch, rows: Sequence[ComparedRow]) -> None:
-        """Run the stock forward over the prompts of ``batch``, of which ``rows[p]`` holds the stock inputs."""
+        """Run the stock forward over the prompts of ``batch``, of which ``rows[p]`` contains the stock inputs."""
         base = unwrap(model)
         self.sharded = is_sharded(base)
         self.model = model if self.sharded else base  # what wraps whole weights may ask other ranks for something
@@ -87,7 +87,7 @@ class Comparison:
             self.stock = [stock_distributions(self.model, row.inputs, row.completion) for row in rows]
 
     def agrees_at_once(self) -> bool:
-        """Whether our plain pass under our own attention equals the stock forward: then inputs and attention both hold.
+        """Whether our plain pass under our own attention equals the stock forward: then inputs and attention are right.
 
         In a call without a shared pass our attention is torch's own, so that one pass nearly always says it for both.
         """

@@ -1,7 +1,7 @@
 """A model is compared with itself as transformers runs it, on prompts of the first batch, before it is sampled from.
 
 At most two rows: the prompt with the most images, and the shortest one with another number of images. The last text
-tokens of the prompt itself stand behind it for a completion, so that nothing has to be sampled first. Whether the
+tokens of the prompt itself take the place of a completion, so that nothing has to be sampled first. Whether the
 prompt-sharing pass equals the plain one is found out when it is first used (`forward/verify.py`).
 """
 
@@ -65,7 +65,7 @@ def verify_comparison(
     *,
     open_for_sampling: OpenModel | None = None,
 ) -> None:
-    """Compare on the prompts of ``batch``, of which ``rows[p]`` holds the stock inputs; all ranks decide together.
+    """Compare on the prompts of ``batch``, of which ``rows[p]`` contains the stock inputs; all ranks decide together.
 
     Raises:
         VerificationError: as above.
@@ -119,7 +119,7 @@ def chosen(prompts: Sequence[PreparedPrompt]) -> list[int]:
 
 
 def probe(prompt: PreparedPrompt, *, special_ids: Collection[int]) -> tuple[int, ...]:
-    """Tokens that stand for a completion: the last text tokens of the prompt, or its first token where it has none."""
+    """Tokens that represent a completion: the last text tokens of the prompt, or its first token where it has none."""
     images = {place for span in prompt.spans for start, count in span.runs for place in range(start, start + count)}
     text = [token for place, token in enumerate(prompt.ids) if place not in images and token not in special_ids]
     return tuple(text[-NUM_PROBE_TOKENS:]) or (prompt.ids[0],)

@@ -18,7 +18,7 @@ StockInputs = Mapping[str, torch.Tensor]
 
 
 def stock_inputs(prompt: PreparedPrompt, preparer: PromptPreparer) -> StockInputs:
-    """Let the processor prepare a prompt from its messages and images by itself.
+    """Let the processor prepare a prompt from its messages and images.
 
     Where its ids are not those of the prompt (text that looks like a special token, images written at their markers),
     the row is made of the prompt's own ids and of the type ids and image tensors that the processor gives its images.

@@ -21,7 +21,7 @@ def supervised_batch(
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Return model inputs padded on the right and labels [B, T] that score what the model says and nothing else.
 
-    With ``model`` no picture is drawn: the place of each image token holds the sum of its embeddings of the words for
+    With ``model`` no picture is drawn: the place of each image token has the sum of its embeddings of the words for
     what is shown there, as a tower that names everything would give it.
     """
     rows = [dialogue_ids(sample, said, processor=processor) for sample, said in dialogues]

@@ -1,4 +1,4 @@
-"""Write questions about boxes as the files a user would bring: a VLM-R1 JSONL beside a folder of PNG images."""
+"""Write questions about boxes as the files a user would bring: a VLM-R1 JSONL next to a folder of PNG images."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ __all__ = ["write_dataset"]
 def write_dataset(folder: Path, *, split: str, num_samples: int, seed: int = 0) -> Path:
     """Write samples 0..num_samples-1 of a split to `folder/<split>.jsonl` and return that path.
 
-    The overviews go to `folder/images/<split>/`. What is in the boxes stands in columns, which the environment reads.
+    The overviews go to `folder/images/<split>/`. What is in the boxes is in columns, which the environment reads.
     """
     (folder / "images" / split).mkdir(parents=True, exist_ok=True)
     path = folder / f"{split}.jsonl"

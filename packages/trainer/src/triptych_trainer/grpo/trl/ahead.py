@@ -20,7 +20,7 @@ __all__ = ["Begun", "Place", "RolloutsAhead", "place_after"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """Where a generation stands in the order of a run."""
+    """Where a generation is in the order of a run."""
 
     epoch: int
     number: int
@@ -45,14 +45,14 @@ class Begun:
 
 
 class RolloutsAhead:
-    """Asks for each generation ``lag`` generations before it is trained on; holds what was asked for.
+    """Asks for each generation ``lag`` generations before it is trained on; keeps what was asked for.
 
     The weights that sample a generation are those with which the generation ``lag`` places before it was begun to be
     trained on, whatever the timing. A run that begins or goes on asks for its first generations with its first weights.
     """
 
     def __init__(self, lag: int) -> None:
-        """Hold up to ``lag`` generations besides the one that is waited for."""
+        """Keep up to ``lag`` generations in addition to the one that is waited for."""
         self.lag = lag
         self._begun: deque[Begun] = deque()
 
@@ -97,7 +97,7 @@ class RolloutsAhead:
 
 
 def place_of(trainer: "MultiImageGRPOTrainer", keys: Sequence[int]) -> Place:
-    """Where the generation of these rows stands in the epoch that is walked."""
+    """Where the generation of these rows is in the epoch that is walked."""
     sampler = _sampler(trainer)
     first_of_all = trainer.args.process_index * len(keys) // trainer.num_generations
     number = (sampler.rows_of(sampler.epoch).index(keys[0]) - first_of_all) // sampler.batch_size

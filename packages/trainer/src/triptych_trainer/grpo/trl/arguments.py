@@ -80,7 +80,7 @@ def check_named_experts(model: str, args: GRPOConfig) -> None:
 def without_workers(args: GRPOConfig) -> tuple[GRPOConfig, int]:
     """The arguments for a loader of row numbers, which needs no process of its own, and how many threads decode images.
 
-    A script asks for them by ``dataloader_num_workers``; 0, which is TRL's default, stands for 2 threads.
+    A script asks for them by ``dataloader_num_workers``; 0, which is TRL's default, means 2 threads.
     """
     if not args.dataloader_num_workers:
         return args, 2

@@ -11,7 +11,7 @@ __all__ = ["completion_reader"]
 
 
 def completion_reader(tokenizer: Any) -> Callable[[PreparedPrompt, Sequence[int]], Sequence[Mapping[str, Any]]]:
-    """Read by the tokenizer's own response template where it has one, so that reasoning stands apart; else as text."""
+    """Read by the tokenizer's response template if it has one, so that reasoning is kept separate; else as text."""
     if getattr(tokenizer, "response_template", None) is None and getattr(tokenizer, "response_schema", None) is None:
         return one_message(tokenizer)
 

@@ -55,7 +55,7 @@ def player(
     Args:
         end_ids: tokens that end a message of the model.
         row_of: the columns of a key's row, for ``reset`` and for the choice of an environment.
-        engine_tokens: how many tokens the engine beside the trainer takes; None where the model itself samples.
+        engine_tokens: how many tokens the engine next to the trainer takes; None where the model itself samples.
 
     Raises:
         UsageError: the model or its chat template takes no tools.

@@ -89,7 +89,7 @@ class MismatchWatch:
 
 
 def warn_of_ban(trainer: "MultiImageGRPOTrainer") -> None:
-    """Warn where vLLM tells too few log-probabilities for the ban of image tokens to be taken out of the ratios."""
+    """Warn where vLLM returns too few log-probabilities for the ban of image tokens to be taken out of the ratios."""
     if not trainer.use_vllm:
         return
     base, most = unwrap(trainer.model), MOST_TOLD[trainer.args.vllm_mode]

@@ -12,7 +12,7 @@ __all__ = ["TrainerOfRows"]
 
 
 class TrainerOfRows(ResumableGRPOTrainer):
-    """A trainer whose batches hold the keys of rows, and never a copy of their images."""
+    """A trainer whose batches contain the keys of rows, and never a copy of their images."""
 
     tables: RunTables
     train_dataset: Any

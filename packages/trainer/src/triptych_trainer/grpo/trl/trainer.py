@@ -205,7 +205,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         return {BATCH: self._buffered_inputs.parts[self._step % parts]}
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """One generation of the step, from the keys of this rank's rows; a key stands there once per completion."""
+        """One generation of the step, from the keys of this rank's rows; a key is there once per completion."""
         mode = "train" if self.model.training else "eval"
         keys = [row[KEY] for row in inputs]
         begun = self.ahead.begin(self, keys) if self.ahead is not None and mode == "train" else None
@@ -273,7 +273,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         return model.logps_BC, model.entropies_BC, model.aux_loss
 
     def cycle_parts(self) -> dict[str, Any]:
-        """What a checkpoint keeps besides the generation under way: rows left out, and what environments showed."""
+        """What a checkpoint also keeps, with the generation under way: rows left out, and what environments showed."""
         return {
             "bad_rows": [] if self.bad_rows is None else self.bad_rows.to_state(),
             "shown": {} if self.play is None else self.play.shown,

@@ -103,7 +103,7 @@ def ask_vllm(trainer: "MultiImageGRPOTrainer", prompts: Sequence[PreparedPrompt]
 
 @contextmanager
 def _counted(trainer: "MultiImageGRPOTrainer", spent: "Counter[str]") -> Iterator[None]:
-    """Count how long the trainer stands still, and what a server is sent meanwhile."""
+    """Count how long the trainer waits, and what a server is sent meanwhile."""
     began = time.perf_counter()
     yield
     spent.update({"wait_seconds": time.perf_counter() - began, **payload_of(trainer.vllm_generation)})  # type: ignore[dict-item]

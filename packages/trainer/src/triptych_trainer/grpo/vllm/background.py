@@ -1,4 +1,4 @@
-"""Work beside the training: calls that wait for a server, in threads that never keep a program from ending."""
+"""Work during the training: calls that wait for a server, in threads that never keep a program from ending."""
 
 from collections.abc import Callable
 from concurrent.futures import Future

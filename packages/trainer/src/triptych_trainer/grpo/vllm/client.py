@@ -81,7 +81,7 @@ class RolloutClient:
         limits = self.limits()
         check_lengths(wanted, longest=limits["max_model_len"])
         banned_ids = banned_in(options["logit_bias"], most=MOST_TOLD["server"])
-        if banned_ids:  # of n asked tokens and the sampled one a server tells n: the last of these is one told before
+        if banned_ids:  # of n asked tokens and the sampled one a server returns n, so one is asked for twice
             asked = [*banned_ids, banned_ids[0]]
             options = {**options, ASKED_LOGPS: asked, "logprobs": len(asked)}
         under_way = [

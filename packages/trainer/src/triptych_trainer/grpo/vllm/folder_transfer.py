@@ -30,7 +30,7 @@ PREFIX = "triptych-weights"
 TO_EMPTY = 60.0
 """Seconds until a server has to have finished what it answered."""
 FILE_BYTES = 2 << 30
-"""How much of the weights is in one file, and in the host's memory besides it."""
+"""How much of the weights is in one file, and in the host's memory in addition to it."""
 
 
 def folder_is_used(transfer: str, *, device: torch.device) -> bool:

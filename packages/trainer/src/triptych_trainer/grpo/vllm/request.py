@@ -150,5 +150,5 @@ def check_expanded(one: Request, got: Sequence[int]) -> None:
 
 
 def known(logprob: float | None) -> float:
-    """A log-probability as vLLM tells it; NaN where it does not."""
+    """A log-probability as vLLM returns it; NaN where it does not."""
     return math.nan if logprob is None else logprob

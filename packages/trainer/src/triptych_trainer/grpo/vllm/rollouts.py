@@ -30,7 +30,7 @@ def vllm_rollouts(
 
     Args:
         backend: TRL's ``VLLMGeneration``.
-        banned_ids: ids that are never to be sampled: those that stand for images.
+        banned_ids: ids that are never to be sampled: those that represent images.
         sampling_params: vLLM's ``SamplingParams``; taken from vllm by default.
         options: sampling parameters by vLLM's names, instead of those of the run.
         stays_awake: an engine in sleep mode is asked again before it puts its weights away, by ``let_sleep``.

@@ -22,7 +22,7 @@ def engine_sleeps(backend: Any) -> bool:
 
 
 def send_weights(backend: Any, *, tower_moved: bool) -> None:
-    """Send the trainer's weights to vLLM, and empty every cache of it that holds something of the old ones.
+    """Send the trainer's weights to vLLM, and empty every cache of it that contains something of the old ones.
 
     A server that takes them from a folder loads them before it samples next, after everything that it was asked for
     before. Every other transfer waits until the server has nothing to do.
@@ -53,7 +53,7 @@ def send_weights(backend: Any, *, tower_moved: bool) -> None:
 
 
 def _forget_features(backend: Any) -> None:
-    """Empty the encoder cache: the engine's, which holds the scheduler's half and the worker's, not the worker's only.
+    """Empty the encoder cache by the engine, which empties the scheduler's half and the worker's half.
 
     A worker that forgets alone lets the engine believe that the features are still there, and the engine dies.
     """

@@ -41,12 +41,12 @@ class Family:
     """Whether generation may cache a prompt without its last token; not where earlier tokens see that one."""
 
     no_later_images: str | None = None
-    """Why no image may arrive behind the prompt, as the end of a sentence; None where one may."""
+    """Why no image may arrive after the prompt, as the end of a sentence; None where one may."""
     types_cover_cache: bool = False
     """Whether a call on top of a cached prompt takes the type ids of the prompt's tokens as well."""
 
     completion_types: Mapping[str, int] = MappingProxyType({})
-    """Values of the processor's type ids behind the prompt, by name, where they are not 0."""
+    """Values of the processor's type ids after the prompt, by name, where they are not 0."""
 
     def vision_language_model(self, model: torch.nn.Module) -> torch.nn.Module:
         """The module that owns tower and language model."""
@@ -67,12 +67,12 @@ class Family:
     def preprocess(self, image_processor: Any, images: Sequence[Any]) -> tuple[ImageInputs, ...]:
         """Run the model's image processor over all images of ONE prompt; one mapping per image.
 
-        A family that treats an image differently among several overrides this; here each image stands for itself.
+        A family that treats an image differently among several overrides this; here each image is treated alone.
         """
         return tuple(tensors(image_processor(images=[image], return_tensors="pt")) for image in images)
 
     def preprocess_arrived(self, image_processor: Any, image: Any, *, alone: bool) -> ImageInputs:
-        """Run the model's image processor over an image that arrived behind a prompt; `alone` in its turn, or not."""
+        """Run the model's image processor over an image that arrived after a prompt; `alone` in its turn, or not."""
         return self.preprocess(image_processor, [image])[0]
 
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
@@ -129,9 +129,9 @@ class Family:
         spans: Sequence[ImageSpan],
         images: Sequence[ImageInputs],
     ) -> tuple[torch.Tensor, int]:
-        """Position ids `[A, L]` of one prompt and the position of the first token behind it (A rotary axes).
+        """Position ids `[A, L]` of one prompt and the position of the first token after it (A rotary axes).
 
-        `images[k]` is the image behind `spans[k]`.
+        `images[k]` is the image of `spans[k]`.
         """
         return torch.arange(len(ids)).unsqueeze(0), len(ids)
 
@@ -171,7 +171,7 @@ class Family:
         return {}
 
     def image_token_ids(self, config: Any) -> tuple[int, ...]:
-        """Ids that stand for image or video content and must never be sampled, as far as the head knows them."""
+        """Ids that represent image or video content and must never be sampled, as far as the head knows them."""
         names = (
             *("image_token_id", "image_token_index", "video_token_id", "video_token_index"),
             *("vision_start_token_id", "vision_end_token_id", "image_start_token_id", "image_end_token_id"),

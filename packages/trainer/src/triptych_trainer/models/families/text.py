@@ -15,7 +15,7 @@ class TextFamily(Family):
     takes_images = False
 
     def vision_language_model(self, model: torch.nn.Module) -> torch.nn.Module:
-        """The text backbone; nothing beside it owns a tower."""
+        """The text backbone; nothing else owns a tower."""
         return model.base_model  # type: ignore[return-value]
 
     def language_model(self, vision_language_model: torch.nn.Module) -> torch.nn.Module:

@@ -40,7 +40,7 @@ class SmolVLMFamily(Family):
 
 
 class Idefics2Family(SmolVLMFamily):
-    """As SmolVLM, with images of any size: `pixel_attention_mask` tells the padding at the bottom and right."""
+    """As SmolVLM, with images of any size: `pixel_attention_mask` marks the padding at the bottom and right."""
 
     model_types = ("idefics2",)
 
@@ -69,7 +69,7 @@ class Idefics2Family(SmolVLMFamily):
 
 
 class LlavaNextFamily(Family):
-    """`pixel_values` `[1, tiles, C, H, W]` and `image_sizes` `[1, 2]` per image, however many the prompt holds."""
+    """`pixel_values` `[1, tiles, C, H, W]` and `image_sizes` `[1, 2]` per image, however many the prompt contains."""
 
     model_types = ("llava_next", "llava_next_video")
 
