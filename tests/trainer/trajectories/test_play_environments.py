@@ -126,6 +126,82 @@ def test_rollouts_of_a_row_that_begin_differently_are_refused(stage_of):
         stage.run(["red"], ["red"])
 
 
+class Grid(Box):
+    """Fails where it is told to."""
+
+    wrong = ""
+
+    def reset(self, **row) -> list:
+        if Grid.wrong == "reset" and Box.shared == 1:
+            raise KeyError("door")
+        Box.shared += 1
+        return 5 if Grid.wrong == "a number" else np.zeros((2, 2, 3)) if Grid.wrong == "an array" else []
+
+    def get_reward(self) -> float:
+        if Grid.wrong == "get_reward":
+            raise ZeroDivisionError
+        return "much" if Grid.wrong == "no number" else 0.5
+
+    def get_turn_reward(self) -> float:
+        raise ValueError("lost")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (
+            "reset",
+            r"rows.jsonl:1: rollout 2: `reset` of Grid failed: KeyError: 'door' \(test_play_environments.py:\d+\); ",
+        ),
+        ("a number", r"rows.jsonl:1: `reset` of Grid: expected None, a text, a PIL image or a list of parts, got int"),
+        (
+            "an array",
+            r"`reset` of Grid: expected None, a text, a PIL image or a list of parts, got ndarray; return a list",
+        ),
+        ("turn", r"example row-0, rollout 1, turn 1: `get_turn_reward` of Grid failed: ValueError: lost \("),
+    ],
+)
+def test_what_an_environment_does_wrong_is_one_sentence_with_row_and_rollout(stage_of, wrong, expected):
+    Grid.wrong, Box.shared = wrong, 0
+    stage = stage_of(environment=Grid)
+    with pytest.raises(UsageError, match=expected):
+        stage.run([call("open", box=1), "red"], ["red"])
+
+
+def test_a_reward_that_fails_or_is_no_number_names_its_rollout():
+    environments = Environments(Grid)
+    (reward,) = rewards_of(environments)
+    played, rows = environments.take(2), ["a:1", "a:1"]
+    Grid.wrong = "get_reward"
+    with pytest.raises(
+        UsageError, match=r"a:1: rollout 1: `get_reward` of Grid failed: ZeroDivisionError \(.*a rollout"
+    ):
+        reward(environments=played, source=rows)
+    Grid.wrong = "no number"
+    with pytest.raises(UsageError, match=r"expected a finite number, or None for 'not scored', got 'much'"):
+        reward(environments=[Box(), played[0]], source=rows)
+    Grid.wrong = ""
+    assert reward(environments=played, source=rows) == [0.5, 0.5]
+
+
+def test_an_environment_that_cannot_be_made_is_named_with_its_number():
+    made = []
+
+    def few():
+        made.append(1)
+        if len(made) > 1:
+            raise OSError("no more ports")
+        return Box()
+
+    environments = Environments({"few": few})
+    with pytest.raises(UsageError, match=r"environment_factory, few: object 2: few\(\) failed: OSError: no more ports"):
+        environments.take(2, "few")
+    with pytest.raises(
+        UsageError, match=r"Needy\(\) failed: TypeError: .* missing 1 required .*; it is called without"
+    ):
+        Environments(type("Needy", (Box,), {"__init__": lambda self, port: None}))
+
+
 def test_checkpoints_keep_images_once_and_what_environments_showed(stage_of):
     stage = stage_of(environment=Box)
     stage.run([call("open", box=1), "red"], [call("open", box=1), "blue"])

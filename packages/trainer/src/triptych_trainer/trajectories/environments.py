@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
+import numbers
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +14,8 @@ from PIL import Image
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.environment_column import COLUMN, chosen_environment
-from triptych_trainer.trajectories.results import Piece, pieces_of
+from triptych_trainer.trajectories.failures import one_sentence_of
+from triptych_trainer.trajectories.results import Piece, first_pieces_of
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 
 __all__ = ["Environments", "rewards_of", "tells_turns", "turn_reward_of"]
@@ -28,8 +31,8 @@ class Environments:
         """Make the first object of each factory.
 
         Raises:
-            UsageError: one has no ``reset``, or a method that cannot be described to the model, or two classes have
-                one name.
+            UsageError: one cannot be made or has no ``reset``, or a method that cannot be described to the model, or
+                two classes have one name.
         """
         self._factories: dict[str | None, Factory] = {None: factory} if callable(factory) else {}
         if not callable(factory):
@@ -38,7 +41,7 @@ class Environments:
             raise UsageError("environment_factory: expected an environment, got an empty mapping of names")
         self.names: tuple[str, ...] = () if None in self._factories else tuple(map(str, self._factories))
         """The names that the column `environment` may contain; empty if all rows have the same environment."""
-        self._pools = {name: [make()] for name, make in self._factories.items()}
+        self._pools = {name: [self._made(name)] for name in self._factories}
         self.kinds = tuple(dict.fromkeys(type(pool[0]) for pool in self._pools.values()))
         """The classes of the environments."""
         for kind in self.kinds:
@@ -65,8 +68,19 @@ class Environments:
         """The first ``count`` environments of a name; every batch uses the same objects."""
         pool = self._pools[name]
         while len(pool) < count:
-            pool.append(self._factories[name]())
+            pool.append(self._made(name, number=len(pool) + 1))
         return pool[:count]
+
+    def _made(self, name: str | None, *, number: int = 1) -> Any:
+        factory = self._factories[name]
+        kind = getattr(factory, "__name__", type(factory).__name__)
+        with one_sentence_of(
+            f"{kind}()",
+            where=f"environment_factory{'' if name is None else f', {name}'}: object {number}: ",
+            remedy="it is called without arguments, once for each rollout of a batch; give the arguments of its "
+            "__init__ default values",
+        ):
+            return factory()
 
     def deal(self, names: Sequence[str | None], sizes: Sequence[int]) -> list[list[Any]]:
         """For each group, ``sizes[p]`` environments of the name that its row chose; no two rollouts share an object."""
@@ -84,16 +98,22 @@ class Environments:
         """Begin the rollouts of one group; returns what all of them see first.
 
         Raises:
-            UsageError: they do not begin alike, and could not be compared with each other.
+            UsageError: one cannot begin, or shows what is no message, or they do not begin alike, and could not be
+                compared with each other.
         """
         kind = type(environments[0]).__name__
         if self.names:  # the column is for the choice, and no argument of the environment
             row = {name: value for name, value in row.items() if name != COLUMN}
         given = _accepted(environments[0].reset, row)
         seen = []
-        for environment in environments:
-            result = environment.reset(**given)
-            seen.append([] if result is None else pieces_of(result, owner=f"{where}: `reset` of {kind}"))
+        for k, environment in enumerate(environments):
+            with one_sentence_of(
+                f"`reset` of {kind}",
+                where=f"{where}: rollout {k + 1}: ",
+                remedy="correct the environment, or the columns of the row that it reads",
+            ):
+                result = _value(environment.reset(**given))
+            seen.append(first_pieces_of(result, owner=f"{where}: `reset` of {kind}"))
         for k, other in enumerate(seen):
             if list(map(_comparable, other)) != list(map(_comparable, seen[0])):
                 raise UsageError(
@@ -113,15 +133,29 @@ def rewards_of(environments: Environments) -> list[Callable[..., Any]]:
 
 
 def _reward_of(kind: type) -> Callable[..., Any]:
-    def reward(environments: Sequence[Any], **_: Any) -> list[float | None]:
-        return [_reward_in(kind, one) for one in environments]
+    def reward(environments: Sequence[Any], source: Sequence[Any] | None = None, **_: Any) -> list[float | None]:
+        rows = source or ["" for _ in environments]
+        places = [f"{row}: rollout {rows[: k + 1].count(row)}: ".removeprefix(": ") for k, row in enumerate(rows)]
+        return [
+            _told(one, "get_reward", where=where) if type(one) is kind else None
+            for one, where in zip(environments, places, strict=True)
+        ]
 
     reward.__name__ = kind.__name__
     return reward
 
 
-def _reward_in(kind: Any, environment: Any) -> float | None:
-    return _value(environment.get_reward()) if type(environment) is kind else None
+def _told(environment: Any, method: str, *, where: str) -> float | None:
+    """The number that a method of an environment returns, or None."""
+    name = f"`{method}` of {type(environment).__name__}"
+    remedy = "a rollout without its reward cannot be trained on; return a finite number, or None for 'not scored'"
+    with one_sentence_of(name, where=where, remedy=remedy):
+        found = _value(getattr(environment, method)())
+    if found is None:
+        return None
+    if not isinstance(found, numbers.Real) or not math.isfinite(found):
+        raise UsageError(f"{where}{name}: expected a finite number, or None for 'not scored', got {found!r}")
+    return float(found)
 
 
 def tells_turns(environment: Any) -> bool:
@@ -129,10 +163,13 @@ def tells_turns(environment: Any) -> bool:
     return callable(getattr(environment, "get_turn_reward", None))
 
 
-def turn_reward_of(environment: Any) -> float:
-    """The reward that an environment gives for the turn whose calls were just done."""
-    value = _value(environment.get_turn_reward())
-    return 0.0 if value is None else float(value)
+def turn_reward_of(environment: Any, *, where: str) -> float:
+    """The reward that an environment gives for the turn whose calls were just done.
+
+    Raises:
+        UsageError: it fails, or is no number.
+    """
+    return _told(environment, "get_turn_reward", where=f"{where}: ") or 0.0
 
 
 def _check_kind(kind: type) -> None:
@@ -154,8 +191,8 @@ def _methods(kind: type) -> list[str]:
     ]
 
 
-def _value(found: Any) -> float | None:
-    return asyncio.run(found) if inspect.iscoroutine(found) else found  # type: ignore[no-any-return]
+def _value(found: Any) -> Any:
+    return asyncio.run(found) if inspect.iscoroutine(found) else found
 
 
 def _accepted(reset: Callable[..., Any], row: Mapping[str, Any]) -> dict[str, Any]:

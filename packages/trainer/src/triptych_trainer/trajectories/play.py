@@ -218,7 +218,7 @@ class Play:
             if outcome.failure is not None:
                 self.say(outcome.failure)
         if one.turn_rewards is not None:
-            one.turn_rewards.append(turn_reward_of(one.environment))
+            one.turn_rewards.append(turn_reward_of(one.environment, where=one.where))
         messages = [
             {"role": "tool", "name": outcome.name, "content": as_content(outcome.pieces)} for outcome in outcomes
         ]

@@ -10,22 +10,44 @@ from PIL import Image
 
 from triptych_trainer.errors import UsageError
 
-__all__ = ["Piece", "as_content", "digest_of", "pieces_of"]
+__all__ = ["Piece", "as_content", "digest_of", "first_pieces_of", "pieces_of"]
 
 Piece = str | Image.Image
+PARTS = 'a list of parts: {"type": "text", "text": "..."} and {"type": "image", "image": a PIL image}'
 
 
 def pieces_of(result: Any, *, owner: str) -> list[Piece]:
     """Texts and images in order: of a list of content parts, of an image, or of anything else as text.
 
     Raises:
-        UsageError: a part is neither text nor an image; names the tool.
+        UsageError: a part is neither text nor an image, or an image is where it would become text; names the tool.
     """
-    if isinstance(result, Image.Image):
-        return [result]
-    if not _is_parts(result):
-        return [str(result)]
-    return [_piece(part, owner=owner, number=k + 1) for k, part in enumerate(result)]
+    if isinstance(result, (str, Image.Image)) or _is_part(result):
+        return [_piece(result, owner=owner, number=1)]
+    if _is_message(result):
+        return [_piece(part, owner=owner, number=k + 1) for k, part in enumerate(result)]
+    if hidden := _hidden_pixels(result):
+        raise UsageError(
+            f"{owner}: it returned {type(result).__name__} with {hidden} in it, which would become text for the model; "
+            f"return a PIL image (`Image.fromarray(...)`), or {PARTS}"
+        )
+    return [str(result)]
+
+
+def first_pieces_of(result: Any, *, owner: str) -> list[Piece]:
+    """What ``reset`` of an environment shows: nothing, a text, an image, or a list of content parts.
+
+    Raises:
+        UsageError: it is something else; names the environment.
+    """
+    if result is None or (isinstance(result, (list, tuple)) and not result):
+        return []
+    if not _is_message(result):
+        raise UsageError(
+            f"{owner}: expected None, a text, a PIL image or a list of parts, got {type(result).__name__}; return "
+            f"{PARTS}"
+        )
+    return pieces_of(result, owner=owner)
 
 
 def digest_of(pieces: Sequence[Piece]) -> str:
@@ -49,17 +71,41 @@ def as_content(pieces: Sequence[Piece]) -> str | list[dict[str, Any]]:
     ]
 
 
-def _is_parts(result: Any) -> bool:
-    return (
-        isinstance(result, (list, tuple))
-        and bool(result)
-        and all(isinstance(part, Image.Image) or (isinstance(part, Mapping) and "type" in part) for part in result)
-    )
+def _is_message(result: Any) -> bool:
+    """Whether a value is a text, an image, a part, or a list in which there is a part or an image."""
+    if isinstance(result, (list, tuple)):
+        return any(isinstance(part, Image.Image) or _is_part(part) for part in result)
+    return isinstance(result, (str, Image.Image)) or _is_part(result)
+
+
+def _is_part(part: Any) -> bool:
+    """Whether a mapping is a part of a message, and not data with a `type` of its own."""
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    return isinstance(kind, str) and (kind in part or kind.startswith("image"))
+
+
+def _hidden_pixels(result: Any, *, depth: int = 3) -> str | None:
+    """What kind of pixels is somewhere in a value that is no message."""
+    if isinstance(result, Image.Image):
+        return "a PIL image"
+    if isinstance(result, bytes):
+        return "bytes"
+    if getattr(result, "ndim", 0) == 3 and hasattr(result, "dtype"):
+        return f"an array of shape {tuple(result.shape)}"
+    inner: Any = result.values() if isinstance(result, Mapping) else result
+    if depth == 0 or not isinstance(result, (Mapping, list, tuple)):
+        return None
+    return next((found for one in inner if (found := _hidden_pixels(one, depth=depth - 1))), None)
 
 
 def _piece(part: Any, *, owner: str, number: int) -> Piece:
-    if isinstance(part, Image.Image):
+    if isinstance(part, (str, Image.Image)):
         return part
+    if not isinstance(part, Mapping) or "type" not in part:
+        raise UsageError(
+            f"{owner}: part {number} of what it returned is of class {type(part).__name__}, neither text nor an image; "
+            f"return {PARTS}"
+        )
     if part["type"] == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
     if part["type"] == "image" and isinstance(part.get("image"), Image.Image):
@@ -67,5 +113,5 @@ def _piece(part: Any, *, owner: str, number: int) -> Piece:
         return image
     raise UsageError(
         f"{owner}: part {number} of what it returned is of type {part['type']!r}, neither text nor an image; return "
-        '{"type": "text", "text": "..."} and {"type": "image", "image": a PIL image}'
+        f"{PARTS}"
     )

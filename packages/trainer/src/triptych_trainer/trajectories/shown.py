@@ -74,7 +74,7 @@ def begun_with(environments: Environments) -> Callable[[Example], Example]:
             seen = environments.reset(environment, row, where=example.source)
             return with_observation(example, seen) if seen else example
         except Exception as error:  # an environment is the user's own code, and may fail in any way
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = getattr(error, "reason", "") or " ".join(str(error).split()) or type(error).__name__
             raise DataError(
                 f"`reset` of {type(environment[0]).__name__} failed: {reason.removeprefix(f'{example.source}: ')}",
                 source=example.source,
