@@ -85,6 +85,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for pattern in named:
             if not any(fnmatchcase(case, pattern) for case in found):
                 raise pytest.UsageError(f"{test}: slow_except names {pattern!r}, and the cases are {found[:20]}")
+    items.sort(key=lambda item: not starts_processes(item))
+
+
+def starts_processes(item: pytest.Item) -> bool:
+    """Whether a test needs the fork server. These are the longest tests, and they come first.
+
+    The first worker then takes all of them, so that one fork server is made, and none is left alone at the end.
+    """
+    return "fork" in getattr(item, "fixturenames", ())
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -70,21 +70,21 @@ def gemma() -> Any:
     return hf.Gemma3Config(
         text_config=text(
             vocab_size=4096,
-            hidden_size=512,
-            intermediate_size=1536,
+            hidden_size=256,
+            intermediate_size=768,
             num_hidden_layers=6,
-            num_attention_heads=8,
-            num_key_value_heads=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
             head_dim=64,
             sliding_window=256,
             layer_types=["sliding_attention"] * 2 + ["full_attention"] + ["sliding_attention"] * 2 + ["full_attention"],
         ),
         vision_config={
             "model_type": "siglip_vision_model",
-            "hidden_size": 384,
-            "intermediate_size": 1152,
+            "hidden_size": 192,
+            "intermediate_size": 576,
             "num_hidden_layers": 5,
-            "num_attention_heads": 6,
+            "num_attention_heads": 3,
             "image_size": 448,
             "patch_size": 14,
             "vision_use_head": False,
@@ -104,18 +104,18 @@ def internvl() -> Any:
     return hf.InternVLConfig(
         text_config=text(
             model_type="qwen2",
-            vocab_size=32768,
-            hidden_size=512,
-            intermediate_size=1536,
+            vocab_size=16384,
+            hidden_size=256,
+            intermediate_size=768,
             num_hidden_layers=5,
-            num_attention_heads=8,
+            num_attention_heads=4,
             num_key_value_heads=2,
         ),
         vision_config={
-            "hidden_size": 384,
-            "intermediate_size": 1152,
+            "hidden_size": 192,
+            "intermediate_size": 576,
             "num_hidden_layers": 6,
-            "num_attention_heads": 6,
+            "num_attention_heads": 3,
             "image_size": [224, 224],
             "patch_size": [14, 14],
             "num_channels": 3,
@@ -127,22 +127,22 @@ def internvl() -> Any:
 
 SHAPES = {
     "qwen2_5_vl, wide": Shape(
-        config=lambda: qwen(layers=3, hidden=512, vocabulary=32768, depth=3, vision_hidden=256),
+        config=lambda: qwen(layers=3, hidden=256, vocabulary=32768, depth=3, vision_hidden=128),
         image=qwen_image(32),
         images=(2, 1),
         completions=(4, 4),
         completion_tokens=64,
     ),
     "qwen2_5_vl, deep": Shape(
-        config=lambda: qwen(layers=10, hidden=384, vocabulary=4096, depth=8, vision_hidden=192),
+        config=lambda: qwen(layers=10, hidden=256, vocabulary=4096, depth=8, vision_hidden=128),
         image=qwen_image(32),
-        images=(4,),
-        completions=(8,),
+        images=(3,),
+        completions=(6,),
         completion_tokens=48,
     ),
-    "gemma3": Shape(config=gemma, image=tile_image(448, 256), images=(3,), completions=(8,), completion_tokens=48),
+    "gemma3": Shape(config=gemma, image=tile_image(448, 256), images=(2,), completions=(6,), completion_tokens=48),
     "internvl": Shape(
-        config=internvl, image=tile_image(224, 64), images=(5, 0, 2), completions=(4, 4, 4), completion_tokens=96
+        config=internvl, image=tile_image(224, 64), images=(3, 0, 1), completions=(4, 3, 4), completion_tokens=64
     ),
 }
 

@@ -18,6 +18,8 @@ __all__ = ["Launch", "PlannedLaunch", "launch", "launch_asked", "plan_of_launch"
 
 LAUNCHED = "TRIPTYCH_LAUNCHED"
 """Set in the processes that were started here: they find the same options and are the run."""
+MODULE = "triptych_trainer"
+"""What each process runs."""
 CONFIG, PROCESSES = "accelerate_config", "num_processes"
 DEFAULT = "multi_gpu"
 STAGES: Mapping[int | None, Sharding] = {1: "optimizer", 2: "gradients", 3: "full"}
@@ -83,7 +85,7 @@ def launch(asked: Launch, argv: Sequence[str]) -> int:
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    said, script = _said(asked.file), ["-m", "triptych_trainer", *argv]
+    said, script = _said(asked.file), ["-m", MODULE, *argv]
     number = asked.num_processes or int(said.get(PROCESSES) or 1)
     os.environ[LAUNCHED] = "1"
     try:
