@@ -6,6 +6,7 @@ The stand-in expands what it gets, and the trainer compares that with what it tr
 import json
 
 import pytest
+from sampled import sample
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.mismatch import measured
 from triptych_trainer.trajectories.images import RolloutImages
@@ -54,11 +55,6 @@ def looking(vllm_trainer, write_rows):
         return trainer
 
     return build
-
-
-def sample(trainer, *keys):
-    rows = [{"row": key} for key in keys for _ in range(2)]
-    return trainer._generate_and_score_completions(rows)["triptych_batch"]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,0 +1,84 @@
+"""How far vLLM's log-probabilities are from the model's: measured, logged, limited, and what would make them wrong."""
+
+import math
+
+import pytest
+from sampled import sample
+from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.mismatch import measured
+from triptych_trainer.grpo.trl.mismatch_watch import MismatchWarning, warn_of_ban
+from triptych_trainer.grpo.vllm import RolloutMismatchError
+
+
+@pytest.mark.parametrize(("mode", "most"), [("colocate", 20), ("server", 19)])
+def test_a_ban_that_stays_in_the_ratios_is_said(vllm_trainer, write_rows, monkeypatch, mode, most):
+    of = "triptych_trainer.models.families.family.Family.image_token_ids"
+    monkeypatch.setattr(of, lambda self, config: range(most))
+    trainer = vllm_trainer(write_rows([1]), mode=mode)
+    monkeypatch.setattr(of, lambda self, config: range(most + 1))
+    with pytest.warns(
+        MismatchWarning, match=rf"returns the log-probabilities of {most} .* has {most + 1} that stand for"
+    ):
+        warn_of_ban(trainer)
+
+
+def test_a_run_says_how_far_the_engine_is_from_the_trained_model(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([0, 1, 2, 5]), mode="colocate", max_steps=1, mismatch_kl_warn=0.015)
+    with pytest.warns(
+        MismatchWarning, match=r"step 0: mismatch_kl is [\d.]+, above --mismatch_kl_warn 0.015: .*with 5"
+    ):
+        trainer.train()  # what the stand-in calls log-probabilities is far from the model's
+    logged = trainer.state.log_history[0]
+    assert logged["sampling/mismatch_kl"] > 0.015
+    assert {f"sampling/mismatch_kl/images_{number}" for number in (0, 1, 2, 5)} <= set(logged)
+    assert logged["sampling/mismatch_kl/max"] >= logged["sampling/mismatch_kl/with_images"] > 0
+
+
+def test_the_estimate_is_k3_of_every_counted_token(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([2, 1]), mode="colocate")
+    batch = sample(trainer, 0, 1)
+    by_hand = {0: [], 1: []}
+    for row, rollout in enumerate(batch.rollouts):
+        for old, said in zip(batch.old_logps_BC[row].tolist(), rollout.sampling_logps, strict=False):
+            by_hand[row // trainer.num_generations].append(math.exp(old - said) - (old - said) - 1)
+    found = measured(batch)
+    for number, values in ((2, by_hand[0]), (1, by_hand[1])):
+        assert found[number].num_tokens == len(values)
+        assert found[number].mean == pytest.approx(sum(values) / len(values), rel=1e-5)
+        assert found[number].largest == pytest.approx(max(values), rel=1e-5)
+
+
+def test_a_limit_ends_the_run(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([1, 2, 0, 1]), mode="server", mismatch_kl_limit=0.5)
+    with pytest.raises(RolloutMismatchError, match=r"step 0: mismatch_kl is \S+, above --mismatch_kl_limit 0.5"):
+        trainer.train()
+    with pytest.raises(UsageError, match=r"--mismatch_kl_limit 0: expected a number above 0"):
+        vllm_trainer(write_rows([1, 2]), mode="server", mismatch_kl_limit=0.0)
+
+
+def test_a_correction_that_drops_most_completions_says_so(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([1, 2]), mode="colocate", max_completion_length=12)
+    trainer.vllm_importance_sampling_clip_max = 1e-6
+    with pytest.warns(MismatchWarning, match=r"sequence_mask gave \d+% of the completions the weight 0"):
+        sample(trainer, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 0.0}, "--temperature expects a number above 0, got 0.0"),
+        ({"top_p": 0.9}, r"--top_p 0.9: vLLM then gives probabilities among the tokens that were kept.*leave it out"),
+        ({"top_k": 20, "min_p": 0.1}, r"--top_k 20, --min_p 0.1: .*leave them out"),
+        ({"vllm_importance_sampling_mode": "median"}, r"--vllm_importance_sampling_mode median: expected one of token"),
+    ],
+)
+def test_options_whose_ratios_would_be_wrong_are_refused(vllm_trainer, write_rows, options, message):
+    with pytest.raises(UsageError, match=message):
+        vllm_trainer(write_rows([1]), mode="colocate", **options)
+
+
+def test_a_cut_distribution_is_taken_where_nothing_is_corrected(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([1]), mode="colocate", top_p=0.9, vllm_importance_sampling_correction=False)
+    batch = sample(trainer, 0)
+    assert batch.sampling_ratio is None
+    assert batch.old_logps_BC is not None, "the difference is measured all the same"
