@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from triptych_data import DataError, ImagePolicy, read_examples
-from triptych_data import seen_headers as looked_at
 from triptych_data.read_row import row_reader as real_row_reader
 from triptych_data.remembered import load
 from triptych_data.seen_headers import SeenHeaders
@@ -33,11 +32,11 @@ class Looks:
 @pytest.fixture
 def looks(monkeypatch) -> Looks:
     counts = Looks()
-    parse = looked_at.parse_header
+    look = SeenHeaders._read
 
-    def parse_header(*args, **options):
+    def counted_look(self, source):
         counts.headers += 1
-        return parse(*args, **options)
+        return look(self, source)
 
     def row_reader(**options):
         read = real_row_reader(**options)
@@ -48,7 +47,7 @@ def looks(monkeypatch) -> Looks:
 
         return counted
 
-    monkeypatch.setattr(looked_at, "parse_header", parse_header)
+    monkeypatch.setattr(SeenHeaders, "_read", counted_look)
     monkeypatch.setattr("triptych_data.read.row_reader", row_reader)
     return counts
 

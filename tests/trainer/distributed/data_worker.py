@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch.distributed as dist
 from accelerate import PartialState
-from triptych_data import seen_headers
 from triptych_data.checked import RowCheck
 from triptych_data.errors import DataError
 from triptych_data.options import DataOptions
@@ -19,18 +18,18 @@ def main(data: str, on_bad: str, result: str) -> None:
     PartialState(cpu=True)
     rank = dist.get_rank()
     looks = {"headers": 0, "rows": 0}
-    parse = seen_headers.parse_header
+    read = SeenHeaders._read
 
-    def counted(*args, **options):
+    def counted(self, source):
         looks["headers"] += 1
-        return parse(*args, **options)
+        return read(self, source)
 
     def row_check(example, sizes):
         looks["rows"] += 1
         if example.answer == "none":
             raise DataError("no such answer", source=example.source, remedy="drop the row")
 
-    seen_headers.parse_header = counted
+    SeenHeaders._read = counted
     seen = SeenHeaders()
     options = DataOptions(data=[data], on_bad=on_bad, max_bad=1)
     try:

@@ -45,6 +45,15 @@ def open_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> 
     return _open_path(source, ref, policy)
 
 
+def open_path(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> tuple[int, os.stat_result] | None:
+    """(open descriptor, state of the file) of an image that is named by a path; None for one that lies elsewhere."""
+    ref = source.ref
+    if not isinstance(ref, str) or ref.startswith("data:") or is_base64_image(ref) or is_address(ref):
+        return None
+    root = source.root if source.root is not None else Path()
+    return open_with_status(root, ref, allow_outside=policy.allow_outside, max_bytes=policy.max_file_bytes)
+
+
 def _open_path(source: ImageSource, path: str, policy: ImagePolicy) -> BinaryIO:
     root = source.root if source.root is not None else Path()
     descriptor, status = open_with_status(
@@ -57,7 +66,7 @@ def stamp_of(stream: BinaryIO) -> Stamp | None:
     """The state, when it was opened, of the file that a stream reads; None where there is no file."""
     if not isinstance(stream, RegularFile):
         return None
-    return Stamp(num_bytes=stream.status.st_size, changed_ns=stream.status.st_mtime_ns)
+    return Stamp(stream.status.st_size, stream.status.st_mtime_ns)
 
 
 def read_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> bytes:

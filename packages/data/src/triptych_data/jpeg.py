@@ -13,6 +13,7 @@ _WINDOW = 4096  # at least; more is read where a segment needs it
 _MAX_STRAY = 65536
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END, _EXIF, _MULTI_PICTURE = 0xDA, 0xD9, 0xE1, 0xE2
+_FRAME = struct.Struct(">BHHB")
 _NO_MARKER = (0x00, 0xFF)  # a stuffed byte, a fill byte
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _PASSED_OVER = (
@@ -56,7 +57,7 @@ def read_jpeg_header(stream: BinaryIO, *, start: bytes = b"") -> JpegHeader:
             raise ValueError(f"segment 0x{marker:02x} has the impossible length {length}")
         stop = position + length
         if marker in _START_OF_FRAME and frame is None:
-            precision, height, width, components = struct.unpack(">BHHB", window.at(position + 2, 6))
+            precision, height, width, components = _FRAME.unpack(window.at(position + 2, 6))
             if precision != 8 or components not in (1, 3, 4):
                 raise ValueError(f"expected 8 bits in 1, 3 or 4 components, got {precision} bits in {components}")
             frame = height, width, components
@@ -71,6 +72,30 @@ def read_jpeg_header(stream: BinaryIO, *, start: bytes = b"") -> JpegHeader:
         raise ValueError("no frame header before the scan")
     height, width, components = frame
     return JpegHeader(height=height, width=width, num_components=components, exif=exif, metadata=tuple(metadata))
+
+
+def plain_jpeg_size(start: bytes) -> tuple[int, int] | None:
+    """(height, width) of a JPEG whose segments up to the scan are all in its first bytes, and none of them EXIF or XMP.
+
+    None for every other JPEG, and for a damaged one: `read_jpeg_header` reads those.
+    """
+    position, found, last = _SOI_LENGTH, None, len(start) - 4
+    while position <= last and start[position] == 0xFF:
+        marker = start[position + 1]
+        if marker == _START_OF_SCAN:
+            return found
+        length = start[position + 2] << 8 | start[position + 3]
+        if marker in _START_OF_FRAME and found is None and position + 10 <= len(start):
+            precision, height, width, components = _FRAME.unpack_from(start, position + 4)
+            if precision != 8 or components not in (1, 3, 4):
+                return None
+            found = height, width
+        elif marker not in _PASSED_OVER and marker != _MULTI_PICTURE:
+            return None
+        if length < 2:
+            return None
+        position += 2 + length
+    return None
 
 
 def without_metadata(data: bytes, header: JpegHeader) -> bytes:

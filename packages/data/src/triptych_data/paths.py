@@ -10,7 +10,7 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,9 @@ def open_with_status(
             "the path contains a NUL character", image=repr(path), kind="escape", remedy="correct the path"
         )
     try:
-        descriptor = _open_in_roots(root, path, allow_outside)
+        descriptor = _open_in_kept(root, path)
+        if descriptor is None:
+            descriptor = _open_in_roots(root, path, allow_outside)
     except UnicodeEncodeError as error:
         raise ImageError(
             "the path contains a lone surrogate", image=ascii(path), kind="missing", remedy="correct the path"
@@ -82,6 +84,16 @@ def open_with_status(
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _open_in_kept(root: Path, path: str) -> int | None:
+    """Open a file below a root that this thread keeps open; None where it does not, or where it has to be explained."""
+    directory = getattr(_kept, "folders", {}).get(root)
+    if directory is None or path.startswith("/"):
+        return None
+    with suppress(OSError):
+        return _open_at(directory, os.fsencode(path), _FLAGS, path)
+    return None
 
 
 def _open_in_roots(root: Path, path: str, allow_outside: Sequence[Path]) -> int:

@@ -68,17 +68,18 @@ class RegularFile:
     def _bytes_from(self, start: int, size: int) -> bytes:
         """At most `size` bytes, fewer only where the file ends; all of them where `size` is negative."""
         asked = max(0, self.status.st_size - start) + 1  # the byte beyond the end shows a file that has grown
-        found = _read_at(self._descriptor, asked if size < 0 else min(size, asked), start)
+        found = read_at(self._descriptor, asked if size < 0 else min(size, asked), start)
         if len(found) == size or (len(found) < asked and start + len(found) >= self.status.st_size):
             return found
         pieces, done = [found], len(found)
         while pieces[-1] and done != size:
-            pieces.append(_read_at(self._descriptor, asked if size < 0 else size - done, start + done))
+            pieces.append(read_at(self._descriptor, asked if size < 0 else size - done, start + done))
             done += len(pieces[-1])
         return b"".join(pieces)
 
 
-def _read_at(descriptor: int, size: int, start: int) -> bytes:
+def read_at(descriptor: int, size: int, start: int) -> bytes:
+    """At most `size` bytes of an open file from `start`."""
     if hasattr(os, "pread"):
         return os.pread(descriptor, size, start)
     os.lseek(descriptor, start, os.SEEK_SET)

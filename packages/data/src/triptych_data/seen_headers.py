@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 from datetime import UTC, datetime
+from typing import BinaryIO, cast
 
 from PIL import Image
 
@@ -13,11 +14,13 @@ from triptych_data.addresses import is_address
 from triptych_data.budget import Size
 from triptych_data.errors import DataError, ImageError
 from triptych_data.example import ArchiveMember, Example, ImageSource
-from triptych_data.fetch import Stamp, open_image, stamp_of
+from triptych_data.fetch import Stamp, open_image, open_path, stamp_of
 from triptych_data.header import parse_header, probe_image
 from triptych_data.header_table import EMPTY, HeaderTable, Seen
 from triptych_data.image_files import ImageFiles
+from triptych_data.plain_size import PLAIN_BYTES, plain_size
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
+from triptych_data.regular_file import RegularFile, read_at
 
 _NUM_LOCKS = 64
 _SETTLED_FROM = 8192
@@ -126,15 +129,26 @@ class SeenHeaders:
             if is_elsewhere:
                 self.has_remote = True
             elif stamp is not None:
-                self._files.add(key, os.path.join(source.root or "", source.ref))
+                self._files.add(key, _joined(source))
         return size, stamp
 
     def _read(self, source: ImageSource) -> Seen:
         if isinstance(source.ref, Image.Image):
             return probe_image(source, policy=self.policy), None
-        with open_image(source, policy=self.policy) as stream:
-            header = parse_header(stream, image=str(source), policy=self.policy)
-            return (header.height, header.width), stamp_of(stream)
+        opened = open_path(source, policy=self.policy)
+        if opened is None:
+            with open_image(source, policy=self.policy) as stream:
+                header = parse_header(stream, image=str(source), policy=self.policy)
+                return header[:2], stamp_of(stream)
+        descriptor, status = opened
+        try:
+            size = plain_size(read_at(descriptor, PLAIN_BYTES, 0), self.policy)
+            if size is None:
+                file = cast(BinaryIO, RegularFile(descriptor, status))
+                size = parse_header(file, image=str(source), policy=self.policy)[:2]
+        finally:
+            os.close(descriptor)
+        return size, Stamp(status.st_size, status.st_mtime_ns)
 
 
 def header_sizes(
@@ -163,6 +177,12 @@ def image_in_example(error: ImageError, example: Example, image: ImageSource, nu
         remedy=error.remedy,
         kind=error.kind,
     )
+
+
+def _joined(source: ImageSource) -> str:
+    """The path of a file, as `os.path.join` writes it, which takes longer."""
+    assert isinstance(source.ref, str)
+    return source.ref if source.root is None or source.ref.startswith("/") else f"{source.root}/{source.ref}"
 
 
 def _rebuilt(policy: ImagePolicy, table: HeaderTable) -> SeenHeaders:
