@@ -30,6 +30,7 @@ from triptych_trainer.checkpoints.order import EpochSampler
 from triptych_trainer.checkpoints.ranks import any_rank
 from triptych_trainer.checkpoints.weights import dtypes_kept, load_weights
 from triptych_trainer.monitor.tracker_guard import tracker_in, warn_switched_off
+from triptych_trainer.upstream.torch_names import load_to_numbered_cpus
 from triptych_trainer.upstream.transformers_names import TRAINER_STATE_NAME
 
 __all__ = ["ResumableGRPOTrainer"]
@@ -206,6 +207,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         groups = None if checkpoint is None or self.is_deepspeed_enabled else groups_of(self.optimizer)
+        load_to_numbered_cpus()
         super()._load_optimizer_and_scheduler(checkpoint)
         if groups is not None:
             set_options(self.optimizer, self.lr_scheduler, groups)
