@@ -172,3 +172,18 @@ def test_labels_must_agree_where_the_expected_box_has_one():
     assert matched_ious([box(*CORNERS, label="dog")], [target]) == []
     assert matched_ious([box(*CORNERS)], [target]) == []
     assert matched_ious([box(*CORNERS, label="dog")], [box(*CORNERS)]) == [1.0]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"x1": 10, "x2": 30, "y1": 20, "y2": 40}',
+        '{"xmin": 10, "xmax": 30, "ymin": 20, "ymax": 40}',
+        '{"x": 10, "y": 20, "width": 20, "height": 20}',
+        '{"bbox_xywh": [10, 20, 20, 20]}',
+        '{"bbox": [10, 20, 20, 20], "format": "xywh"}',
+        '{"bbox": {"x1": 10, "y1": 20, "x2": 30, "y2": 40}, "format": "xyxy"}',
+    ],
+)
+def test_corners_and_sizes_are_read_by_their_names(written):
+    assert read_boxes(written).boxes == (box(*CORNERS),)

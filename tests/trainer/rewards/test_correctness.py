@@ -101,3 +101,13 @@ def test_every_method_checks_what_is_expected_before_a_run(method, answer, messa
     (row,) = rows([""], columns={"answer": [answer], "accu_reward_method": [method], "images": [IMAGES]})
     with pytest.raises(ValueError, match=message):
         reward.check_answer(row)
+
+
+def test_objects_with_boxes_are_compared_as_boxes():
+    (score,) = accuracy_reward()(['{"bbox_2d": [10, 20, 30, 41]}'], answer=['{"bbox_2d": [10, 20, 30, 40]}'])
+    assert score == pytest.approx(20 / 21)
+    assert accuracy_reward()(["[1, 2]"], answer=['{"a": [10, 20, 30, 40]}']) == [0.0]
+
+
+def test_of_gsm8k_the_text_behind_its_mark_counts():
+    assert accuracy_reward()(["18", "9"], answer=["9 + 9 = 18\n#### 18"] * 2) == [1.0, 0.0]

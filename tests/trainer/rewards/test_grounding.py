@@ -61,8 +61,9 @@ def test_a_box_in_an_image_that_is_not_there_is_wrong_in_every_frame():
             "image 1: [0, 0, 200, 200]",
             'outside image 1, .* 100 x 100 in the frame .seen. .*answer_frame="source"',
         ),
+        ("image 1: [0.1, 0.2, 0.3, 0.4]", 'not larger than 1 x 1 in the frame .seen. .*answer_frame="unit"'),
         ("image 2: [10, 10, 0, 0]", r"has no area in the frame 'seen' \(answer_frame\), because its corners"),
-        ("image 1: [0, 0, 1, 1], [2, 2, 3, 3]", "expects one box in the answer, it has 2; use the reward boxes"),
+        ("image 1: [0, 0, 2, 2], [2, 2, 3, 3]", "expects one box in the answer, it has 2; use the reward boxes"),
     ],
 )
 def test_mistakes_of_the_dataset_are_named(answer, message):

@@ -180,3 +180,28 @@ def test_long_repetitions_take_linear_time(piece):
     text = "answer" + piece * 20_000
     assert matching.same_any(text, "3") is False
     assert matching.same_choice(text, "B") is False
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "right"),
+    [
+        *(
+            (answer, "B. the cat", True)
+            for answer in ("B", "(b)", "B: the cat", "the cat", r"\text{B}", "The answer is B")
+        ),
+        *((answer, "B. the cat", False) for answer in ("A", "A. the cat", "a cat", "the", "A or B")),
+        *(
+            (answer, "3", False)
+            for answer in ("not 3", "It isn't 3.", "Not three", "more than 3", "at least 3", "no 3")
+        ),
+        *((answer, "3", True) for answer in ("3", "no cats, 3 dogs", "exactly 3")),
+        *((answer, "B", False) for answer in ("not B", "Not option B", "It isn't B")),
+        *((answer, "yes", False) for answer in ("yes and no", "not yes", "yes/no")),
+        *(("[1,2]", expected, True) for expected in ("[1, 2]", "[ 1 ,2 ]")),
+        ("x=3", "x = 3", True),
+        ("12cm", "12 cm", True),
+        ("cat\u200b", "cat", True),
+    ],
+)
+def test_options_with_text_denials_and_spaces(answer, expected, right):
+    assert matching.same_any(answer, expected) == right

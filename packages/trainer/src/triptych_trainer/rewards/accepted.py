@@ -24,6 +24,7 @@ _NEEDED: dict[str, tuple[Callable[[str], bool], str]] = {
 def accepted_answers(row: Row, *, method: str, lists: Lists = "auto") -> tuple[str, ...]:
     r"""Return the answers that a row accepts; of a text with `\boxed{}` what the last one contains.
 
+    Of a text with GSM8K's `####` only what follows it counts.
     Of a list, given as such or as text with quoted items (`["12", "twelve"]`), `any` item is right; with `whole` it is
     one answer, as is every list in `<answer>` tags. `auto` is `any`, but takes a text of bare numbers (`[1, 2, 3]`) as
     one answer, and refuses a list of four numbers, which may be a box. Raises ValueError, which names the sample, where
@@ -37,7 +38,7 @@ def accepted_answers(row: Row, *, method: str, lists: Lists = "auto") -> tuple[s
             'reward iou or mode="iou", for the list write lists="any" or, if all are asked for, lists="whole"'
         )
     texts = [expected] if items is None else [item if isinstance(item, str) else as_text(item) for item in items]
-    answers = [boxed_answer(text) or text for text in texts]
+    answers = [boxed_answer(text) or text.rpartition("####")[2] for text in texts]
     kept = tuple(dict.fromkeys(answer for answer in answers if answer.strip()))
     if not kept:
         raise ValueError(

@@ -7,11 +7,15 @@ from typing import Any
 
 from triptych_trainer.rewards.citation import image_index, mentioned_images
 from triptych_trainer.rewards.frames import Frame, scale_to_seen
-from triptych_trainer.rewards.literals import literal_at
+from triptych_trainer.rewards.literals import literal, literal_at
 from triptych_trainer.rewards.pairing import best_pairs
 from triptych_trainer.rewards.row import ImageInfo
 
 BOX_KEYS = ("bbox_2d", "bbox", "box", "box_2d")
+_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
+_SIZED = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
+_SIZED_KEYS = ("bbox_xywh", "box_xywh", "xywh")
+_FORMAT_KEYS = ("format", "bbox_format", "box_format", "bbox_type")
 IMAGE_KEYS = ("image", "image_id", "image_index", "image_number")
 MOST_BOXES = 500
 _TRIES = 16
@@ -89,9 +93,16 @@ def read_boxes(text: str, *, images: Sequence[ImageInfo] = ()) -> BoxReading:
     return BoxReading(boxes=tuple(found[:MOST_BOXES]), problem=None if found else "no box [x1, y1, x2, y2] in the text")
 
 
+def names_boxes(text: str) -> bool:
+    """Whether a whole text writes objects with boxes, so that nothing else can be meant."""
+    value = literal(text)
+    entries = value if isinstance(value, list) else [value]
+    return bool(entries) and all(isinstance(entry, Mapping) and _of_known_key(entry) is not None for entry in entries)
+
+
 def _from_json(value: Any, images: Sequence[ImageInfo]) -> list[Box]:
     if isinstance(value, Mapping):
-        value = [value] if any(key in value for key in BOX_KEYS) else list(value.values())
+        value = [value] if _named_corners(value) is not None else list(value.values())
         value = value[0] if len(value) == 1 and isinstance(value[0], list) else value
     if not isinstance(value, list):
         return []
@@ -103,7 +114,7 @@ def _entry_box(entry: Any, images: Sequence[ImageInfo]) -> Box | None:
     if not isinstance(entry, Mapping):
         corners = _corners(entry)
         return _box(corners) if corners else None
-    corners = _corners(next((entry[key] for key in BOX_KEYS if key in entry), None))
+    corners = _named_corners(entry)
     if corners is None:
         return None
     image = next((entry[key] for key in IMAGE_KEYS if entry.get(key) is not None), None)
@@ -114,6 +125,35 @@ def _entry_box(entry: Any, images: Sequence[ImageInfo]) -> Box | None:
         image=-1 if image is not None and index is None else index,
         label=label if isinstance(label, str) else None,
     )
+
+
+def _named_corners(entry: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """The corners of an object: a list under a known key, or numbers by name; a size is added to its corner."""
+    found = _of_known_key(entry)
+    return _by_name(entry) if found is None else found
+
+
+def _of_known_key(entry: Mapping[str, Any]) -> tuple[float, ...] | None:
+    for key in (*BOX_KEYS, *_SIZED_KEYS):
+        value = entry.get(key)
+        found = _by_name(value) if isinstance(value, Mapping) else _corners(value)
+        if found is not None:
+            is_size = key in _SIZED_KEYS or any("wh" in str(entry.get(name, "")).lower() for name in _FORMAT_KEYS)
+            return _with_size(found) if is_size else found
+    return None
+
+
+def _by_name(entry: Mapping[str, Any]) -> tuple[float, ...] | None:
+    for names in (*_CORNERS, *_SIZED):
+        found = _corners([entry.get(name) for name in names])
+        if found is not None:
+            return _with_size(found) if names in _SIZED else found
+    return None
+
+
+def _with_size(found: tuple[float, ...]) -> tuple[float, ...]:
+    x, y, width, height = found
+    return (x, y, x + width, y + height)
 
 
 def _corners(value: Any) -> tuple[float, ...] | None:

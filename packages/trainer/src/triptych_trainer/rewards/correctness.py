@@ -7,6 +7,7 @@ from typing import Any
 
 from triptych_trainer.rewards import matching
 from triptych_trainer.rewards.accepted import LISTS, Lists, accepted_answers
+from triptych_trainer.rewards.boxes import names_boxes
 from triptych_trainer.rewards.citation import expected_images, score_references
 from triptych_trainer.rewards.clicks import expected_targets, score_point
 from triptych_trainer.rewards.frames import Frame, check_frames
@@ -68,8 +69,11 @@ class Comparison:
             raise ValueError(f"lists={self.lists!r} is unknown; known: {', '.join(LISTS)}")
 
     def method(self, row: Row) -> str:
-        """The method of a row: what its column `accu_reward_method` says, or else the mode."""
-        return method_of(row.extras.get(METHOD_COLUMN) or self.mode, where=row.where)
+        """The method of a row: its column `accu_reward_method`, or else the mode; for objects with boxes `auto` is
+        `boxes`.
+        """
+        method = method_of(row.extras.get(METHOD_COLUMN) or self.mode, where=row.where)
+        return "boxes" if method == "auto" and names_boxes(row.answer or "") else method
 
 
 def accuracy_reward(

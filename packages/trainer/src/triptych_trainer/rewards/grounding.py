@@ -133,6 +133,11 @@ def _check_can_be_met(box: Box, row: Row, *, image: int | None, frame: Frame) ->
             f"{shown} has no area in the frame {frame!r} (answer_frame), because its corners are equal or in the wrong "
             "order; write [left, top, right, bottom]"
         )
+    if frame != "unit" and min(corners) >= 0 and max(corners) <= 1:
+        raise ValueError(
+            f"{shown} is not larger than 1 x 1 in the frame {frame!r} (answer_frame); if its numbers are shares of the "
+            'image, state the frame that fits, answer_frame="unit", or else correct the answer'
+        )
     known = next((one for one in row.images if one.index == image), None)
     problem = None if known is None else outside_problem(corners, known, frame=frame, option="answer_frame")
     if problem is not None:

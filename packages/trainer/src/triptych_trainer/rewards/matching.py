@@ -25,18 +25,28 @@ _LEADING_CHOICE = re.compile(r"\s*[(\[]?([A-Z])(?:[)\].:,]|\s*$)", re.IGNORECASE
 _NAMED_CHOICE = re.compile(r"\b(?:answer|option|choice)\s{0,4}(?:is|:)?\s{0,4}[(\[]?([A-Z])\b", re.IGNORECASE)
 _LONE_CAPITAL = re.compile(r"(?<![\w'])([B-HJ-Z]|[AI](?!\s+(?!or\b|and\b)[a-z]))(?![\w'])")  # not the article, not "I"
 _ANOTHER_CHOICE = re.compile(r"\W*(?:or|and|[/,&+])\W*([A-Z])\b", re.IGNORECASE)
+_LETTERED = re.compile(r"\s*[(\[]?[A-H][)\].:]+\s+(\S.*)", re.DOTALL)
+_SPACING = re.compile(r"\s*([,;:=()\[\]{}])\s*|(?<=\d)\s+(?=[a-z°%])")
+_UNSEEN = re.compile("[\u200b\u200c\u200d\u2060\ufeff]")
+_WORD = r"zero|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|\w+ty|hundred|[-+\u2212]?[.\d]"
+_DENIED = re.compile(
+    rf"(?i:\b(?:not|no|never|than|at\s+least|at\s+most|over|under|above|below|up\s+to)|n['\u2019]t)\s+"
+    rf"(?i:exactly\s+|equal\s+to\s+)?(?:(?:(?i:option)\s+)?[(\[]?[A-Z]\b|(?:{_WORD}))"
+)
+"""A word that denies, or only bounds, the number or the letter behind it."""
 _YES_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+_BOTH = re.compile(r"\b(yes\W+(or|and)\W+no|no\W+(or|and)\W+yes|not\W+(yes|no))\b|\b(yes/no|no/yes)\b", re.IGNORECASE)
 
 
 def same_text(answer: str, expected: str) -> bool:
-    """Compare without case, surrounding quotes, final punctuation and LaTeX's dress, after Unicode normalisation."""
+    """Compare without case, surrounding quotes, final punctuation, LaTeX's dress, and spaces beside punctuation."""
     return _plain(answer) == _plain(expected)
 
 
 def same_number(answer: str, expected: str, *, relative_tolerance: float = 1e-6) -> bool:
     """Compare the only number of each text: `1,234` equals `1234`, `1/2` `0.5`, `50%` `50` and `0.5`, `three` `3`."""
     got, wanted = only_number(plain_text(answer)), only_number(plain_text(expected))
-    if got is None or wanted is None:
+    if got is None or wanted is None or (_is_denied(answer) and not _is_denied(expected)):
         return False
     (value, percent), (target, target_percent) = got, wanted
     values = [value, value / 100] if percent and not target_percent else [value]
@@ -47,7 +57,15 @@ def same_number(answer: str, expected: str, *, relative_tolerance: float = 1e-6)
 def same_choice(answer: str, expected: str) -> bool:
     """Compare option letters: `B`, `(b)`, `B. the cat`, `The answer is B`."""
     letter = choice_letter(plain_text(answer))
-    return letter is not None and letter == choice_letter(plain_text(expected))
+    if letter is None or (_is_denied(answer) and not _is_denied(expected)):
+        return False
+    return letter == choice_letter(plain_text(expected))
+
+
+def same_option(answer: str, expected: str) -> bool:
+    """Compare with an option that is written with its letter and its text (`B. the cat`): either of them is enough."""
+    text = _LETTERED.match(plain_text(expected))
+    return same_choice(answer, expected) or (text is not None and same_text(answer, text[1]))
 
 
 def same_yes_no(answer: str, expected: str) -> bool:
@@ -85,6 +103,8 @@ def looks_like(expected: str) -> Matcher:
         return same_yes_no
     if re.fullmatch(r"[(\[]?[A-Z][)\].:]?", text):
         return same_choice
+    if _LETTERED.match(text):
+        return same_option
     if is_number(text):
         return same_number
     if ("\\" in text or "$" in expected) and math_verify_installed():
@@ -105,6 +125,8 @@ def yes_or_no(text: str) -> str | None:
     """Return "yes" or "no": the first word if it is one of them, else the only one that occurs."""
     words = [word.lower() for word in _YES_NO.findall(text)]
     if not words:
+        return None
+    if _BOTH.search(text):
         return None
     first = re.match(r"\W*(yes|no)\b", text, re.IGNORECASE)
     return first.group(1).lower() if first else words[0] if len(set(words)) == 1 else None
@@ -127,8 +149,13 @@ def _math_verify() -> tuple[Callable[..., Any], Callable[..., bool]]:
 
 
 def _plain(text: str) -> str:
-    collapsed = " ".join(unicodedata.normalize("NFKC", plain_text(text)).casefold().split())
+    seen = _UNSEEN.sub("", unicodedata.normalize("NFKC", plain_text(text)))
+    collapsed = _SPACING.sub(r"\1", " ".join(seen.casefold().split()))
     return collapsed.strip("\"'`*").rstrip(".!").strip("\"'`* ")
+
+
+def _is_denied(text: str) -> bool:
+    return _DENIED.search(text) is not None
 
 
 def _as_latex(text: str) -> str:
