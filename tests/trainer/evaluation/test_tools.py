@@ -5,6 +5,8 @@ import json
 import pytest
 from transformers import GenerationMixin, LogitsProcessor, LogitsProcessorList
 from triptych_trainer.commands.evaluate import main
+from triptych_trainer.commands.rollout import main as rollout
+from triptych_trainer.rollouts.read import read_groups, read_visits
 
 CODE = '''
 from PIL import Image
@@ -133,6 +135,24 @@ def test_an_environment_begins_answers_and_scores_the_rows(options, says, tmp_pa
     assert content["tools"]["model"]["ended_by_turns"] == 1
     (late,) = content["rows"]["model"][0]["trajectories"][0]["turns"][1]["calls"]
     assert late["was_done"] is False
+
+
+def test_rollouts_before_a_run_are_played_scored_and_recorded_with_their_turns(options, says, tmp_path, capsys):
+    words, code = options
+    words = words[: words.index("--json")]
+    says([call("open", box=1), "x"] * 2, [call("open", box=2), "x"], ["x"])
+    own = ["--environment", f"{code}:Boxes", "--reward", "format", "--num_generations", "2", "--max_turns", "3"]
+    assert rollout([*words, *own, "-o", str(tmp_path / "out")]) == 0
+    found = read_groups(read_visits(tmp_path / "out"))
+    assert [group.rewards["Boxes"] for group in found] == [[3.0, 0.0], [1.0, 0.0]]
+    first, _ = found[0].trajectories
+    assert [[one.tool for one in turn.calls] for turn in first.turns] == [["open"], ["open"], []]
+    assert '"tool":"open"' in (tmp_path / "out" / "report.html").read_text()
+    assert f"environment:\n- {code}:Boxes" in (tmp_path / "out" / "config.yaml").read_text()
+    assert rollout([*words, *own, "-o", str(tmp_path / "more"), "--use_vllm"]) == 2
+    assert (
+        "--use_vllm: with --tools and --environment this command samples with transformers" in capsys.readouterr().err
+    )
 
 
 def test_options_of_turns_need_tools_and_tools_need_to_load(options, capsys):

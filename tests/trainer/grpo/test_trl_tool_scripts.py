@@ -205,3 +205,42 @@ def test_an_environment_gives_the_tasks_of_rows_without_a_prompt(model_dir, tmp_
     (batch,) = trainer._buffered_inputs.parts
     assert [len(one.images) for one in batch.rollouts] == [1, 0]
     assert trainer._logs["prompt"][0][-1]["content"] == "Speed: 40.0 km/h."
+
+
+def test_held_out_rows_are_played_during_a_run_by_name(model_dir, tmp_path, says):
+    VehicleEnv._env_url_iter = iter(f"http://{k}" for k in range(9))
+    says([call("observe"), call("lane_change", '{"direction": "up"}')], ["Done.", "Stop."] * 2)
+    rows = [[{"role": "user", "content": PROMPT}] for _ in range(3)]
+    seen = []
+    trainer = GRPOTrainer(
+        model=str(model_dir),
+        train_dataset=Dataset.from_dict({"prompt": rows[:1], "lane": [1]}),
+        eval_dataset={
+            "near": Dataset.from_dict({"prompt": rows[:1], "lane": [7]}),
+            "far": Dataset.from_dict({"prompt": rows[:2], "lane": [8, 9]}),
+        },
+        reward_funcs=reward_func,
+        args=GRPOConfig(
+            output_dir=str(tmp_path / "out"),
+            max_completion_length=512,
+            per_device_train_batch_size=2,
+            per_device_eval_batch_size=4,
+            num_generations=2,
+            max_steps=1,
+            eval_strategy="steps",
+            eval_steps=1,
+            logging_steps=1,
+            **SMALL,
+        ),
+        environment_factory=VehicleEnv,
+        on_rollouts=lambda groups, step, mode: seen.extend(
+            (mode, [len(one.images) for one in group.group.rollouts], group.rewards["reward_func"]) for group in groups
+        ),
+    )
+    trainer.train()
+    assert seen == [("train", [1, 1], (0.25, 1.0))] + [("eval", [1, 1], (0.25, 1.0))] * 3
+    logged = {name: value for entry in trainer.state.log_history for name, value in entry.items()}
+    for name in ("near", "far"):
+        assert logged[f"eval_{name}_reward"] == 0.625
+        assert logged[f"eval_{name}_tools/call_frequency"] == 1.0
+        assert logged[f"eval_{name}_tools/images"] == 1.0

@@ -2,8 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from triptych_data.shared_options import SharedOptions, shared_options
 
 from triptych_trainer.commands.engine import engine_to_sample
 from triptych_trainer.commands.outcome import outcome
+from triptych_trainer.commands.playing import Playing, playing_of
 from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.commands.sampled import generation_config, model_to_sample, named_weights, reward_functions
 from triptych_trainer.errors import UsageError
@@ -30,6 +31,7 @@ from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_command
 from triptych_trainer.options.rollout_options import RolloutOptions, parser
+from triptych_trainer.options.tool_options import PlayOptions
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.prepare import PromptPreparer
@@ -37,6 +39,7 @@ from triptych_trainer.prompts.row_check import row_check_of
 from triptych_trainer.report.build import build_report
 from triptych_trainer.rewards.read import chosen_verdict
 from triptych_trainer.rollouts.write import RolloutWriter
+from triptych_trainer.trajectories.environments import rewards_of
 
 __all__ = ["check_new_folder", "given_options", "keep_mixed", "main"]
 
@@ -47,44 +50,105 @@ def main(argv: Sequence[str] | None = None) -> int:
     return outcome("triptych rollout", lambda: _run(parser().parse_args(words), words))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """The parsed command line."""
+
+    model: str
+    shared: SharedOptions
+    own: RolloutOptions
+    out: Path
+    seen: SeenHeaders
+    rewards: Sequence[Callable[..., Any]]
+    playing: Playing | None
+    """The tools and environments that answer the model."""
+
+    @property
+    def quarantine(self) -> Path | None:
+        """Where rows that are left out are listed."""
+        return self.out / QUARANTINE if self.shared.data.on_bad == "skip" else None
+
+    @property
+    def has_environment(self) -> bool:
+        """Whether an environment begins the rollouts, and perhaps scores them."""
+        return self.playing is not None and self.playing.factory is not None
+
+
 def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
     from triptych_trainer.upstream.quiet import quiet_libraries
 
     shared, options, out = shared_options(namespace), collected(RolloutOptions, namespace), namespace.out
-    _check(shared, options, out)
+    play_options = collected(PlayOptions, namespace)
+    playing = playing_of(play_options)
+    _check(shared, options, out, has_tools=playing is not None)
     quiet_libraries()
     use_own_family(options.family)
     reporter = Reporter(quiet=options.quiet)
-    rewards = reward_functions(options.reward)
-    chosen_verdict(rewards, options.verdict)
-    weights = named_weights(rewards, options.reward_weights)
+    asked = Asked(
+        model=namespace.model,
+        shared=shared,
+        own=options,
+        out=out,
+        seen=SeenHeaders(policy=image_policy(shared.data)),
+        rewards=reward_functions(options.reward, has_environment=playing is not None and playing.factory is not None),
+        playing=playing,
+    )
+    chosen_verdict(asked.rewards, options.verdict)
+    weights = named_weights(asked.rewards, options.reward_weights)
     processor = load_processor(
-        namespace.model,
+        asked.model,
         revision=shared.loading.model_revision,
         trust_remote_code=shared.loading.trust_remote_code,
         min_pixels=shared.prompt.min_pixels,
         max_pixels=shared.prompt.max_pixels,
         option="--model",
     )
-    seen = SeenHeaders(policy=image_policy(shared.data))
-    row_check = row_check_of(processor, shared.settings, rewards=dict(zip(options.reward, rewards, strict=True)))
+    table = ExampleTable(_examples(asked, processor))
+    written = {**given_options(shared.data, shared.prompt, options, play_options), "model_name_or_path": asked.model}
+    files = [Path(file) for file, _ in shared.train_files]
+    write_command(out, ["triptych", "rollout", *words], written, data=files)
+    outcomes = _sampled(asked, table, processor=processor, weights=weights, reporter=reporter)
+    _conclude(outcomes, table, shared, options, out=out, reporter=reporter)
+    return 0
+
+
+def _examples(asked: Asked, processor: Any) -> Examples:
+    options, shared = asked.own, asked.shared
+    row_check = row_check_of(
+        processor,
+        shared.settings,
+        rewards=dict(zip(options.reward, asked.rewards, strict=True)),
+        environments=() if asked.playing is None else asked.playing.names,
+    )
     files, roots = zip(*shared.train_files, strict=True)
-    quarantine = out / QUARANTINE if shared.data.on_bad == "skip" else None
-    examples = read_files(files, roots, shared.data, seen=seen, row_check=row_check, quarantine=quarantine)
-    table = ExampleTable(examples[: options.limit] if options.limit else examples)
-    written = {**given_options(shared.data, shared.prompt, options), "model_name_or_path": namespace.model}
-    write_command(out, ["triptych", "rollout", *words], written, data=[Path(file) for file in files])
-    bad = None
+    examples = read_files(
+        files,
+        roots,
+        shared.data,
+        seen=asked.seen,
+        row_check=row_check,
+        quarantine=asked.quarantine,
+        needs_prompt=not asked.has_environment,
+    )
+    return examples[: options.limit] if options.limit else examples
+
+
+def _sampled(
+    asked: Asked, table: ExampleTable, *, processor: Any, weights: Mapping[str, float], reporter: Reporter
+) -> dict[int, Outcome]:
+    """Sample for all rows, score and record what was sampled, and return what each row's completions are worth."""
+    options, shared, bad = asked.own, asked.shared, None
     if shared.data.on_bad == "skip":
-        bad = BadRows(max_bad=shared.data.max_bad, num_rows=len(table), quarantine=quarantine, say=reporter.say)
-    writer = RolloutWriter(out, weights=weights, policy=shared.settings.policy)
+        bad = BadRows(max_bad=shared.data.max_bad, num_rows=len(table), quarantine=asked.quarantine, say=reporter.say)
+    policy = shared.settings.policy
+    writer = RolloutWriter(asked.out, weights=weights, policy=policy)
     outcomes: dict[int, Outcome] = {}
     torch.manual_seed(options.seed)
-    with (
-        ImageLoader(policy=shared.settings.policy, seen=seen) as loader,
-        reporter.stage("rollout", len(table)) as bar,
-    ):
-        sampling, preparer = _sampling(namespace.model, shared, options, processor=processor, loader=loader)
+    with ImageLoader(policy=policy, seen=asked.seen) as loader, reporter.stage("rollout", len(table)) as bar:
+        sampling, preparer = _sampling(asked, table, processor=processor, loader=loader, say=reporter.say)
+        play = sampling.play
+        environments = None if play is None else play.environments
+        rewards = [*asked.rewards, *([] if environments is None else rewards_of(environments))]
         for groups in sampled_groups(
             sampling,
             preparer,
@@ -93,19 +157,25 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
             batch_size=options.batch_size,
             bad_rows=bad,
         ):
-            scored = scored_groups(groups, rewards_by_functions(rewards, groups, table=table))
+            played_in = None if play is None or environments is None else play.played_in
+            scores = rewards_by_functions(rewards, groups, table=table, environments=played_in)
+            scored = scored_groups(groups, scores)
             writer.record(scored, step=0, mode="eval")
             for one in scored:
                 outcomes[one.group.key] = Outcome(rewards=one.rewards, totals=totals_of(one.rewards, weights))
             bar.advance(len(scored), status=f"{len(mixed(outcomes.items()))} mixed")
-    _conclude(outcomes, table, shared, options, out=out, reporter=reporter)
-    return 0
+    return outcomes
 
 
-def _check(shared: SharedOptions, options: RolloutOptions, out: Path) -> None:
+def _check(shared: SharedOptions, options: RolloutOptions, out: Path, *, has_tools: bool) -> None:
     check_new_folder(out)
     if shared.data.eval_data:
         raise UsageError("--eval_data: completions are sampled for the rows of --data; name the files there")
+    if has_tools and options.use_vllm:
+        raise UsageError(
+            "--use_vllm: with --tools and --environment this command samples with transformers; leave it out, or look "
+            "at the first steps of a run with --use_vllm"
+        )
     if not options.temperature > 0:
         raise UsageError(
             f"--temperature expects a number above 0, got {options.temperature:g}: greedy completions of a prompt are "
@@ -135,9 +205,10 @@ def given_options(*groups: Any) -> dict[str, Any]:
 
 
 def _sampling(
-    path: str, shared: SharedOptions, options: RolloutOptions, *, processor: Any, loader: ImageLoader
+    asked: Asked, table: ExampleTable, *, processor: Any, loader: ImageLoader, say: Callable[[str], object]
 ) -> tuple[Sampling, PromptPreparer]:
     """What samples, and what prepares prompts for it."""
+    options, shared = asked.own, asked.shared
 
     def preparer_for(model: torch.nn.Module) -> PromptPreparer:
         return PromptPreparer(
@@ -149,11 +220,15 @@ def _sampling(
         )
 
     if options.use_vllm:
-        return engine_to_sample(path, shared.loading, options, processor=processor, preparer_for=preparer_for)
-    model = model_to_sample(path, shared.loading, dtype=options.dtype, option="--model")
+        return engine_to_sample(asked.model, shared.loading, options, processor=processor, preparer_for=preparer_for)
+    model = model_to_sample(asked.model, shared.loading, dtype=options.dtype, option="--model")
     preparer = preparer_for(model)
     generation = generation_config(processor, model.generation_config, options)
-    sampling = sampling_of_model(model, preparer, generation=generation, verify_model=options.verify_model != "off")
+    play = None
+    if asked.playing is not None:
+        play = asked.playing.play(model, preparer, table=table, generation=generation, say=say)
+    verifies = options.verify_model != "off"
+    sampling = sampling_of_model(model, preparer, generation=generation, verify_model=verifies, play=play)
     return sampling, preparer
 
 

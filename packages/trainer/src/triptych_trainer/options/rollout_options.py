@@ -11,6 +11,7 @@ from triptych_data.option_parser import OptionParser, add_options
 from triptych_data.shared_options import add_shared_options
 
 from triptych_trainer.options.sampling_options import SamplingOptions
+from triptych_trainer.options.tool_options import PlayOptions
 
 __all__ = ["RolloutOptions", "parser"]
 
@@ -54,4 +55,5 @@ def parser() -> OptionParser:
     made.add_argument("-o", "--out", type=Path, metavar="DIR", required=True, help="new folder for rollouts and page")
     add_shared_options(made, needs_model=True, model_help="the model to sample from")
     add_options(made, RolloutOptions, title="the rollouts")
+    add_options(made, PlayOptions, title="tools, as for train")
     return made
