@@ -234,12 +234,10 @@ def forward_branches(
             logits_KV = rows_of_logits(base, model(**call, **kept_logits(base, keep_BS)).logits, keep_BS)
             found = token_logps(logits_KV, **scored)
     where, outputs = keep_BS.nonzero(as_tuple=True), []
+    scored_BC = torch.nn.functional.pad(scored_BS, (0, max(columns - num_tokens, 0)))[:, :columns].to(device)
     for values_K in found:
         grid = values_K.new_zeros(len(chosen), max(columns, num_tokens)).index_put(where, values_K)
-        outputs.append(
-            grid[:, :columns]
-            * torch.nn.functional.pad(scored_BS, (0, grid.shape[1] - num_tokens))[:, :columns].to(device)
-        )
+        outputs.append(grid[:, :columns] * scored_BC)
     return outputs[0], outputs[1]
 
 
