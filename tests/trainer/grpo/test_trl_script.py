@@ -8,6 +8,7 @@ import datasets
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 from PIL import Image
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
@@ -101,9 +102,12 @@ def test_rewards_get_every_column_with_its_own_value(model_dir, tmp_path, column
     assert (infos[2][0].width, infos[2][0].height) == (84, 56)
 
 
-def test_pixels_of_a_reward_are_decoded_when_they_are_used(model_dir, tmp_path):
+def test_a_dataset_in_memory_trains_adapters_and_pixels_are_decoded_when_they_are_used(model_dir, tmp_path):
     seen = []
-    build(model_dir, tmp_path, rows(), reward_funcs=recording(seen)).train()
+    adapters = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")
+    trainer = build(model_dir, tmp_path, rows(), reward_funcs=recording(seen), peft_config=adapters)
+    trainer.train()
+    assert all("lora" in name for name, value in trainer.model.named_parameters() if value.requires_grad)
     first = seen[0]["images"][0][0]
     assert first._im is None, "only its header was read"
     assert first.getpixel((0, 0)) in [picture(k).getpixel((0, 0)) for k in range(2)]
