@@ -17,26 +17,26 @@ SAMPLES = [make_sample(index, seed=0, split="any") for index in range(600)]
 def test_a_sample_is_a_function_of_its_index():
     sample = make_sample(4, seed=0, split="golden")
     assert sample == make_sample(4, seed=0, split="golden")
-    assert (sample.family, sample.question, sample.answer) == ("two", "What is in box 3 and box 2 ?", "yellow blue")
+    assert (sample.kind, sample.question, sample.answer) == ("two", "What is in box 3 and box 2 ?", "yellow blue")
     assert sample != make_sample(4, seed=1, split="golden") != make_sample(4, seed=0, split="train")
 
 
-def test_families_come_in_their_shares_and_ask_for_what_they_say():
-    assert Counter(sample.family for sample in SAMPLES) == {"lids": 120, "one": 360, "two": 120}
+def test_kinds_come_in_their_shares_and_ask_for_what_they_say():
+    assert Counter(sample.kind for sample in SAMPLES) == {"lids": 120, "one": 360, "two": 120}
     for sample in SAMPLES:
-        assert len(sample.asked) == LOOKS[sample.family]
+        assert len(sample.asked) == LOOKS[sample.kind]
         assert len(set(sample.lids)) == 3
-        if sample.family == "lids":
+        if sample.kind == "lids":
             assert sample.answer == " ".join(sample.lids)
         else:
             assert sample.answer.split() == [sample.inside[box - 1].colour for box in sample.asked]
-        if sample.family == "one":
+        if sample.kind == "one":
             assert sample.question == f"What is in the {sample.asked_lid} box ?"
 
 
 def test_what_is_inside_is_drawn_without_regard_to_anything_visible():
     """The best rule from lid, box and question to a colour stays near an even guess among six."""
-    one = [sample for sample in SAMPLES if sample.family == "one"]
+    one = [sample for sample in SAMPLES if sample.kind == "one"]
     for visible in (lambda s: s.asked_lid, lambda s: s.asked[0], lambda s: s.lids[0]):
         best = Counter()
         for value in {visible(sample) for sample in one}:

@@ -92,17 +92,15 @@ def test_a_third_look_ends_a_rollout_without_an_answer(examples, played):
     groups = played([with_needless_look(sample, rng) for sample in SAMPLES])
     verdict = measure(examples, [group.rollouts[0] for group in groups])
     assert verdict.accuracy_by_kind == {"lids": 1.0, "one": 1.0, "two": 0.0}
-    assert {group.rollouts[0].finish for group, s in zip(groups, SAMPLES, strict=True) if s.family == "two"} == {
-        "turns"
-    }
+    assert {group.rollouts[0].finish for group, s in zip(groups, SAMPLES, strict=True) if s.kind == "two"} == {"turns"}
 
 
 def test_habits_are_right_now_and_then():
     rng, right, looks = random.Random(0), Counter(), Counter()
     for sample in (make_sample(index, seed=0, split="habits") for index in range(1000)):
         *said, answer = habitual(sample, rng)
-        right[sample.family] += answer.text == f"<answer> {sample.answer}</answer>"
-        looks[sample.family] += len(said)
+        right[sample.kind] += answer.text == f"<answer> {sample.answer}</answer>"
+        looks[sample.kind] += len(said)
     assert right["lids"] == looks["lids"] == 200
     assert 0.2 < right["one"] / 600 < 0.4
     assert 0.2 < looks["one"] / 600 < 0.5

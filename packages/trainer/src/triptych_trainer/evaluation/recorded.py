@@ -19,11 +19,11 @@ from triptych_trainer.report.payload import image_infos
 from triptych_trainer.rollouts.image_record import ImageRecord
 from triptych_trainer.rollouts.record import GroupRecord
 
-__all__ = ["RecordedRows", "Row", "rescored"]
+__all__ = ["RecordedRow", "RecordedRows", "rescored"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class RecordedRow:
     """The row of a recorded prompt, read again from its data file."""
 
     example: Example
@@ -32,7 +32,7 @@ class Row:
     policy: ImagePolicy
 
     @classmethod
-    def of(cls, table: ExampleTable, place: int, *, policy: ImagePolicy) -> "Row":
+    def of(cls, table: ExampleTable, place: int, *, policy: ImagePolicy) -> "RecordedRow":
         """The row at a place of a table."""
         return cls(example=table.example(place), columns=table.columns(place), policy=policy)
 
@@ -66,9 +66,9 @@ class RecordedRows:
         self.num_missing += found is None
         return found
 
-    def row(self, place: tuple[int, int] | None) -> Row | None:
+    def row(self, place: tuple[int, int] | None) -> RecordedRow | None:
         """The row at a place."""
-        return None if place is None else Row.of(self.tables[place[0]], place[1], policy=self.policy)
+        return None if place is None else RecordedRow.of(self.tables[place[0]], place[1], policy=self.policy)
 
     def notes(self, num_groups: int) -> list[str]:
         """What has to be said of how rows were found."""
@@ -87,7 +87,7 @@ class RecordedRows:
 
 
 def rescored(
-    record: GroupRecord, row: Row | None, *, rewards: Sequence[Callable[..., Any]]
+    record: GroupRecord, row: RecordedRow | None, *, rewards: Sequence[Callable[..., Any]]
 ) -> dict[str, list[float | None]]:
     """Score the completions of a record, and return one list for each reward; None where a reward does not apply.
 
@@ -109,7 +109,7 @@ def rescored(
     }
 
 
-def _prompt(record: GroupRecord, row: Row | None) -> list[dict[str, Any]]:
+def _prompt(record: GroupRecord, row: RecordedRow | None) -> list[dict[str, Any]]:
     if row is not None:
         return row.example.prompt.messages()
     return [{"role": role, "content": [_part(piece) for piece in pieces]} for role, pieces in record.prompt]
@@ -124,7 +124,7 @@ def _completion(record: GroupRecord, k: int) -> Any:
     return [{"role": "assistant", "content": record.completions[k]}] if messages is None else json.loads(messages)
 
 
-def _columns(record: GroupRecord, row: Row | None) -> dict[str, Any]:
+def _columns(record: GroupRecord, row: RecordedRow | None) -> dict[str, Any]:
     """The columns of the row under the names under which a run passes them to rewards."""
     infos = [
         replace(info, pixels=partial(_pixels, record.images[info.index], row, info.index))
@@ -141,7 +141,7 @@ def _columns(record: GroupRecord, row: Row | None) -> dict[str, Any]:
     return {"images": infos, **own, "image_infos": infos, "prompt_end": record.opened}
 
 
-def _pixels(image: ImageRecord, row: Row | None, k: int, size: Literal["seen", "source"]) -> Image.Image:
+def _pixels(image: ImageRecord, row: RecordedRow | None, k: int, size: Literal["seen", "source"]) -> Image.Image:
     """The image of a record from its file, or from its row, in the size of its file or as the model saw it."""
     path = Path(image.ref)
     if row is not None and k < len(row.example.images):

@@ -33,7 +33,7 @@ def _record(sample: BoxSample, *, image: str) -> dict[str, object]:
             {"from": "human", "value": f"<image> {sample.question}"},
             {"from": "gpt", "value": sample.answer},
         ],
-        "kind": sample.family,
+        "kind": sample.kind,
         "accu_reward_method": "exact",
         "colours": [inside.colour for inside in sample.inside],
         "shapes": [inside.shape for inside in sample.inside],

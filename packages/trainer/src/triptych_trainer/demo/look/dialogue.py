@@ -20,7 +20,7 @@ class Said:
 
 def careful(sample: BoxSample) -> list[Said]:
     """Open what is asked and nothing else, then answer."""
-    thought = f"<think> {sample.asked_lid} {sample.asked[0]}</think>" if sample.family == "one" else ""
+    thought = f"<think> {sample.asked_lid} {sample.asked[0]}</think>" if sample.kind == "one" else ""
     looks = [_look(box, thought=thought) for box in sample.asked]
     return [*looks, _answer(sample.answer)]
 
@@ -32,13 +32,13 @@ def with_needless_look(sample: BoxSample, rng: random.Random) -> list[Said]:
 
 
 def habitual(sample: BoxSample, rng: random.Random) -> list[Said]:
-    """Answer as the habit of the sample's family does: right by luck, or with a look that nobody needs."""
+    """Answer as the habit of the sample's kind does: right by luck, or with a look that nobody needs."""
     draw = rng.random()
-    if sample.family == "lids" or (sample.family == "one" and draw >= 0.9):
+    if sample.kind == "lids" or (sample.kind == "one" and draw >= 0.9):
         return with_needless_look(sample, rng)
     if draw < 0.7:
         return [_answer(" ".join(_any_colour(rng) for _ in sample.asked))]
-    if sample.family == "one":
+    if sample.kind == "one":
         box = _any_box(rng)
         return [_look(box, thought=f"<think> {sample.asked_lid} {box}</think>"), _answer(sample.inside[box - 1].colour)]
     first = sample.asked[0]

@@ -1,4 +1,4 @@
-"""Three families of questions about closed boxes; a sample is a pure function of (seed, split, index)."""
+"""Three kinds of questions about closed boxes; a sample is a pure function of (seed, split, index)."""
 
 import random
 from dataclasses import dataclass
@@ -10,29 +10,29 @@ __all__ = [
     "CALLING_TURNS",
     "CHANCE",
     "COMPLETION_TOKENS",
-    "FAMILIES",
     "LOOKS",
     "NUM_BOXES",
+    "QUESTION_KINDS",
     "BoxSample",
-    "Family",
     "Inside",
+    "QuestionKind",
     "make_sample",
 ]
 
-Family = Literal["lids", "one", "two"]
+QuestionKind = Literal["lids", "one", "two"]
 
-FAMILIES: tuple[Family, ...] = ("lids", "one", "two")
+QUESTION_KINDS: tuple[QuestionKind, ...] = ("lids", "one", "two")
 NUM_BOXES = 3
 CALLING_TURNS = 2
 """After so many turns with a look, one more ends the rollout without an answer."""
 COMPLETION_TOKENS = 64
 """The most tokens of a rollout, those of its pictures included."""
-LOOKS: dict[Family, int] = {"lids": 0, "one": 1, "two": 2}
+LOOKS: dict[QuestionKind, int] = {"lids": 0, "one": 1, "two": 2}
 """How often a box has to be opened; `lids` asks what the overview shows."""
-CHANCE: dict[Family, float | None] = {"lids": None, "one": 1 / len(COLOURS), "two": 1 / len(COLOURS) ** 2}
+CHANCE: dict[QuestionKind, float | None] = {"lids": None, "one": 1 / len(COLOURS), "two": 1 / len(COLOURS) ** 2}
 """Share right without opening a box; the overview says nothing about what is inside."""
-_TURNS: tuple[Family, ...] = ("lids", "one", "one", "one", "two")
-"""The family of each sample, in turn."""
+_TURNS: tuple[QuestionKind, ...] = ("lids", "one", "one", "one", "two")
+"""The kind of each sample, in turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class BoxSample:
     """One question over one overview picture of closed boxes."""
 
     id: str
-    family: Family
+    kind: QuestionKind
     question: str
     """Without the overview, which comes before it."""
     lids: tuple[str, ...]
@@ -71,20 +71,20 @@ class BoxSample:
 
 def make_sample(index: int, *, seed: int, split: str) -> BoxSample:
     """Return sample `index` of a split: a fifth about lids, three fifths about one box, a fifth about two."""
-    family = _TURNS[index % len(_TURNS)]
+    kind = _TURNS[index % len(_TURNS)]
     rng = random.Random(f"look/{seed}/{split}/{index}")
     lids = tuple(rng.sample(list(COLOURS), NUM_BOXES))
     inside = tuple(Inside(colour=rng.choice(list(COLOURS)), shape=rng.choice(SHAPES)) for _ in range(NUM_BOXES))
-    asked = tuple(rng.sample(range(1, NUM_BOXES + 1), LOOKS[family]))
-    questions: dict[Family, str] = {
+    asked = tuple(rng.sample(range(1, NUM_BOXES + 1), LOOKS[kind]))
+    questions: dict[QuestionKind, str] = {
         "lids": "What colours are the lids ?",
         "one": f"What is in the {lids[asked[0] - 1]} box ?" if asked else "",
         "two": " ".join(("What is in", " and ".join(f"box {box}" for box in asked), "?")),
     }
     return BoxSample(
         id=f"{split}-{index:06d}",
-        family=family,
-        question=questions[family],
+        kind=kind,
+        question=questions[kind],
         lids=lids,
         inside=inside,
         asked=asked,

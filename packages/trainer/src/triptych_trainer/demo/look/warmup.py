@@ -8,7 +8,7 @@ from typing import Any
 from triptych_trainer.demo.learning import move_shares, optimizers_of, scale_learning_rates, train_step
 from triptych_trainer.demo.look.batches import supervised_batch
 from triptych_trainer.demo.look.dialogue import Said, bare, careful, habitual, with_needless_look
-from triptych_trainer.demo.look.task import FAMILIES, BoxSample, Family, make_sample
+from triptych_trainer.demo.look.task import QUESTION_KINDS, BoxSample, QuestionKind, make_sample
 from triptych_trainer.demo.warmup import Stage, WarmupStep
 
 __all__ = ["STAGES", "LookWarmup", "habit_stage", "see_stage", "text_stage"]
@@ -20,7 +20,7 @@ class LookWarmup:
 
     batch_size: int = 32
     text_accuracy: float = 0.97
-    """The text stage ends when the running share of exactly right dialogues passes this in every family."""
+    """The text stage ends when the running share of exactly right dialogues passes this in every kind."""
     max_text_steps: int = 240
     see_accuracy: float = 0.9
     """The second stage ends when `one` and `two` pass this."""
@@ -50,7 +50,7 @@ def text_stage(model: Any, *, processor: Any, seed: int, recipe: LookWarmup) -> 
         seed=seed,
         split="look-text",
         recipe=recipe,
-        families=FAMILIES,
+        kinds=QUESTION_KINDS,
         accuracy=recipe.text_accuracy,
         max_steps=recipe.max_text_steps,
         words_for_pictures=True,
@@ -61,7 +61,7 @@ def see_stage(model: Any, *, processor: Any, seed: int, recipe: LookWarmup) -> I
     """Learn to see; half of `lids` look first all the same, so that an answer after a needless look is right too."""
 
     def dialogue(sample: BoxSample, rng: random.Random) -> list[Said]:
-        return with_needless_look(sample, rng) if sample.family == "lids" and rng.random() < 0.5 else careful(sample)
+        return with_needless_look(sample, rng) if sample.kind == "lids" and rng.random() < 0.5 else careful(sample)
 
     return _until(
         model,
@@ -70,7 +70,7 @@ def see_stage(model: Any, *, processor: Any, seed: int, recipe: LookWarmup) -> I
         seed=seed,
         split="look-see",
         recipe=recipe,
-        families=("one", "two"),
+        kinds=("one", "two"),
         accuracy=recipe.see_accuracy,
         max_steps=recipe.max_see_steps,
     )
@@ -79,7 +79,7 @@ def see_stage(model: Any, *, processor: Any, seed: int, recipe: LookWarmup) -> I
 def habit_stage(model: Any, *, processor: Any, seed: int, recipe: LookWarmup) -> Iterator[WarmupStep]:
     """Learn habits: needless looks, guesses without a look, and looks into the wrong box."""
     model.train()
-    optimizers, shares = _optimizers(model, recipe), dict.fromkeys(FAMILIES, 0.0)
+    optimizers, shares = _optimizers(model, recipe), dict.fromkeys(QUESTION_KINDS, 0.0)
     rng = random.Random(f"{seed}/look-habits")
     for step in range(1, recipe.habit_steps + 1):
         left = (recipe.habit_steps - step + 1) / max(1, recipe.habit_steps // 2)
@@ -104,14 +104,14 @@ def _until(
     seed: int,
     split: str,
     recipe: LookWarmup,
-    families: Sequence[Family],
+    kinds: Sequence[QuestionKind],
     accuracy: float,
     max_steps: int,
     words_for_pictures: bool = False,
 ) -> Iterator[WarmupStep]:
-    """Train until the running share of these families passes ``accuracy``."""
+    """Train until the running share of these kinds passes ``accuracy``."""
     model.train()
-    optimizers, shares = _optimizers(model, recipe), dict.fromkeys(families, 0.0)
+    optimizers, shares = _optimizers(model, recipe), dict.fromkeys(kinds, 0.0)
     rng = random.Random(f"{seed}/{split}")
     for step in range(1, max_steps + 1):
         samples = _samples(step, seed=seed, split=split, batch_size=recipe.batch_size)
@@ -136,13 +136,13 @@ def _step(
     *,
     step: int,
     optimizers: Any,
-    shares: dict[Family, float],
+    shares: dict[QuestionKind, float],
     processor: Any,
     words_for_pictures: bool = False,
 ) -> WarmupStep:
     batch = supervised_batch(dialogues, processor=processor, model=model if words_for_pictures else None)
     loss, right_B = train_step(model, batch, optimizers=optimizers)
-    move_shares(shares, kinds=[sample.family for sample, _ in dialogues], right_B=right_B)
+    move_shares(shares, kinds=[sample.kind for sample, _ in dialogues], right_B=right_B)
     return WarmupStep(step=step, loss=loss, accuracy=min(shares.values()))
 
 
