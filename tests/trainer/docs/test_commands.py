@@ -35,6 +35,7 @@ NOT_HERE = {
     ("uv", "sync"): "made the environment that this runs in",
     ("bash", "scripts/lanes.sh"): "builds whole environments, by hand after a change of a bound",
     ("triptych", "serve"): "the sampling server: `make vllm-check` starts one",
+    ("triptych", "chat"): "serves a page until Ctrl-C: tests/trainer/chat",
 }
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "eval": ("triptych_trainer.commands.evaluate", "score a model on held-out data, by slices, with intervals"),
     "rollout": ("triptych_trainer.commands.rollout", "sample completions for rows and score them, before a run"),
     "score": ("triptych_trainer.commands.score", "score by other rewards what was sampled before, without a model"),
+    "chat": ("triptych_trainer.commands.chat", "ask a model about several images, on a page of this machine"),
     "serve": ("triptych_trainer.commands.serve", "serve a model with vLLM for the rollouts of a run"),
     "report": ("triptych_trainer.commands.report", "rebuild the page of a run's rollouts"),
     "merge": ("triptych_trainer.commands.merge", "merge adapters into their model, and save it as one"),

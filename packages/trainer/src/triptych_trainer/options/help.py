@@ -15,6 +15,7 @@ PARSERS = {
     "eval": "triptych_trainer.options.eval_options",
     "rollout": "triptych_trainer.options.rollout_options",
     "score": "triptych_trainer.options.score_options",
+    "chat": "triptych_trainer.options.chat_options",
     "serve": "triptych_trainer.options.serve_options",
     "report": "triptych_trainer.options.report_options",
     "merge": "triptych_trainer.options.merge_options",

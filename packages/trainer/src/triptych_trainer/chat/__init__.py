@@ -1,0 +1,1 @@
+"""``triptych chat``: a page on this machine on which a model is asked about several images."""
