@@ -118,7 +118,7 @@ def _begin(
     config: GenerationConfig,
     further: dict[str, Any],
 ) -> DecodingStart:
-    """Rows that go on from prefilled prompts, by groups where nothing is against it."""
+    """Rows that go on from prefilled prompts, decoded by groups where that is possible."""
     against = turns is not None or why_not_by_groups(
         base, begun.text, cache=begun.cache, config=config, further=further
     )

@@ -144,13 +144,13 @@ def _rows_leave(
 
 
 def _prepares_as_stock(model: Any) -> bool:
-    """Whether a model leaves it to transformers what its next call gets; one that does not may read the mask."""
+    """Whether transformers alone decides what the model's next call gets; otherwise the model may read the mask."""
     function = getattr(model.prepare_inputs_for_generation, "__func__", None)
     return function is GenerationMixin.prepare_inputs_for_generation
 
 
 def _holds_tensors(value: Any) -> bool:
-    """Whether an argument may have rows: not where it is a number, a cache or a container of nothing."""
+    """Whether an argument may have rows: a number, a cache or an empty container has none."""
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
     return any(not isinstance(part, (bool, int, float, str, Cache, type(None))) for part in parts)
 

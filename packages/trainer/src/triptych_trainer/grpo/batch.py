@@ -155,9 +155,9 @@ class Cycle:
     """The steps that one generation is trained on in."""
 
     keys: tuple[int, ...]
-    """Of the generation's prompts, in the order in which they were generated for."""
+    """The keys of the generation's prompts, in the order in which they were sampled."""
     parts: tuple[TrainingBatch, ...]
-    """What each step takes; taken several times where a generation is trained on more than once."""
+    """What each step trains on; a generation that is trained on more than once goes through all parts again."""
 
     def to_state(self) -> dict[str, Any]:
         """The cycle as numbers, texts, lists and tensors."""

@@ -31,13 +31,13 @@ __all__ = ["GroupEngine"]
 
 
 class GroupEngine:
-    """Generates for and scores prompt groups; encodes each image once per generation where that is exact.
+    """Generates for prompt groups and scores them; each image is encoded once per generation where that is exact.
 
-    Features are reused by every pass that would compute the same numbers: by all passes while the tower is frozen, by
-    the passes without gradient until the weights move otherwise. Where a generation is trained on in one pass, before
-    the weights move, it keeps the features of a tower that learns with their graph, and that pass takes them. Images
-    are distinguished by the batch's own `image_keys`; where it has none, by their numbers in the rows that
-    `keys` name.
+    A pass takes features that were computed before if it would compute the same numbers. With a frozen tower these are
+    all passes. With a tower that learns they are the passes without gradient, until the weights change; and if a
+    generation is trained on in one pass, before the weights change, that pass takes the features with their graph.
+    Images are distinguished by the batch's own `image_keys`, or, if it has none, by the rows that `keys` name and
+    their numbers in them.
     """
 
     def __init__(

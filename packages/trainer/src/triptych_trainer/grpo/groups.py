@@ -90,7 +90,7 @@ def pieces(groups: Sequence[RolloutGroup], *, num_rollouts: int) -> Iterator[lis
 
 
 def group_order(keys: Sequence[int], permutation: Sequence[int]) -> list[int]:
-    """Order rows so that groups are shuffled as units: by where ``permutation`` first meets them, rows ascending.
+    """Order rows so that whole groups are shuffled: a group comes where ``permutation`` first names one of its rows.
 
     >>> group_order([7, 7, 8, 8, 9, 9], [5, 0, 3, 4, 1, 2])
     [4, 5, 0, 1, 2, 3]

@@ -47,8 +47,8 @@ class Begun:
 class RolloutsAhead:
     """Asks for each generation ``lag`` generations before it is trained on; keeps what was asked for.
 
-    The weights that sample a generation are those with which the generation ``lag`` places before it was begun to be
-    trained on, whatever the timing. A run that begins or goes on asks for its first generations with its first weights.
+    Generation k is sampled with the weights that the run had when it began to train on generation k - ``lag``, whatever
+    the timing. A run that begins or is resumed asks for its first generations with its first weights.
     """
 
     def __init__(self, lag: int) -> None:
@@ -66,7 +66,7 @@ class RolloutsAhead:
         return self._begun.popleft()
 
     def wait_for(self, trainer: "MultiImageGRPOTrainer", begun: Begun) -> list[list[Sampled]]:
-        """The completions of a generation; then the next one is asked for, with the weights of now."""
+        """The completions of a generation; then the next generation is asked for, with the present weights."""
         completions = answers_of(trainer.vllm_generation, begun.asked)
         self._ask_for_next(trainer, behind=begun.place)
         return completions

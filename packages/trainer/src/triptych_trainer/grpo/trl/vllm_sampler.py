@@ -95,7 +95,7 @@ def vllm_sampler(
 
 
 def ask_vllm(trainer: "MultiImageGRPOTrainer", prompts: Sequence[PreparedPrompt], sizes: Sequence[int]) -> Asked:
-    """Ask a server for completions by the weights of now, and do not wait for them."""
+    """Ask a server for completions by the present weights, and do not wait for them."""
     update_vllm(trainer)
     requests = _requests(trainer, prompts, sizes)
     return ask_ahead(trainer.vllm_generation, requests, banned_ids=_banned_ids(trainer))

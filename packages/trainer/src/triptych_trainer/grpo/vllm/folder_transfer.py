@@ -104,7 +104,7 @@ class FolderLoad:
             time.sleep(0.05)
 
     def after(self, earlier: "FolderLoad | None") -> "FolderLoad":
-        """This load in the place of one that never happened: what that would have dropped is dropped."""
+        """This load replaces one that never happened, and also drops what that load would have dropped."""
         if earlier is None:
             return self
         shutil.rmtree(earlier.folder, ignore_errors=True)
