@@ -5,9 +5,11 @@ import shutil
 
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
+from triptych_trainer import MultiImageGRPOTrainer
 from triptych_trainer.commands.evaluate import main as evaluate
 from triptych_trainer.commands.train import main
 from triptych_trainer.demo import build_model
@@ -15,9 +17,10 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.skeleton import build_skeleton
 from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.options.arguments import parse_run
-from trl import ModelConfig
+from trl import GRPOConfig, ModelConfig
 
 IDS = torch.tensor([[8, 9, 10]])
+CPU = {"use_cpu": True, "bf16": False, "per_device_train_batch_size": 2, "gradient_checkpointing": False}
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +37,13 @@ def adapters(model_dir, tmp_path_factory):
 
 @pytest.fixture
 def command(adapters, write_rows, tmp_path):
-    """A command line that takes one step which changes nothing: the learning rate is 0."""
+    """A command line that takes one step which changes nothing: the learning rate is far below what float32 can add."""
     reward = tmp_path / "own.py"
     reward.write_text("def first(completion_ids, **columns):\n    return [float(ids[0]) for ids in completion_ids]\n")
     return [
         *("--model_name_or_path", str(adapters), "--output_dir", str(tmp_path / "out"), "--max_steps", "1"),
         *("--per_device_train_batch_size", "4", "--num_generations", "2", "--max_completion_length", "3"),
-        *("--data", str(write_rows([1, 2])), "--reward", f"{reward}:first", "--learning_rate", "0", "--quiet"),
+        *("--data", str(write_rows([1, 2])), "--reward", f"{reward}:first", "--learning_rate", "1e-30", "--quiet"),
         *("--memory_forecast", "false"),
     ]
 
@@ -83,6 +86,23 @@ def test_adapters_of_every_kind_are_read_whole_and_weights_of_no_adapter_refused
     )
     with pytest.raises(UsageError, match=r"its file contains also base_model.model.lm_head.lora_A.weight"):
         load_model(str(tmp_path), ModelConfig())
+
+
+def test_a_script_that_names_a_folder_of_adapters_trains_these_further(adapters, tmp_path):
+    given = {
+        "reward_funcs": lambda completions, **_: [0.0] * len(completions),
+        "args": GRPOConfig(str(tmp_path / "run"), report_to="none", max_steps=1, num_generations=2, **CPU),
+        "train_dataset": Dataset.from_list([{"prompt": [{"role": "user", "content": "Which ?"}]}]),
+    }
+    trainer = MultiImageGRPOTrainer(str(adapters), **given)
+    trained = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    assert len(trained) == 4
+    assert all("lora_" in name for name in trained)
+    with pytest.raises(UsageError, match=r"peft_config: .* contains adapters, and new ones cannot be put on top of"):
+        MultiImageGRPOTrainer(str(adapters), peft_config=LoraConfig(target_modules=["q_proj"]), **given)
+    given["args"].model_init_kwargs = {"foo": 1}
+    with pytest.raises(UsageError, match=r"model_init_kwargs foo: .* contains adapters, which are loaded without"):
+        MultiImageGRPOTrainer(str(adapters), **given)
 
 
 @pytest.mark.slow

@@ -12,9 +12,10 @@ from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 from triptych_trainer.commands.train import main
 from triptych_trainer.demo import build_model
 from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.trl.named_model import check_trains_quantized
 from triptych_trainer.models.adapters import adapter_config, check_quantization
 from triptych_trainer.models.load import load_model
-from trl import ModelConfig
+from trl import GRPOConfig, ModelConfig
 
 
 @pytest.fixture
@@ -168,6 +169,20 @@ def test_a_folder_of_quantized_weights_is_not_quantized_again_nor_merged_into(qu
     adapted.save_pretrained(tmp_path / "adapters")
     with pytest.raises(UsageError, match=r"--merge_adapter: the weights of .*adapters: base model .*; leave it out to"):
         load_model(str(tmp_path / "adapters"), ModelConfig(), merge_adapter=True)
+
+
+def test_quantized_weights_without_adapters_are_refused_in_every_way_to_give_them(quantized_dir, model_dir, tmp_path):
+    args = GRPOConfig(str(tmp_path / "run"), use_cpu=True, bf16=False)
+    model = load_model(str(quantized_dir), ModelConfig(use_peft=True))
+    for given, settings in (
+        (str(quantized_dir), None),
+        (model, None),
+        (str(model_dir), BitsAndBytesConfig(load_in_8bit=True)),
+    ):
+        with pytest.raises(UsageError, match=r"the weights of .* are quantized \(bitsandbytes\) .*; add --use_peft"):
+            check_trains_quantized(given, args, peft_config=None, quantization_config=settings)
+        check_trains_quantized(given, args, peft_config=LoraConfig(), quantization_config=settings)
+    check_trains_quantized(str(model_dir), args, peft_config=None, quantization_config=None)
 
 
 def adapters_of(folder):

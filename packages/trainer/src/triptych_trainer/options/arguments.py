@@ -1,5 +1,7 @@
 """The command line of a run: Triptych's own options next to every option of TRL's GRPOConfig and ModelConfig."""
 
+import itertools
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -121,6 +123,10 @@ def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None)
         raise unknown_option(rest[0], known, command="train")
     try:
         run, grpo, model = parser.parse_args_and_config(args=list(words))
+    except json.JSONDecodeError as error:
+        before = next((name for name, word in itertools.pairwise(words) if word == error.doc), "")
+        named = f"{before.partition('=')[0]} expects" if before.startswith("--") else "expected"
+        raise UsageError(f"{named} a JSON object such as '{{\"a\": true}}', got {error.doc!r}: {error}") from error
     except ValueError as error:
         raise UsageError(" ".join(str(error).split())) from error
     except TypeError as error:

@@ -46,6 +46,7 @@ AS_GIVEN = (
 IN_A_RUN: Mapping[str, str] = {
     "model_init_kwargs": "the model is loaded with --dtype, --attn_implementation and --model_revision; set those",
     "lora_task_type": "these models write text, which is its default",
+    "remove_unused_columns": "rewards would get no column of a row but its images",
     "do_eval": "set --eval_strategy steps or epoch, with --eval_data",
     **dict.fromkeys(
         ("bf16_full_eval", "fp16_full_eval"), "evaluation within a run computes as its training does; set --bf16"
@@ -108,6 +109,11 @@ NEEDS = (
         remedy="add --eval_strategy steps or epoch",
     ),
     Needs(
+        names=("load_best_model_at_end",),
+        holds=lambda args: args.eval_strategy != "no",
+        remedy="add --eval_strategy steps or epoch, and --eval_data",
+    ),
+    Needs(
         names=("metric_for_best_model", "greater_is_better"),
         holds=lambda args: (
             args.load_best_model_at_end
@@ -165,6 +171,8 @@ def check_given(given: Mapping[str, Any], args: GRPOConfig, model: ModelConfig, 
         if name in given:
             raise UsageError(f"--{name}: {why}" + ("" if "set" in why else "; leave it out"))
     _check(args, given)
+    if args.learning_rate == 0 and not run.vision_learning_rate:
+        raise UsageError("--learning_rate 0: no weight would change; give a number above 0, or leave it out")
     if (args.eval_strategy != "no" or args.eval_on_start) and not run.eval_data:
         raise UsageError("--eval_strategy, --eval_on_start: nothing is held out to evaluate on; add --eval_data")
     calls = bool(run.tools or run.environment) or run.demo == "look"

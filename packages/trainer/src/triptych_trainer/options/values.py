@@ -79,6 +79,13 @@ def check_values(args: GRPOConfig) -> None:
     for weight in args.reward_weights or ():
         if not math.isfinite(weight):
             raise UsageError(f"--reward_weights expects a number for each reward, got {weight}")
+    if args.reward_weights and not any(args.reward_weights):
+        raise UsageError("--reward_weights: every weight is 0, so that nothing could be learned; give one above 0")
+    if args.top_k == 1:
+        raise UsageError(
+            "--top_k 1: the completions of a group would all be equal, so that nothing could be learned; give 2 or "
+            "more, or leave it out"
+        )
     for name, package in PACKAGES.items():
         if getattr(args, name, False) and package not in sys.modules and find_spec(package) is None:
             shown = package.replace("_", "-")

@@ -19,6 +19,7 @@ from triptych_trainer.grpo.trl.arguments import (
     without_workers,
 )
 from triptych_trainer.grpo.trl.conversations import player, with_environment_reward
+from triptych_trainer.grpo.trl.named_model import check_trains_quantized, with_named_adapters
 from triptych_trainer.grpo.trl.own_rollouts import check_rollout_func
 from triptych_trainer.grpo.trl.passes import shards_weights
 from triptych_trainer.grpo.trl.reference import check_reference
@@ -54,6 +55,7 @@ __all__ = ["Given", "check_run", "complete", "engine_of", "player_of"]
 class Given:
     """The arguments of a trainer, checked, with what was left out filled in."""
 
+    model: Any
     args: GRPOConfig
     rewards: list[Any]
     processing_class: Any
@@ -80,6 +82,8 @@ def complete(
     rollout_func: Any,
     environment_factory: Any,
     turns: TurnOptions | None = None,
+    peft_config: Any = None,
+    quantization_config: Any = None,
 ) -> Given:
     """Check the arguments of a trainer before anything is loaded, and fill in what was left out.
 
@@ -99,15 +103,18 @@ def complete(
     turns.calling_turns(args.max_tool_calling_iterations)  # refuses two numbers
     environments = None if environment_factory is None else Environments(environment_factory)
     args, rewards = with_environment_reward(args, reward_funcs, environments)
+    folder, model = model, with_named_adapters(model, args, peft_config=peft_config)
+    check_trains_quantized(model, args, peft_config=peft_config, quantization_config=quantization_config)
     if isinstance(model, str):
         check_named_experts(model, args)
     else:
         check_head_dtype(args, model)
     if processing_class is None:
-        processing_class = default_processing_class(model, args) if preparer is None else preparer.processor
+        processing_class = default_processing_class(folder, args) if preparer is None else preparer.processor
     if isinstance(model, torch.nn.Module):
         declare_router_logits(model)
     return Given(
+        model=model,
         args=args,
         rewards=rewards,
         processing_class=processing_class,

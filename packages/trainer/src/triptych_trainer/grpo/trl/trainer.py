@@ -131,6 +131,8 @@ class MultiImageGRPOTrainer(TrainerOfRows):
             rollout_func=rollout_func,
             environment_factory=environment_factory,
             turns=turns,
+            peft_config=peft_config,
+            quantization_config=quantization_config,
         )
         self.turns = given.turns
         if train_dataset is None and given.environments is not None:
@@ -142,7 +144,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         check_rollout_lag(rollout_lag, given.args, has_turns=given.has_turns)
         with connected(given.args, transfer=vllm_weight_transfer), only_whole_models():
             super().__init__(
-                model,
+                given.model,
                 given.rewards,
                 args=given.args,
                 train_dataset=train_dataset and self.tables.keys_of(train_dataset, name="train_dataset"),
@@ -159,9 +161,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         self.ahead = RolloutsAhead(rollout_lag) if rollout_lag else None
         check_run(self, group_sharing=group_sharing, completions_per_slice=completions_per_slice)
         warn_of_ban(self)
-        self.vision_learning_rate = vision_learning_rate
-        self.on_rollouts = on_rollouts
-        self.bad_rows = bad_rows
+        self.vision_learning_rate, self.on_rollouts, self.bad_rows = vision_learning_rate, on_rollouts, bad_rows
         self.num_images_trained = 0
         """Unique images of the prompts trained on so far, on all ranks."""
         self._to_verify = verify_model
