@@ -69,7 +69,9 @@ def test_rows_share_the_files_of_their_images_and_old_files_go(make_trainer, wri
     assert len(list(folder.iterdir())) == 1
 
 
-def test_images_that_arrived_follow_those_of_the_prompt_in_files_numbers_and_names(make_trainer, write_rows):
+@pytest.fixture
+def seen_turns(make_trainer, write_rows):
+    """What trackers get of two rollouts of a prompt of two images: a blue image arrives in the first one."""
     trainer = make_trainer(write_rows([1, 2]), **{**OPTIONS, "per_device_train_batch_size": 4})
     trainer.args.report_to = ["tensorboard"]
     images = show_images(trainer)
@@ -77,26 +79,65 @@ def test_images_that_arrived_follow_those_of_the_prompt_in_files_numbers_and_nam
     blue = Image.new("RGB", (84, 28), "blue")
     turns = [{"said": "look", "calls": [call], "returned": [["closer: ", blue]]}, {"said": "red"}]
     prompt = trainer.prompt_of(1)
-    first, second = images.gather([(prompt, played(*turns)), (prompt, said("red"))])
-    assert (len(first.prompt), len(first.turns), first.prompt, second.turns) == (2, 1, second.prompt, ())
-    assert_same_pictures([pixels_of(first.turns[0])], [np.asarray(blue)])
+    images.gather([(prompt, played(*turns)), (prompt, said("red"))])
     messages = prompt.example.prompt.messages()
     said_then = [
         {"role": "assistant", "content": "look", "tool_calls": [{"function": call}]},
         {"role": "tool", "name": "zoom", "content": [{"type": "text", "text": "closer: "}, {"type": "image"}]},
     ]
-    logs = {"prompt": [messages] * 2, "completion": [said_then, said_then[:1]], "rewards": {}, "advantages": [0, 0]}
+    logs = {"prompt": [messages] * 2, "completion": [said_then, said_then[:1]], "advantages": [0, 0]}
+    logs["rewards"] = {"accuracy": [1.0, 0.0]}
     number_images(logs, num_rows=2)
+    return logs, images.rows, [*as_seen(trainer, 1), np.asarray(blue)]
+
+
+def test_images_that_arrived_follow_those_of_the_prompt_in_files_numbers_and_names(seen_turns):
+    logs, rows, expected = seen_turns
+    first, second = rows
+    assert (len(first.prompt), len(first.turns), first.prompt, second.turns) == (2, 1, second.prompt, ())
+    assert_same_pictures([pixels_of(path) for path in first.paths], expected)
     assert [message["content"] for message in logs["completion"][0]] == [
         'look\n[call of zoom: {"image": 1}]',
         "closer: [image 3]",
     ]
-    log = ImageLog(logs, images.rows, callbacks=[])
+    log = ImageLog(logs, rows, callbacks=[])
     assert list(log._groups()) == [[0, 1]], "the rollouts of a prompt stay together"
     assert [name for name, _ in log._named(1, [0, 1])] == [
         *("prompt 1/image 1", "prompt 1/image 2"),
         "prompt 1/rollout 1/image 3",
     ]
+
+
+def test_tensorboard_has_the_images_that_arrived_in_a_rollout(seen_turns, tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    logs, rows, expected = seen_turns
+    with SummaryWriter(str(tmp_path)) as writer:
+        ImageLog(logs, rows, callbacks=[])._to_tensorboard(writer, step=1)
+    read = EventAccumulator(str(tmp_path)).Reload()
+    names = ["prompt 1/image 1", "prompt 1/image 2", "prompt 1/rollout 1/image 3"]
+    assert read.Tags()["images"] == names
+    pictures = [pixels_of(io.BytesIO(read.Images(name)[0].encoded_image_string)) for name in names]
+    assert_same_pictures(pictures, expected)
+    (event,) = read.Tensors("prompt 1/completions/text_summary")
+    text = event.tensor_proto.string_val[0].decode()
+    assert 'look\n    [call of zoom: {"image": 1}]\n    tool: closer: [image 3]' in text
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_table_of_wandb_has_a_cell_for_every_image_that_arrived(seen_turns, tmp_path):
+    import wandb
+
+    logs, rows, expected = seen_turns
+    table = ImageLog(logs, rows, callbacks=[])._table(wandb, step=1)
+    assert table.columns == ["step", "prompt", "image 1", "image 2", "image 3", "completion", "accuracy", "advantage"]
+    first, second = table.data
+    assert_same_pictures([np.asarray(cell.image) for cell in first[2:5]], expected)
+    assert second[4] is None
+    assert "tool: closer: [image 3]" in first[5]
 
 
 def test_the_order_is_that_of_the_markers(make_trainer, write_rows, tmp_path):

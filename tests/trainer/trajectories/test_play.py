@@ -224,3 +224,50 @@ def test_text_of_a_tool_that_looks_like_a_special_token_stays_text(stage_of):
     ends = stage.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|image_pad|>"])
     assert [rollout.ids.count(token) for token in ends] == [3, 0], "two messages of the model and one of the tool"
     assert "<|im_end|><|image_pad|>" in stage.text(rollout)
+
+
+def test_half_a_character_in_a_call_ends_no_run(stage_of):
+    def say(text: str) -> str:
+        """Say.
+
+        Args:
+            text: anything.
+        """
+        raise ValueError(f"not {text}")
+
+    stage = stage_of(tools=[say])
+    (rollout,) = stage.run(['<tool_call>{"name": "say", "arguments": {"text": "\\ud800"}}</tool_call>', "red"])
+    assert rollout.messages[1]["content"] == "{'error': 'not \ufffd'}"
+    assert rollout.calls[0].arguments == {"text": "\ufffd"}
+    (rollout,) = stage.run(['<tool_call>{"name": "\\udfff"}</tool_call>', "red"])
+    assert rollout.calls[0].name == "\ufffd"
+
+
+def test_a_call_that_cannot_be_read_is_remembered_with_its_turn_and_the_reason(stage_of):
+    stage = stage_of(tools=[look])
+    broken, cut = '<tool_call>{"name": "look"', '<tool_call>{"name": "lo...'
+    first, second, third = stage.run([call("look", image=1), broken], [call("look", image=1), "red"], [cut])
+    assert (first.unread, first.finish) == ({1: "its </tool_call> is missing"}, "stop")
+    assert second.unread == {}
+    assert (third.unread, third.finish) == ({}, "length"), "the limit is the reason"
+
+
+def test_a_canvas_that_is_painted_on_again_changes_no_earlier_image(stage_of):
+    canvas = picture("white")
+
+    def paint(images: RolloutImages) -> Image.Image:
+        """Paint."""
+        images[1].picture.paste("black", (0, 0, 56, 56))
+        left = len(images) * 8
+        canvas.paste("red", (0, 0, left, left))
+        return canvas
+
+    stage = stage_of(tools=[paint])
+    (before,) = stage.play.preparer.loader.get(stage.groups[0].prompt.example)
+    before = before.copy()
+    (rollout,) = stage.run([call("paint"), call("paint"), "red"])
+    shown = [part["image"] for message in rollout.messages if message["role"] == "tool" for part in message["content"]]
+    assert [image.getpixel((10, 10)) for image in shown] == [(255, 255, 255), (255, 0, 0)]
+    assert rollout.images[0].digest != rollout.images[1].digest
+    (after,) = stage.play.preparer.loader.get(stage.groups[0].prompt.example)
+    assert after.tobytes() == before.tobytes(), "what a tool paints on an image of the prompt, it paints on a copy"

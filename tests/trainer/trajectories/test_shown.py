@@ -87,6 +87,30 @@ def test_preview_shows_what_an_environment_shows_first(write_rows, code, tmp_pat
     assert "move: Move." in capsys.readouterr().out
 
 
+def test_preview_shows_the_list_of_tools_in_its_message_and_counts_it(write_rows, code, model_dir, tmp_path, capsys):
+    counted = {}
+    for name, words in {"without": [], "with": ["--tools", f"{code}:look"]}.items():
+        page = tmp_path / f"{name}.html"
+        words = [*words, "--model", str(model_dir), "-o", str(page), "--quiet"]
+        assert triptych(["preview", str(write_rows([1, 0])), *words]) == 0
+        (index,) = re.findall(r'<script type="application/json" id="index">(.*?)</script>', page.read_text(), re.DOTALL)
+        counted[name] = json.loads(index)
+    assert counted["without"]["tools"] == []
+    ((message, listed),) = counted["with"]["tools"]
+    assert message == "system"
+    assert listed.startswith("You can call tools.")
+    assert '"name": "look"' in listed
+    more = [b - a for a, b in zip(counted["without"]["tokens"], counted["with"]["tokens"], strict=True)]
+    assert more[0] == more[1] > 50
+    (rows,) = re.findall(r'<script type="application/json" id="rows-0">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert [row["tools"] for row in json.loads(rows)] == [0, 0]
+    assert listed not in rows, "the list is on the page once"
+    capsys.readouterr()
+    page = tmp_path / "plain.html"
+    assert triptych(["preview", str(write_rows([1])), "--tools", f"{code}:look", "-o", str(page), "--quiet"]) == 0
+    assert '"tools":[["tools","{' in page.read_text().replace(" ", "")
+
+
 def test_several_environments_are_named_and_rows_choose_one_of_them(write_rows, code, capsys):
     rows = write_rows([1, 1])
     lines = [json.loads(line) for line in rows.read_text().splitlines()]

@@ -104,5 +104,19 @@ def _identity(ref: object, root: Path | None) -> Hashable:
     if isinstance(ref, bytes):
         return ("bytes", hashlib.blake2b(ref, digest_size=16).digest())
     if isinstance(ref, Image.Image):
-        return ("pil", ref.mode, ref.size, hashlib.blake2b(ref.tobytes(), digest_size=16).digest())
+        pixels = hashlib.blake2b(ref.tobytes(), digest_size=16).digest()
+        return ("pil", ref.mode, ref.size, pixels, *_how_to_read(ref))
     return ref  # an ArchiveMember compares by value
+
+
+def _how_to_read(picture: Image.Image) -> tuple[Hashable, ...]:
+    """What else decides the colours and the direction of a picture: its palette, transparency and EXIF orientation."""
+    palette = picture.getpalette("RGBA") if picture.mode in ("P", "PA") else None
+    return tuple(
+        (name, hashlib.blake2b(repr(value).encode(), digest_size=16).digest())
+        for name, value in (
+            ("palette", palette),
+            *((name, picture.info.get(name)) for name in ("transparency", "exif")),
+        )
+        if value is not None
+    )

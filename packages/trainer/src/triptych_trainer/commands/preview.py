@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from triptych_data import Example
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.option_parser import collected
+from triptych_data.prompt_settings import PromptSettings
 from triptych_data.rows import SourceRow
 from triptych_data.shared_options import SharedOptions, shared_options
 
@@ -18,6 +19,7 @@ from triptych_trainer.commands.check import show_tools
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.answer_options import AnswerOptions
+from triptych_trainer.options.own_code import read_tools
 from triptych_trainer.options.preview_options import PreviewOptions, parser
 from triptych_trainer.options.tool_options import ToolOptions
 from triptych_trainer.preview.build import Preview, build_preview
@@ -42,12 +44,14 @@ def _preview(namespace: argparse.Namespace) -> int:
         files, image_roots=roots, data_format=shared.data.data_format, needs_prompt=environments is None
     )
     sources = _begun(sources, environments)
+    model = _model(shared)
+    sources, settings = _with_tools(sources, collected(ToolOptions, namespace), environments, model, shared)
     names = [Path(file).name for file in files]
     preview = build_preview(
         sources,
         namespace.out,
-        model=_model(shared),
-        settings=shared.settings,
+        model=model,
+        settings=settings,
         further=look_at_answers(
             collected(AnswerOptions, namespace).reward, environments=() if environments is None else environments.names
         ),
@@ -74,6 +78,29 @@ def _begun(sources: list[Source], environments: Environments | None) -> list[Sou
         return lambda row: begun(read(row))
 
     return [replace(source, read=reading(source.read)) for source in sources]
+
+
+def _with_tools(
+    sources: list[Source],
+    options: ToolOptions,
+    environments: Environments | None,
+    model: ModelTokens | None,
+    shared: SharedOptions,
+) -> tuple[list[Source], PromptSettings]:
+    """The sources with the list of tools, and how a run with these tools makes prompts of rows."""
+    if not options.tools and environments is None:
+        return sources, shared.settings
+    from triptych_trainer.commands.previewed_tools import previewed_tools
+
+    with_tools, settings = previewed_tools(
+        read_tools(options.tools),
+        environments,
+        processor=None if model is None else model.processor,
+        settings=shared.settings,
+        model=shared.model,
+        revision=shared.loading.model_revision,
+    )
+    return [replace(source, with_tools=with_tools) for source in sources], settings
 
 
 def _model(shared: SharedOptions) -> ModelTokens | None:

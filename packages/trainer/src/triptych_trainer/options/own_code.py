@@ -78,7 +78,9 @@ def _named(spec: str, *, option: str) -> Any:
 
 def _file(path: Path, what: str) -> ModuleType:
     if not path.is_file():
-        raise UsageError(f"{what}: there is no file {path}; name one, from the folder {Path.cwd().name}")
+        raise UsageError(
+            f"{what}: there is no file {path}; name one that exists, from the folder in which the command runs"
+        )
     unique = f"triptych_own_{path.stem}_{zlib.crc32(bytes(path.resolve())):08x}"
     if unique in sys.modules:
         return sys.modules[unique]

@@ -124,7 +124,8 @@ def _written(rows: Iterable[PreviewRow], model: ModelTokens, settings: PromptSet
     for row in rows:
         if row.example is not None and row.tokens is not None:
             sizes = [image.size for image in row.images if image.size]
-            prompt = describe(row.example, model=model, settings=settings, sizes=sizes)
+            example = row.example if row.with_tools is None else row.with_tools.example
+            prompt = describe(example, model=model, settings=settings, sizes=sizes)
             yield f"tokens of {row.source.rpartition('/')[2]}", written(prompt, model)
             return
 

@@ -17,7 +17,7 @@ from triptych_data.seen_headers import image_in_example
 from triptych_data.show import KINDS
 
 from triptych_trainer.preview.counting import change
-from triptych_trainer.preview.row import PreviewImage, PreviewRow
+from triptych_trainer.preview.row import PreviewImage, PreviewRow, WithTools
 
 SHRUNK, ENLARGED = "image shrunk", "image enlarged"
 CAPPED = "images made smaller for the prompt's limit"
@@ -34,6 +34,8 @@ class Source:
 
     rows: Rows
     read: Callable[[SourceRow], Example]
+    with_tools: Callable[[Example], WithTools | None] = lambda example: None
+    """Adds the list of tools to a row; None where there are no tools."""
 
 
 def open_sources(
@@ -79,19 +81,20 @@ def collect(
         except DataError as error:
             yield PreviewRow(source=error.source, id=error.id or "", refused=error)
             continue
-        yield _looked_at(row, source.read, model, settings, further, first)
+        yield _looked_at(row, source, model, settings, further, first)
 
 
 def _looked_at(
     row: SourceRow,
-    read: Callable[[SourceRow], Example],
+    source: Source,
     model: ModelTokens | None,
     settings: PromptSettings,
     further: FurtherLook | None,
     first: dict[int, str],
 ) -> PreviewRow:
     try:
-        example = read(row)
+        example = source.read(row)
+        tools = source.with_tools(example)
     except DataError as error:
         return PreviewRow(source=row.source, id=error.id or "", values=row.values, refused=error)
     images, refused = _images(example, settings.policy)
@@ -99,7 +102,8 @@ def _looked_at(
     prompt = None
     if model is not None and refused is None:
         try:
-            prompt = describe(example, model=model, settings=settings, sizes=sizes)
+            counted = example if tools is None else tools.example
+            prompt = describe(counted, model=model, settings=settings, sizes=sizes)
             images = [_counted(image, k, prompt, model) for k, image in enumerate(images)]
             refused = prompt.refused
         except DataError as error:
@@ -120,6 +124,7 @@ def _looked_at(
         refused=refused,
         notes=(*_notes(example, prompt), *([REPEATED] if repeated else [])),
         repeats=earlier if repeated else None,
+        with_tools=tools,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from triptych_trainer.preview.blocks import Blocks
 from triptych_trainer.preview.collecting import problems_of
 from triptych_trainer.preview.embedding import Pictures
-from triptych_trainer.preview.row import PreviewImage, PreviewRow
+from triptych_trainer.preview.row import PreviewImage, PreviewRow, WithTools
 
 LONGEST_TEXT, LONGEST_VALUE = 20_000, 2_000
 BLOCK_CHARS = 1 << 18
@@ -26,10 +26,15 @@ class Payload:
     tokens: list[int] = field(default_factory=list)
     image_tokens: list[int] = field(default_factory=list)
     row_problems: list[list[int]] = field(default_factory=list)
+    tools: list[list[Any]] = field(default_factory=list)
+    """Lists of tools, each once: the message that contains it, and its text."""
 
     def add(self, row: PreviewRow, pictures: Pictures) -> None:
         """Take in the next row, whose pictures are embedded."""
-        self.rows.add(row_json(row, pictures))
+        shown = row_json(row, pictures)
+        if row.with_tools is not None:
+            shown["tools"] = self._listed(row.with_tools)
+        self.rows.add(shown)
         found = problems_of(row)
         self.problems += [name for name in found if name not in self.problems]
         self.row_problems.append([self.problems.index(name) for name in found])
@@ -37,6 +42,12 @@ class Payload:
         image_tokens, tokens = row.tokens or (0, 0)
         self.tokens.append(tokens)
         self.image_tokens.append(image_tokens)
+
+    def _listed(self, tools: WithTools) -> int:
+        listed = [tools.message, shortened(tools.listed)]
+        if listed not in self.tools:
+            self.tools.append(listed)
+        return self.tools.index(listed)
 
 
 def row_json(row: PreviewRow, pictures: Pictures) -> dict[str, Any]:
@@ -109,6 +120,7 @@ def index_json(payload: Payload, pictures: Pictures, *, limits: Sequence[int | N
     """Return what the script needs of all rows at once; `limits` are those of prompt tokens and of image tokens."""
     return {
         "problems": payload.problems,
+        "tools": payload.tools,
         "rowProblems": payload.row_problems,
         "images": payload.num_images,
         "tokens": payload.tokens,

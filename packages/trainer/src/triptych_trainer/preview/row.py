@@ -29,6 +29,18 @@ class PreviewImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WithTools:
+    """A row with the list of the tools that its model may call."""
+
+    example: Example
+    """The row with the list, as its tokens are counted."""
+    listed: str
+    """The list: as it is in a message, or one description on each line for the chat template to write."""
+    message: str
+    """The message that contains it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewRow:
     """A row as far as it can be read; `refused` is the error with which a run would refuse it."""
 
@@ -47,3 +59,5 @@ class PreviewRow:
     """What is odd about its prompt or answer though a run takes it."""
     repeats: str | None = None
     """file:line of the earlier row that it repeats."""
+    with_tools: WithTools | None = None
+    """The row with its list of tools; None where there are no tools."""

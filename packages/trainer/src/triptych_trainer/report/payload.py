@@ -90,6 +90,7 @@ def trajectory_json(
             "parts": split,
             "tokens": turn.num_tokens,
             "reward": turn.reward,
+            "unread": turn.unread,
             "calls": [_call_json(call) for call in turn.calls],
         }
 

@@ -6,7 +6,7 @@ environment (tool results, further images) are between the sampled ones, in the 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -115,6 +115,8 @@ class Rollout:
     """The optimizer step whose weights sampled it."""
     calls: tuple[ToolCall, ...] | None = None
     """None where there are no tools to call."""
+    unread: Mapping[int, str] = field(default_factory=dict)
+    """For each turn, from 0, that begins a call which was not read: the reason."""
     turn_rewards: tuple[float, ...] | None = None
     """The reward of each turn from its environment; None if the environment gives no rewards for turns."""
     steps: tuple["Rollout", ...] = ()

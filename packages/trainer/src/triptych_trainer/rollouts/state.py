@@ -15,7 +15,7 @@ __all__ = ["Begin", "groups_from_state", "groups_to_state"]
 
 Begin = Callable[[int, Sequence[str | Image.Image]], RolloutGroup]
 """From a key and what an environment showed first to the group without rollouts, its prompt prepared again."""
-_PLAIN = tuple(name for name in Rollout.__slots__ if name not in ("messages", "images", "calls", "steps"))
+_PLAIN = tuple(name for name in Rollout.__slots__ if name not in ("messages", "images", "calls", "unread", "steps"))
 
 
 def groups_to_state(groups: Sequence[RolloutGroup]) -> dict[str, Any]:

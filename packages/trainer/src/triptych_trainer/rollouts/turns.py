@@ -41,6 +41,7 @@ TRAJECTORY = pa.struct(
                         ("said", pa.string()),
                         ("num_tokens", pa.int32()),
                         ("reward", pa.float64()),
+                        ("unread", pa.string()),
                         (
                             "calls",
                             pa.list_(
@@ -89,6 +90,8 @@ class TurnRecord:
     said: str
     num_tokens: int
     reward: float | None = None
+    unread: str | None = None
+    """Why a call that the message begins was not read; None if there is no such call."""
     calls: Sequence[CallRecord] = ()
 
 
@@ -161,6 +164,7 @@ def trajectory_of(rollout: Rollout, prompt: PreparedPrompt, *, images: Sequence[
                 said=completion_text([said]),
                 num_tokens=lengths[number] if number < len(lengths) else 0,
                 reward=None if rollout.turn_rewards is None else rollout.turn_rewards[number],
+                unread=rollout.unread.get(number),
                 calls=[
                     _call(call, returned[k] if k < len(returned) else (), names=names[:seen], sizes=sizes[:seen])
                     for k, call in enumerate(asked)
@@ -181,6 +185,7 @@ def trajectory_to_row(trajectory: Trajectory) -> dict[str, Any]:
                 "said": turn.said,
                 "num_tokens": turn.num_tokens,
                 "reward": turn.reward,
+                "unread": turn.unread,
                 "calls": [
                     {
                         **{name: getattr(call, name) for name in CallRecord.__slots__ if name != "returned"},

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import json
 import re
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from triptych_trainer.trajectories.async_loop import AsyncLoop
+from triptych_trainer.trajectories.characters import whole_characters
 from triptych_trainer.trajectories.images import RolloutImages
-from triptych_trainer.trajectories.results import Piece, pieces_of
+from triptych_trainer.trajectories.results import Piece, UnreadablePictureError, pieces_of
 from triptych_trainer.trajectories.toolbox import Tool
 
-__all__ = ["CALL_CLOSE", "CALL_OPEN", "AsyncLoop", "Call", "Outcome", "Request", "calls_of", "do_calls", "read_calls"]
+__all__ = [
+    "CALL_CLOSE",
+    "CALL_OPEN",
+    "Call",
+    "Outcome",
+    "Request",
+    "calls_of",
+    "do_calls",
+    "read_calls",
+    "why_unread",
+    "without_calls",
+]
 
 CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
+CALL_BEGINNINGS = (CALL_OPEN, "<|tool_call_start|>", "<|tool_call>", "[TOOL_CALLS]", "<function=")
+"""With these, models begin a call, each family in its own form."""
 _CALL = re.compile(f"{CALL_OPEN}(.*?){CALL_CLOSE}", re.DOTALL)
 
 
@@ -70,32 +86,93 @@ def read_calls(text: str) -> list[dict[str, Any]]:
     return found
 
 
+def without_calls(text: str) -> str:
+    """What a message says before, between and behind its calls.
+
+    >>> without_calls('Closer. <tool_call>{"name": "zoom"}</tool_call> Then I read.')
+    'Closer.  Then I read.'
+    """
+    return _CALL.sub("", text).strip()
+
+
+def why_unread(text: str, *, num_calls: int, reads_json: bool) -> str | None:
+    """Why the call that a message begins was not read; None if it begins no further one than ``num_calls``.
+
+    >>> why_unread('<tool_call>{"name": "zoom"', num_calls=0, reads_json=True)
+    'its </tool_call> is missing'
+    """
+    begun = next((opening for opening in CALL_BEGINNINGS if opening in text), None)
+    if begun is None or text.count(begun) <= num_calls:
+        return None
+    if begun == CALL_OPEN and reads_json:
+        for after in text.split(CALL_OPEN)[1:]:
+            body, end, _ = after.partition(CALL_CLOSE)
+            reason = _why_no_call(body) if end else f"its {CALL_CLOSE} is missing"
+            if reason is not None:
+                return reason
+    return f"what follows {begun} does not have the form that the chat template gives to calls"
+
+
+def _why_no_call(body: str) -> str | None:
+    try:
+        value = json.loads(body)
+    except RecursionError:
+        return "it is nested too deeply"
+    except ValueError as error:
+        return f"it is not valid JSON ({error})"
+    is_call = isinstance(value, dict) and isinstance(value.get("name"), str)
+    return None if is_call else 'it is not a JSON object with the "name" of a tool'
+
+
 def calls_of(message: Mapping[str, Any]) -> list[Call]:
     """The calls in a message of the assistant."""
     functions = [call.get("function", call) for call in message.get("tool_calls") or ()]
     return [Call(name=function["name"], arguments=function.get("arguments") or {}) for function in functions]
 
 
-def do_calls(requests: Sequence[Request], *, loop: AsyncLoop, timeout_seconds: float) -> list[Outcome]:
+def do_calls(
+    requests: Sequence[Request],
+    *,
+    loop: AsyncLoop,
+    timeout_seconds: float,
+    say: Callable[[str], object] = print,
+) -> list[Outcome]:
     """Do the calls and return the outcome of each, in order.
 
     Plain functions run one after another. Coroutines of all rollouts run side by side; one that takes longer than
-    ``timeout_seconds`` is given up.
+    ``timeout_seconds`` is given up. A plain function cannot be given up: ``say`` is told that it still runs.
     """
     found: dict[int, Any] = {}
-    waiting: dict[int, Coroutine[Any, Any, Any]] = {}
+    waiting: dict[int, Awaitable[Any]] = {}
     for k, request in enumerate(requests):
         try:
             tool, arguments = _bound(request)
-            if tool.is_async:
-                waiting[k] = tool.call(**arguments)
+            with _watched(request, timeout_seconds, say):
+                result = tool.call(**arguments)
+            if inspect.isawaitable(result):
+                waiting[k] = result
             else:
-                found[k] = tool.call(**arguments)
-        except Exception as error:  # whatever a tool raises is an answer for the model
+                found[k] = result
+        except (Exception, SystemExit) as error:  # whatever a tool raises is an answer for the model
             found[k] = error
     if waiting:
         found.update(zip(waiting, loop.gather(list(waiting.values()), timeout_seconds=timeout_seconds), strict=True))
     return [_outcome(request, found[k]) for k, request in enumerate(requests)]
+
+
+@contextmanager
+def _watched(request: Request, seconds: float, say: Callable[[str], object]) -> Iterator[None]:
+    line = (
+        f"{request.where}: {request.call.name} has been running for {seconds:g} seconds, and the run waits for it; "
+        "only an `async` function is given up after this time"
+    )
+    timer = threading.Timer(seconds, say, [line])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _bound(request: Request) -> tuple[Tool, dict[str, Any]]:
@@ -115,32 +192,12 @@ def _bound(request: Request) -> tuple[Tool, dict[str, Any]]:
 
 def _outcome(request: Request, result: Any) -> Outcome:
     name = request.call.name
-    if isinstance(result, Exception):
-        reason = " ".join(str(result).split()) or type(result).__name__
-        failure = f"{request.where}: {name} failed, and the model was told: {type(result).__name__}: {reason}"
-        return Outcome(name=name, pieces=(str({"error": str(result) or type(result).__name__}),), failure=failure)
-    return Outcome(name=name, pieces=tuple(pieces_of(result, owner=f"{request.where}: {name}")))
-
-
-class AsyncLoop:
-    """An event loop on a thread of its own, so that tools can be awaited wherever the trainer runs."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def gather(self, calls: Sequence[Coroutine[Any, Any, Any]], *, timeout_seconds: float) -> list[Any]:
-        """Await all calls at the same time; the exception of a call is returned in the place of its result."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="triptych-tools", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(_gathered(calls, timeout_seconds), self._loop).result()
-
-
-async def _gathered(calls: Sequence[Coroutine[Any, Any, Any]], timeout_seconds: float) -> list[Any]:
-    async def one(call: Coroutine[Any, Any, Any]) -> Any:
+    if not isinstance(result, BaseException):
         try:
-            return await asyncio.wait_for(call, timeout_seconds)
-        except TimeoutError as error:
-            return TimeoutError(str(error) or f"no answer within {timeout_seconds:g} seconds")
-
-    return await asyncio.gather(*(one(call) for call in calls), return_exceptions=True)
+            return Outcome(name=name, pieces=tuple(pieces_of(result, owner=f"{request.where}: {name}")))
+        except UnreadablePictureError as error:
+            failure = f"{error}; the model was told"
+            return Outcome(name=name, pieces=(str({"error": f"an image of {name} cannot be read"}),), failure=failure)
+    reason = whole_characters(" ".join(str(result).split())) or type(result).__name__
+    failure = f"{request.where}: {name} failed, and the model was told: {type(result).__name__}: {reason}"
+    return Outcome(name=name, pieces=(str({"error": str(result) or type(result).__name__}),), failure=failure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import numbers
@@ -10,17 +9,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from PIL import Image
-
 from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.environment_column import COLUMN, chosen_environment
+from triptych_trainer.trajectories.async_loop import tool_loop
 from triptych_trainer.trajectories.failures import one_sentence_of
-from triptych_trainer.trajectories.results import Piece, first_pieces_of
+from triptych_trainer.trajectories.results import Piece, digest_of, first_pieces_of
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 
 __all__ = ["Environments", "rewards_of", "tells_turns", "turn_reward_of"]
 
-NOT_TOOLS = ("reset", "get_reward", "get_turn_reward", "done")
+NOT_TOOLS = ("reset", "get_reward", "get_turn_reward")
 Factory = Callable[[], Any]
 
 
@@ -115,7 +113,7 @@ class Environments:
                 result = _value(environment.reset(**given))
             seen.append(first_pieces_of(result, owner=f"{where}: `reset` of {kind}"))
         for k, other in enumerate(seen):
-            if list(map(_comparable, other)) != list(map(_comparable, seen[0])):
+            if digest_of(other) != digest_of(seen[0]):
                 raise UsageError(
                     f"{where}: `reset` of {kind} showed rollout 1 and rollout {k + 1} different things, "
                     "but the rollouts of a row are compared with each other; draw what is random from the row, for "
@@ -175,6 +173,11 @@ def turn_reward_of(environment: Any, *, where: str) -> float:
 def _check_kind(kind: type) -> None:
     if not callable(getattr(kind, "reset", None)):
         raise UsageError(f"environment_factory: {kind.__name__} has no method `reset(**row)`")
+    if callable(getattr(kind, "done", None)):
+        raise UsageError(
+            f"environment_factory: {kind.__name__}.done is a method, which is always true; make it an attribute or a "
+            "property"
+        )
     if callable(getattr(kind, "get_turn_reward", None)) and not callable(getattr(kind, "get_reward", None)):
         raise UsageError(
             f"environment_factory: {kind.__name__} has `get_turn_reward`, but no `get_reward`, which says "
@@ -186,13 +189,19 @@ def _methods(kind: type) -> list[str]:
     """The names of the public methods of a class that are tools."""
     return [
         name
-        for name, _ in inspect.getmembers(kind, predicate=inspect.isfunction)
+        for name, _ in inspect.getmembers(kind, predicate=_is_method)
         if name not in NOT_TOOLS and not name.startswith("_")
     ]
 
 
+def _is_method(value: Any) -> bool:
+    """Whether this is a function of a class, a class method, or one of them inside a decorator that names it."""
+    wrapped = callable(value) and hasattr(value, "__wrapped__")
+    return inspect.isfunction(value) or inspect.ismethod(value) or wrapped
+
+
 def _value(found: Any) -> Any:
-    return asyncio.run(found) if inspect.iscoroutine(found) else found
+    return tool_loop.run(found) if inspect.isawaitable(found) else found
 
 
 def _accepted(reset: Callable[..., Any], row: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +210,3 @@ def _accepted(reset: Callable[..., Any], row: Mapping[str, Any]) -> dict[str, An
     if any(one.kind is one.VAR_KEYWORD for one in parameters):
         return dict(row)
     return {one.name: row[one.name] for one in parameters if one.name in row}
-
-
-def _comparable(piece: Piece) -> Any:
-    return (piece.mode, piece.size, piece.tobytes()) if isinstance(piece, Image.Image) else piece

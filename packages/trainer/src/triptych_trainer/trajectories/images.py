@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -24,7 +24,8 @@ class RolloutImage:
 class RolloutImages:
     """The images of a rollout in the order in which the model saw them: those of the prompt, then those of its turns.
 
-    A tool that has a parameter of this type gets them; the model is not told of that parameter.
+    A tool that has a parameter of this type gets them; the model is not told of that parameter. Its pictures are
+    copies, so that what a tool paints on them is seen by nobody else.
 
     >>> images = RolloutImages([RolloutImage(picture=Image.new("RGB", (4, 2)), model_size=(28, 56), name="left")])
     >>> images["left"] is images[1] is images["1"]
@@ -32,13 +33,20 @@ class RolloutImages:
     """
 
     def __init__(self, images: Sequence[RolloutImage]) -> None:
-        self._images = tuple(images)
+        self._images = list(images)
+        self._copied: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __iter__(self) -> Iterator[RolloutImage]:
-        return iter(self._images)
+        return (self._own(k) for k in range(len(self._images)))
+
+    def _own(self, k: int) -> RolloutImage:
+        if k not in self._copied:
+            self._images[k] = replace(self._images[k], picture=self._images[k].picture.copy())
+            self._copied.add(k)
+        return self._images[k]
 
     def __getitem__(self, which: int | str) -> RolloutImage:
         """The image of a number, counted from 1, or of a name.
@@ -46,12 +54,12 @@ class RolloutImages:
         Raises:
             LookupError: says which images there are; the model reads it.
         """
-        for image in self._images:
+        for k, image in enumerate(self._images):
             if image.name is not None and image.name == which:
-                return image
+                return self._own(k)
         number = int(which) if isinstance(which, str) and which.strip().isdecimal() else which
         if isinstance(number, int) and 1 <= number <= len(self._images):
-            return self._images[number - 1]
+            return self._own(number - 1)
         names = ", ".join(repr(image.name) for image in self._images if image.name is not None)
         known = f"images 1 to {len(self._images)}" if self._images else "no images"
         raise LookupError(f"there is no image {which!r}; there are {known}{f', named {names}' if names else ''}")

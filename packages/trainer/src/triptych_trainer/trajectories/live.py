@@ -64,6 +64,8 @@ class LiveRollout:
     finish: Finish = "length"
     asked: list[ToolCall] = field(default_factory=list)
     """The calls of all messages so far."""
+    unread: dict[int, str | None] = field(default_factory=dict)
+    """For each turn, from 0, why a call that it begins was not read; None where there is no such call."""
     turn_rewards: list[float] | None = None
     """The reward of each turn whose calls were done; None if the environment gives no rewards for turns."""
 
@@ -196,6 +198,7 @@ class LiveRollout:
             images=tuple(self.arrived),
             policy_version=policy_version,
             calls=tuple(self.asked),
+            unread={turn: reason for turn, reason in self.unread.items() if reason is not None},
             turn_rewards=self._rewards_of_messages(),
             steps=tuple(replace(step, policy_version=policy_version) for step in self.steps),
         )

@@ -21,7 +21,9 @@ from triptych_trainer.models.families import ImageInputs
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.rollouts.rollout import ArrivedImage, RolloutGroup
 from triptych_trainer.rollouts.sampled import Sampled, Sampler
-from triptych_trainer.trajectories.calls import AsyncLoop, Outcome, Request, calls_of, do_calls
+from triptych_trainer.trajectories.async_loop import tool_loop
+from triptych_trainer.trajectories.calls import Outcome, Request, calls_of, do_calls, why_unread
+from triptych_trainer.trajectories.characters import storable
 from triptych_trainer.trajectories.environments import Environments, tells_turns, turn_reward_of
 from triptych_trainer.trajectories.features import check_features
 from triptych_trainer.trajectories.history import History, bounded_history
@@ -75,7 +77,6 @@ class Play:
         """The environment of each rollout of the last batch, in the order of the rollouts."""
         self.shown: dict[int, str] = {}
         """For each row of the last batch, under its key, a digest of what its environment showed first."""
-        self._loop = AsyncLoop()
 
     def __call__(self, sampler: Sampler, groups: Sequence[RolloutGroup], sizes: Sequence[int]) -> list[RolloutGroup]:
         """Sample ``sizes[p]`` rollouts for each group.
@@ -195,7 +196,7 @@ class Play:
             before = one.all_ids
             one.take(sampled, most=self.limits.completion_tokens, end_ids=sampler.end_ids)
             if one.turn_ids:
-                one.messages.append(dict(self.read(one.writer, before, one.turn_ids)))
+                one.messages.append(self._message(one, before))
                 one.calls = calls_of(one.messages[-1]) if one.finish == "stop" else []
             if one.calls and self.limits.calling_turns is not None and one.turn >= self.limits.calling_turns:
                 one.note_calls(None)
@@ -207,8 +208,22 @@ class Play:
             for one in asking
             for call in one.calls
         ]
-        outcomes = iter(do_calls(requests, loop=self._loop, timeout_seconds=self.limits.tool_seconds))
+        outcomes = iter(do_calls(requests, loop=tool_loop, timeout_seconds=self.limits.tool_seconds, say=self.say))
         return [one for one in asking if self._answered(one, [next(outcomes) for _ in one.calls])]
+
+    def _message(self, one: LiveRollout, before: Sequence[int]) -> dict[str, Any]:
+        """What the model said last; a call in it that cannot be read is remembered with the reason."""
+        tokenizer = getattr(self.preparer.processor, "tokenizer", self.preparer.processor)
+        text = tokenizer.decode(list(one.turn_ids), skip_special_tokens=False)
+        try:
+            message = storable(self.read(one.writer, before, one.turn_ids))
+        except RecursionError:
+            message = {"role": "assistant", "content": text}
+        if one.finish == "stop":
+            one.unread[one.turn] = why_unread(
+                text, num_calls=len(calls_of(message)), reads_json=one.writer.mode == "user"
+            )
+        return message
 
     def _answered(self, one: LiveRollout, outcomes: Sequence[Outcome]) -> bool:
         """Add the results of a turn to its rollout; return whether the rollout goes on."""

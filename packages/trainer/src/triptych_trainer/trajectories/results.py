@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.trajectories.characters import whole_characters
 
-__all__ = ["Piece", "as_content", "digest_of", "first_pieces_of", "pieces_of"]
+__all__ = ["Piece", "UnreadablePictureError", "as_content", "digest_of", "first_pieces_of", "pieces_of"]
 
 Piece = str | Image.Image
+MOST_NUMBERS = 1000
+"""An array of more numbers is written with gaps."""
 PARTS = 'a list of parts: {"type": "text", "text": "..."} and {"type": "image", "image": a PIL image}'
+
+
+class UnreadablePictureError(UsageError):
+    """The data of an image that a tool or an environment returned are damaged."""
 
 
 def pieces_of(result: Any, *, owner: str) -> list[Piece]:
     """Texts and images in order: of a list of content parts, of an image, or of anything else as text.
 
+    Images are copied, so that later changes of the same object change nothing that the model already saw.
+
     Raises:
-        UsageError: a part is neither text nor an image, or an image is where it would become text; names the tool.
+        UsageError: a part is neither text nor an image, or pixels or an object without words of its own would become
+            text; names the tool.
+        UnreadablePictureError: an image cannot be decoded.
     """
     if isinstance(result, (str, Image.Image)) or _is_part(result):
         return [_piece(result, owner=owner, number=1)]
@@ -31,7 +43,7 @@ def pieces_of(result: Any, *, owner: str) -> list[Piece]:
             f"{owner}: it returned {type(result).__name__} with {hidden} in it, which would become text for the model; "
             f"return a PIL image (`Image.fromarray(...)`), or {PARTS}"
         )
-    return [str(result)]
+    return [whole_characters(str(result))]
 
 
 def first_pieces_of(result: Any, *, owner: str) -> list[Piece]:
@@ -58,6 +70,8 @@ def digest_of(pieces: Sequence[Piece]) -> str:
             digest.update(f"text {piece}\0".encode())
         else:
             digest.update(f"image {piece.mode} {piece.size}\0".encode() + piece.tobytes())
+            if piece.mode in ("P", "PA"):
+                digest.update(bytes(piece.getpalette("RGBA") or ()))
     return digest.hexdigest()
 
 
@@ -85,13 +99,18 @@ def _is_part(part: Any) -> bool:
 
 
 def _hidden_pixels(result: Any, *, depth: int = 3) -> str | None:
-    """What kind of pixels is somewhere in a value that is no message."""
+    """What is somewhere in a value that is no message and says nothing as text: pixels, or an object without words."""
     if isinstance(result, Image.Image):
         return "a PIL image"
-    if isinstance(result, bytes):
+    if isinstance(result, (bytes, bytearray, memoryview)):
         return "bytes"
-    if getattr(result, "ndim", 0) == 3 and hasattr(result, "dtype"):
-        return f"an array of shape {tuple(result.shape)}"
+    shape = tuple(getattr(result, "shape", ())) if hasattr(result, "dtype") else ()
+    if len(shape) > 2 or (len(shape) == 2 and shape[0] * shape[1] > MOST_NUMBERS):
+        return f"an array of shape {shape}"
+    kind: Any = type(result)
+    is_plain = kind.__repr__ is object.__repr__ and kind.__str__ is object.__str__
+    if is_plain or inspect.isgenerator(result) or inspect.isroutine(result):
+        return f"an object of class {kind.__name__}"
     inner: Any = result.values() if isinstance(result, Mapping) else result
     if depth == 0 or not isinstance(result, (Mapping, list, tuple)):
         return None
@@ -99,19 +118,29 @@ def _hidden_pixels(result: Any, *, depth: int = 3) -> str | None:
 
 
 def _piece(part: Any, *, owner: str, number: int) -> Piece:
-    if isinstance(part, (str, Image.Image)):
-        return part
+    if isinstance(part, str):
+        return whole_characters(part)
+    if isinstance(part, Image.Image):
+        return _copied(part, owner=owner, number=number)
     if not isinstance(part, Mapping) or "type" not in part:
         raise UsageError(
             f"{owner}: part {number} of what it returned is of class {type(part).__name__}, neither text nor an image; "
             f"return {PARTS}"
         )
     if part["type"] == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
+        return whole_characters(part["text"])
     if part["type"] == "image" and isinstance(part.get("image"), Image.Image):
-        image: Image.Image = part["image"]
-        return image
+        return _copied(part["image"], owner=owner, number=number)
+    held = ", ".join(f"{type(value).__name__} under {key!r}" for key, value in part.items() if key != "type")
     raise UsageError(
-        f"{owner}: part {number} of what it returned is of type {part['type']!r}, neither text nor an image; return "
-        f"{PARTS}"
+        f"{owner}: part {number} of what it returned is of type {part['type']!r}, neither text nor an image (it has "
+        f"{held or 'nothing else'}); return {PARTS}"
     )
+
+
+def _copied(picture: Image.Image, *, owner: str, number: int) -> Image.Image:
+    try:
+        return picture.copy()
+    except Exception as error:  # Pillow's readers fail on damaged data in many ways
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadablePictureError(f"{owner}: part {number} of what it returned cannot be read: {reason}") from error

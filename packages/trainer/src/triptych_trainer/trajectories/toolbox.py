@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
+from PIL import Image
 from transformers.utils import get_json_schema
 
 from triptych_trainer.errors import UsageError
@@ -28,11 +29,6 @@ class Tool:
     """The parameter that gets the rollout's images, if there is one; the model does not see it."""
     box_frame: BoxFrame | None = None
     """What the numbers of its `box`, or of its `x` and `y`, count: the function's own attribute of this name."""
-
-    @property
-    def is_async(self) -> bool:
-        """Whether a call is awaited."""
-        return inspect.iscoroutinefunction(self.call)
 
 
 def toolbox(functions: Sequence[Callable[..., Any]]) -> dict[str, Tool]:
@@ -61,8 +57,11 @@ def tool_of(function: Callable[..., Any]) -> Tool:
         raise UsageError(f"tools: expected functions, got {function!r}; pass a function, or a method of an object")
     try:
         hints = get_type_hints(function)
-        images_as = next((key for key, hint in hints.items() if hint is RolloutImages and key != "return"), None)
+        images_as = next((key for key, hint in hints.items() if _is_images(hint) and key != "return"), None)
+        _check_parameters(name, function, hints)
         schema = get_json_schema(_as_the_model_sees_it(function, hints, hidden=images_as))
+    except UsageError:
+        raise
     except Exception as error:  # the functions are the user's own, and their hints may fail in any way
         raise UsageError(
             f"tools: {name} cannot be described to the model ({' '.join(str(error).split())}); give every parameter a "
@@ -72,6 +71,26 @@ def tool_of(function: Callable[..., Any]) -> Tool:
     if frame is not None and frame not in get_args(BoxFrame):
         raise UsageError(f"tools: {name}.box_frame: expected one of {', '.join(get_args(BoxFrame))}, got {frame!r}")
     return Tool(name=name, call=function, schema=schema, images_as=images_as, box_frame=frame)
+
+
+def _is_images(hint: Any) -> bool:
+    return hint is RolloutImages or RolloutImages in get_args(hint)
+
+
+def _check_parameters(name: str, function: Callable[..., Any], hints: Mapping[str, Any]) -> None:
+    """Refuse parameters that no call can fill: a call gives JSON values by name."""
+    for key, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise UsageError(
+                f"tools: {name}: the parameter {str(parameter).split(':')[0]} cannot be given by name, as "
+                "a model gives its arguments; write one parameter with a name for each argument"
+            )
+        hint = hints.get(key)
+        if any(isinstance(one, type) and issubclass(one, Image.Image) for one in (hint, *get_args(hint))):
+            raise UsageError(
+                f"tools: {name}: a model cannot write an image for the parameter {key}; let it write a number, and "
+                "take the picture from a parameter of type RolloutImages, as in `images[number].picture`"
+            )
 
 
 def _as_the_model_sees_it(function: Callable[..., Any], hints: Mapping[str, Any], *, hidden: str | None) -> Any:

@@ -15,7 +15,7 @@ from triptych_trainer.grpo.sampler import one_message
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.prompts.prepare import PromptPreparer
-from triptych_trainer.trajectories.calls import CALL_OPEN, read_calls
+from triptych_trainer.trajectories.calls import read_calls, without_calls
 from triptych_trainer.trajectories.environments import Environments, rewards_of
 from triptych_trainer.trajectories.limits import Limits
 from triptych_trainer.trajectories.play import Play
@@ -168,7 +168,6 @@ def message_reader(
         (message,) = as_text(None, ids)  # type: ignore[arg-type]
         if not calls:
             return message
-        said = message["content"].partition(CALL_OPEN)[0].rstrip()
-        return {"role": "assistant", "content": said, "tool_calls": calls}
+        return {"role": "assistant", "content": without_calls(message["content"]), "tool_calls": calls}
 
     return read

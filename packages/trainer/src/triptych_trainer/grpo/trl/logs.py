@@ -102,14 +102,16 @@ def call_metrics(groups: Sequence[RolloutGroup], *, gather: Gather, device: torc
         len(rollouts),
         sum(one.num_calls for one in rollouts),
         sum(one.num_failed_calls for one in rollouts),
+        sum(bool(one.unread) for one in rollouts),
         sum(len(one.images) for one in rollouts),
         *(sum(one.finish == name for one in rollouts) for name in ("turns", "room", "done")),
     ]
     sums = gather(torch.tensor(counts, device=device)).view(-1, len(counts)).sum(dim=0).tolist()
-    total, calls, failed, images, turns, room, done = sums
+    total, calls, failed, unread, images, turns, room, done = sums
     return {
         "tools/call_frequency": calls / max(total, 1),
         "tools/failure_frequency": failed / calls if calls else 0.0,
+        "tools/unread_calls": unread / max(total, 1),
         "tools/images": images / max(total, 1),
         "tools/ended_by_turns": turns / max(total, 1),
         "tools/ended_by_room": room / max(total, 1),

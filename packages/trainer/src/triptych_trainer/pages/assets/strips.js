@@ -16,6 +16,7 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     const made = calls(completion), failed = made.filter((call) => call.failed).length;
     const words = [counted(completion.turns.length, "turn"), counted(made.filter((call) => call.done).length, "call"), counted(completion.images.length, "image")];
     if (failed) words.push(failed + " failed");
+    if (completion.turns.some((turn) => turn.unread)) words.push("a call not read");
     if (completion.finish === "turns") words.push("over-turn");
     if (completion.finish === "length" || completion.finish === "room") words.push("cut");
     return words.join(" · ");
@@ -37,6 +38,7 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
         if (aim.length && !aim.includes(call.image)) found.push([k, "asks about " + imageTitle(group, call.image) + ", not about " + aim.map((index) => imageTitle(group, index)).join(" or ")]);
         else if (misses(group, call)) found.push([k, "its box on " + imageTitle(group, call.image) + " does not meet the expected one"]);
       }
+      if (turn.unread) found.push([k, "wrote a call that could not be read: " + turn.unread]);
       if (known(turn.reward) && turn.reward < 0) found.push([k, "reward " + signed(turn.reward)]);
     });
     if (ENDS[completion.finish] && ENDS[completion.finish][0]) found.push([completion.turns.length - 1, ENDS[completion.finish][1]]);

@@ -105,9 +105,19 @@ const card = (() => {
     return block;
   }
 
+  // The list of tools, which all rows with the same tools share.
+  function toolList([message, text]) {
+    const turn = element("div", "turn"), said = element("details", "said tools"), list = element("pre");
+    writeText(list, text);
+    said.append(element("summary", "", "the list of tools that the model sees"), list);
+    turn.append(element("div", "role", message), said);
+    return turn;
+  }
+
   // ---- the prompt, images in place
-  function prompt(row, picture, open) {
+  function prompt(row, index, picture, open) {
     const block = element("div", "prompt");
+    if (row.tools !== undefined) block.append(toolList(index.tools[row.tools]));
     let number = 0;
     for (const [role, pieces] of row.turns) {
       const turn = element("div", "turn"), said = element("div", "said");
@@ -164,7 +174,7 @@ const card = (() => {
     if (row.repeats) node.append(element("p", "remark", "repeats " + row.repeats));
     if (row.tokens) node.append(budgets(row, index));
     if (row.turns) {
-      node.append(prompt(row, picture, open));
+      node.append(prompt(row, index, picture, open));
       const answer = element("div", "answer");
       answer.append(element("span", "", "answer"));
       if (row.answer === null) answer.classList.add("missing");

@@ -118,12 +118,14 @@
   const numCalls = (completion) => turns.calls(completion).filter((call) => call.done).length;
   const ofTurns = {
     failing: (completion) => turns.calls(completion).some((call) => call.failed),
+    unread: (completion) => completion.turns.some((turn) => turn.unread),
     over: (completion) => completion.finish === "turns",
     short: (completion) => completion.finish === "length" || completion.finish === "room",
   };
   const some = (kind) => (group) => group.completions.some((completion) => completion.turns && kind(completion));
   const shows = {
     failing: some(ofTurns.failing),
+    unread: some(ofTurns.unread),
     over: some(ofTurns.over),
     short: some(ofTurns.short),
     all: () => true,

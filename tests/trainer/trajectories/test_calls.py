@@ -1,0 +1,101 @@
+"""Calls: why one cannot be read, and what becomes of every way in which a tool can end."""
+
+import asyncio
+import sys
+import time
+
+import pytest
+from triptych_trainer.trajectories.async_loop import tool_loop
+from triptych_trainer.trajectories.calls import Call, Request, do_calls, why_unread
+from triptych_trainer.trajectories.images import RolloutImages
+from triptych_trainer.trajectories.toolbox import toolbox
+
+GOOD = '<tool_call>{"name": "look"}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("text", "num_calls", "reason"),
+    [
+        ("I see red.", 0, None),
+        (GOOD, 1, None),
+        ('<tool_call>{"name": "look"', 0, "its </tool_call> is missing"),
+        (f'{GOOD}<tool_call>{{"name": "look"', 1, "its </tool_call> is missing"),
+        (
+            '<tool_call>{"name": look}</tool_call>',
+            0,
+            "it is not valid JSON (Expecting value: line 1 column 10 (char 9))",
+        ),
+        (f"{GOOD}<tool_call>[1]</tool_call>", 0, 'it is not a JSON object with the "name" of a tool'),
+        (f"<tool_call>{'[' * 9999}</tool_call>", 0, "it is nested too deeply"),
+        (
+            "<|tool_call_start|>[look(]",
+            0,
+            "what follows <|tool_call_start|> does not have the form that the chat template gives to calls",
+        ),
+    ],
+)
+def test_why_a_call_was_not_read(text, num_calls, reason):
+    assert why_unread(text, num_calls=num_calls, reads_json=True) == reason
+
+
+def test_a_template_with_a_form_of_its_own_is_not_blamed_for_json():
+    text = "<tool_call>\n<function=look\n</tool_call>"
+    assert "form that the chat template" in why_unread(text, num_calls=0, reads_json=False)
+
+
+def test_a_plain_function_that_does_not_return_is_named_while_the_run_waits():
+    def wait() -> str:
+        """Wait."""
+        time.sleep(0.2)
+        return "done"
+
+    request = Request(
+        call=Call(name="wait", arguments={}), tools=toolbox([wait]), images=RolloutImages([]), where="a.jsonl:1, turn 2"
+    )
+    lines = []
+    assert do_calls([request], loop=tool_loop, timeout_seconds=0.05, say=lines.append)[0].pieces == ("done",)
+    assert lines == [
+        "a.jsonl:1, turn 2: wait has been running for 0.05 seconds, and the run waits for it; only an `async` function "
+        "is given up after this time"
+    ]
+    do_calls([request], loop=tool_loop, timeout_seconds=5, say=lines.append)
+    assert len(lines) == 1
+
+
+def test_every_way_to_end_is_an_answer():
+    async def later(how: str) -> str:
+        """Answer later.
+
+        Args:
+            how: which way.
+        """
+        if how == "exit":
+            sys.exit(3)
+        if how == "cancel":
+            raise asyncio.CancelledError
+        return "late"
+
+    def now(how: str) -> object:
+        """Answer now.
+
+        Args:
+            how: which way.
+        """
+        return sys.exit("the emulator is gone") if how == "exit" else later(how)
+
+    tools = toolbox([later, now])
+    asked = [("later", "exit"), ("later", "cancel"), ("later", "well"), ("now", "exit"), ("now", "well")]
+    requests = [
+        Request(call=Call(name=name, arguments={"how": how}), tools=tools, images=RolloutImages([]), where="row 1")
+        for name, how in asked
+    ]
+    outcomes = do_calls(requests, loop=tool_loop, timeout_seconds=5)
+    assert [one.pieces for one in outcomes] == [
+        ("{'error': '3'}",),
+        ("{'error': 'CancelledError'}",),
+        ("late",),
+        ("{'error': 'the emulator is gone'}",),
+        ("late",),
+    ]
+    assert [one.failure is None for one in outcomes] == [False, False, True, False, True]
+    assert outcomes[1].failure == "row 1: later failed, and the model was told: CancelledError: CancelledError"
