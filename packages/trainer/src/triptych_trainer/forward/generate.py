@@ -82,9 +82,8 @@ def shared_generate(
         start = _begin(base, begun, turns, sizes=sizes, config=generation_config, further=generate_kwargs)
     else:
         start = not_prefilled(model, batch, group_sizes=sizes, pad_id=pad_id)
-    banned = family.image_token_ids(base.config) if suppress_ids is None else suppress_ids
     processors = LogitsProcessorList([CheckFirstScores(), *(generate_kwargs.pop("logits_processor", None) or [])])
-    if banned:
+    if banned := family.image_token_ids(base.config) if suppress_ids is None else suppress_ids:
         processors.append(SuppressIds(banned))
     with _without_own_settings(base):
         output_BT = model.generate(
