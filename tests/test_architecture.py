@@ -182,6 +182,21 @@ def test_folders_export_what_others_import_from_them():
         assert not idle, f"{name} exports {idle}, which nothing outside the folder imports"
 
 
+def test_the_step_is_one_file_without_trl():
+    """What the step imports, directly and through modules of ours, is no part of TRL nor of the border to it."""
+    by_name = {module_name(path): path for path in sources("trainer")}
+    step = by_name["triptych_trainer.grpo.step"]
+    assert len(text_of(step).splitlines()) <= 250
+    assert not {name.split(".")[0] for name in imported_modules(step)} & {"trl", "transformers"}
+    found, waiting = set(), [step]
+    while waiting:
+        new = imported_modules(waiting.pop()) - found
+        found |= new
+        waiting += [by_name[name] for name in new if name in by_name]
+    assert "triptych_trainer.grpo.engine" in found, "the imports of the step are followed"
+    assert not [name for name in found if name.split(".")[0] == "trl" or "grpo.trl" in name]
+
+
 LONG_FUNCTIONS = {
     "packages/trainer/src/triptych_trainer/grpo/trl/trainer.py:__init__": "a line for each parameter, TRL's too",
 }

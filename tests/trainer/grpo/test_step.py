@@ -175,22 +175,3 @@ def test_a_token_that_the_engine_did_not_score_is_not_corrected():
     batch = replace(batch, groups=(group.with_rollouts([unknown]),))
     ratio = sampling_ratio(batch, Correction(mode="token_truncate", clip_max=None))
     torch.testing.assert_close(ratio, torch.tensor([[1.0, math.exp(0.2)]]))
-
-
-def test_the_file_of_the_step_stays_readable_and_knows_no_trl():
-    import ast
-    from pathlib import Path
-
-    from triptych_trainer.grpo import step
-
-    text = Path(step.__file__).read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 250
-    roots = {
-        name.split(".")[0]
-        for node in ast.walk(ast.parse(text))
-        for name in (
-            [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in getattr(node, "names", ())]
-        )
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-    }
-    assert not roots & {"trl", "transformers"}
