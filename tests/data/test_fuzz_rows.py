@@ -33,7 +33,20 @@ USERS, ASSISTANTS, SYSTEMS, TOOLS = (
 VIDEOS = ("video", "videos", "video_path", "audio", "audios", "audio_url")
 OTHER_IMAGES = ("image_1", "image_2", "screenshot", "left_image", "frames", "second", "depth")
 LIMITS = ("min_pixels", "max_pixels", "resized_height", "resized_width", "total_pixels", "image_max_pixels")
-FREE = ("level", "source", "prompts", "example_id", "data_source", "difficulty", "completions", "metadata", "file_name")
+FREE = (
+    "level",
+    "source",
+    "prompts",
+    "example_id",
+    "data_source",
+    "difficulty",
+    "completions",
+    "metadata",
+    "file_name",
+    "label",
+    "gt",
+    "target",
+)
 
 
 _ONE_IN_TWELVE = [False] * 11 + [True]
@@ -162,9 +175,10 @@ class Draw:
             (self.rarely(), "history", [[self.text("u", ("",)), self.text("a", ("",))]]),
             (
                 self.rarely(),
-                self.one("options", "choices"),
+                self.one("options", "choices", "answer_choices"),
                 [f"A. u{next(self.numbers)}w", f"B. u{next(self.numbers)}w"],
             ),
+            (self.rarely(), self.one("dialog", "raw_prompt"), [{"role": "user", "content": f"u{next(self.numbers)}w"}]),
             (self.rarely(), "options", [f"u{next(self.numbers)}w"]),
             (self.rarely(), self.one("instruction", "input", "context", "hint", "suffix"), f"u{next(self.numbers)}w"),
             (self.rarely(), self.one("option_1", "choice_b", "option A"), f"u{next(self.numbers)}w"),
