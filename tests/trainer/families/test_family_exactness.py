@@ -9,11 +9,28 @@ import torch
 from transformers import GenerationConfig
 from triptych_trainer.forward import plain_logps, shared_generate, shared_logps
 from triptych_trainer.forward.choose import sharing_path
+from triptych_trainer.forward.logps import continued_logps
+from triptych_trainer.forward.prompt_graph import why_not_once
 from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
 from triptych_trainer.upstream.transformers_names import declare_router_logits
 
 TOLERANCE = 1e-5
+
+
+def continued(model, batch, *, compute_entropy):
+    """The policy pass that goes on from the prompts of a generation; the shared pass where they are not kept."""
+    kept = []
+    config = GenerationConfig(do_sample=False, max_new_tokens=1, pad_token_id=0)
+    shared_generate(model, batch, num_generations=batch.group_sizes, generation_config=config, keep_prompts=kept.append)
+    if not kept:
+        return shared_logps(model, batch, compute_entropy=compute_entropy)
+    CONTINUED.append(type(model).__name__)
+    return continued_logps(model, batch, kept[0], compute_entropy=compute_entropy)
+
+
+CONTINUED = []
+"""The models of this session whose policy pass went on from their prompts."""
 
 
 @pytest.mark.slow_except("qwen2_5_vl", "gemma3", "llava_onevision")
@@ -31,7 +48,7 @@ def test_passes_equal_the_stock_forward_of_every_row(lab, kits, kit, record, mon
     text = family.language_model(family.vision_language_model(model))
     has_router_loss = bool(find_routers(text)) and hasattr(text.config, "output_router_logits")
     found = {}
-    for way in (plain_logps, shared_logps):
+    for way in (plain_logps, shared_logps, *([continued] if why_not_once(model) is None else [])):
         got = way(model, prompts.batch, compute_entropy=True)
         lab.weighted_loss(*got).backward()
         for value, reference in zip(got, expected, strict=True):

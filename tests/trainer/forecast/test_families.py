@@ -83,10 +83,15 @@ def test_the_graph_that_generation_keeps_for_the_policy_pass_is_counted(plan_for
         trace(skeleton, batch, phase="generate", setting=setting)
         for setting in (
             Setting.of(config, device="cpu"),
-            Setting.of(config, device="cpu", trains_once=True),
-            replace(Setting.of(config, device="cpu", trains_once=True), checkpoints_tower=True),
+            replace(Setting.of(config, device="cpu", trains_once=True), keeps_prompts=False),
+            replace(Setting.of(config, device="cpu", trains_once=True), checkpoints_tower=True, keeps_prompts=False),
         )
     )
+    prompts = trace(
+        skeleton, batch, phase="generate", setting=replace(Setting.of(config, device="cpu"), keeps_prompts=True)
+    )
+    assert prompts.graph_bytes > prompts.cache_bytes
+    assert prompts.peaks[DECODE] == pytest.approx(without.peaks[DECODE] + prompts.graph_bytes, rel=0.1)
     assert without.graph_bytes == 0
     assert kept.graph_bytes > checkpointed.graph_bytes > 0
     for traced in (kept, checkpointed):

@@ -17,6 +17,7 @@ from triptych_trainer.forecast.skeleton import Skeleton
 from triptych_trainer.forward import GroupBatch
 from triptych_trainer.forward.generate import DecodingStart, repeated
 from triptych_trainer.forward.prefill import prefilled
+from triptych_trainer.forward.prompt_graph import why_not_once
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.families import ImageFeatures, family_of
 from triptych_trainer.options.arguments import RunConfig
@@ -43,6 +44,8 @@ class Setting:
     trains_once: bool = False
     """Whether generation keeps the graph of a tower that learns for the one policy pass that follows."""
     checkpoints_tower: bool = False
+    keeps_prompts: bool = False
+    """Whether the policy pass goes on from the prompts that generation has forwarded with a graph."""
 
     @classmethod
     def of(
@@ -60,6 +63,11 @@ class Setting:
             keeps_features=keeps_features,
             trains_once=trains_once,
             checkpoints_tower=args.gradient_checkpointing,
+            keeps_prompts=trains_once
+            and config.run.group_sharing == "auto"
+            and not args.gradient_checkpointing
+            and precision is None
+            and device == "cpu",
         )
 
 
@@ -116,12 +124,18 @@ def _generate(
         asked, _ = batch.pick([(p, ()) for p in range(len(batch.prompts))])  # what is there before any turn
         features, graph = _encode(skeleton, asked, engine, recorder, keys=range(len(batch.prompts)))
         turns = engine.turns if batch.has_unsampled_tokens else None
-        prompts = prefilled(model, asked, features=features, pad_id=0, turns=turns)
+        keeps = setting.keeps_prompts and turns is None and why_not_once(model) is None
+        before = recorder.live
+        with torch.enable_grad() if keeps else nullcontext():
+            prompts = prefilled(model, asked, features=features, pad_id=0, turns=turns)
+        states = [] if prompts.cache is None or not keeps else _states(prompts.cache)
+        graph += max(recorder.live - before - _cache_bytes(prompts.cache), 0) if states else 0
         if prompts.cache is not None:
             recorder.enter(DECODE)
             start = repeated(prompts, group_sizes=[max(batch.group_sizes)] * len(batch.prompts), by_groups=False)
             graph += _decode(skeleton, batch, engine, recorder, start=start, positions_ABT=prompts.positions_ABT)
         kept = sum(_bytes(rows) for rows in engine.kept_tensors())
+        states.clear()
         return _cache_bytes(prompts.cache), kept, graph
     finally:
         model.train()
@@ -232,6 +246,11 @@ def _sample(logits_BV: torch.Tensor) -> None:
     scaled = suppressed / 0.9
     del suppressed
     torch.softmax(scaled, dim=-1)
+
+
+def _states(cache: Any) -> list[torch.Tensor]:
+    """Keys and values with their graph, which lives as long as they do."""
+    return [values for layer in cache.layers for values in (layer.keys, layer.values)]
 
 
 def _cache_bytes(cache: Any) -> int:

@@ -80,8 +80,11 @@ def group_shared_attention(
         return output.transpose(1, 2).contiguous(), None
     window: int | None = kwargs.get("sliding_window")
     outputs: list[torch.Tensor] = []
+    known = 0  # tokens of prompts so far that have keys here and no queries
     for index, group in enumerate(triptych_pass.layout.groups):
-        if group.prefix:
+        if triptych_pass.prompts_known:
+            known += group.prefix
+        elif group.prefix:
             rows = slice(group.start, group.start + group.prefix)
             mask = triptych_pass.prefix_mask(index, window=window, device=query.device)
             q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
@@ -91,11 +94,11 @@ def group_shared_attention(
         if merges and fits_merge(query, value, group=group, window=window, dropout=dropout):
             start = group.start + group.prefix
             own, whole = slice(start, start + sum(group.branches)), slice(group.start, start + sum(group.branches))
-            q, k, v = query[:, :, own], key[:, :, whole], value[:, :, whole]
+            q, k, v = query[:, :, own.start - known : own.stop - known], key[:, :, whole], value[:, :, whole]
             outputs.append(merged_attention(q, k, v, prefix=group.prefix, branches=group.branches, scaling=scaling))
             continue
         for first, last in branch_chunks(group):
-            q, k, v = _chunk(query, key, value, group=group, first=first, last=last)
+            q, k, v = _chunk(query, key, value, group=group, first=first, last=last, known=known)
             mask = triptych_pass.branch_mask(index, first=first, last=last, window=window, device=query.device)
             outputs.append(_attend(q, k, v, sinks, mask=mask, is_causal=False, dropout=dropout, scaling=scaling))
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
@@ -136,17 +139,18 @@ def branch_chunks(group: Group) -> Iterator[tuple[int, int]]:
 
 
 def _chunk(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, group: Group, first: int, last: int
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, group: Group, first: int, last: int, known: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     prefix = slice(group.start, group.start + group.prefix)
     begin = prefix.stop + sum(group.branches[:first])
     own = slice(begin, begin + sum(group.branches[first:last]))
+    query = query[:, :, own.start - known : own.stop - known]
     if first == 0:
         whole = slice(prefix.start, own.stop)
-        return query[:, :, own], key[:, :, whole], value[:, :, whole]
+        return query, key[:, :, whole], value[:, :, whole]
     keys = torch.cat([key[:, :, prefix], key[:, :, own]], dim=2)
     values = torch.cat([value[:, :, prefix], value[:, :, own]], dim=2)
-    return query[:, :, own], keys, values
+    return query, keys, values
 
 
 def _attend(

@@ -8,8 +8,8 @@ each prompt's keys and values are read by all rows of its group; otherwise its c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -25,6 +25,7 @@ from triptych_trainer.forward.hooks import install_hooks
 from triptych_trainer.forward.layout import padded_layout
 from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.prefill import Prefilled, prefilled
+from triptych_trainer.forward.prompt_graph import KeptPrompts, kept_prompts
 from triptych_trainer.forward.scores import CheckFirstScores, SuppressIds
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.shared_pass import SharedPass
@@ -55,12 +56,12 @@ def shared_generate(
     features: ImageFeatures | None = None,
     suppress_ids: tuple[int, ...] | None = None,
     turns: TurnCache | None = None,
+    keep_prompts: Callable[[KeptPrompts], object] | None = None,
     **generate_kwargs: Any,
 ) -> list[list[list[int]]]:
     """Generate `num_generations` completions for each prompt of `batch` (its completions are ignored).
 
-    Ranks that share weights call this together: one prefill and one `generate` on each, whatever their prompts, and
-    none leaves the sampling loop before all are done.
+    Ranks that share weights call this together and leave the sampling loop together, whatever their prompts are.
 
     Args:
         model: the unwrapped policy (inside `unwrap_model_for_generation` for sharded ones).
@@ -68,6 +69,7 @@ def shared_generate(
         features: features of `batch.images`, if they exist already; otherwise each image is encoded once here.
         suppress_ids: ids never to sample; default: every image and video id of the model's configuration.
         turns: keeps keys and values for the next call, whose prompts may go on from what was sampled now.
+        keep_prompts: is called with the prompts' keys and values and their graph, where rows are decoded by groups.
         generate_kwargs: passed to `generate` (stopping criteria, ...).
 
     Returns:
@@ -78,13 +80,15 @@ def shared_generate(
     pad_id = generation_config.pad_token_id or 0
     sizes = [num_generations] * len(batch.prompts) if isinstance(num_generations, int) else list(num_generations)
     if family.prefills:
-        begun = prefilled(model, batch, features=features, pad_id=pad_id, turns=turns)
+        with torch.enable_grad() if keep_prompts is not None else nullcontext():
+            begun = prefilled(model, batch, features=features, pad_id=pad_id, turns=turns)
         start = _begin(base, begun, turns, sizes=sizes, config=generation_config, further=generate_kwargs)
     else:
         start = not_prefilled(model, batch, group_sizes=sizes, pad_id=pad_id)
-    processors = LogitsProcessorList([CheckFirstScores(), *(generate_kwargs.pop("logits_processor", None) or [])])
-    if banned := family.image_token_ids(base.config) if suppress_ids is None else suppress_ids:
-        processors.append(SuppressIds(banned))
+    if keep_prompts is not None and (kept := kept_prompts(start.cache, features=features)) is not None:
+        keep_prompts(kept)
+    banned = family.image_token_ids(base.config) if suppress_ids is None else suppress_ids
+    processors = _processors(generate_kwargs.pop("logits_processor", None) or [], banned=banned)
     with _without_own_settings(base):
         output_BT = model.generate(
             input_ids=start.ids_BT,
@@ -97,15 +101,12 @@ def shared_generate(
             **start.extras,
             **generate_kwargs,
         )
-    ends = generation_config.eos_token_id  # as `generate` does: what the caller left open comes from the model
-    ends = base.generation_config.eos_token_id if ends is None else ends
-    sampled = _until_end(output_BT[:, start.ids_BT.shape[1] :], ends=ends)
+    sampled = _until_end(output_BT[:, start.ids_BT.shape[1] :], ends=_ends(base, generation_config))
     if turns is not None and why_not_kept(family, base) is None:
         # A `generate` that somebody replaced may have sampled without this cache.
         filled = start.cache is not None and start.cache.get_seq_length() >= output_BT.shape[1] - 1
         turns.keep(start.cache if filled else None, batch, mask_BT=start.mask_BT, group_sizes=sizes, sampled=sampled)
-    rows = iter(sampled)
-    return [list(islice(rows, size)) for size in sizes]
+    return [list(islice(rows, size)) for rows in [iter(sampled)] for size in sizes]
 
 
 def _begin(
@@ -208,6 +209,16 @@ def not_prefilled(
         cache=None,
         extras={**family.stock_inputs(inner, shown), **shared.extras(base.config, device=device)},
     )
+
+
+def _processors(given: Sequence[Any], *, banned: Collection[int]) -> LogitsProcessorList:
+    return LogitsProcessorList([CheckFirstScores(), *given, *([SuppressIds(tuple(banned))] if banned else [])])
+
+
+def _ends(base: Any, config: GenerationConfig) -> int | list[int] | None:
+    """As `generate` does: what the caller left open comes from the model."""
+    ends: int | list[int] | None = config.eos_token_id
+    return base.generation_config.eos_token_id if ends is None else ends
 
 
 def _until_end(ids_BC: torch.Tensor, *, ends: int | list[int] | None) -> list[list[int]]:

@@ -20,6 +20,7 @@ from triptych_trainer.forward.layout import (
 )
 from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.positions import batch_positions
+from triptych_trainer.forward.prompt_graph import KeptPrompts, branch_call
 from triptych_trainer.forward.router_loss import RouterTap, recording
 from triptych_trainer.forward.scoring import token_logps
 from triptych_trainer.forward.shared_pass import PASS_KWARG, SharedPass
@@ -83,12 +84,33 @@ def shared_logps(
             logps_K, entropies_K = _selected(model, call, keep_K=keep_K, labels_K=labels_K, temperature=temperature)
     if compute_entropy and entropies_K is None:
         raise ValueError('no entropies: the fused head was added without outputs=("log_probs", "entropy")')
+    shape = (batch.num_completions, _width(batch, width))
+    return _placed(layout, logps_K, shape), _placed(layout, entropies_K, shape) if compute_entropy else None
 
-    def placed(values_K: torch.Tensor) -> torch.Tensor:
-        where = (layout.rows.to(device), layout.columns.to(device))
-        return values_K.new_zeros(batch.num_completions, _width(batch, width)).index_put(where, values_K)
 
-    return placed(logps_K), placed(entropies_K) if compute_entropy and entropies_K is not None else None
+def continued_logps(
+    model: torch.nn.Module,
+    batch: GroupBatch,
+    kept: KeptPrompts,
+    *,
+    temperature: float = 1.0,
+    compute_entropy: bool = False,
+    width: int | None = None,
+) -> Result:
+    """As `shared_logps`, on prompts that generation has forwarded with a graph, in the order of the batch."""
+    install_hooks(model)
+    call, layout, keep_K = branch_call(model, batch, kept)
+    device = call["input_ids"].device
+    labels_K = layout.labels.to(device)
+    logps_K, entropies_K = _selected(model, call, keep_K=keep_K.to(device), labels_K=labels_K, temperature=temperature)
+    shape = (batch.num_completions, _width(batch, width))
+    return _placed(layout, logps_K, shape), _placed(layout, entropies_K, shape) if compute_entropy else None
+
+
+def _placed(layout: PackedLayout, values_K: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """The values of a packed row's labels as rows of completions, zero elsewhere."""
+    where = (layout.rows.to(values_K.device), layout.columns.to(values_K.device))
+    return values_K.new_zeros(shape).index_put(where, values_K)
 
 
 def plain_logps(

@@ -37,12 +37,15 @@ class SharedPass:
         completions: torch.Tensor | None = None,
         features: ImageFeatures | None,
         partial: bool = False,
+        prompts_known: bool = False,
     ) -> None:
         """Describe one call.
 
         `features` are those of all images of the batch; None lets the call encode them, and then they are here.
-        With `partial` a call places some of them only: the others have their places in other calls.
+        With `partial` a call places some of them only: the others have their places in other calls. With
+        `prompts_known` the call's tokens are those of the branches; the prompts' keys come from its cache.
         """
+        self.prompts_known = prompts_known
         self.family = family
         self.vision_model = vision_model
         self.batch = batch

@@ -134,12 +134,51 @@ def compare(
         plain, _ = plain_logps(model, small, **arguments)
         num_tokens = sum(sum(counted) for group in small.trained for counted in group)
         difference = _largest((shared - plain).abs().sum() / max(num_tokens, 1))
-        tolerance = HALF_TOLERANCE if in_half_precision(model) else FLOAT32_TOLERANCE
-        if difference > tolerance and in_half_precision(model):
-            other, _ = plain_logps(model, _in_other_shapes(small), **arguments)
-            noise = _largest((other[: len(plain), : plain.shape[1]] - plain).abs().sum() / max(num_tokens, 1))
-            tolerance = max(tolerance, 3 * noise)
+        tolerance = _tolerance(model, small, plain, difference=difference, arguments=arguments)
     return Agreement(difference=difference, tolerance=tolerance, num_tokens=num_tokens)
+
+
+@torch.no_grad()
+def agreement_with_plain(
+    model: torch.nn.Module,
+    batch: GroupBatch,
+    logps_BC: torch.Tensor,
+    *,
+    temperature: float,
+    features: ImageFeatures | None,
+) -> Agreement:
+    """Compare scores of a whole batch with the plain pass on the same sample as `compare`; dropout is off meanwhile.
+
+    `features` are of all images of the batch, in its order; None encodes the sample's own.
+    """
+    best, longest = _sampled(batch)
+    small, kept = sample(batch)
+    first = sum(batch.group_sizes[:best])
+    with without_dropout(model):
+        chosen = None if features is None else features.detach().select(kept)
+        arguments: dict[str, Any] = {"temperature": temperature, "features": chosen}
+        plain, _ = plain_logps(model, small, **arguments)
+        scored = torch.zeros(plain.shape, dtype=torch.bool, device=plain.device)
+        for row, counted in enumerate(small.trained[0]):
+            scored[row, : len(counted)] = torch.tensor(counted, device=plain.device)
+        ours = logps_BC[[first + g for g in longest], : plain.shape[1]]
+        num_tokens = int(scored.sum())
+        difference = _largest((ours - plain).abs().masked_fill(~scored, 0.0).sum() / max(num_tokens, 1))
+        tolerance = _tolerance(model, small, plain, difference=difference, arguments=arguments)
+    return Agreement(difference=difference, tolerance=tolerance, num_tokens=num_tokens)
+
+
+def _tolerance(
+    model: torch.nn.Module, small: GroupBatch, plain: torch.Tensor, *, difference: float, arguments: dict[str, Any]
+) -> float:
+    """How much the passes may differ: in half precision also by the noise of the plain pass in other shapes."""
+    tolerance = HALF_TOLERANCE if in_half_precision(model) else FLOAT32_TOLERANCE
+    if difference <= tolerance or not in_half_precision(model):
+        return tolerance
+    num_tokens = sum(sum(counted) for group in small.trained for counted in group)
+    other, _ = plain_logps(model, _in_other_shapes(small), **arguments)
+    noise = _largest((other[: len(plain), : plain.shape[1]] - plain).abs().sum() / max(num_tokens, 1))
+    return max(tolerance, 3 * noise)
 
 
 def _in_other_shapes(small: GroupBatch) -> GroupBatch:
@@ -167,6 +206,12 @@ def sample(batch: GroupBatch) -> tuple[GroupBatch, tuple[int, ...]]:
     Where images arrived in completions, it is a prompt with such a completion, which keeps its first image whole and
     the first scored tokens after it.
     """
+    best, longest = _sampled(batch)
+    return batch.pick([(best, longest)], ends=[[_sample_end(batch, best, g) for g in longest]])
+
+
+def _sampled(batch: GroupBatch) -> tuple[int, list[int]]:
+    """The prompt of the sample, and the numbers of its completions."""
     prompts = [p for p, group in enumerate(batch.completions) if any(group)] or [0]
 
     def order(p: int) -> tuple[bool, int, int]:
@@ -175,7 +220,7 @@ def sample(batch: GroupBatch) -> tuple[GroupBatch, tuple[int, ...]]:
     best = min(prompts, key=order)
     completions, images = batch.completions[best], batch.completion_images[best]
     longest = sorted(range(len(completions)), key=lambda g: (not images[g], -len(completions[g])))[:2]
-    return batch.pick([(best, longest)], ends=[[_sample_end(batch, best, g) for g in longest]])
+    return best, longest
 
 
 def _sample_end(batch: GroupBatch, prompt: int, completion: int) -> int:

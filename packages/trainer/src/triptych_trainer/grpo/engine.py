@@ -24,6 +24,7 @@ from triptych_trainer.forward.router_loss import RouterTap
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.turn_cache import TurnCache
 from triptych_trainer.grpo.batch import TokenScores
+from triptych_trainer.grpo.prompts_once import PromptsOnce
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
 
@@ -53,6 +54,7 @@ class GroupEngine:
         later_images: bool = False,
         trains_once: bool = False,
         checkpoints_tower: bool = False,
+        keeps_prompts: bool = False,
     ) -> None:
         """Score at ``temperature``; without ``share_prompts`` rows are replicated as other trainers do.
 
@@ -62,7 +64,8 @@ class GroupEngine:
         ``fused_lm_head`` is by default on where the model is on CUDA. With ``router_loss`` policy passes also compute
         the load-balancing loss of a model with experts. ``later_images`` says that images may arrive in completions.
         With ``trains_once`` each generation is trained on in one pass, before the weights move;
-        ``checkpoints_tower`` says whether the tower's graph is then made with gradient checkpointing.
+        ``checkpoints_tower`` says whether the tower's graph is then made with gradient checkpointing, and
+        ``keeps_prompts`` whether that pass goes on from the prompts that generation has forwarded.
         """
         self.temperature = temperature
         self.share_prompts = share_prompts
@@ -77,6 +80,7 @@ class GroupEngine:
         """Images that went through a vision tower outside a policy pass."""
         self.turns = TurnCache()
         """What is kept of rollouts between their turns, and how many tokens they prefilled."""
+        self.prompts = PromptsOnce(enabled=keeps_prompts, verify=verify)
         self._kept: dict[Hashable, ImageFeatures] = {}
         self._shared_logps = CheckedLogps()
         self._shared_logps.expects_completion_images = later_images
@@ -84,6 +88,7 @@ class GroupEngine:
     def forget(self) -> None:
         """Drop all features: the weights have moved, or other prompts are coming."""
         self._kept.clear()
+        self.prompts.forget()
 
     def generate(
         self,
@@ -99,13 +104,18 @@ class GroupEngine:
 
         With ``keep_turns`` prompts may go on from rollouts of the call before; then only what is new is prefilled.
         """
+        self.prompts.forget()
+        features = self.features(model, batch, keys=keys, with_graph=self.trains_once and unwrap(model).training)
+        # features that an earlier pass without gradient has left would cut the tower off the prompts' graph
+        is_cut = features is not None and not features.rows.requires_grad and _learns_tower(model)
         return shared_generate(
             model,
             batch,
             num_generations=group_sizes,
             generation_config=generation_config,
-            features=self.features(model, batch, keys=keys, with_graph=self.trains_once and unwrap(model).training),
+            features=features,
             turns=self.turns if keep_turns else None,
+            keep_prompts=None if keep_turns or is_cut else self.prompts.keeper(model, keys=keys),
         )
 
     def logps(
@@ -139,6 +149,9 @@ class GroupEngine:
         install_hooks(base)
         take = self._with_graph if torch.is_grad_enabled() and _learns_tower(base) else self.features
         features = take(model, batch, keys=keys)
+        found = self._continued(model, batch, keys=keys, router=router, compute_entropy=compute_entropy)
+        if found is not None:
+            return found
         if not self.share_prompts:
             return plain_logps(
                 model,
@@ -150,9 +163,7 @@ class GroupEngine:
             )
         sliced = self.completions_per_slice is not None and batch.num_completions > self.completions_per_slice
         rows_per_slice = self.completions_per_slice if sliced else None
-        fused = self.fused_lm_head
-        if fused is None:
-            fused = next(base.parameters()).device.type == "cuda"
+        fused = next(base.parameters()).device.type == "cuda" if self.fused_lm_head is None else self.fused_lm_head
         if not self.verify and rows_per_slice is not None:
             return sliced_logps(
                 model,
@@ -183,6 +194,21 @@ class GroupEngine:
             compute_entropy=compute_entropy,
             fused_lm_head=fused,
             router=router,
+        )
+
+    def _continued(
+        self, model: Any, batch: GroupBatch, *, keys: Sequence[int], router: RouterTap | None, compute_entropy: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+        """The scores of a policy pass that goes on from what generation has forwarded; None where it cannot."""
+        if router is not None or not torch.is_grad_enabled():
+            return None
+        return self.prompts.logps(
+            model,
+            batch,
+            keys=keys,
+            known_features=lambda: self.features(model, batch, keys=keys),
+            temperature=self.temperature,
+            compute_entropy=compute_entropy,
         )
 
     def encode_ahead(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> None:

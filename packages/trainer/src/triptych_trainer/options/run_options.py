@@ -16,7 +16,7 @@ class RunArguments(DataOptions, PromptOptions):
     """What Triptych adds to TRL's options."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "group_sharing": ("auto", "off"),
+        "group_sharing": ("auto", "passes", "off"),
         "verify_model": ("on", "off"),
         "placement": ("in_place", "first"),
         "vllm_weight_transfer": ("auto", "nccl", "folder"),
@@ -94,7 +94,7 @@ class RunArguments(DataOptions, PromptOptions):
     )
     group_sharing: str = field(
         default="auto",
-        metadata={"help": "forward a prompt once for its completions, or for each"},
+        metadata={"help": "forward a prompt once a step, pass or completion"},
     )
     verify_model: str = field(
         default="on",

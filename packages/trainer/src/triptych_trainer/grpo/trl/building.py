@@ -166,6 +166,7 @@ def engine_of(
     for part in (trainer.model, trainer.ref_model):
         if part is not None:
             install_hooks(trainer.accelerator.unwrap_model(part))
+    trains_once = _trains_once(trainer) and completions_per_slice is None
     return GroupEngine(
         temperature=trainer.temperature,
         share_prompts=group_sharing != "off",
@@ -173,8 +174,9 @@ def engine_of(
         autocast=trainer.accelerator.autocast,
         router_loss=trainer.aux_loss_enabled,
         later_images=given.has_turns,
-        trains_once=_trains_once(trainer) and completions_per_slice is None,
+        trains_once=trains_once,
         checkpoints_tower=trainer.args.gradient_checkpointing,
+        keeps_prompts=trains_once and group_sharing == "auto" and not trainer.args.gradient_checkpointing,
     )
 
 

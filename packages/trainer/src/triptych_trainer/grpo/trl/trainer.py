@@ -62,7 +62,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         rollout_func: a loop of your own, as for TRL; images that arrive in it are returned as ``images``.
         preparer: turns rows into token ids, spans and image inputs; by default one over ``processing_class``.
         image_policy: which files and addresses images may be read from; only without ``preparer``.
-        group_sharing: ``auto`` forwards each prompt once for its completions where that is exact; ``off`` never.
+        group_sharing: ``auto`` forwards each prompt once a step where that is exact, ``passes`` in each pass; ``off``.
         verify_model: compare the model with itself as transformers runs it, once, before it is sampled from.
         completions_per_slice: score and back-propagate at most so many completions at a time; not with sharded
             weights.
