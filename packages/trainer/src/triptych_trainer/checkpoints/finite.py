@@ -1,4 +1,4 @@
-"""Weights that are no numbers any more take no place of a checkpoint or a result that are."""
+"""A checkpoint or a result is never replaced by weights that are not numbers."""
 
 from pathlib import Path
 from typing import Any

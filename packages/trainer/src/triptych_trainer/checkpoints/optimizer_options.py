@@ -1,4 +1,4 @@
-"""The options of an optimizer over a resume: a checkpoint contains its own, and those of the run are to count."""
+"""The options of an optimizer in a resumed run: a checkpoint contains its own, but those of the run count."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -127,7 +127,7 @@ def _check_trained(options: Mapping[str, Any], now: Mapping[str, Any], *, checkp
 
 
 def _kind(name: str, value: Any) -> Any:
-    """What has to be equal of an option: of a rate, whether there is one; of an optimizer, what it keeps."""
+    """What must not change of an option: whether a learning rate is given; what an optimizer keeps."""
     if name == "vision_learning_rate":
         return value is None
     return str(value).removesuffix("_fused") if name == "optim" else value

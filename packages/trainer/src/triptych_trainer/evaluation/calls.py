@@ -9,7 +9,7 @@ from triptych_trainer.evaluation.scores import ScoredRow
 __all__ = ["call_counts", "calls_in_words"]
 
 ENDS = {"turns": "turns", "room": "room", "environment": "done", "length": "length"}
-"""What a rollout is said to have been ended by, and the ``finish`` that means it."""
+"""The words for what ended a rollout, and the ``finish`` that each of them means."""
 
 
 def call_counts(rows: Sequence[ScoredRow]) -> dict[str, int] | None:

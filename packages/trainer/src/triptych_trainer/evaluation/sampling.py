@@ -46,7 +46,7 @@ class Engine:
     max_completion_length: int
     mode: str = "colocate"
     tensor_parallel_size: int = 1
-    """Of the processes that call it: it splits the model by processes of its own."""
+    """Among the processes that call the engine; the engine itself may split the model over processes that it starts."""
     enable_sleep_mode: bool = False
     structured_outputs_regex: str | None = None
     repetition_penalty: float = 1.0

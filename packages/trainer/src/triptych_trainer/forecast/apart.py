@@ -1,4 +1,4 @@
-"""A computation in a process of its own: what it replaces for its time is never replaced where a run trains."""
+"""A computation in a separate process: what it replaces while it runs is never replaced in a process that trains."""
 
 import multiprocessing
 import os

@@ -39,7 +39,7 @@ class PhaseForecast:
     rows: tuple[RowCost, ...]
     flops: float
     pixels_bytes: int
-    """Of the images' inputs; part of the activations on an accelerator, of the host's memory always."""
+    """The images' inputs: always in the host's memory, and on an accelerator a part of the activations."""
     allocated_bytes: int
     """The phase's own peak with all gradients there before it, as a measurement of one pass sees it."""
 

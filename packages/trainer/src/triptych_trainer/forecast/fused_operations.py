@@ -67,7 +67,7 @@ def _cast(*tensors: torch.Tensor) -> list[torch.Tensor]:
 def accelerator_attention(recorder: Recorder) -> Iterator[None]:
     """Let ``scaled_dot_product_attention`` keep what it does on an accelerator: flash, memory-efficient with a mask.
 
-    Grouped heads under a mask are repeated first, as ``sharing.attention`` does there. The function is replaced for the
+    Grouped heads under a mask are repeated first, as ``forward.attention`` does there. The function is replaced for the
     time of a trace: a mode would not reach the layers that checkpointing runs again in the backward pass.
     """
 

@@ -52,7 +52,7 @@ def forecast_run(
 ) -> RunForecast | None:
     """Forecast a run that is about to begin and say so in one line; None, with the reason said, where it cannot be.
 
-    With ``--gradient_checkpointing auto`` the forecast also chooses, and a second line says so. A process of its own
+    With ``--gradient_checkpointing auto`` the forecast also chooses, and a second line says so. A separate process
     computes it, so that neither a function nor a random number of this one changes. Headers that are ``seen`` are not
     read again.
     """

@@ -36,11 +36,11 @@ class LearningWatch(TrainerCallback):
         self.standstill.see(generation, step=step)
 
     def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-        """Know of a run that is gone on with which rewards have varied."""
+        """Read in the log of a resumed run which rewards have varied."""
         self.standstill.learn_from_log(state.log_history)
 
     def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-        """Look; a step that is logged is looked at when its numbers are there, so that one warning says all."""
+        """Check a step, or, if it is logged, check it when its numbers are there: one warning then names everything."""
         if not control.should_log:
             self._look(args, state)
 

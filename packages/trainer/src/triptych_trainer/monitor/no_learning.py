@@ -1,4 +1,4 @@
-"""A run that cannot learn says so: what has stood still for too many steps, and why that is likely. Pure."""
+"""Finds out that a run cannot learn: what has not changed for too many steps, and the likely cause. Pure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ SHOWN_CHARACTERS = 120
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generation:
-    """What one generation of all ranks came to, as far as it says whether anything can be learned."""
+    """The facts about one generation of all ranks that say whether anything can be learned."""
 
     scores: Mapping[str, Sequence[float]]
     """By the name of each reward that counts, one score per completion; NaN where it does not apply."""
@@ -57,7 +57,7 @@ class Standstill:
     num_completions: int = 0
 
     def learn_from_log(self, history: Sequence[Mapping[str, object]]) -> None:
-        """Read in the log of a run that is gone on with which rewards have varied before."""
+        """Read in the log of a resumed run which rewards have varied before."""
         for name in {key.removeprefix("rewards/").removesuffix("/std") for entry in history for key in entry}:
             spreads = [entry.get(f"rewards/{name}/std") for entry in history]
             means = {entry[key] for entry in history if (key := f"rewards/{name}/mean") in entry}
@@ -82,7 +82,7 @@ class Standstill:
         self._note("gradient", norm == 0, step=step - 1)
 
     def findings(self, step: int) -> list[Finding]:
-        """What has stood still for `num_steps` at ``step``, the likely root first; each kind once in a run."""
+        """What has not changed for `num_steps` steps at ``step``, the likely cause first; each kind once in a run."""
         if self.num_steps < 1:
             return []
         late = {kind for kind, begun in self.since.items() if step - begun >= self.num_steps} - self.said
@@ -145,7 +145,7 @@ class Standstill:
 
 
 _ORDER = ("cut", "unscored", "constant", "dead", "gradient")
-"""Causes before effects: cut completions have no answer, equal rewards give no advantage, and that no gradient."""
+"""Causes before effects: cut completions have no answer, equal rewards give no advantage, and so no gradient."""
 
 
 def in_words(findings: Sequence[Finding], *, step: int, num_steps: int) -> str:
