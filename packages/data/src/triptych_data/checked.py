@@ -14,6 +14,7 @@ from PIL import Image
 from triptych_data.budget import Size
 from triptych_data.errors import DataError
 from triptych_data.example import Example, ImageSource
+from triptych_data.garbage import garbage_later
 from triptych_data.paths import kept_folders
 from triptych_data.quarantine import allowed, too_many, write_quarantined
 from triptych_data.rows import Rows, SourceRow
@@ -131,8 +132,9 @@ def _look(
 ) -> _Part:
     """Look at the rows of a part, many at once: reading rows and opening images each run faster by themselves."""
     found, first = _Part(rows=part), part.start
-    while first < part.stop and not any(stops or error.kind == "io" for _, error in found.bad):
-        first = _look_at_some(range(first, part.stop), rows, read, look_at_images, found, stops=stops)
+    with garbage_later():
+        while first < part.stop and not any(stops or error.kind == "io" for _, error in found.bad):
+            first = _look_at_some(range(first, part.stop), rows, read, look_at_images, found, stops=stops)
     return found
 
 

@@ -90,7 +90,7 @@ class Prompt:
         >>> [marker.ref for marker in parse("<image:2> <image:1>").markers]
         [2, 1]
         """
-        return tuple(segment for turn in self.turns for segment in turn.segments if isinstance(segment, ImageMarker))
+        return tuple([segment for turn in self.turns for segment in turn.segments if isinstance(segment, ImageMarker)])
 
     @property
     def num_markers(self) -> int:
