@@ -103,3 +103,20 @@ def test_a_model_with_experts_has_the_switch_that_trl_looks_for():
     assert names.declare_router_logits(model)
     assert model.config.output_router_logits is False
     assert not names.declare_router_logits(model)
+
+
+def test_the_experts_of_kimi_are_found_where_its_config_and_model_do_not_name_them():
+    class Config:
+        model_type = "deepseek_v3"
+
+        def get_text_config(self):
+            return self
+
+    class DeepseekV3TopkRouter(torch.nn.Module):
+        pass
+
+    model = torch.nn.Sequential(torch.nn.Identity(), DeepseekV3TopkRouter())
+    model.config = Config()
+    assert names.declare_router_logits(model)
+    assert (names.router_recorder(model).target_class, names.router_recorder(model).index) == (DeepseekV3TopkRouter, 0)
+    assert names.router_recorder(model[0]) is None

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from triptych_trainer.errors import IncompatibleVersionError
-from triptych_trainer.upstream.transformers_names import OutputRecorder, load_balancing_loss_func
+from triptych_trainer.upstream.transformers_names import load_balancing_loss_func, router_recorder
 
 
 class RouterTap:
@@ -70,11 +70,9 @@ def recording(router: RouterTap | None, weights: torch.Tensor) -> AbstractContex
 
 def find_routers(text: torch.nn.Module) -> list[tuple[torch.nn.Module, int]]:
     """The modules of a text backbone that give router logits, in order, and where in their output the logits are."""
-    recorder = (getattr(text, "_can_record_outputs", None) or {}).get("router_logits")
+    recorder = router_recorder(text)
     if recorder is None:
         return []
-    if not isinstance(recorder, OutputRecorder):
-        recorder = OutputRecorder(recorder, index=1)
     return [
         (module, recorder.index)
         for name, module in text.named_modules()

@@ -1,9 +1,10 @@
 """What Triptych uses of transformers that has no stable name: imported, checked and bridged over versions here.
 
-transformers 5.17 to 5.24 differ in ten ways that reach us:
+transformers 5.17 to 5.24 differ in eleven ways that reach us:
 
     below 5.18  deepstack features are one tensor per layer instead of one piece per image (`rows_per_layer`)
     below 5.18  the configs of GLM-4V-MoE and Qwen3-VL-MoE lack `output_router_logits` (`declare_router_logits`)
+    below 5.23  the config of Kimi-K2.5-VL lacks it, too, and its model does not name its routers (`router_recorder`)
     below 5.18  the rows of Idefics 2's tiles are one tensor (its adapter, `Idefics2Family`)
     below 5.19  the model code of MiniCPM-V 4.6 is wrong for several images (`Family.least_transformers`)
     below 5.19  the trainer divides `train_loss` by all steps and has no `_initial_global_step` (`is_at_least`)
@@ -58,7 +59,6 @@ __all__ = [
     "GradientCheckpointingLayer",
     "LinearAttentionCacheLayerMixin",
     "LinearAttentionLayer",
-    "OutputRecorder",
     "cache_argument",
     "check_names",
     "declare_router_logits",
@@ -69,6 +69,7 @@ __all__ = [
     "load_balancing_loss_func",
     "load_reports",
     "no_init_weights",
+    "router_recorder",
     "rows_of_logits",
     "rows_per_layer",
     "sdpa_attention_forward",
@@ -161,7 +162,18 @@ def declare_router_logits(model: torch.nn.Module) -> bool:
 def lacks_router_logits(config: Any) -> bool:
     """Whether a config has a load-balancing loss but not the switch by which TRL finds it."""
     text = config.get_text_config()
-    return hasattr(text, "router_aux_loss_coef") and not hasattr(text, "output_router_logits")
+    has_loss = hasattr(text, "router_aux_loss_coef") or getattr(text, "model_type", None) == "deepseek_v3"
+    return has_loss and not hasattr(text, "output_router_logits")
+
+
+def router_recorder(text: torch.nn.Module) -> OutputRecorder | None:
+    """Which modules of a text backbone give router logits, and where; None where the model does not say so."""
+    found = (getattr(text, "_can_record_outputs", None) or {}).get("router_logits")
+    if found is None:
+        routers = (type(module) for module in text.modules() if type(module).__name__ == "DeepseekV3TopkRouter")
+        router = next(routers, None)
+        return None if router is None else OutputRecorder(router, index=0)
+    return found if isinstance(found, OutputRecorder) else OutputRecorder(found, index=1)
 
 
 def image_options(processor: Any) -> dict[str, Any]:
