@@ -146,3 +146,27 @@ def test_a_reward_that_takes_no_columns_is_told_to():
 
     with pytest.raises(RewardError, match=r"unexpected keyword argument 'answer'; .*: let it take \*\*kwargs"):
         guarded(narrow)(completions=["a"], answer=["x"])
+
+
+def test_what_a_reward_writes_into_messages_and_values_the_next_one_does_not_see():
+    def careless(completions, answer, **columns):
+        for completion, accepted in zip(completions, answer, strict=True):
+            completion[0]["content"] = "changed"
+            accepted.clear()
+        return [0.0] * len(completions)
+
+    completions, answer = [[{"role": "assistant", "content": "red"}]], [["red"]]
+    guarded(careless)(completions=completions, answer=answer, example_id=["a"])
+    assert (completions, answer) == ([[{"role": "assistant", "content": "red"}]], [["red"]])
+
+
+def test_a_column_that_the_rows_do_not_have_is_named():
+    def needs(completions, target, *, hint, **columns):
+        return [0.0] * len(completions)
+
+    message = (
+        r"reward 'needs' expects a column for each of its parameters, got none for 'target' on sample a \(d.jsonl:1\), "
+        r"completion 0 of 2: 'x' \(columns: completion_ids, example_id, prompts, source\); add it to the data"
+    )
+    with pytest.raises(RewardError, match=message):
+        guarded(needs)(completions=["x", "y"], **COLUMNS)

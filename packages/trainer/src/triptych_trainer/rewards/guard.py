@@ -4,6 +4,7 @@ import functools
 import inspect
 import math
 import numbers
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from triptych_trainer.rewards.judge_error import JudgeError
 from triptych_trainer.rewards.row import Completion, Reward, is_column
 
 SHOWN_CHARACTERS = 200
+_MISSING = re.compile(r"(\S+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
 FAILURES = (Exception, SystemExit)
 """What a function may raise: also ``sys.exit()``, which would end the run with exit code 0 and without a model."""
 
@@ -70,12 +72,19 @@ def guarded(reward: Reward) -> Reward:
 
 
 def _own_lists(completions: Sequence[Completion], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of one function in lists of its own: what it takes out of them, the next function still gets."""
-    own = {name: list(value) if type(value) is list else value for name, value in arguments.items()}
-    return {"completions": list(completions), **own}
+    """The arguments of one function in lists of its own: what it changes in them, the next function still gets."""
+    return {"completions": _own(list(completions)), **{name: _own(value) for name, value in arguments.items()}}
+
+
+def _own(value: Any) -> Any:
+    """A copy of lists and mappings, however deep; pictures, numbers and other objects are shared."""
+    if type(value) is list:
+        return [_own(item) if type(item) in (list, dict) else item for item in value]
+    return {key: _own(item) for key, item in value.items()} if type(value) is dict else value
 
 
 def _one_row(k: int, completions: Sequence[Completion], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = {name: _own(value) for name, value in arguments.items()}
     one = {name: [value[k]] if is_column(value, len(completions)) else value for name, value in arguments.items()}
     return {"completions": [completions[k]], **one}
 
@@ -127,6 +136,14 @@ def _failure(
         return RewardError(
             f"reward {name!r} raised TypeError: {error}; a reward gets every column of its rows by name: let it take "
             "**kwargs"
+        )
+    missing = _MISSING.match(str(error)) if isinstance(error, TypeError) else None
+    if missing is not None:
+        columns = ", ".join(sorted(key for key, value in arguments.items() if is_column(value, len(completions))))
+        return RewardError(
+            f"reward {name!r} expects a column for each of its parameters, got none for {missing[2]} on "
+            f"{_where(k, completions, arguments)} (columns: {columns}); add it to the data, correct the name, or give "
+            "the parameter a default"
         )
     return RewardError(
         f"reward {name!r} raised {type(error).__name__}: {error} on {_where(k, completions, arguments)}; "
