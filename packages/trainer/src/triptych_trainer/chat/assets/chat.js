@@ -27,7 +27,10 @@
   function read(file) {
     return new Promise((resolve, reject) => {
       const reader = new FileReader();
-      reader.onload = () => resolve({ name: file.name, url: reader.result, data: reader.result.slice(reader.result.indexOf(",") + 1) });
+      reader.onload = () => {
+        const url = String(reader.result);
+        resolve({ name: file.name, url, data: url.slice(url.indexOf(",") + 1) });
+      };
       reader.onerror = () => reject(reader.error);
       reader.readAsDataURL(file);
     });

@@ -83,11 +83,11 @@
       fill(byId("show"), Object.keys(words), (key) => words[key]);
     }
     needVerdict(byId("show"), ["wrong", "both"]);
-    const slices = [...document.querySelectorAll(".slice")].map((button) => [button.dataset.slicing, button.dataset.slice]);
+    const slices = page.all(".slice").map((button) => [button.dataset.slicing, button.dataset.slice]);
     const unique = [...new Set(slices.filter(([slicing]) => slicing !== "all").map((pair) => JSON.stringify(pair)))];
     fill(byId("slice"), unique, (text) => JSON.parse(text).join(" = "));
     listen(["query", "show", "slice"], { turn, changed: () => { at = 0; render(); } });
-    for (const button of document.querySelectorAll(".slice")) {
+    for (const button of page.all(".slice")) {
       button.addEventListener("click", () => {
         byId("slice").value = button.dataset.slicing === "all" ? "" : JSON.stringify([button.dataset.slicing, button.dataset.slice]);
         at = 0;

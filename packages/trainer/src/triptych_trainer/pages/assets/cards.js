@@ -104,7 +104,9 @@ const cards = (data) => {
         }
       }
     };
-    for (const [on, names] of [[true, ["pointerenter", "focus"]], [false, ["pointerleave", "blur"]]]) {
+    /** @type {[boolean, string[]][]} */
+    const changes = [[true, ["pointerenter", "focus"]], [false, ["pointerleave", "blur"]]];
+    for (const [on, names] of changes) {
       for (const name of names) node.addEventListener(name, () => mark(on));
     }
     return node;

@@ -2,9 +2,14 @@
 // What the scripts of all pages share.
 const page = (() => {
   const SVG = "http://www.w3.org/2000/svg";
+  /** @type {(id: string) => any} */
   const byId = (id) => document.getElementById(id);
 
+  /** @type {(selector: string) => any[]} */
+  const all = (selector) => [...document.querySelectorAll(selector)];
+
   // Everything from the data becomes text nodes and attributes; no markup is ever parsed from it.
+  /** @type {(name: string, className?: string, text?: unknown) => any} */
   function element(name, className, text) {
     const node = document.createElement(name);
     if (className) node.className = className;
@@ -30,7 +35,7 @@ const page = (() => {
 
   // What scrolls can be reached with the keyboard.
   function reachable() {
-    for (const text of document.querySelectorAll(".text")) if (text.scrollHeight > text.clientHeight) text.tabIndex = 0;
+    for (const text of all(".text")) if (text.scrollHeight > text.clientHeight) text.tabIndex = 0;
   }
 
   // ---- a list in pages, with buttons that turn them above it and on some pages below it
@@ -68,5 +73,5 @@ const page = (() => {
     part.focus({ preventScroll: true });
   }
 
-  return { byId, drawn, element, fill, goTo, known, listen, number, showPage, signed };
+  return { all, byId, drawn, element, fill, goTo, known, listen, number, showPage, signed };
 })();

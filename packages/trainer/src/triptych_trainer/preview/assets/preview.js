@@ -43,7 +43,7 @@
   // Safari has no requestIdleCallback: there one block is read at a time.
   const whenIdle = window.requestIdleCallback || ((work) => {
     let turns = 1;
-    setTimeout(() => work({ timeRemaining: () => (turns-- > 0 ? 8 : 0) }), 20);
+    setTimeout(() => work({ didTimeout: false, timeRemaining: () => (turns-- > 0 ? 8 : 0) }), 20);
   });
   function readTexts(deadline) {
     while (textBlocks < index.rowStarts.length && (!deadline || deadline.timeRemaining() > 4)) {
@@ -87,7 +87,7 @@
     const tools = (n) => ({ picture: pictureAt, open: openViewer, link: address({ row: n + 1 }) });
     const draw = (n) => card.draw(rowAt(n), n, index, tools(n));
     state.page = showPage(matches, state.page, { size: PAGE_SIZE, total, name: "row", draw });
-    for (const bar of document.querySelectorAll(".bar")) {
+    for (const bar of page.all(".bar")) {
       bar.setAttribute("aria-pressed", String(byId(bar.dataset.filter).value === bar.dataset.value));
     }
   }
@@ -187,11 +187,11 @@
   function start() {
     const counts = [...new Set(index.images)].sort((a, b) => a - b);
     fill(byId("images"), counts, (count) => (count === 1 ? "1 image" : count + " images"));
-    const order = [...document.querySelectorAll("#panel-problems .bar")].map((bar) => bar.dataset.value);
+    const order = page.all("#panel-problems .bar").map((bar) => bar.dataset.value);
     fill(byId("problem"), order, (name) => name);
     if (!index.longest) for (const value of ["most", "fewest", "most-image"]) byId("order").querySelector('[value="' + value + '"]').remove();
     listen(fields, { turn, changed });
-    for (const bar of document.querySelectorAll(".bar")) {
+    for (const bar of page.all(".bar")) {
       bar.addEventListener("click", () => {
         const select = byId(bar.dataset.filter);
         select.value = select.value === bar.dataset.value ? "" : bar.dataset.value;
@@ -200,7 +200,7 @@
       });
     }
     // Links within the page move the focus and leave the address to the state.
-    for (const link of document.querySelectorAll(".skip, header nav a")) {
+    for (const link of page.all(".skip, header nav a")) {
       link.addEventListener("click", (event) => {
         event.preventDefault();
         goTo(document.querySelector(link.getAttribute("href")));

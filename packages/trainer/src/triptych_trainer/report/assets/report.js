@@ -203,7 +203,7 @@
     const told = data.groups.flatMap((group) => group.completions).filter((completion) => completion.turns);
     for (const name of Object.keys(ofTurns)) if (!told.some(ofTurns[name])) byId("show").querySelector('[value="' + name + '"]').remove();
     byId("calls-field").hidden = !told.length;
-    for (const line of document.querySelectorAll(".of-turns")) line.hidden = !told.length;
+    for (const line of page.all(".of-turns")) line.hidden = !told.length;
     fill(byId("calls"), [...new Set(told.map(numCalls))].sort((a, b) => a - b), (count) => (count === 1 ? "1 call" : count + " calls"));
   }
 
