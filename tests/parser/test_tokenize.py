@@ -130,6 +130,13 @@ def test_what_the_template_refuses_is_a_refused_row(qwen: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("expression", ["range(10 ** 9) | list", "1 // 0", "[][0].x"])
+def test_what_a_template_s_expression_raises_is_a_refused_row(qwen: Any, expression: str) -> None:
+    bound = bind(parse([{"role": "user", "content": "<image>"}], source="a.jsonl", line=7), 1)
+    with pytest.raises(MarkerError, match="a.jsonl:7: the chat template refuses the messages, "):
+        tokenize(bound, qwen, image_sizes=SIZES[:1], chat_template="{{ " + expression + " }}<|image_pad|>")
+
+
 OPENED = "<|im_start|>{{ m.role }}\n"
 ONLY_TEXTS = {
     "left out": OPENED + "{% if m.content is string %}{{ m.content }}{% endif %}",

@@ -1,12 +1,13 @@
 """A model folder that is damaged ends in one sentence; no weight of a model is made up."""
 
+import json
 import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from triptych_trainer.errors import UsageError
-from triptych_trainer.models.load import load_model
+from triptych_trainer.models.load import load_model, load_processor
 from trl import ModelConfig
 
 
@@ -42,3 +43,15 @@ def test_a_file_that_was_cut_is_one_sentence(model_dir, tmp_path):
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(UsageError, match="no model can be loaded: Error while deserializing header"):
         load_model(str(folder), ModelConfig(dtype="float32"))
+
+
+def test_a_config_whose_values_do_not_fit_together_is_one_sentence(model_dir, tmp_path):
+    folder = shutil.copytree(model_dir, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    message = r"num_hidden_layers` \(3\) must be equal to the number of `layer_types` \(2\)"
+    with pytest.raises(UsageError, match=message):
+        load_model(str(folder), ModelConfig())
+    with pytest.raises(UsageError, match=message):
+        load_processor(str(folder))

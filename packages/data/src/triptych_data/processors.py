@@ -13,10 +13,15 @@ from triptych_parser import MarkerError, check_processor
 from triptych_data.adapter_folder import adapter_folder
 from triptych_data.errors import UsageError
 
-__all__ = ["load_processor"]
+__all__ = ["is_of_config", "load_processor"]
 
 _REFUSALS = (ImportError, OSError, ValueError, TypeError, AttributeError, KeyError)
 """How transformers refuses a folder whose files are missing or do not fit together."""
+
+
+def is_of_config(error: Exception) -> bool:
+    """Whether an error says that the values of a config.json do not fit together; its class is of its own."""
+    return type(error).__name__.startswith("StrictDataclass")
 
 
 def load_processor(path: str, *, option: str = "--model", needs_images: bool = True, **options: Any) -> Any:
@@ -35,7 +40,9 @@ def load_processor(path: str, *, option: str = "--model", needs_images: bool = T
         raise UsageError(f"{option} needs transformers: pip install transformers") from error
     try:
         processor = AutoProcessor.from_pretrained(path, **options)
-    except _REFUSALS as error:
+    except Exception as error:
+        if not isinstance(error, _REFUSALS) and not is_of_config(error):
+            raise
         processor = _image_only(path, options, option=option, refused=error)
     if needs_images and getattr(processor, "image_processor", None) is None:
         refused = ValueError(f"its files make a {type(processor).__name__}, which takes no images")
@@ -67,7 +74,9 @@ def _image_only(path: str, options: dict[str, Any], *, option: str, refused: Exc
 
     try:
         return load_image_only(path, **options)
-    except _REFUSALS:
+    except Exception as error:
+        if not isinstance(error, _REFUSALS) and not is_of_config(error):
+            raise
         adapters = adapter_folder(path, revision=options.get("revision"), option=option)
         if adapters is not None:
             options = {**options, "revision": adapters.base_revision}

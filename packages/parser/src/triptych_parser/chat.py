@@ -59,12 +59,15 @@ def render_chat(
     return parts, guard
 
 
+_OF_EXPRESSIONS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+
+
 def _rendered(bound: BoundPrompt, messages: Messages, *, renderer: Any, options: Mapping[str, Any]) -> str:
     try:
         text: str = renderer.apply_chat_template(messages, tokenize=False, **options)
     except Exception as error:
-        # A template's own `raise_exception` is one of Jinja's; a TypeError is a list where it expects a text.
-        if not type(error).__module__.startswith("jinja2") and not isinstance(error, TypeError):
+        # A template's own `raise_exception` is one of Jinja's; the others are what its expressions can raise.
+        if not type(error).__module__.startswith("jinja2") and not isinstance(error, _OF_EXPRESSIONS):
             raise
         raise _place(bound).error(
             f"the chat template refuses the messages, {' '.join(str(error).split())}",

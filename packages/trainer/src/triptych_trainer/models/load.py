@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText
 from triptych_data.adapter_folder import adapter_folder
 from triptych_data.model_tokens import set_pixels
+from triptych_data.processors import is_of_config
 from triptych_data.processors import load_processor as load_stock_processor
 from trl import ModelConfig, get_quantization_config
 
@@ -106,7 +107,9 @@ def _load_whole(path: str, config: ModelConfig, *, trust_remote_code: bool, opti
             ignore_mismatched_sizes=True,  # they are refused below, in a sentence
             **({"quantization_config": quantization} if quantization else {}),
         )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except Exception as error:
+        if not isinstance(error, (OSError, ValueError, ImportError, SafetensorError)) and not is_of_config(error):
+            raise
         raise UsageError(f"{option} {path}: no model can be loaded: {_one_line(error)}") from error
     check_is_whole(model, missing=found["missing_keys"], mismatched=found["mismatched_keys"], what=f"{option} {path}")
     return model
@@ -116,7 +119,9 @@ def _stored_quantization(path: str, *, revision: str | None, trust_remote_code: 
     """How the weights of a folder or hub id are quantized in its files; None where they are not."""
     try:
         described = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError):
+    except Exception as error:
+        if not isinstance(error, (OSError, ValueError, ImportError)) and not is_of_config(error):
+            raise
         return None  # loading says what is wrong with it
     return getattr(described, "quantization_config", None)
 
