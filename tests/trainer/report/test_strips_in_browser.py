@@ -1,8 +1,13 @@
 """Trajectories in a real browser: a newcomer sees in which turn, and on which image, a rollout went wrong."""
 
+from dataclasses import replace
+
 import pytest
-from played_runs import write_played_run
+from made_up import played, prepared, scored
+from PIL import Image
+from played_runs import example, write_played_run
 from triptych_trainer.report import build_report
+from triptych_trainer.rollouts.write import RolloutWriter
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +48,9 @@ def test_a_strip_shows_where_a_rollout_went_wrong(open_page, page_file):
     assert right.locator(".arrived.pointed").count() == 1
     assert wrong.locator(".arrived.pointed").count() == 0, "the third image of another rollout is another one"
     over, cut = page.locator(".completion").nth(2), page.locator(".completion").nth(3)
-    assert over.locator(".cell").nth(1).locator(".trouble").inner_text() == "repeats the call of turn 1"
+    assert (
+        over.locator(".cell").nth(1).locator(".trouble").inner_text() == "repeats the call of turn 1, and got the same"
+    )
     assert over.locator(".cell").nth(2).locator(".trouble").inner_text().startswith("over-turn: this call came after")
     assert cut.locator(".trouble").inner_text().startswith("cut here: what the tools returned did not fit")
 
@@ -53,6 +60,7 @@ def test_choices_leave_the_completions_that_fit(open_page, page_file):
     assert page.locator(".chart").count() == 7
     numbers = page.locator(".completion .number")
     for name, value, kept in [
+        ("Show", "trouble", ["2", "3", "4"]),
         ("Show", "failing", ["2"]),
         ("Show", "over", ["3"]),
         ("Show", "short", ["4"]),
@@ -64,6 +72,13 @@ def test_choices_leave_the_completions_that_fit(open_page, page_file):
         assert page.locator(".aside-note").inner_text().startswith(f"Shown: the {len(kept)} of 4 completions")
         page.get_by_label(name, exact=True).select_option({"Show": "all", "Calls": ""}[name])
     assert numbers.count() == 4
+    ways = page.locator("#went-wrong button")
+    assert page.locator("#went-wrong").inner_text().startswith("4 rollouts:")
+    assert ways.all_inner_texts() == [
+        *("3 × a turn went wrong", "1 × a tool failed", "1 × over-turn", "1 × cut by length or room"),
+    ]
+    ways.nth(1).click()
+    assert numbers.all_inner_texts() == ["2"]
 
 
 def test_a_narrow_window_scrolls_only_the_strip(browser, page_file):
@@ -72,3 +87,26 @@ def test_a_narrow_window_scrolls_only_the_strip(browser, page_file):
     page.goto(page_file.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     context.close()
+
+
+def test_taps_are_drawn_and_only_those_that_changed_nothing_are_repetitions(open_page, tmp_path):
+    screens = [Image.new("RGB", (200, 240), colour) for colour in ("white", "grey")]
+    tap = {"name": "tap", "arguments": {"x": 150, "y": 60}, "box_frame": "pixels"}
+    taps = [{"said": "", "calls": [tap], "returned": [[screens[k]]]} for k in (0, 1, 1)]
+    unread = {1: "it is not valid JSON"}
+    played_ones = [played(*taps, {"said": "on"}), replace(played(taps[0], {"said": "<tool_call>{"}), unread=unread)]
+    prompt = prepared(example(), model_size=(100, 200), decoded=(100, 200))
+    one = scored(prompt, played_ones, rewards={"accuracy": [1.0, 0.0]}, advantages=[0.5, -0.5])
+    RolloutWriter(tmp_path).record([one], step=1, mode="train")
+    page = open_page(build_report(tmp_path))
+    cells = page.locator(".completion").nth(0).locator(".cell")
+    troubles = cells.evaluate_all("all => all.map(one => one.querySelectorAll('.trouble').length)")
+    assert troubles == [0, 0, 1, 0], "the second tap got another screen"
+    image, point = (cells.nth(1).locator(f".asked-of {name}").bounding_box() for name in ("img", ".point"))
+    assert point["width"] > 4
+    middle = [(point[a] + point[b] / 2 - image[a]) / image[b] for a, b in (("x", "width"), ("y", "height"))]
+    assert middle == pytest.approx([0.75, 0.25], abs=0.02)
+    lost = page.locator(".completion").nth(1)
+    assert lost.locator(".trouble").inner_text() == "wrote a call that could not be read: it is not valid JSON"
+    assert lost.locator(".end").inner_text() == "✂ the rollout ends here: it called no tool that could be read"
+    assert page.locator("#went-wrong button").all_inner_texts() == ["2 × a turn went wrong", "1 × a call was not read"]

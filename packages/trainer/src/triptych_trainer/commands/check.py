@@ -12,6 +12,7 @@ from triptych_data.outcome import outcome
 
 from triptych_trainer.options.answer_options import AnswerOptions
 from triptych_trainer.options.check_options import parser
+from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.own_code import read_environment, read_tools
 from triptych_trainer.options.tool_options import ToolOptions
 from triptych_trainer.prompts.expected import look_at_answers
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check(namespace: argparse.Namespace) -> int:
     environments = show_tools(collected(ToolOptions, namespace))
     further = look_at_answers(
-        collected(AnswerOptions, namespace).reward, environments=() if environments is None else environments.names
+        named_rewards(collected(AnswerOptions, namespace).reward, has_environment=environments is not None),
+        environments=() if environments is None else environments.names,
     )
     return check(namespace, further=further, needs_prompt=environments is None)
 

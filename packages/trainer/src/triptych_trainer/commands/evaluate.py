@@ -31,6 +31,7 @@ from triptych_trainer.models.load import load_processor
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
 from triptych_trainer.monitor.progress import Reporter
+from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.eval_options import EvalOptions, parser
 from triptych_trainer.options.tool_options import PlayOptions
 from triptych_trainer.prompts.bad_rows import BadRows
@@ -76,6 +77,7 @@ def _run(namespace: argparse.Namespace) -> int:
     quiet_libraries()
     use_own_family(options.family)
     has_environment = asked.playing is not None and asked.playing.factory is not None
+    options.reward = named_rewards(options.reward, has_environment=has_environment)
     rewards = reward_functions(options.reward, has_environment=has_environment)
     verdict = chosen_verdict(rewards, options.verdict)
     names = {"model": asked.model, **({"base": options.base} if options.base else {})}

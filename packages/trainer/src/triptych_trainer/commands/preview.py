@@ -19,6 +19,7 @@ from triptych_trainer.commands.check import show_tools
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.answer_options import AnswerOptions
+from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.own_code import read_tools
 from triptych_trainer.options.preview_options import PreviewOptions, parser
 from triptych_trainer.options.tool_options import ToolOptions
@@ -53,7 +54,8 @@ def _preview(namespace: argparse.Namespace) -> int:
         model=model,
         settings=settings,
         further=look_at_answers(
-            collected(AnswerOptions, namespace).reward, environments=() if environments is None else environments.names
+            named_rewards(collected(AnswerOptions, namespace).reward, has_environment=environments is not None),
+            environments=() if environments is None else environments.names,
         ),
         made=_made(shared),
         title=names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more",

@@ -22,6 +22,7 @@ from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
 from triptych_trainer.options.arguments import RunConfig, parse_run, prompt_settings, wants_demo
+from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_environment, read_tools
 from triptych_trainer.options.refusals import (
@@ -97,6 +98,7 @@ def run(config: RunConfig, *, reporter: Reporter) -> int:
 def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
     """Train in an output folder that no other run writes into."""
     output = Path(config.grpo.output_dir)
+    config.run.reward = named_rewards(config.run.reward, has_environment=bool(config.run.environment))
     rewards = read_rewards(config.run.reward, has_environment=bool(config.run.environment))
     chosen_verdict(rewards, config.run.verdict)
     seen = SeenHeaders(policy=image_policy(config.run))

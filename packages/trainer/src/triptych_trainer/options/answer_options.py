@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from triptych_trainer.options.default_rewards import DefaultRewards
+
 __all__ = ["AnswerOptions"]
 
 
@@ -12,7 +14,7 @@ class AnswerOptions:
     """The options that say how expected answers are checked."""
 
     reward: list[str] = field(
-        default_factory=lambda: ["accuracy", "format"],
+        default_factory=lambda: DefaultRewards(["accuracy", "format"]),
         metadata={
             "metavar": "NAME",
             "help": "the rewards, as for train: rows are refused whose answer could never earn them",

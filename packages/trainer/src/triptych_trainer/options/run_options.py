@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from triptych_data.options import DataOptions, PromptOptions
 
+from triptych_trainer.options.default_rewards import DefaultRewards
+
 __all__ = ["RunArguments"]
 
 
@@ -35,7 +37,7 @@ class RunArguments(DataOptions, PromptOptions):
     }
 
     reward: list[str] = field(
-        default_factory=lambda: ["accuracy", "format"],
+        default_factory=lambda: DefaultRewards(["accuracy", "format"]),
         metadata={
             "metavar": "NAME",
             "help": "a reward of docs/rewards.md, module:function, file.py:function or model:NAME",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from triptych_trainer.options.default_rewards import DefaultRewards
 from triptych_trainer.options.page_options import PageOptions
 
 __all__ = ["SamplingOptions"]
@@ -25,7 +26,8 @@ class SamplingOptions(PageOptions):
     }
 
     reward: list[str] = field(
-        default_factory=lambda: ["accuracy"], metadata={"metavar": "NAME", "help": "the rewards, as for train"}
+        default_factory=lambda: DefaultRewards(["accuracy"]),
+        metadata={"metavar": "NAME", "help": "the rewards, as for train"},
     )
     family: str | None = field(
         default=None, metadata={"metavar": "CLASS", "help": "an adapter of your own for the models, as for train"}

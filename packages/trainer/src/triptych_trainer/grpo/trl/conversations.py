@@ -28,10 +28,20 @@ __all__ = ["message_reader", "player", "with_environment_reward", "writers_of"]
 
 
 def with_environment_reward(args: Any, reward_funcs: Any, environments: Environments | None) -> tuple[Any, list[Any]]:
-    """The options and reward functions of a run with what its environment says of a rollout, at weight 1."""
+    """The options and reward functions of a run with what its environment says of a rollout, at weight 1.
+
+    Raises:
+        UsageError: there is neither a reward function nor an environment that says it.
+    """
     rewards = list(reward_funcs) if isinstance(reward_funcs, (list, tuple)) else [reward_funcs]
     rewards = [reward for reward in rewards if reward is not None]
     own = [] if environments is None else rewards_of(environments)
+    if environments is not None and not own and not rewards:
+        kinds = " and ".join(kind.__name__ for kind in environments.kinds)
+        raise UsageError(
+            f"--reward: nothing says what a rollout was worth: {kinds} has no `get_reward`, and no reward function is "
+            "given; add one of them"
+        )
     if own and args.reward_weights is not None:
         args = copy.copy(args)  # the caller's own options stay as they are
         args.reward_weights = [*args.reward_weights, *[1.0] * len(own)]

@@ -171,10 +171,17 @@ const cards = (data) => {
         else if (typeof piece === "string") said.append(element("span", "", piece));
         else said.append(...piece.map(([, text, images]) => stretch("", text, images)));
       }
-      turn.append(element("div", "role", role), said);
+      turn.append(element("div", "role", role), role === "system" && said.textContent.includes("<tools>\n") ? folded(said) : said);
       block.append(turn);
     }
     return block;
+  }
+
+  // A long message that is the same in every prompt, such as the list of tools.
+  function folded(said) {
+    const details = element("details", "said");
+    details.append(element("summary", "", "the list of tools that the model sees"), said);
+    return details;
   }
 
   // ---- one completion
@@ -222,6 +229,11 @@ const cards = (data) => {
   function completionNotes(group, completion) {
     const notes = element("div", "notes");
     for (const [turn, text] of completion.turns ? turns.troubles(group, completion) : []) notes.append(element("div", "bad", "turn " + (turn + 1) + ": " + text));
+    const best = Math.max(...group.completions.map((one) => (known(one.total) ? one.total : -Infinity)));
+    const worse = isRight(completion) === false ? "wrong" : isRight(completion) === null && completion.total < best ? "less reward than another one" : "";
+    if (completion.turns && worse && !notes.childNodes.length) {
+      notes.append(element("div", worse === "wrong" ? "bad" : "", worse + ", and no turn failed by the record: compare what each turn says with the image before it"));
+    }
     const wrong = blamed(group, completion), named = meant(completion);
     if (isRight(completion) === false && completion.answered === null) notes.append(element("div", "bad", "gives no answer"));
     if (wrong.length) notes.append(element("div", "bad", verdict(group, completion)));

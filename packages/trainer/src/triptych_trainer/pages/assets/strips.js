@@ -1,6 +1,6 @@
 // A completion of several turns as a strip: what was said, the call, the image that it asked about, and what came back.
 const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isRight, rectangle, stretch, zoomable }) => {
-  const { element, known, signed } = page;
+  const { drawn, element, known, signed } = page;
   const ENDS = {
     stop: ["", "answered: it called no further tool"],
     done: ["", "ended by its environment: the model did not see what came last"],
@@ -31,11 +31,12 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
       for (const call of turn.calls) {
         const on = known(call.image) ? " on " + imageTitle(group, call.image) : "";
         if (call.failed) found.push([k, call.tool + " failed" + on + ": " + failure(call)]);
-        const key = call.tool + call.arguments;
-        if (call.done && earlier.has(key)) found.push([k, "repeats the call of turn " + (earlier.get(key) + 1)]);
+        const key = repeated(group, completion, call);
+        if (call.done && earlier.has(key)) found.push([k, "repeats the call of turn " + (earlier.get(key) + 1) + ", and got the same"]);
         else earlier.set(key, k);
         if (right !== false || call.failed || !known(call.image) || call.image >= group.images.length) continue;
-        if (aim.length && !aim.includes(call.image)) found.push([k, "asks about " + imageTitle(group, call.image) + ", not about " + aim.map((index) => imageTitle(group, index)).join(" or ")]);
+        const chosen = /"image"\s*:/.test(call.arguments); // others act on the last image, which they did not choose
+        if (chosen && aim.length && !aim.includes(call.image)) found.push([k, "asks about " + imageTitle(group, call.image) + ", not about " + aim.map((index) => imageTitle(group, index)).join(" or ")]);
         else if (misses(group, call)) found.push([k, "its box on " + imageTitle(group, call.image) + " does not meet the expected one"]);
       }
       if (turn.unread) found.push([k, "wrote a call that could not be read: " + turn.unread]);
@@ -43,6 +44,19 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     });
     if (ENDS[completion.finish] && ENDS[completion.finish][0]) found.push([completion.turns.length - 1, ENDS[completion.finish][1]]);
     return found;
+  }
+
+  // A call is a repetition only if it also got the same: the same tap on another screen, or a step forward, is none.
+  function repeated(group, completion, call) {
+    const same = (index) => { const image = imageOf(group, completion, index); return image && typeof image.thumb === "number" ? "thumb " + image.thumb : "image " + index; };
+    return JSON.stringify([call.tool, call.arguments, call.returned.map((piece) => (typeof piece === "number" ? same(piece) : piece))]);
+  }
+
+  // The place of a call on its image: a box, or a point, which is drawn as a disc.
+  function place(call, image, k) {
+    const [left, top, right, bottom] = call.box;
+    if (left !== right || top !== bottom) return rectangle({ corners: call.box }, "box call k" + (k % 8));
+    return drawn("circle", { class: "box call point k" + (k % 8), cx: left, cy: top, r: Math.max(...image.size) / 28 });
   }
 
   function misses(group, call) {
@@ -90,13 +104,15 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     asked.append(element("b", "", call.tool), " " + inWords(call.arguments));
     const image = known(call.image) ? imageOf(group, completion, call.image) : null;
     if (image && call.box) {
-      const shape = rectangle({ corners: call.box }, "box call k" + (k % 8));
-      if (shape.getAttribute("width") === "0" && shape.getAttribute("height") === "0") shape.setAttribute("class", "box call point k" + (k % 8));
+      const shape = place(call, image, k);
       const figure = element("figure", "asked-of");
       figure.append(zoomable(image, imageTitle(group, call.image) + " with what was asked of it", [...expectedShapes(group, call.image), shape]));
       figure.append(element("figcaption", "", "asked of " + imageTitle(group, call.image)));
       asked.append(figure);
-    } else if (image) asked.append(element("div", "of", "of " + imageTitle(group, call.image)));
+    } else {
+      if (image) asked.append(element("div", "of", "of " + imageTitle(group, call.image)));
+      if (/"box"\s*:\s*\[(\s*-?[\d.]+\s*,){3}\s*-?[\d.]+\s*\]|"x"\s*:\s*-?[\d.]+/.test(call.arguments)) asked.append(element("div", "of", "not drawn: " + call.tool + " does not say its box_frame"));
+    }
     if (!call.done) return [labelled("asked", asked)];
     const got = element("div", call.failed ? "got bad" : "got");
     if (call.failed) got.append("failed: " + failure(call));
@@ -123,6 +139,7 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
 
   function ending(completion, found) {
     const [kind, words] = ENDS[completion.finish] || ["", completion.finish];
+    if (completion.turns.at(-1).unread && completion.finish === "stop") return element("div", "end bad", "✂ the rollout ends here: it called no tool that could be read");
     if (found.some(([, text]) => text === words)) return element("div", "end " + kind, kind ? "✂ the rollout ends here" : words);
     return element("div", "end " + kind, words);
   }

@@ -36,7 +36,7 @@
   function fitting(group) {
     const kind = ofTurns[byId("show").value], count = byId("calls").value;
     return group.completions.filter((completion) =>
-      (!kind || (completion.turns && kind(completion))) &&
+      (!kind || (completion.turns && kind(completion, group))) &&
       (count === "" || (completion.turns && numCalls(completion) === Number(count))));
   }
 
@@ -117,13 +117,15 @@
   };
   const numCalls = (completion) => turns.calls(completion).filter((call) => call.done).length;
   const ofTurns = {
+    trouble: (completion, group) => turns.troubles(group, completion).length > 0,
     failing: (completion) => turns.calls(completion).some((call) => call.failed),
     unread: (completion) => completion.turns.some((turn) => turn.unread),
     over: (completion) => completion.finish === "turns",
     short: (completion) => completion.finish === "length" || completion.finish === "room",
   };
-  const some = (kind) => (group) => group.completions.some((completion) => completion.turns && kind(completion));
+  const some = (kind) => (group) => group.completions.some((completion) => completion.turns && kind(completion, group));
   const shows = {
+    trouble: some(ofTurns.trouble),
     failing: some(ofTurns.failing),
     unread: some(ofTurns.unread),
     over: some(ofTurns.over),
@@ -136,17 +138,48 @@
     boxes: (group) => group.answerBoxes.length > 0 || group.completions.some((completion) => completion.boxes.length > 0),
   };
 
+  // How many rollouts of a group went wrong in each way.
+  const counted = new Map();
+  function ways(group) {
+    if (!counted.has(group)) {
+      const told = group.completions.filter((completion) => completion.turns);
+      const counts = Object.entries(ofTurns).map(([name, kind]) => [name, told.filter((one) => kind(one, group)).length]);
+      counted.set(group, new Map(counts.filter(([, count]) => count)));
+    }
+    return counted.get(group);
+  }
+
+  // The same for all groups that fit the other choices: a button for each way shows its rollouts.
+  function wentWrong(groups) {
+    const line = byId("went-wrong"), choice = byId("show");
+    const total = groups.flatMap((group) => group.completions).filter((completion) => completion.turns).length;
+    line.replaceChildren(total === 1 ? "1 rollout: " : total + " rollouts: ");
+    for (const option of choice.options) {
+      const count = groups.reduce((sum, group) => sum + (ways(group).get(option.value) || 0), 0);
+      if (!count) continue;
+      const button = element("button", "way", count + " × " + option.textContent);
+      button.type = "button";
+      button.setAttribute("aria-pressed", String(choice.value === option.value));
+      button.addEventListener("click", () => {
+        choice.value = choice.value === option.value ? "all" : option.value;
+        choice.dispatchEvent(new Event("input"));
+      });
+      line.append(button);
+    }
+    if (!line.childElementCount) line.append("in none of them did a turn go wrong in a way that the record shows.");
+  }
+
   function found() {
     const query = byId("query").value.trim().toLowerCase();
     const count = byId("count").value, mode = byId("mode").value;
     const lastOnly = byId("visits").value === "last";
-    const kept = data.groups.filter((group) =>
+    const looked = data.groups.filter((group) =>
       (!lastOnly || visitsOf.get(sampleKey(group)).at(-1) === group) &&
       (!query || group.id.toLowerCase().includes(query) || group.source.toLowerCase().includes(query)) &&
-      shows[byId("show").value](group) &&
       (count === "" || group.images.length === Number(count)) &&
-      fitting(group).length > 0 &&
       (mode === "" || group.mode === mode));
+    wentWrong(looked);
+    const kept = looked.filter((group) => shows[byId("show").value](group) && fitting(group).length > 0);
     const key = orders[byId("order").value];
     const ties = (a, b) => b.step - a.step;
     return kept.map((group) => [key(group), group]).sort((a, b) => (a[0] === b[0] ? ties(a[1], b[1]) : b[0] - a[0])).map((pair) => pair[1]);
@@ -201,7 +234,8 @@
     if (!boxes) byId("show").querySelector('[value="boxes"]').remove();
     byId("about-boxes").hidden = !boxes;
     const told = data.groups.flatMap((group) => group.completions).filter((completion) => completion.turns);
-    for (const name of Object.keys(ofTurns)) if (!told.some(ofTurns[name])) byId("show").querySelector('[value="' + name + '"]').remove();
+    const happened = (name) => data.groups.some((group) => ways(group).has(name));
+    for (const name of Object.keys(ofTurns)) if (!happened(name)) byId("show").querySelector('[value="' + name + '"]').remove();
     byId("calls-field").hidden = !told.length;
     for (const line of page.all(".of-turns")) line.hidden = !told.length;
     fill(byId("calls"), [...new Set(told.map(numCalls))].sort((a, b) => a - b), (count) => (count === 1 ? "1 call" : count + " calls"));

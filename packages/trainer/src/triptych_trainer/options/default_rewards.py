@@ -1,0 +1,22 @@
+"""The rewards of a command line that names none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["DefaultRewards", "named_rewards"]
+
+
+class DefaultRewards(list[str]):
+    """A default of ``--reward``, which can be recognised as such: an environment replaces it."""
+
+
+def named_rewards(rewards: Sequence[str], *, has_environment: bool) -> list[str]:
+    """What ``--reward`` names; nothing if it was left out and an environment says what a rollout was worth.
+
+    >>> named_rewards(DefaultRewards(["accuracy"]), has_environment=True)
+    []
+    >>> named_rewards(["accuracy"], has_environment=True)
+    ['accuracy']
+    """
+    return [] if has_environment and isinstance(rewards, DefaultRewards) else list(rewards)
