@@ -30,6 +30,7 @@ from triptych_trainer.models.load import load_processor
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_command
+from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.rollout_options import RolloutOptions, parser
 from triptych_trainer.options.tool_options import PlayOptions
 from triptych_trainer.prompts.bad_rows import BadRows
@@ -80,6 +81,8 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
     shared, options, out = shared_options(namespace), collected(RolloutOptions, namespace), namespace.out
     play_options = collected(PlayOptions, namespace)
     playing = playing_of(play_options)
+    has_environment = playing is not None and playing.factory is not None
+    options.reward = named_rewards(options.reward, has_environment=has_environment)
     _check(shared, options, out, has_tools=playing is not None)
     quiet_libraries()
     use_own_family(options.family)
@@ -90,7 +93,7 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
         own=options,
         out=out,
         seen=SeenHeaders(policy=image_policy(shared.data)),
-        rewards=reward_functions(options.reward, has_environment=playing is not None and playing.factory is not None),
+        rewards=reward_functions(options.reward, has_environment=has_environment),
         playing=playing,
     )
     chosen_verdict(asked.rewards, options.verdict)

@@ -67,7 +67,8 @@ def _made_by(command: Sequence[str], data: Sequence[Path]) -> dict[str, Any]:
 
 
 def _write_options(folder: Path, options: Mapping[str, Any]) -> None:
-    shown = {name: value for name, value in options.items() if not name.endswith(TOKEN)}
+    plain = {name: list(value) if isinstance(value, list) else value for name, value in options.items()}
+    shown = {name: value for name, value in plain.items() if not name.endswith(TOKEN)}
     (folder / "config.yaml").write_text(yaml.safe_dump(shown, sort_keys=True), encoding="utf-8")
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 from triptych_data.option_parser import OptionParser, add_options
 from triptych_data.shared_options import add_shared_options
 
+from triptych_trainer.options.default_rewards import DefaultRewards
 from triptych_trainer.options.sampling_options import SamplingOptions
 from triptych_trainer.options.tool_options import PlayOptions
 
@@ -23,7 +24,7 @@ class RolloutOptions(SamplingOptions):
     LEAST: ClassVar[Mapping[str, int]] = {"num_generations": 2, "vllm_tensor_parallel_size": 1}
 
     reward: list[str] = field(
-        default_factory=lambda: ["accuracy", "format"],
+        default_factory=lambda: DefaultRewards(["accuracy", "format"]),
         metadata={"metavar": "NAME", "help": "the rewards, as for train"},
     )
     reward_weights: list[float] | None = field(
