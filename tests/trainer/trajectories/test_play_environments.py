@@ -60,7 +60,7 @@ def test_an_environment_begins_the_prompt_answers_and_ends_the_rollout(stage_of)
     assert [one.finish for one in (first, second, third)] == ["done", "stop", "stop"]
     assert [len(one.images) for one in (first, second, third)] == [1, 1, 0]
     assert first.messages[-1]["content"][0]["image"].size == (56, 56), "rewards see what the model no longer sees"
-    assert [one.get_reward() for one in stage.play.played_in] == [2.0, 1.0, 0.0]
+    assert [one.for_rewards.environment.get_reward() for one in (first, second, third)] == [2.0, 1.0, 0.0]
     prompt = stage.group.prompt
     assert len(prompt.spans) == 2
     assert prompt.example.prompt.messages()[-1]["content"][-1] == {"type": "image"}
@@ -94,7 +94,7 @@ def test_the_column_environment_chooses_among_several_which_tools_a_prompt_lists
     lamps, boxes = stage.play_all(said, sizes=[2, 1])
     assert [one.num_failed_calls for one in (*lamps.rollouts, *boxes.rollouts)] == [0, 1, 0]
     assert "there is no tool 'open'; the tools are press" in lamps.rollouts[1].messages[1]["content"]
-    played = stage.play.played_in
+    played = [one.for_rewards.environment for one in (*lamps.rollouts, *boxes.rollouts)]
     assert [type(one) for one in played] == [Lamp, Lamp, Box]
     assert len(set(map(id, played))) == 3
     assert played[0].row == {"seed": 4}, "the column chooses, and is no argument of `reset`"

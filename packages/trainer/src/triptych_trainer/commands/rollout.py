@@ -160,8 +160,7 @@ def _sampled(
             batch_size=options.batch_size,
             bad_rows=bad,
         ):
-            played_in = None if play is None or environments is None else play.played_in
-            scores = rewards_by_functions(rewards, groups, table=table, environments=played_in)
+            scores = rewards_by_functions(rewards, groups, table=table)
             scored = scored_groups(groups, scores)
             writer.record(scored, step=0, mode="eval")
             for one in scored:

@@ -62,8 +62,7 @@ def score_examples(
         batch_size=batch_size,
         bad_rows=bad_rows,
     ):
-        played_in = None if play is None or environments is None else play.played_in
-        scored = scored_groups(groups, rewards_by_functions(rewards, groups, table=table, environments=played_in))
+        scored = scored_groups(groups, rewards_by_functions(rewards, groups, table=table))
         if on_rollouts is not None:
             on_rollouts(scored, step=0, mode="eval")
         yield [_scored_row(one, columns=table.columns(one.group.key)) for one in scored]

@@ -13,7 +13,15 @@ from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
-__all__ = ["call_rewards", "completions_of", "prompt_as_read", "reward_columns", "rewards_by_functions", "texts_of"]
+__all__ = [
+    "call_rewards",
+    "completions_for_rewards",
+    "completions_of",
+    "prompt_as_read",
+    "reward_columns",
+    "rewards_by_functions",
+    "texts_of",
+]
 
 TAKEN = (
     *("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"),
@@ -54,10 +62,16 @@ def reward_columns(
 
 
 def completions_of(group: RolloutGroup) -> list[Any]:
-    """The completions as rewards and logs get them: texts after a plain prompt, lists of messages after others."""
+    """The completions as logs get them: texts after a plain prompt, lists of messages after others."""
     if group.prompt.text is None:
         return [[dict(message) for message in rollout.messages] for rollout in group.rollouts]
     return ["".join(message["content"] for message in rollout.messages) for rollout in group.rollouts]
+
+
+def completions_for_rewards(group: RolloutGroup) -> list[Any]:
+    """The completions as rewards get them: in the form that a rollout brings with it, or as logs get them."""
+    brought = [rollout.for_rewards.completion for rollout in group.rollouts]
+    return [own if own is not None else said for own, said in zip(brought, completions_of(group), strict=True)]
 
 
 def prompt_as_read(tables: Table, group: RolloutGroup) -> str | list[dict[str, Any]]:
@@ -95,23 +109,22 @@ def rewards_by_functions(
     groups: Sequence[RolloutGroup],
     *,
     table: Table,
-    environments: Sequence[Any] | None = None,
 ) -> Rewards:
-    """Score rollouts with reward functions alone, without a trainer; the groups' keys are rows of ``table``.
-
-    ``environments`` are those that the rollouts were played in, one for each.
-    """
+    """Score rollouts with reward functions alone, without a trainer; the groups' keys are rows of ``table``."""
     columns = reward_columns([table.columns(group.key) for group in groups], groups)
     repeated = {
         name: [row[name] for row, group in zip(columns, groups, strict=True) for _ in group.rollouts]
         for name in columns[0]
     }
+    environments = [rollout.for_rewards.environment for group in groups for rollout in group.rollouts]
+    if any(one is not None for one in environments):
+        repeated["environments"] = environments
     scores = call_rewards(
         rewards,
         prompts=[prompt for group in groups for prompt in [prompt_as_read(table, group)] * len(group)],
-        completions=[completion for group in groups for completion in completions_of(group)],
+        completions=[completion for group in groups for completion in completions_for_rewards(group)],
         completion_ids=[list(rollout.ids) for group in groups for rollout in group.rollouts],
-        columns=repeated if environments is None else {**repeated, "environments": list(environments)},
+        columns=repeated,
     )
     return Rewards(
         names=tuple(reward.__name__ for reward in rewards),

@@ -20,6 +20,7 @@ __all__ = [
     "ArrivedImage",
     "BoxFrame",
     "Finish",
+    "ForRewards",
     "Rollout",
     "RolloutGroup",
     "ScoredGroup",
@@ -95,6 +96,21 @@ def image_names(images: Sequence[ArrivedImage]) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ForRewards:
+    """What reward functions get of a rollout in addition to its messages. Checkpoints do not contain it."""
+
+    environment: Any = None
+    """The environment that it was played in."""
+    completion: Any = None
+    """The completion as they get it; None: the messages, or their text after a plain prompt."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments, which a `rollout_func` returned."""
+
+
+NOTHING_MORE = ForRewards()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rollout:
     """One trajectory after a prompt."""
 
@@ -124,6 +140,7 @@ class Rollout:
     from; empty where the rollout itself is the sample."""
     trajectory: int | None = None
     """For a sample that is one turn: the number of its rollout, from 0, among those of its prompt."""
+    for_rewards: ForRewards = field(default=NOTHING_MORE, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check that every list has one entry per token; raises ValueError."""

@@ -15,7 +15,8 @@ __all__ = ["Begin", "groups_from_state", "groups_to_state"]
 
 Begin = Callable[[int, Sequence[str | Image.Image]], RolloutGroup]
 """From a key and what an environment showed first to the group without rollouts, its prompt prepared again."""
-_PLAIN = tuple(name for name in Rollout.__slots__ if name not in ("messages", "images", "calls", "unread", "steps"))
+_NOT_PLAIN = ("messages", "images", "calls", "unread", "steps", "for_rewards")
+_PLAIN = tuple(name for name in Rollout.__slots__ if name not in _NOT_PLAIN)
 
 
 def groups_to_state(groups: Sequence[RolloutGroup]) -> dict[str, Any]:

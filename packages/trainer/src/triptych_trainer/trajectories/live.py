@@ -11,6 +11,7 @@ from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import (
     ArrivedImage,
     Finish,
+    ForRewards,
     Rollout,
     RolloutGroup,
     Tail,
@@ -201,6 +202,7 @@ class LiveRollout:
             unread={turn: reason for turn, reason in self.unread.items() if reason is not None},
             turn_rewards=self._rewards_of_messages(),
             steps=tuple(replace(step, policy_version=policy_version) for step in self.steps),
+            for_rewards=ForRewards(environment=self.environment),
         )
 
     def _rewards_of_messages(self) -> tuple[float, ...] | None:

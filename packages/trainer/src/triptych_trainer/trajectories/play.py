@@ -73,8 +73,6 @@ class Play:
         self.num_rows = num_rows
         self.limits = limits
         self.say = say
-        self.played_in: list[Any] = []
-        """The environment of each rollout of the last batch, in the order of the rollouts."""
         self.shown: dict[int, str] = {}
         """For each row of the last batch, under its key, a digest of what its environment showed first."""
 
@@ -92,7 +90,6 @@ class Play:
             for group, owned in zip(groups, environments, strict=True)
             for k, own in enumerate(owned)
         ]
-        self.played_in = [one.environment for one in live]
         first = [one for group in sampler.sample(groups, sizes) for one in group]
         going = self._after(live, first, sampler)
         while sampler.anywhere(bool(going)):

@@ -7,7 +7,7 @@ is checked of the images of tools.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -16,7 +16,7 @@ from triptych_parser import tokenize
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import ImageInputs
 from triptych_trainer.prompts.prepare import ENDING_TOKENS, PreparedPicture, PromptPreparer
-from triptych_trainer.rollouts.rollout import ArrivedImage, Rollout, RolloutGroup, image_name
+from triptych_trainer.rollouts.rollout import ArrivedImage, ForRewards, Rollout, RolloutGroup, image_name
 from triptych_trainer.rollouts.sampled import Sampler
 from triptych_trainer.trajectories.features import check_features
 from triptych_trainer.trajectories.function_output import Returned, read_output
@@ -48,10 +48,6 @@ class RolloutFunction:
     """Why the model takes no images after its prompt, if it does not."""
     taken: Collection[str] = ()
     """Names under which reward functions get something that the function cannot return."""
-    completions: list[Any] = field(default_factory=list)
-    """Of the last batch, as TRL gives them to reward functions: a whole completion is one message, or one text."""
-    fields: list[Mapping[str, Any]] = field(default_factory=list)
-    """What else the function returned for each completion of the last batch."""
 
     def __call__(self, sampler: Sampler, groups: Sequence[RolloutGroup], sizes: Sequence[int]) -> list[RolloutGroup]:
         """Ask the function for ``sizes[p]`` completions of each group; completions with another prompt are a group.
@@ -62,7 +58,7 @@ class RolloutFunction:
         prompts = [self.prompt_of(group) for group, size in zip(groups, sizes, strict=True) for _ in range(size)]
         output = self.call(prompts)
         found = iter(read_output(output, count=len(prompts), num_tokens=self.num_tokens, taken=self.taken))
-        self.completions, self.fields, played = [], [], []
+        played = []
         for group, size in zip(groups, sizes, strict=True):
             own = [(k, next(found)) for k in range(size)]
             for ids, members in groupby(own, key=lambda one: one[1].prompt_ids):
@@ -94,8 +90,7 @@ class RolloutFunction:
         check_features(arrived, num_rows=self.num_rows, source=source)
         whole = tuple(sampler.read(group.prompt, one.ids))
         is_text = group.prompt.text is not None
-        self.completions.append("".join(said["content"] for said in whole) if is_text else [dict(m) for m in whole])
-        self.fields.append(one.fields)
+        as_one = "".join(said["content"] for said in whole) if is_text else [dict(message) for message in whole]
         several = not is_text and not all(one.sampled)
         return Rollout(
             ids=one.ids,
@@ -105,6 +100,7 @@ class RolloutFunction:
             sampling_logps=one.logps,
             images=tuple(arrived),
             policy_version=sampler.policy_version,
+            for_rewards=ForRewards(completion=as_one, columns=one.fields),
         )
 
     def _check_sampled(self, one: Returned, *, where: str) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.grpo.batch import Rewards
-from triptych_trainer.grpo.rewarding import completions_of, prompt_as_read, reward_columns
+from triptych_trainer.grpo.rewarding import completions_for_rewards, prompt_as_read, reward_columns
 from triptych_trainer.rollouts.rollout import RolloutGroup
 from triptych_trainer.upstream.trl_names import TESTED_TRL
 
@@ -30,13 +30,13 @@ def reward_groups(trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGrou
     )
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     if trainer.play is not None and trainer.play.environments is not None:
-        trainer.environments = trainer.play.played_in
-    own = trainer.own_rollouts
-    rows = [row for row, group in zip(columns, groups, strict=True) for _ in group.rollouts]
-    completions = [completion for group in groups for completion in completions_of(group)]
-    if own is not None:
-        rows = [{**row, **fields} for row, fields in zip(rows, own.fields, strict=True)]
-        completions = own.completions
+        trainer.environments = [rollout.for_rewards.environment for rollout in rollouts]
+    rows = [
+        {**row, **rollout.for_rewards.columns}
+        for row, group in zip(columns, groups, strict=True)
+        for rollout in group.rollouts
+    ]
+    completions = [completion for group in groups for completion in completions_for_rewards(group)]
     scores_BF = trainer._calculate_rewards(
         rows,
         [prompt for group in groups for prompt in [prompt_as_read(trainer.tables, group)] * len(group)],
