@@ -134,6 +134,16 @@ READ: dict[str, tuple[dict[str, Any], list[list[str | int]], str | None]] = {
         [["Colour?"]],
         "red",
     ),
+    "two names for who speaks and what is said": (
+        {
+            "conversations": [
+                {**USER, "from": "human", "value": "Colour?"},
+                {**ASSISTANT, "from": "gpt", "value": "red"},
+            ]
+        },
+        [["Colour?"]],
+        "red",
+    ),
     "parts that count": (
         {
             "prompt": [

@@ -83,6 +83,11 @@ REFUSED: Refused = {
         "got 'crop', which is not read",
         part(type="image", image="0.png"),
     ),
+    "the image under another key": (
+        part(type="image", value="0.png"),
+        "got 'value', which is not read; write the image as a path, an address or a data: address under the key image",
+        part(type="image", image="0.png"),
+    ),
     "detail": (
         part(type="image_url", image_url={"url": "0.png", "detail": "low"}),
         "give max_pixels instead",

@@ -10,6 +10,8 @@ from triptych_data.formats.record import RowError
 SOURCES = ("bytes", "path", "image", "url", "image_path", "img", "base64")
 LIMITS = ("min_pixels", "max_pixels", "resized_height", "resized_width")
 ENTRY_KEYS = (*SOURCES, *LIMITS)
+# Where other projects write the image itself.
+_IMAGES = ("data", "value", "content", "source", "src", "file", "uri", "image_bytes", "image_base64")
 # What describes a file without changing what is seen of it.
 _DESCRIPTIONS = {
     "id", "image_id", "index", "name", "filename", "file_name", "width", "height", "size", "mode", "format", "caption",
@@ -25,6 +27,6 @@ def check_keys(entry: Mapping[str, Any], *, allowed: Collection[str], what: str)
             raise RowError(
                 f"expected {what} to have the keys {', '.join(ENTRY_KEYS)}, got {key!r}, which is not read",
                 remedy="write the image as a path, an address or a data: address under the key image"
-                if isinstance(value, Mapping)
+                if isinstance(value, Mapping) or key in _IMAGES
                 else "apply it to the image file, or remove the key",
             )

@@ -122,7 +122,8 @@ def _one_of(turn: Mapping[str, Any], names: tuple[str, str], place: str) -> tupl
     given = [name for name in names if turn.get(name) is not None]
     if len(given) == 1:
         return given[0], turn[given[0]]
-    if len(given) == 2 and turn[names[0]] != turn[names[1]]:
+    first, second = (ROLES.get(str(turn.get(name)), turn.get(name)) for name in names)
+    if len(given) == 2 and first != second:
         raise RowError(
             f"expected one of {names[0]} and {names[1]} in {place}, got both with different values",
             remedy="remove one of them",
