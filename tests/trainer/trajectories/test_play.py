@@ -8,6 +8,7 @@ from PIL import Image
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.groups import group_batch
 from triptych_trainer.trajectories.images import RolloutImages
+from triptych_trainer.trajectories.writer import TurnWriter
 
 
 def call(name, **arguments):
@@ -271,3 +272,26 @@ def test_a_canvas_that_is_painted_on_again_changes_no_earlier_image(stage_of):
     assert rollout.images[0].digest != rollout.images[1].digest
     (after,) = stage.play.preparer.loader.get(stage.groups[0].prompt.example)
     assert after.tobytes() == before.tobytes(), "what a tool paints on an image of the prompt, it paints on a copy"
+
+
+def test_results_of_the_same_form_are_written_once_and_others_again(stage_of, monkeypatch):
+    cuts, real = [], TurnWriter._cut
+    monkeypatch.setattr(
+        TurnWriter, "_cut", lambda self, before, results: cuts.append(results) or real(self, before, results)
+    )
+
+    def look(side: int) -> list:
+        """Look.
+
+        Args:
+            side: how large.
+        """
+        return [{"type": "image", "image": Image.new("RGB", (28 * side, 28), (side, len(cuts), 9))}]
+
+    stage = stage_of(tools=[look])
+    del cuts[:]
+    first, second, third = stage.run(*([call("look", side=side), "red"] for side in (2, 2, 3)))
+    assert len(cuts) == 2
+    assert first.ids[: len(second.ids)] == second.ids
+    assert first.images[0].span == second.images[0].span
+    assert third.images[0].span.num_features == 3

@@ -21,6 +21,7 @@ from transformers import DynamicCache
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.merge import ImagePlace, image_places
 from triptych_trainer.forward.positions import BatchPositions
+from triptych_trainer.forward.roomy_layer import RoomyLayer
 from triptych_trainer.forward.shared_pass import PASS_KWARG, SharedPass
 from triptych_trainer.models.families import Family, ImageFeatures, TokenRows
 from triptych_trainer.models.unwrap import unwrap
@@ -175,9 +176,11 @@ def why_not_kept(family: Family, model: torch.nn.Module) -> str | None:
 
 
 def uncut_cache(text_config: Any) -> DynamicCache:
-    """An empty cache whose sliding layers keep all keys: a layer cut to its window would lose keys of padded rows."""
+    """An empty cache with room for decoded tokens, whose sliding layers keep all keys as well: a layer that is cut to
+    its window would lose keys of padded rows."""
     cache = DynamicCache(config=text_config)
-    cache.layers = [DynamicLayer() if type(layer) is DynamicSlidingWindowLayer else layer for layer in cache.layers]
+    plain = (DynamicLayer, DynamicSlidingWindowLayer)
+    cache.layers = [RoomyLayer() if type(layer) in plain else layer for layer in cache.layers]
     return cache
 
 

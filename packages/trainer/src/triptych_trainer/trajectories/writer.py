@@ -10,8 +10,9 @@ next one. They are put after the tokens that were sampled, and nothing is ever r
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from PIL import Image
@@ -30,6 +31,8 @@ Mode = Literal["tool", "user"]
 Results = Sequence[tuple[str, Sequence[Piece]]]
 """The name of each tool that was called, and what it returned."""
 _TEXT, _SAID = "fzx", "wqv"
+KNOWN = 64
+"""How many turns a writer remembers."""
 _TOOL = {
     "type": "function",
     "function": {"name": "qzj", "description": "", "parameters": {"type": "object", "properties": {}}},
@@ -66,6 +69,8 @@ class TurnWriter:
     """Whether results may contain images."""
     as_texts: bool = False
     """Whether the template takes the content of a message as a text, and not as a list of parts."""
+    known: OrderedDict[Any, Any] = field(default_factory=OrderedDict, repr=False, compare=False)
+    """What was written last, by what it was written of: rollouts of a group often get results of the same form."""
 
     def dressed(self, example: Example) -> Example:
         """An example with its list of tools, for the chat template or as text in a message."""
@@ -84,13 +89,23 @@ class TurnWriter:
             UsageError: the template rewrites earlier turns, or does not write what the tool returned.
         """
         try:
-            alone = self._cut([], results)
-            if before and self._rendered(before, results) != self._rendered([], results):
+            alone: Suffix = self._once("cut", [], results)
+            if before and self._once("text", before, results) != self._once("text", [], results):
                 raise _changed(where)
         except MarkerError as error:
             names = ", ".join(dict.fromkeys(f"`{name}`" for name, _ in results))
             raise UsageError(f"{where}: the chat template does not take what {names} returned: {error}") from error
         return alone
+
+    def _once(self, what: Literal["cut", "text"], before: Sequence[Results], results: Results) -> Any:
+        """Cut or render, or take what was made of results with the same texts and sizes of images."""
+        key = (what, *(_form(turn) for turn in (*before, results)))
+        if key not in self.known:
+            self.known[key] = self._cut(before, results) if what == "cut" else self._rendered(before, results)
+        self.known.move_to_end(key)
+        while len(self.known) > KNOWN:
+            self.known.popitem(last=False)
+        return self.known[key]
 
     def _cut(self, before: Sequence[Results], results: Results) -> Suffix:
         history = self._history(before, results)
@@ -240,6 +255,13 @@ def turn_writer(
     found = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     kind = "tools that return images" if common["takes_images"] else "tools"
     raise UsageError(f"the chat template of {type(processor).__name__} takes no {kind} ({found})")
+
+
+def _form(results: Results) -> Any:
+    """What the tokens of a turn depend on: names, texts, and the sizes of images."""
+    return tuple(
+        (name, tuple(piece if isinstance(piece, str) else piece.size for piece in pieces)) for name, pieces in results
+    )
 
 
 def _with_kwargs(settings: PromptSettings, **more: Any) -> PromptSettings:
