@@ -29,6 +29,7 @@ SMALL = [
     *("--gradient_accumulation_steps", "1", "--max_completion_length", "4", "--use_cpu", "True", "--bf16", "False"),
     *("--memory_forecast", "false"),
 ]
+SMALL_SFT = ["--max_steps", "1", "--save_strategy", "no", "--use_cpu", "True", "--bf16", "False"]
 RUN_BY_CI = {("train",), ("pytest",)}
 """What .ci/run itself runs, before and around this test."""
 NOT_HERE = {
@@ -90,6 +91,7 @@ def run_triptych(command: Command, request: pytest.FixtureRequest) -> None:
     arguments = local(command, request)
     length = "400" if "--turns" in command.words else "4"  # the results of turns count too
     arguments += ["--max_completion_length", length] if name in ("eval", "plan", "rollout") else []
+    arguments += SMALL_SFT if name == "sft" else []
     arguments += ["--no_alternatives"] if name == "plan" else []  # its own tests run them
     assert triptych([name, *arguments[1:]]) == 0, request.getfixturevalue("capsys").readouterr().err
     written = {"--json", "--html", "--fix", "-o", "--out"}

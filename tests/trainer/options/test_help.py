@@ -42,7 +42,7 @@ def test_every_command_has_help():
     assert set(PARSERS) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["check", "preview", "plan", "eval", "rollout", "train"])
+@pytest.mark.parametrize("command", ["check", "preview", "plan", "eval", "rollout", "sft", "train"])
 def test_the_shared_options_have_the_same_names_everywhere(command, capsys):
     text = help_of(command, capsys)
     for name in ["model_name_or_path", "model", *SHARED]:

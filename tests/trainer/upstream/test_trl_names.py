@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import triptych_trainer
-from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
+from triptych_trainer.checkpoints.resume import ResumableTrainer
+from triptych_trainer.checkpoints.resume_grpo import ResumableGRPOTrainer
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.grpo.trl.row_loaders import TrainerOfRows
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
@@ -35,7 +36,7 @@ def test_the_installed_trl_has_every_name():
 def test_every_override_of_our_trainers_is_checked():
     overridden = {
         name
-        for trainer in (MultiImageGRPOTrainer, TrainerOfRows, ResumableGRPOTrainer)
+        for trainer in (MultiImageGRPOTrainer, TrainerOfRows, ResumableGRPOTrainer, ResumableTrainer)
         for name, value in vars(trainer).items()
         if inspect.isfunction(value) and not name.startswith("__") and hasattr(GRPOTrainer, name)
     }
@@ -58,11 +59,13 @@ def private_names(path):
     }
 
 
-@pytest.mark.parametrize("trainer", [MultiImageGRPOTrainer, ResumableGRPOTrainer])
+@pytest.mark.parametrize("trainer", [MultiImageGRPOTrainer, ResumableGRPOTrainer, ResumableTrainer])
 def test_every_private_attribute_of_trl_and_transformers_is_checked(trainer):
     file = Path(inspect.getfile(trainer))
     files = file.parent.glob("*.py") if file.parent.name == "trl" else [file]
-    own = {name for kind in (MultiImageGRPOTrainer, ResumableGRPOTrainer) for name in vars(kind)} | OWN
+    own = {
+        name for kind in (MultiImageGRPOTrainer, ResumableGRPOTrainer, ResumableTrainer) for name in vars(kind)
+    } | OWN
     checked = {*METHODS, *ATTRIBUTES, *WHILE_TRAINING, *WITH_ENGINE, *WITHOUT_ENGINE}
     for path in files:
         assert private_names(path) - own <= checked, path.name

@@ -55,6 +55,7 @@ def to_example(
         row=row.index,
         table=table,
         columns=row.values,
+        reply=record.reply,
     )
 
 

@@ -88,6 +88,8 @@ class Example:
     columns: Mapping[str, Any] = field(default_factory=dict, repr=False)
     tools: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     """What the chat template lists as tools before this prompt: no row has any, a run with tools adds them."""
+    reply: str | None = field(default=None, repr=False)
+    """What the assistant says after the prompt, where the row has one text for it: what `sft` trains on."""
 
     @property
     def key(self) -> str:

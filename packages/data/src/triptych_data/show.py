@@ -19,6 +19,7 @@ KINDS = {
     "json": "lines that are not JSON objects",
     "record": "rows of no known shape",
     "markers": "markers and images do not fit",
+    "sft": "rows that sft cannot train on",
     "answer": "answers that no completion can meet",
     "missing": "missing images",
     "escape": "paths that leave the image root",

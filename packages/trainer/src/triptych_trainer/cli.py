@@ -16,6 +16,10 @@ __all__ = ["main", "train"]
 
 COMMANDS = {
     "train": ("triptych_trainer.commands.train", "train on a dataset, or the built-in demo without arguments"),
+    "sft": (
+        "triptych_trainer.commands.sft",
+        "train on the turns of the assistant in conversations",
+    ),
     "check": ("triptych_trainer.commands.check", "check dataset files before a run"),
     "preview": ("triptych_trainer.commands.preview", "show a dataset's prompts as a model gets them, as one page"),
     "plan": ("triptych_trainer.commands.plan", "forecast memory, steps and hours of a run before it begins"),

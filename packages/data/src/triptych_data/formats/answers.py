@@ -68,6 +68,23 @@ def _is_said(value: Any) -> bool:
     return type(value) is int or (isinstance(value, float) and math.isfinite(value))
 
 
+def read_reply(columns: Columns, turn: str | None) -> str | None:
+    """What the assistant says: the last turn, else the longest of the answers in columns, which contain each other.
+
+    A list of texts and a `completion` of several messages are no single reply: None.
+    """
+    if turn is not None:
+        return turn
+    texts = []
+    for name in ANSWERS:
+        value = listed_text(columns.row.get(name))
+        several = isinstance(value, (list, tuple)) and any(isinstance(item, str) for item in value)
+        messages = name == "completion" and is_turns(value)
+        if not is_empty(columns.row.get(name)) and not several and not (messages and len(value) != 1):  # type: ignore[arg-type]
+            texts.append(_answer_text(name, columns.row[name]))
+    return max(texts, key=len, default=None)
+
+
 def _answer_text(name: str, value: Any) -> str:
     if name == "completion" and is_turns(value):
         return _text_of(read_turns(value, what=name)[-1]["content"], what=name)

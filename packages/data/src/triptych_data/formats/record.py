@@ -25,6 +25,8 @@ class Record:
     answer: str | None
     extras: Mapping[str, Any] = field(default_factory=dict)
     no_markers: NoMarkers = "error"
+    reply: str | None = None
+    """The text that the assistant says after the messages: its own last turn, else the longest answer of the row."""
 
 
 class RowError(Refusal, ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from triptych_data.formats.answers import read_answer, split_answer
+from triptych_data.formats.answers import read_answer, read_reply, split_answer
 from triptych_data.formats.columns import CONVERSATIONS, PIXELS, SYSTEM, Columns, is_empty
 from triptych_data.formats.leftover import refuse_file_name, refuse_marks, refuse_media, refuse_rendered, refuse_unread
 from triptych_data.formats.objects import fill, is_objects, read_objects, refuse_marks_of_objects
@@ -26,7 +26,7 @@ def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers) -> Record:
     turns, source = read_prompt(columns)
     check_order(turns, what=source)
     turns, last = split_answer(turns, what=source) if source in CONVERSATIONS else (turns, None)
-    answer = read_answer(columns, last)
+    answer, reply = read_answer(columns, last), read_reply(columns, last)
     check_end(turns, what=source, answered=answer is not None)
     turns = with_system(turns, columns.given(SYSTEM), what=source)
     turns, inline = _without_images(turns, source)
@@ -38,7 +38,9 @@ def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers) -> Record:
         )
     if is_objects(row.get("objects")):
         found = read_objects(row["objects"], num_images=len(images))
-        turns, answer = fill(turns, answer, found, num_images=len(images))
+        plain, spoken = turns, reply if reply != answer else None
+        turns, answer = fill(plain, answer, found, num_images=len(images))
+        reply = answer if spoken is None else fill(plain, spoken, found, num_images=len(images))[1]
     else:
         refuse_marks_of_objects(turns)
     columns.given(PIXELS)
@@ -51,6 +53,7 @@ def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers) -> Record:
         answer=answer,
         extras=extras,
         no_markers="first" if is_empty(row.get("images")) else no_markers,
+        reply=reply,
     )
 
 

@@ -19,14 +19,15 @@ def write_card(trainer: Any, name: str | None = None, tags: Any = None) -> None:
     folder = Path(trainer.args.output_dir)
     model = trainer.accelerator.unwrap_model(trainer.model)
     path = str(getattr(model.config, "_name_or_path", "") or "")
-    weights = trainer.reward_weights.tolist()
+    names = getattr(trainer, "reward_func_names", ())  # none in supervised fine-tuning
+    weights = trainer.reward_weights.tolist() if names else ()
     facts = CardFacts(
         name=name or trainer.args.hub_model_id or folder.name,
         base=path if path and not os.path.isdir(path) else None,
         has_adapters=isinstance(model, PeftModel),
         step=trainer.state.global_step,
         options=trainer.args.to_dict(),
-        rewards=dict(zip(trainer.reward_func_names, weights, strict=True)),
+        rewards=dict(zip(names, weights, strict=True)),
         log=trainer.state.log_history,
         tags=[tags] if isinstance(tags, str) else list(tags or ()),
     )

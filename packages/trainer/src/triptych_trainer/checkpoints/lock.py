@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trl import GRPOConfig
+from transformers import TrainingArguments
 
 from triptych_trainer.checkpoints.folder import CheckpointError
 
@@ -20,7 +20,7 @@ LOCK = "_run.lock"
 """transformers uploads no file whose name begins with ``_``."""
 
 
-def one_run_in(args: GRPOConfig, *, say: Callable[[str], None] = print) -> AbstractContextManager[None]:
+def one_run_in(args: TrainingArguments, *, say: Callable[[str], None] = print) -> AbstractContextManager[None]:
     """Reserve the output folder of a run; the first rank does this for all."""
     return output_lock(Path(args.output_dir), say=say) if args.process_index == 0 else nullcontext()
 

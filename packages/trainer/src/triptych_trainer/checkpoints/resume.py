@@ -1,4 +1,4 @@
-"""TRL's GRPO trainer with checkpoints that are whole or absent and contain all that the next step depends on."""
+"""TRL's trainers with checkpoints that are whole or absent and contain all that the next step depends on."""
 
 import shutil
 import time
@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import broadcast_object_list, send_to_device
+from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
-from transformers import PreTrainedModel, TrainerCallback
-from trl import GRPOTrainer
+from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from triptych_trainer.checkpoints.card import write_card
 from triptych_trainer.checkpoints.cycle import read_cycle, write_cycle
@@ -26,34 +25,36 @@ from triptych_trainer.checkpoints.folder import (
     seal,
 )
 from triptych_trainer.checkpoints.optimizer_options import groups_of, set_options
-from triptych_trainer.checkpoints.order import EpochSampler
 from triptych_trainer.checkpoints.ranks import any_rank
 from triptych_trainer.checkpoints.weights import dtypes_kept, load_weights
-from triptych_trainer.monitor.tracker_guard import tracker_in, warn_switched_off
 from triptych_trainer.upstream.torch_names import load_to_numbered_cpus
 from triptych_trainer.upstream.transformers_names import TRAINER_STATE_NAME
 
-__all__ = ["ResumableGRPOTrainer"]
+__all__ = ["ResumableTrainer"]
 
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 """What a full disk turns into: torch.save raises RuntimeError, safetensors its own error, the rest OSError."""
 
 
-class ResumableGRPOTrainer(GRPOTrainer):
-    """Saves atomically, and resumes in the middle of a generation cycle or of a logging interval, in any epoch.
+class ResumableTrainer(Trainer):
+    """Saves atomically, and resumes in the middle of a logging interval, in any epoch; a base before a trainer of TRL.
 
-    TRL's checkpoints leave out the completions that later steps still train on, the position in that cycle, the
-    metrics that are not logged yet, and the losses and the time since the start of the run. Each rank adds them in its
-    cycle file (see ``checkpoints.cycle``). The order of the prompts is a function of seed and epoch.
+    TRL's checkpoints leave out the metrics that are not logged yet, and the losses and the time since the start of the
+    run. Each rank adds them in its cycle file (see ``checkpoints.cycle``), with what a subclass knows besides: GRPO has
+    a generation under way (``checkpoints.resume_grpo``). The order of the rows is a function of seed and epoch.
     """
 
     run: Mapping[str, Any] | None = None
     """What the manifest of each checkpoint says about the run: its id and what it was started with (see ``Run``)."""
+    num_images_trained: int = 0
+    """Images of the prompts trained on so far, on all ranks."""
     nothing_left: bool = False
     """Whether the checkpoint that a resumed run goes on from is already that of its last step."""
     _aside: Path | None = None
     _resumed_from: Path | None = None
     _train_sampler: Any = None
+    """Set by a subclass in ``_get_train_sampler``; knows its epoch by ``set_epoch``."""
+    _metrics: Any
     _seconds_before: float = 0.0
     _began: float = 0.0
 
@@ -64,10 +65,6 @@ class ResumableGRPOTrainer(GRPOTrainer):
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
 
-    def _get_train_sampler(self, dataset: Any = None) -> Any:
-        self._train_sampler = EpochSampler.like(super()._get_train_sampler(dataset), seed=self.args.data_seed)
-        return self._train_sampler
-
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """As transformers', which trains one more step when a run goes on from its last step inside an epoch."""
         if self.state.global_step >= self.state.max_steps:
@@ -77,17 +74,6 @@ class ResumableGRPOTrainer(GRPOTrainer):
             return
         self._train_sampler.set_epoch(kwargs["epoch"])
         super()._run_epoch(*args, **kwargs)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As TRL's; a tracker that fails while TRL gives it its table of completions is switched off with a warning."""
-        try:
-            super().log(logs, start_time)
-        except Exception as error:
-            tracker = tracker_in(error, self.args.report_to)
-            if tracker is None:
-                raise
-            self.args.report_to = [name for name in self.args.report_to if name != tracker]
-            warn_switched_off(tracker, error)
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
         """As transformers', but ``train_loss`` and the speeds are those of all steps, before a resume and after it."""
@@ -166,11 +152,10 @@ class ResumableGRPOTrainer(GRPOTrainer):
             raise CheckpointError(_failure(aside.parent, step=self.state.global_step, error=error)) from error
 
     def _cycle(self) -> dict[str, Any]:
-        every = self.args.steps_per_generation * self.num_iterations
         return {
             "num_ranks": self.args.world_size,
-            "step": self._step,
-            "batches": self.cycle_to_state() if self._step % every else None,
+            "step": self.cycle_position(),
+            "batches": self.cycle_under_way(),
             "metrics": {mode: dict(values) for mode, values in self._metrics.items()},
             "loss_since_log": self._tr_loss.item(),
             "last_logged": self._globalstep_last_logged,
@@ -178,6 +163,19 @@ class ResumableGRPOTrainer(GRPOTrainer):
             "seconds": self._seconds_before + time.monotonic() - self._began,
             "parts": self.cycle_parts(),
         }
+
+    def cycle_position(self) -> int:
+        """The place of the next micro-batch, where the number of the step does not say it."""
+        return self.state.global_step
+
+    def restore_position(self, position: int) -> None:
+        """Take back what ``cycle_position`` returned when the checkpoint was written."""
+
+    def cycle_under_way(self) -> Any:
+        """What later steps are trained on although it was made before the checkpoint; None where there is nothing."""
+
+    def restore_cycle_from(self, state: Any) -> None:
+        """Take back what ``cycle_under_way`` gave."""
 
     def cycle_parts(self) -> dict[str, Any]:
         """Further parts of the cycle by name, as plain values and tensors; a trainer that has some overrides this."""
@@ -216,18 +214,9 @@ class ResumableGRPOTrainer(GRPOTrainer):
     def restore_cycle(self) -> None:
         """Go on where the checkpoint of a resumed run was written; called when the training begins.
 
-        An example: six prompts, two per generation with two completions each, ``num_iterations`` 2, so that each
-        generation is trained on in two steps and an epoch has six. The run was killed in step 6; checkpoint-5 exists.
-
-        - transformers restores parameters, optimizer, scheduler and random states, computes that step 6 is the last of
-          epoch 0, walks the sampler over the first five batches and asks for the next one. The sampler gives the
-          prompts of the third generation, because its order is a function of seed and epoch.
-        - Alone, TRL would now generate anew: it counts its steps from 0. The cycle file says ``step`` 5, which is odd,
-          so the second half of a generation is due, and ``batches`` contains that generation: its completions, their
-          advantages and the log-probabilities of the policy that sampled them. Step 6 trains on them, and step 7
-          begins epoch 1 with a generation of its own.
-        - With ``logging_steps`` 4 the log of step 8 is about steps 5 to 8: ``metrics`` and ``loss_since_log`` have the
-          part of step 5, and ``last_logged`` is 4.
+        transformers has restored parameters, optimizer, scheduler and random states, and walks the sampler to the next
+        batch. With ``logging_steps`` 4, a run that goes on after step 5 logs steps 5 to 8 after step 8: ``metrics`` and
+        ``loss_since_log`` have the part of step 5, and ``last_logged`` is 4.
         """
         self._began = time.monotonic()
         folder, self._resumed_from = self._resumed_from, None
@@ -236,7 +225,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
         cycle = read_cycle(folder, rank=self.args.process_index, known_parts=self.cycle_parts())
         if cycle is None:
             return
-        self._step = cycle["step"]
+        self.restore_position(cycle["step"])
         for mode, values in cycle["metrics"].items():
             self._metrics[mode].update(values)
         self._tr_loss += cycle["loss_since_log"]
@@ -258,14 +247,6 @@ class ResumableGRPOTrainer(GRPOTrainer):
             return
         self.restore_cycle_from(cycle["batches"])
 
-    def cycle_to_state(self) -> Any:
-        """What later steps of the generation under way are trained on, as plain values and tensors."""
-        return self._buffered_inputs
-
-    def restore_cycle_from(self, state: Any) -> None:
-        """Take back what ``cycle_to_state`` gave."""
-        self._buffered_inputs = send_to_device(state, self.args.device)
-
     def _find_best_beside(self, folder: Path) -> None:
         """Look for the best checkpoint in the folder of the one that the run goes on from, which can have moved."""
         if self.state.best_global_step is None:
@@ -276,7 +257,7 @@ class ResumableGRPOTrainer(GRPOTrainer):
 
 
 class _RestoreCycle(TrainerCallback):
-    def __init__(self, trainer: ResumableGRPOTrainer) -> None:
+    def __init__(self, trainer: ResumableTrainer) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]

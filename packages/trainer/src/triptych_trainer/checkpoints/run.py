@@ -13,7 +13,7 @@ from typing import Any
 from triptych_data import Examples
 
 from triptych_trainer.checkpoints.folder import CheckpointError
-from triptych_trainer.options.arguments import RunConfig
+from triptych_trainer.options.arguments import TrainingConfig
 
 __all__ = ["Run", "check_same_run", "check_same_weights", "data_digest", "new_run_id", "options_of"]
 
@@ -61,9 +61,9 @@ def new_run_id() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def options_of(config: RunConfig) -> dict[str, Any]:
+def options_of(config: TrainingConfig) -> dict[str, Any]:
     """The options of a run that can change what it computes, in the form of JSON."""
-    values: dict[str, Any] = {**config.grpo.to_dict()}
+    values: dict[str, Any] = {**config.trl.to_dict()}
     for part in (config.run, config.model):
         values |= {option.name: getattr(part, option.name) for option in fields(part)}
     kept = {
@@ -96,6 +96,13 @@ def check_same_run(saved: Mapping[str, Any] | None, run: Run, *, checkpoint: Pat
         raise CheckpointError(
             f"--data: the training data are not those of {checkpoint}, whose place in them would mean other rows; give "
             f"the data that the run was started with, or train on from its weights as a new run: "
+            f"--model_name_or_path {checkpoint} without --resume_from_checkpoint, and another --output_dir"
+        )
+    if options and (GROUP_SIZE in options) != (GROUP_SIZE in run.options):
+        wrote, other = ("train", "sft") if GROUP_SIZE in options else ("triptych sft", "train")
+        raise CheckpointError(
+            f"--resume_from_checkpoint {checkpoint}: expected a checkpoint of the same kind of training, got one of "
+            f"`{wrote}`, whose optimizer is not that of `{other}`; train on from its weights as a new run: "
             f"--model_name_or_path {checkpoint} without --resume_from_checkpoint, and another --output_dir"
         )
     before, now = options.get(GROUP_SIZE), run.options.get(GROUP_SIZE)

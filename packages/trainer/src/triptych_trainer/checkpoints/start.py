@@ -31,7 +31,7 @@ from triptych_trainer.checkpoints.run import (
 from triptych_trainer.checkpoints.weights import weights_digest
 from triptych_trainer.errors import UsageError
 from triptych_trainer.monitor.run_record import RECORD, read_record
-from triptych_trainer.options.arguments import RunConfig
+from triptych_trainer.options.arguments import TrainingConfig
 
 __all__ = ["EARLIER", "Start", "begin_run", "choose_start"]
 
@@ -53,7 +53,7 @@ class Start:
 
 
 def choose_start(
-    config: RunConfig,
+    config: TrainingConfig,
     *,
     data: str,
     held_out: str = "",
@@ -71,7 +71,7 @@ def choose_start(
     """
 
     def decide() -> Start:
-        output = Path(config.grpo.output_dir)
+        output = Path(config.trl.output_dir)
         checkpoint = _asked_for(config, output, say=say)
         known = _recorded_id(output)
         if checkpoint is not None and checkpoint.parent == output:
@@ -91,7 +91,7 @@ def choose_start(
             say(sentence)
         return Start(run=run, output=output, checkpoint=checkpoint, saved=saved)
 
-    return decided_by_first(decide, rank=config.grpo.process_index)
+    return decided_by_first(decide, rank=config.trl.process_index)
 
 
 def begin_run(start: Start, *, model: torch.nn.Module, rank: int = 0, say: Callable[[str], None] = print) -> Start:
@@ -126,8 +126,8 @@ def begin_run(start: Start, *, model: torch.nn.Module, rank: int = 0, say: Calla
     return decided_by_first(decide, rank=rank)
 
 
-def _asked_for(config: RunConfig, output: Path, *, say: Callable[[str], None]) -> Path | None:
-    asked = config.grpo.resume_from_checkpoint
+def _asked_for(config: TrainingConfig, output: Path, *, say: Callable[[str], None]) -> Path | None:
+    asked = config.trl.resume_from_checkpoint
     if not asked or str(asked).lower() == "false":
         return None
     if str(asked).lower() not in ("latest", "true"):

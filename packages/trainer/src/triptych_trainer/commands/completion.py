@@ -63,12 +63,14 @@ def _options() -> dict[str, list[str]]:
     """The options of every command; those of a run with all of TRL's."""
     from triptych_trainer.options.arguments import run_parser
     from triptych_trainer.options.help import PARSERS
+    from triptych_trainer.options.sft_arguments import sft_parser
 
     of_run = option_names(run_parser())
+    of_trl = {"train": of_run, "plan": of_run, "sft": option_names(sft_parser())}
     found = {}
     for name, module in PARSERS.items():
         own = option_names(importlib.import_module(module).parser())
-        found[name] = sorted({*own, *(of_run if name in ("train", "plan") else ())})
+        found[name] = sorted({*own, *of_trl.get(name, ())})
     return found
 
 

@@ -79,13 +79,13 @@ def launch_asked(argv: Sequence[str]) -> Launch | None:
     return asked
 
 
-def launch(asked: Launch, argv: Sequence[str]) -> int:
-    """Start ``train`` with the same words in every process, and return the exit code of the first that fails, or 0."""
+def launch(asked: Launch, argv: Sequence[str], *, module: str = "triptych_trainer") -> int:
+    """Start a module with the same words in every process, and return the exit code of the first that fails, or 0."""
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    said, script = _said(asked.file), ["-m", MODULE, *argv]
+    said, script = _said(asked.file), ["-m", module, *argv]
     number = asked.num_processes or int(said.get(PROCESSES) or 1)
     os.environ[LAUNCHED] = "1"
     try:

@@ -123,7 +123,7 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
     )
     model_config = read_model_config(config)
     seen = SeenHeaders(policy=image_policy(config.run))
-    examples = read_data(config, seen)[0][: own.limit]
+    examples = read_data(config, seen, needs_prompt=not config.run.environment)[0][: own.limit]
     check_num_prompts(len(examples), config.grpo)
     played = None
     if config.run.tools or config.run.environment or own.turns is not None or own.turn_image:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triptych_data import Example
+from triptych_data.inspect_row import FurtherLook
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.option_parser import collected
 from triptych_data.prompt_settings import PromptSettings
@@ -17,6 +18,7 @@ from triptych_data.shared_options import SharedOptions, shared_options
 
 from triptych_trainer.commands.check import show_tools
 from triptych_trainer.commands.outcome import outcome
+from triptych_trainer.errors import UsageError
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.answer_options import AnswerOptions
 from triptych_trainer.options.default_rewards import named_rewards
@@ -24,7 +26,7 @@ from triptych_trainer.options.own_code import read_tools
 from triptych_trainer.options.preview_options import PreviewOptions, parser
 from triptych_trainer.options.tool_options import ToolOptions
 from triptych_trainer.preview.build import Preview, build_preview
-from triptych_trainer.preview.collecting import Source, open_sources
+from triptych_trainer.preview.collecting import Source, Trained, open_sources
 from triptych_trainer.prompts.expected import look_at_answers
 
 if TYPE_CHECKING:
@@ -45,18 +47,25 @@ def _preview(namespace: argparse.Namespace) -> int:
         files, image_roots=roots, data_format=shared.data.data_format, needs_prompt=environments is None
     )
     sources = _begun(sources, environments)
-    model = _model(shared)
-    sources, settings = _with_tools(sources, collected(ToolOptions, namespace), environments, model, shared)
+    model, tools = _model(shared), collected(ToolOptions, namespace)
     names = [Path(file).name for file in files]
+    trained: Trained | None = None
+    further: FurtherLook | None = None
+    if options.sft:
+        sources, settings, trained = _conversations(sources, tools, model, shared)
+    else:
+        sources, settings = _with_tools(sources, tools, environments, model, shared)
+        further = look_at_answers(
+            named_rewards(collected(AnswerOptions, namespace).reward, has_environment=environments is not None),
+            environments=() if environments is None else environments.names,
+        )
     preview = build_preview(
         sources,
         namespace.out,
         model=model,
         settings=settings,
-        further=look_at_answers(
-            named_rewards(collected(AnswerOptions, namespace).reward, has_environment=environments is not None),
-            environments=() if environments is None else environments.names,
-        ),
+        trained=trained,
+        further=further,
         made=_made(shared),
         title=names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more",
         limit=options.limit,
@@ -74,10 +83,38 @@ def _begun(sources: list[Source], environments: Environments | None) -> list[Sou
         return sources
     from triptych_trainer.trajectories.shown import begun_with
 
-    begun = begun_with(environments)
+    return _changed(sources, begun_with(environments))
+
+
+def _conversations(
+    sources: list[Source], options: ToolOptions, model: ModelTokens | None, shared: SharedOptions
+) -> tuple[list[Source], PromptSettings, Trained]:
+    """The sources as whole conversations, the settings by which they are written, and what `sft` trains of them."""
+    if options.environment:
+        raise UsageError("--sft reads what an environment showed from the rows; leave out --environment")
+    if model is None or shared.model is None:
+        raise UsageError("--sft needs --model, whose chat template and tokens say what is trained")
+    from triptych_trainer.sft.conversation import conversation
+    from triptych_trainer.sft.labels import whole_settings
+    from triptych_trainer.sft.row_check import stored_end_ids
+    from triptych_trainer.sft.shown import trained_texts
+    from triptych_trainer.sft.tools import tool_dress
+
+    end_ids = stored_end_ids(shared.model, model.processor, revision=shared.loading.model_revision)
+    dress, settings = tool_dress(model.processor, shared.settings, read_tools(options.tools), end_ids=end_ids)
+    trained = trained_texts(model, settings, end_ids=end_ids)
+
+    def whole(example: Example) -> Example:
+        return conversation(example if dress is None else dress(example))
+
+    return _changed(sources, whole), whole_settings(settings), trained
+
+
+def _changed(sources: list[Source], change: Callable[[Example], Example]) -> list[Source]:
+    """The sources with every example changed as it is read."""
 
     def reading(read: Callable[[SourceRow], Example]) -> Callable[[SourceRow], Example]:
-        return lambda row: begun(read(row))
+        return lambda row: change(read(row))
 
     return [replace(source, read=reading(source.read)) for source in sources]
 

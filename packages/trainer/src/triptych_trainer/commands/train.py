@@ -21,7 +21,7 @@ from triptych_trainer.models.families import use_own_family
 from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
-from triptych_trainer.options.arguments import RunConfig, parse_run, prompt_settings, wants_demo
+from triptych_trainer.options.arguments import RunConfig, TrainingConfig, parse_run, prompt_settings, wants_demo
 from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_environment, read_tools
@@ -65,9 +65,9 @@ def _train(argv: Sequence[str]) -> int:
     return run(config, reporter=reporter_of(config))
 
 
-def reporter_of(config: RunConfig) -> Reporter:
+def reporter_of(config: TrainingConfig) -> Reporter:
     """What a rank says: the first one speaks for all."""
-    if config.grpo.process_index > 0:
+    if config.trl.process_index > 0:
         return Reporter(quiet=True, console=Console(quiet=True))
     return Reporter(quiet=config.run.quiet)
 
@@ -117,7 +117,9 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
         rewards=dict(zip(config.run.reward, rewards, strict=True)),
         environments=tuple(environment) if isinstance(environment, dict) else (),
     )
-    examples, held_out = read_data(config, seen, row_check=row_check, reporter=reporter)
+    examples, held_out = read_data(
+        config, seen, row_check=row_check, reporter=reporter, needs_prompt=not config.run.environment
+    )
     num_images, num_held_out = examples.checked.num_images, 0 if held_out is None else len(held_out)
     reporter.say(f"{len(examples)} prompts with {num_images} images; {num_held_out} held out")
     start = choose_start(config, data=data_digest(examples), held_out=data_digest(held_out), say=reporter.say)
@@ -150,9 +152,16 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
 
 
 def read_data(
-    config: RunConfig, seen: SeenHeaders, *, row_check: RowCheck | None = None, reporter: Reporter | None = None
+    config: TrainingConfig,
+    seen: SeenHeaders,
+    *,
+    row_check: RowCheck | None = None,
+    reporter: Reporter | None = None,
+    needs_prompt: bool = True,
 ) -> tuple[Examples, Examples | None]:
     """Read and check the training rows and the held-out rows of a run; ``seen`` remembers what headers say.
+
+    Without ``needs_prompt`` an environment gives the tasks of rows that have none.
 
     Raises:
         DataError: a row that cannot be used, or that ``row_check`` refuses.
@@ -175,16 +184,16 @@ def read_data(
                 seen=seen,
                 row_check=row_check,
                 quarantine=quarantine_of(config),
-                rank=config.grpo.process_index,
+                rank=config.trl.process_index,
                 progress=progress,
                 threads=run.image_threads,
-                needs_prompt=not run.environment,
+                needs_prompt=needs_prompt,
             )
 
     examples = read(run.data, roots)
     return examples, read(run.eval_data, held_out_roots) if run.eval_data else None
 
 
-def quarantine_of(config: RunConfig) -> Path | None:
+def quarantine_of(config: TrainingConfig) -> Path | None:
     """Where the first rank lists the rows that are left out."""
-    return Path(config.grpo.output_dir) / QUARANTINE if config.grpo.process_index == 0 else None
+    return Path(config.trl.output_dir) / QUARANTINE if config.trl.process_index == 0 else None

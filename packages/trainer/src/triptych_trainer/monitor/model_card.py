@@ -27,6 +27,10 @@ TRAINING = (
     ),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "seed"),
 )
+SFT = (
+    *("learning_rate", "loss_type", "num_train_epochs", "packing", "max_length"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "seed"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +45,7 @@ class CardFacts:
     options: Mapping[str, Any]
     """TRL's options of the run, of which those that matter are shown."""
     rewards: Mapping[str, float]
-    """The weight of each reward by its name."""
+    """The weight of each reward by its name; empty for supervised fine-tuning."""
     log: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     tags: Sequence[str] = ()
 
@@ -55,9 +59,12 @@ def model_card(folder: Path, facts: CardFacts) -> str:
         _usage(facts),
         "## Data\n\n" + _data(record, config),
         "## Images in prompts\n\n" + _placement(config),
-        "## Rewards\n\n" + _rewards(facts),
-        "## Training\n\n" + _table(("option", "value"), [(name, facts.options.get(name)) for name in TRAINING]),
-        "## Evaluation\n\n" + _evaluation(facts.log),
+        *(["## Rewards\n\n" + _rewards(facts)] if facts.rewards else []),
+        "## Training\n\n"
+        + _table(
+            ("option", "value"), [(name, facts.options.get(name)) for name in (TRAINING if facts.rewards else SFT)]
+        ),
+        "## Evaluation\n\n" + _evaluation(facts),
         "## Versions\n\n" + _table(("package", "version"), list((record.get("versions") or {}).items())),
     ]
     if (folder / "report.html").is_file():
@@ -68,7 +75,8 @@ def model_card(folder: Path, facts: CardFacts) -> str:
 
 
 def _head(facts: CardFacts) -> str:
-    tags = [*dict.fromkeys([*facts.tags, "triptych", "grpo", "trl", "multi-image"])]
+    method = "grpo" if facts.rewards else "sft"
+    tags = [*dict.fromkeys([*facts.tags, "triptych", method, "trl", "multi-image"])]
     head = {"library_name": "peft" if facts.has_adapters else "transformers", "pipeline_tag": "image-text-to-text"}
     base = {} if facts.base is None else {"base_model": facts.base}
     return f"---\n{yaml.safe_dump({**base, **head, 'tags': tags}, sort_keys=False)}---\n\n"
@@ -81,9 +89,13 @@ def _introduction(facts: CardFacts) -> str:
         if facts.base is None
         else f"[{_plain(facts.base)}](https://huggingface.co/{facts.base})"
     )
+    method = "GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300))"
+    data = "prompts"
+    if not facts.rewards:
+        method, data = "supervised fine-tuning on the turns of the assistant", "conversations"
     return (
-        f"{what} {base}, trained for {facts.step} steps by GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)) "
-        "with Triptych, on prompts that may contain several images."
+        f"{what} {base}, trained for {facts.step} steps by {method} with Triptych, on {data} that may contain several "
+        "images."
     )
 
 
@@ -126,10 +138,11 @@ def _rewards(facts: CardFacts) -> str:
     return _table(("reward", "weight", "mean at the last step that was logged"), rows)
 
 
-def _evaluation(log: Sequence[Mapping[str, Any]]) -> str:
+def _evaluation(facts: CardFacts) -> str:
     found: dict[str, Any] = {}
-    for entry in log:
-        found.update({key: value for key, value in entry.items() if re.match(r"eval_.*(reward|rewards/.*/mean)$", key)})
+    wanted = re.compile(r"eval_.*(reward|rewards/.*/mean)$" if facts.rewards else r"eval_(.*_)?loss$")
+    for entry in facts.log:
+        found.update({key: value for key, value in entry.items() if wanted.match(key)})
     if not found:
         return "The run had no held-out rows. `triptych eval` compares this model with its base on rows of your own."
     return _table(("held-out rows", "mean at the last evaluation"), list(found.items()))

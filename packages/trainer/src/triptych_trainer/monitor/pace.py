@@ -78,7 +78,9 @@ def closing_table(logged: Sequence[Mapping[str, float]], whole: Pace, *, title: 
 def _rows(logged: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
     names = list(dict.fromkeys(name for entry in logged for name in entry))
     rewards = [name for name in names if name.startswith("rewards/") and name.endswith("/mean")]
-    rows = [("reward", "reward"), *((name, f"  {_shown(name)}") for name in rewards)]
+    has_rewards = "reward" in names
+    rows = [] if has_rewards else [("loss", "loss"), ("num_tokens", "tokens so far")]
+    rows += [("reward", "reward"), *((name, f"  {_shown(name)}") for name in rewards)]
     rows += [("completions/mean_length", "completion tokens"), ("completions/clipped_ratio", "cut at the limit")]
     rows += [("frac_reward_zero_std", "groups without variance"), ("entropy", "entropy"), ("kl", "KL divergence")]
     return [(name, label) for name, label in rows if name in names]

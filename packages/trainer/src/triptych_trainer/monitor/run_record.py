@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from triptych_trainer.monitor.versions import installed_versions, machine
-from triptych_trainer.options.arguments import RunConfig
+from triptych_trainer.options.arguments import TrainingConfig
 
 __all__ = ["RECORD", "add_to_record", "read_record", "write_command", "write_record"]
 
@@ -23,7 +23,7 @@ TOKEN = "_token"
 
 def write_record(
     folder: Path,
-    config: RunConfig,
+    config: TrainingConfig,
     *,
     data: Sequence[Path],
     run_id: str | None = None,

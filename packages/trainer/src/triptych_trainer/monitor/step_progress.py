@@ -32,10 +32,16 @@ class StepProgress(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):  # type: ignore[no-untyped-def]
         """Keep the logged numbers and show the main ones."""
-        if not logs or "reward" not in logs:
+        if not logs or not ("reward" in logs or "loss" in logs):
             return
         self.logged.append(dict(logs))
-        pace = self.stopwatch.cut(tokens=state.num_input_tokens_seen, images=self.num_images_trained())
+        tokens = state.num_input_tokens_seen or logs.get("num_tokens", 0)
+        pace = self.stopwatch.cut(tokens=tokens, images=self.num_images_trained())
+        if "reward" not in logs:  # no rollouts: supervised fine-tuning
+            entropy = f"entropy {logs.get('entropy', 0.0):.3f}"
+            status = f"loss {logs['loss']:.4f}  {entropy}  {pace}  {peak_bytes() / 2**30:.1f} GiB"
+            self.stage.move_to(state.global_step, status=status)
+            return
         parts = [f"reward {_number(logs['reward'])}"]
         if (accuracy := logs.get("rewards/accuracy/mean")) is not None:
             parts.append(f"accuracy {accuracy:.3f}")

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import torch
 import yaml
+from transformers import TrainingArguments
 from triptych_data.option_parser import checked, nearest, option_names, underscored, unknown_option
 from triptych_data.options import check_pixels, image_policy
 from triptych_data.options import prompt_settings as settings_of
@@ -20,19 +22,53 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.checkpointing import AUTO, CHECKPOINTING, auto_or_bool, set_checkpointing
+from triptych_trainer.options.common_options import CommonArguments
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.unread import check_given
 
 __all__ = [
+    "Parsed",
     "RunArguments",
     "RunConfig",
+    "TrainingConfig",
     "config_file",
     "device_defaults",
     "image_policy",
     "parse_run",
+    "parsed",
+    "parser_of",
     "prompt_settings",
     "wants_demo",
 ]
+
+
+class TrainingConfig(Protocol):
+    """The parsed command line of a training of either kind."""
+
+    @property
+    def run(self) -> CommonArguments:
+        """Triptych's own options."""
+        ...
+
+    @property
+    def trl(self) -> TrainingArguments:
+        """The options of TRL's trainer."""
+        ...
+
+    @property
+    def model(self) -> ModelConfig:
+        """TRL's options of the model."""
+        ...
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The words that were given."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options that differ from their defaults."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +83,11 @@ class RunConfig:
     """The options that differ from their defaults, as they were given: a ``--config`` that repeats the run."""
     chooses_checkpointing: bool = False
     """Whether the forecast is to choose gradient checkpointing; until then it is on in ``grpo``."""
+
+    @property
+    def trl(self) -> TrainingArguments:
+        """The options of TRL's trainer."""
+        return self.grpo
 
 
 def prompt_settings(config: RunConfig) -> PromptSettings:
@@ -110,19 +151,54 @@ def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None)
     Raises:
         UsageError: an unknown option, or a value that TRL or transformers refuses, with its own explanation.
     """
+    found = parsed(argv, run_parser(defaults), parts=_PARTS)
+    run, grpo, model = found.parts
+    _check_mappings(grpo)
+    check_pixels(checked(run))
+    settings_of(run, run, chat_template_kwargs=grpo.chat_template_kwargs)  # refuses what it cannot use
+    check_given(found.options, grpo, model, run)
+    chooses = getattr(grpo, CHECKPOINTING) == AUTO
+    if chooses:
+        set_checkpointing(grpo, True)
+    return RunConfig(
+        run=run,
+        grpo=grpo,
+        model=model,
+        command=found.command,
+        options=found.options,
+        chooses_checkpointing=chooses,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parsed:
+    """A command line as its parser read it."""
+
+    parts: tuple[Any, ...]
+    """One object for each class of options."""
+    command: tuple[str, ...]
+    options: Mapping[str, Any]
+    """The options that differ from their defaults."""
+
+
+def parsed(argv: Sequence[str], parser: TrlParser, *, parts: Sequence[type]) -> Parsed:
+    """Parse a command line and its ``--config`` into objects of the classes ``parts``.
+
+    Raises:
+        UsageError: an unknown option, or a value that TRL or transformers refuses, with its own explanation.
+    """
     words = written_out(argv)
     config = config_file(words)  # its errors are clearer than the parser's
-    parser = run_parser(defaults)
     known = option_names(parser)
     unknown = sorted(set(config) - {action.dest for action in parser._actions} - {"env"})
     if unknown:
         hint = nearest(f"--{unknown[0]}", known).replace("--", "")
-        raise UsageError(f"--config names unknown options: {', '.join(unknown)}{hint}; see `train --help`")
+        raise UsageError(f"--config names unknown options: {', '.join(unknown)}{hint}; see `{parser.prog} --help`")
     rest = parser.parse_known_args(_without_config(words))[1]
     if rest:
-        raise unknown_option(rest[0], known, command="train")
+        raise unknown_option(rest[0], known, command=parser.prog)
     try:
-        run, grpo, model = parser.parse_args_and_config(args=list(words))
+        made = parser.parse_args_and_config(args=list(words))
     except json.JSONDecodeError as error:
         before = next((name for name, word in itertools.pairwise(words) if word == error.doc), "")
         named = f"{before.partition('=')[0]} expects" if before.startswith("--") else "expected"
@@ -136,35 +212,36 @@ def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None)
         raise UsageError(f"--accelerator_config {name}: accelerate has no such entry; leave it out") from error
     except ZeroDivisionError as error:  # TRL divides by it before it looks at it
         raise UsageError("--num_generations expects 2 or more, got 0") from error
-    _check_mappings(grpo)
-    check_pixels(checked(run))
-    settings_of(run, run, chat_template_kwargs=grpo.chat_template_kwargs)  # refuses what it cannot use
-    command, given = (Path(sys.argv[0]).name, *argv), _given(parser, words)
-    check_given(given, grpo, model, run)
-    chooses = getattr(grpo, CHECKPOINTING) == AUTO
-    if chooses:
-        set_checkpointing(grpo, True)
-    return RunConfig(run=run, grpo=grpo, model=model, command=command, options=given, chooses_checkpointing=chooses)
+    command = (Path(sys.argv[0]).name, *argv)
+    return Parsed(parts=tuple(made), command=command, options=_given(parser, words, parts=parts))
+
+
+_PARTS = (RunArguments, GRPOConfig, ModelConfig)
 
 
 def run_parser(defaults: Mapping[str, Any] | None = None) -> TrlParser:
     """The parser of a run, with every option of TRL."""
-    parser = TrlParser((RunArguments, GRPOConfig, ModelConfig), prog="train", allow_abbrev=False)
-    own = {"logging_steps": 1, "report_to": ["none"], CHECKPOINTING: AUTO}
+    return parser_of(_PARTS, command="train", defaults={CHECKPOINTING: AUTO, **(defaults or {})})
+
+
+def parser_of(parts: Sequence[type], *, command: str, defaults: Mapping[str, Any] | None = None) -> TrlParser:
+    """A parser of all options of some classes, which says in its errors how to get the help of a command."""
+    parser = TrlParser(tuple(parts), prog=command, allow_abbrev=False)
+    own = {"logging_steps": 1, "report_to": ["none"]}
     parser.set_defaults(**{**own, **device_defaults(), **(defaults or {})})
     for action in parser._actions:
-        if f"--{CHECKPOINTING}" in action.option_strings:
+        if action.dest == CHECKPOINTING and action.default == AUTO:
             action.type, action.help = auto_or_bool, "Compute activations again; auto: where they do not fit (auto)."
         opposite = next((name for name in action.option_strings if name.startswith("--no_")), None)
         if opposite is not None:  # its text would be that of the option it switches off
             action.help = f"Switch off --{action.dest}."
-    parser.error = _refuse
+    parser.error = partial(_refuse, command=command)
     return parser
 
 
-def _refuse(message: str) -> NoReturn:
+def _refuse(message: str, *, command: str) -> NoReturn:
     text = re.sub(r"^(--\w+)/--[\w-]+", r"\1", message.removeprefix("argument "))
-    raise UsageError(f"{text}; see `train --help`")
+    raise UsageError(f"{text}; see `{command} --help`")
 
 
 def _check_mappings(args: GRPOConfig) -> None:
@@ -174,15 +251,17 @@ def _check_mappings(args: GRPOConfig) -> None:
             raise UsageError(f"--{name} expects a JSON object such as '{{\"a\": true}}', got {value!r}")
 
 
-def _given(parser: TrlParser, argv: Sequence[str]) -> dict[str, Any]:
+def _given(parser: TrlParser, argv: Sequence[str], *, parts: Sequence[type]) -> dict[str, Any]:
     """The parsed options before any dataclass derives others from them, without those left at their defaults."""
     values = vars(parser.parse_known_args(_without_config(argv))[0])
     given = {}
-    for part in (RunArguments, GRPOConfig, ModelConfig):
-        for option in fields(part):
+    for part in parts:
+        for option in fields(part):  # type: ignore[arg-type]
             value = values.get(option.name)
             default = option.default_factory() if option.default_factory is not MISSING else option.default
-            value, default = _plain(value), AUTO if option.name == CHECKPOINTING else _plain(default)
+            value, default = _plain(value), _plain(default)
+            if option.name == CHECKPOINTING and parser.get_default(CHECKPOINTING) == AUTO:
+                default = AUTO
             unset = value == default or (value is False and default == "no")  # the parser reads that default as a bool
             if option.name in values and not unset:
                 given[option.name] = value

@@ -9,6 +9,7 @@ __all__ = ["PARSERS", "print_help"]
 
 PARSERS = {
     "train": "triptych_trainer.options.train_help",
+    "sft": "triptych_trainer.options.sft_options",
     "check": "triptych_trainer.options.check_options",
     "preview": "triptych_trainer.options.preview_options",
     "plan": "triptych_trainer.options.plan_options",
@@ -32,6 +33,11 @@ def print_help(command: str, argv: Sequence[str]) -> bool:
         from triptych_trainer.options.arguments import run_parser  # brings TRL, whose options these are
 
         run_parser().print_help()
+        return True
+    if "--help_all" in words and command == "sft":
+        from triptych_trainer.options.sft_arguments import sft_parser
+
+        sft_parser().print_help()
         return True
     if "-h" in words or "--help" in words:
         importlib.import_module(PARSERS[command]).parser().print_help()

@@ -26,6 +26,7 @@ class PreviewOptions:
     limit: int = field(default=10_000, metadata={"help": "only the first rows; 0 for all"})
     max_megabytes: float = field(default=64, metadata={"help": "embedded pictures at most"})
     threads: int = field(default_factory=default_workers, metadata={"help": "threads that decode pictures"})
+    sft: bool = field(default=False, metadata={"help": "show what `triptych sft` trains; refusals are its own"})
     quiet: bool = field(default=False, metadata={"help": "print only the last line"})
 
 

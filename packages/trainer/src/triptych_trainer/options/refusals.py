@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from trl import GRPOConfig
 
@@ -273,7 +274,7 @@ def check_num_prompts(num_train: int, args: GRPOConfig) -> None:
         )
 
 
-def check_trackers(args: GRPOConfig) -> None:
+def check_trackers(args: TrainingArguments) -> None:
     """Check that the trackers of ``--report_to`` are installed, before anything is loaded.
 
     Raises:

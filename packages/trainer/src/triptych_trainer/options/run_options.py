@@ -6,30 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from triptych_data.options import DataOptions, PromptOptions
-
+from triptych_trainer.options.common_options import CommonArguments
 from triptych_trainer.options.default_rewards import DefaultRewards
 
 __all__ = ["RunArguments"]
 
 
 @dataclass(kw_only=True)
-class RunArguments(DataOptions, PromptOptions):
+class RunArguments(CommonArguments):
     """What Triptych adds to TRL's options."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "group_sharing": ("auto", "passes", "off"),
-        "verify_model": ("on", "off"),
         "placement": ("in_place", "first"),
         "vllm_weight_transfer": ("auto", "nccl", "folder"),
         "demo": ("places", "look"),
     }
     LEAST: ClassVar[Mapping[str, int]] = {
         "completions_per_slice": 1,
-        "image_threads": 1,
-        "num_processes": 1,
-        "image_cache_gb": 0,
-        "vision_learning_rate": 0,
         "warn_after_steps": 0,
         "rollout_lag": 0,
         "rollout_seconds": 1,
@@ -46,10 +40,6 @@ class RunArguments(DataOptions, PromptOptions):
     verdict: str | None = field(
         default=None,
         metadata={"metavar": "REWARD", "help": "the one that says right or wrong in report.html (default: accuracy)"},
-    )
-    family: str | None = field(
-        default=None,
-        metadata={"metavar": "CLASS", "help": "an adapter of your own for the model: module:Class or file.py:Class"},
     )
     tools: list[str] = field(
         default_factory=list,
@@ -82,25 +72,9 @@ class RunArguments(DataOptions, PromptOptions):
         default=False,
         metadata={"help": "leave out rollouts that ran into a limit; the loss is divided by what remains"},
     )
-    freeze_vision_modules: bool = field(
-        default=False,
-        metadata={"help": "train the language model only; images are encoded once for all passes"},
-    )
-    merge_adapter: bool = field(
-        default=False,
-        metadata={"help": "merge a LoRA folder into its model first; else its adapters are trained further"},
-    )
-    vision_learning_rate: float | None = field(
-        default=None,
-        metadata={"help": "for all but the language model (default: --learning_rate)"},
-    )
     group_sharing: str = field(
         default="auto",
         metadata={"help": "forward a prompt once a step, pass or completion"},
-    )
-    verify_model: str = field(
-        default="on",
-        metadata={"help": "compare the model with its own transformers forward at first use"},
     )
     completions_per_slice: int | None = field(
         default=None,
@@ -126,8 +100,6 @@ class RunArguments(DataOptions, PromptOptions):
         default="auto",
         metadata={"help": "how a vLLM server gets the weights; auto: nccl if the trainer has a GPU"},
     )
-    image_cache_gb: float = field(default=2.0, metadata={"help": "host memory for decoded images, in GiB"})
-    image_threads: int = field(default=2, metadata={"help": "threads that decode images ahead of the step"})
     rollouts: bool = field(default=True, metadata={"help": "write every generation as parquet, and report.html"})
     memory_forecast: bool = field(
         default=True, metadata={"help": "say what memory the run will need, and what it took"}
@@ -136,11 +108,6 @@ class RunArguments(DataOptions, PromptOptions):
         default=None,
         metadata={"help": "memory that the run may take, for --gradient_checkpointing auto (default: what is free)"},
     )
-    accelerate_config: str | None = field(
-        default=None,
-        metadata={"metavar": "NAME", "help": "start several processes: fsdp2, zero2, zero3, multi_gpu, or a file"},
-    )
-    num_processes: int | None = field(default=None, metadata={"help": "how many (default: what that file says)"})
     demo: str = field(
         default="places",
         metadata={"help": "the built-in demo: `look` has a tool"},
@@ -150,4 +117,3 @@ class RunArguments(DataOptions, PromptOptions):
         metadata={"help": "demo `places` only: images at their markers, or all first"},
     )
     blank_tool: bool = field(default=False, metadata={"help": "demo `look` only: an opened box shows nothing"})
-    quiet: bool = field(default=False, metadata={"help": "print only warnings, errors and the last lines"})

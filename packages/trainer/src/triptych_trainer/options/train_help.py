@@ -7,6 +7,7 @@ from dataclasses import fields
 from triptych_data.option_parser import OptionParser, add_options
 from triptych_data.options import DataOptions, PromptOptions
 
+from triptych_trainer.options.common_options import CommonArguments
 from triptych_trainer.options.run_options import RunArguments
 
 __all__ = ["TRL_OPTIONS", "parser"]
@@ -60,5 +61,7 @@ def parser() -> OptionParser:
     add_options(made, DataOptions, title="rows and images")
     add_options(made, PromptOptions, title="prompts")
     shared = [option.name for part in (DataOptions, PromptOptions) for option in fields(part)]
-    add_options(made, RunArguments, title="Triptych's own", leave_out=[*shared, *RARE])
+    common = [option.name for option in fields(CommonArguments)]
+    own = add_options(made, RunArguments, title="Triptych's own", leave_out=[*shared, *RARE])
+    own._group_actions.sort(key=lambda action: action.dest in common)  # what `sft` has too comes behind
     return made

@@ -1,6 +1,6 @@
 """Options that a run would not read, or only with another option that is not set: refused by name, never ignored."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from trl import GRPOConfig, ModelConfig
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.run_options import RunArguments
 
-__all__ = ["check_given", "check_unread"]
+__all__ = ["IN_A_RUN", "OF_4_BITS", "OF_ADAPTERS", "OF_TRAININGS", "check_given", "check_rules", "check_unread"]
 
 _NO_LABELS = "evaluation samples completions and scores them with the rewards, so there are no labels and predictions"
 _OWN_SAMPLER = (
@@ -66,7 +66,7 @@ class Needs:
 
     names: tuple[str, ...]
     """Names of options; one with a ``*`` at its end means all names that begin so."""
-    holds: Callable[[GRPOConfig], bool]
+    holds: Callable[[Any], bool]
     remedy: str
 
     def covers(self, name: str) -> bool:
@@ -74,6 +74,39 @@ class Needs:
         return any(name == known or (known[-1] == "*" and name.startswith(known[:-1])) for known in self.names)
 
 
+OF_TRAININGS = (
+    Needs(
+        names=("eval_data", "eval_steps", "eval_delay", "num_generations_eval"),
+        holds=lambda args: args.eval_strategy != "no" or args.eval_on_start,
+        remedy="add --eval_strategy steps or epoch",
+    ),
+    Needs(
+        names=("load_best_model_at_end",),
+        holds=lambda args: args.eval_strategy != "no",
+        remedy="add --eval_strategy steps or epoch, and --eval_data",
+    ),
+    Needs(
+        names=("metric_for_best_model", "greater_is_better"),
+        holds=lambda args: (
+            args.load_best_model_at_end
+            or args.save_strategy == "best"
+            or args.lr_scheduler_type == "reduce_lr_on_plateau"
+        ),
+        remedy="add --load_best_model_at_end",
+    ),
+    Needs(
+        names=("optim_args",),
+        holds=lambda args: args.optim not in ("adamw_torch", "adamw_torch_fused", "adafactor"),
+        remedy="set its own options (--adam_beta1, --adam_epsilon, --weight_decay, ...) or another --optim",
+    ),
+    Needs(
+        names=("optim_target_modules",),
+        holds=lambda args: any(name in args.optim for name in ("galore", "apollo")),
+        remedy="set an --optim that projects gradients (galore_adamw, apollo_adamw, ...)",
+    ),
+    Needs(names=("hub_model_id", "hub_strategy"), holds=lambda args: args.push_to_hub, remedy="add --push_to_hub"),
+)
+"""The rules of transformers' options, for trainings of every kind."""
 NEEDS = (
     Needs(
         names=("vllm_server_*", "vllm_group_port"),
@@ -104,35 +137,6 @@ NEEDS = (
         remedy="add --use_adaptive_entropy",
     ),
     Needs(
-        names=("eval_data", "eval_steps", "eval_delay", "num_generations_eval"),
-        holds=lambda args: args.eval_strategy != "no" or args.eval_on_start,
-        remedy="add --eval_strategy steps or epoch",
-    ),
-    Needs(
-        names=("load_best_model_at_end",),
-        holds=lambda args: args.eval_strategy != "no",
-        remedy="add --eval_strategy steps or epoch, and --eval_data",
-    ),
-    Needs(
-        names=("metric_for_best_model", "greater_is_better"),
-        holds=lambda args: (
-            args.load_best_model_at_end
-            or args.save_strategy == "best"
-            or args.lr_scheduler_type == "reduce_lr_on_plateau"
-        ),
-        remedy="add --load_best_model_at_end",
-    ),
-    Needs(
-        names=("optim_args",),
-        holds=lambda args: args.optim not in ("adamw_torch", "adamw_torch_fused", "adafactor"),
-        remedy="set its own options (--adam_beta1, --adam_epsilon, --weight_decay, ...) or another --optim",
-    ),
-    Needs(
-        names=("optim_target_modules",),
-        holds=lambda args: any(name in args.optim for name in ("galore", "apollo")),
-        remedy="set an --optim that projects gradients (galore_adamw, apollo_adamw, ...)",
-    ),
-    Needs(
         names=("transformers_continuous_batching_config",),
         holds=lambda args: args.use_transformers_continuous_batching,
         remedy="sampling goes on from the cache of a prompt",
@@ -142,8 +146,8 @@ NEEDS = (
         holds=lambda args: args.log_completions,
         remedy="add --log_completions",
     ),
-    Needs(names=("hub_model_id", "hub_strategy"), holds=lambda args: args.push_to_hub, remedy="add --push_to_hub"),
     Needs(names=("liger_kernel_config",), holds=lambda args: args.use_liger_kernel, remedy="add --use_liger_kernel"),
+    *OF_TRAININGS,
 )
 
 
@@ -153,7 +157,8 @@ def check_unread(args: GRPOConfig) -> None:
     Raises:
         UsageError: names the option, and what to set or to leave out.
     """
-    _check(args, {name: getattr(args, name) for name, default in _defaults().items() if getattr(args, name) != default})
+    found = {name: getattr(args, name) for name, default in _defaults().items() if getattr(args, name) != default}
+    check_rules(found, args)
     given = args.accelerator_config
     if getattr(given, "split_batches", False) or getattr(given, "dispatch_batches", None):
         raise UsageError(f"--accelerator_config split_batches, dispatch_batches: {_OWN_SAMPLER}; leave them out")
@@ -170,7 +175,7 @@ def check_given(given: Mapping[str, Any], args: GRPOConfig, model: ModelConfig, 
     for name, why in IN_A_RUN.items():
         if name in given:
             raise UsageError(f"--{name}: {why}" + ("" if "set" in why else "; leave it out"))
-    _check(args, given)
+    check_rules(given, args)
     if args.learning_rate == 0 and not run.vision_learning_rate:
         raise UsageError("--learning_rate 0: no weight would change; give a number above 0, or leave it out")
     if (args.eval_strategy != "no" or args.eval_on_start) and not run.eval_data:
@@ -187,12 +192,19 @@ def check_given(given: Mapping[str, Any], args: GRPOConfig, model: ModelConfig, 
                 raise UsageError(f"--{name} is read by nothing in this run; {remedy}, or leave it out")
 
 
-def _check(args: GRPOConfig, given: Mapping[str, Any]) -> None:
+def check_rules(
+    given: Mapping[str, Any], args: Any, *, never: Mapping[str, str] = NEVER, needs: Sequence[Needs] = NEEDS
+) -> None:
+    """Check given options by rules: those that are never read, and those that need another option.
+
+    Raises:
+        UsageError: as above.
+    """
     for name, value in given.items():
-        if name in NEVER:
+        if name in never:
             shown = value if isinstance(value, (bool, int, float, str)) else "..."
-            raise UsageError(f"--{name} {shown}: {NEVER[name]}; leave it out")
-        rule = next((rule for rule in NEEDS if rule.covers(name)), None)
+            raise UsageError(f"--{name} {shown}: {never[name]}; leave it out")
+        rule = next((rule for rule in needs if rule.covers(name)), None)
         if rule is not None and not rule.holds(args):
             raise UsageError(f"--{name} is read by nothing in this run; {rule.remedy}, or leave it out")
 

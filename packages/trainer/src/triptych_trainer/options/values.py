@@ -4,8 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-
-from trl import GRPOConfig
+from typing import Any
 
 from triptych_trainer.errors import UsageError
 
@@ -60,8 +59,8 @@ WORDS: Mapping[str, tuple[object, ...]] = {
 PACKAGES = {"use_vllm": "vllm", "use_liger_kernel": "liger_kernel"}
 
 
-def check_values(args: GRPOConfig) -> None:
-    """Check the numbers and words of a run before anything is loaded.
+def check_values(args: Any, *, words: Mapping[str, tuple[object, ...]] = WORDS) -> None:
+    """Check the numbers and words of a run before anything is loaded; ``words`` are what some options may be.
 
     Raises:
         UsageError: names the option, what it expects and what it got.
@@ -70,18 +69,19 @@ def check_values(args: GRPOConfig) -> None:
         value = getattr(args, name, None)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not holds(value):
             raise UsageError(f"--{name} expects {expected}, got {value}")
-    for name, words in WORDS.items():
+    for name, known in words.items():
         value = getattr(args, name, None)
-        if value is not None and value not in words:
-            raise UsageError(f"--{name} expects one of {', '.join(map(str, words))}, got {value!r}")
+        if value is not None and value not in known:
+            raise UsageError(f"--{name} expects one of {', '.join(map(str, known))}, got {value!r}")
     if args.max_steps == -1 and not args.num_train_epochs > 0:
         raise UsageError(f"--num_train_epochs expects a number above 0, got {args.num_train_epochs}")
-    for weight in args.reward_weights or ():
+    weights = getattr(args, "reward_weights", None)
+    for weight in weights or ():
         if not math.isfinite(weight):
             raise UsageError(f"--reward_weights expects a number for each reward, got {weight}")
-    if args.reward_weights and not any(args.reward_weights):
+    if weights and not any(weights):
         raise UsageError("--reward_weights: every weight is 0, so that nothing could be learned; give one above 0")
-    if args.top_k == 1:
+    if getattr(args, "top_k", None) == 1:
         raise UsageError(
             "--top_k 1: the completions of a group would all be equal, so that nothing could be learned; give 2 or "
             "more, or leave it out"

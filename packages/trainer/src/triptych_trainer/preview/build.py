@@ -14,7 +14,7 @@ from triptych_data.prompt_settings import PromptSettings
 
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.pages import filled_page, safe_json, terms_html
-from triptych_trainer.preview.collecting import Source, collect, with_decode_errors
+from triptych_trainer.preview.collecting import Source, Trained, collect, with_decode_errors
 from triptych_trainer.preview.counting import written
 from triptych_trainer.preview.embedding import Pictures, Started, side_for
 from triptych_trainer.preview.panels import panels_html
@@ -43,6 +43,7 @@ def build_preview(
     *,
     model: ModelTokens | None = None,
     settings: PromptSettings | None = None,
+    trained: Trained | None = None,
     further: FurtherLook | None = None,
     made: Sequence[tuple[str, str]] = (),
     title: str = "",
@@ -58,6 +59,7 @@ def build_preview(
         out: where to write.
         model: counts tokens; without one only source sizes are shown.
         settings: how a run makes prompts of rows, and which images it may read.
+        trained: says what `sft` trains of each row.
         further: looks at every row that is refused for nothing else, such as at its expected answer.
         made: how the page was made, as pairs of term and text.
         title: of the page.
@@ -73,7 +75,7 @@ def build_preview(
     reporter, settings = reporter or Reporter(quiet=True), settings or PromptSettings()
     total = sum(len(source.rows) for source in sources)
     num_rows = min(limit, total) if limit else total
-    found = _windows(collect(sources, model=model, settings=settings, further=further, limit=limit))
+    found = _windows(collect(sources, model=model, settings=settings, further=further, trained=trained, limit=limit))
     first = next(found, [])
     summary, payload = Summary(), Payload()
     sizes = [size for row in first for image in row.images if (size := image.model_size or image.size)]

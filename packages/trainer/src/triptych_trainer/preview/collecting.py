@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from triptych_data import DataError, Example, ImageError, ImagePolicy
+from triptych_data.budget import Size
 from triptych_data.describe import CountedPrompt, describe
 from triptych_data.header import read_header
 from triptych_data.inspect_row import FurtherLook, image_notes
@@ -26,6 +27,10 @@ AGAIN = "one image at several markers"
 REPEATED = "row repeats an earlier one"
 NO_ANSWER = "no reference answer"
 REFUSED = "refused: "
+
+
+Trained = Callable[[Example, Sequence[Size]], tuple[str, ...]]
+"""What is trained of each turn of the assistant, given a conversation and the sizes of its images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +69,13 @@ def collect(
     model: ModelTokens | None = None,
     settings: PromptSettings | None = None,
     further: FurtherLook | None = None,
+    trained: Trained | None = None,
     limit: int = 0,
 ) -> Iterator[PreviewRow]:
     """Yield the rows of all sources in order, at most `limit` of them (0: all); `model` counts their tokens.
 
-    `further` looks at those that are refused for nothing else, and raises DataError where a run would refuse them.
+    `trained` says what `sft` trains of the rows, which are then whole conversations. `further` looks at those that are
+    refused for nothing else, and raises DataError where a run would refuse them.
     """
     settings = settings or PromptSettings()
     first: dict[int, str] = {}
@@ -81,7 +88,7 @@ def collect(
         except DataError as error:
             yield PreviewRow(source=error.source, id=error.id or "", refused=error)
             continue
-        yield _looked_at(row, source, model, settings, further, first)
+        yield _looked_at(row, source, model, settings, further, trained, first)
 
 
 def _looked_at(
@@ -90,6 +97,7 @@ def _looked_at(
     model: ModelTokens | None,
     settings: PromptSettings,
     further: FurtherLook | None,
+    trained: Trained | None,
     first: dict[int, str],
 ) -> PreviewRow:
     try:
@@ -113,6 +121,12 @@ def _looked_at(
             further(example, sizes, (None,) * len(sizes) if prompt is None else prompt.images.model_sizes)
         except DataError as error:
             refused = error
+    said: tuple[str, ...] | None = None
+    if trained is not None and refused is None:
+        try:
+            said = trained(example, sizes)
+        except DataError as error:
+            refused = error
     earlier = first.setdefault(row_digest(example), example.source)
     repeated = earlier != example.source
     return PreviewRow(
@@ -122,7 +136,8 @@ def _looked_at(
         images=tuple(images),
         tokens=None if prompt is None else (prompt.num_image_tokens, prompt.num_tokens),
         refused=refused,
-        notes=(*_notes(example, prompt), *([REPEATED] if repeated else [])),
+        trained=said,
+        notes=(*_notes(example, prompt, asks_answer=trained is None), *([REPEATED] if repeated else [])),
         repeats=earlier if repeated else None,
         with_tools=tools,
     )
@@ -149,7 +164,7 @@ def _counted(image: PreviewImage, k: int, prompt: CountedPrompt, model: ModelTok
     return replace(image, model_size=model_size, tokens=prompt.images.tokens[k], notes=(*note, *image.notes))
 
 
-def _notes(example: Example, prompt: CountedPrompt | None) -> Iterator[str]:
+def _notes(example: Example, prompt: CountedPrompt | None, *, asks_answer: bool) -> Iterator[str]:
     if prompt is not None and prompt.images.capped:
         yield CAPPED
     markers = example.prompt.prompt.markers
@@ -158,7 +173,7 @@ def _notes(example: Example, prompt: CountedPrompt | None) -> Iterator[str]:
         yield PUT_FIRST
     if len(markers) > len(example.images):
         yield AGAIN
-    if example.answer is None:
+    if asks_answer and example.answer is None:
         yield NO_ANSWER
 
 

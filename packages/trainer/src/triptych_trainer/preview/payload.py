@@ -55,6 +55,8 @@ def row_json(row: PreviewRow, pictures: Pictures) -> dict[str, Any]:
     found: dict[str, Any] = {"id": row.id, "source": row.source}
     if row.refused is not None:
         found["error"] = str(row.refused)
+    if row.trained is not None:
+        found["trained"] = [shortened(text) for text in row.trained]
     if row.repeats is not None:
         found["repeats"] = row.repeats
     if row.tokens is not None:

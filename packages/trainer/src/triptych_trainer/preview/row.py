@@ -57,6 +57,8 @@ class PreviewRow:
     refused: DataError | None = None
     notes: tuple[str, ...] = ()
     """What is odd about its prompt or answer though a run takes it."""
+    trained: tuple[str, ...] | None = None
+    """What `sft` trains of each turn of the assistant, as its tokens read; None where that was not asked for."""
     repeats: str | None = None
     """file:line of the earlier row that it repeats."""
     with_tools: WithTools | None = None

@@ -3,16 +3,14 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from triptych_data import DataError
 from triptych_data.quarantine import allowed, too_many, write_quarantined
 
-from triptych_trainer.prompts.prepare import PreparedPrompt
-
 __all__ = ["BadRows", "prepared_with"]
 
-Prepare = Callable[[int], PreparedPrompt]
+Prepared = TypeVar("Prepared")
 
 
 class BadRows:
@@ -84,10 +82,10 @@ def prepared_with(
     bad: BadRows | None,
     sizes: Mapping[int, int],
     *,
-    prepare: Prepare,
+    prepare: Callable[[int], Prepared],
     rows_beside: Callable[[int], range],
     step: int,
-) -> tuple[dict[int, PreparedPrompt], dict[int, int]]:
+) -> tuple[dict[int, Prepared], dict[int, int]]:
     """Prepare the rows of a batch; returns the prompts, and how many completions each gets, both by key.
 
     Where bad rows may be skipped, another row of its table takes a bad row's place.
@@ -97,7 +95,7 @@ def prepared_with(
     """
     if bad is None:
         return {key: prepare(key) for key in sizes}, dict(sizes)
-    prompts: dict[int, PreparedPrompt] = {}
+    prompts: dict[int, Prepared] = {}
     counts: dict[int, int] = {}
     for key, count in sizes.items():
         row = key

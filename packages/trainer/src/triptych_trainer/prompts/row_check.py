@@ -16,7 +16,7 @@ from triptych_data.remembered import digest_of, states_of
 
 from triptych_trainer.prompts.expected import answer_checks, check_answer
 
-__all__ = ["row_check_of"]
+__all__ = ["name_of_check", "row_check_of"]
 
 Rewards = Mapping[str, Callable[..., Any]]
 _OWN_CODE = "triptych_trainer."
@@ -57,11 +57,16 @@ def _name(processor: Any, settings: PromptSettings, rewards: Rewards, environmen
     """A digest of everything that the result depends on; None if code of the user or of the model may change it."""
     checks = {spec: check for spec, reward in rewards.items() for check in answer_checks([reward])}
     own = all(str(getattr(check, "__module__", "")).startswith(_OWN_CODE) for check in checks.values())
+    return name_of_check(processor, repr(settings), sorted(checks), list(environments)) if own else None
+
+
+def name_of_check(processor: Any, *parts: Any) -> str | None:
+    """A digest of a processor, of the code here and of further parts; None if code of the model may change it."""
     counting = _counting(processor)
-    if not own or counting is None:
+    if counting is None:
         return None
     code = list(states_of(sorted(Path(__file__).parents[1].rglob("*.py"))))
-    return digest_of(transformers.__version__, counting, repr(settings), sorted(checks), list(environments), code)
+    return digest_of(transformers.__version__, counting, *parts, code)
 
 
 def _counting(processor: Any) -> str | None:

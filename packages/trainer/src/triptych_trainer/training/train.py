@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from triptych_data import Example, ImageLoader
 from triptych_data.options import QUARANTINE
 from triptych_data.seen_headers import SeenHeaders
 from triptych_parser import Refusal
-from trl import GRPOConfig
 
 from triptych_trainer.checkpoints.result import push_result, save_result
+from triptych_trainer.checkpoints.resume import ResumableTrainer
 from triptych_trainer.checkpoints.signals import StopOnRequest, sigterm_as_request
 from triptych_trainer.checkpoints.start import Start
 from triptych_trainer.errors import UsageError
@@ -29,7 +29,7 @@ from triptych_trainer.monitor.pace import closing_table
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.step_progress import StepProgress
 from triptych_trainer.monitor.tracker_guard import guard_trackers
-from triptych_trainer.options.arguments import RunArguments, RunConfig, image_policy, prompt_settings
+from triptych_trainer.options.arguments import RunArguments, RunConfig, TrainingConfig, image_policy, prompt_settings
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.prepare import PromptPreparer
@@ -43,9 +43,9 @@ __all__ = ["Training", "train_model"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """A finished training: the trainer with its model, and its logs."""
+    """A finished training, by GRPO or by SFT: the trainer with its model, and its logs."""
 
-    trainer: MultiImageGRPOTrainer
+    trainer: ResumableTrainer
     logged: list[dict[str, float]]
     stopped_at: int | None = None
     """The step after which SIGTERM ended it early; None for one that ran to its end."""
@@ -111,7 +111,7 @@ def train_model(
 
 
 @contextmanager
-def image_loader(config: RunConfig, *, seen: SeenHeaders | None) -> Iterator[ImageLoader]:
+def image_loader(config: TrainingConfig, *, seen: SeenHeaders | None) -> Iterator[ImageLoader]:
     """The loader of a run's images, closed at its end."""
     loader = ImageLoader(
         threads=config.run.image_threads,
@@ -137,7 +137,7 @@ def preparer_of(model: torch.nn.Module, processor: Any, *, loader: ImageLoader, 
     )
 
 
-def run_trainer(trainer: MultiImageGRPOTrainer, *, progress: StepProgress, start: Start) -> None:
+def run_trainer(trainer: ResumableTrainer, *, progress: StepProgress, start: Start) -> None:
     """Train, from the checkpoint that the run starts at."""
     trainer.run = start.run.to_json()
     guard_trackers(trainer)
@@ -167,7 +167,7 @@ def conclude(training: Training, *, pages: Sequence[FreshReport], start: Start, 
     push_result(trainer)
 
 
-def keep_token_out_of_files(args: GRPOConfig) -> None:
+def keep_token_out_of_files(args: TrainingArguments) -> None:
     """Leave the hub's token to the environment: the arguments are pickled into every checkpoint, and uploaded."""
     if args.hub_token:
         os.environ["HF_TOKEN"] = args.hub_token
@@ -237,9 +237,9 @@ def turn_options(run: RunArguments) -> TurnOptions:
     return TurnOptions(**{option.name: getattr(run, option.name) for option in fields(TurnOptions)})
 
 
-def bad_rows_of(config: RunConfig, *, num_rows: int, say: Callable[[str], object]) -> BadRows | None:
+def bad_rows_of(config: TrainingConfig, *, num_rows: int, say: Callable[[str], object]) -> BadRows | None:
     """What ``--on_bad`` asks for; None where a bad row stops the run."""
     if config.run.on_bad == "stop":
         return None
-    quarantine = Path(config.grpo.output_dir) / QUARANTINE
-    return BadRows(max_bad=config.run.max_bad, num_rows=num_rows, seed=config.grpo.seed, quarantine=quarantine, say=say)
+    quarantine = Path(config.trl.output_dir) / QUARANTINE
+    return BadRows(max_bad=config.run.max_bad, num_rows=num_rows, seed=config.trl.seed, quarantine=quarantine, say=say)

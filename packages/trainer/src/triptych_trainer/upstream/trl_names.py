@@ -1,14 +1,13 @@
 """What Triptych uses of TRL that has no stable name: imported and checked here, and nowhere else."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import transformers
 import trl
 from trl import GRPOTrainer
 
 from triptych_trainer.errors import IncompatibleVersionError
+from triptych_trainer.upstream.trl_trainers import TESTED_TRL, changed_method, check_has, check_signatures
 
 try:
     from trl.chat_template_utils import add_response_schema, get_training_chat_template, parse_response
@@ -42,7 +41,6 @@ __all__ = [
     "vllm_generation_module",
 ]
 
-TESTED_TRL = "1.16.x"
 METHODS: dict[str, tuple[str, ...]] = {
     # The step (grpo/trl/trainer.py)
     "_prepare_inputs": ("self", "generation_batch"),
@@ -98,13 +96,7 @@ def check_methods(trainer: type = GRPOTrainer) -> None:
     Raises:
         IncompatibleVersionError: names the method, both signatures, the installed versions and the tested range.
     """
-    for method, expected in METHODS.items():
-        function = getattr(trainer, method, None)
-        if function is None:
-            raise IncompatibleVersionError(_message(method, "it is gone"))
-        got = tuple(inspect.signature(function).parameters)
-        if got[: len(expected)] != expected:
-            raise IncompatibleVersionError(_message(method, f"expected parameters {expected}, got {got}"))
+    check_signatures(trainer, METHODS)
 
 
 def check_attributes(trainer: GRPOTrainer) -> None:
@@ -113,14 +105,7 @@ def check_attributes(trainer: GRPOTrainer) -> None:
     Raises:
         IncompatibleVersionError: names those that are missing.
     """
-    wanted = (*ATTRIBUTES, *(WITH_ENGINE if trainer.use_vllm else WITHOUT_ENGINE))
-    missing = [name for name in wanted if not hasattr(trainer, name)]
-    if missing:
-        raise IncompatibleVersionError(
-            f"GRPOTrainer of trl {trl.__version__} (transformers {transformers.__version__}) has no attribute "
-            f"{', '.join(missing)}, which Triptych uses. Tested with trl {TESTED_TRL}; install that, or open a report "
-            "with this line."
-        )
+    check_has(trainer, (*ATTRIBUTES, *(WITH_ENGINE if trainer.use_vllm else WITHOUT_ENGINE)), kind="GRPOTrainer")
 
 
 def check_no_images(images: Mapping[str, Any]) -> None:
@@ -130,9 +115,7 @@ def check_no_images(images: Mapping[str, Any]) -> None:
         IncompatibleVersionError: names what it handed over.
     """
     if given := [name for name, value in images.items() if value is not None]:
-        raise IncompatibleVersionError(
-            _message("_compute_loss", f"it asks for log-probabilities with {', '.join(given)}")
-        )
+        raise changed_method(GRPOTrainer, "_compute_loss", f"it asks for log-probabilities with {', '.join(given)}")
 
 
 def vllm_generation_module() -> Any:
@@ -140,10 +123,3 @@ def vllm_generation_module() -> Any:
     import trl.generation.vllm_generation as module
 
     return module
-
-
-def _message(method: str, what: str) -> str:
-    return (
-        f"GRPOTrainer.{method} of trl {trl.__version__} is not the one Triptych overrides: {what}. "
-        f"Tested with trl {TESTED_TRL}; install that, or open a report with this line."
-    )

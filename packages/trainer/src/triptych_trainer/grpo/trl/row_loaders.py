@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych_trainer.checkpoints.resume import ResumableGRPOTrainer
+from triptych_trainer.checkpoints.resume_grpo import ResumableGRPOTrainer
 from triptych_trainer.options.refusals import check_num_prompts
 from triptych_trainer.prompts.run_tables import KEY, RunTables
 

@@ -118,10 +118,14 @@ const card = (() => {
   function prompt(row, index, picture, open) {
     const block = element("div", "prompt");
     if (row.tools !== undefined) block.append(toolList(index.tools[row.tools]));
-    let number = 0;
+    let number = 0, reply = 0;
     for (const [role, pieces] of row.turns) {
       const turn = element("div", "turn"), said = element("div", "said");
-      for (const piece of pieces) {
+      if (row.trained && role === "assistant") { // what its tokens spell, with the token that ends the turn
+        const text = element("mark", "trained");
+        writeText(text, row.trained[reply++]);
+        said.append(text);
+      } else for (const piece of pieces) {
         if (typeof piece === "number") said.append(marker(row, piece, (row.annotations || [])[number++], picture, open));
         else {
           const text = element("span");
@@ -175,11 +179,13 @@ const card = (() => {
     if (row.tokens) node.append(budgets(row, index));
     if (row.turns) {
       node.append(prompt(row, index, picture, open));
-      const answer = element("div", "answer");
-      answer.append(element("span", "", "answer"));
-      if (row.answer === null) answer.classList.add("missing");
-      writeText(answer, row.answer === null ? "none in this row" : row.answer);
-      node.append(answer);
+      if (!row.trained) {
+        const answer = element("div", "answer");
+        answer.append(element("span", "", "answer"));
+        if (row.answer === null) answer.classList.add("missing");
+        writeText(answer, row.answer === null ? "none in this row" : row.answer);
+        node.append(answer);
+      }
       if (row.extras.length) node.append(columns(row.extras.length === 1 ? "1 further column" : row.extras.length + " further columns", row.extras, false));
     } else if (row.values.length) node.append(columns("The row as it stands", row.values, true));
     return node;

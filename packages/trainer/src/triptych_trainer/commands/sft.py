@@ -1,0 +1,125 @@
+"""``triptych sft``: train on the turns of the assistant, with the data, checks and checkpoints of ``train``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import AutoConfig
+from triptych_data.adapter_folder import adapter_folder
+from triptych_data.options import image_policy
+from triptych_data.seen_headers import SeenHeaders
+
+from triptych_trainer.checkpoints.lock import one_run_in
+from triptych_trainer.checkpoints.run import data_digest
+from triptych_trainer.checkpoints.start import begin_run, choose_start
+from triptych_trainer.commands.launch import launch, launch_asked
+from triptych_trainer.commands.outcome import outcome
+from triptych_trainer.commands.train import read_data, reporter_of
+from triptych_trainer.errors import UsageError
+from triptych_trainer.models.families import FAMILIES, use_own_family
+from triptych_trainer.models.load import load_model, load_processor
+from triptych_trainer.monitor.progress import Reporter
+from triptych_trainer.monitor.run_record import write_record
+from triptych_trainer.options.help import print_help
+from triptych_trainer.options.own_code import read_tools
+from triptych_trainer.options.refusals import check_adapter_folder, check_output_folder, check_trackers
+from triptych_trainer.options.sft_arguments import SftConfig, parse_sft, prompt_settings
+from triptych_trainer.sft.row_check import row_check_of, stored_end_ids
+from triptych_trainer.sft.rows import check_family
+from triptych_trainer.sft.tools import tool_dress
+from triptych_trainer.training.sft import train_sft
+from triptych_trainer.upstream.quiet import quiet_libraries
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``triptych sft`` and return its exit code: 0, or 2 with one line on standard error."""
+    return outcome("triptych sft", lambda: _sft(argv))
+
+
+def _sft(argv: Sequence[str]) -> int:
+    if print_help("sft", argv):
+        return 0
+    if asked := launch_asked(argv):
+        return launch(asked, argv, module="triptych_trainer.commands.sft")
+    config = parse_sft(argv)
+    if config.model.model_name_or_path is None or not config.run.data:
+        missing = "--model_name_or_path" if config.run.data else "--data"
+        raise UsageError(f"{missing} is missing: give a model and data")
+    quiet_libraries()
+    use_own_family(config.run.family)
+    check_trackers(config.sft)
+    check_adapter_folder(
+        config.model.model_name_or_path, use_peft=config.model.use_peft, merge_adapter=config.run.merge_adapter
+    )
+    check_output_folder(Path(config.sft.output_dir))
+    reporter = reporter_of(config)
+    with one_run_in(config.sft, say=reporter.say):
+        return _run_alone(config, path=config.model.model_name_or_path, reporter=reporter)
+
+
+def _run_alone(config: SftConfig, *, path: str, reporter: Reporter) -> int:
+    """Train in an output folder that no other run writes into."""
+    output, trust = Path(config.sft.output_dir), config.sft.trust_remote_code
+    revision = config.model.model_revision
+    processor = load_processor(
+        path,
+        revision=revision,
+        trust_remote_code=trust,
+        min_pixels=config.run.min_pixels,
+        max_pixels=config.run.max_pixels,
+    )
+    folder = adapter_folder(path, revision=revision, option="--model_name_or_path")
+    base, base_revision = (path, revision) if folder is None else (folder.base, folder.base_revision)
+    _check_model_type(base, revision=base_revision, trust_remote_code=trust)
+    seen = SeenHeaders(policy=image_policy(config.run))
+    end_ids = stored_end_ids(base, processor, revision=base_revision)
+    tools = read_tools(config.run.tools)
+    dress, settings = tool_dress(processor, prompt_settings(config.run), tools, end_ids=end_ids)
+    row_check = row_check_of(processor, settings, end_ids=end_ids, max_tokens=config.sft.max_length, dress=dress)
+    examples, held_out = read_data(config, seen, row_check=row_check, reporter=reporter)
+    num_held_out = 0 if held_out is None else len(held_out)
+    reporter.say(f"{len(examples)} conversations with {examples.checked.num_images} images; {num_held_out} held out")
+    start = choose_start(config, data=data_digest(examples), held_out=data_digest(held_out), say=reporter.say)
+    model = load_model(path, config.model, trust_remote_code=trust, merge_adapter=config.run.merge_adapter)
+    start = begin_run(start, model=model, rank=config.sft.process_index, say=reporter.say)
+    if config.sft.process_index == 0:
+        files = [Path(file) for file in (*(config.run.data or ()), *(config.run.eval_data or ()))]
+        write_record(output, config, data=files, run_id=start.run.id, resumed_from=start.checkpoint)
+    training = train_sft(
+        model,
+        processor,
+        examples=examples,
+        held_out=held_out or (),
+        config=config,
+        start=start,
+        reporter=reporter,
+        settings=settings,
+        dress=dress,
+        seen=seen,
+    )
+    if training.stopped_at is None:
+        reporter.conclude(f"model: {output}   log: {output / 'trainer_state.json'}")
+    training.trainer.accelerator.end_training()
+    return 0
+
+
+def _check_model_type(path: str, *, revision: str | None, trust_remote_code: bool) -> None:
+    """Refuse a model that takes no conversations before its rows are refused for it."""
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError):
+        return  # loading says what is wrong with it
+    for family in FAMILIES:
+        if config.model_type in family.model_types:
+            check_family(family)
+
+
+if __name__ == "__main__":  # the form in which `launch` starts each process
+    import sys
+
+    from triptych_trainer.cli import main as triptych
+
+    sys.exit(triptych(["sft", *sys.argv[1:]]))

@@ -1,0 +1,78 @@
+"""Every family trained on conversations, against the loss and the gradients of its stock forward on the same ids."""
+
+import json
+
+import pytest
+import torch
+from triptych_data import ImageLoader, read_examples
+from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.engine import GroupEngine
+from triptych_trainer.models.families import family_of
+from triptych_trainer.prompts.prepare import PromptPreparer
+from triptych_trainer.sft.rows import ConversationPreparer, group_batch, labels_of
+from triptych_trainer.verification.stock_inputs import stock_inputs
+
+TOLERANCE = 1e-5
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")  # GLM's
+
+
+def conversation(*turns):
+    speakers = ("user", "assistant")
+    return [{"role": speakers[k % 2], "content": text} for k, text in enumerate(turns)]
+
+
+@pytest.fixture(scope="module")
+def conversations(kits, tmp_path_factory):
+    """Two rows that share a picture; in the first one a picture is in a later turn."""
+    folder = tmp_path_factory.mktemp("conversations")
+    for number, picture in enumerate(kits.pictures(3)):
+        picture.save(folder / f"{number}.png")
+
+    turns = ("ab <image> c <image> ?", "xyz", "d <image>", "uvw!")
+    rows = [
+        {"images": ["0.png", "1.png", "2.png"], "messages": conversation(*turns)},
+        {"images": ["1.png"], "messages": conversation("<image> e", "short")},
+    ]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return list(read_examples(folder / "rows.jsonl"))
+
+
+def stock_loss(model, rows, preparer):
+    """The mean over all trained tokens."""
+    total, count = torch.zeros(()), 0
+    for row in rows:
+        logps = model(**stock_inputs(row.prompt, preparer)).logits[0].float().log_softmax(-1)
+        for place in range(1, len(row.trained)):
+            if row.trained[place]:
+                total, count = total - logps[place - 1, row.prompt.ids[place]], count + 1
+    return total / count
+
+
+@pytest.mark.slow_except("qwen2_5_vl", "gemma3")
+def test_the_loss_of_conversations_equals_that_of_the_stock_forward(lab, kit, family_name, conversations):
+    stock, family = kit.stock, family_of(kit.stock)
+    tokenizer = kit.processor.tokenizer
+    ends = {tokenizer.convert_tokens_to_ids("<|im_end|>"), tokenizer.eos_token_id}
+    with ImageLoader(threads=1) as loader:
+        prompts = PromptPreparer(kit.processor, loader=loader, family=family)
+        if family.no_later_images is not None:
+            with pytest.raises(UsageError, match=r"takes conversations, got one of the family PaliGemmaFamily"):
+                ConversationPreparer(prompts, end_ids=ends)
+            return
+        preparer = ConversationPreparer(prompts, end_ids=ends)
+        rows = [preparer(example) for example in conversations]
+        expected = stock_loss(stock, rows, prompts)
+    expected.backward()
+    gradients = lab.gradients(stock)
+    batch = group_batch(rows)
+    alone_differs = family_name == "llava_onevision"  # one picture is cut into tiles, several are not
+    assert len(batch.images) == 3 + alone_differs, "a picture of two rows goes through the tower once"
+    num_labels = int((labels_of(rows)[0] != -100).sum())
+    assert num_labels == sum(map(sum, (row.trained for row in rows)))
+    for packed in (True, False):
+        model = kit.model()
+        engine = GroupEngine(share_prompts=packed, verify=False)
+        loss = -engine.logps(model, batch, keys=range(2)).logps_BC.sum() / num_labels
+        loss.backward()
+        assert abs((loss - expected).item()) < TOLERANCE
+        lab.assert_same_gradients(lab.gradients(model), gradients, tolerance=TOLERANCE)

@@ -1,0 +1,88 @@
+"""The tokens of the assistant's turns: all of them with their ends, and no others."""
+
+import json
+
+import pytest
+from triptych_data import DataError, read_examples
+from triptych_data.prompt_settings import PromptSettings
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for p in m['content'] %}"
+    "{% if p['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ p['text'] WORD }}{% endif %}"
+    "{% endfor %}END\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\nBEGIN{% endif %}"
+)
+
+
+def template(*, word="", begin="", end="<|im_end|>"):
+    text = TEMPLATE.replace("WORD", word).replace("BEGIN", begin).replace("END", end)
+    return PromptSettings(chat_template_kwargs={"chat_template": text})
+
+
+def stretches(row, processor):
+    """The texts of neighbouring trained tokens."""
+    found, before = [], False
+    for token, counts in zip(row.prompt.ids, row.trained, strict=True):
+        if counts:
+            found = [*found[:-1], [*found[-1], token]] if before else [*found, [token]]
+        before = counts
+    return [processor.tokenizer.decode(ids) for ids in found]
+
+
+def test_every_turn_of_the_assistant_is_trained_with_its_end(prepare, processor):
+    row = prepare(
+        ("system", "Be brief."),
+        ("user", "First <image>. What?"),
+        ("assistant", "red thing"),
+        ("tool", "seen <image>"),
+        ("assistant", "two of <|im_end|> them"),
+    )
+    assert stretches(row, processor) == ["red thing<|im_end|>", "two of <|im_end|> them<|im_end|>"]
+    ends = [k for k in range(len(row.trained)) if row.prompt.ids[k] == processor.tokenizer.eos_token_id]
+    assert [row.trained[k] for k in ends] == [False, False, True, False, True], "the look-alike is no special token"
+    assert len(row.prompt.spans) == 2
+    assert not any(row.trained[k] for span in row.prompt.spans for k in range(span.start, span.start + span.length))
+
+
+def test_an_end_is_added_where_the_template_leaves_it_to_the_model(prepare, processor):
+    row = prepare(("user", "a"), ("assistant", "red"), settings=template(end=""))
+    assert stretches(row, processor) == ["red<|im_end|>"]
+    with pytest.raises(DataError, match=r"expected a token that ends the assistant's turn 2, got none.*each row"):
+        prepare(("user", "a"), ("assistant", "red"), ("user", "b"), ("assistant", "c"), settings=template(end=""))
+    with pytest.raises(DataError, match=r"ends the last turn, got none.*set eos_token"):
+        prepare(("user", "a"), ("assistant", "red"), settings=template(end=""), end_ids={1})
+
+
+@pytest.mark.parametrize(
+    ("turns", "settings", "message"),
+    [
+        ((("user", "a"),), None, r"rows.jsonl:1 .*row-0.*expected a text of the assistant to train on, got none"),
+        ((("user", "a"), ("assistant", " ")), None, "expected a text of the assistant to train on"),
+        ((("user", "a"), ("assistant", "red")), template(begin="<think>"), r"turn 2 behind .*enable_thinking"),
+        ((("user", "a"), ("assistant", "red thing")), template(word="[:3]"), r"spell all of its text, got .*red thing"),
+        ((("user", "a b " * 60), ("assistant", "red")), None, r"at most 100 tokens, got \d+, 0 of them for 0 images"),
+    ],
+)  # fmt: skip
+def test_what_would_be_a_guess_is_refused(prepare, turns, settings, message):
+    with pytest.raises(DataError, match=message):
+        prepare(*turns, **({"settings": settings} if settings else {}))
+
+
+def test_a_turn_that_others_leave_out_of_the_loss_is_refused(prepare):
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]
+    with pytest.raises(DataError, match=r"the assistant to count in the loss, got weight 0 in messages\[1\]"):
+        prepare(("user", "a"), columns={"messages": messages})
+
+
+@pytest.mark.parametrize(
+    ("row", "reply"),
+    [
+        ({"problem": "a", "solution": "<think>b</think> 3", "answer": "3"}, "<think>b</think> 3"),
+        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "so 3"}], "answer": "3"}, "so 3"),
+        ({"prompt": "a", "completion": [{"role": "assistant", "content": "b"}]}, "b"),
+        ({"problem": "a", "answer": ["3", "three"]}, None),
+        ({"problem": "a"}, None),
+    ],
+)  # fmt: skip
+def test_the_reply_of_a_row_is_its_last_turn_or_its_longest_answer(tmp_path, row, reply):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    assert read_examples(tmp_path / "rows.jsonl")[0].reply == reply
