@@ -176,6 +176,7 @@ def triptych_trainer(
     loader: ImageLoader,
     freeze_vision: bool = False,
     model: torch.nn.Module | None = None,
+    group_sharing: str = "auto",
 ) -> MultiImageGRPOTrainer:
     """Triptych's trainer on the same rows and weights, or on a given model."""
     examples = list(read_examples(data))
@@ -185,6 +186,7 @@ def triptych_trainer(
         args=args,
         train_dataset=ExampleTable(examples),
         preparer=PromptPreparer(build_processor(), loader=loader),
+        group_sharing=group_sharing,
     )
 
 

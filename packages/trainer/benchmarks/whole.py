@@ -36,27 +36,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[32, 256, 1024], help="tokens of a completion")
     parser.add_argument("--pairs", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
+    others = ("trl", "passes", "checkpointing")
+    parser.add_argument("--against", choices=others, default="trl", help="TRL, or Triptych as it was before")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     print(f"Whole step, G = {GROUP}, vocabulary {WHOLE.vocabulary}, {options.threads} thread(s)\n")
-    print("| images | P | C | TRL s | Triptych s | ratio (pairs) | target | GFLOP | GFLOP/s | bound s | of the bound |")
+    names = ("images", "P", "C", f"{options.against} s", "Triptych s", "ratio (pairs)", "target")
+    print(f"| {' | '.join(names)} | GFLOP | GFLOP/s | bound s | of the bound |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for images in options.images:
         for length in options.lengths:
             with tempfile.TemporaryDirectory() as folder:
-                print(line(Path(folder), images=images, length=length, pairs=options.pairs), flush=True)
+                print(line(Path(folder), options, images=images, length=length), flush=True)
 
 
-def line(folder: Path, *, images: int, length: int, pairs: int) -> str:
+def line(folder: Path, options: argparse.Namespace, *, images: int, length: int) -> str:
     """The measured row of one prompt and one completion length."""
     data = write_prompts(folder, num_images=images, side_pixels=448, num_prompts=2)
     prompt_tokens = len(prepare_prompt(data).ids)
     found, rates = [], [gemm_rate()]
-    for _ in range(pairs):
+    for _ in range(options.pairs):
         with sampled_ids() as of_stock:
-            stock = stock_seconds(data, folder, length=length)
+            stock = other_seconds(data, folder, other=options.against, length=length)
         rates.append(gemm_rate())
         with sampled_ids() as of_ours:
             ours = our_seconds(data, folder, length=length)
@@ -65,13 +68,24 @@ def line(folder: Path, *, images: int, length: int, pairs: int) -> str:
         found.append((stock, ours))
     stock, ours = (statistics.median(column) for column in zip(*found, strict=True))
     ratios = sorted(pair[0] / pair[1] for pair in found)
-    spread = f"**{statistics.median(ratios):.2f}**" + (f" ({ratios[0]:.2f} to {ratios[-1]:.2f})" if pairs > 1 else "")
+    spread = f"**{statistics.median(ratios):.2f}**" + (
+        f" ({ratios[0]:.2f} to {ratios[-1]:.2f})" if options.pairs > 1 else ""
+    )
     flops, rate = least_flops(prompt_tokens, images=images, length=length), statistics.median(rates)
-    target = TARGETS.get((images, length))
+    target = TARGETS.get((images, length)) if options.against == "trl" else None
     cells = [str(images), str(prompt_tokens), str(length), f"{stock:.1f}", f"{ours:.1f}", spread]
     cells += [f">= {target:g}" if target else "", f"{flops / 1e9:.0f}", f"{rate / 1e9:.0f}"]
     cells += [f"{flops / rate:.1f}", f"**{ours * rate / flops:.2f}**"]
     return f"| {' | '.join(cells)} |"
+
+
+def other_seconds(data: Path, folder: Path, *, other: str, length: int) -> float:
+    """CPU seconds of a step of what Triptych is compared with."""
+    if other == "trl":
+        return stock_seconds(data, folder, length=length)
+    if other == "passes":
+        return our_seconds(data, folder, length=length, group_sharing="passes")
+    return our_seconds(data, folder, length=length, checkpointing=True)
 
 
 def stock_seconds(data: Path, folder: Path, *, length: int) -> float:
@@ -81,16 +95,14 @@ def stock_seconds(data: Path, folder: Path, *, length: int) -> float:
         return timed_cycle(stock_trainer(data, args, size=WHOLE), calls={}, name="trl", warm_up=0)
 
 
-def our_seconds(data: Path, folder: Path, *, length: int) -> float:
-    """CPU seconds of a step of Triptych that is not its first."""
-    first = config(folder, group=GROUP, completion_tokens=2, gradient_checkpointing=False)
-    args = config(folder, group=GROUP, completion_tokens=length, gradient_checkpointing=False)
+def our_seconds(
+    data: Path, folder: Path, *, length: int, group_sharing: str = "auto", checkpointing: bool = False
+) -> float:
+    """CPU seconds of a step of Triptych, without what only its first step does."""
+    args = config(folder, group=GROUP, completion_tokens=length, gradient_checkpointing=checkpointing)
     with ImageLoader(threads=1) as loader:
-        checked = triptych_trainer(data, first, size=WHOLE, loader=loader)
-        timed_cycle(checked, calls={}, name="first", warm_up=0)
-    with ImageLoader(threads=1) as loader:
-        trainer = triptych_trainer(data, args, size=WHOLE, loader=loader)
-        trainer.engine._shared_logps._verdicts[trainer.model] = checked.engine._shared_logps._verdicts[checked.model]
+        trainer = triptych_trainer(data, args, size=WHOLE, loader=loader, group_sharing=group_sharing)
+        trainer._to_verify = trainer.engine.verify = trainer.engine.prompts.verify = False
         return timed_cycle(trainer, calls={}, name="triptych", warm_up=0)
 
 
