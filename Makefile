@@ -29,7 +29,7 @@ bench: ## time the pytest-benchmark groups of every package
 bench-kernels: ## one table of merge-kernel ratios, measured round-robin
 	uv run python packages/kernels/benchmarks/table.py
 
-bench-trainer: ## tables of whole steps against stock TRL, and of decoding; at most 30 minutes
+bench-trainer: ## tables of whole steps against stock TRL, and of decoding
 	uv run python packages/trainer/benchmarks/whole.py
 	uv run python packages/trainer/benchmarks/table.py --steps --passes --saved
 	uv run python packages/trainer/benchmarks/decode.py
