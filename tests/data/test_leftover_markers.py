@@ -79,6 +79,11 @@ REFUSED: Refused = {
             "answer": "x",
         },
     ),
+    "a name beside a path": (
+        {"prompt": "<image:before>Colour?", "image": {"path": "0.png", "name": "before"}, "answer": "x"},
+        r'no image has this name .* give the image this name in the record: {"name": ..., "image": ...}',
+        {"prompt": "<image:before>Colour?", "image": [{"image": "0.png", "name": "before"}], "answer": "x"},
+    ),
     "an empty pair of tags": (
         {"prompt": "<image></image>Colour?", "image": "0.png", "answer": "x"},
         "got '<image></image>' in message 1; write <image> in its place",

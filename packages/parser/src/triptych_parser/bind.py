@@ -229,7 +229,7 @@ def _unknown_name(marker: ImageMarker, place: Place, by_name: dict[str, int]) ->
         marker=marker,
         expected=f"one of {known}" if known else "named images",
         got=repr(marker.ref) if known else "images without names",
-        remedy="correct the name, or give the image this name in the record",
+        remedy='correct the name, or give the image this name in the record: {"name": ..., "image": ...}',
     )
 
 
