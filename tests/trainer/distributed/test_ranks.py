@@ -3,12 +3,14 @@
 import json
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+import triptych_trainer.commands
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
 from packaging.version import Version
@@ -16,6 +18,7 @@ from transformers import AutoModelForImageTextToText
 from triptych_trainer.checkpoints.folder import defect
 
 WORKER = Path(__file__).parent / "worker.py"
+SFT_SCRIPT = Path(triptych_trainer.commands.__path__[0]) / "sft.py"
 FSDP2 = Path(__file__).parents[3] / "examples" / "accelerate" / "fsdp2.yaml"
 # Two ranks take two prompts each: in the first generation the second rank has no image, in the second the first.
 IMAGES = [2, 1, 0, 0, 0, 0, 1, 5]
@@ -67,21 +70,27 @@ def launcher_environment(backend: str) -> dict[str, str]:
     return found | ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "false"} if SENDS_NO_REFERENCE else {})
 
 
+def start_ranks(fork: Any, arguments: Sequence[str], *, backend: str, ranks: int, script: Path) -> list[Any]:
+    """Start a script in one process, or in several that find each other."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    started = []
+    for rank in range(ranks):
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        place |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+        environment = {**launcher_environment(backend), **place} if ranks > 1 else {}
+        started.append(fork(*arguments, script=script, environment=environment))
+    return started
+
+
 @pytest.fixture(scope="module")
 def train(fork: Any, model_dir: Path, rows: Path) -> Any:
     """Run the worker on one or two ranks and return what rank 0 wrote."""
 
     def run(backend: str, result: Path, *, ranks: int, options: dict[str, Any], refused: str | None = None) -> Any:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
         arguments = (str(model_dir), str(rows), backend, json.dumps(options), str(result))
-        started = []
-        for rank in range(ranks):
-            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            place |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
-            environment = {**launcher_environment(backend), **place} if ranks > 1 else {}
-            started.append(fork(*arguments, script=WORKER, environment=environment))
+        started = start_ranks(fork, arguments, backend=backend, ranks=ranks, script=WORKER)
         for process in started:
             done = process.wait()
             if refused is not None:
@@ -235,3 +244,37 @@ def test_a_ragged_evaluation_ends_on_sharded_ranks(train, evaluated, tmp_path, b
     expected = {name: value for name, value in evaluated[0].items() if name not in NOT_COMPARED}
     assert expected["eval_completions/min_length"] < expected["eval_completions/max_length"]
     assert {name: got[0][name] for name in expected} == pytest.approx(expected, abs=1e-5, nan_ok=True)
+
+
+SFT = ("--max_steps", "2", "--learning_rate", "0.01", "--optim", "sgd", "--max_grad_norm", "0", "--save_strategy", "no")
+
+
+@pytest.mark.parametrize(("backend", "packing"), [("ddp", "true"), ("fsdp2", "false")])
+def test_two_ranks_learn_from_conversations_what_one_process_learns(
+    fork: Any, model_dir: Path, rows: Path, tmp_path: Path, backend: str, packing: str
+) -> None:
+    """The rows have 2, 1, 0, 0, ... images, so that a rank may have none; the replies differ in length."""
+    given = [json.loads(line) for line in rows.read_text().splitlines()]
+    for number, row in enumerate(given):
+        row["conversations"][-1]["value"] = "red thing " * (1 + number % 3)
+    (rows.parent / "said.jsonl").write_text("\n".join(map(json.dumps, given)))
+    found = {}
+    for ranks in (1, 2):
+        out = tmp_path / str(ranks)
+        words = ("--model", str(model_dir), "--data", str(rows.parent / "said.jsonl"), "--output_dir", str(out), *SFT)
+        words += ("--per_device_train_batch_size", str(4 // ranks), "--packing", packing, "--use_cpu", "true")
+        for process in start_ranks(
+            fork, words, backend=backend if ranks > 1 else "ddp", ranks=ranks, script=SFT_SCRIPT
+        ):
+            done = process.wait()
+            assert done.returncode == 0, done.stderr[-3000:]
+        log = json.loads((out / "trainer_state.json").read_text())["log_history"]
+        found[ranks] = {
+            "parameters": AutoModelForImageTextToText.from_pretrained(out).state_dict(),
+            "losses": [entry["loss"] for entry in log if "loss" in entry],
+            "tokens": [entry["num_tokens"] for entry in log if "num_tokens" in entry],
+        }
+    assert found[2]["losses"] == pytest.approx(found[1]["losses"], abs=1e-5)
+    assert found[2]["tokens"] == found[1]["tokens"]
+    start = AutoModelForImageTextToText.from_pretrained(model_dir).state_dict()
+    assert difference(start, found[1]["parameters"], found[2]) < 1e-4
