@@ -34,17 +34,27 @@ def test_ranks_are_put_together_by_the_number_of_images():
     ("found", "options", "first"),
     [
         ({0: TEXT, 2: IMAGES}, {}, "prompts without images agree"),
-        ({0: IMAGES, 2: IMAGES}, {"cut_support": ["--top_p 0.9"]}, "--top_p 0.9 let the engine sample from fewer"),
+        (
+            {0: IMAGES, 2: IMAGES},
+            {"other_probabilities": ["--top_p 0.9"]},
+            "--top_p 0.9 let the engine sample from other",
+        ),
         ({0: IMAGES, 2: IMAGES}, {"adapter_dropout": 0.05}, "--lora_dropout 0.05 is active"),
         ({2: IMAGES}, {}, "the engine computes in another precision"),
     ],
 )
 def test_the_likeliest_cause_comes_first(found, options, first):
-    given = {"tower_trains": False, "adapter_dropout": 0.0, "cut_support": (), **options}
+    given = {"tower_trains": False, "adapter_dropout": 0.0, "other_probabilities": (), **options}
     assert likely_causes(found, **given)[0].startswith(first)
 
 
+def test_images_stay_a_cause_where_no_prompt_is_without_them():
+    causes = likely_causes({2: IMAGES}, tower_trains=True, adapter_dropout=0.0, other_probabilities=())
+    assert causes[1].startswith("no prompt is without images, so the engine may see other images")
+    assert "forgets its image features" in causes[1]
+
+
 def test_a_trained_tower_points_at_kept_features():
-    (cause,) = likely_causes({0: TEXT, 2: IMAGES}, tower_trains=True, adapter_dropout=0.0, cut_support=())
+    (cause,) = likely_causes({0: TEXT, 2: IMAGES}, tower_trains=True, adapter_dropout=0.0, other_probabilities=())
     assert "forgets its image features" in cause
     assert not math.isnan(Mismatch().mean)

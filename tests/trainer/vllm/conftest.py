@@ -60,6 +60,8 @@ class FakeVLLM:
         )
         self.kept: dict[str, Any] = {}
         self.loaded: list[str] = []
+        self.weights_of: list[str] = []
+        self.unseen: list[str] = []
 
     def sync_weights(self) -> None:
         self.syncs += 1
@@ -125,9 +127,13 @@ class FakeVLLM:
         if path == "/reset_encoder_cache":
             self.forget()
         elif path == "/collective_rpc":
-            self.loaded = [name for name, _ in tensors_in(Path(body["kwargs"]["folder"]))]
+            if body["method"] == "triptych_weights":
+                return {"results": [self.weights_of]}
+            folder, before = body["kwargs"]["folder"], self.weights_of
+            self.loaded = [name for name, _ in tensors_in(Path(folder))]
             self.syncs += 1
-            return {"results": [{"missing": []}]}
+            self.weights_of = [folder]
+            return {"results": [{"missing": [], "before": before, "unseen": self.unseen}]}
         elif path == "/inference/v1/generate":
             return self.server_generate(json.loads(body))
         return None

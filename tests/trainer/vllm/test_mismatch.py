@@ -67,14 +67,38 @@ def test_a_correction_that_drops_most_completions_says_so(vllm_trainer, write_ro
     ("options", "message"),
     [
         ({"temperature": 0.0}, "--temperature expects a number above 0, got 0.0"),
-        ({"top_p": 0.9}, r"--top_p 0.9: vLLM then gives probabilities among the tokens that were kept.*leave it out"),
+        (
+            {"top_p": 0.9},
+            r"--top_p 0.9: vLLM then samples from other probabilities than the trainer scores.*leave it out",
+        ),
         ({"top_k": 20, "min_p": 0.1}, r"--top_k 20, --min_p 0.1: .*leave them out"),
+        ({"repetition_penalty": 1.2}, r"--repetition_penalty 1.2: .*leave it out"),
+        ({"vllm_structured_outputs_regex": "a+"}, r"--vllm_structured_outputs_regex: .*leave it out"),
+        ({"generation_kwargs": {"min_tokens": 3}}, r"--generation_kwargs min_tokens: .*leave it out"),
+        ({"generation_kwargs": {"n": 3}}, r"--generation_kwargs n: the run sets it itself"),
+        ({"generation_kwargs": {"min_tokns": 3}}, r"--generation_kwargs min_tokns: .*did you mean min_tokens\?"),
         ({"vllm_importance_sampling_mode": "median"}, r"--vllm_importance_sampling_mode median: expected one of token"),
     ],
 )
 def test_options_whose_ratios_would_be_wrong_are_refused(vllm_trainer, write_rows, options, message):
     with pytest.raises(UsageError, match=message):
         vllm_trainer(write_rows([1]), mode="colocate", **options)
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (ConnectionError("refused"), r"no vLLM server answers at http://.*start one with `triptych serve MODEL`"),
+        (NotImplementedError("no CUDA"), r"--vllm_weight_transfer nccl: the trainer has no GPU \(cpu\); use .* folder"),
+    ],
+)
+def test_a_server_that_cannot_be_connected_to_is_one_sentence(vllm_trainer, write_rows, monkeypatch, raised, message):
+    def connect(**_):
+        raise raised
+
+    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", connect)
+    with pytest.raises(UsageError, match=message):
+        vllm_trainer(write_rows([1]), mode="server", vllm_weight_transfer="nccl")
 
 
 def test_a_cut_distribution_is_taken_where_nothing_is_corrected(vllm_trainer, write_rows):

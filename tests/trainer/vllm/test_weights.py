@@ -66,6 +66,25 @@ def test_a_folder_of_weights_has_every_parameter_and_is_removed(vllm_trainer, wr
     assert not [file for home in homes for file in home.glob(f"{PREFIX}-{os.getpid()}-*/*")]
 
 
+def test_weights_of_another_run_are_not_sampled_from(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([1]), mode="server", freeze_vision=True)
+    server, rows = trainer.vllm_generation, [{"row": 0}] * trainer.num_generations
+    trainer._generate_and_score_completions(rows)
+    server.weights_of = ["/dev/shm/of-another-run"]
+    with pytest.raises(UsageError, match=r"not have the weights any more that this run sent: another run has loaded"):
+        trainer._generate_and_score_completions(rows)
+    trainer.state.global_step += 1  # new weights are sent, and features of the other run's tower must go
+    trainer._generate_and_score_completions(rows)
+    assert server.forgotten == [1, 2]
+
+
+def test_a_server_that_does_not_see_the_folder_is_named(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([1]), mode="server")
+    trainer.vllm_generation.unseen = ["/dev/shm/of-the-trainer"]
+    with pytest.raises(UsageError, match=r"does not see .*triptych-weights.*with the same /dev/shm"):
+        trainer._generate_and_score_completions([{"row": 0}] * trainer.num_generations)
+
+
 class Sender:
     """What is asked of TRL's ``VLLMGeneration`` for the names of weights."""
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 from transformers import TrainerCallback
 from triptych_trainer.commands.train import main as train
+from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.batch import TrainingBatch
 from triptych_trainer.grpo.step import StepSettings, sampling_logps, score
-from triptych_trainer.grpo.vllm.folder_transfer import MEMORY, PREFIX
+from triptych_trainer.grpo.vllm.folder_transfer import MEMORY, PREFIX, FolderLoad, write_weights
+from triptych_trainer.grpo.vllm.server import server_of
 
 RESIZED = 6
 """The row whose images are resized, by Pillow here and by torchvision in a stock processor."""
@@ -78,6 +80,21 @@ def test_turns_behind_the_image_of_a_tool_are_sampled_as_they_are_trained(lookin
     assert off_BC.max() < 1e-5, off_BC.amax(dim=1)
     assert [(len(one.images), len(one.sampled_runs)) for one in batch.rollouts] == [(1, 2)] * 4
     assert trainer.vllm_generation.last_payload["images_sent"] == 2, "what the tool returned, and no image of a prompt"
+
+
+def test_weights_of_another_run_are_not_sampled_from(served, tmp_path):
+    client = server_of(served.vllm_generation).client
+    sampled(served, 1)
+    with torch.no_grad():
+        folder = write_weights((name, 1.5 * weight) for name, weight in served.model.named_parameters())
+    FolderLoad(client=client, folder=folder, forgets=False)(last=None)
+    with pytest.raises(UsageError, match=r"another run has loaded its own"):
+        sampled(served, 1)
+    served.state.global_step += 1
+    assert max(differences(served, 1, 3).values()) < 1e-5
+    with pytest.raises(UsageError, match=r"does not see .*elsewhere"):
+        FolderLoad(client=client, folder=tmp_path / "elsewhere", forgets=False)(last=None)
+    assert max(differences(served, 1, 3).values()) < 1e-5, "and has the weights that it had"
 
 
 class Remembered(TrainerCallback):

@@ -100,7 +100,7 @@ def likely_causes(
     *,
     tower_trains: bool,
     adapter_dropout: float,
-    cut_support: Sequence[str],
+    other_probabilities: Sequence[str],
     lag: int = 0,
 ) -> list[str]:
     """What to look at first, the likeliest cause first.
@@ -108,7 +108,7 @@ def likely_causes(
     Args:
         tower_trains: whether the vision tower is trained.
         adapter_dropout: probability with which adapters drop inputs while the trainer scores.
-        cut_support: options that let the engine sample from fewer tokens than the trainer scores.
+        other_probabilities: options that let the engine sample from other probabilities than the trainer scores.
         lag: how many generations a server samples ahead of the training.
     """
     without = found.get(0, Mismatch())
@@ -122,10 +122,17 @@ def likely_causes(
         )
     if lag and not about_images:
         causes.append(f"--rollout_lag {lag}: the policy has changed since it sampled, by more than the bound")
-    if cut_support:
-        causes.append(f"{', '.join(cut_support)} let the engine sample from fewer tokens than are scored")
+    if other_probabilities:
+        causes.append(
+            f"{', '.join(other_probabilities)} let the engine sample from other probabilities than are scored"
+        )
     if adapter_dropout > 0:
         causes.append(f"--lora_dropout {adapter_dropout:g} is active while the trainer scores, and not in the engine")
     if not about_images:
         causes.append("the engine computes in another precision (--dtype of both), or serves another revision")
+    if others.num_tokens and not without.num_tokens:
+        causes.append(
+            "no prompt is without images, so the engine may see other images: compare the pixel limits of both"
+            + (", and see that the engine forgets its image features when the weights change" if tower_trains else "")
+        )
     return causes

@@ -8,7 +8,7 @@ from trl import GRPOConfig
 
 from triptych_trainer.errors import UsageError
 
-__all__ = ["check_generation_kwargs"]
+__all__ = ["check_generation_kwargs", "reshaping"]
 
 Rule = tuple[Callable[[Any], bool], str]
 _SHARE: Rule = (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
@@ -43,13 +43,29 @@ SAMPLING: Mapping[str, Rule] = {
 _OPTIONS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 _ENDS = ("eos_token_id", "pad_token_id", "bos_token_id")
 _LENGTHS = ("max_new_tokens", "max_length", "max_tokens")
+_OF_THE_RUN = (
+    *("n", "logprobs", "prompt_logprobs", "logprob_token_ids", "prompt_logprob_token_ids", "flat_logprobs"),
+    *("output_kind", "detokenize", "truncate_prompt_tokens"),
+)
+"""Sampling parameters of vLLM that decide about the form of its answers."""
+_RESHAPING = (
+    *("presence_penalty", "frequency_penalty", "min_tokens", "bad_words", "allowed_token_ids"),
+    *("structured_outputs", "thinking_token_budget", "logit_bias"),
+)
+"""Sampling parameters of vLLM that change the probabilities of tokens."""
+_OF_VLLM = (
+    *("seed", "stop", "stop_token_ids", "ignore_eos", "skip_special_tokens", "spaces_between_special_tokens"),
+    *("include_stop_str_in_output", "skip_reading_prefix_cache", "repetition_detection", "extra_args"),
+    *_RESHAPING,
+)
+"""What else vLLM is told; a server would ignore a name that it does not know."""
 
 
 def check_generation_kwargs(args: GRPOConfig) -> None:
     """Check that generation is told only how to sample, and nothing that other parts of the run would not know.
 
     Its cache is the prompts' own, and it writes one row for each completion: beam search, candidates, other caches and
-    other outputs do not go on from there. vLLM checks its own arguments.
+    other outputs do not go on from there. vLLM checks the values of its own arguments.
 
     Raises:
         UsageError: names the argument.
@@ -58,6 +74,11 @@ def check_generation_kwargs(args: GRPOConfig) -> None:
     for name, value in given.items():
         if reason := _refused(name, value, use_vllm=args.use_vllm):
             raise UsageError(f"--generation_kwargs {name}: {reason}")
+
+
+def reshaping(given: Mapping[str, Any] | None) -> list[str]:
+    """The arguments by which vLLM samples from other probabilities than those that the trainer scores."""
+    return [name for name in _RESHAPING if (given or {}).get(name)]
 
 
 def _refused(name: str, value: Any, *, use_vllm: bool) -> str | None:
@@ -69,7 +90,7 @@ def _refused(name: str, value: Any, *, use_vllm: bool) -> str | None:
     if name in _ENDS:
         return "it would end rows where the rest of the run does not; set it in the generation_config.json of the model"
     if use_vllm:
-        return None
+        return _refused_with_vllm(name)
     if name == "do_sample":
         if value is True:
             return None
@@ -80,6 +101,17 @@ def _refused(name: str, value: Any, *, use_vllm: bool) -> str | None:
     return (
         "completions are sampled token by token, all from the cache of their prompt; leave it out"
         f"{nearest(name, (*SAMPLING, *_OPTIONS))} (taken are: {', '.join(SAMPLING)})"
+    )
+
+
+def _refused_with_vllm(name: str) -> str | None:
+    if name in _OF_THE_RUN:
+        return "the run sets it itself; leave it out"
+    if name in _OF_VLLM:
+        return None
+    return (
+        f"a run passes no such sampling parameter to vLLM; leave it out{nearest(name, _OF_VLLM)} (taken are: "
+        f"{', '.join(_OF_VLLM)})"
     )
 
 

@@ -15,7 +15,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.corrections import CORRECTION_MODES
-from triptych_trainer.options.generation_kwargs import check_generation_kwargs
+from triptych_trainer.options.generation_kwargs import check_generation_kwargs, reshaping
 from triptych_trainer.options.unread import check_unread
 from triptych_trainer.options.values import check_values
 
@@ -34,7 +34,7 @@ __all__ = [
     "check_trainable",
     "check_vllm",
     "check_workers",
-    "cut_support",
+    "other_probabilities",
 ]
 
 
@@ -86,10 +86,10 @@ def check_vllm(args: GRPOConfig) -> None:
             f"--vllm_importance_sampling_mode {args.vllm_importance_sampling_mode}: expected one of "
             f"{', '.join(CORRECTION_MODES)}"
         )
-    if args.vllm_importance_sampling_correction and (cuts := cut_support(args)):
+    if args.vllm_importance_sampling_correction and (cuts := other_probabilities(args)):
         raise UsageError(
-            f"{', '.join(cuts)}: vLLM then gives probabilities among the tokens that were kept, and the trainer scores "
-            "all of them, so that the correction by their ratio would be wrong; leave "
+            f"{', '.join(cuts)}: vLLM then samples from other probabilities than the trainer scores, in which no token "
+            "is cut or made likelier, so that the correction by their ratio would be wrong; leave "
             f"{'it' if len(cuts) == 1 else 'them'} out, or set --vllm_importance_sampling_correction false"
         )
 
@@ -134,14 +134,19 @@ def check_lag_on_ranks(lag: int, *, shards_weights: bool) -> None:
         )
 
 
-def cut_support(args: GRPOConfig) -> list[str]:
-    """The options that let an engine sample from a part of the vocabulary only, as they were given."""
+def other_probabilities(args: GRPOConfig) -> list[str]:
+    """The options that let vLLM sample from other probabilities than the trainer scores, as they were given."""
     found = [(name, getattr(args, name)) for name in ("top_p", "top_k", "min_p")]
-    return [
+    cuts = [
         f"--{name} {value:g}"
         for name, value in found
         if value is not None and (value < 1.0 if name == "top_p" else value > 0)
     ]
+    if args.repetition_penalty != 1.0:
+        cuts.append(f"--repetition_penalty {args.repetition_penalty:g}")
+    if args.vllm_structured_outputs_regex:
+        cuts.append("--vllm_structured_outputs_regex")
+    return [*cuts, *(f"--generation_kwargs {name}" for name in reshaping(args.generation_kwargs))]
 
 
 def check_adapter_folder(path: str, *, use_peft: bool, merge_adapter: bool = False) -> None:

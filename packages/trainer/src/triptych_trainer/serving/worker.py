@@ -30,8 +30,13 @@ class LoadsWeights:
         """Load every weight of the model from a folder, layer by layer, as they were loaded first.
 
         Caches are left alone: who sends the weights knows which of them contain something old. The answer names the
-        parameters of the served model that the folder had no weight for.
+        parameters of the served model that the folder had no weight for, and the folder of the weights before. A folder
+        that this process does not see changes nothing; the answer names it.
         """
+        before = self.triptych_weights()
+        if not Path(folder).is_dir():
+            return {"missing": [], "before": before, "unseen": [folder]}
+        self._triptych_weights = "half of those of another folder"
         config = import_module("vllm.config")
         reload = import_module("vllm.model_executor.model_loader.reload")
         model = self.model_runner.get_model()
@@ -41,7 +46,12 @@ class LoadsWeights:
             loaded = model.load_weights(tensors_in(Path(folder)))
             reload.finalize_layerwise_reload(model, self.model_config)
             _pack_tied_weights_again(model)
-        return {"missing": sorted(names - set(loaded or ()))}
+        self._triptych_weights = folder
+        return {"missing": sorted(names - set(loaded or ())), "before": before, "unseen": []}
+
+    def triptych_weights(self: Any) -> list[str]:
+        """The folder that the weights came from; nothing before any was loaded."""
+        return [folder for folder in [getattr(self, "_triptych_weights", None)] if folder]
 
 
 def _pack_tied_weights_again(model: torch.nn.Module) -> None:

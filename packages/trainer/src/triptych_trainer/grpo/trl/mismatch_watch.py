@@ -10,7 +10,7 @@ from triptych_trainer.grpo.vllm import MOST_TOLD, RolloutMismatchError
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.learning_rates import trainable_vision_parameters
 from triptych_trainer.models.unwrap import unwrap
-from triptych_trainer.options.refusals import cut_support
+from triptych_trainer.options.refusals import other_probabilities
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
@@ -68,7 +68,7 @@ class MismatchWatch:
             found,
             tower_trains=bool(trainable_vision_parameters(trainer.model)),
             adapter_dropout=_adapter_dropout(trainer),
-            cut_support=cut_support(trainer.args),
+            other_probabilities=other_probabilities(trainer.args),
             lag=0 if trainer.ahead is None else trainer.ahead.lag,
         )
         what = f"step {trainer.state.global_step}: mismatch_kl is {mean:.3g}"

@@ -20,11 +20,11 @@ def connected(args: GRPOConfig, *, transfer: str) -> AbstractContextManager[None
     """While TRL's trainer is built and connects to a server: opens no NCCL group where weights go by a folder.
 
     Raises:
-        UsageError: ``transfer`` is no way to send weights.
+        UsageError: ``transfer`` is no way to send weights, or no server answers.
     """
     if transfer not in TRANSFERS:
         raise UsageError(f"--vllm_weight_transfer {transfer}: expected one of {', '.join(TRANSFERS)}")
-    return _without_nccl(_by_folder(args, transfer))
+    return _connecting(args, by_folder=_by_folder(args, transfer))
 
 
 def begin_server(trainer: "MultiImageGRPOTrainer", *, transfer: str, seconds: float) -> None:
@@ -36,6 +36,28 @@ def begin_server(trainer: "MultiImageGRPOTrainer", *, transfer: str, seconds: fl
 
 def _by_folder(args: GRPOConfig, transfer: str) -> bool:
     return bool(args.use_vllm and args.vllm_mode == "server" and folder_is_used(transfer, device=args.device))
+
+
+@contextmanager
+def _connecting(args: GRPOConfig, *, by_folder: bool) -> Iterator[None]:
+    with _without_nccl(by_folder):
+        try:
+            yield
+        except NotImplementedError as error:  # what TRL says of NCCL without a GPU
+            if not (args.use_vllm and args.vllm_mode == "server") or by_folder:
+                raise
+            raise UsageError(
+                f"--vllm_weight_transfer nccl: the trainer has no GPU ({args.device}); use --vllm_weight_transfer "
+                "folder"
+            ) from error
+        except ConnectionError as error:
+            if not (args.use_vllm and args.vllm_mode == "server"):
+                raise
+            place = args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
+            raise UsageError(
+                f"no vLLM server answers at {place} (--vllm_server_timeout {args.vllm_server_timeout:g} seconds); "
+                "start one with `triptych serve MODEL`, or name the place of another with --vllm_server_base_url"
+            ) from error
 
 
 @contextmanager

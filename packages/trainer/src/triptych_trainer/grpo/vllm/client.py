@@ -33,7 +33,7 @@ AT_ONCE = 64
 """Requests under way at the same time."""
 UNTOLD = -9999.0
 """What the server says of a log-probability that it does not know."""
-UNKNOWN_CALL = "load_triptych_weights"
+UNKNOWN_CALL = "triptych_weights"
 """Part of what a server says whose workers did not learn to load weights (`serving/worker.py`)."""
 FORGOTTEN = ("Cache miss for", "Expected a cached item")
 """What the server says of an image that it does not keep any more."""
@@ -86,8 +86,8 @@ class RolloutClient:
             options = {**options, ASKED_LOGPS: asked, "logprobs": len(asked)}
         under_way = [
             [
-                self._begin(one, {**options, "n": n}, until=until)
-                for n in _portions(one.num_completions, most=limits["max_num_seqs"])
+                self._begin(one, {**options, **of_part}, until=until)
+                for of_part in _parts(one.num_completions, most=limits["max_num_seqs"], seed=options.get("seed"))
             ]
             for one in wanted
         ]
@@ -222,13 +222,18 @@ def _data_url(image: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _portions(number: int, *, most: int) -> list[int]:
-    """A number as a sum of numbers that are not above ``most``.
+def _parts(number: int, *, most: int, seed: int | None) -> list[dict[str, int]]:
+    """What requests for at most ``most`` completions say of their number and, where one is given, of their seed.
 
-    >>> _portions(10, most=4)
-    [4, 4, 2]
+    vLLM draws completion k of a request with ``seed + k``.
+
+    >>> _parts(10, most=4, seed=3)
+    [{'n': 4, 'seed': 3}, {'n': 4, 'seed': 7}, {'n': 2, 'seed': 11}]
     """
-    return [min(most, number - start) for start in range(0, number, most)]
+    return [
+        {"n": min(most, number - start)} | ({} if seed is None else {"seed": seed + start})
+        for start in range(0, number, most)
+    ]
 
 
 def _read(one: Request, answer: Mapping[str, Any], *, banned_ids: Sequence[int], bias: float) -> list[Sampled]:

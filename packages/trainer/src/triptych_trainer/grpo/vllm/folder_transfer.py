@@ -76,10 +76,13 @@ class FolderLoad:
     forgets: bool
     """Whether the server drops the features of images that it keeps."""
 
-    def __call__(self) -> None:
-        """Load, and wait for it.
+    def __call__(self, *, last: Path | None) -> None:
+        """Load, and wait for it; ``last`` is the folder that this run had loaded before.
+
+        Where another one was loaded since, or the server began anew, it also drops what it computed with those weights.
 
         Raises:
+            UsageError: the server does not see the folder.
             RuntimeError: the folder has no weight for a part of the served model.
         """
         try:
@@ -88,12 +91,34 @@ class FolderLoad:
             )
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
+        if any(worker["unseen"] for worker in answer["results"]):
+            raise UsageError(
+                f"the vLLM server at {self.client.base_url} does not see {self.folder}, to which the weights were "
+                "written; start it on the machine (and in the container) of the trainer, with the same /dev/shm, or "
+                "use --vllm_weight_transfer nccl, which needs a GPU on both sides"
+            )
+        others = any(worker["before"] != [str(last)] for worker in answer["results"])
         missing = [name for worker in answer["results"] for name in worker["missing"]]
         if missing:
             raise RuntimeError(f"it found no weight for {len(missing)} of its parameters, as {missing[0]}")
         self._empty_prefix_cache()
-        if self.forgets:
+        if self.forgets or others:
             self.client.post("/reset_encoder_cache")
+
+    def check_kept(self) -> None:
+        """Check that the server still has the weights of this load.
+
+        Raises:
+            UsageError: another run has loaded its own, or the server began anew.
+        """
+        answer = self.client.post("/collective_rpc", {"method": "triptych_weights"})
+        if any(worker != [str(self.folder)] for worker in answer["results"]):
+            raise UsageError(
+                f"the vLLM server at {self.client.base_url} does not have the weights any more that this run sent: "
+                "another run has loaded its own, or the server was started again; nothing was trained on this "
+                "generation: give every run a server of its own, and go on from the last checkpoint with "
+                "--resume_from_checkpoint latest"
+            )
 
     def _empty_prefix_cache(self) -> None:
         """Repeated, because a server frees the last blocks of a request a moment after it has answered."""

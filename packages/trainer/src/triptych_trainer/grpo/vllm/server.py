@@ -39,6 +39,22 @@ class RolloutServer:
     line: InOrder
     load: FolderLoad | None = None
     """Loads the weights that were written last and not loaded yet: before the next generation that is asked for."""
+    loaded: FolderLoad | None = None
+    """Loaded the weights that the server has."""
+
+    def generate(self, load: FolderLoad | None, requests: Sequence[Request], *, options: Mapping[str, Any]) -> Answers:
+        """Load weights if there are any, and sample with those that were sent last, and with no others.
+
+        Raises:
+            UsageError: the server has other weights than this run sent.
+        """
+        if load is not None:
+            load(last=None if self.loaded is None else self.loaded.folder)
+            self.loaded = load
+        answers = self.client.generate(requests, options=options)
+        if self.loaded is not None:
+            self.loaded.check_kept()
+        return answers
 
 
 def server_of(backend: Any) -> RolloutServer:
@@ -68,9 +84,7 @@ def ask_server(backend: Any, requests: Sequence[Request], *, options: Mapping[st
 
     def work() -> Answers:
         with engine_failures(f"the vLLM server at {server.client.base_url}"):
-            if load is not None:
-                load()
-            return server.client.generate(everyone, options=sampling)
+            return server.generate(load, everyone, options=sampling)
 
     return Asked(sizes=sizes, answers=server.line.do(work))
 
