@@ -1,15 +1,17 @@
 """What vLLM computed with older weights is dropped when it gets new ones, and only then."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from peft import LoraConfig
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 from triptych_trainer.errors import UsageError
-from triptych_trainer.grpo.vllm.folder_transfer import MEMORY, PREFIX
+from triptych_trainer.grpo.vllm.folder_transfer import MEMORY, PREFIX, write_weights
 from triptych_trainer.grpo.vllm.weight_names import under_names_of_vllm
 
 MODES = ["colocate", "server"]
@@ -64,6 +66,25 @@ def test_a_folder_of_weights_has_every_parameter_and_is_removed(vllm_trainer, wr
     assert trainer.vllm_generation.loaded == sorted(dict(trainer.model.named_parameters()))
     homes = [MEMORY, Path(tempfile.gettempdir())]
     assert not [file for home in homes for file in home.glob(f"{PREFIX}-{os.getpid()}-*/*")]
+
+
+def test_weights_that_change_between_trainings_are_sent(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([1, 2, 0, 1]), mode="server", max_steps=1)
+    trainer.train()
+    trainer.train()  # begins at step 0 again, with other weights
+    assert trainer.vllm_generation.syncs == 2
+    trainer.model.eval()
+    trainer._generate_and_score_completions([{"row": 0}])
+    assert trainer.vllm_generation.syncs == 3, "the best weights may have been loaded at the end"
+
+
+def test_weights_go_to_another_folder_where_memory_has_too_little_room(monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64 << 20))
+    weights = {"one": torch.ones(3)}
+    for needed, place in ((10 << 20, MEMORY), (100 << 20, Path(tempfile.gettempdir()))):
+        folder = write_weights(weights.items(), needed=needed)
+        assert folder.parent.parent == place
+        shutil.rmtree(folder)
 
 
 def test_weights_of_another_run_are_not_sampled_from(vllm_trainer, write_rows):

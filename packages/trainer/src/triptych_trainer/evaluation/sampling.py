@@ -76,10 +76,11 @@ def sampling_of_engine(
         requests = [
             request(group.prompt, preparer, num_completions=size) for group, size in zip(groups, sizes, strict=True)
         ]
-        return vllm_rollouts(engine, requests, banned_ids=banned_ids, sampling_params=sampling_params)
+        return vllm_rollouts(engine, requests, banned_ids=banned_ids, sampling_params=sampling_params, options=options)
 
-    read = completion_reader(preparer.processor.tokenizer)
-    return Sampling(sampler=Sampler(sample=sample, read=read, end_ids=end_ids_of(generation)))
+    read, end_ids = completion_reader(preparer.processor.tokenizer), end_ids_of(generation)
+    options = {"stop_token_ids": sorted(end_ids)}
+    return Sampling(sampler=Sampler(sample=sample, read=read, end_ids=end_ids))
 
 
 def sampling_of_model(

@@ -56,6 +56,10 @@ class RolloutsAhead:
         self.lag = lag
         self._begun: deque[Begun] = deque()
 
+    def forget(self) -> None:
+        """Drop what was asked for in an earlier training."""
+        self._begun.clear()
+
     def begin(self, trainer: "MultiImageGRPOTrainer", keys: Sequence[int]) -> Begun:
         """The generation of these rows, which was asked for before or is asked for now."""
         if not self._begun or self._begun[0].keys != tuple(keys):

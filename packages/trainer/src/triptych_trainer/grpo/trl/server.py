@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from trl import GRPOConfig
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.trl.vllm_sampler import SendsAnew
 from triptych_trainer.grpo.vllm import TRANSFERS, folder_is_used
 from triptych_trainer.upstream.trl_names import vllm_generation_module
 
@@ -28,7 +29,9 @@ def connected(args: GRPOConfig, *, transfer: str) -> AbstractContextManager[None
 
 
 def begin_server(trainer: "MultiImageGRPOTrainer", *, transfer: str, seconds: float) -> None:
-    """Note on the connection how weights are sent, and how long a generation may take."""
+    """Note on the connection how weights are sent, and how long a generation may take; send them at every training."""
+    if trainer.use_vllm:
+        trainer.add_callback(SendsAnew(trainer))
     if trainer.use_vllm and trainer.args.vllm_mode == "server":
         trainer.vllm_generation.sends_by_folder = _by_folder(trainer.args, transfer)
         trainer.vllm_generation.rollout_seconds = seconds

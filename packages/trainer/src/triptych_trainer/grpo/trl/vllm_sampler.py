@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from transformers import TrainerCallback
+
 from triptych_trainer.grpo.step import Sampled, Sampler
 from triptych_trainer.grpo.vllm import (
     Asked,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.ahead import Begun
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["ask_vllm", "update_vllm", "vllm_sampler"]
+__all__ = ["SendsAnew", "ask_vllm", "update_vllm", "vllm_sampler"]
 
 NOTHING_LOADED = -1
 """TRL's number of the step whose weights vLLM has, before any were sent."""
@@ -48,7 +50,7 @@ def vllm_sampler(
     backend = trainer.vllm_generation
     several = trainer.play is not None
     spent: Counter[str] = Counter()
-    options = {"stop_token_ids": _message_ends(trainer)} if several else {}
+    options = {"stop_token_ids": _message_ends(trainer)}
 
     def ask(requests: Sequence[Request], **more: Any) -> list[list[Sampled]]:
         update_vllm(trainer)
@@ -98,7 +100,8 @@ def ask_vllm(trainer: "MultiImageGRPOTrainer", prompts: Sequence[PreparedPrompt]
     """Ask a server for completions by the present weights, and do not wait for them."""
     update_vllm(trainer)
     requests = _requests(trainer, prompts, sizes)
-    return ask_ahead(trainer.vllm_generation, requests, banned_ids=_banned_ids(trainer))
+    options = {"stop_token_ids": _message_ends(trainer)}
+    return ask_ahead(trainer.vllm_generation, requests, banned_ids=_banned_ids(trainer), options=options)
 
 
 @contextmanager
@@ -130,9 +133,31 @@ def _banned_ids(trainer: "MultiImageGRPOTrainer") -> Sequence[int]:
 
 
 def _message_ends(trainer: "MultiImageGRPOTrainer") -> list[int]:
-    """Tokens at which a turn ends; vLLM knows those of the folder that it serves, which need not be all."""
+    """Tokens at which a completion ends; vLLM knows those of the folder that it serves, which need not be all."""
     given = (trainer.args.generation_kwargs or {}).get("stop_token_ids") or ()
     return sorted({token for token in (*trainer.eos_token_ids, *given) if token is not None})
+
+
+class SendsAnew(TrainerCallback):
+    """Sends vLLM the weights again when a training begins and after it has ended.
+
+    The number of the step does not tell of weights that changed between two trainings, or were loaded at the end as
+    the best ones (``--load_best_model_at_end``).
+    """
+
+    def __init__(self, trainer: "MultiImageGRPOTrainer") -> None:
+        """Forget what was sent, for this trainer."""
+        self.trainer = trainer
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Take the weights as new, and ask for every generation anew."""
+        self.trainer._last_loaded_step = NOTHING_LOADED
+        if self.trainer.ahead is not None:
+            self.trainer.ahead.forget()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Take the weights as new."""
+        self.trainer._last_loaded_step = NOTHING_LOADED
 
 
 def update_vllm(trainer: "MultiImageGRPOTrainer") -> None:

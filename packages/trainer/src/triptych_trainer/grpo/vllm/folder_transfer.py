@@ -43,8 +43,8 @@ def uses_folder(backend: Any) -> bool:
     return bool(getattr(backend, "sends_by_folder", False))
 
 
-def write_weights(named: Iterable[tuple[str, torch.Tensor]], *, write: bool = True) -> Path | None:
-    """Write weights into a new folder; without ``write`` only take part in gathering them.
+def write_weights(named: Iterable[tuple[str, torch.Tensor]], *, write: bool = True, needed: int = 0) -> Path | None:
+    """Write weights of about ``needed`` bytes into a new folder; without ``write`` only take part in gathering them.
 
     Raises:
         UsageError: there is no room for them.
@@ -53,7 +53,7 @@ def write_weights(named: Iterable[tuple[str, torch.Tensor]], *, write: bool = Tr
         for _ in named:
             pass
         return None
-    home = _home(os.getpid())
+    home = _home(os.getpid(), _place(needed))
     folder = Path(tempfile.mkdtemp(dir=home))
     try:
         for number, part in enumerate(_parts(named)):
@@ -62,7 +62,8 @@ def write_weights(named: Iterable[tuple[str, torch.Tensor]], *, write: bool = Tr
         shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(
             f"the weights for the vLLM server cannot be written to {home} ({' '.join(str(error).split())}), which has "
-            f"{shutil.disk_usage(home).free / 2**20:.0f} MiB free; make room there, or use --vllm_weight_transfer nccl"
+            f"{shutil.disk_usage(home).free / 2**20:.0f} MiB free; make room there (a container: --shm-size), or set "
+            "TMPDIR to a folder with room that the server sees, or use --vllm_weight_transfer nccl on GPUs"
         ) from error
     return folder
 
@@ -147,10 +148,15 @@ def _parts(named: Iterable[tuple[str, torch.Tensor]]) -> Iterator[dict[str, torc
         yield part
 
 
+def _place(needed: int) -> Path:
+    """In memory where there is room for the weights, and for those of one step more; a container has 64 MiB there."""
+    has_room = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2 * needed
+    return MEMORY if has_room else Path(tempfile.gettempdir())
+
+
 @functools.cache
-def _home(process: int) -> Path:
+def _home(process: int, memory: Path) -> Path:
     """The folder of this process, which is removed when the process ends; those of runs that were killed go now."""
-    memory = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
     for folder in memory.glob(f"{PREFIX}-*"):
         owner = folder.name.split("-")[2]
         if owner.isdigit() and not Path(f"/proc/{owner}").exists() and folder.stat().st_uid == os.getuid():

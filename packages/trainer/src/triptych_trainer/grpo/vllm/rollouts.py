@@ -53,9 +53,11 @@ def vllm_rollouts(
     )
 
 
-def ask_ahead(backend: Any, requests: Sequence[Request], *, banned_ids: Sequence[int]) -> Asked:
-    """Ask a server for completions and do not wait for them."""
-    return ask_server(backend, requests, options=_options(backend, banned_ids))
+def ask_ahead(
+    backend: Any, requests: Sequence[Request], *, banned_ids: Sequence[int], options: Mapping[str, Any]
+) -> Asked:
+    """Ask a server for completions and do not wait for them; ``options`` as for ``vllm_rollouts``."""
+    return ask_server(backend, requests, options={**_options(backend, banned_ids), **options})
 
 
 def anywhere(backend: Any, mine: bool) -> bool:

@@ -12,6 +12,7 @@ from triptych_trainer.grpo.vllm.failures import engine_failures
 from triptych_trainer.grpo.vllm.folder_transfer import FolderLoad, uses_folder, write_weights
 from triptych_trainer.grpo.vllm.server import server_of
 from triptych_trainer.grpo.vllm.weight_names import under_names_of_vllm
+from triptych_trainer.models.unwrap import unwrap
 
 __all__ = ["engine_sleeps", "send_weights"]
 
@@ -38,7 +39,8 @@ def send_weights(backend: Any, *, tower_moved: bool) -> None:
     is_main = backend.mode == "server" and backend.accelerator.is_main_process
     if backend.mode == "server" and uses_folder(backend):
         with under_names_of_vllm(backend):
-            folder = write_weights(backend._iter_named_params(), write=is_main)
+            needed = sum(weight.nbytes for weight in unwrap(backend.model).parameters())
+            folder = write_weights(backend._iter_named_params(), write=is_main, needed=needed)
         if folder is not None:
             server = server_of(backend)
             load = FolderLoad(client=server.client, folder=folder, forgets=tower_moved)
@@ -61,7 +63,8 @@ def _forget_features(backend: Any) -> None:
         backend.llm.llm_engine.reset_encoder_cache()
     elif backend.accelerator.is_main_process:
         client = backend.vllm_client
-        answer = client.session.post(f"{client.base_url}/reset_encoder_cache")
+        with engine_failures(f"the vLLM server at {client.base_url}", doing="emptied its caches"):
+            answer = client.session.post(f"{client.base_url}/reset_encoder_cache")
         if answer.status_code != 200:
             raise UsageError(
                 f"the vLLM server at {client.base_url} answered {answer.status_code} to /reset_encoder_cache, so it "
