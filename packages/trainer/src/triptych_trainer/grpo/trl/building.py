@@ -66,9 +66,14 @@ class Given:
     image_threads: int
 
     @property
+    def has_tools(self) -> bool:
+        """Whether tools or environments answer the model."""
+        return bool(self.tools or self.environments)
+
+    @property
     def has_turns(self) -> bool:
         """Whether rollouts may have several turns."""
-        return bool(self.tools or self.environments or self.rollout_func)
+        return bool(self.has_tools or self.rollout_func)
 
 
 def complete(
