@@ -144,6 +144,11 @@ READ: dict[str, tuple[dict[str, Any], list[list[str | int]], str | None]] = {
         [["Colour?"]],
         "red",
     ),
+    "an answer that is an option's number": (
+        {"problem": "1, 2 or 3?", "options": ["1", "2", "3"], "answer": 2},
+        [["1, 2 or 3?"]],
+        "2",
+    ),
     "parts that count": (
         {
             "prompt": [

@@ -108,6 +108,14 @@ REFUSED: Refused = {
         "expected the options in the prompt, got the columns option_1, option_2",
         {**ASK, "problem": "Colour, red or blue?", "option_1": "red", "option_2": "blue"},
     ),
+    **{
+        f"an answer that counts the options, {answer!r}": (
+            {**ASK, "options": ["A. red", "B. blue"], "answer": answer},
+            "expected the answer to be the letter or the text of one of the options, got the number 1, which no option",
+            {**ASK, "options": ["A. red", "B. blue"], "answer": "B"},
+        )
+        for answer in (1, "<answer>1</answer>")
+    },
     "options by another name": (
         {**ASK, "answer_choices": ["red", "blue"]},
         "expected the answer_choices in the question, or with letters",

@@ -50,6 +50,11 @@ REFUSED: Refused = {
         "different ones in answer and reward_model.ground_truth",
         {"prompt": "Colour?", "answer": "blue"},
     ),
+    "a user who says nothing at last": (
+        {"messages": [USER, ASSISTANT, {"role": "user", "content": " "}], "answer": "red"},
+        r"expected a text or an image from the user, got neither in messages\[2\]; write what the user says there",
+        {"messages": [USER], "answer": "red"},
+    ),
     "turn and column": (
         {**TALK, "solution": "blue"},
         "different ones in solution and the assistant's last turn",

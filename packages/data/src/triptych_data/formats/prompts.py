@@ -12,6 +12,7 @@ from triptych_data.formats.record import RowError, require_text, shown
 from triptych_data.formats.turns import Turn, is_turns, read_turns
 
 _LETTERED = re.compile(r"\s*\(?([A-Za-z])[.):]\s*")
+_TAGS = re.compile(r"</?answer>")
 MARKER = re.compile(r"<image[^<>]*>")
 
 
@@ -71,6 +72,22 @@ def _option_texts(value: Any) -> list[str]:
     if isinstance(value, (list, tuple)):
         return [str(option) for option in value]
     return value.strip().splitlines() if isinstance(value, str) else []
+
+
+def check_answer_is_option(row: Mapping[str, Any], answer: str | None) -> None:
+    """RowError where a row with options has a number that no option is as its answer: it counts the options."""
+    said = _TAGS.sub("", answer or "").strip()
+    if not said.isdecimal():
+        return
+    for name, options in options_of(row):
+        texts = {text for option in options for text in (option.strip(), _LETTERED.sub("", option, count=1).strip())}
+        if said not in texts and not any(re.match(rf"\(?{said}[.):]", text) for text in texts):
+            raise RowError(
+                f"expected the answer to be the letter or the text of one of the {name}, got the number {said}, which "
+                "no option is",
+                remedy="write the letter or the text of the option that it counts, or call the column reward_answer "
+                "where only rewards of your own need it",
+            )
 
 
 def are_written(options: list[str], text: str) -> bool:

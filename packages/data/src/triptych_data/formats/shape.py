@@ -11,7 +11,7 @@ from triptych_data.formats.leftover import refuse_file_name, refuse_marks, refus
 from triptych_data.formats.objects import fill, is_objects, read_objects, refuse_marks_of_objects
 from triptych_data.formats.parts import check_indices, read_parts
 from triptych_data.formats.pictures import Named, as_names, read_images
-from triptych_data.formats.prompts import prompt_text, read_prompt
+from triptych_data.formats.prompts import check_answer_is_option, prompt_text, read_prompt
 from triptych_data.formats.record import NoMarkers, Record, RowError
 from triptych_data.formats.turns import Turn, check_end, check_order, with_system
 
@@ -36,6 +36,8 @@ def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers) -> Record:
         raise RowError(
             f"expected a text or an image from the user, got neither in {source}", remedy="write the question"
         )
+    check_answer_is_option(row, answer)
+    _check_said(turns, source)
     if is_objects(row.get("objects")):
         found = read_objects(row["objects"], num_images=len(images))
         plain, spoken = turns, reply if reply != answer else None
@@ -55,6 +57,18 @@ def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers) -> Record:
         no_markers="first" if is_empty(row.get("images")) else no_markers,
         reply=reply,
     )
+
+
+def _check_said(turns: list[Turn], source: str) -> None:
+    """RowError where the user says nothing in one of several turns; an image of a column may be the only one's."""
+    users = [number for number, turn in enumerate(turns) if turn["role"] == "user"]
+    for number in users if len(users) > 1 else ():
+        content = turns[number]["content"]
+        if not content or (isinstance(content, str) and not content.strip()):
+            raise RowError(
+                f"expected a text or an image from the user, got neither in {source}[{number}]",
+                remedy="write what the user says there, or remove the turn",
+            )
 
 
 def _without_images(turns: list[Turn], source: str) -> tuple[list[Turn], list[Named]]:
