@@ -8,7 +8,7 @@ import torch
 from packaging.version import Version
 from triptych_trainer.forecast.phases import trace
 from triptych_trainer.forecast.traced_passes import DECODE, Setting
-from triptych_trainer.forward import generate, install_hooks, prefill
+from triptych_trainer.forward import generate, install_hooks
 from triptych_trainer.grpo.engine import GroupEngine
 
 LENGTHS = ((5, 3), (4, 4), (6, 2))
@@ -28,16 +28,16 @@ def built(name: str, *, lengths=LENGTHS):
 
 
 def kept_cache_bytes(model, batch, monkeypatch) -> int:
-    """Bytes of a real cache after a real generation of ``batch``'s longest completion, a row for each completion."""
+    """Bytes of a real cache after a real generation of ``batch``'s longest completion."""
     caches = []
-    stock = prefill.prefill
+    stock = generate.repeated
 
     def recording(*args, **kwargs):
-        caches.append(stock(*args, **kwargs))
-        return caches[-1]
+        start = stock(*args, **kwargs)
+        caches.append(start.cache)
+        return start
 
-    monkeypatch.setattr(prefill, "prefill", recording)
-    monkeypatch.setattr(generate, "why_not_by_groups", lambda *_, **__: "of the forecast, which counts them like this")
+    monkeypatch.setattr(generate, "repeated", recording)
     install_hooks(model)
     config = model.generation_config
     config.max_new_tokens = config.min_new_tokens = batch.max_completion_tokens
@@ -76,6 +76,7 @@ def test_the_cache_has_the_size_that_generation_leaves(name, plan_for, monkeypat
     assert traced.cache_bytes == kept_cache_bytes(model, batch, monkeypatch)
 
 
+@pytest.mark.slow
 def test_the_graph_that_generation_keeps_for_the_policy_pass_is_counted(plan_for):
     model, batch = built("qwen3_vl")
     config, skeleton = plan_for(model.config, gradient_checkpointing=False)

@@ -64,6 +64,7 @@ def build_skeleton(config: RunConfig, *, model_config: Any = None) -> Skeleton:
     """
     if model_config is None:
         model_config = read_model_config(config)
+    _let_autograd_count_devices()
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with torch.device("meta"), no_init_weights(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -86,6 +87,16 @@ def build_skeleton(config: RunConfig, *, model_config: Any = None) -> Skeleton:
             if lora is not None:
                 policy.enable_input_require_grads()
     return Skeleton(model=policy, fake=fake)
+
+
+def _let_autograd_count_devices() -> None:
+    """Run a first backward pass on a machine without accelerator, before fake tensors name one that does not exist.
+
+    Autograd counts the devices at the first backward pass, and starts a thread for each. After that no process that is
+    forked from this one could run a backward pass, and so a forecast after a plan in the same process would fail.
+    """
+    if not torch.accelerator.is_available():
+        torch.ones((), requires_grad=True).backward()  # type: ignore[no-untyped-call]
 
 
 def _make_fake(model: torch.nn.Module, fake: FakeTensorMode) -> None:

@@ -11,12 +11,15 @@ from typing import Any, Literal
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from transformers import GenerationConfig
 
 from triptych_trainer.forecast.recorder import Recorder
 from triptych_trainer.forecast.skeleton import Skeleton
 from triptych_trainer.forward import GroupBatch
 from triptych_trainer.forward.generate import DecodingStart, repeated
-from triptych_trainer.forward.prefill import prefilled
+from triptych_trainer.forward.group_cache import DECODE_KWARG, GroupCache
+from triptych_trainer.forward.group_decode import why_not_by_groups
+from triptych_trainer.forward.prefill import Prefilled, prefilled
 from triptych_trainer.forward.prompt_graph import why_not_once
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.families import ImageFeatures, family_of
@@ -46,6 +49,8 @@ class Setting:
     checkpoints_tower: bool = False
     keeps_prompts: bool = False
     """Whether the policy pass goes on from the prompts that generation has forwarded with a graph."""
+    has_turns: bool = False
+    """Whether rollouts may go on after an answer, for which every row keeps a cache of its own."""
 
     @classmethod
     def of(
@@ -68,6 +73,7 @@ class Setting:
             and not args.gradient_checkpointing
             and precision is None
             and device == "cpu",
+            has_turns=bool(config.run.tools or config.run.environment),
         )
 
 
@@ -130,15 +136,28 @@ def _generate(
             prompts = prefilled(model, asked, features=features, pad_id=0, turns=turns)
         states = [] if prompts.cache is None or not keeps else _states(prompts.cache)
         graph += max(recorder.live - before - _cache_bytes(prompts.cache), 0) if states else 0
+        cache_bytes = 0
         if prompts.cache is not None:
             recorder.enter(DECODE)
-            start = repeated(prompts, group_sizes=[max(batch.group_sizes)] * len(batch.prompts), by_groups=False)
+            by_groups = turns is None and _decodes_by_groups(skeleton, prompts, setting)
+            start = repeated(prompts, group_sizes=[max(batch.group_sizes)] * len(batch.prompts), by_groups=by_groups)
+            if isinstance(start.cache, GroupCache):
+                start.cache.room = batch.max_completion_tokens
             graph += _decode(skeleton, batch, engine, recorder, start=start, positions_ABT=prompts.positions_ABT)
+            cache_bytes = _cache_bytes(start.cache)
         kept = sum(_bytes(rows) for rows in engine.kept_tensors())
         states.clear()
-        return _cache_bytes(prompts.cache), kept, graph
+        return cache_bytes, kept, graph
     finally:
         model.train()
+
+
+def _decodes_by_groups(skeleton: Skeleton, prompts: Prefilled, setting: Setting) -> bool:
+    """Whether a run on a CPU keeps each prompt's keys and values once for its group."""
+    if setting.device != "cpu" or setting.precision is not None or setting.has_turns:
+        return False
+    config = GenerationConfig()
+    return why_not_by_groups(skeleton.base, prompts.text, cache=prompts.cache, config=config, further={}) is None
 
 
 def _encode(
@@ -196,16 +215,18 @@ def _forward(
     skeleton: Skeleton, start: DecodingStart, positions_ABT: torch.Tensor, *, known: int, new: int
 ) -> torch.Tensor:
     """Forward ``new`` tokens of each row after ``known`` ones; returns the last logits."""
-    num_rows = start.ids_BT.shape[0]
+    num_rows, by_groups = start.ids_BT.shape[0], isinstance(start.cache, GroupCache)
     position_ids = positions_ABT[:, :1, -1:].expand(-1, num_rows, new)
+    extras = {name: value for name, value in start.extras.items() if name != "custom_generate"}
     logits: torch.Tensor = skeleton.model(
         input_ids=torch.ones(num_rows, new, dtype=torch.long),
-        attention_mask=torch.ones(num_rows, known + new, dtype=torch.long),
+        attention_mask=None if by_groups else torch.ones(num_rows, known + new, dtype=torch.long),
         position_ids=family_of(skeleton.base).position_ids(position_ids),
         **cache_argument(skeleton.base, start.cache),
         use_cache=True,
         logits_to_keep=1,
-        **start.extras,
+        **extras,
+        **({DECODE_KWARG: start.cache} if by_groups else {}),
     ).logits[:, -1]
     return logits
 
@@ -227,6 +248,9 @@ def _grow_cache(cache: Any, num_tokens: int) -> None:
     if num_tokens < 1:
         return
     for layer in cache.layers:
+        if isinstance(cache, GroupCache):  # its rows have room for all tokens from the first one on
+            layer.num_decoded += num_tokens
+            continue
         window = getattr(layer, "sliding_window", None)
         for name in ("keys", "values"):
             values = getattr(layer, name, None)

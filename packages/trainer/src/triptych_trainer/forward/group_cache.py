@@ -59,7 +59,7 @@ class GroupCache(Cache):
             IncompatibleVersionError: the keys are not those that the last layer gave.
         """
         layer, self.unread = self.unread, None
-        if layer is None or key.data_ptr() != layer.keys.data_ptr() or value.data_ptr() != layer.values.data_ptr():
+        if layer is None or not (_begins_as(key, layer.keys) and _begins_as(value, layer.values)):
             raise IncompatibleVersionError(
                 "expected attention to get the keys and values that its layer's cache returned, and it got others; "
                 'give the family of this model path = "plain" (docs/add-a-family.md)'
@@ -120,6 +120,12 @@ class _GroupLayer(DynamicLayer):
             whole = getattr(self, name)
             whole[: len(kept_R), :, : self.num_decoded] = whole[kept_R, :, : self.num_decoded]
             setattr(self, name, whole[: len(kept_R)])
+
+
+def _begins_as(part: torch.Tensor, whole: torch.Tensor) -> bool:
+    """Whether a tensor is the beginning of another, in its memory; a forecast's tensors have no addresses."""
+    same = part.untyped_storage()._cdata == whole.untyped_storage()._cdata
+    return same and part.storage_offset() == whole.storage_offset()
 
 
 def _as_one_sequence(grouped_query: torch.Tensor) -> torch.Tensor:
