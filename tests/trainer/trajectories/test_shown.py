@@ -142,3 +142,4 @@ def test_rows_without_a_prompt_are_those_of_an_environment(code, tmp_path, capsy
     (block,) = re.findall(r'id="rows-0">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
     (row,) = json.loads(block)
     assert row["turns"][-1][1] == [0, "You are in one."]
+    assert row["notes"] == [], "its image has a place, and its environment says what a rollout was worth"

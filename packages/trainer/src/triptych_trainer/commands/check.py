@@ -56,4 +56,6 @@ def show_tools(options: ToolOptions) -> Environments | None:
             print(f"rows whose environment is {name}:")
         for tool in tools.values():
             print("\n".join(in_words(tool)))
+        if not tools:
+            print("no tools: the environment has no public method except reset and those of rewards")
     return environments

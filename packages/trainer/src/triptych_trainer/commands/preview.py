@@ -116,7 +116,7 @@ def _changed(sources: list[Source], change: Callable[[Example], Example]) -> lis
     def reading(read: Callable[[SourceRow], Example]) -> Callable[[SourceRow], Example]:
         return lambda row: change(read(row))
 
-    return [replace(source, read=reading(source.read)) for source in sources]
+    return [replace(source, read=reading(source.read), has_environment=True) for source in sources]
 
 
 def _with_tools(

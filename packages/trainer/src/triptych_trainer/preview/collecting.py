@@ -41,6 +41,8 @@ class Source:
     read: Callable[[SourceRow], Example]
     with_tools: Callable[[Example], WithTools | None] = lambda example: None
     """Adds the list of tools to a row; None where there are no tools."""
+    has_environment: bool = False
+    """Whether an environment adds images to the prompts, and says what a rollout was worth."""
 
 
 def open_sources(
@@ -137,7 +139,10 @@ def _looked_at(
         tokens=None if prompt is None else (prompt.num_image_tokens, prompt.num_tokens),
         refused=refused,
         trained=said,
-        notes=(*_notes(example, prompt, asks_answer=trained is None), *([REPEATED] if repeated else [])),
+        notes=(
+            *_notes(example, prompt, asks_answer=trained is None, has_environment=source.has_environment),
+            *([REPEATED] if repeated else []),
+        ),
         repeats=earlier if repeated else None,
         with_tools=tools,
     )
@@ -164,16 +169,18 @@ def _counted(image: PreviewImage, k: int, prompt: CountedPrompt, model: ModelTok
     return replace(image, model_size=model_size, tokens=prompt.images.tokens[k], notes=(*note, *image.notes))
 
 
-def _notes(example: Example, prompt: CountedPrompt | None, *, asks_answer: bool) -> Iterator[str]:
+def _notes(
+    example: Example, prompt: CountedPrompt | None, *, asks_answer: bool, has_environment: bool
+) -> Iterator[str]:
     if prompt is not None and prompt.images.capped:
         yield CAPPED
     markers = example.prompt.prompt.markers
     # A marker that is in no text and is no part was put there because the prompt had none.
-    if markers and all(marker.structured is None and marker.end == 0 for marker in markers):
+    if markers and not has_environment and all(marker.structured is None and marker.end == 0 for marker in markers):
         yield PUT_FIRST
     if len(markers) > len(example.images):
         yield AGAIN
-    if asks_answer and example.answer is None:
+    if asks_answer and not has_environment and example.answer is None:
         yield NO_ANSWER
 
 
