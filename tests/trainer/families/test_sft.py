@@ -1,9 +1,11 @@
 """Every family trained on conversations, against the loss and the gradients of its stock forward on the same ids."""
 
+import copy
 import json
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from triptych_data import ImageLoader, read_examples
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.engine import GroupEngine
@@ -76,3 +78,28 @@ def test_the_loss_of_conversations_equals_that_of_the_stock_forward(lab, kit, fa
         loss.backward()
         assert abs((loss - expected).item()) < TOLERANCE
         lab.assert_same_gradients(lab.gradients(model), gradients, tolerance=TOLERANCE)
+
+
+def test_adapters_and_checkpointed_layers_get_the_gradients_of_the_stock_forward(lab, kit_of, conversations):
+    kit = kit_of("qwen2_5_vl")
+    torch.manual_seed(0)
+    config = LoraConfig(target_modules=r".*language_model.*(q_proj|v_proj)", init_lora_weights=False)
+    stock = get_peft_model(kit.model(), config)
+    model = copy.deepcopy(stock)
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with ImageLoader(threads=1) as loader:
+        prompts = PromptPreparer(kit.processor, loader=loader, family=family_of(kit.stock))
+        preparer = ConversationPreparer(prompts, end_ids={kit.processor.tokenizer.eos_token_id})
+        rows = [preparer(example) for example in conversations]
+        expected = stock_loss(stock, rows, prompts)
+    expected.backward()
+    num_labels = sum(map(sum, (row.trained for row in rows)))
+    engine = GroupEngine(share_prompts=True, verify=False)
+    loss = -engine.logps(model, group_batch(rows), keys=range(2)).logps_BC.sum() / num_labels
+    loss.backward()
+    assert abs((loss - expected).item()) < TOLERANCE
+    gradients = lab.gradients(stock)
+    assert gradients
+    assert all("lora_" in name for name in gradients)
+    lab.assert_same_gradients(lab.gradients(model), gradients, tolerance=TOLERANCE)
