@@ -5,6 +5,7 @@ import subprocess
 import pytest
 import yaml
 from accelerate.commands import launch as accelerate
+from triptych_trainer.cli import main as triptych
 from triptych_trainer.commands.launch import LAUNCHED, launch_asked, plan_of_launch
 from triptych_trainer.commands.train import main
 
@@ -39,6 +40,12 @@ def test_accelerate_gets_the_file_the_number_and_every_word(on_nodes, started):
     ((told,),) = ([one] for one in started)
     assert (told.config_file, told.num_processes, told.module) == (on_nodes, 3, True)
     assert (told.training_script, told.training_script_args) == ("triptych_trainer", words)
+
+
+def test_sft_starts_its_own_module_in_every_process(on_nodes, started):
+    words = ["--model", "m", "--data", "d", "--accelerate_config", on_nodes]
+    assert triptych(["sft", *words]) == 0
+    assert (started[0].training_script, started[0].training_script_args) == ("triptych_trainer.commands.sft", words)
 
 
 def test_a_config_of_the_run_may_ask_for_processes(on_nodes, started, tmp_path):

@@ -19,7 +19,7 @@ __all__ = ["Launch", "PlannedLaunch", "launch", "launch_asked", "plan_of_launch"
 LAUNCHED = "TRIPTYCH_LAUNCHED"
 """Set in the processes that were started here: they find the same options and are the run."""
 MODULE = "triptych_trainer"
-"""What each process runs."""
+"""What each process runs, unless a command names its own module."""
 CONFIG, PROCESSES = "accelerate_config", "num_processes"
 DEFAULT = "multi_gpu"
 STAGES: Mapping[int | None, Sharding] = {1: "optimizer", 2: "gradients", 3: "full"}
@@ -79,13 +79,13 @@ def launch_asked(argv: Sequence[str]) -> Launch | None:
     return asked
 
 
-def launch(asked: Launch, argv: Sequence[str], *, module: str = "triptych_trainer") -> int:
+def launch(asked: Launch, argv: Sequence[str], *, module: str | None = None) -> int:
     """Start a module with the same words in every process, and return the exit code of the first that fails, or 0."""
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    said, script = _said(asked.file), ["-m", module, *argv]
+    said, script = _said(asked.file), ["-m", module or MODULE, *argv]
     number = asked.num_processes or int(said.get(PROCESSES) or 1)
     os.environ[LAUNCHED] = "1"
     try:
