@@ -94,6 +94,7 @@ def trained_with(monkeypatch):
         (["--gradient_checkpointing"], "", False, True, True),
         (["--no_gradient_checkpointing"], "", False, False, False),
         ([], "gradient_checkpointing: false\n", False, False, False),
+        ([], "gradient_checkpointing: true\n", False, True, True),
     ],
 )
 def test_the_word_auto(words, content, chooses, on, kept, tmp_path):

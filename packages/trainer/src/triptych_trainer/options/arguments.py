@@ -254,13 +254,14 @@ def _check_mappings(args: GRPOConfig) -> None:
 def _given(parser: TrlParser, argv: Sequence[str], *, parts: Sequence[type]) -> dict[str, Any]:
     """The parsed options before any dataclass derives others from them, without those left at their defaults."""
     values = vars(parser.parse_known_args(_without_config(argv))[0])
+    chooses = any(action.type is auto_or_bool for action in parser._actions)  # the defaults are now those of --config
     given = {}
     for part in parts:
         for option in fields(part):  # type: ignore[arg-type]
             value = values.get(option.name)
             default = option.default_factory() if option.default_factory is not MISSING else option.default
             value, default = _plain(value), _plain(default)
-            if option.name == CHECKPOINTING and parser.get_default(CHECKPOINTING) == AUTO:
+            if option.name == CHECKPOINTING and chooses:
                 default = AUTO
             unset = value == default or (value is False and default == "no")  # the parser reads that default as a bool
             if option.name in values and not unset:
