@@ -52,6 +52,8 @@ def test_iou_of_known_boxes():
         ("(10, 20, 30, 40)", [box(*CORNERS)]),
         ("[[10, 20, 30, 40], [1, 2, 3, 4]]", [box(*CORNERS), box(1, 2, 3, 4)]),
         ('{"bbox_2d": [10, 20, 30, 40]}', [box(*CORNERS)]),
+        ('[{"box_2d": [20, 10, 40, 30], "label": "cup"}]', [box(*CORNERS, label="cup")]),
+        ('{"box_2d": {"x1": 10, "y1": 20, "x2": 30, "y2": 40}}', [box(*CORNERS)]),
         ('```json\n[{"bbox_2d": [10, 20, 30, 40], "label": "cup"}]\n```', [box(*CORNERS, label="cup")]),
         ('{"bbox": [10, 20, 30, 40], "image": 2}', [box(*CORNERS, image=1)]),
         ('{"bbox": [10, 20, 30, 40], "image": "after"}', [box(*CORNERS, image=1)]),

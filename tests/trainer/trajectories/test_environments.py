@@ -6,7 +6,7 @@ import functools
 import pytest
 from PIL import Image
 from triptych_trainer.errors import UsageError
-from triptych_trainer.trajectories.environments import Environments
+from triptych_trainer.trajectories.environments import Environments, is_done
 
 
 class Screen:
@@ -85,3 +85,24 @@ def test_reset_may_be_a_coroutine_and_shares_its_loop_with_the_tools():
     pages = environments.take(2)
     assert environments.reset(pages, {"seed": 3}, where="a.jsonl:1") == ["page 3"]
     assert tool_loop.gather([page.tap() for page in pages], timeout_seconds=5) == [True, True]
+
+
+class Ends:
+    @property
+    def done(self):
+        return self.lost  # an attribute that nobody has set
+
+
+class EndsLater:
+    def tap(self):
+        self.done = True
+
+
+def test_a_property_that_cannot_say_whether_the_rollout_has_ended_is_named():
+    with pytest.raises(UsageError, match=r"row 1: rollout 2: `done` of Ends .*lost.*property that is true at the end"):
+        is_done(Ends(), where="row 1: rollout 2")
+    later = EndsLater()
+    assert not is_done(later, where="row 1")
+    later.tap()
+    assert is_done(later, where="row 1")
+    assert not is_done(None, where="row 1")

@@ -12,6 +12,8 @@ from triptych_trainer.rewards.pairing import best_pairs
 from triptych_trainer.rewards.row import ImageInfo
 
 BOX_KEYS = ("bbox_2d", "bbox", "box", "box_2d")
+_HEIGHT_FIRST = ("box_2d",)
+"""Gemini and Gemma write [ymin, xmin, ymax, xmax] under this key."""
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
 _SIZED = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
 _SIZED_KEYS = ("bbox_xywh", "box_xywh", "xywh")
@@ -139,6 +141,8 @@ def _of_known_key(entry: Mapping[str, Any]) -> tuple[float, ...] | None:
         found = _by_name(value) if isinstance(value, Mapping) else _corners(value)
         if found is not None:
             is_size = key in _SIZED_KEYS or any("wh" in str(entry.get(name, "")).lower() for name in _FORMAT_KEYS)
+            if key in _HEIGHT_FIRST and not isinstance(value, Mapping):
+                found = (found[1], found[0], found[3], found[2])
             return _with_size(found) if is_size else found
     return None
 

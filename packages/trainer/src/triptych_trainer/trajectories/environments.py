@@ -16,7 +16,7 @@ from triptych_trainer.trajectories.failures import one_sentence_of
 from triptych_trainer.trajectories.results import Piece, digest_of, first_pieces_of
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 
-__all__ = ["Environments", "rewards_of", "tells_turns", "turn_reward_of"]
+__all__ = ["Environments", "is_done", "rewards_of", "tells_turns", "turn_reward_of"]
 
 NOT_TOOLS = ("reset", "get_reward", "get_turn_reward")
 Factory = Callable[[], Any]
@@ -168,6 +168,22 @@ def turn_reward_of(environment: Any, *, where: str) -> float:
         UsageError: it fails, or is no number.
     """
     return _told(environment, "get_turn_reward", where=f"{where}: ") or 0.0
+
+
+def is_done(environment: Any, *, where: str) -> bool:
+    """Whether an environment says that its rollout has ended.
+
+    Raises:
+        UsageError: it cannot say so.
+    """
+    remedy = "make it an attribute or a property that is true at the end of a rollout"
+    with one_sentence_of(f"`done` of {type(environment).__name__}", where=f"{where}: ", remedy=remedy):
+        try:
+            return bool(environment.done)
+        except AttributeError:
+            if hasattr(type(environment), "done"):
+                raise
+            return False  # it has none, and ends where the model calls no more tools
 
 
 def _check_kind(kind: type) -> None:

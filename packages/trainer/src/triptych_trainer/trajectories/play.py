@@ -24,7 +24,7 @@ from triptych_trainer.rollouts.sampled import Sampled, Sampler
 from triptych_trainer.trajectories.async_loop import tool_loop
 from triptych_trainer.trajectories.calls import Outcome, Request, calls_of, do_calls, why_unread
 from triptych_trainer.trajectories.characters import storable
-from triptych_trainer.trajectories.environments import Environments, tells_turns, turn_reward_of
+from triptych_trainer.trajectories.environments import Environments, is_done, tells_turns, turn_reward_of
 from triptych_trainer.trajectories.features import check_features
 from triptych_trainer.trajectories.history import History, bounded_history
 from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
@@ -234,7 +234,7 @@ class Play:
         messages = [
             {"role": "tool", "name": outcome.name, "content": as_content(outcome.pieces)} for outcome in outcomes
         ]
-        if bool(getattr(one.environment, "done", False)):
+        if is_done(one.environment, where=one.where):
             one.messages += messages
             one.finish = "done"
             return False
