@@ -58,12 +58,13 @@ def choose_start(
     data: str,
     held_out: str = "",
     say: Callable[[str], None] = print,
+    warn: Callable[[str], None] = print,
 ) -> Start:
     """Find the checkpoint that ``--resume_from_checkpoint`` means and compare the run with the one that wrote it.
 
     ``data`` and ``held_out`` are the digests of the data (see ``data_digest``). ``latest`` is the newest whole
-    checkpoint of the run in the output folder. Every rank has to call this; the first one decides. Nothing but what an
-    interrupted save left is changed on disk.
+    checkpoint of the run in the output folder. ``warn`` is told what differs from the run that wrote the checkpoint.
+    Every rank has to call this; the first one decides. Nothing but what an interrupted save left is changed on disk.
 
     Raises:
         UsageError: no such checkpoint.
@@ -87,8 +88,9 @@ def choose_start(
             return Start(run=run, output=output)
         saved = _run_of(checkpoint)
         changed = check_same_run(saved, run, checkpoint=checkpoint)
-        for sentence in (f"going on from {checkpoint}", *changed):
-            say(sentence)
+        say(f"going on from {checkpoint}")
+        for sentence in changed:
+            warn(sentence)
         return Start(run=run, output=output, checkpoint=checkpoint, saved=saved)
 
     return decided_by_first(decide, rank=config.trl.process_index)

@@ -69,7 +69,7 @@ def _run_alone(config: RunConfig, *, demo: BuiltIn, reporter: Reporter) -> int:
     reporter.say(f"Triptych demo: {demo.about}; everything is made here and kept in {output}")
     data = demo.write_data(output / "data", split="train", num_samples=recipe.num_train)
     examples = read_examples(data, image_root=output / "data" / "images")
-    start = choose_start(config, data=data_digest(examples), say=reporter.say)
+    start = choose_start(config, data=data_digest(examples), say=reporter.say, warn=reporter.conclude)
     model, processor = demo.build()
     warm_up_or_load(model, processor, demo=demo, seed=config.grpo.seed, folder=output / "warmup", reporter=reporter)
     start = begin_run(start, model=model, say=reporter.say)

@@ -82,7 +82,9 @@ def _run_alone(config: SftConfig, *, path: str, reporter: Reporter) -> int:
     examples, held_out = read_data(config, seen, row_check=row_check, reporter=reporter)
     num_held_out = 0 if held_out is None else len(held_out)
     reporter.say(f"{len(examples)} conversations with {examples.checked.num_images} images; {num_held_out} held out")
-    start = choose_start(config, data=data_digest(examples), held_out=data_digest(held_out), say=reporter.say)
+    start = choose_start(
+        config, data=data_digest(examples), held_out=data_digest(held_out), say=reporter.say, warn=reporter.conclude
+    )
     model = load_model(path, config.model, trust_remote_code=trust, merge_adapter=config.run.merge_adapter)
     start = begin_run(start, model=model, rank=config.sft.process_index, say=reporter.say)
     if config.sft.process_index == 0:

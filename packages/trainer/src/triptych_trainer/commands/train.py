@@ -122,7 +122,9 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
     )
     num_images, num_held_out = examples.checked.num_images, 0 if held_out is None else len(held_out)
     reporter.say(f"{len(examples)} prompts with {num_images} images; {num_held_out} held out")
-    start = choose_start(config, data=data_digest(examples), held_out=data_digest(held_out), say=reporter.say)
+    start = choose_start(
+        config, data=data_digest(examples), held_out=data_digest(held_out), say=reporter.say, warn=reporter.conclude
+    )
     model = load_model(path, config.model, trust_remote_code=trust, merge_adapter=config.run.merge_adapter)
     start = begin_run(start, model=model, rank=config.grpo.process_index, say=reporter.say)
     if config.grpo.process_index == 0:
