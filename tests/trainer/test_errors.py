@@ -109,6 +109,8 @@ ARGUMENTS = {
     "merge": ["{gone}", "--out", "merged"],
     "env": ["{gone}"],
     "serve": ["{gone}"],
+    "chat": ["{gone}"],
+    "sft": ["--data", "{gone}", "--model_name_or_path", "{gone}"],
 }
 
 

@@ -20,11 +20,11 @@ from triptych_trainer.forward import GroupBatch
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.families import family_of
 
-__all__ = ["LANGUAGE", "PHASES", "TOWER", "TOWER_BACKWARD", "Phase", "Traced", "trace"]
+__all__ = ["FIRST_LAYERS", "LANGUAGE", "PHASES", "TOWER", "TOWER_BACKWARD", "Phase", "Traced", "trace"]
 
 Phase = Literal["generate", "score", "policy"]
 PHASES: tuple[Phase, ...] = ("generate", "score", "policy")
-TOWER, LANGUAGE, TOWER_BACKWARD = "tower", "language model", "tower backward"
+TOWER, FIRST_LAYERS, LANGUAGE, TOWER_BACKWARD = "tower", "first text layers", "language model", "tower backward"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,10 +32,12 @@ class Traced:
     """Bytes and operations of one phase; weights, gradients and optimizer state are not in it."""
 
     peaks: dict[str, float]
-    """Highest live bytes per section: tower, language model (with its backward), decoding, the tower's backward.
+    """Highest live bytes per section: tower, text layers before the last, the last with what follows it (and the whole
+    backward), decoding, the tower's backward.
 
     Within each, the peak of a deep model lies where that of a shallow one does, so each is linear in depth; their
-    maximum is not."""
+    maximum is not. That of the first text layers is at an early one and does not grow: at later ones less is live than
+    at the last."""
     cache_bytes: float
     """Keys and values of generation when the last token is decoded."""
     features_bytes: float
@@ -58,7 +60,7 @@ def trace(skeleton: Skeleton, batch: GroupBatch, *, phase: Phase, setting: Setti
     stacks = stacks_of(skeleton)
     base_layers = 2
     for module in skeleton.base.modules():  # the first text layers get features of so many tower blocks
-        base_layers = max(base_layers, 1 + len(getattr(module, "deepstack_visual_indexes", None) or ()))
+        base_layers = max(base_layers, 2 + len(getattr(module, "deepstack_visual_indexes", None) or ()))
     first = partial(_first_layers, count=base_layers)
     kept = {stack.name: first(stack, extra=None, whole=whole) for stack in stacks}
     base = _trace_at(skeleton, batch, phase=phase, setting=setting, kept=kept)
@@ -90,8 +92,10 @@ def _plus(total: Traced, deeper: Traced, base: Traced, *, times: int) -> Traced:
     names = base.peaks.keys() | deeper.peaks.keys()
     peaks = {
         name: total.peaks.get(name, 0.0) + times * (deeper.peaks.get(name, 0.0) - base.peaks.get(name, 0.0))
-        for name in names
+        for name in names - {FIRST_LAYERS}
     }
+    if FIRST_LAYERS in total.peaks:
+        peaks[FIRST_LAYERS] = total.peaks[FIRST_LAYERS]
     return Traced(
         peaks=peaks,
         cache_bytes=extended("cache_bytes"),
@@ -139,7 +143,7 @@ def _hooks(skeleton: Skeleton, setting: Setting, recorder: Recorder) -> Iterator
     towers = [module for _, module in inner.named_children() if module is not text]
     with ExitStack() as stack:
         stack.enter_context(windows_in_one_call(towers, recorder))
-        stack.enter_context(_sections(text, recorder))
+        stack.enter_context(_sections(text, _last_text_layer(skeleton), recorder))
         if setting.device == "cuda":
             stack.enter_context(fused_head(base, recorder))
             stack.enter_context(accelerator_attention(recorder))
@@ -166,22 +170,36 @@ def _persistent(skeleton: Skeleton) -> list[torch.Tensor]:
     return [*found, *(p.grad for p in skeleton.model.parameters() if p.grad is not None)]
 
 
+def _last_text_layer(skeleton: Skeleton) -> torch.nn.Module | None:
+    return next((stack.layers[-1] for stack in stacks_of(skeleton) if stack.is_text), None)
+
+
 @contextmanager
-def _sections(text: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
-    """Tell the recorder when the language model begins, and when its backward pass has reached its input."""
+def _sections(text: torch.nn.Module, last: torch.nn.Module | None, recorder: Recorder) -> Iterator[None]:
+    """Tell the recorder when the language model begins, when its last layer does, and when its backward has ended.
+
+    What is live before the last layer can be highest at an early one (deepstack), after it at the cache of all layers.
+    """
 
     def begin(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if recorder.section == TOWER:
-            recorder.enter(LANGUAGE)
+            recorder.enter(LANGUAGE if last is None else FIRST_LAYERS)
         embeds = kwargs.get("inputs_embeds")
         if isinstance(embeds, torch.Tensor) and embeds.requires_grad:
             embeds.register_hook(lambda _: recorder.enter(TOWER_BACKWARD))
 
-    handle = text.register_forward_pre_hook(begin, with_kwargs=True)
+    def end(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        if recorder.section == FIRST_LAYERS:
+            recorder.enter(LANGUAGE)
+
+    handles = [text.register_forward_pre_hook(begin, with_kwargs=True)]
+    if last is not None:
+        handles.append(last.register_forward_pre_hook(end))
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
