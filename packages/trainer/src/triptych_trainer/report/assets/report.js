@@ -143,8 +143,12 @@
   function ways(group) {
     if (!counted.has(group)) {
       const told = group.completions.filter((completion) => completion.turns);
-      const counts = Object.entries(ofTurns).map(([name, kind]) => [name, told.filter((one) => kind(one, group)).length]);
-      counted.set(group, new Map(counts.filter(([, count]) => count)));
+      const counts = new Map();
+      for (const [name, kind] of Object.entries(ofTurns)) {
+        const count = told.filter((one) => kind(one, group)).length;
+        if (count) counts.set(name, count);
+      }
+      counted.set(group, counts);
     }
     return counted.get(group);
   }
