@@ -2,6 +2,7 @@
 
 import copy
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.mismatch import measured
 from triptych_trainer.grpo.step import sampling_logps
 
-RESIZED = 6
-"""The row whose images are resized, by Pillow here and by torchvision in a stock processor."""
+ROWS = 7
+"""In the last one images are resized, for vLLM as by the model's own processor."""
 
 
 def sampled(trainer, *keys):
@@ -41,28 +42,28 @@ def moved(trainer):
 
 
 def test_the_engine_and_the_trainer_agree_for_any_number_of_images(trainer):
-    found = difference(trainer, *range(7))
-    assert max(found[key] for key in range(RESIZED)) < 1e-5, found
-    assert found[RESIZED] < 1e-3, found
-    again = difference(trainer, *reversed(range(7)))  # from warm caches, in another order
-    assert max(again[key] for key in range(RESIZED)) < 1e-5, again
+    found = difference(trainer, *range(ROWS))
+    assert max(found.values()) < 1e-5, found
+    again = difference(trainer, *reversed(range(ROWS)))  # from warm caches, in another order
+    assert max(again.values()) < 1e-5, again
+    assert max(difference(trainer, 0).values()) < 1e-5, "a batch without any image"
 
 
 def test_images_that_are_seen_again_are_sampled_with_the_tower_of_this_step(moved):
-    found = difference(moved, *range(RESIZED))
+    found = difference(moved, *range(ROWS))
     assert max(found.values()) < 1e-4, f"features of the old tower: {found}"
 
 
 def test_without_emptying_the_cache_the_old_features_are_sampled_from(trainer, moved, monkeypatch):
     monkeypatch.setattr(trainer.vllm_generation.llm.llm_engine, "reset_encoder_cache", lambda: None)
-    found = difference(moved, *range(RESIZED))
+    found = difference(moved, *range(ROWS))
     assert found[0] < 1e-4, "no image"
-    assert min(found[key] for key in range(1, RESIZED)) > 1e-2, f"the test above could not fail: {found}"
+    assert min(found[key] for key in range(1, ROWS)) > 1e-2, f"the test above could not fail: {found}"
     trainer._last_loaded_step = -1
 
 
 def test_image_tokens_are_never_sampled_and_the_ban_is_in_no_ratio(trainer):
-    batch = sampled(trainer, *range(RESIZED))
+    batch = sampled(trainer, *range(ROWS))
     config = trainer.model.config
     banned = {config.image_token_id, config.video_token_id, config.vision_start_token_id, config.vision_end_token_id}
     assert not banned & {token for rollout in batch.rollouts for token in rollout.ids}
@@ -86,6 +87,26 @@ def larger(trainer, monkeypatch):
 def forget_prompts(trainer):
     trainer.preparer._kept.clear()
     trainer.preparer.__dict__.pop("model", None)
+
+
+MOVES_IMAGES = (
+    "{% for message in messages %}{% for part in message['content'] if part['type'] == 'image' %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("choice", ["inline", "template"])
+def test_a_template_that_moves_images_is_written_alike_for_the_engine(trainer, choice, monkeypatch):
+    monkeypatch.setattr(trainer.preparer.processor, "chat_template", MOVES_IMAGES)
+    monkeypatch.setattr(trainer.preparer, "settings", replace(trainer.preparer.settings, chat_template_images=choice))
+    forget_prompts(trainer)
+    found = difference(trainer, 2, 4)
+    begins = trainer.prompt_of(2).ids[1] == trainer.model.config.image_token_id
+    monkeypatch.undo()
+    forget_prompts(trainer)
+    assert max(found.values()) < 1e-5, found
+    assert begins == (choice == "template")
 
 
 def test_images_larger_than_the_folder_that_is_served_allows(larger):
