@@ -84,6 +84,7 @@ def test_turns_behind_the_image_of_a_tool_are_sampled_as_they_are_trained(lookin
 
 def test_weights_of_another_run_are_not_sampled_from(served, tmp_path):
     client = server_of(served.vllm_generation).client
+    served.state.global_step += 1  # the test before has loaded those of another trainer
     sampled(served, 1)
     with torch.no_grad():
         folder = write_weights((name, 1.5 * weight) for name, weight in served.model.named_parameters())
