@@ -253,7 +253,13 @@ def check_whole(found: Example, row: dict[str, Any]) -> None:
     others = {*FREE, *ANSWERS, "reward_model", "objects"} | (set() if is_turns(row.get("message")) else {"message"})
     others |= {"extra_info", "meta"} if images else set()  # a text in there may say where the images were taken from
     inputs = {name: value for name, value in row.items() if name not in others}
+    asked = words([row[name] for name in QUESTIONS if isinstance(row.get(name), str) and not is_turns(row[name])], "s")
     for kind, role in (("u", "user"), ("s", "system"), ("o", "tool")):
+        if (
+            kind == "s" and asked
+        ):  # the text of a system message was moved into the column of the question: a user asks it
+            assert asked <= words(said.get("user"), kind)
+            continue
         assert words(inputs, kind) <= words(said.get(role), kind) | words(images, kind)
         assert not words([text for other, text in said.items() if other != role], kind)
     assert words(inputs, "a") <= words([*said.values(), found.answer, images], "a")
