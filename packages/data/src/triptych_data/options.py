@@ -131,7 +131,7 @@ def prompt_settings(
 ) -> PromptSettings:
     """How the options make prompts of rows."""
     if isinstance(prompt, TemplateOptions) and prompt.chat_template_kwargs is not None:
-        chat_template_kwargs = _json_object(prompt.chat_template_kwargs)
+        chat_template_kwargs = json_object(prompt.chat_template_kwargs)
     for name in _OF_THE_CALL:
         if name in (chat_template_kwargs or {}):
             raise UsageError(
@@ -203,7 +203,8 @@ def data_files(options: DataOptions, named: Sequence[str] = ()) -> list[str]:
     return files
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """Read ``--chat_template_kwargs``; raises UsageError where it is no JSON object."""
     try:
         value = json.loads(text)
     except ValueError as error:

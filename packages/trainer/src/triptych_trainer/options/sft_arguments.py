@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 from triptych_data.option_parser import checked
-from triptych_data.options import check_pixels
+from triptych_data.options import check_pixels, json_object
 from triptych_data.options import prompt_settings as settings_of
 from triptych_data.prompt_settings import PromptSettings
 from trl import ModelConfig, SFTConfig, TrlParser
@@ -88,7 +87,11 @@ class SftConfig:
 
 def prompt_settings(run: SftArguments) -> PromptSettings:
     """The settings by which the rows of a run become prompts."""
-    return settings_of(run, run, chat_template_kwargs=_json_object(run.chat_template_kwargs))
+    return settings_of(
+        run,
+        run,
+        chat_template_kwargs=json_object("{}" if run.chat_template_kwargs is None else run.chat_template_kwargs),
+    )
 
 
 def sft_parser() -> TrlParser:
@@ -143,15 +146,3 @@ def _check_given(given: Mapping[str, Any], args: SFTConfig, model: ModelConfig, 
         for name in names:
             if name in given and not holds:
                 raise UsageError(f"--{name} is read by nothing in this run; {remedy}, or leave it out")
-
-
-def _json_object(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"--chat_template_kwargs is not valid JSON ({error}): got {text!r}") from error
-    if not isinstance(value, dict):
-        raise UsageError(f"--chat_template_kwargs expects a JSON object such as '{{\"a\": true}}', got {text!r}")
-    return value
