@@ -11,16 +11,14 @@ from triptych_data.options import image_policy
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.lock import one_run_in
-from triptych_trainer.checkpoints.run import data_digest
-from triptych_trainer.checkpoints.start import begin_run, choose_start
+from triptych_trainer.commands.begun import begun
 from triptych_trainer.commands.launch import launch, launch_asked
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.train import read_data, reporter_of
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import FAMILIES, use_own_family
-from triptych_trainer.models.load import load_model, load_processor
+from triptych_trainer.models.load import load_processor
 from triptych_trainer.monitor.progress import Reporter
-from triptych_trainer.monitor.run_record import write_record
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_tools
 from triptych_trainer.options.refusals import check_adapter_folder, check_output_folder, check_trackers
@@ -82,14 +80,7 @@ def _run_alone(config: SftConfig, *, path: str, reporter: Reporter) -> int:
     examples, held_out = read_data(config, seen, row_check=row_check, reporter=reporter)
     num_held_out = 0 if held_out is None else len(held_out)
     reporter.say(f"{len(examples)} conversations with {examples.checked.num_images} images; {num_held_out} held out")
-    start = choose_start(
-        config, data=data_digest(examples), held_out=data_digest(held_out), say=reporter.say, warn=reporter.conclude
-    )
-    model = load_model(path, config.model, trust_remote_code=trust, merge_adapter=config.run.merge_adapter)
-    start = begin_run(start, model=model, rank=config.sft.process_index, say=reporter.say)
-    if config.sft.process_index == 0:
-        files = [Path(file) for file in (*(config.run.data or ()), *(config.run.eval_data or ()))]
-        write_record(output, config, data=files, run_id=start.run.id, resumed_from=start.checkpoint)
+    start, model = begun(config, path, examples=examples, held_out=held_out, trust_remote_code=trust, reporter=reporter)
     training = train_sft(
         model,
         processor,

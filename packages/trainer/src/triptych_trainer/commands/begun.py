@@ -1,0 +1,44 @@
+"""How a run of `train` and of `triptych sft` begins once its rows are read: its checkpoint, its model, its record."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from triptych_data import Examples
+
+from triptych_trainer.checkpoints.run import data_digest
+from triptych_trainer.checkpoints.start import Start, begin_run, choose_start
+from triptych_trainer.models.load import load_model
+from triptych_trainer.monitor.progress import Reporter
+from triptych_trainer.monitor.run_record import write_record
+from triptych_trainer.options.arguments import TrainingConfig
+
+__all__ = ["begun"]
+
+
+def begun(
+    config: TrainingConfig,
+    path: str,
+    *,
+    examples: Examples,
+    held_out: Examples | None,
+    trust_remote_code: bool,
+    reporter: Reporter,
+) -> tuple[Start, torch.nn.Module]:
+    """Find the checkpoint, load the model at ``path``, compare both with the run, and write the run's record.
+
+    Raises:
+        UsageError: no such checkpoint, or no such model.
+        CheckpointError: the checkpoint belongs to other data, options or weights.
+    """
+    run: Any = config.run
+    start = choose_start(
+        config, data=data_digest(examples), held_out=data_digest(held_out), say=reporter.say, warn=reporter.conclude
+    )
+    model = load_model(path, config.model, trust_remote_code=trust_remote_code, merge_adapter=run.merge_adapter)
+    start = begin_run(start, model=model, rank=config.trl.process_index, say=reporter.say)
+    if config.trl.process_index == 0:
+        files = [Path(file) for file in (*(run.data or ()), *(run.eval_data or ()))]
+        output = Path(config.trl.output_dir)
+        write_record(output, config, data=files, run_id=start.run.id, resumed_from=start.checkpoint)
+    return start, model
