@@ -9,6 +9,8 @@ from triptych_trainer.commands.rollout import main as rollout
 from triptych_trainer.rollouts.read import read_groups, read_visits
 
 CODE = '''
+import asyncio
+
 from PIL import Image
 from triptych_trainer.trajectories.images import RolloutImages
 
@@ -37,6 +39,10 @@ class Boxes:
         """
         self.opened.append(box)
         return [{"type": "image", "image": Image.new("RGB", (56, 56), (9, 9, 40 * box))}]
+
+    async def nap(self) -> str:
+        """Sleep."""
+        await asyncio.sleep(9)
 
     def get_reward(self) -> float:
         return float(sum(self.opened))
@@ -140,12 +146,14 @@ def test_an_environment_begins_answers_and_scores_the_rows(options, says, tmp_pa
 def test_rollouts_before_a_run_are_played_scored_and_recorded_with_their_turns(options, says, tmp_path, capsys):
     words, code = options
     words = words[: words.index("--json")]
-    says([call("open", box=1), "x"] * 2, [call("open", box=2), "x"], ["x"])
+    says([call("open", box=1), call("nap"), call("open", box=1), "x"], [call("open", box=2), "x", "x"], ["x"])
     own = ["--environment", f"{code}:Boxes", "--reward", "format", "--num_generations", "2", "--max_turns", "3"]
+    own += ["--tool_seconds", "0.1"]
     assert rollout([*words, *own, "-o", str(tmp_path / "out")]) == 0
     found = read_groups(read_visits(tmp_path / "out"))
     assert [group.rewards["Boxes"] for group in found] == [[3.0, 0.0], [1.0, 0.0]]
-    first, _ = found[0].trajectories
+    first, slow = found[0].trajectories
+    assert slow.turns[0].calls[0].returned == ["{'error': 'no answer within 0.1 seconds'}"]
     assert [[one.tool for one in turn.calls] for turn in first.turns] == [["open"], ["open"], []]
     assert '"tool":"open"' in (tmp_path / "out" / "report.html").read_text()
     assert f"environment:\n- {code}:Boxes" in (tmp_path / "out" / "config.yaml").read_text()

@@ -95,8 +95,10 @@ def test_taps_are_drawn_and_only_those_that_changed_nothing_are_repetitions(open
     taps = [{"said": "", "calls": [tap], "returned": [[screens[k]]]} for k in (0, 1, 1)]
     unread = {1: "it is not valid JSON"}
     played_ones = [played(*taps, {"said": "on"}), replace(played(taps[0], {"said": "<tool_call>{"}), unread=unread)]
+    late = {"said": "", "calls": [tap, {**tap, "was_done": False}], "returned": [[screens[0]]]}
+    played_ones.append(played(late, finish="done"))
     prompt = prepared(example(), model_size=(100, 200), decoded=(100, 200))
-    one = scored(prompt, played_ones, rewards={"accuracy": [1.0, 0.0]}, advantages=[0.5, -0.5])
+    one = scored(prompt, played_ones, rewards={"accuracy": [1.0, 0.0, 1.0]}, advantages=[0.5, -0.5, 0.5])
     RolloutWriter(tmp_path).record([one], step=1, mode="train")
     page = open_page(build_report(tmp_path))
     cells = page.locator(".completion").nth(0).locator(".cell")
@@ -109,4 +111,8 @@ def test_taps_are_drawn_and_only_those_that_changed_nothing_are_repetitions(open
     lost = page.locator(".completion").nth(1)
     assert lost.locator(".trouble").inner_text() == "wrote a call that could not be read: it is not valid JSON"
     assert lost.locator(".end").inner_text() == "✂ the rollout ends here: it called no tool that could be read"
-    assert page.locator("#went-wrong button").all_inner_texts() == ["2 × a turn went wrong", "1 × a call was not read"]
+    after = page.locator(".completion").nth(2)
+    assert after.locator(".trouble").inner_text() == "tap was not done: a call before it had ended the rollout"
+    assert after.locator(".labelled").last.inner_text().endswith("nothing: this call was not done")
+    ways = page.locator("#went-wrong button")
+    assert ways.all_inner_texts() == ["3 × a turn went wrong", "2 × a call was not read or not done"]

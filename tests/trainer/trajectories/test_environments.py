@@ -6,7 +6,7 @@ import functools
 import pytest
 from PIL import Image
 from triptych_trainer.errors import UsageError
-from triptych_trainer.trajectories.environments import Environments, is_done
+from triptych_trainer.trajectories.environments import Environments, is_done, rewards_of
 
 
 class Screen:
@@ -85,6 +85,23 @@ def test_reset_may_be_a_coroutine_and_shares_its_loop_with_the_tools():
     pages = environments.take(2)
     assert environments.reset(pages, {"seed": 3}, where="a.jsonl:1") == ["page 3"]
     assert tool_loop.gather([page.tap() for page in pages], timeout_seconds=5) == [True, True]
+
+
+def test_what_is_awaited_too_long_ends_the_run_with_one_sentence():
+    class Asleep:
+        async def reset(self):
+            await asyncio.sleep(9)
+
+        async def get_reward(self):
+            await asyncio.sleep(9)
+
+    environments = Environments(Asleep, seconds=0.02)
+    pages = environments.take(1)
+    with pytest.raises(UsageError, match=r"`reset` of Asleep failed: TimeoutError: no answer within 0.02 seconds"):
+        environments.reset(pages, {}, where="a.jsonl:1")
+    (reward,) = rewards_of(environments)
+    with pytest.raises(UsageError, match=r"`get_reward` of Asleep failed: TimeoutError: no answer within 0.02 sec"):
+        reward(environments=pages)
 
 
 class Ends:

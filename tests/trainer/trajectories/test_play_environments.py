@@ -1,5 +1,6 @@
 """Rollouts of several turns in environments: what begins them, which row plays in which, and what is kept of them."""
 
+import asyncio
 import json
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.groups import group_batch
 from triptych_trainer.rollouts.rollout import RolloutGroup
 from triptych_trainer.rollouts.state import groups_from_state, groups_to_state
+from triptych_trainer.rollouts.turns import records_of, trajectory_of
 from triptych_trainer.trajectories.environments import Environments, rewards_of
 
 
@@ -67,6 +69,35 @@ def test_an_environment_begins_the_prompt_answers_and_ends_the_rollout(stage_of)
     assert "You see" in prompt.example.prompt.messages()[-1]["content"][-2]["text"]
     (schema,) = (schema["function"] for schema in stage.play.writers[None].schemas)
     assert (schema["name"], list(schema["parameters"]["properties"])) == ("open", ["box"])
+
+
+def test_nothing_is_done_after_an_environment_has_ended_the_rollout(stage_of):
+    class Slow(Box):
+        async def wait(self, box: int) -> str:
+            """Open a box later.
+
+            Args:
+                box: its number.
+            """
+            await asyncio.sleep(0.01)
+            self.open(box)
+            return f"opened {box}"
+
+    stage = stage_of(environment=Slow)
+    first, second = stage.run(
+        [call("open", box=1) + call("open", box=2) + call("open", box=3)],
+        [call("wait", box=1) + call("open", box=3) + call("wait", box=2) + call("wait", box=4), "red"],
+    )
+    assert [one.for_rewards.environment.opened for one in (first, second)] == [2, 3]
+    assert [[one.was_done for one in own.calls] for own in (first, second)] == [
+        [True, True, False],
+        [True] * 3 + [False],
+    ]
+    assert [len(own.messages) - 1 for own in (first, second)] == [2, 3], "a result for each call that was done"
+    assert [message["content"] for message in second.messages[1::2]] == ["opened 1", "opened 2"], "in their order"
+    record = trajectory_of(first, stage.group.prompt, images=records_of(first))
+    assert [one.was_done for one in record.turns[0].calls] == [True, True, False]
+    assert first.num_calls == 2
 
 
 class Lamp:
@@ -135,6 +166,7 @@ class Grid(Box):
         if Grid.wrong == "reset" and Box.shared == 1:
             raise KeyError("door")
         Box.shared += 1
+        self.done = Grid.wrong == "done"
         return 5 if Grid.wrong == "a number" else np.zeros((2, 2, 3)) if Grid.wrong == "an array" else []
 
     def get_reward(self) -> float:
@@ -158,6 +190,7 @@ class Grid(Box):
             "an array",
             r"`reset` of Grid: expected None, a text, a PIL image or a list of parts, got ndarray; return a list",
         ),
+        ("done", r"rows.jsonl:1: rollout 1: `reset` of Grid leaves `done` true, so that the rollout would end before"),
         ("turn", r"example row-0, rollout 1, turn 1: `get_turn_reward` of Grid failed: ValueError: lost \("),
     ],
 )

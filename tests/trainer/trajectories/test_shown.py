@@ -85,6 +85,8 @@ def test_preview_shows_what_an_environment_shows_first(write_rows, code, tmp_pat
         "`reset` of Grid failed: no such grid; correct the environment, or the columns of the row that it reads"
     )
     assert "move: Move." in capsys.readouterr().out
+    assert triptych(["preview", rows, "--reward", "format", "--tool_seconds", "3", "-o", str(out)]) == 2
+    assert "--tool_seconds: without --tools and --environment a rollout has one turn" in capsys.readouterr().err
 
 
 def test_preview_shows_the_list_of_tools_in_its_message_and_counts_it(write_rows, code, model_dir, tmp_path, capsys):

@@ -16,6 +16,8 @@ from triptych_trainer.trajectories.turn_options import TurnOptions
         ({"history": "last_0"}, "--history: expected full, or last_ and a number such as last_2, got 'last_0'"),
         ({"advantage": "gae"}, "--advantage: expected one of episode, gigpo, got 'gae'"),
         ({"max_turns": 0}, "--max_turns: expected 1 or more, got 0"),
+        ({"tool_seconds": 0.0}, "--tool_seconds: expected a number of seconds above 0, got 0"),
+        ({"tool_seconds": float("inf")}, "--tool_seconds: expected a number of seconds above 0, got inf"),
         ({"step_gamma": 0.9}, "--step_gamma: only --advantage gigpo reads it"),
         ({"advantage": "gigpo", "step_gamma": 1.5}, "--step_gamma: expected a number from 0 to 1, got 1.5"),
         ({"advantage": "gigpo", "step_advantage_weight": -1}, "--step_advantage_weight: expected 0 or more, got -1"),
@@ -40,6 +42,7 @@ def test_a_command_line_says_them(tmp_path):
     words = ["--model", "m", "--data", "d", "--output_dir", str(tmp_path), "--tools", "t.py:f"]
     run = parse_run([*words, "--history", "last_2", "--advantage", "gigpo", "--max_turns", "4", "--mask_over_turn"]).run
     found = turn_options(run)
+    assert turn_options(parse_run([*words, "--tool_seconds", "5"]).run) == TurnOptions(tool_seconds=5.0)
     assert (found.kept_images, found.comparison, found.weight, found.gamma) == (2, "gigpo", 1.0, 0.95)
     assert (found.calling_turns(None), found.mask_over_turn) == (3, True)
     assert turn_options(parse_run(words).run) == TurnOptions()

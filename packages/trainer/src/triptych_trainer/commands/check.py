@@ -37,7 +37,7 @@ def _check(namespace: argparse.Namespace) -> int:
     return check(namespace, further=further, needs_prompt=environments is None)
 
 
-def show_tools(options: ToolOptions) -> Environments | None:
+def show_tools(options: ToolOptions, *, seconds: float = 60.0) -> Environments | None:
     """Import the tools and the environments of a run, and print what the model is told of them; returns the latter.
 
     Raises:
@@ -50,7 +50,7 @@ def show_tools(options: ToolOptions) -> Environments | None:
     from triptych_trainer.trajectories.shown import in_words, tools_by_environment
 
     factory = read_environment(options.environment)
-    environments = None if factory is None else Environments(factory)
+    environments = None if factory is None else Environments(factory, seconds=seconds)
     for name, tools in tools_by_environment(read_tools(options.tools), environments).items():
         if name is not None:
             print(f"rows whose environment is {name}:")

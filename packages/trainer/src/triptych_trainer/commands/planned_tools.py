@@ -58,7 +58,7 @@ def planned_tools(config: RunConfig, own: PlanOptions, processor: Any, skeleton:
             f"--tools, --environment: rollouts of {kind} prefill their whole history again at each turn, because "
             f"{reason}; what that takes is not forecast, so leave them out to plan the run without them"
         )
-    environments = None if factory is None else Environments(factory)
+    environments = None if factory is None else Environments(factory, seconds=config.run.tool_seconds)
     known = tools_by_environment(tools, environments)
     tokenizer = getattr(processor, "tokenizer", processor)
     ends = skeleton.base.generation_config.eos_token_id if skeleton.base.can_generate() else None

@@ -57,12 +57,13 @@ class Playing:
             preparer=preparer,
             end_ids=end_ids_of(generation),
             tools=self.tools,
-            environments=None if self.factory is None else Environments(self.factory),
+            environments=None if self.factory is None else Environments(self.factory, seconds=self.turns.tool_seconds),
             row_of=lambda row: {**table.columns(row), "prompt": table.prompt(row)},
             limits=Limits(
                 completion_tokens=generation.max_new_tokens,
                 calling_turns=self.calling_turns,
                 kept_images=self.turns.kept_images,
+                tool_seconds=self.turns.tool_seconds,
             ),
             say=say,
         )
@@ -75,7 +76,7 @@ def playing_of(options: PlayOptions) -> Playing | None:
         UsageError: one cannot be loaded, or an option of turns is given without them.
     """
     tools, factory = read_tools(options.tools), read_environment(options.environment)
-    turns = TurnOptions(history=options.history, max_turns=options.max_turns)
+    turns = TurnOptions(history=options.history, max_turns=options.max_turns, tool_seconds=options.tool_seconds)
     has_tools = bool(tools) or factory is not None
     turns.check(has_tools=has_tools, scale_rewards="group")
     calling_turns = turns.calling_turns(options.max_tool_calling_iterations)

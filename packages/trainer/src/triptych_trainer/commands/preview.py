@@ -24,10 +24,11 @@ from triptych_trainer.options.answer_options import AnswerOptions
 from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.own_code import read_tools
 from triptych_trainer.options.preview_options import PreviewOptions, parser
-from triptych_trainer.options.tool_options import ToolOptions
+from triptych_trainer.options.tool_options import TimedToolOptions
 from triptych_trainer.preview.build import Preview, build_preview
 from triptych_trainer.preview.collecting import Source, Trained, open_sources
 from triptych_trainer.prompts.expected import look_at_answers
+from triptych_trainer.trajectories.turn_options import TurnOptions
 
 if TYPE_CHECKING:
     from triptych_trainer.trajectories.environments import Environments
@@ -42,12 +43,15 @@ def _preview(namespace: argparse.Namespace) -> int:
     shared, options = shared_options(namespace), collected(PreviewOptions, namespace)
     reporter = Reporter(quiet=options.quiet)
     files, roots = zip(*shared.train_files, *shared.held_out_files, strict=True)
-    environments = show_tools(collected(ToolOptions, namespace))
+    tools = collected(TimedToolOptions, namespace)
+    turns = TurnOptions(tool_seconds=tools.tool_seconds)
+    turns.check(has_tools=bool(tools.tools or tools.environment), scale_rewards="group")
+    environments = show_tools(tools, seconds=tools.tool_seconds)
     sources = open_sources(
         files, image_roots=roots, data_format=shared.data.data_format, needs_prompt=environments is None
     )
     sources = _begun(sources, environments)
-    model, tools = _model(shared), collected(ToolOptions, namespace)
+    model = _model(shared)
     names = [Path(file).name for file in files]
     trained: Trained | None = None
     further: FurtherLook | None = None
@@ -87,7 +91,7 @@ def _begun(sources: list[Source], environments: Environments | None) -> list[Sou
 
 
 def _conversations(
-    sources: list[Source], options: ToolOptions, model: ModelTokens | None, shared: SharedOptions
+    sources: list[Source], options: TimedToolOptions, model: ModelTokens | None, shared: SharedOptions
 ) -> tuple[list[Source], PromptSettings, Trained]:
     """The sources as whole conversations, the settings by which they are written, and what `sft` trains of them."""
     if options.environment:
@@ -121,7 +125,7 @@ def _changed(sources: list[Source], change: Callable[[Example], Example]) -> lis
 
 def _with_tools(
     sources: list[Source],
-    options: ToolOptions,
+    options: TimedToolOptions,
     environments: Environments | None,
     model: ModelTokens | None,
     shared: SharedOptions,

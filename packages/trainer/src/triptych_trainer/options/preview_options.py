@@ -12,7 +12,7 @@ from triptych_data.option_parser import OptionParser, add_options
 from triptych_data.shared_options import add_shared_options
 
 from triptych_trainer.options.answer_options import AnswerOptions
-from triptych_trainer.options.tool_options import ToolOptions
+from triptych_trainer.options.tool_options import TimedToolOptions
 
 __all__ = ["PreviewOptions", "parser"]
 
@@ -41,7 +41,9 @@ def parser() -> OptionParser:
     made.add_argument("files", nargs="*", metavar="FILE", help="data files; the same as --data")
     add_shared_options(made)
     add_options(made, AnswerOptions, title="answers, as for train (boxes as the model sees them need --model)")
-    add_options(made, ToolOptions, title="tools, as for train: what an environment shows first is at the prompt's end")
+    add_options(
+        made, TimedToolOptions, title="tools, as for train: what an environment shows first is at the prompt's end"
+    )
     add_options(made, PreviewOptions, title="the page")
     made.add_argument(
         "-o", "--out", type=Path, default=Path("preview.html"), metavar="PAGE", help="page to write (preview.html)"

@@ -68,6 +68,9 @@ class RunArguments(CommonArguments):
     step_gamma: float | None = field(
         default=None, metadata={"help": "with gigpo, the discount of later rewards (default: 0.95)"}
     )
+    tool_seconds: float = field(
+        default=60.0, metadata={"help": "most time for an async tool or method of an environment"}
+    )
     mask_over_turn: bool = field(
         default=False,
         metadata={"help": "leave out rollouts that ran into a limit; the loss is divided by what remains"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["PlayOptions", "ToolOptions"]
+__all__ = ["PlayOptions", "TimedToolOptions", "ToolOptions"]
 
 
 @dataclass(kw_only=True)
@@ -22,7 +22,16 @@ class ToolOptions:
 
 
 @dataclass(kw_only=True)
-class PlayOptions(ToolOptions):
+class TimedToolOptions(ToolOptions):
+    """The tools and the environment of a rollout, and how long they may take."""
+
+    tool_seconds: float = field(
+        default=60.0, metadata={"help": "most time for an async tool or method of an environment"}
+    )
+
+
+@dataclass(kw_only=True)
+class PlayOptions(TimedToolOptions):
     """The tools and the environment of rollouts, and the limits of their length."""
 
     max_tool_calling_iterations: int | None = field(

@@ -36,6 +36,7 @@ RARE = (
     "advantage",
     "step_advantage_weight",
     "step_gamma",
+    "tool_seconds",
     "mask_over_turn",
     "placement",
     "blank_tool",

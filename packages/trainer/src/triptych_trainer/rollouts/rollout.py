@@ -77,7 +77,7 @@ class ToolCall:
     name: str
     arguments: Any
     was_done: bool = True
-    """False for a call that came after the largest number of turns."""
+    """False for a call that came after the largest number of turns, or after its environment had ended the rollout."""
     failed: bool = False
     """Whether it ended in an error; the model got the error as text."""
     box_frame: BoxFrame | None = None

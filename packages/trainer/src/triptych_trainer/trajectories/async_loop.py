@@ -20,13 +20,12 @@ class AsyncLoop:
         """Await all calls at the same time; the exception of a call is returned in the place of its result."""
         return asyncio.run_coroutine_threadsafe(_gathered(calls, timeout_seconds), self._started()).result()
 
-    def run(self, one: Awaitable[Any]) -> Any:
+    def run(self, one: Awaitable[Any], *, timeout_seconds: float) -> Any:
         """Await one object and return its result, or raise its exception."""
-
-        async def result() -> Any:
-            return await one
-
-        return asyncio.run_coroutine_threadsafe(result(), self._started()).result()
+        (found,) = self.gather([one], timeout_seconds=timeout_seconds)
+        if isinstance(found, BaseException):
+            raise found
+        return found
 
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:

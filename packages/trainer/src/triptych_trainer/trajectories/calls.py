@@ -25,6 +25,7 @@ __all__ = [
     "Request",
     "calls_of",
     "do_calls",
+    "do_messages",
     "read_calls",
     "why_unread",
     "without_calls",
@@ -128,6 +129,33 @@ def calls_of(message: Mapping[str, Any]) -> list[Call]:
     """The calls in a message of the assistant."""
     functions = [call.get("function", call) for call in message.get("tool_calls") or ()]
     return [Call(name=function["name"], arguments=function.get("arguments") or {}) for function in functions]
+
+
+def do_messages(
+    messages: Sequence[Sequence[Request]],
+    *,
+    is_over: Sequence[Callable[[], bool] | None],
+    do: Callable[[Sequence[Request]], Sequence[Outcome]],
+) -> list[list[Outcome]]:
+    """Do the calls of a message of each rollout; return their outcomes, without those that were not done.
+
+    ``is_over[k]`` says whether the environment of rollout k has ended it, and is None without an environment. The calls
+    of an environment are done in their order, and none after its end; all other calls of a message are done at once.
+    """
+    found: list[list[Outcome]] = [[] for _ in messages]
+    left = {k: list(requests) for k, requests in enumerate(messages)}
+    while left:
+        now = {k: requests if is_over[k] is None else requests[:1] for k, requests in left.items()}
+        outcomes = iter(do([request for requests in now.values() for request in requests]))
+        for k, requests in now.items():
+            found[k] += [next(outcomes) for _ in requests]
+        left = {k: requests[len(now[k]) :] for k, requests in left.items()}
+        left = {k: requests for k, requests in left.items() if requests and not _ended(is_over[k])}
+    return found
+
+
+def _ended(is_over: Callable[[], bool] | None) -> bool:
+    return is_over is not None and is_over()
 
 
 def do_calls(

@@ -25,13 +25,14 @@ Factory = Callable[[], Any]
 class Environments:
     """Objects of one factory, or of several by name, made when they are needed and used again for later rollouts."""
 
-    def __init__(self, factory: Factory | Mapping[str, Factory]) -> None:
-        """Make the first object of each factory.
+    def __init__(self, factory: Factory | Mapping[str, Factory], *, seconds: float = 60.0) -> None:
+        """Make the first object of each factory; ``seconds`` is the most time for what is awaited.
 
         Raises:
             UsageError: one cannot be made or has no ``reset``, or a method that cannot be described to the model, or
                 two classes have one name.
         """
+        self.seconds = seconds
         self._factories: dict[str | None, Factory] = {None: factory} if callable(factory) else {}
         if not callable(factory):
             self._factories.update((name, make) for name, make in factory.items())
@@ -110,8 +111,13 @@ class Environments:
                 where=f"{where}: rollout {k + 1}: ",
                 remedy="correct the environment, or the columns of the row that it reads",
             ):
-                result = _value(environment.reset(**given))
+                result = _value(environment.reset(**given), seconds=self.seconds)
             seen.append(first_pieces_of(result, owner=f"{where}: `reset` of {kind}"))
+            if is_done(environment, where=f"{where}: rollout {k + 1}"):
+                raise UsageError(
+                    f"{where}: rollout {k + 1}: `reset` of {kind} leaves `done` true, so that the rollout would end "
+                    "before its first turn; let `reset` set it to False"
+                )
         for k, other in enumerate(seen):
             if digest_of(other) != digest_of(seen[0]):
                 raise UsageError(
@@ -127,15 +133,16 @@ def rewards_of(environments: Environments) -> list[Callable[..., Any]]:
 
     It scores the rollouts that were played in that class, and none of the others.
     """
-    return [_reward_of(kind) for kind in environments.kinds if callable(getattr(kind, "get_reward", None))]
+    seconds = environments.seconds
+    return [_reward_of(kind, seconds) for kind in environments.kinds if callable(getattr(kind, "get_reward", None))]
 
 
-def _reward_of(kind: type) -> Callable[..., Any]:
+def _reward_of(kind: type, seconds: float) -> Callable[..., Any]:
     def reward(environments: Sequence[Any], source: Sequence[Any] | None = None, **_: Any) -> list[float | None]:
         rows = source or ["" for _ in environments]
         places = [f"{row}: rollout {rows[: k + 1].count(row)}: ".removeprefix(": ") for k, row in enumerate(rows)]
         return [
-            _told(one, "get_reward", where=where) if type(one) is kind else None
+            _told(one, "get_reward", where=where, seconds=seconds) if type(one) is kind else None
             for one, where in zip(environments, places, strict=True)
         ]
 
@@ -143,12 +150,12 @@ def _reward_of(kind: type) -> Callable[..., Any]:
     return reward
 
 
-def _told(environment: Any, method: str, *, where: str) -> float | None:
+def _told(environment: Any, method: str, *, where: str, seconds: float) -> float | None:
     """The number that a method of an environment returns, or None."""
     name = f"`{method}` of {type(environment).__name__}"
     remedy = "a rollout without its reward cannot be trained on; return a finite number, or None for 'not scored'"
     with one_sentence_of(name, where=where, remedy=remedy):
-        found = _value(getattr(environment, method)())
+        found = _value(getattr(environment, method)(), seconds=seconds)
     if found is None:
         return None
     if not isinstance(found, numbers.Real) or not math.isfinite(found):
@@ -161,13 +168,13 @@ def tells_turns(environment: Any) -> bool:
     return callable(getattr(environment, "get_turn_reward", None))
 
 
-def turn_reward_of(environment: Any, *, where: str) -> float:
+def turn_reward_of(environment: Any, *, where: str, seconds: float) -> float:
     """The reward that an environment gives for the turn whose calls were just done.
 
     Raises:
         UsageError: it fails, or is no number.
     """
-    return _told(environment, "get_turn_reward", where=f"{where}: ") or 0.0
+    return _told(environment, "get_turn_reward", where=f"{where}: ", seconds=seconds) or 0.0
 
 
 def is_done(environment: Any, *, where: str) -> bool:
@@ -216,8 +223,8 @@ def _is_method(value: Any) -> bool:
     return inspect.isfunction(value) or inspect.ismethod(value) or wrapped
 
 
-def _value(found: Any) -> Any:
-    return tool_loop.run(found) if inspect.isawaitable(found) else found
+def _value(found: Any, *, seconds: float) -> Any:
+    return tool_loop.run(found, timeout_seconds=seconds) if inspect.isawaitable(found) else found
 
 
 def _accepted(reset: Callable[..., Any], row: Mapping[str, Any]) -> dict[str, Any]:

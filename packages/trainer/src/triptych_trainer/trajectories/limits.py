@@ -20,4 +20,4 @@ class Limits:
     kept_images: int | None = None
     """Each turn is a sample that sees so many of the images that arrived before it; None: one sample sees all."""
     tool_seconds: float = 60.0
-    """The most time for a tool that is awaited."""
+    """The most time for a tool, or a method of an environment, that is awaited."""

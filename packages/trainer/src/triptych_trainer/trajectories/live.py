@@ -19,9 +19,9 @@ from triptych_trainer.rollouts.rollout import (
     image_names,
 )
 from triptych_trainer.rollouts.sampled import Sampled
-from triptych_trainer.trajectories.calls import Call, Outcome
+from triptych_trainer.trajectories.calls import Call, Outcome, Request
 from triptych_trainer.trajectories.history import History, moved
-from triptych_trainer.trajectories.images import RolloutImage
+from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
 from triptych_trainer.trajectories.results import Piece
 from triptych_trainer.trajectories.toolbox import Tool
 from triptych_trainer.trajectories.writer import Suffix, TurnWriter
@@ -123,8 +123,15 @@ class LiveRollout:
         self.trained += [True] * len(own)
         self.calls = []
 
-    def note_calls(self, outcomes: Sequence[Outcome] | None) -> None:
-        """Remember the calls of the last message and their outcomes; None if the calls were not done."""
+    def requests(self) -> list[Request]:
+        """The calls of the last message, with what is needed to do them."""
+        return [
+            Request(call=call, tools=self.tools, images=RolloutImages(self.images), where=self.where)
+            for call in self.calls
+        ]
+
+    def note_calls(self, outcomes: Sequence[Outcome]) -> None:
+        """Remember the calls of the last message and the outcomes of those that were done, which come first."""
         for k, call in enumerate(self.calls):
             tool = self.tools.get(call.name)
             self.asked.append(
@@ -132,8 +139,8 @@ class LiveRollout:
                     turn=self.turn,
                     name=call.name,
                     arguments=call.arguments,
-                    was_done=outcomes is not None,
-                    failed=outcomes is not None and outcomes[k].failure is not None,
+                    was_done=k < len(outcomes),
+                    failed=k < len(outcomes) and outcomes[k].failure is not None,
                     box_frame=None if tool is None else tool.box_frame,
                 )
             )

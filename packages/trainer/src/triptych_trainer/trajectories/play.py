@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -22,12 +23,12 @@ from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.rollouts.rollout import ArrivedImage, RolloutGroup
 from triptych_trainer.rollouts.sampled import Sampled, Sampler
 from triptych_trainer.trajectories.async_loop import tool_loop
-from triptych_trainer.trajectories.calls import Outcome, Request, calls_of, do_calls, why_unread
+from triptych_trainer.trajectories.calls import Outcome, calls_of, do_calls, do_messages, why_unread
 from triptych_trainer.trajectories.characters import storable
 from triptych_trainer.trajectories.environments import Environments, is_done, tells_turns, turn_reward_of
 from triptych_trainer.trajectories.features import check_features
 from triptych_trainer.trajectories.history import History, bounded_history
-from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
+from triptych_trainer.trajectories.images import RolloutImage
 from triptych_trainer.trajectories.limits import Limits
 from triptych_trainer.trajectories.live import LiveRollout
 from triptych_trainer.trajectories.messages import with_observation
@@ -196,17 +197,19 @@ class Play:
                 one.messages.append(self._message(one, before))
                 one.calls = calls_of(one.messages[-1]) if one.finish == "stop" else []
             if one.calls and self.limits.calling_turns is not None and one.turn >= self.limits.calling_turns:
-                one.note_calls(None)
+                one.note_calls(())
                 one.finish = "turns"
             elif one.calls:
                 asking.append(one)
-        requests = [
-            Request(call=call, tools=one.tools, images=RolloutImages(one.images), where=one.where)
-            for one in asking
-            for call in one.calls
-        ]
-        outcomes = iter(do_calls(requests, loop=tool_loop, timeout_seconds=self.limits.tool_seconds, say=self.say))
-        return [one for one in asking if self._answered(one, [next(outcomes) for _ in one.calls])]
+        outcomes = do_messages(
+            [one.requests() for one in asking],
+            is_over=[
+                None if one.environment is None else partial(is_done, one.environment, where=one.where)
+                for one in asking
+            ],
+            do=partial(do_calls, loop=tool_loop, timeout_seconds=self.limits.tool_seconds, say=self.say),
+        )
+        return [one for one, own in zip(asking, outcomes, strict=True) if self._answered(one, own)]
 
     def _message(self, one: LiveRollout, before: Sequence[int]) -> dict[str, Any]:
         """What the model said last; a call in it that cannot be read is remembered with the reason."""
@@ -230,7 +233,7 @@ class Play:
             if outcome.failure is not None:
                 self.say(outcome.failure)
         if one.turn_rewards is not None:
-            one.turn_rewards.append(turn_reward_of(one.environment, where=one.where))
+            one.turn_rewards.append(turn_reward_of(one.environment, where=one.where, seconds=self.limits.tool_seconds))
         messages = [
             {"role": "tool", "name": outcome.name, "content": as_content(outcome.pieces)} for outcome in outcomes
         ]

@@ -34,6 +34,8 @@ class TurnOptions:
     """The discount of later rewards in the second comparison of ``gigpo``; None for 0.95."""
     max_turns: int | None = None
     """Messages of the model in a rollout: one more than TRL's ``max_tool_calling_iterations``."""
+    tool_seconds: float = 60.0
+    """The most time for an `async` tool or an `async` method of an environment."""
     mask_over_turn: bool = False
     """Leave rollouts that ran into a limit of turns or tokens out of the loss, which is divided by what remains."""
 
@@ -44,6 +46,8 @@ class TurnOptions:
             raise UsageError(f"--advantage: expected one of {', '.join(ADVANTAGES)}, got {self.advantage!r}")
         if self.max_turns is not None and self.max_turns < 1:
             raise UsageError(f"--max_turns: expected 1 or more, got {self.max_turns}")
+        if not 0 < self.tool_seconds < float("inf"):
+            raise UsageError(f"--tool_seconds: expected a number of seconds above 0, got {self.tool_seconds:g}")
         for name, most in (("step_advantage_weight", float("inf")), ("step_gamma", 1.0)):
             value = getattr(self, name)
             if value is not None and self.advantage != "gigpo":

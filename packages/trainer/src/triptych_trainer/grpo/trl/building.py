@@ -106,7 +106,9 @@ def complete(
     turns = turns or TurnOptions()
     turns.check(has_tools=bool(tools or environment_factory), scale_rewards=args.scale_rewards)
     turns.calling_turns(args.max_tool_calling_iterations)  # refuses two numbers
-    environments = None if environment_factory is None else Environments(environment_factory)
+    environments = None
+    if environment_factory is not None:
+        environments = Environments(environment_factory, seconds=turns.tool_seconds)
     args, rewards = with_environment_reward(args, reward_funcs, environments)
     folder, model = model, with_named_adapters(model, args, peft_config=peft_config)
     check_trains_quantized(model, args, peft_config=peft_config, quantization_config=quantization_config)
@@ -191,9 +193,7 @@ def _trains_once(trainer: MultiImageGRPOTrainer) -> bool:
     return passes == 1 and not trainer.use_vllm and not trainer.is_deepspeed_enabled and trainer.args.world_size == 1
 
 
-def player_of(
-    trainer: MultiImageGRPOTrainer, given: Given, *, tool_seconds: float, say: Callable[[str], object]
-) -> Play | None:
+def player_of(trainer: MultiImageGRPOTrainer, given: Given, *, say: Callable[[str], object]) -> Play | None:
     """What plays rollouts of several turns; None without tools and environments.
 
     Raises:
@@ -214,7 +214,7 @@ def player_of(
             completion_tokens=trainer.args.max_completion_length,
             calling_turns=trainer.turns.calling_turns(trainer.args.max_tool_calling_iterations),
             kept_images=trainer.turns.kept_images,
-            tool_seconds=tool_seconds,
+            tool_seconds=trainer.turns.tool_seconds,
         ),
         say=say,
         engine_tokens=longest_prompt(trainer.vllm_generation) if trainer.use_vllm else None,

@@ -74,7 +74,6 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         rollout_lag: with a vLLM server, how many generations it samples ahead of the training.
         rollout_seconds: how long a vLLM server may take for one generation.
         vllm_weight_transfer: how a vLLM server gets the weights: ``nccl``, ``folder``, or ``auto``.
-        tool_seconds: how long a tool that is awaited may take.
         turns: how rollouts of several turns are sampled and compared; the defaults are those of `TurnOptions`.
         say: is told of every call of a tool that failed.
         on_rollouts: called once per generation with a list of `ScoredGroup`, and ``step`` and ``mode`` by keyword.
@@ -116,7 +115,6 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         rollout_lag: int = 0,
         rollout_seconds: float = SECONDS,
         vllm_weight_transfer: str = "auto",
-        tool_seconds: float = 60.0,
         turns: TurnOptions | None = None,
         say: Callable[[str], object] = print,
     ) -> None:
@@ -168,7 +166,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         self.preparer = preparer or default_preparer(self, image_policy, threads=given.image_threads)
         self.tables.on_fetch = self.preparer.prefetch
         self.engine = engine_of(self, given, group_sharing=group_sharing, completions_per_slice=completions_per_slice)
-        self.play = player_of(self, given, tool_seconds=tool_seconds, say=say)
+        self.play = player_of(self, given, say=say)
         self.own_rollouts = own_rollouts(self, rollout_func)
         self.tracker_images = show_images(self)
         self.learning = LearningWatch(self.args, num_steps=warn_after_steps, callbacks=self.callback_handler.callbacks)

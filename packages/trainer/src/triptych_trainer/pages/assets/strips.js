@@ -17,6 +17,7 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     const words = [counted(completion.turns.length, "turn"), counted(made.filter((call) => call.done).length, "call"), counted(completion.images.length, "image")];
     if (failed) words.push(failed + " failed");
     if (completion.turns.some((turn) => turn.unread)) words.push("a call not read");
+    if (completion.finish === "done" && made.some((call) => !call.done)) words.push("a call not done");
     if (completion.finish === "turns") words.push("over-turn");
     if (completion.finish === "length" || completion.finish === "room") words.push("cut");
     return words.join(" · ");
@@ -31,6 +32,7 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
       for (const call of turn.calls) {
         const on = known(call.image) ? " on " + imageTitle(group, call.image) : "";
         if (call.failed) found.push([k, call.tool + " failed" + on + ": " + failure(call)]);
+        if (tooLate(completion, call)) found.push([k, call.tool + " was not done: a call before it had ended the rollout"]);
         const key = repeated(group, completion, call);
         if (call.done && earlier.has(key)) found.push([k, "repeats the call of turn " + (earlier.get(key) + 1) + ", and got the same"]);
         else earlier.set(key, k);
@@ -45,6 +47,9 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     if (ENDS[completion.finish] && ENDS[completion.finish][0]) found.push([completion.turns.length - 1, ENDS[completion.finish][1]]);
     return found;
   }
+
+  // A call after the one with which the environment ended the rollout.
+  const tooLate = (completion, call) => !call.done && completion.finish === "done";
 
   // A call is a repetition only if it also got the same: the same tap on another screen, or a step forward, is none.
   function repeated(group, completion, call) {
@@ -113,7 +118,7 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
       if (image) asked.append(element("div", "of", "of " + imageTitle(group, call.image)));
       if (/"box"\s*:\s*\[(\s*-?[\d.]+\s*,){3}\s*-?[\d.]+\s*\]|"x"\s*:\s*-?[\d.]+/.test(call.arguments)) asked.append(element("div", "of", "not drawn: " + call.tool + " does not say its box_frame"));
     }
-    if (!call.done) return [labelled("asked", asked)];
+    if (!call.done) return [labelled("asked", asked), labelled("got", element("span", "empty", "nothing: this call was not done"))];
     const got = element("div", call.failed ? "got bad" : "got");
     if (call.failed) got.append("failed: " + failure(call));
     else for (const piece of call.returned) got.append(typeof piece === "number" ? arrived(group, completion, piece) : element("span", "", piece));
@@ -163,5 +168,5 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     return Object.entries(values).map(([name, value]) => name + " " + words(value)).join(", ");
   }
 
-  return { calls, facts, strip, troubles };
+  return { calls, facts, strip, tooLate, troubles };
 };

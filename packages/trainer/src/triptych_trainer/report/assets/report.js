@@ -119,7 +119,7 @@
   const ofTurns = {
     trouble: (completion, group) => turns.troubles(group, completion).length > 0,
     failing: (completion) => turns.calls(completion).some((call) => call.failed),
-    unread: (completion) => completion.turns.some((turn) => turn.unread),
+    unread: (completion) => completion.turns.some((turn) => turn.unread || turn.calls.some((call) => turns.tooLate(completion, call))),
     over: (completion) => completion.finish === "turns",
     short: (completion) => completion.finish === "length" || completion.finish === "room",
   };
