@@ -158,11 +158,17 @@ def test_kept_folders_are_opened_once_and_closed_and_nothing_leads_out_of_them(t
     real = os.open
     monkeypatch.setattr(os, "open", lambda path, *rest, **named: opened.append(path) or real(path, *rest, **named))
     (tree / "root" / "out").symlink_to(tree / "secret")
+    (tree / "root" / "sub" / "out").symlink_to(next((tree / "secret").iterdir()))
+    (tree / "root" / "sub" / "within").symlink_to("good")
     with kept_folders():
         for _ in range(3):
             os.close(open_beneath(tree / "root", "sub/good"))
         with pytest.raises(ImageError, match="leads out of"):
             open_beneath(tree / "root", "out/good")
+        os.close(open_beneath(tree / "root", "sub/within"))
+        for path, problem in (("sub/out", "leads out of"), ("sub/..", "this is a folder"), ("sub/no", "no such file")):
+            with pytest.raises(ImageError, match=problem):
+                open_beneath(tree / "root", path)
     assert opened.count(tree / "root") == (1 if way == "openat2" else 0)
     os.close(open_beneath(tree / "root", "sub/good"))
     assert opened.count(tree / "root") == (2 if way == "openat2" else 0), "afterwards each file opens its folder again"

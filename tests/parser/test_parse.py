@@ -6,7 +6,12 @@ import pickle
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from triptych_parser import ImageMarker, MarkerError, Prompt, Text, parse
+from triptych_parser.dialects import DIALECTS
+from triptych_parser.parse import _plain_segments
+from triptych_parser.scan import scan
 
 
 def outline(prompt: Prompt) -> list[Any]:
@@ -182,3 +187,19 @@ def test_markers_know_where_they_stand() -> None:
     text = "ab <image:x|y> cd <image:z>"
     assert [text[m.start : m.end] for m in parse(text).markers] == ["<image:x|y>", "<image:z>"]
     assert parse(text).markers[1] == ImageMarker(ref="z")
+
+
+@pytest.mark.parametrize("name", [name for name, dialect in DIALECTS.items() if dialect.plain])
+@given(parts=st.lists(st.sampled_from(["marker", "", " ", "a", "<", "é ", "<imag", "\n", "]"]), max_size=8))
+def test_a_text_of_plain_markers_is_split_as_the_scan_reads_it(name: str, parts: list[str]) -> None:
+    dialect = DIALECTS[name]
+    assert dialect.plain is not None
+    text = "".join(dialect.plain if part == "marker" else part for part in parts)
+    found = [
+        piece.text if isinstance(piece, Text) else (piece.start, piece.end)
+        for piece in _plain_segments(text, dialect.plain, None)
+    ]
+    pieces = scan(text, opener=dialect.opener, matcher=dialect.matcher)
+    assert found == [piece if isinstance(piece, str) else (piece.start, piece.end) for piece in pieces]
+    markers = parse(text, dialect=name).markers
+    assert [(marker.start, marker.end) for marker in markers] == [place for place in found if isinstance(place, tuple)]

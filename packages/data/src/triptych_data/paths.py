@@ -27,6 +27,7 @@ _OUTSIDE = "move it there, or allow its folder with allow_outside=[...] (--allow
 
 
 _MOST_KEPT = 16
+_NO_FILES = ("", ".", "..")
 _kept = threading.local()
 
 
@@ -88,11 +89,20 @@ def open_with_status(
 
 def _open_in_kept(root: Path, path: str) -> int | None:
     """Open a file below a root that this thread keeps open; None where it does not, or where it has to be explained."""
-    directory = getattr(_kept, "folders", {}).get(root)
-    if directory is None or path.startswith("/"):
+    folders: dict[tuple[Path, str], int] | None = getattr(_kept, "folders", None)
+    if not folders or path.startswith("/"):
         return None
+    folder, _, name = path.rpartition("/")
     with suppress(OSError):
-        return _open_at(directory, os.fsencode(path), _FLAGS, path)
+        directory = folders.get((root, folder))
+        if directory is not None and name not in _NO_FILES:
+            # The folder is below the root, and so is what has its name there, unless it is a link.
+            return os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=directory)
+        base = folders.get((root, ""))
+        if base is not None:
+            if directory is None and folder and len(folders) < _MOST_KEPT:
+                folders[root, folder] = _open_at(base, os.fsencode(folder), _FOLDER_FLAGS, folder)
+            return _open_at(base, os.fsencode(path), _FLAGS, path)
     return None
 
 
@@ -170,13 +180,13 @@ def _syscall() -> Any:
 
 def _openat2(folder: Path, relative: str, *, flags: int = _FLAGS) -> int:
     name = os.fsencode(relative)
-    folders: dict[Path, int] | None = getattr(_kept, "folders", None)
-    directory = None if folders is None else folders.get(folder)
+    folders: dict[tuple[Path, str], int] | None = getattr(_kept, "folders", None)
+    directory = None if folders is None else folders.get((folder, ""))
     if directory is not None:
         return _open_at(directory, name, flags, relative)
     directory = os.open(folder, _FOLDER_FLAGS)
     if folders is not None and len(folders) < _MOST_KEPT:
-        folders[folder] = directory
+        folders[folder, ""] = directory
         return _open_at(directory, name, flags, relative)
     try:
         return _open_at(directory, name, flags, relative)

@@ -23,7 +23,7 @@ from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.regular_file import RegularFile, read_at
 
 _NUM_LOCKS = 64
-_SETTLED_FROM = 8192
+_SETTLED_FROM = 32768
 """Images as objects, which take ten times the memory and are visited by each search for garbage."""
 
 

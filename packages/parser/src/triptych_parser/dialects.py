@@ -30,6 +30,8 @@ class Dialect:
     opener: str | None
     """The characters every marker starts with; None when images are content parts and text is only text."""
     matcher: Matcher | None = None
+    plain: str | None = None
+    """How the marker for "the next image" is written, if there is one."""
     write: Callable[[int | str | None, str | None], str] = lambda ref, annotation: ""
     orders: bool = True
     """Has a plain marker for "the next image"."""
@@ -54,7 +56,12 @@ def _fixed(token: str) -> Matcher:
 
 def _marker(name: str, token: str, *, labelled: bool = False) -> Dialect:
     return Dialect(
-        name=name, opener=token, matcher=_fixed(token), write=lambda ref, annotation: token, labelled=labelled
+        name=name,
+        opener=token,
+        plain=token,
+        matcher=_fixed(token),
+        write=lambda ref, annotation: token,
+        labelled=labelled,
     )
 
 
@@ -76,6 +83,7 @@ _TABLE = (
     Dialect(
         name="image",
         opener="<image",
+        plain="<image>",
         matcher=match_image,
         write=write_image,
         numbers=True,

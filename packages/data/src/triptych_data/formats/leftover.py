@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from triptych_data.formats.columns import ANSWERS, OPTIONS, Columns, is_empty, listed_text
+from triptych_data.formats.columns import (
+    ANSWERS,
+    CONVERSATIONS,
+    IMAGES,
+    LABELS,
+    OPTIONS,
+    PIXELS,
+    QUESTIONS,
+    SYSTEM,
+    Columns,
+    is_empty,
+    listed_text,
+)
 from triptych_data.formats.media import FRAMES, media_file, media_kind
 from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.prompts import MARKER, are_written, content_text, options_of
@@ -34,6 +47,10 @@ _LIMITS = re.compile(
     re.IGNORECASE,
 )
 _READ_ELSEWHERE = {*ANSWERS, *OPTIONS, "objects"}
+_LOOKED_FOR = {
+    *(*CONVERSATIONS, *QUESTIONS, *IMAGES, *ANSWERS, *LABELS, *SYSTEM, *OPTIONS, *PIXELS),
+    *("id", "history", "objects", "reward_model", "data_type", "chat_template_kwargs"),
+}
 _FOR_REWARDS = re.compile(r"(?:^|_)(mask|segmentation|label|gt|target|reference)s?(?:_|$)", re.IGNORECASE)
 # Beside other images, a text that ends as a file does may say where these were taken from.
 _ORIGIN = re.compile(r"(?:^|_|(?<=[a-z]))(file_?name|name|source|src|origin(al)?|url|id|key)s?$", re.IGNORECASE)
@@ -62,6 +79,14 @@ def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> No
     for name, value in unread.items():
         if not _says_nothing(value) and name not in _READ_ELSEWHERE and not str(name).startswith("reward"):
             _check(str(name), value, prompt=prompt, images=images)
+
+
+@functools.lru_cache(maxsize=4096)  # the same columns in every row
+def is_free_name(name: object) -> bool:
+    """Whether a column has a name that no reader of rows looks for, and that would be refused for no text or number."""
+    if not isinstance(name, str) or name in _LOOKED_FOR or media_kind(name) is not None:
+        return False
+    return not any(form.fullmatch(name) for form in (_TOOLS, _SYSTEM, _LIMITS, _TEXTS, _OPTION))
 
 
 def refuse_media(row: Mapping[str, Any]) -> None:

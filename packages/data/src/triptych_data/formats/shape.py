@@ -11,6 +11,7 @@ from triptych_data.formats.leftover import refuse_file_name, refuse_marks, refus
 from triptych_data.formats.objects import fill, is_objects, read_objects, refuse_marks_of_objects
 from triptych_data.formats.parts import check_indices, read_parts
 from triptych_data.formats.pictures import Named, as_names, read_images
+from triptych_data.formats.plain_row import plain_record
 from triptych_data.formats.prompts import check_answer_is_option, prompt_text, read_prompt
 from triptych_data.formats.record import NoMarkers, Record, RowError
 from triptych_data.formats.turns import Turn, check_end, check_order, with_system
@@ -21,6 +22,11 @@ def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers) -> Record:
 
     `no_markers` is what zero markers mean for the column `images`; images of other columns come first without them.
     """
+    plain = plain_record(row, no_markers=no_markers)
+    return _read_any(row, no_markers) if plain is None else plain
+
+
+def _read_any(row: Mapping[str, Any], no_markers: NoMarkers) -> Record:
     refuse_media(row)
     columns = Columns(row)
     turns, source = read_prompt(columns)
