@@ -173,6 +173,7 @@ def test_a_folder_of_quantized_weights_is_not_quantized_again_nor_merged_into(qu
 
 def test_quantized_weights_without_adapters_are_refused_in_every_way_to_give_them(quantized_dir, model_dir, tmp_path):
     args = GRPOConfig(str(tmp_path / "run"), use_cpu=True, bf16=False)
+    sampled = GRPOConfig(str(tmp_path / "run"), use_cpu=True, bf16=False, use_vllm=True)
     model = load_model(str(quantized_dir), ModelConfig(use_peft=True))
     for given, settings in (
         (str(quantized_dir), None),
@@ -182,6 +183,10 @@ def test_quantized_weights_without_adapters_are_refused_in_every_way_to_give_the
         with pytest.raises(UsageError, match=r"the weights of .* are quantized \(bitsandbytes\) .*; add --use_peft"):
             check_trains_quantized(given, args, peft_config=None, quantization_config=settings)
         check_trains_quantized(given, args, peft_config=LoraConfig(), quantization_config=settings)
+        with pytest.raises(
+            UsageError, match=r"--use_vllm: the weights of .* are quantized \(bitsandbytes\), and adapters"
+        ):
+            check_trains_quantized(given, sampled, peft_config=LoraConfig(), quantization_config=settings)
     check_trains_quantized(str(model_dir), args, peft_config=None, quantization_config=None)
 
 

@@ -14,6 +14,7 @@ from triptych_data.options import ModelOptions
 from triptych_trainer.commands.sampled import generation_config
 from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.sampling import Engine, Sampling, sampling_of_engine
+from triptych_trainer.grpo.vllm import check_config
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.rollout_options import RolloutOptions
 from triptych_trainer.prompts.prepare import PromptPreparer
@@ -32,7 +33,7 @@ def engine_to_sample(
     """Start an engine for a model folder or hub id, and what prepares prompts for it; vLLM alone reads the weights.
 
     Raises:
-        UsageError: vllm is not installed, or the folder contains adapters.
+        UsageError: vllm is not installed, the folder contains adapters, or vLLM would read its config differently.
     """
     if "vllm" not in sys.modules and find_spec("vllm") is None:
         raise UsageError("--use_vllm: vllm is not installed; pip install 'triptych-trainer[vllm]', or leave it out")
@@ -42,6 +43,7 @@ def engine_to_sample(
             "makes one model of them"
         )
     model = _without_weights(path, loading)
+    check_config(model.config)
     preparer = preparer_for(model)
     vllm = importlib.import_module("vllm")
     engine = Engine(

@@ -27,9 +27,9 @@ from triptych_trainer.options.refusals import (
     check_adapter_folder,
     check_options,
     check_output_folder,
-    check_rollout_lag,
     check_trackers,
 )
+from triptych_trainer.options.vllm_refusals import check_rollout_lag
 from triptych_trainer.prompts.row_check import row_check_of
 from triptych_trainer.rewards.read import chosen_verdict, read_rewards
 from triptych_trainer.training.train import train_model, turn_options

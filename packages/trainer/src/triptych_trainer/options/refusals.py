@@ -14,27 +14,23 @@ from trl import GRPOConfig
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
-from triptych_trainer.options.corrections import CORRECTION_MODES
-from triptych_trainer.options.generation_kwargs import check_generation_kwargs, reshaping
+from triptych_trainer.options.generation_kwargs import check_generation_kwargs
 from triptych_trainer.options.unread import check_unread
 from triptych_trainer.options.values import check_values
+from triptych_trainer.options.vllm_refusals import check_vllm
 
 __all__ = [
     "check_adapter_folder",
     "check_ends",
     "check_head_dtype",
-    "check_lag_on_ranks",
     "check_num_prompts",
     "check_options",
     "check_output_folder",
-    "check_rollout_lag",
     "check_router_loss",
     "check_slices",
     "check_trackers",
     "check_trainable",
-    "check_vllm",
     "check_workers",
-    "other_probabilities",
 ]
 
 
@@ -71,82 +67,6 @@ def check_workers(args: GRPOConfig) -> None:
             f"--dataloader_num_workers {args.dataloader_num_workers}: the rows contain no images to load, because "
             "threads decode the images ahead of the step; leave it at 0 and set --image_threads"
         )
-
-
-def check_vllm(args: GRPOConfig) -> None:
-    """Check that what vLLM samples can be compared with what is trained.
-
-    Raises:
-        UsageError: names the option, why it cannot be used, and what to set instead.
-    """
-    if not args.use_vllm:
-        return
-    if args.vllm_importance_sampling_mode not in CORRECTION_MODES:
-        raise UsageError(
-            f"--vllm_importance_sampling_mode {args.vllm_importance_sampling_mode}: expected one of "
-            f"{', '.join(CORRECTION_MODES)}"
-        )
-    if args.vllm_importance_sampling_correction and (cuts := other_probabilities(args)):
-        raise UsageError(
-            f"{', '.join(cuts)}: vLLM then samples from other probabilities than the trainer scores, in which no token "
-            "is cut or made likelier, so that the correction by their ratio would be wrong; leave "
-            f"{'it' if len(cuts) == 1 else 'them'} out, or set --vllm_importance_sampling_correction false"
-        )
-
-
-def check_rollout_lag(lag: int, args: GRPOConfig, *, has_turns: bool = False) -> None:
-    """Check that rollouts can be sampled ahead of the training, and corrected for it.
-
-    Raises:
-        UsageError: says what to set instead.
-    """
-    if lag == 0:
-        return
-    if lag < 0:
-        raise UsageError(f"--rollout_lag {lag}: expected 0 or more generations")
-    if not args.use_vllm or args.vllm_mode != "server":
-        raise UsageError(
-            f"--rollout_lag {lag}: only a vLLM server samples while the trainer works; start one with `triptych serve` "
-            "and add --use_vllm true --vllm_mode server, or leave it out"
-        )
-    if has_turns:
-        raise UsageError(
-            f"--rollout_lag {lag}: the turns after a tool's result, and the rollouts of a rollout_func, are sampled "
-            "while the trainer waits; leave out the lag, or the tools, or the function"
-        )
-    if not args.vllm_importance_sampling_correction:
-        raise UsageError(
-            f"--rollout_lag {lag}: completions of older weights have to be corrected for; leave out "
-            "--vllm_importance_sampling_correction false, or the lag"
-        )
-
-
-def check_lag_on_ranks(lag: int, *, shards_weights: bool) -> None:
-    """Check that every rank has all weights where rollouts are sampled ahead.
-
-    Raises:
-        UsageError: says what to use instead.
-    """
-    if lag and shards_weights:
-        raise UsageError(
-            f"--rollout_lag {lag}: sending weights that ranks share (FSDP, ZeRO-3) was never tried while a server "
-            "samples; leave out --rollout_lag, or use DDP or ZeRO-2"
-        )
-
-
-def other_probabilities(args: GRPOConfig) -> list[str]:
-    """The options that let vLLM sample from other probabilities than the trainer scores, as they were given."""
-    found = [(name, getattr(args, name)) for name in ("top_p", "top_k", "min_p")]
-    cuts = [
-        f"--{name} {value:g}"
-        for name, value in found
-        if value is not None and (value < 1.0 if name == "top_p" else value > 0)
-    ]
-    if args.repetition_penalty != 1.0:
-        cuts.append(f"--repetition_penalty {args.repetition_penalty:g}")
-    if args.vllm_structured_outputs_regex:
-        cuts.append("--vllm_structured_outputs_regex")
-    return [*cuts, *(f"--generation_kwargs {name}" for name in reshaping(args.generation_kwargs))]
 
 
 def check_adapter_folder(path: str, *, use_peft: bool, merge_adapter: bool = False) -> None:

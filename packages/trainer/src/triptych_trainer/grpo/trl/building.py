@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import is_peft_model
 from trl import GRPOConfig
 
 from triptych_trainer.forward import install_hooks
@@ -29,13 +30,13 @@ from triptych_trainer.models.whole import warn_of_made_up_weights
 from triptych_trainer.options.refusals import (
     check_ends,
     check_head_dtype,
-    check_lag_on_ranks,
     check_options,
     check_router_loss,
     check_slices,
     check_trainable,
     check_workers,
 )
+from triptych_trainer.options.vllm_refusals import check_lag_on_ranks, check_sends_adapters
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.trajectories.limits import Limits
@@ -163,6 +164,9 @@ def check_run(trainer: MultiImageGRPOTrainer, *, group_sharing: str, completions
     )
     lag = 0 if trainer.ahead is None else trainer.ahead.lag
     check_lag_on_ranks(lag, shards_weights=shards_weights(trainer))
+    check_sends_adapters(
+        use_vllm=trainer.use_vllm, has_adapters=is_peft_model(trainer.model), fsdp=trainer.is_fsdp_enabled
+    )
     check_slices(args, completions_per_slice, shared=group_sharing != "off", sharded=shards_weights(trainer))
 
 

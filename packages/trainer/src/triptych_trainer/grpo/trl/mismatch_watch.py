@@ -10,7 +10,7 @@ from triptych_trainer.grpo.vllm import MOST_TOLD, RolloutMismatchError
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.learning_rates import trainable_vision_parameters
 from triptych_trainer.models.unwrap import unwrap
-from triptych_trainer.options.refusals import other_probabilities
+from triptych_trainer.options.vllm_refusals import other_probabilities
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer

@@ -46,12 +46,13 @@ def with_named_adapters(model: Any, args: GRPOConfig, *, peft_config: Any) -> An
 
 
 def check_trains_quantized(model: Any, args: GRPOConfig, *, peft_config: Any, quantization_config: Any) -> None:
-    """Check that quantized weights, which take no gradient, have adapters to train.
+    """Check that quantized weights, which take no gradient, have adapters to train, and are not sent to vLLM.
 
     Raises:
         UsageError: says which weights are quantized, and how.
     """
-    if peft_config is not None or getattr(model, "peft_config", None):
+    has_adapters = peft_config is not None or bool(getattr(model, "peft_config", None))
+    if has_adapters and not args.use_vllm:
         return
     stored = quantization_config
     if isinstance(model, str):
@@ -63,8 +64,14 @@ def check_trains_quantized(model: Any, args: GRPOConfig, *, peft_config: Any, qu
     given = stored if isinstance(stored, dict) else stored.to_dict()
     method = given.get("quant_method", "by some method")
     name = model if isinstance(model, str) else getattr(model, "name_or_path", "") or type(model).__name__
+    what = f"the weights of {name} are quantized ({getattr(method, 'value', method)})"
+    if args.use_vllm:
+        raise UsageError(
+            f"--use_vllm: {what}, and adapters cannot be merged into such weights without loss to be sent to vLLM; "
+            "leave out --use_vllm, or give the model before it was quantized (no --load_in_4bit or --load_in_8bit)"
+        )
     raise UsageError(
-        f"the weights of {name} are quantized ({getattr(method, 'value', method)}) and cannot be trained themselves; "
+        f"{what} and cannot be trained themselves; "
         "add --use_peft (in a script, peft_config) for adapters on them, or give the model before it was quantized"
     )
 

@@ -35,7 +35,7 @@ from triptych_trainer.grpo.vllm import SECONDS
 from triptych_trainer.models.learning_rates import set_vision_learning_rate
 from triptych_trainer.models.whole import only_whole_models
 from triptych_trainer.monitor.learning_watch import LearningWatch
-from triptych_trainer.options.refusals import check_rollout_lag
+from triptych_trainer.options.vllm_refusals import check_rollout_lag
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer

@@ -5,13 +5,9 @@ towers of CLIP and SigLIP, so that a weight is called ``vision_tower.embeddings.
 ``vision_tower.vision_model.embeddings...``, and vLLM refuses the shorter name.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import torch
-
-from triptych_trainer.models.unwrap import unwrap
 
 __all__ = ["under_names_of_vllm"]
 
@@ -20,27 +16,16 @@ LEVEL = "vision_model"
 TOWERS = ("CLIPVisionModel", "SiglipVisionModel", "Siglip2VisionModel")
 
 
-@contextmanager
-def under_names_of_vllm(backend: Any) -> Iterator[None]:
-    """While weights are sent: let TRL's ``VLLMGeneration`` give each one under the name that vLLM knows."""
-    towers = _flat_towers(unwrap(backend.model))
-    if not towers:
-        yield
-        return
-    stock = backend._iter_named_params
-    backend._iter_named_params = lambda: _renamed(stock(), towers)
-    try:
-        yield
-    finally:
-        del backend._iter_named_params
+def under_names_of_vllm(
+    named: Iterable[tuple[str, torch.Tensor]], model: torch.nn.Module
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights of a model, each under the name that vLLM knows; ``named`` gives them under their own names."""
+    towers = _flat_towers(model)
+    for name, tensor in named:
+        tower = next((tower for tower in towers if name.startswith(f"{tower}.")), None)
+        yield name if tower is None else f"{tower}.{LEVEL}{name.removeprefix(tower)}", tensor
 
 
 def _flat_towers(model: torch.nn.Module) -> list[str]:
     """The paths of the towers in a model that lack the level."""
     return [path for path, part in model.named_modules() if type(part).__name__ in TOWERS and not hasattr(part, LEVEL)]
-
-
-def _renamed(named: Iterable[tuple[str, torch.Tensor]], towers: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, tensor in named:
-        tower = next((tower for tower in towers if name.startswith(f"{tower}.")), None)
-        yield name if tower is None else f"{tower}.{LEVEL}{name.removeprefix(tower)}", tensor

@@ -5,11 +5,14 @@ weights. TRL empties the prefix cache only, so that an image that is seen again 
 of an older tower (huggingface/trl#7198).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.vllm.failures import engine_failures
 from triptych_trainer.grpo.vllm.folder_transfer import FolderLoad, uses_folder, write_weights
+from triptych_trainer.grpo.vllm.merged_adapters import merged_in_copies
 from triptych_trainer.grpo.vllm.server import server_of
 from triptych_trainer.grpo.vllm.weight_names import under_names_of_vllm
 from triptych_trainer.models.unwrap import unwrap
@@ -38,7 +41,7 @@ def send_weights(backend: Any, *, tower_moved: bool) -> None:
     """
     is_main = backend.mode == "server" and backend.accelerator.is_main_process
     if backend.mode == "server" and uses_folder(backend):
-        with under_names_of_vllm(backend):
+        with _as_vllm_takes_them(backend):
             needed = sum(weight.nbytes for weight in unwrap(backend.model).parameters())
             folder = write_weights(backend._iter_named_params(), write=is_main, needed=needed)
         if folder is not None:
@@ -48,10 +51,21 @@ def send_weights(backend: Any, *, tower_moved: bool) -> None:
         return
     if is_main:
         server_of(backend).line.wait()
-    with under_names_of_vllm(backend), engine_failures(f"vLLM ({backend.mode})", doing="took the weights"):
+    with _as_vllm_takes_them(backend), engine_failures(f"vLLM ({backend.mode})", doing="took the weights"):
         backend.sync_weights()
     if tower_moved:
         _forget_features(backend)
+
+
+@contextmanager
+def _as_vllm_takes_them(backend: Any) -> Iterator[None]:
+    """While weights are sent: let TRL's ``VLLMGeneration`` give them with adapters in copies, and by vLLM's names."""
+    stock, model = backend._iter_named_params, backend.model
+    backend._iter_named_params = lambda: under_names_of_vllm(merged_in_copies(stock, model), unwrap(model))
+    try:
+        yield
+    finally:
+        del backend._iter_named_params
 
 
 def _forget_features(backend: Any) -> None:
