@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from triptych_data import DataError, Example, read_examples
+from triptych_data.rows import base
 
 ROWS = st.lists(
     st.fixed_dictionaries({"prompt": st.sampled_from("abc")}, optional={"id": st.sampled_from([1, "1", "x"])}),
@@ -96,13 +97,23 @@ def test_fingerprints_follow_the_rows_and_not_the_folder(tmp_path):
     assert len(set(digests[0])) == 5
 
 
-def test_the_fingerprint_of_a_large_file_sees_its_middle(tmp_path):
+def test_the_fingerprint_sees_one_letter_of_a_large_file(tmp_path):
     path = tmp_path / "large.jsonl"
     digests = []
     for letter in "xy":
-        rows = [json.dumps({"prompt": (letter if 9 <= index < 11 else "x") * 900_000}) for index in range(20)]
-        path.write_text("\n".join(rows))
+        answers = [letter if index == 10 else "x" for index in range(20)]
+        path.write_text("\n".join(json.dumps({"prompt": "x" * 900_000, "answer": answer}) for answer in answers))
         digests.append(read_examples(path, check_images=False).fingerprint)
+    assert digests[0] != digests[1]
+
+
+def test_the_fingerprint_of_a_file_that_is_read_in_pieces_sees_its_middle(tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "WHOLE_BYTES", 16 << 20)
+    digests = []
+    for number in range(2):
+        path = tmp_path / "large.tar"
+        path.write_bytes(b"a" * (8 << 20) + bytes([number]) * (1 << 20) + b"a" * (8 << 20))
+        digests.append(base.file_fingerprint(path))
     assert digests[0] != digests[1]
 
 

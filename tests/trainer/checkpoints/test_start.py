@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from triptych_trainer.checkpoints.folder import checkpoints, run_id_of
@@ -185,6 +186,16 @@ def test_the_checkpoint_of_another_run_is_not_the_latest(train, finished, tmp_pa
     assert [folder.name for folder in checkpoints(finished)] == ["checkpoint-3", "checkpoint-2"]
     other = run_id_of(tmp_path / "other" / "checkpoint-2")
     assert (finished / "_earlier-runs" / other / "checkpoint-9").is_dir()
+
+
+def test_replaced_images_are_refused_before_the_model_is_loaded(train, write_rows, tmp_path):
+    data = ("--data", str(write_rows([1, 2, 1, 1])), "--num_iterations", "1")
+    assert train(*data, "--max_steps", "2")[0] == 0
+    Image.new("RGB", (56, 56), "pink").save(tmp_path / "0.png")
+    code, said = train(*data, "--max_steps", "3", "--resume_from_checkpoint", "latest")
+    assert code == 2
+    assert "other bytes or sizes of 1 image, the first is 0.png of " in said
+    assert "put back the files, or train on from its weights as a new run" in said
 
 
 def test_a_folder_in_use_and_a_folder_that_is_none_are_refused_before_anything_is_read(train, tmp_path):

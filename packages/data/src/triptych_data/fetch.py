@@ -34,7 +34,7 @@ def open_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> 
     if isinstance(ref, bytes):
         return io.BytesIO(_within(ref, str(source), policy))
     if isinstance(ref, ArchiveMember):
-        return io.BytesIO(_read_member(ref, policy))
+        return _Member(*_read_member(ref, policy))
     if isinstance(ref, Image.Image):
         raise TypeError("a PIL image has no encoded bytes; read it with load_image")
     encoded = _inline_bytes(ref)
@@ -62,9 +62,17 @@ def _open_path(source: ImageSource, path: str, policy: ImagePolicy) -> BinaryIO:
     return cast(BinaryIO, RegularFile(descriptor, status))
 
 
+class _Member(io.BytesIO):
+    """The bytes of a member of an archive; `status` is the archive's state when it was opened."""
+
+    def __init__(self, data: bytes, status: os.stat_result) -> None:
+        super().__init__(data)
+        self.status = status
+
+
 def stamp_of(stream: BinaryIO) -> Stamp | None:
-    """The state, when it was opened, of the file that a stream reads; None where there is no file."""
-    if not isinstance(stream, RegularFile):
+    """The state, when it was opened, of the file or archive that a stream reads; None where there is none."""
+    if not isinstance(stream, (RegularFile, _Member)):
         return None
     return Stamp(stream.status.st_size, stream.status.st_mtime_ns)
 
@@ -113,12 +121,13 @@ def _bad_inline(ref: str, reason: str) -> ImageError:
     return ImageError(reason, image=f"{ref[:40]}...", kind="corrupt", remedy="encode the image again")
 
 
-def _read_member(member: ArchiveMember, policy: ImagePolicy) -> bytes:
+def _read_member(member: ArchiveMember, policy: ImagePolicy) -> tuple[bytes, os.stat_result]:
     descriptor = open_beneath(member.archive.parent, member.archive.name)
     with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
         stream.seek(member.offset)
         if member.size > policy.max_file_bytes:
-            return _within(b"\0" * (policy.max_file_bytes + 1), member.name, policy)
+            _within(b"\0" * (policy.max_file_bytes + 1), member.name, policy)
         data = stream.read(member.size)
     if len(data) < member.size:
         raise ImageError(
@@ -127,7 +136,7 @@ def _read_member(member: ArchiveMember, policy: ImagePolicy) -> bytes:
             kind="truncated",
             remedy="copy the archive again",
         )
-    return data
+    return data, status
 
 
 def _open_address(source: ImageSource, address: str, policy: ImagePolicy) -> BinaryIO:

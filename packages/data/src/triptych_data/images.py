@@ -15,7 +15,8 @@ from PIL import Image
 from triptych_data.budget import Size
 from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example, ImageSource
-from triptych_data.pixels import Pixels, check_size, load_pixels
+from triptych_data.fetch import read_image
+from triptych_data.pixels import Pixels, check_size, decode, load_pixels
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.resize import resize
 from triptych_data.seen_headers import SeenHeaders, header_sizes, image_in_example
@@ -141,14 +142,20 @@ class ImageLoader:
 
         The file is compared after it was read: one that is replaced in between is noticed, and cannot be used.
         """
+        data = b""
         try:
-            pixels = load_pixels(source, policy=self.policy)
+            if isinstance(source.ref, Image.Image):
+                pixels = load_pixels(source, policy=self.policy)
+            else:
+                data = read_image(source, policy=self.policy)
+                pixels = decode(data, image=str(source), policy=self.policy)
         except ImageError:
             self.seen.check(source)
             self.seen.forget(source)  # its pixels were never used, so a repaired file is as good as a new one
             raise
-        self.seen.check(source)
+        stamp = self.seen.check(source)
         check_size(pixels, expected, image=str(source))
+        self.seen.used.note(source, data, stamp)
         return pixels
 
     def _request(self, image: ImageSource, size: Size | None) -> _Entry:

@@ -21,6 +21,7 @@ from triptych_data.image_files import ImageFiles
 from triptych_data.plain_size import PLAIN_BYTES, plain_size
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.regular_file import RegularFile, read_at
+from triptych_data.used_images import UsedImages
 
 _NUM_LOCKS = 64
 _SETTLED_FROM = 32768
@@ -50,6 +51,8 @@ class SeenHeaders:
         self.policy = policy
         self.has_remote = False
         """Whether an image came from another machine, where nobody can see whether it is replaced."""
+        self.used = UsedImages()
+        """The images that were decoded so far."""
         self._files = files
         self._base = base
         self._remembered = remembered
@@ -81,7 +84,7 @@ class SeenHeaders:
 
     def size(self, source: ImageSource) -> Size:
         """(height, width) of an image as decoded, from its header, or as it was seen before. Raises ImageError."""
-        key, table = _key(source), self._table
+        key, table = key_of(source), self._table
         seen = self._recent.get(key) or table.find(key)
         if seen is None:
             with self._locks[key % _NUM_LOCKS]:  # two threads with one image read its header once
@@ -92,12 +95,15 @@ class SeenHeaders:
                 _ = self.table
         return seen[0]
 
-    def check(self, source: ImageSource) -> None:
-        """Compare the state of a file with the remembered one; ImageError if the file was replaced or removed."""
-        known = self._find(_key(source))
+    def check(self, source: ImageSource) -> Stamp | None:
+        """Compare the state of a file with the remembered one, and return it; None of an image that is in no file.
+
+        Raises ImageError if the file was replaced or removed.
+        """
+        known = self._find(key_of(source))
         seen = None if known is None else known[1]
         if seen is None:  # never seen, or not a file
-            return
+            return None
         with open_image(source, policy=self.policy) as stream:
             stamp = stamp_of(stream)
         if stamp is not None and stamp != seen:
@@ -109,10 +115,11 @@ class SeenHeaders:
                 remedy="start the run again, which looks at every image anew, or leave such rows out with "
                 'on_bad="skip" (--on_bad skip)',
             )
+        return seen
 
     def forget(self, source: ImageSource) -> None:
         """Read the header of an image again at its next use."""
-        key = _key(source)
+        key = key_of(source)
         self._recent.pop(key, None)
         self._table = self._table.without(key)
 
@@ -191,7 +198,7 @@ def _rebuilt(policy: ImagePolicy, table: HeaderTable) -> SeenHeaders:
     return seen
 
 
-def _key(source: ImageSource) -> int:
+def key_of(source: ImageSource) -> int:
     text = repr(source.key).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 

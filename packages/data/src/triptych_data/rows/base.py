@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from triptych_data.example import ArchiveMember
 
 _PIECE_BYTES, _NUM_PIECES = 1 << 20, 16
+WHOLE_BYTES = 256 << 20
+"""The largest file of which every byte is part of the fingerprint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +54,17 @@ class Rows(Protocol):
 def file_fingerprint(path: Path) -> str:
     """A digest of a file's size and bytes, the same for a copy elsewhere.
 
-    Of a file beyond 16 MiB it reads 16 pieces of 1 MiB, spread evenly from the first byte to the last.
+    Of a file beyond 256 MiB it reads 16 pieces of 1 MiB, spread evenly from the first byte to the last.
     """
     size = path.stat().st_size
     digest = hashlib.blake2b(str(size).encode(), digest_size=16)
     last = max(0, size - _PIECE_BYTES)
     with path.open("rb") as stream:
+        if size <= WHOLE_BYTES:
+            while piece := stream.read(_PIECE_BYTES):
+                digest.update(piece)
+            return digest.hexdigest()
         for number in range(_NUM_PIECES):
-            stream.seek(
-                last * number // (_NUM_PIECES - 1) if size > _NUM_PIECES * _PIECE_BYTES else number * _PIECE_BYTES
-            )
+            stream.seek(last * number // (_NUM_PIECES - 1))
             digest.update(stream.read(_PIECE_BYTES))
     return digest.hexdigest()

@@ -10,6 +10,7 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, Trainer, TrainerCallback
+from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.card import write_card
 from triptych_trainer.checkpoints.cycle import read_cycle, write_cycle
@@ -24,6 +25,7 @@ from triptych_trainer.checkpoints.folder import (
     rotate,
     seal,
 )
+from triptych_trainer.checkpoints.images import write_images
 from triptych_trainer.checkpoints.optimizer_options import groups_of, set_options
 from triptych_trainer.checkpoints.ranks import any_rank
 from triptych_trainer.checkpoints.weights import dtypes_kept, load_weights
@@ -46,6 +48,8 @@ class ResumableTrainer(Trainer):
 
     run: Mapping[str, Any] | None = None
     """What the manifest of each checkpoint says about the run: its id and what it was started with (see ``Run``)."""
+    seen: SeenHeaders | None = None
+    """What the run knows of its images, for a later resume to compare; None where a script began the run."""
     num_images_trained: int = 0
     """Images of the prompts trained on so far, on all ranks."""
     nothing_left: bool = False
@@ -138,6 +142,8 @@ class ResumableTrainer(Trainer):
                 self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
         if not self.args.save_only_model:
             write_cycle(folder, self._cycle(), rank=self.args.process_index)
+            if self.seen is not None:
+                write_images(folder, self.seen, rank=self.args.process_index)
 
     def _on_all_ranks(self, action: Callable[[], None] | None, *, aside: Path) -> None:
         """Run a part of saving. If it fails on any rank, all ranks remove the unfinished folder and raise an error."""

@@ -5,7 +5,10 @@ from typing import Any
 
 import torch
 from triptych_data import Examples
+from triptych_data.seen_headers import SeenHeaders
 
+from triptych_trainer.checkpoints.images import check_same_images
+from triptych_trainer.checkpoints.ranks import decided_by_first
 from triptych_trainer.checkpoints.run import data_digest
 from triptych_trainer.checkpoints.start import Start, begin_run, choose_start
 from triptych_trainer.models.load import load_model
@@ -22,6 +25,7 @@ def begun(
     *,
     examples: Examples,
     held_out: Examples | None,
+    seen: SeenHeaders,
     trust_remote_code: bool,
     reporter: Reporter,
 ) -> tuple[Start, torch.nn.Module]:
@@ -29,15 +33,21 @@ def begun(
 
     Raises:
         UsageError: no such checkpoint, or no such model.
-        CheckpointError: the checkpoint belongs to other data, options or weights.
+        CheckpointError: the checkpoint belongs to other data, images, options or weights.
     """
     run: Any = config.run
+    rank = config.trl.process_index
     start = choose_start(
         config, data=data_digest(examples), held_out=data_digest(held_out), say=reporter.say, warn=reporter.conclude
     )
+    if (checkpoint := start.checkpoint) is not None:
+        for sentence in decided_by_first(
+            lambda: check_same_images(checkpoint, seen, examples=examples, held_out=held_out), rank=rank
+        ):
+            reporter.conclude(sentence)
     model = load_model(path, config.model, trust_remote_code=trust_remote_code, merge_adapter=run.merge_adapter)
-    start = begin_run(start, model=model, rank=config.trl.process_index, say=reporter.say)
-    if config.trl.process_index == 0:
+    start = begin_run(start, model=model, rank=rank, say=reporter.say)
+    if rank == 0:
         files = [Path(file) for file in (*(run.data or ()), *(run.eval_data or ()))]
         output = Path(config.trl.output_dir)
         write_record(output, config, data=files, run_id=start.run.id, resumed_from=start.checkpoint)

@@ -80,7 +80,15 @@ def _run_alone(config: SftConfig, *, path: str, reporter: Reporter) -> int:
     examples, held_out = read_data(config, seen, row_check=row_check, reporter=reporter)
     num_held_out = 0 if held_out is None else len(held_out)
     reporter.say(f"{len(examples)} conversations with {examples.checked.num_images} images; {num_held_out} held out")
-    start, model = begun(config, path, examples=examples, held_out=held_out, trust_remote_code=trust, reporter=reporter)
+    start, model = begun(
+        config,
+        path,
+        examples=examples,
+        held_out=held_out,
+        seen=seen,
+        trust_remote_code=trust,
+        reporter=reporter,
+    )
     training = train_sft(
         model,
         processor,

@@ -120,7 +120,15 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
     )
     num_images, num_held_out = examples.checked.num_images, 0 if held_out is None else len(held_out)
     reporter.say(f"{len(examples)} prompts with {num_images} images; {num_held_out} held out")
-    start, model = begun(config, path, examples=examples, held_out=held_out, trust_remote_code=trust, reporter=reporter)
+    start, model = begun(
+        config,
+        path,
+        examples=examples,
+        held_out=held_out,
+        seen=seen,
+        trust_remote_code=trust,
+        reporter=reporter,
+    )
     training = train_model(
         model,
         processor,

@@ -79,7 +79,7 @@ def train_sft(
                 reporter.say(
                     f"rows are padded instead of packed, because {trainer.why_not_packed}; slower, but equally correct"
                 )
-            run_trainer(trainer, progress=progress, start=start)
+            run_trainer(trainer, progress=progress, start=start, seen=loader.seen)
         training = Training(trainer=trainer, logged=progress.logged, stopped_at=request.stopped_at)
         conclude(training, pages=[], start=start, stage="SFT", reporter=reporter)
     if training.stopped_at is None and progress.logged and not reporter.quiet:

@@ -101,7 +101,7 @@ def train_model(
                 environment=environment,
                 say=reporter.say,
             )
-            run_trainer(trainer, progress=progress, start=start)
+            run_trainer(trainer, progress=progress, start=start, seen=loader.seen)
         training = Training(trainer=trainer, logged=progress.logged, stopped_at=request.stopped_at)
         conclude(training, pages=pages, start=start, stage=stage, reporter=reporter)
     if training.stopped_at is None and progress.logged and not reporter.quiet:
@@ -137,9 +137,10 @@ def preparer_of(model: torch.nn.Module, processor: Any, *, loader: ImageLoader, 
     )
 
 
-def run_trainer(trainer: ResumableTrainer, *, progress: StepProgress, start: Start) -> None:
+def run_trainer(trainer: ResumableTrainer, *, progress: StepProgress, start: Start, seen: SeenHeaders) -> None:
     """Train, from the checkpoint that the run starts at."""
     trainer.run = start.run.to_json()
+    trainer.seen = seen
     guard_trackers(trainer)
     progress.num_images_trained = lambda: trainer.num_images_trained
     trainer.remove_callback(PrinterCallback)  # the stage shows what it would print
