@@ -4,6 +4,7 @@ import json
 
 import pytest
 from triptych_data import DataError
+from triptych_data.errors import UsageError
 from triptych_data.options import DataOptions
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.seen_headers import SeenHeaders
@@ -43,6 +44,14 @@ def test_a_judgement_is_known_by_everything_it_depends_on(model_dir, processor):
     assert len(set(names)) == len(names)
     assert name(load_processor(str(model_dir))) == names[0], "the same in the next run"
     assert name(rewards={**ACCURACY, "x.py:f": lambda completions, **_: [0.0] * len(completions)}) == names[0]
+
+
+def test_a_template_without_a_beginning_of_the_answer_is_refused_at_the_start(model_dir):
+    processor = load_processor(str(model_dir))
+    for owner in (processor, processor.tokenizer):
+        owner.chat_template = str(owner.chat_template).partition("{%- if add_generation_prompt")[0]
+    with pytest.raises(UsageError, match="the chat template ignores add_generation_prompt: a prompt lacks the '<|im_"):
+        row_check_of(processor, PromptSettings(), rewards={})
 
 
 def test_code_of_the_user_is_asked_in_every_start(processor):

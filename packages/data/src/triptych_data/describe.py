@@ -15,6 +15,7 @@ from triptych_parser.expanders import expander_of
 from triptych_data.budget import Budget, Size
 from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example
+from triptych_data.generation_prompt import check_generation_prompt
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.seen_headers import header_sizes
@@ -143,6 +144,7 @@ def _tokenized(example: Example, images: ImageCount, model: ModelTokens, setting
 
 
 def _tokenize(example: Example, model: ModelTokens, settings: PromptSettings, known: dict[str, Any]) -> TokenizedPrompt:
+    check_generation_prompt(model.processor, settings.chat_template_kwargs)
     try:
         return tokenize(
             example.prompt,

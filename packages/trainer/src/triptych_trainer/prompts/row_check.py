@@ -10,6 +10,7 @@ from triptych_data import Example
 from triptych_data.budget import Size
 from triptych_data.checked import RowCheck
 from triptych_data.describe import count_images, describe
+from triptych_data.generation_prompt import check_generation_prompt
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.remembered import digest_of, states_of
@@ -31,7 +32,11 @@ def row_check_of(
 
     Rows are counted from headers as ``triptych check`` counts them. Without a limit on tokens only the images are
     counted, each size once, which is much cheaper than their prompts.
+
+    Raises:
+        UsageError: the chat template does not begin the answer, or begins it twice.
     """
+    check_generation_prompt(processor, settings.chat_template_kwargs)
     model = ModelTokens.of(processor)
     checks = answer_checks(list(rewards.values()))
     has_limit = settings.max_prompt_tokens is not None or settings.max_prompt_image_tokens is not None
