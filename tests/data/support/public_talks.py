@@ -137,6 +137,42 @@ TALKS: dict[str, tuple[dict[str, Any], list[tuple], str | None]] = {
         [("user", 0, "Find x.")],
         "4",
     ),
+    "verl, the answer in extra_info": (
+        {
+            "data_source": "geo3k",
+            "prompt": [{"role": "user", "content": "<image>Find x."}],
+            "images": ["0.png"],
+            "reward_model": {"style": "model"},
+            "extra_info": '{"index": 0, "answer": "4", "solution": "2 + 2 = 4"}',
+        },
+        [("user", 0, "Find x.")],
+        "4",
+    ),
+    "SkyRL": (
+        {
+            "data_source": "geo3k",
+            "prompt": [{"role": "user", "content": "<image>Find x."}],
+            "images": ["0.png"],
+            "env_class": "geo3k",
+            "reward_spec": {"method": "rule", "ground_truth": "4"},
+        },
+        [("user", 0, "Find x.")],
+        "4",
+    ),
+    "Search-R1": (
+        {
+            "prompt": [{"role": "user", "content": "Which city?"}],
+            "ability": "fact-reasoning",
+            "reward_model": {"style": "rule", "ground_truth": {"target": ["Paris", "paris"]}},
+        },
+        [("user", "Which city?")],
+        '["Paris", "paris"]',
+    ),
+    "NeMo-Skills": (
+        {"problem": "Find x.", "image": "0.png", "expected_answer": "4"},
+        [("user", 0, "Find x.")],
+        "4",
+    ),
     "EasyR1 (geometry3k)": (
         {"images": ["0.png"], "problem": "<image>Find x.", "answer": "3"},
         [("user", 0, "Find x.")],

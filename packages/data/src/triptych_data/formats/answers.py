@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from triptych_data.formats.columns import ANSWERS, LABELS, Columns, is_empty, listed_text
 from triptych_data.formats.parts import text_of_part
-from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.record import RowError, as_answer
+from triptych_data.formats.truths import further_answers, ground_truths, is_said
 from triptych_data.formats.turns import Turn, is_turns, read_turns
 
 
@@ -31,17 +30,11 @@ def read_answer(columns: Columns, turn: str | None) -> str | None:
     ends in the answer; of two that agree, `answer` goes before `solution` and so on, and every column before the turn.
     """
     given = {name: _answer_text(name, value) for name, value in columns.given(ANSWERS).items()}
-    reward_model = listed_text(columns.row.get("reward_model"))
-    if (
-        reward_model is not None
-        and isinstance(reward_model, Mapping)
-        and not is_empty(reward_model.get("ground_truth"))
-    ):
-        given["reward_model.ground_truth"] = as_answer(reward_model["ground_truth"]) or ""
+    given |= {name: as_answer(value) or "" for name, value in ground_truths(columns.row).items()}
     if turn:
         given["the assistant's last turn"] = turn
     if not given:
-        given = _labels(columns.row)
+        given = _labels(columns.row) or _further(columns.row)
     columns.read.difference_update(ANSWERS)  # rewards see them under their own names too
     first = next(iter(given), "")
     for name, text in given.items():
@@ -55,17 +48,17 @@ def read_answer(columns: Columns, turn: str | None) -> str | None:
 
 def _labels(row: Mapping[str, Any]) -> dict[str, str]:
     """The texts, numbers or lists of them in columns that may be answers, if they agree; nothing where they do not."""
-    found = {name: as_answer(value) or "" for name in LABELS if _is_said(value := row.get(name))}
+    found = {name: as_answer(value) or "" for name in LABELS if is_said(value := row.get(name))}
     return found if len(set(found.values())) == 1 else {}
 
 
-def _is_said(value: Any) -> bool:
-    """Whether a completion could say a value: a text that names no image file, a number, or a list of these."""
-    if isinstance(value, (list, tuple)):
-        return bool(value) and not any(isinstance(item, (list, tuple)) for item in value) and all(map(_is_said, value))
-    if isinstance(value, str):
-        return bool(value) and not is_image_file(value)
-    return type(value) is int or (isinstance(value, float) and math.isfinite(value))
+def _further(row: Mapping[str, Any]) -> dict[str, str]:
+    """Answers inside other columns, if they agree: the shortest, of which the others are solutions."""
+    found = {name: as_answer(value) or "" for name, value in further_answers(row).items()}
+    shortest = min(found, key=lambda name: len(found[name]), default="")
+    if not all(_agree(found[shortest], text) for text in found.values()):
+        return {}
+    return {shortest: found[shortest]} if found else {}
 
 
 def read_reply(columns: Columns, turn: str | None) -> str | None:

@@ -23,7 +23,10 @@ IMAGES = (
 )
 ANSWERS = ("answer", "solution", "ground_truth", "response", "completion")
 # Names that may mean other things too: they count where no other column and no turn gives an answer.
-LABELS = ("gt", "label", "target", "answers", "gt_answer", "gold_answer", "correct_answer", "reference_answer")
+LABELS = (
+    *("gt", "label", "target", "answers", "gt_answer", "gold_answer", "correct_answer", "reference_answer"),
+    *("expected_answer", "final_answer", "ref_answer", "standard_answer", "answer_key", "answerKey", "gold"),
+)
 SYSTEM = ("system", "system_prompt", "system_message", "system_instruction")
 OPTIONS = (
     "options",

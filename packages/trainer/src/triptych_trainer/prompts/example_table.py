@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from triptych_data import Example
-from triptych_data.formats.columns import ANSWERS
+from triptych_data.formats.columns import ANSWERS, LABELS
 from triptych_data.formats.record import as_answer
+from triptych_data.formats.truths import further_answers, ground_truths
 
 __all__ = ["ExampleTable", "Table"]
 
@@ -69,7 +70,7 @@ def with_names(example: Example, own: dict[str, Any]) -> dict[str, Any]:
 
 def _as_given(example: Example, own: Mapping[str, Any]) -> Any:
     """The answer of the row: a list of accepted answers if the row has a list, else a text."""
-    verl = own.get("reward_model")
-    given = [*map(own.get, ANSWERS), verl.get("ground_truth") if isinstance(verl, Mapping) else None]
+    inside = {**ground_truths(own), **further_answers(own)}
+    given = [*map(own.get, (*ANSWERS, *LABELS)), *inside.values()]
     lists = [value for value in given if isinstance(value, (list, tuple))]
     return next((value for value in lists if as_answer(value) == example.answer), example.answer)
