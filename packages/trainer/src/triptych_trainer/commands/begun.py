@@ -11,12 +11,24 @@ from triptych_trainer.checkpoints.images import check_same_images
 from triptych_trainer.checkpoints.ranks import decided_by_first
 from triptych_trainer.checkpoints.run import data_digest
 from triptych_trainer.checkpoints.start import Start, begin_run, choose_start
-from triptych_trainer.models.load import load_model
+from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
 from triptych_trainer.options.arguments import TrainingConfig
 
-__all__ = ["begun"]
+__all__ = ["begun", "processor_of"]
+
+
+def processor_of(config: TrainingConfig, path: str) -> Any:
+    """Load the processor of the model at ``path`` with the pixel budget of a run."""
+    arguments: Any = config.trl
+    return load_processor(
+        path,
+        revision=config.model.model_revision,
+        trust_remote_code=arguments.trust_remote_code,
+        min_pixels=config.run.min_pixels,
+        max_pixels=config.run.max_pixels,
+    )
 
 
 def begun(

@@ -17,7 +17,7 @@ from triptych_trainer.commands.sampled import generation_config, model_to_sample
 from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.sampling import Sampling, sampling_of_model
 from triptych_trainer.models.families import family_of, use_own_family
-from triptych_trainer.models.load import load_processor
+from triptych_trainer.models.load import chosen_processor
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.options.chat_options import ChatOptions, parser
 from triptych_trainer.prompts.prepare import PromptPreparer
@@ -50,14 +50,7 @@ def chat_server(namespace: argparse.Namespace, loader: ImageLoader) -> ChatServe
     prompt = collected(TemplateOptions, namespace)
     check_pixels(prompt)
     use_own_family(options.family)
-    processor = load_processor(
-        namespace.model,
-        revision=loading.model_revision,
-        trust_remote_code=loading.trust_remote_code,
-        min_pixels=prompt.min_pixels,
-        max_pixels=prompt.max_pixels,
-        option="MODEL",
-    )
+    processor = chosen_processor(namespace.model, loading, prompt, option="MODEL")
     model = model_to_sample(namespace.model, loading, dtype=options.dtype, option="MODEL")
     preparer = PromptPreparer(
         processor,

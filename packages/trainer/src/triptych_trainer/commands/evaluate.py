@@ -27,7 +27,7 @@ from triptych_trainer.evaluation.paired import differences
 from triptych_trainer.evaluation.scored_rows import score_examples
 from triptych_trainer.evaluation.scores import ScoredRow, breakdowns
 from triptych_trainer.models.families import family_of, use_own_family
-from triptych_trainer.models.load import load_processor
+from triptych_trainer.models.load import chosen_processor
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
 from triptych_trainer.monitor.progress import Reporter
@@ -128,14 +128,7 @@ def _evaluate(
     reporter: Reporter,
 ) -> list[ScoredRow]:
     options, shared = asked.own, asked.shared
-    processor = load_processor(
-        path,
-        revision=shared.loading.model_revision,
-        trust_remote_code=shared.loading.trust_remote_code,
-        min_pixels=shared.prompt.min_pixels,
-        max_pixels=shared.prompt.max_pixels,
-        option=f"--{name}",
-    )
+    processor = chosen_processor(path, shared.loading, shared.prompt, option=f"--{name}")
     row_check = row_check_of(
         processor,
         shared.settings,

@@ -14,6 +14,7 @@ from rich.console import Console
 from triptych_data.option_parser import collected
 from triptych_data.seen_headers import SeenHeaders
 
+from triptych_trainer.commands.begun import processor_of
 from triptych_trainer.commands.launch import plan_of_launch
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.planned_tools import planned_tools
@@ -30,7 +31,6 @@ from triptych_trainer.forecast.skeleton import build_skeleton, read_model_config
 from triptych_trainer.forecast.static_memory import sharding_of
 from triptych_trainer.forecast.traced_passes import Device
 from triptych_trainer.models.families import use_own_family
-from triptych_trainer.models.load import load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.arguments import image_policy, parse_run, prompt_settings
 from triptych_trainer.options.plan_options import A100, PlanOptions, own_parser
@@ -114,13 +114,7 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
     sharding: Any = own.sharding or launched.sharding or sharding_of(config.grpo)
     shared = config.run.group_sharing != "off"
     check_slices(config.grpo, config.run.completions_per_slice, shared=shared, sharded=sharding == "full")
-    processor = load_processor(
-        config.model.model_name_or_path,
-        revision=config.model.model_revision,
-        trust_remote_code=config.grpo.trust_remote_code,
-        min_pixels=config.run.min_pixels,
-        max_pixels=config.run.max_pixels,
-    )
+    processor = processor_of(config, config.model.model_name_or_path)
     model_config = read_model_config(config)
     seen = SeenHeaders(policy=image_policy(config.run))
     examples = read_data(config, seen, needs_prompt=not config.run.environment)[0][: own.limit]

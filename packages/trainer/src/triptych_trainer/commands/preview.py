@@ -150,18 +150,11 @@ def _model(shared: SharedOptions) -> ModelTokens | None:
     if shared.model is None:
         return None
     # brings torch, which a page without a model does without
-    from triptych_trainer.models.load import load_processor
+    from triptych_trainer.models.load import chosen_processor
     from triptych_trainer.upstream.quiet import quiet_libraries
 
     quiet_libraries()
-    processor = load_processor(
-        shared.model,
-        revision=shared.loading.model_revision,
-        trust_remote_code=shared.loading.trust_remote_code,
-        min_pixels=shared.prompt.min_pixels,
-        max_pixels=shared.prompt.max_pixels,
-        option="--model",
-    )
+    processor = chosen_processor(shared.model, shared.loading, shared.prompt, option="--model")
     return ModelTokens.of(processor)
 
 

@@ -26,7 +26,7 @@ from triptych_trainer.evaluation.sampling import Sampling, sampled_groups, sampl
 from triptych_trainer.grpo.batch import scored_groups
 from triptych_trainer.grpo.rewarding import rewards_by_functions
 from triptych_trainer.models.families import family_of, use_own_family
-from triptych_trainer.models.load import load_processor
+from triptych_trainer.models.load import chosen_processor
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_command
@@ -98,14 +98,7 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
     )
     chosen_verdict(asked.rewards, options.verdict)
     weights = named_weights(asked.rewards, options.reward_weights)
-    processor = load_processor(
-        asked.model,
-        revision=shared.loading.model_revision,
-        trust_remote_code=shared.loading.trust_remote_code,
-        min_pixels=shared.prompt.min_pixels,
-        max_pixels=shared.prompt.max_pixels,
-        option="--model",
-    )
+    processor = chosen_processor(asked.model, shared.loading, shared.prompt, option="--model")
     table = ExampleTable(_examples(asked, processor))
     written = {**given_options(shared.data, shared.prompt, options, play_options), "model_name_or_path": asked.model}
     files = [Path(file) for file, _ in shared.train_files]

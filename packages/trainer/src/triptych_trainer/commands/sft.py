@@ -11,13 +11,12 @@ from triptych_data.options import image_policy
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.lock import one_run_in
-from triptych_trainer.commands.begun import begun
+from triptych_trainer.commands.begun import begun, processor_of
 from triptych_trainer.commands.launch import launch, launch_asked
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.train import read_data, reporter_of
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import FAMILIES, use_own_family
-from triptych_trainer.models.load import load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_tools
@@ -62,13 +61,7 @@ def _run_alone(config: SftConfig, *, path: str, reporter: Reporter) -> int:
     """Train in an output folder that no other run writes into."""
     output, trust = Path(config.sft.output_dir), config.sft.trust_remote_code
     revision = config.model.model_revision
-    processor = load_processor(
-        path,
-        revision=revision,
-        trust_remote_code=trust,
-        min_pixels=config.run.min_pixels,
-        max_pixels=config.run.max_pixels,
-    )
+    processor = processor_of(config, path)
     folder = adapter_folder(path, revision=revision, option="--model_name_or_path")
     base, base_revision = (path, revision) if folder is None else (folder.base, folder.base_revision)
     _check_model_type(base, revision=base_revision, trust_remote_code=trust)

@@ -11,13 +11,12 @@ from triptych_data.options import QUARANTINE, data_files, image_policy, image_ro
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.lock import one_run_in
-from triptych_trainer.commands.begun import begun
+from triptych_trainer.commands.begun import begun, processor_of
 from triptych_trainer.commands.launch import launch, launch_asked
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import use_own_family
-from triptych_trainer.models.load import load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.arguments import RunConfig, TrainingConfig, parse_run, prompt_settings, wants_demo
 from triptych_trainer.options.default_rewards import named_rewards
@@ -101,13 +100,7 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
     chosen_verdict(rewards, config.run.verdict)
     seen = SeenHeaders(policy=image_policy(config.run))
     path, trust = config.model.model_name_or_path, config.grpo.trust_remote_code
-    processor = load_processor(
-        path,
-        revision=config.model.model_revision,
-        trust_remote_code=trust,
-        min_pixels=config.run.min_pixels,
-        max_pixels=config.run.max_pixels,
-    )
+    processor = processor_of(config, path)
     environment = read_environment(config.run.environment)
     row_check = row_check_of(
         processor,

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText
 from triptych_data.adapter_folder import adapter_folder
 from triptych_data.model_tokens import set_pixels
+from triptych_data.options import ModelOptions, PromptOptions
 from triptych_data.processors import is_of_config
 from triptych_data.processors import load_processor as load_stock_processor
 from trl import ModelConfig, get_quantization_config
@@ -25,7 +26,7 @@ from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.models.whole import check_is_whole
 
-__all__ = ["freeze_vision_modules", "load_model", "load_processor"]
+__all__ = ["chosen_processor", "freeze_vision_modules", "load_model", "load_processor"]
 
 
 def load_processor(
@@ -55,6 +56,18 @@ def load_processor(
         return processor
     set_pixels(processor.image_processor, min_pixels=min_pixels, max_pixels=max_pixels)
     return processor
+
+
+def chosen_processor(path: str, loading: ModelOptions, prompt: PromptOptions, *, option: str) -> Any:
+    """Load the processor that a command line chooses by its options of the model and of the prompts."""
+    return load_processor(
+        path,
+        revision=loading.model_revision,
+        trust_remote_code=loading.trust_remote_code,
+        min_pixels=prompt.min_pixels,
+        max_pixels=prompt.max_pixels,
+        option=option,
+    )
 
 
 def load_model(

@@ -4,12 +4,13 @@ import itertools
 import json
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import torch
 import yaml
@@ -42,45 +43,30 @@ __all__ = [
 ]
 
 
-class TrainingConfig(Protocol):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig(ABC):
     """The parsed command line of a training of either kind."""
 
-    @property
-    def run(self) -> CommonArguments:
-        """Triptych's own options."""
-        ...
+    run: CommonArguments
+    """Triptych's own options."""
+    model: ModelConfig
+    command: tuple[str, ...]
+    """The words that were given."""
+    options: Mapping[str, Any]
+    """The options that differ from their defaults, as they were given: a ``--config`` that repeats the run."""
 
     @property
+    @abstractmethod
     def trl(self) -> TrainingArguments:
         """The options of TRL's trainer."""
-        ...
-
-    @property
-    def model(self) -> ModelConfig:
-        """TRL's options of the model."""
-        ...
-
-    @property
-    def command(self) -> tuple[str, ...]:
-        """The words that were given."""
-        ...
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """The options that differ from their defaults."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunConfig:
-    """The parsed command line."""
+class RunConfig(TrainingConfig):
+    """The parsed command line of `train`."""
 
     run: RunArguments
     grpo: GRPOConfig
-    model: ModelConfig
-    command: tuple[str, ...]
-    options: Mapping[str, Any]
-    """The options that differ from their defaults, as they were given: a ``--config`` that repeats the run."""
     chooses_checkpointing: bool = False
     """Whether the forecast is to choose gradient checkpointing; until then it is on in ``grpo``."""
 

@@ -15,7 +15,7 @@ from triptych_data.prompt_settings import PromptSettings
 from trl import ModelConfig, SFTConfig, TrlParser
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.options.arguments import parsed, parser_of
+from triptych_trainer.options.arguments import TrainingConfig, parsed, parser_of
 from triptych_trainer.options.sft_options import SftArguments
 from triptych_trainer.options.unread import IN_A_RUN, OF_4_BITS, OF_ADAPTERS, OF_TRAININGS, check_rules
 from triptych_trainer.options.values import check_values
@@ -69,15 +69,11 @@ _PARTS = (SftArguments, SFTConfig, ModelConfig)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SftConfig:
+class SftConfig(TrainingConfig):
     """The parsed command line of `triptych sft`."""
 
     run: SftArguments
     sft: SFTConfig
-    model: ModelConfig
-    command: tuple[str, ...]
-    options: Mapping[str, Any]
-    """The options that differ from their defaults, as they were given: a ``--config`` that repeats the run."""
 
     @property
     def trl(self) -> TrainingArguments:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
-from triptych_data.option_parser import OptionParser, add_options
-from triptych_data.options import DataOptions, PromptOptions
+from triptych_data.option_parser import OptionParser
 
 from triptych_trainer.options.common_options import CommonArguments
+from triptych_trainer.options.training_help import TrlOptions, training_help
 
 __all__ = ["TRL_OPTIONS", "SftArguments", "parser"]
 
@@ -25,7 +25,7 @@ class SftArguments(CommonArguments):
     )
 
 
-TRL_OPTIONS = {
+TRL_OPTIONS: TrlOptions = {
     "output_dir": ("DIR", "folder of the model, its checkpoints and log", "trainer_output"),
     "per_device_train_batch_size": ("N", "conversations of a micro-batch", 8),
     "gradient_accumulation_steps": ("N", "micro-batches of a step", 1),
@@ -42,19 +42,11 @@ TRL_OPTIONS = {
 
 def parser() -> OptionParser:
     """A parser that prints the help; a run is parsed with all of TRL's options."""
-    made = OptionParser(
-        prog="triptych sft",
-        usage="triptych sft --model NAME --data FILE ... [options]",
+    return training_help(
+        "triptych sft",
+        SftArguments,
+        trl_options=TRL_OPTIONS,
+        title="the model and the run",
         description="Train on the turns of the assistant in conversations with several images.",
-        epilog="`triptych sft --help_all` lists every option, TRL's too. --config FILE.yaml sets any of them.",
+        rare=["num_processes"],
     )
-    group = made.add_argument_group("the run (TRL's options, the first to know)")
-    group.add_argument("--model_name_or_path", "--model", metavar="NAME", help="what to train: a folder or a hub id")
-    for name, (metavar, text, default) in TRL_OPTIONS.items():
-        shown = "" if default in (None, False) else f" (default: {default})"
-        group.add_argument(f"--{name}", metavar=metavar or None, nargs=None if metavar else "?", help=text + shown)
-    add_options(made, DataOptions, title="rows and images")
-    add_options(made, PromptOptions, title="prompts")
-    shared = [option.name for part in (DataOptions, PromptOptions) for option in fields(part)]
-    add_options(made, SftArguments, title="the model and the run", leave_out=[*shared, "num_processes"])
-    return made

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from triptych_data.option_parser import OptionParser
 
-from triptych_data.option_parser import OptionParser, add_options
-from triptych_data.options import DataOptions, PromptOptions
-
-from triptych_trainer.options.common_options import CommonArguments
 from triptych_trainer.options.run_options import RunArguments
+from triptych_trainer.options.training_help import TrlOptions, training_help
 
 __all__ = ["TRL_OPTIONS", "parser"]
 
-TRL_OPTIONS = {
+TRL_OPTIONS: TrlOptions = {
     "output_dir": ("DIR", "folder of the model, its checkpoints, log and report", "trainer_output"),
     "num_generations": ("N", "completions per prompt", 8),
     "per_device_train_batch_size": ("N", "completions of a micro-batch", 8),
@@ -49,20 +46,11 @@ RARE = (
 
 def parser() -> OptionParser:
     """A parser that prints the help; a run is parsed with all of TRL's options."""
-    made = OptionParser(
-        prog="train",
-        usage="train --model NAME --data FILE ... [options]\n       train            (the built-in demo)",
-        epilog="`train --help_all` lists every option, TRL's too. --config FILE.yaml sets any of them.",
+    return training_help(
+        "train",
+        RunArguments,
+        trl_options=TRL_OPTIONS,
+        title="Triptych's own",
+        usage="\n       train            (the built-in demo)",
+        rare=RARE,
     )
-    group = made.add_argument_group("the run (TRL's options, the first to know)")
-    group.add_argument("--model_name_or_path", "--model", metavar="NAME", help="what to train: a folder or a hub id")
-    for name, (metavar, text, default) in TRL_OPTIONS.items():
-        shown = "" if default in (None, False) else f" (default: {default})"
-        group.add_argument(f"--{name}", metavar=metavar or None, nargs=None if metavar else "?", help=text + shown)
-    add_options(made, DataOptions, title="rows and images")
-    add_options(made, PromptOptions, title="prompts")
-    shared = [option.name for part in (DataOptions, PromptOptions) for option in fields(part)]
-    common = [option.name for option in fields(CommonArguments)]
-    own = add_options(made, RunArguments, title="Triptych's own", leave_out=[*shared, *RARE])
-    own._group_actions.sort(key=lambda action: action.dest in common)  # what `sft` has too comes behind
-    return made

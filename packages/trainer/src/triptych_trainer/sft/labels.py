@@ -23,7 +23,7 @@ from triptych_parser import ImageSpan, Text
 
 from triptych_trainer.sft.conversation import ASSISTANT, refused, until
 
-__all__ = ["Labelled", "labelled", "whole_settings"]
+__all__ = ["Labelled", "labelled", "read_labels", "whole_settings"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +40,33 @@ class Labelled:
 def whole_settings(settings: PromptSettings) -> PromptSettings:
     """The settings by which a whole conversation is written: no turn is begun behind it, no prompt's limit holds."""
     return _begun(replace(settings, max_prompt_tokens=None), is_begun=False)
+
+
+def read_labels(
+    example: Example,
+    sizes: Sequence[Size],
+    *,
+    model: ModelTokens,
+    settings: PromptSettings,
+    end_ids: Collection[int],
+    max_tokens: int | None = None,
+) -> Labelled:
+    """Write a whole conversation and mark the tokens of the assistant, from the sizes of its images alone.
+
+    Raises:
+        DataError: as `labelled` does.
+    """
+    counted = describe(example, model=model, settings=whole_settings(settings), sizes=sizes)
+    return labelled(
+        example,
+        ids=counted.ids,
+        spans=counted.spans,
+        sizes=sizes,
+        model=model,
+        settings=settings,
+        end_ids=end_ids,
+        max_tokens=max_tokens,
+    )
 
 
 def labelled(

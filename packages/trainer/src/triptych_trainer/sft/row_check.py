@@ -9,13 +9,12 @@ from transformers import GenerationConfig
 from triptych_data import Example
 from triptych_data.budget import Size
 from triptych_data.checked import RowCheck
-from triptych_data.describe import describe
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 
 from triptych_trainer.prompts.row_check import name_of_check
 from triptych_trainer.sft.conversation import conversation
-from triptych_trainer.sft.labels import labelled, whole_settings
+from triptych_trainer.sft.labels import read_labels
 from triptych_trainer.sft.tools import Dress
 
 __all__ = ["end_ids_of", "row_check_of", "stored_end_ids"]
@@ -51,17 +50,7 @@ def row_check_of(
 
     def look(example: Example, sizes: Sequence[Size]) -> None:
         whole = conversation(example if dress is None else dress(example))
-        counted = describe(whole, model=model, settings=whole_settings(settings), sizes=sizes)
-        labelled(
-            whole,
-            ids=counted.ids,
-            spans=counted.spans,
-            sizes=sizes,
-            model=model,
-            settings=settings,
-            end_ids=end_ids,
-            max_tokens=max_tokens,
-        )
+        read_labels(whole, sizes, model=model, settings=settings, end_ids=end_ids, max_tokens=max_tokens)
 
     # What tools are called and described by is code of the user: nothing is remembered then.
     name = None if dress else name_of_check(processor, "sft", repr(settings), sorted(end_ids), max_tokens)

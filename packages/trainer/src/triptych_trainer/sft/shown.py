@@ -6,11 +6,10 @@ from collections.abc import Callable, Collection, Sequence
 
 from triptych_data import Example
 from triptych_data.budget import Size
-from triptych_data.describe import describe
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 
-from triptych_trainer.sft.labels import labelled, whole_settings
+from triptych_trainer.sft.labels import read_labels
 
 __all__ = ["trained_texts"]
 
@@ -25,16 +24,7 @@ def trained_texts(
     tokenizer = getattr(model.processor, "tokenizer", model.processor)
 
     def texts(example: Example, sizes: Sequence[Size]) -> tuple[str, ...]:
-        counted = describe(example, model=model, settings=whole_settings(settings), sizes=sizes)
-        found = labelled(
-            example,
-            ids=counted.ids,
-            spans=counted.spans,
-            sizes=sizes,
-            model=model,
-            settings=settings,
-            end_ids=end_ids,
-        )
+        found = read_labels(example, sizes, model=model, settings=settings, end_ids=end_ids)
         return tuple(
             tokenizer.decode([found.ids[k] for k in range(start, stop) if found.trained[k]], skip_special_tokens=False)
             for start, stop in found.turns

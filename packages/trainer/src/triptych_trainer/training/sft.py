@@ -9,11 +9,10 @@ from transformers import TrainerCallback
 from triptych_data import Example, ImageLoader
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.seen_headers import SeenHeaders
-from triptych_parser import Refusal
 
 from triptych_trainer.checkpoints.signals import StopOnRequest, sigterm_as_request
 from triptych_trainer.checkpoints.start import Start
-from triptych_trainer.errors import UsageError
+from triptych_trainer.errors import refusing_values
 from triptych_trainer.models.adapters import adapter_config
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules
@@ -110,7 +109,7 @@ def _trainer(
     preparer = PromptPreparer(
         processor, loader=loader, family=family_of(unwrap(model)), settings=settings, keep=2 * batch
     )
-    try:
+    with refusing_values():
         return MultiImageSFTTrainer(
             model,
             config.sft,
@@ -124,7 +123,3 @@ def _trainer(
             callbacks=list(callbacks),
             peft_config=adapter_config(config.model, model, freeze_vision=run.freeze_vision_modules),
         )
-    except Refusal:
-        raise
-    except ValueError as error:
-        raise UsageError(" ".join(str(error).split())) from error

@@ -13,13 +13,12 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from triptych_data import Example, ImageLoader
 from triptych_data.options import QUARANTINE
 from triptych_data.seen_headers import SeenHeaders
-from triptych_parser import Refusal
 
 from triptych_trainer.checkpoints.result import push_result, save_result
 from triptych_trainer.checkpoints.resume import ResumableTrainer
 from triptych_trainer.checkpoints.signals import StopOnRequest, sigterm_as_request
 from triptych_trainer.checkpoints.start import Start
-from triptych_trainer.errors import UsageError
+from triptych_trainer.errors import refusing_values
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.adapters import adapter_config
 from triptych_trainer.models.families import family_of
@@ -196,7 +195,7 @@ def build_trainer(
     """
     run = config.run
     writer = rollout_writer(rewards, config) if run.rollouts else None
-    try:
+    with refusing_values():
         return MultiImageGRPOTrainer(
             model,
             list(rewards),
@@ -223,10 +222,6 @@ def build_trainer(
             callbacks=list(callbacks),
             peft_config=adapter_config(config.model, model, freeze_vision=run.freeze_vision_modules),
         )
-    except Refusal:
-        raise
-    except ValueError as error:
-        raise UsageError(" ".join(str(error).split())) from error
 
 
 def turn_options(run: RunArguments) -> TurnOptions:

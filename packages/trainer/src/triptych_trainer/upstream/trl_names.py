@@ -7,7 +7,13 @@ import trl
 from trl import GRPOTrainer
 
 from triptych_trainer.errors import IncompatibleVersionError
-from triptych_trainer.upstream.trl_trainers import TESTED_TRL, changed_method, check_has, check_signatures
+from triptych_trainer.upstream.trl_trainers import (
+    CHECKPOINT_METHODS,
+    TESTED_TRL,
+    changed_method,
+    check_has,
+    check_signatures,
+)
 
 try:
     from trl.chat_template_utils import add_response_schema, get_training_chat_template, parse_response
@@ -58,17 +64,8 @@ METHODS: dict[str, tuple[str, ...]] = {
     "create_optimizer": ("self", "model"),
     "create_scheduler": ("self", "num_training_steps", "optimizer"),
     "_determine_best_metric": ("self", "metrics", "trial"),
-    # Checkpoints (checkpoints/resume.py)
-    "_finalize_training": ("self", "trial", "num_train_samples", "start_time"),
-    "_get_output_dir": ("self", "trial"),
     "_get_train_sampler": ("self", "dataset"),
-    "_load_best_model": ("self",),
-    "_load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),
-    "_load_optimizer_and_scheduler": ("self", "checkpoint"),
-    "_push_from_checkpoint": ("self", "checkpoint_folder"),
-    "_run_epoch": ("self", "model", "epoch"),
-    "_save_checkpoint": ("self", "model", "trial"),
-    "create_model_card": ("self", "model_name", "dataset_name", "tags"),
+    **CHECKPOINT_METHODS,
     "log": ("self", "logs", "start_time"),
 }
 """The first parameters of every method of TRL's trainer that is overridden, or called although it is private."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trl import SFTTrainer
 
-from triptych_trainer.upstream.trl_trainers import check_has, check_signatures
+from triptych_trainer.upstream.trl_trainers import CHECKPOINT_METHODS, check_has, check_signatures
 
 __all__ = ["ATTRIBUTES", "METHODS", "check_attributes", "check_methods"]
 
@@ -15,17 +15,8 @@ METHODS: dict[str, tuple[str, ...]] = {
     "floating_point_ops": ("self", "inputs"),
     "get_train_dataloader": ("self",),
     "_set_signature_columns_if_needed": ("self",),
-    # Checkpoints (checkpoints/resume.py)
-    "_finalize_training": ("self", "trial", "num_train_samples", "start_time"),
-    "_get_output_dir": ("self", "trial"),
     "_get_train_sampler": ("self", "train_dataset"),
-    "_load_best_model": ("self",),
-    "_load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),
-    "_load_optimizer_and_scheduler": ("self", "checkpoint"),
-    "_push_from_checkpoint": ("self", "checkpoint_folder"),
-    "_run_epoch": ("self", "model", "epoch"),
-    "_save_checkpoint": ("self", "model", "trial"),
-    "create_model_card": ("self", "model_name", "dataset_name", "tags"),
+    **CHECKPOINT_METHODS,
 }
 """The first parameters of every method of TRL's trainer that is overridden."""
 

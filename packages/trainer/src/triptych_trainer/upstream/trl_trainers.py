@@ -8,9 +8,21 @@ import trl
 
 from triptych_trainer.errors import IncompatibleVersionError
 
-__all__ = ["TESTED_TRL", "changed_method", "check_has", "check_signatures"]
+__all__ = ["CHECKPOINT_METHODS", "TESTED_TRL", "changed_method", "check_has", "check_signatures"]
 
 TESTED_TRL = "1.16.x"
+CHECKPOINT_METHODS: Mapping[str, tuple[str, ...]] = {
+    "_finalize_training": ("self", "trial", "num_train_samples", "start_time"),
+    "_get_output_dir": ("self", "trial"),
+    "_load_best_model": ("self",),
+    "_load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),
+    "_load_optimizer_and_scheduler": ("self", "checkpoint"),
+    "_push_from_checkpoint": ("self", "checkpoint_folder"),
+    "_run_epoch": ("self", "model", "epoch"),
+    "_save_checkpoint": ("self", "model", "trial"),
+    "create_model_card": ("self", "model_name", "dataset_name", "tags"),
+}
+"""What `checkpoints/resume.py` overrides in a trainer of either kind, with the first parameters of each method."""
 
 
 def check_signatures(trainer: type, methods: Mapping[str, tuple[str, ...]]) -> None:
