@@ -14,6 +14,7 @@ from triptych_trainer.rewards.frames import Frame, check_frames
 from triptych_trainer.rewards.grounding import COCO_THRESHOLDS, expected_box, expected_boxes, score_boxes, score_iou
 from triptych_trainer.rewards.judge import Judge
 from triptych_trainer.rewards.matching import Matcher
+from triptych_trainer.rewards.options import options_of, same_as_option
 from triptych_trainer.rewards.ordering import expected_order, score_order
 from triptych_trainer.rewards.row import Completion, Reward, Row, rows
 
@@ -128,7 +129,12 @@ def accuracy_score(row: Row, *, how: Comparison | None = None) -> float:
         raise ValueError(f"{row.where}: the method {method!r} cannot be used here; use {', '.join(MODES)}")
     accepted = accepted_answers(row, method=method, lists=how.lists)
     answer = row.said_answer
-    return float(answer is not None and any(MODES[method](answer, expected) for expected in accepted))
+    if answer is None:
+        return 0.0
+    if any(MODES[method](answer, expected) for expected in accepted):
+        return 1.0
+    options = options_of(row) if method in ("auto", "choice") else {}
+    return float(any(same_as_option(answer, expected, options) for expected in accepted))
 
 
 def check_expected(row: Row, *, how: Comparison) -> None:

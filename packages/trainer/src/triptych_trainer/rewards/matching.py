@@ -16,6 +16,7 @@ from typing import Any
 
 from triptych_trainer.rewards.latex import plain_text
 from triptych_trainer.rewards.numbers import is_number, only_number
+from triptych_trainer.rewards.quantities import quantity, same_quantity
 
 Matcher = Callable[[str, str], bool]
 LONGEST_MATH = 2_000
@@ -26,6 +27,10 @@ _NAMED_CHOICE = re.compile(r"\b(?:answer|option|choice)\s{0,4}(?:is|:)?\s{0,4}[(
 _LONE_CAPITAL = re.compile(r"(?<![\w'])([B-HJ-Z]|[AI](?!\s+(?!or\b|and\b)[a-z]))(?![\w'])")  # not the article, not "I"
 _ANOTHER_CHOICE = re.compile(r"\W*(?:or|and|[/,&+])\W*([A-Z])\b", re.IGNORECASE)
 _LETTERED = re.compile(r"\s*[(\[]?[A-H][)\].:]+\s+(\S.*)", re.DOTALL)
+_SEVERAL_CHOICES = re.compile(
+    r"[(\[]?[A-J][)\]]?(?:(?:\s*[,;&/]\s*|\s+|\s*,?\s*and\s+)[(\[]?[A-J][)\]]?)+\.?|[A-J]{2,}\.?"
+)
+_ASSIGNED = re.compile(r"\s*([A-Za-z]\w{0,2})\s*=\s*([^=]+)")
 _SPACING = re.compile(r"\s*([,;:=()\[\]{}])\s*|(?<=\d)\s+(?=[a-z°%])")
 _UNSEEN = re.compile("[\u200b\u200c\u200d\u2060\ufeff]")
 _WORD = r"zero|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|\w+ty|hundred|[-+\u2212]?[.\d]"
@@ -96,6 +101,29 @@ def same_any(answer: str, expected: str) -> bool:
     return same_text(answer, expected) or looks_like(expected)(answer, expected)
 
 
+def same_measure(answer: str, expected: str) -> bool:
+    """Compare with an expected number that has a unit (see `same_quantity`)."""
+    return same_quantity(answer, expected) and (_is_denied(expected) or not _is_denied(answer))
+
+
+def same_side(answer: str, expected: str) -> bool:
+    """Compare with an expected `x = 12`: the right side is enough, another name on the left is not."""
+    wanted, got = (_ASSIGNED.fullmatch(plain_text(text).strip()) for text in (expected, answer))
+    if wanted is None or (got is not None and got[1] != wanted[1]):
+        return False
+    return same_any(answer if got is None else got[2], wanted[2])
+
+
+def same_choices(answer: str, expected: str) -> bool:
+    """Compare several option letters in their order, however they are joined: `A, C`, `A and C`, `AC`."""
+    wanted, got = (_SEVERAL_CHOICES.fullmatch(plain_text(text).strip()) for text in (expected, answer))
+    return wanted is not None and got is not None and _letters(wanted[0]) == _letters(got[0])
+
+
+def _letters(text: str) -> list[str]:
+    return re.findall(r"[A-J]", text.replace("and", ""))
+
+
 def looks_like(expected: str) -> Matcher:
     """Return the matcher that fits the form of an expected answer."""
     text = plain_text(expected).strip()
@@ -105,8 +133,15 @@ def looks_like(expected: str) -> Matcher:
         return same_choice
     if _LETTERED.match(text):
         return same_option
+    measured = quantity(expected)
+    if measured is not None and measured.unit is not None:
+        return same_measure
     if is_number(text):
         return same_number
+    if _ASSIGNED.fullmatch(text):
+        return same_side
+    if _SEVERAL_CHOICES.fullmatch(text):
+        return same_choices
     if ("\\" in text or "$" in expected) and math_verify_installed():
         return same_math
     return same_text

@@ -3,12 +3,21 @@
 import math
 import re
 
-__all__ = ["is_number", "only_number"]
+__all__ = ["is_number", "only_number", "plain_digits"]
 
 _NUMBER = re.compile(
-    r"(?<![\w.])[-+\u2212]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
-    r"(?: {0,2}/ {0,2}\d+)? {0,2}%?"
+    r"(?<![\w.])[-+\u2212]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,3}(?:[\u00a0\u202f'\u2019]\d{3})+(?!\d)|\d+)"
+    r"(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?: \d+/\d+(?![\d/]))?(?: {0,2}/ {0,2}\d+)? {0,2}"
+    r"(?:%|(?:thousand|million|billion|trillion)\b)?",
+    re.IGNORECASE,
 )
+_GROUPED = re.compile(r"\s*[-+\u2212]?\d{1,3}(?: \d{3})+(?:\.\d+)?\s*")
+"""A whole text whose thousands are apart: inside a sentence `5 200` may be two numbers."""
+_POWER_OF_TEN = re.compile(r"(?<=\d) ?(?:[x*\u00d7\u00b7]|\\times|\\cdot) ?10 ?\^ ?\{?([-+]?\d{1,3})\}?(?!\d)")
+_PERCENT = re.compile(r"(?<=\d) ?(?:percent|per cent|pct)\b", re.IGNORECASE)
+_VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8"}
+_MARKS = {ord(mark): None for mark in ",'\u00a0\u202f\u2019"} | {0x2212: "-"}
+_LARGE = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _SMALL = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
     *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
@@ -30,6 +39,7 @@ def only_number(text: str) -> tuple[float, bool] | None:
     Words count where there are no digits: `three`, `twenty-one`, `two hundred and five`; `one` counts only as the
     first word, because elsewhere it is mostly none (`the red one`).
     """
+    text = plain_digits(text)
     found = {_value(match.group()) for match in _NUMBER.finditer(text)}
     if found:
         (value, percent), *others = found
@@ -40,15 +50,30 @@ def only_number(text: str) -> tuple[float, bool] | None:
 
 def is_number(text: str) -> bool:
     """Say whether a text is a number and nothing else."""
-    body = text.strip().rstrip(".")
+    body = plain_digits(text.strip().rstrip("."))
     return bool(_NUMBER.fullmatch(body) or _WORDS.fullmatch(body)) and only_number(body) is not None
 
 
 def _value(text: str) -> tuple[float, bool]:
     percent = text.rstrip().endswith("%")
-    number, _, divisor = text.rstrip(" %").replace(",", "").replace("\u2212", "-").partition("/")
+    number, *words = text.rstrip(" %").translate(_MARKS).split()
+    scale = _LARGE[words.pop().lower()] if words and words[-1].lower() in _LARGE else 1.0
+    whole, part = (number, "".join(words)) if "/" not in number and words and words[0][0] != "/" else ("0", "")
+    number, _, divisor = (part or "".join([number, *words])).partition("/")
     denominator = float(divisor) if divisor.strip() else 1.0
-    return (float(number) / denominator if denominator else math.nan), percent
+    if not denominator:
+        return math.nan, percent
+    sign = -1.0 if whole.startswith("-") else 1.0
+    return (float(whole) + sign * float(number) / denominator) * scale, percent
+
+
+def plain_digits(text: str) -> str:
+    """Return a text with `½` and `percent` written as `1/2` and `%`, and the thousands of a lone number together."""
+    text = _POWER_OF_TEN.sub(r"e\1", _PERCENT.sub("%", text))
+    for sign, fraction in _VULGAR.items():
+        if sign in text:
+            text = re.sub(rf"(?<=\d)\s?{sign}", f" {fraction}", text).replace(sign, fraction)
+    return text.replace(" ", "") if _GROUPED.fullmatch(text) else text
 
 
 def _in_words(text: str) -> set[float]:
