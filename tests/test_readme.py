@@ -53,3 +53,25 @@ def test_links_lead_somewhere():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+OTHER_PROJECTS = {"rollouts.md": "vLLM's files", "migration.md": "TRL's tests", "decisions.md": "files of earlier days"}
+
+
+def names_of_files() -> set[str]:
+    """Every file and folder of the repository, under each end of its path: a page may leave out where it begins."""
+    folders = ("docs", "examples", "packages", "scripts", "tests", ".ci", ".github")
+    paths = [path.relative_to(ROOT).parts for folder in folders for path in (ROOT / folder).rglob("*")]
+    paths += [(path.name,) for path in ROOT.iterdir()]
+    return {"/".join(parts[start:]) for parts in paths for start in range(len(parts))}
+
+
+def test_the_files_that_pages_name_exist():
+    known = names_of_files()
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("packages/*/README.md")]
+    for page in pages:
+        named = re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|sh|h|cpp|cu|js))(?:: \w+)?`", page.read_text(encoding="utf-8"))
+        own = {name for name in named if not name.startswith("my_") and name not in ("file.py", "plugin.py")}
+        assert page.name in OTHER_PROJECTS or own <= known, f"{page.name} names {own - known}"
+    folders = re.findall(r"`((?:[\w-]+/)+[\w-]*)`", (ROOT / "docs/architecture.md").read_text(encoding="utf-8"))
+    assert {folder.rstrip("/") for folder in folders} <= known
