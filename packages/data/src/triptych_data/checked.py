@@ -37,15 +37,15 @@ class RowCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """Plain values, so that one process can look and send them to all others."""
+    """What a look at all rows has found: plain values, which one process sends to all others."""
 
     digest: str
-    """Of the rows and of how they are read."""
+    """A digest of the rows and of how they are read."""
     num_rows: int
     kept: Sequence[int]
     """The numbers of the rows that can be used, ascending."""
     num_images: int
-    """Of the kept rows, an image of two rows counted twice."""
+    """The images of the kept rows; an image of two rows counts twice."""
     columns: tuple[str, ...]
     """The columns that the format did not read, which rewards get."""
     limited: Sequence[int]

@@ -1,4 +1,4 @@
-"""What counting a model's tokens takes: its processor, and the resize rule of its images."""
+"""What is needed to count a model's tokens: its processor, and the rule by which it resizes images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ModelTokens:
 
     @classmethod
     def of(cls, processor: Any) -> ModelTokens:
-        """What a loaded processor says."""
+        """The tokens and the sizes of a processor that is loaded."""
         return cls(processor=processor, vision=VisionSpec.from_processor(processor))
 
     def with_pixels(self, *, min_pixels: int | None = None, max_pixels: int | None = None) -> ModelTokens:
@@ -61,6 +61,6 @@ def set_pixels(image_processor: Any, *, min_pixels: int | None, max_pixels: int 
 
 
 def load_model_tokens(name: str, options: ModelOptions) -> ModelTokens:
-    """Load them from a folder or a hub name. UsageError says what is missing."""
+    """Load the processor of a folder or a hub name, for counting. UsageError says what is missing."""
     processor = load_processor(name, revision=options.model_revision, trust_remote_code=options.trust_remote_code)
     return ModelTokens.of(processor)

@@ -33,7 +33,7 @@ _kept = threading.local()
 
 @contextmanager
 def kept_folders() -> Iterator[None]:
-    """Let this thread open the folders that it opens files below once, for as long as the context lasts.
+    """Keep the folders of the files that this thread opens open while the context lasts, so that each is opened once.
 
     It is for many small files in a moment: a folder that is replaced meanwhile is seen as it was.
     """
@@ -65,7 +65,7 @@ def open_beneath(root: Path, path: str, *, allow_outside: Sequence[Path] = (), m
 def open_with_status(
     root: Path, path: str, *, allow_outside: Sequence[Path] = (), max_bytes: int | None = None
 ) -> tuple[int, os.stat_result]:
-    """The same, with the file's state when it was opened."""
+    """Open a file as `open_beneath` does, and return its descriptor and its state when it was opened."""
     if "\0" in path:
         raise ImageError(
             "the path contains a NUL character", image=repr(path), kind="escape", remedy="correct the path"

@@ -30,7 +30,7 @@ def allowed(max_bad: float, total: int) -> float:
 
 
 def too_many(last: DataError, count: int, *, total: int, limit: float) -> DataError:
-    """The refusal of data of which more rows than allowed cannot be used; `last` is the one that was too much."""
+    """The refusal of data with more unusable rows than allowed; `last` is the error of the last of them."""
     return DataError(
         f"expected at most {limit:g} refused rows of {total}, got {count}; the last: {last.reason}",
         source=last.source,

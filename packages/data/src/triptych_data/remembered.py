@@ -142,7 +142,7 @@ def states_of(files: Sequence[Path]) -> Iterator[tuple[str, int, int]]:
 
 @functools.cache
 def code_digest() -> str:
-    """Which code reads the rows: what another one accepted is looked at again."""
+    """A digest of the code that reads the rows: rows that other code has accepted are looked at again."""
     import triptych_parser
 
     folders = [Path(__file__).parent, Path(str(triptych_parser.__file__)).parent]

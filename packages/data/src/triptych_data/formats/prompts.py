@@ -75,7 +75,7 @@ def _option_texts(value: Any) -> list[str]:
 
 
 def check_answer_is_option(row: Mapping[str, Any], answer: str | None) -> None:
-    """RowError where a row with options has a number that no option is as its answer: it counts the options."""
+    """RowError where the answer of a row with options is a number that is no option: it may count the options."""
     said = _TAGS.sub("", answer or "").strip()
     if not said.isdecimal():
         return

@@ -93,7 +93,7 @@ def run_id_of(folder: Path) -> str | None:
 
 
 def defect(folder: Path, *, deep: bool = True) -> str | None:
-    """What keeps a checkpoint from being resumed, or None for a whole one; ``deep`` also compares the digests."""
+    """The reason why a run cannot go on from a checkpoint; None for a whole one. ``deep`` also compares digests."""
     try:
         files = manifest_of(folder)["files"]
     except FileNotFoundError:

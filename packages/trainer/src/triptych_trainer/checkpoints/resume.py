@@ -70,7 +70,7 @@ class ResumableTrainer(Trainer):
         return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """As transformers', which trains one more step when a run goes on from its last step inside an epoch."""
+        """Run an epoch as transformers does, but train no step after the last one of a run that is resumed there."""
         if self.state.global_step >= self.state.max_steps:
             self.nothing_left = True
             self.model.train()  # TRL's last log is about training only in a model that trains
@@ -80,7 +80,7 @@ class ResumableTrainer(Trainer):
         super()._run_epoch(*args, **kwargs)
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
-        """As transformers', but ``train_loss`` and the speeds are those of all steps, before a resume and after it."""
+        """Finish as transformers does, with ``train_loss`` and the speeds of all steps, also those before a resume."""
         return super()._finalize_training(trial, num_train_samples, start_time - self._seconds_before)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
@@ -88,7 +88,7 @@ class ResumableTrainer(Trainer):
             super()._push_from_checkpoint(checkpoint_folder)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As transformers', but in a folder aside until every rank has written all of its files.
+        """Save as transformers does, but in a folder aside until every rank has written all of its files.
 
         Raises:
             CheckpointError: on every rank, when any rank could not write.
@@ -191,7 +191,7 @@ class ResumableTrainer(Trainer):
         """Take back what ``cycle_parts`` returned when the checkpoint was written."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """As transformers', but for whole models, whose names on disk are not those of their parameters."""
+        """Load as transformers does, except for whole models, whose names on disk are not those of their parameters."""
         if self._is_plain_model():
             load_weights(self.model if model is None else model, Path(resume_from_checkpoint))
         else:

@@ -32,7 +32,7 @@ class ResumableGRPOTrainer(ResumableTrainer, GRPOTrainer):
         return self._train_sampler
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As TRL's; a tracker that fails while TRL gives it its table of completions is switched off with a warning."""
+        """Log as TRL does; a tracker that fails at the table of completions is switched off with a warning."""
         try:
             super().log(logs, start_time)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""What `eval`, `rollout` and `score` have in common: the rewards, the model, and how it is sampled from."""
+"""What `eval`, `rollout` and `score` share: the rewards, the model, and how completions are sampled from it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -63,7 +63,7 @@ def _train(argv: Sequence[str]) -> int:
 
 
 def reporter_of(config: TrainingConfig) -> Reporter:
-    """What a rank says: the first one speaks for all."""
+    """The reporter of this rank; only that of the first rank prints."""
     if config.trl.process_index > 0:
         return Reporter(quiet=True, console=Console(quiet=True))
     return Reporter(quiet=config.run.quiet)

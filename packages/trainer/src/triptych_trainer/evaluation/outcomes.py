@@ -1,4 +1,4 @@
-"""What rewards say of sampled completions, in one table, and from which prompts something could be learned."""
+"""The scores of sampled completions as one table, and the prompts from which something could be learned."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ def totals_of(rewards: Mapping[str, Sequence[float | None]], weights: Mapping[st
 
 
 def mixed(outcomes: Iterable[tuple[Key, Outcome]]) -> list[Key]:
-    """The keys of the prompts whose completions are not all worth the same, in order; visits to one are one prompt."""
+    """The keys of the prompts whose completions have different scores, in order, each key once."""
     totals: dict[Key, list[float | None]] = defaultdict(list)
     for key, outcome in outcomes:
         totals[key] += outcome.totals

@@ -1,8 +1,9 @@
 """Draws one token for each row that is still sampled, by the random numbers that `generate` uses for all rows.
 
 `torch.multinomial` draws one exponential number for each row and id, and takes the id with the greatest
-probability / number. So many numbers are taken here as well, whoever has ended, and a seed means the same tokens. On a
-CPU they come from uniform ones: the logarithms, most of the work, are computed by vectors and for these rows only.
+probability / number. As many numbers are drawn here, also for rows that have ended, so that a seed gives the same
+tokens. On a CPU they are made from uniform numbers: the logarithms, which are most of the work, are computed by vectors
+and only for the rows that are still sampled.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def continued_logps(
     compute_entropy: bool = False,
     width: int | None = None,
 ) -> Result:
-    """As `shared_logps`, on prompts that generation has forwarded with a graph, in the order of the batch."""
+    """Score as `shared_logps` does, on the batch's prompts, which generation has forwarded with a graph."""
     install_hooks(model)
     call, layout, keep_K = branch_call(model, batch, kept)
     device = call["input_ids"].device
@@ -124,7 +124,7 @@ def plain_logps(
     pad_id: int = 0,
     router: RouterTap | None = None,
 ) -> Result:
-    """The same numbers from replicated, left-padded rows: the oracle, and the path for models that cannot share.
+    """Compute the numbers of `shared_logps` from replicated, left-padded rows, for every model.
 
     Images are still encoded once each; G rows share their features.
     """

@@ -71,7 +71,7 @@ def why_not_once(model: torch.nn.Module) -> str | None:
 
 
 def kept_prompts(cache: Cache | None, *, features: ImageFeatures | None) -> KeptPrompts | None:
-    """What a cache that groups are decoded on has of its prompts; None where it has no graph of them."""
+    """The prompts in a cache that groups are decoded on, with their graph; None where the cache has no graph."""
     if not isinstance(cache, GroupCache):
         return None
     states = tuple((layer.prompt_keys, layer.prompt_values) for layer in cache.layers)

@@ -42,7 +42,7 @@ def sliced_logps(
     features: ImageFeatures | None = None,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `cached_logps`, keeping the activations of `rows_per_slice` completions at a time.
+    """Score as `cached_logps` does, but keep the activations of only `rows_per_slice` completions at a time.
 
     To whatever wraps the model this is one call whose graph is one node over all trainable parameters: DDP and ZeRO-2
     see every gradient once. The weights have to be whole: FSDP and ZeRO-3 gather them inside calls of the model only.

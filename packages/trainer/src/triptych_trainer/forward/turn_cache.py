@@ -84,7 +84,7 @@ class TurnCache:
         self._has_begun = False
 
     def begin(self) -> None:
-        """Let go of what is kept: the next call begins new rollouts."""
+        """Drop what is kept, because the next call begins new rollouts."""
         self._rows, self._cache, self._has_begun = [], None, False
 
     def counts_since(self) -> tuple[int, int]:

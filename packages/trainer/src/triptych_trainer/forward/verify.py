@@ -73,7 +73,7 @@ class CheckedLogps:
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         **arguments: Any,
     ) -> Result:
-        """As `shared_logps`; the comparison takes `known_features` and then encodes nothing.
+        """Score as `shared_logps` does; the comparison takes `known_features` and then encodes nothing.
 
         With `rows_per_slice` it is `sliced_logps`, whose backward pass runs under `autocast`.
         """

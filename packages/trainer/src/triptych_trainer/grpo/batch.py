@@ -38,7 +38,7 @@ class Rewards:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Advantages:
-    """How much better each rollout was than the others of its group, on all ranks; rows are those of `Rewards`."""
+    """How much better each rollout was than the others of its group, on all ranks, in the order of `Rewards`."""
 
     values_B: torch.Tensor
     """0 for a rollout that no function scored."""

@@ -86,7 +86,7 @@ class GroupEngine:
         self._shared_logps.expects_completion_images = later_images
 
     def forget(self) -> None:
-        """Drop all features: the weights have moved, or other prompts are coming."""
+        """Drop all features, because the weights have moved or other prompts follow."""
         self._kept.clear()
         self.prompts.forget()
 

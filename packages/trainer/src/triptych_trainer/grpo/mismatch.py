@@ -39,7 +39,7 @@ class Mismatch:
         return self.total / self.num_tokens if self.num_tokens else 0.0
 
     def __add__(self, other: "Mismatch") -> "Mismatch":
-        """Of the tokens of both."""
+        """The estimates of the tokens of both."""
         return Mismatch(
             num_tokens=self.num_tokens + other.num_tokens,
             total=self.total + other.total,
@@ -74,7 +74,7 @@ def measured(batch: TrainingBatch) -> dict[int, Mismatch]:
 def merged(
     found: Mapping[int, Mismatch], *, gather_object: Callable[[list[Any]], list[Any]] = list
 ) -> dict[int, Mismatch]:
-    """The same of all ranks together, in the order of the number of images."""
+    """Join the estimates of all ranks, in the order of the number of images."""
     total: dict[int, Mismatch] = defaultdict(Mismatch)
     for number, one in gather_object(list(found.items())):
         total[number] += one
@@ -103,7 +103,7 @@ def likely_causes(
     other_probabilities: Sequence[str],
     lag: int = 0,
 ) -> list[str]:
-    """What to look at first, the likeliest cause first.
+    """The possible causes of a difference, the likeliest first.
 
     Args:
         tower_trains: whether the vision tower is trained.

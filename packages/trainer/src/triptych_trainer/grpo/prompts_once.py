@@ -1,4 +1,4 @@
-"""What generation has forwarded of its prompts, until the one policy pass that goes on from it."""
+"""The prompts that generation has forwarded, kept until the one policy pass that goes on from them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PromptsOnce:
         self._verdicts: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
 
     def keeper(self, model: torch.nn.Module, *, keys: Sequence[int]) -> Callable[[KeptPrompts], object] | None:
-        """What a generation of these prompts hands its prompts to; None where nothing is to be kept."""
+        """The function to which a generation gives its forwarded prompts; None where nothing is to be kept."""
         base = unwrap(model)
         if not (self.enabled and base.training and self._verdicts.get(base, True)) or why_not_once(base) is not None:
             return None
@@ -46,7 +46,7 @@ class PromptsOnce:
         return keep
 
     def forget(self) -> None:
-        """Let the graph go."""
+        """Drop the prompts and their graph."""
         self._kept = None
 
     @property

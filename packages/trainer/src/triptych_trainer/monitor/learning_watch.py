@@ -45,7 +45,7 @@ class LearningWatch(TrainerCallback):
             self._look(args, state)
 
     def on_log(self, args, state, control, logs=None, **kwargs):  # type: ignore[no-untyped-def]
-        """Look, with the norm of the gradient where it is logged."""
+        """Look at the logged numbers, and at the norm of the gradient if it is among them."""
         if logs and "loss" in logs:
             if logs.get("grad_norm") is not None:
                 self.standstill.see_gradient(float(logs["grad_norm"]), step=state.global_step)

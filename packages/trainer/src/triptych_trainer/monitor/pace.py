@@ -38,7 +38,7 @@ class Stopwatch:
         self.start(tokens=0.0, images=0.0)
 
     def start(self, *, tokens: float, images: float) -> None:
-        """Begin here: a resumed run does not claim what was counted before it."""
+        """Begin to measure here: what was counted before a resume is left out."""
         self.started = self.last = time.monotonic()
         self.first_counts = self.counts = (tokens, images)
 

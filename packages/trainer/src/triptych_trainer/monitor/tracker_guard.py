@@ -48,7 +48,7 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
 
 
 def warn_switched_off(name: str, error: Exception) -> None:
-    """Say that a tracker is called no more."""
+    """Warn that a tracker is switched off for the rest of the run."""
     cause = printable(" ".join(str(error).split()))
     warnings.warn(
         f"the tracker {name} failed and is switched off for the rest of the run ({type(error).__name__}: {cause}); "

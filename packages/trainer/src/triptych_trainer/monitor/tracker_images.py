@@ -33,7 +33,7 @@ class RowImages:
 
     @property
     def paths(self) -> list[str]:
-        """All of them."""
+        """The files of the prompt and of the turns, in this order."""
         return [*self.prompt, *self.turns]
 
 

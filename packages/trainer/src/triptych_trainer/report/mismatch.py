@@ -1,4 +1,4 @@
-"""How far vLLM was from the trained model, from what a run has logged."""
+"""The difference between vLLM and the trained model, as a run has logged it."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -57,7 +57,7 @@ class ImageInfo:
         return self.pixels(size)
 
     def __deepcopy__(self, memo: Any) -> "ImageInfo":
-        """Nothing in it changes."""
+        """Return the same object, because it is never changed."""
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

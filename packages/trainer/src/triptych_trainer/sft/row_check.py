@@ -29,7 +29,7 @@ def end_ids_of(generation: GenerationConfig | None, processor: Any) -> frozenset
 
 
 def stored_end_ids(path: str, processor: Any, *, revision: str | None = None) -> frozenset[int]:
-    """The same before the model is loaded: from its file of generation settings, where it has one."""
+    """Read the tokens that end a message from the model's file of generation settings, before the model is loaded."""
     try:
         generation = GenerationConfig.from_pretrained(path, revision=revision)
     except (OSError, ValueError):

@@ -39,7 +39,7 @@ class LabelledRow:
 
     @property
     def stop(self) -> int:
-        """Behind the last trained token."""
+        """The place after the last trained token."""
         return len(self.trained) - self.trained[::-1].index(True)
 
 

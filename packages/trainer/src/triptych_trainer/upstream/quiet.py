@@ -1,4 +1,4 @@
-"""The terminal of a command, left to its own lines."""
+"""Keep the progress bars of libraries off the terminal of a command."""
 
 import logging
 

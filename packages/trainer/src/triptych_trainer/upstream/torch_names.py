@@ -1,4 +1,4 @@
-"""What differs between the supported versions of torch and reaches us."""
+"""The differences between the supported versions of torch that affect Triptych."""
 
 import functools
 

@@ -46,7 +46,7 @@ def habitual(sample: BoxSample, rng: random.Random) -> list[Said]:
 
 
 def bare(said: list[Said]) -> list[Said]:
-    """The same, with an answer without its tags."""
+    """Answer as `habitual` does, but leave out the tags around the answer."""
     *looks, answer = said
     return [*looks, Said(text=answer.text.removeprefix("<answer>").removesuffix("</answer>"))]
 

@@ -1,4 +1,4 @@
-"""What transformers says of an option while a run is set up, in one sentence that names the option."""
+"""Errors of transformers about an option, as one sentence that names the option."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -19,7 +19,7 @@ class TrainerOfRows(ResumableGRPOTrainer):
     eval_dataset: Any
 
     def get_train_dataloader(self) -> Any:
-        """As TRL's; data that does not fill one generation is refused instead of training no step."""
+        """Make TRL's loader of keys; refuse data that does not fill one generation, because it would train no step."""
         check_num_prompts(len(self.train_dataset), self.args)
         rows = self.train_dataset
         self.train_dataset = self.tables.keys_of(rows, name="train_dataset")
@@ -29,7 +29,7 @@ class TrainerOfRows(ResumableGRPOTrainer):
             self.train_dataset = rows
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """As TRL's, over the keys of the rows."""
+        """Make TRL's loader over the keys of the rows."""
         if eval_dataset is None:
             eval_dataset = self.eval_dataset
         elif isinstance(eval_dataset, str):
@@ -39,7 +39,7 @@ class TrainerOfRows(ResumableGRPOTrainer):
         return super().get_eval_dataloader(eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> Any:
-        """As TRL's, over the keys of the rows."""
+        """Make TRL's loader over the keys of the rows."""
         return super().get_test_dataloader(self.tables.keys_of(test_dataset, name="test_dataset"))
 
     def _set_signature_columns_if_needed(self) -> None:

@@ -173,7 +173,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         self.add_callback(self.learning)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """As in transformers, with separate parameter groups for the vision tower if it has its own learning rate."""
+        """Make transformers' optimizer, with own parameter groups for a tower that has its own learning rate."""
         fresh = self.optimizer is None
         with one_sentence(f"--optim {getattr(self.args.optim, 'value', self.args.optim)}", ImportError):
             optimizer = super().create_optimizer(model)
@@ -182,18 +182,18 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """As in transformers."""
+        """Do as transformers does, with the same arguments."""
         kind, given = getattr(self.args.lr_scheduler_type, "value", ""), self.args.lr_scheduler_kwargs or {}
         with one_sentence(f"--lr_scheduler_type {kind} with --lr_scheduler_kwargs {given}", TypeError, ValueError):
             return super().create_scheduler(num_training_steps, optimizer)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """As in transformers."""
+        """Do as transformers does, with the same arguments."""
         with one_sentence(f"--metric_for_best_model {self.args.metric_for_best_model}", KeyError):
             return bool(super()._determine_best_metric(metrics, trial))
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        """As in TRL: a new generation if the last one is used up, else its next part. A part contains whole groups."""
+        """Return the next part, in whole groups, of the generation; sample a new generation after the last part."""
         if not self.model.training:
             return self._generate_and_score_completions(generation_batch)
         parts = self.args.steps_per_generation
@@ -252,7 +252,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         compute_aux_loss: bool = False,
         **images: None,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """TRL's loss asks the model for log-probabilities; in its place it was given those of the policy pass.
+        """Answer TRL's loss, which asks the model for log-probabilities, with the scores of the policy pass.
 
         A model that a script gives is run by TRL.
         """

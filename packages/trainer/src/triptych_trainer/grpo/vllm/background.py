@@ -1,4 +1,4 @@
-"""Work during the training: calls that wait for a server, in threads that never keep a program from ending."""
+"""Calls that wait for a server during the training, in threads that never keep a program from ending."""
 
 from collections.abc import Callable
 from concurrent.futures import Future

@@ -35,7 +35,7 @@ class PaliGemmaFamily(Family):
         spans: Sequence[ImageSpan],
         images: Sequence[ImageInputs],
     ) -> tuple[torch.Tensor, int]:
-        """From 1 on."""
+        """Positions that begin at 1."""
         return torch.arange(1, len(ids) + 1).unsqueeze(0), len(ids) + 1
 
     def forward_extras(self, config: Any, rows: TokenRows) -> dict[str, Any]:

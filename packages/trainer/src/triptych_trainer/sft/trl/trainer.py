@@ -203,7 +203,7 @@ class MultiImageSFTTrainer(ResumableTrainer, SFTTrainer):
             verify_first_use(self.model, [row.prompt for row in rows], self.preparer.prompts, open_for_sampling=None)
 
     def get_train_dataloader(self) -> Any:
-        """As transformers'; fewer rows than ranks are refused instead of trained on twice."""
+        """Make transformers' loader; fewer rows than ranks are refused instead of trained on twice."""
         if len(self.train_dataset) < self.args.world_size:
             raise UsageError(
                 f"--data: expected a row for each of the {self.args.world_size} ranks, got {len(self.train_dataset)}; "
@@ -222,7 +222,7 @@ class MultiImageSFTTrainer(ResumableTrainer, SFTTrainer):
         self._signature_columns = [KEY]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """As in transformers, with separate parameter groups for the vision tower if it has its own learning rate."""
+        """Make transformers' optimizer, with own parameter groups for a tower that has its own learning rate."""
         fresh = self.optimizer is None
         optimizer = super().create_optimizer(model)
         if fresh and self.vision_learning_rate is not None:
@@ -239,7 +239,7 @@ class MultiImageSFTTrainer(ResumableTrainer, SFTTrainer):
         return {"bad_rows": left_out, "num_tokens": self._total_train_tokens}
 
     def restore_cycle_parts(self, parts: Mapping[str, Any]) -> None:
-        """Count on from there, and leave out the same rows."""
+        """Go on counting tokens from the checkpoint's number, and leave out the same rows."""
         self._total_train_tokens = parts["num_tokens"]
         if self.bad_rows is not None:
             self.bad_rows.restore(parts["bad_rows"])
