@@ -70,7 +70,8 @@ def test_the_files_that_pages_name_exist():
     known = names_of_files()
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("packages/*/README.md")]
     for page in pages:
-        named = re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|sh|h|cpp|cu|js))(?:: \w+)?`", page.read_text(encoding="utf-8"))
+        text = page.read_text(encoding="utf-8")
+        named = re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|sh|h|cpp|cu|js))(?:: \w+)?`", text)
         own = {name for name in named if not name.startswith("my_") and name not in ("file.py", "plugin.py")}
         assert page.name in OTHER_PROJECTS or own <= known, f"{page.name} names {own - known}"
     folders = re.findall(r"`((?:[\w-]+/)+[\w-]*)`", (ROOT / "docs/architecture.md").read_text(encoding="utf-8"))
