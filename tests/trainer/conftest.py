@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,13 @@ def colours_of() -> Callable[[Any], list[str]]:
     return lambda images: images.evaluate_all(script)
 
 
-@pytest.fixture
-def write_rows(tmp_path: Path) -> Callable[..., Path]:
-    """Write a VLM-R1 JSONL with one row per given number of images, and the images beside it."""
+@pytest.fixture(scope="session")
+def rows_in() -> Callable[..., Path]:
+    """Write a VLM-R1 JSONL into a folder, with one row per given number of images, and the images beside it."""
 
-    def write(counts: Sequence[int], *, name: str = "rows.jsonl") -> Path:
+    def write(folder: Path, counts: Sequence[int], *, name: str = "rows.jsonl") -> Path:
         for k, colour in enumerate(COLOURS):
-            Image.new("RGB", (56 + 28 * (k % 3), 56), colour).save(tmp_path / f"{k}.png")
+            Image.new("RGB", (56 + 28 * (k % 3), 56), colour).save(folder / f"{k}.png")
         rows = [
             {
                 "id": f"row-{k}",
@@ -118,11 +119,17 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
             }
             for k, count in enumerate(counts)
         ]
-        path = tmp_path / name
+        path = folder / name
         path.write_text("\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
         return path
 
     return write
+
+
+@pytest.fixture
+def write_rows(rows_in: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Write rows as `rows_in` does, into the folder of the test."""
+    return partial(rows_in, tmp_path)
 
 
 @pytest.fixture

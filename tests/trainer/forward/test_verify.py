@@ -35,6 +35,17 @@ def test_an_exact_model_keeps_the_shared_pass(lab):
     assert tokens == [1, 2, 1, 1]  # rows: sample shared, sample plain, shared, shared
 
 
+def test_a_batch_without_images_in_completions_is_not_compared_after_one_with_them(lab, monkeypatch):
+    """On several ranks, the one whose batch has none would compare alone and wait for the others."""
+    model, batch, compared = lab.qwen2_5_vl().train(), lab.qwen_batch(), []
+    monkeypatch.setattr("triptych_trainer.forward.verify._largest", lambda value: compared.append(1) or float(value))
+    checked = CheckedLogps()
+    for has_images, count in ((True, 1), (False, 1), (True, 1)):
+        monkeypatch.setattr(checked, "_has_completion_images", lambda *_, known, has_images=has_images: has_images)
+        checked(model, batch)
+        assert len(compared) == count
+
+
 def test_a_model_with_memory_between_tokens_falls_back_once_and_stays_right(lab):
     model = leak(lab.qwen2_5_vl().train())
     batch = lab.qwen_batch()

@@ -29,8 +29,8 @@ class FakeVLLM:
     max_model_len: int = 4096
     status: int = 200
     """What the server answers when it is to forget its image features."""
-    answer: Callable[[list[int]], list[int]] | None = None
-    """From the ids of a prompt to those of a completion; None: some numbers."""
+    answer: Callable[[list[int], int], list[int]] | None = None
+    """From the ids of a prompt, and the number of a completion, to the ids of the completion; None: some numbers."""
 
     def __post_init__(self) -> None:
         for name in ("mode", "accelerator", "temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
@@ -96,9 +96,9 @@ class FakeVLLM:
         assert not left, "more images than placeholders"
         return expanded
 
-    def _completion(self, seed: int, prompt: list[int] | None = None) -> list[int]:
-        if self.answer is not None and prompt is not None:
-            return self.answer(prompt)
+    def _completion(self, seed: int, prompt: list[int], index: int) -> list[int]:
+        if self.answer is not None:
+            return self.answer(prompt, index)
         return [20 + (7 * seed + k) % 300 for k in range(1 + seed % self.max_completion_length)]
 
     def engine_generate(self, prompts: list[dict], *, sampling_params: list[Any], use_tqdm: bool) -> list[Any]:
@@ -109,7 +109,7 @@ class FakeVLLM:
             expanded = self._expand(prompt["prompt_token_ids"], images)
             rows = []
             for index in range(params["n"]):
-                ids = self._completion(number * 31 + index, expanded)
+                ids = self._completion(number * 31 + index, expanded, index)
                 places = [{token: SimpleNamespace(logprob=-0.5 - k, rank=1)} for k, token in enumerate(ids)]
                 rows.append(SimpleNamespace(index=index, token_ids=ids, logprobs=places))
             outputs.append(SimpleNamespace(prompt_token_ids=expanded, outputs=rows[::-1]))
@@ -149,7 +149,8 @@ class FakeVLLM:
         images = [self.kept[part["uuid"]] for part in request["content_parts"]]
         ids = self._expand(request["token_ids"], images)
         n = request["sampling_params"]["n"]
-        rows = [self._completion(31 * len(ids) + index, ids) for index in range(n)]
+        most = request["sampling_params"]["max_tokens"]
+        rows = [self._completion(31 * len(ids) + index, ids, index)[:most] for index in range(n)]
         choices = [
             {
                 "index": index,

@@ -1,14 +1,8 @@
 """Rollouts that a server samples while the trainer works: by which weights, in which order, and what ends a run."""
 
-import socket
-from pathlib import Path
-
 import pytest
-import torch
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.vllm import EngineError
-
-RANK = Path(__file__).parent / "rank_ahead.py"
 
 ROWS = [0, 1, 2, 3, 1, 2]
 """Three generations an epoch: two prompts of four completions in each."""
@@ -120,31 +114,3 @@ def test_ranks_that_share_weights_are_refused_with_a_lag(vllm_trainer, write_row
     vllm_trainer(write_rows([1]), mode="server")
     with pytest.raises(UsageError, match=r"--rollout_lag 1: .* \(FSDP, ZeRO-3\) .* use DDP or ZeRO-2"):
         vllm_trainer(write_rows([1]), mode="server", rollout_lag=1)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_two_ranks_train_ahead_what_one_process_trains(fork, model_dir, write_rows, tmp_path):
-    """Rank 0 asks for both and sends the weights; every rank gets its own completions, tagged with their weights."""
-    data = write_rows([2, 1, 0, 0, 3, 1, 0, 2])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    runs = {"alone": [], "both": []}
-    for name, ranks in (("alone", 1), ("both", 2)):
-        for rank in range(ranks):
-            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            place |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
-            arguments = (str(model_dir), str(data), str(8 // ranks), str(tmp_path / f"{name}-{rank}.pt"))
-            runs[name].append(fork(*arguments, script=RANK, environment=place if ranks > 1 else {}))
-    for process in (*runs["alone"], *runs["both"]):
-        done = process.wait()
-        assert done.returncode == 0, done.stderr[-3000:]
-    alone, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("alone-0", "both-0", "both-1"))
-    assert alone["versions"] == first["versions"] == second["versions"] == [0, 0, 1, 2]
-    assert [*zip(first["rows"], second["rows"], strict=True)] == [(rows[:2], rows[2:]) for rows in alone["rows"]]
-    assert [a + b for a, b in zip(first["ids"], second["ids"], strict=True)] == alone["ids"]
-    assert (first["syncs"], second["syncs"]) == (3, 0), "one rank sends the weights"
-    moved = max(float((value - alone["before"][name]).abs().max()) for name, value in alone["after"].items())
-    for name, value in alone["after"].items():
-        assert (value - first["after"][name]).abs().max() < 1e-3 * moved, name

@@ -4,14 +4,11 @@ The stand-in expands what it gets, and the trainer compares that with what it tr
 """
 
 import json
-from types import SimpleNamespace
 
 import pytest
-import torch
 from sampled import sample
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.mismatch import measured
-from triptych_trainer.grpo.trl.server import connected
 from triptych_trainer.trajectories.images import RolloutImages
 from triptych_trainer.trajectories.turn_options import TurnOptions
 
@@ -32,7 +29,7 @@ def looks_twice(trainer):
     """What a model says that looks closer two times, and then says what it saw."""
     tokenizer = trainer._tokenizer
 
-    def answer(prompt):
+    def answer(prompt, index):
         said = tokenizer.decode(prompt, skip_special_tokens=False).count(CALL)
         return [*tokenizer(CALL if said < 2 else "red")["input_ids"], tokenizer.eos_token_id]
 
@@ -113,14 +110,6 @@ def test_an_engine_in_sleep_mode_is_awake_between_turns(looking):
         sample(trainer, 1)
     assert trainer.vllm_generation.slept == [["kv_cache"], 2] * 2
     assert trainer.vllm_generation.syncs == 2
-
-
-def test_tools_on_several_ranks_do_not_ask_one_server():
-    args = SimpleNamespace(use_vllm=True, vllm_mode="server", world_size=2, device=torch.device("cpu"))
-    with pytest.raises(UsageError, match=r"--vllm_mode server: .* several ranks \(2\).*or --vllm_mode colocate"):
-        connected(args, transfer="auto", has_tools=True)
-    with connected(args, transfer="auto"):
-        pass
 
 
 def test_turns_are_not_sampled_ahead(looking):

@@ -53,8 +53,9 @@ class Agreement:
 class CheckedLogps:
     """`shared_logps`, verified on the first batch of each model and replaced by `plain_logps` where it differs.
 
-    It is verified once more on the first batch in which an image arrived in a completion. Ranks decide together, so
-    that all take the same path: every rank has to make its calls at the same time until then.
+    It is verified once more on the first batch in which an image arrived in a completion; what holds there holds without
+    such images, too. Ranks decide together, so that all take the same path: every rank has to make its calls at the same
+    time until then.
     """
 
     def __init__(self) -> None:
@@ -92,6 +93,8 @@ class CheckedLogps:
             verdicts[case] = agreement.holds
             if not agreement.holds:
                 warnings.warn(_message(base, agreement), SharingWarning, stacklevel=2)
+        if case[1]:  # else a rank without such images in a later batch would compare alone, and wait for the others
+            verdicts.setdefault((path, False), verdicts[case])
         if verdicts[case] and rows_per_slice is not None:
             taken = {name: arguments[name] for name in ("temperature", "features") if name in arguments}
             return sliced_logps(model, batch, rows_per_slice=rows_per_slice, autocast=autocast, **taken)

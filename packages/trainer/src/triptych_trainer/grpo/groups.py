@@ -67,26 +67,26 @@ def _arrived(rollout: Rollout, place: Mapping[str, int], *, source: str) -> list
     ]
 
 
-def pieces(groups: Sequence[RolloutGroup], *, num_rollouts: int) -> Iterator[list[RolloutGroup]]:
-    """Cut groups into pieces of ``num_rollouts`` rollouts, in order; a group that does not fit goes on in the next.
+def pieces(groups: Sequence[RolloutGroup], *, num_pieces: int) -> Iterator[list[RolloutGroup]]:
+    """Cut groups into pieces of nearly as many rollouts each, in order; a group that does not fit goes on in the next.
 
     >>> from types import SimpleNamespace
     >>> group = RolloutGroup(key=7, prompt=None, rollouts=(1, 2, 3))
-    >>> [[part.rollouts for part in piece] for piece in pieces([group, group], num_rollouts=2)]
+    >>> [[part.rollouts for part in piece] for piece in pieces([group, group], num_pieces=3)]
     [[(1, 2)], [(3,), (1,)], [(2, 3)]]
     """
+    total = sum(len(group.rollouts) for group in groups)
+    ends = iter([-(-total * (k + 1) // num_pieces) for k in range(num_pieces)])
     piece: list[RolloutGroup] = []
-    room = num_rollouts
+    place, end = 0, next(ends, 0)
     for group in groups:
         left = group.rollouts
         while left:
-            piece.append(group.with_rollouts(left[:room]))
-            left, room = left[room:], room - len(piece[-1])
-            if room == 0:
+            piece.append(group.with_rollouts(left[: end - place]))
+            place, left = place + len(piece[-1]), left[len(piece[-1]) :]
+            if place == end:
                 yield piece
-                piece, room = [], num_rollouts
-    if piece:
-        yield piece
+                piece, end = [], next((later for later in ends if later > place), end)
 
 
 def group_order(keys: Sequence[int], permutation: Sequence[int]) -> list[int]:

@@ -11,6 +11,7 @@ All values are frozen. A function takes everything that it needs as arguments, a
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -67,7 +68,7 @@ class StepSettings:
     mask_truncated: bool = False
     """Whether completions that reached the limit are left out of the loss."""
     rollouts_per_pass: int
-    """How many rollouts a pass without gradient scores at a time."""
+    """How many rollouts a pass without gradient scores at a time, each with all of its turns."""
     correction: Correction | None = None
     step_weight: float | None = None
     """How much the comparison of a turn with those from the same state counts; None where turns are not compared."""
@@ -111,6 +112,8 @@ def collect(
         aggregation=settings.aggregation,
         scale=settings.scale_rewards,
     )
+    num_pieces = -(-sum(len(group) for group in groups) // settings.rollouts_per_pass)
+    score_with = partial(score, scoring.engine, num_pieces=num_pieces)
     batch = training_batch(
         groups,
         rewards,
@@ -119,9 +122,9 @@ def collect(
         sum_over_ranks=lambda n: sum_over_ranks(torch.tensor(n, device=device)),
     )
     if scoring.old is not None:
-        batch = replace(batch, old_logps_BC=score(scoring.engine, scoring.old, batch, settings=settings))
+        batch = replace(batch, old_logps_BC=score_with(scoring.old, batch))
     if scoring.reference is not None:
-        batch = replace(batch, reference_logps_BC=score(scoring.engine, scoring.reference, batch, settings=settings))
+        batch = replace(batch, reference_logps_BC=score_with(scoring.reference, batch))
     if settings.correction is not None:
         batch = replace(batch, sampling_ratio=sampling_ratio(batch, settings.correction))
     return Experience(groups=tuple(groups), rewards=rewards, advantages=gains, batch=batch)
@@ -159,12 +162,15 @@ def _one_turn(sampler: Sampler, prompt: PreparedPrompt, sampled: Sampled) -> Rol
 
 
 @torch.no_grad()
-def score(engine: GroupEngine, open_model: OpenModel, batch: TrainingBatch, *, settings: StepSettings) -> torch.Tensor:
-    """Log-probabilities [B, C] of a batch's rollouts, some at a time, zero where the loss counts nothing."""
+def score(engine: GroupEngine, open_model: OpenModel, batch: TrainingBatch, *, num_pieces: int) -> torch.Tensor:
+    """Log-probabilities [B, C] of a batch's rollouts, some at a time, zero where the loss counts nothing.
+
+    The number of pieces follows from that of the rollouts, and not from their turns, because ranks score in step.
+    """
     with open_model() as model:
         parts = [
             engine.logps(model, group_batch(piece), keys=[group.key for group in piece]).logps_BC
-            for piece in pieces(batch.groups, num_rollouts=settings.rollouts_per_pass)
+            for piece in pieces(batch.groups, num_pieces=num_pieces)
         ]
     return torch.cat([widened(logps_BC, batch.width) for logps_BC in parts])
 

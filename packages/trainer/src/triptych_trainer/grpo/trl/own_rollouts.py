@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.rewarding import TAKEN
-from triptych_trainer.grpo.trl.vllm_sampler import update_vllm
+from triptych_trainer.grpo.trl.vllm_sampler import update_vllm_now
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.rollouts.rollout import RolloutGroup
@@ -49,7 +49,7 @@ def own_rollouts(trainer: MultiImageGRPOTrainer, rollout_func: Any) -> RolloutFu
 
     def call(prompts: list[Any]) -> Any:
         if trainer.use_vllm:
-            update_vllm(trainer)
+            update_vllm_now(trainer)
         return rollout_func(prompts, trainer)
 
     return RolloutFunction(

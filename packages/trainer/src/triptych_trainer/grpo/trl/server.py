@@ -17,17 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["begin_server", "connected"]
 
 
-def connected(args: GRPOConfig, *, transfer: str, has_tools: bool = False) -> AbstractContextManager[None]:
+def connected(args: GRPOConfig, *, transfer: str) -> AbstractContextManager[None]:
     """While TRL's trainer is built and connects to a server: opens no NCCL group where weights go by a folder.
 
     Raises:
-        UsageError: ``transfer`` is no way to send weights, several ranks would call tools, or no server answers.
+        UsageError: ``transfer`` is no way to send weights, or no server answers.
     """
-    if has_tools and args.use_vllm and args.vllm_mode == "server" and args.world_size > 1:
-        raise UsageError(
-            f"--vllm_mode server: tools and environments were never run with a server on several ranks "
-            f"({args.world_size}); use one process, or --vllm_mode colocate"
-        )
     if transfer not in TRANSFERS:
         raise UsageError(f"--vllm_weight_transfer {transfer}: expected one of {', '.join(TRANSFERS)}")
     return _connecting(args, by_folder=_by_folder(args, transfer))

@@ -140,7 +140,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         self.tables = RunTables(needs_prompt=given.environments is None)
         self.mismatch_watch = MismatchWatch(warn=mismatch_kl_warn, limit=mismatch_kl_limit)
         check_rollout_lag(rollout_lag, given.args, has_turns=given.has_turns)
-        with connected(given.args, transfer=vllm_weight_transfer, has_tools=given.has_tools), only_whole_models():
+        with connected(given.args, transfer=vllm_weight_transfer), only_whole_models():
             super().__init__(
                 given.model,
                 given.rewards,

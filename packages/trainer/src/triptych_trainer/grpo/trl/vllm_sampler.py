@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.ahead import Begun
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["SendsAnew", "ask_vllm", "update_vllm", "vllm_sampler"]
+__all__ = ["SendsAnew", "ask_vllm", "update_vllm", "update_vllm_now", "vllm_sampler"]
 
 NOTHING_LOADED = -1
 """TRL's number of the step whose weights vLLM has, before any were sent."""
@@ -52,14 +52,14 @@ def vllm_sampler(
     spent: Counter[str] = Counter()
     options = {"stop_token_ids": _message_ends(trainer)}
 
-    def ask(requests: Sequence[Request], **more: Any) -> list[list[Sampled]]:
+    def ask(requests: Sequence[Request]) -> list[list[Sampled]]:
         update_vllm(trainer)
         return vllm_rollouts(
             backend,
             requests,
             banned_ids=_banned_ids(trainer),
             profiler=profiling_context(trainer, "vLLM.generate"),
-            options={**options, **more},
+            options=options,
             stays_awake=several,
         )
 
@@ -78,7 +78,7 @@ def vllm_sampler(
 
     def go_on(groups: Sequence[RolloutGroup], max_tokens: int) -> list[Sampled]:
         with _counted(trainer, spent):
-            found = ask(next_turns(groups, trainer.preparer), max_tokens=max_tokens)
+            found = ask(next_turns(groups, trainer.preparer, max_tokens=max_tokens))
         return [one for (one,) in found]
 
     def let_go() -> None:
@@ -158,6 +158,13 @@ class SendsAnew(TrainerCallback):
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Take the weights as new."""
         self.trainer._last_loaded_step = NOTHING_LOADED
+
+
+def update_vllm_now(trainer: "MultiImageGRPOTrainer") -> None:
+    """Send vLLM the weights before others than this trainer ask it, for example a `rollout_func`."""
+    update_vllm(trainer)
+    if trainer.args.vllm_mode == "server":  # it loads a folder of weights when it is asked next, if only for nothing
+        vllm_rollouts(trainer.vllm_generation, (), banned_ids=_banned_ids(trainer))
 
 
 def update_vllm(trainer: "MultiImageGRPOTrainer") -> None:

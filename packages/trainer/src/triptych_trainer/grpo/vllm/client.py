@@ -25,7 +25,7 @@ from triptych_trainer.grpo.step import Sampled
 from triptych_trainer.grpo.vllm.background import in_background
 from triptych_trainer.grpo.vllm.ban import ASKED_LOGPS, BANNED_BIAS, MOST_TOLD, banned_in, unbanned
 from triptych_trainer.grpo.vllm.failures import EngineError
-from triptych_trainer.grpo.vllm.request import Completions, Request, check_expanded, check_lengths
+from triptych_trainer.grpo.vllm.request import Completions, Request, check_expanded, check_lengths, limit_of
 
 __all__ = ["Answers", "RolloutClient", "image_name"]
 
@@ -86,7 +86,7 @@ class RolloutClient:
             options = {**options, ASKED_LOGPS: asked, "logprobs": len(asked)}
         under_way = [
             [
-                self._begin(one, {**options, **of_part}, until=until)
+                self._begin(one, {**options, **limit_of(one), **of_part}, until=until)
                 for of_part in _parts(one.num_completions, most=limits["max_num_seqs"], seed=options.get("seed"))
             ]
             for one in wanted

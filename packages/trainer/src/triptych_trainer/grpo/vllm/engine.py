@@ -19,6 +19,7 @@ from triptych_trainer.grpo.vllm.request import (
     check_expanded,
     check_lengths,
     known,
+    limit_of,
     sampling_options,
 )
 
@@ -53,7 +54,7 @@ def from_engine(
         torch.distributed.barrier(device_ids=[backend.accelerator.local_process_index])
     check_lengths(everyone, longest=backend.llm.llm_engine.model_config.max_model_len)
     prompts = [_engine_prompt(one) for one in everyone]
-    params = [_sampling(sampling_params, common, one.num_completions) for one in everyone]
+    params = [_sampling(sampling_params, {**common, **limit_of(one)}, one.num_completions) for one in everyone]
     with profiler, engine_failures("the vLLM engine"):
         outputs = backend.llm.generate(prompts, sampling_params=params, use_tqdm=False) if prompts else []
     if not stays_awake:

@@ -22,6 +22,7 @@ __all__ = [
     "check_expanded",
     "check_lengths",
     "known",
+    "limit_of",
     "next_turns",
     "request",
     "sampling_options",
@@ -45,6 +46,8 @@ class Request:
     images: list[Image.Image]
     """One per span, in marker order."""
     num_completions: int
+    max_tokens: int | None = None
+    """The most tokens of a completion, if this is not the number of the run; ranks that ask together can differ."""
     is_resized: bool = False
     """Whether the images have the size that the tower sees, so that nothing is left to resize."""
 
@@ -69,7 +72,7 @@ def request(prompt: PreparedPrompt, preparer: PromptPreparer, *, num_completions
     )
 
 
-def next_turns(groups: Sequence[RolloutGroup], preparer: PromptPreparer) -> list[Request]:
+def next_turns(groups: Sequence[RolloutGroup], preparer: PromptPreparer, *, max_tokens: int) -> list[Request]:
     """Write rollouts that go on for vLLM: the tokens as they were sampled and written, one completion for each.
 
     Several rollouts of one prompt share what was written for it.
@@ -93,6 +96,7 @@ def next_turns(groups: Sequence[RolloutGroup], preparer: PromptPreparer) -> list
                 spans=prompt.spans,
                 images=[*own.images, *later],
                 is_resized=by_grid,
+                max_tokens=max_tokens,
             )
         )
     return found
@@ -114,6 +118,11 @@ def sampling_options(backend: Any) -> dict[str, Any]:
         "max_tokens": backend.max_completion_length,
         "logprobs": backend.logprobs,
     }
+
+
+def limit_of(one: Request) -> dict[str, int]:
+    """The sampling parameter of a request that limits its completions, if it has a limit of its own."""
+    return {} if one.max_tokens is None else {"max_tokens": one.max_tokens}
 
 
 def check_lengths(requests: Sequence[Request], *, longest: int) -> None:
