@@ -53,9 +53,9 @@ class Agreement:
 class CheckedLogps:
     """`shared_logps`, verified on the first batch of each model and replaced by `plain_logps` where it differs.
 
-    It is verified once more on the first batch in which an image arrived in a completion; what holds there holds without
-    such images, too. Ranks decide together, so that all take the same path: every rank has to make its calls at the same
-    time until then.
+    It is verified once more on the first batch in which an image arrived in a completion; what holds there holds
+    without such images, too. Ranks decide together, so that all take the same path: every rank has to make its calls at
+    the same time until then.
     """
 
     def __init__(self) -> None:
