@@ -161,11 +161,9 @@ class GroupEngine:
                 compute_entropy=compute_entropy,
                 router=router,
             )
-        sliced = self.completions_per_slice is not None and (
-            # turns can be samples, of which ranks have different numbers, and ranks verify the same way together
-            self._shared_logps.expects_completion_images or batch.num_completions > self.completions_per_slice
-        )
-        rows_per_slice = self.completions_per_slice if sliced else None
+        # With turns even a few completions are sliced: ranks can have different numbers of them, and verify together.
+        least = 0 if self._shared_logps.expects_completion_images else self.completions_per_slice or 0
+        rows_per_slice = self.completions_per_slice if batch.num_completions > least else None
         fused = next(base.parameters()).device.type == "cuda" if self.fused_lm_head is None else self.fused_lm_head
         if not self.verify and rows_per_slice is not None:
             return sliced_logps(
