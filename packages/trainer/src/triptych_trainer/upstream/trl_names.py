@@ -1,19 +1,18 @@
-"""What Triptych uses of TRL that has no stable name: imported and checked here, and nowhere else."""
+"""What Triptych uses of TRL that has no stable name: imported and checked here, and nowhere else.
 
-from collections.abc import Mapping
+What is overridden, called or read of a trainer of TRL is compared with the installed one, so that a change is one clear
+error.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import transformers
 import trl
 from trl import GRPOTrainer
 
 from triptych_trainer.errors import IncompatibleVersionError
-from triptych_trainer.upstream.trl_trainers import (
-    CHECKPOINT_METHODS,
-    TESTED_TRL,
-    changed_method,
-    check_has,
-    check_signatures,
-)
 
 try:
     from trl.chat_template_utils import add_response_schema, get_training_chat_template, parse_response
@@ -29,6 +28,8 @@ except ImportError as error:
 __all__ = [
     "ATTRIBUTES",
     "METHODS",
+    "SFT_ATTRIBUTES",
+    "SFT_METHODS",
     "TESTED_TRL",
     "WHILE_TRAINING",
     "RepeatSampler",
@@ -37,6 +38,8 @@ __all__ = [
     "check_attributes",
     "check_methods",
     "check_no_images",
+    "check_sft_attributes",
+    "check_sft_methods",
     "disable_gradient_checkpointing",
     "get_config_model_id",
     "get_training_chat_template",
@@ -47,6 +50,19 @@ __all__ = [
     "vllm_generation_module",
 ]
 
+TESTED_TRL = "1.16.x"
+CHECKPOINT_METHODS: Mapping[str, tuple[str, ...]] = {
+    "_finalize_training": ("self", "trial", "num_train_samples", "start_time"),
+    "_get_output_dir": ("self", "trial"),
+    "_load_best_model": ("self",),
+    "_load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),
+    "_load_optimizer_and_scheduler": ("self", "checkpoint"),
+    "_push_from_checkpoint": ("self", "checkpoint_folder"),
+    "_run_epoch": ("self", "model", "epoch"),
+    "_save_checkpoint": ("self", "model", "trial"),
+    "create_model_card": ("self", "model_name", "dataset_name", "tags"),
+}
+"""What `checkpoints/resume.py` overrides in a trainer of either kind, with the first parameters of each method."""
 METHODS: dict[str, tuple[str, ...]] = {
     # The step (grpo/trl/trainer.py)
     "_prepare_inputs": ("self", "generation_batch"),
@@ -86,6 +102,26 @@ WHILE_TRAINING = ("_tr_loss", "_globalstep_last_logged", "_total_loss_scalar", "
 WITH_ENGINE = ("_last_loaded_step", "vllm_generation")
 WITHOUT_ENGINE = ("generation_config", "generation_kwargs")
 
+SFT_METHODS: dict[str, tuple[str, ...]] = {
+    # The step (sft/trl/trainer.py)
+    "compute_loss": ("self", "model", "inputs", "return_outputs", "num_items_in_batch"),
+    "create_optimizer": ("self", "model"),
+    "floating_point_ops": ("self", "inputs"),
+    "get_train_dataloader": ("self",),
+    "_set_signature_columns_if_needed": ("self",),
+    "_get_train_sampler": ("self", "train_dataset"),
+    **CHECKPOINT_METHODS,
+}
+"""The same of TRL's SFT trainer."""
+
+
+SFT_ATTRIBUTES = (
+    *("_metrics", "_signature_columns", "_total_train_tokens", "accelerator", "args", "aux_loss_enabled"),
+    *("callback_handler", "is_deepspeed_enabled", "is_fsdp_enabled", "model_accepts_loss_kwargs", "model_wrapped"),
+    *("processing_class", "router_aux_loss_coef", "state"),
+)
+"""What is read from or written to an SFT trainer after it is built."""
+
 
 def check_methods(trainer: type = GRPOTrainer) -> None:
     """Check that every overridden method still begins with the parameters it was written for.
@@ -93,7 +129,7 @@ def check_methods(trainer: type = GRPOTrainer) -> None:
     Raises:
         IncompatibleVersionError: names the method, both signatures, the installed versions and the tested range.
     """
-    check_signatures(trainer, METHODS)
+    _check_signatures(trainer, METHODS)
 
 
 def check_attributes(trainer: GRPOTrainer) -> None:
@@ -102,7 +138,25 @@ def check_attributes(trainer: GRPOTrainer) -> None:
     Raises:
         IncompatibleVersionError: names those that are missing.
     """
-    check_has(trainer, (*ATTRIBUTES, *(WITH_ENGINE if trainer.use_vllm else WITHOUT_ENGINE)), kind="GRPOTrainer")
+    _check_has(trainer, (*ATTRIBUTES, *(WITH_ENGINE if trainer.use_vllm else WITHOUT_ENGINE)), kind="GRPOTrainer")
+
+
+def check_sft_methods(trainer: type) -> None:
+    """Check the methods of TRL's SFT trainer as `check_methods` does those of its GRPO trainer.
+
+    Raises:
+        IncompatibleVersionError: names the method, both signatures, the installed versions and the tested range.
+    """
+    _check_signatures(trainer, SFT_METHODS)
+
+
+def check_sft_attributes(trainer: Any) -> None:
+    """Check the attributes of an SFT trainer that was built.
+
+    Raises:
+        IncompatibleVersionError: names those that are missing.
+    """
+    _check_has(trainer, SFT_ATTRIBUTES, kind="SFTTrainer")
 
 
 def check_no_images(images: Mapping[str, Any]) -> None:
@@ -112,7 +166,7 @@ def check_no_images(images: Mapping[str, Any]) -> None:
         IncompatibleVersionError: names what it handed over.
     """
     if given := [name for name, value in images.items() if value is not None]:
-        raise changed_method(GRPOTrainer, "_compute_loss", f"it asks for log-probabilities with {', '.join(given)}")
+        raise _changed_method(GRPOTrainer, "_compute_loss", f"it asks for log-probabilities with {', '.join(given)}")
 
 
 def vllm_generation_module() -> Any:
@@ -120,3 +174,29 @@ def vllm_generation_module() -> Any:
     import trl.generation.vllm_generation as module
 
     return module
+
+
+def _check_signatures(trainer: type, methods: Mapping[str, tuple[str, ...]]) -> None:
+    for method, expected in methods.items():
+        function = getattr(trainer, method, None)
+        if function is None:
+            raise _changed_method(trainer, method, "it is gone")
+        got = tuple(inspect.signature(function).parameters)
+        if got[: len(expected)] != expected:
+            raise _changed_method(trainer, method, f"expected parameters {expected}, got {got}")
+
+
+def _check_has(trainer: object, names: Sequence[str], *, kind: str) -> None:
+    if missing := [name for name in names if not hasattr(trainer, name)]:
+        raise IncompatibleVersionError(
+            f"{kind} of trl {trl.__version__} (transformers {transformers.__version__}) has no attribute "
+            f"{', '.join(missing)}, which Triptych uses. Tested with trl {TESTED_TRL}; install that, or open a report "
+            "with this line."
+        )
+
+
+def _changed_method(trainer: type, method: str, what: str) -> IncompatibleVersionError:
+    return IncompatibleVersionError(
+        f"{trainer.__name__}.{method} of trl {trl.__version__} is not the one Triptych overrides: {what}. "
+        f"Tested with trl {TESTED_TRL}; install that, or open a report with this line."
+    )

@@ -32,8 +32,7 @@ from triptych_trainer.sft.row_check import end_ids_of
 from triptych_trainer.sft.rows import ConversationPreparer, LabelledRow, group_batch, labels_of
 from triptych_trainer.sft.tools import Dress
 from triptych_trainer.upstream.transformers_names import declare_router_logits
-from triptych_trainer.upstream.trl_names import disable_gradient_checkpointing
-from triptych_trainer.upstream.trl_sft_names import check_attributes, check_methods
+from triptych_trainer.upstream.trl_names import check_sft_attributes, check_sft_methods, disable_gradient_checkpointing
 from triptych_trainer.verification.first_use import verify_first_use
 
 __all__ = ["MultiImageSFTTrainer"]
@@ -93,7 +92,7 @@ class MultiImageSFTTrainer(ResumableTrainer, SFTTrainer):
         bad_rows: BadRows | None = None,
     ) -> None:
         """Take what TRL's trainer takes, and the options that the class describes."""
-        check_methods()
+        check_sft_methods(SFTTrainer)
         self.tables = RunTables()
         declare_router_logits(model)
         own = copy.copy(args)  # the caller's own options stay as they are
@@ -110,7 +109,7 @@ class MultiImageSFTTrainer(ResumableTrainer, SFTTrainer):
                 optimizers=optimizers,
                 peft_config=peft_config,
             )
-        check_attributes(self)
+        check_sft_attributes(self)
         if self.is_deepspeed_enabled:
             raise UsageError("sft: DeepSpeed was never tried with it; start the processes with fsdp2 or multi_gpu")
         check_trainable(self.model)
