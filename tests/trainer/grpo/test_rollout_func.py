@@ -145,7 +145,10 @@ REFUSED = {
         r"train_dataset\[\d\]: rollout 2, turn 1: rollout_func: 4 placeholders of images without an image",
     ),
     "no mask": ({"env_mask": without_mask}, r"rollout 2: rollout_func: token \d+ of the completion is a placeholder"),
-    "a short mask": ({"env_mask": cut}, r"completion 1 of 4: env_mask: expected a 1 for each of 3 tokens .*got 2: \[1"),
+    "a short mask": (
+        {"env_mask": cut},
+        r"\[0\]: rollout 1: rollout_func: env_mask: expected a 1 for each of 3 tokens .*got 2: \[1",
+    ),
     "another size": (
         {"images": larger},
         r"rollout 2, turn 1, image 1 of `rollout_func`: 4 slots, 16 features; its tokens are not those of image 1",
@@ -159,7 +162,10 @@ REFUSED = {
         {"prompt_ids": lambda found: [[5, 6, 7]] * 4},
         r"prompt_ids: 0 placeholders do not fit the row's \d images, which take \d",
     ),
-    "logprobs": ({"logprobs": lambda found: [[0.0]] * 4}, r"completion 1 of 4: logprobs: expected one number for each"),
+    "logprobs": (
+        {"logprobs": lambda found: [[0.0]] * 4},
+        r"\[0\]: rollout 1: rollout_func: logprobs: expected one number for each",
+    ),
     "ids": (
         {"completion_ids": lambda found: [[10**7]] * 4},
         r"completion_ids: expected token ids from 0 to \d+, got 1",

@@ -32,10 +32,11 @@ class Returned:
     """What else the function returned for this completion: arguments of reward functions."""
 
 
-def read_output(output: Any, *, count: int, num_tokens: int, taken: Collection[str]) -> list[Returned]:
-    """Divide the output into ``count`` completions; token ids have to be below ``num_tokens``.
+def read_output(output: Any, *, names: Sequence[str], num_tokens: int, taken: Collection[str]) -> list[Returned]:
+    """Divide the output into its completions; token ids have to be below ``num_tokens``.
 
-    ``taken`` are names under which reward functions get something else.
+    ``names`` are what errors call the completions: the row and the number of the rollout. ``taken`` are names under
+    which reward functions get something else.
 
     Raises:
         UsageError: says what was expected of which entry, and what was returned.
@@ -49,16 +50,17 @@ def read_output(output: Any, *, count: int, num_tokens: int, taken: Collection[s
             f"rollout_func: under the name {hidden[0]} reward functions get something else; return it under another "
             "name"
         )
+    count = len(names)
     columns = {name: _column(output, name, count=count) for name in (*REQUIRED, *OPTIONAL)}
     others = {name: _other(name, value, count=count) for name, value in output.items() if name not in columns}
     return [
         _returned(
             {name: None if values is None else values[k] for name, values in columns.items()},
             {name: values[k] for name, values in others.items()},
-            where=f"rollout_func, completion {k + 1} of {count}",
+            where=f"{where}: rollout_func",
             num_tokens=num_tokens,
         )
-        for k in range(count)
+        for k, where in enumerate(names)
     ]
 
 

@@ -56,8 +56,13 @@ class RolloutFunction:
             UsageError: what the function returned does not fit together; names the row, the rollout and the turn.
         """
         prompts = [self.prompt_of(group) for group, size in zip(groups, sizes, strict=True) for _ in range(size)]
+        names = [
+            f"{group.prompt.example.source}: rollout {k + 1}"
+            for group, size in zip(groups, sizes, strict=True)
+            for k in range(size)
+        ]
         output = self.call(prompts)
-        found = iter(read_output(output, count=len(prompts), num_tokens=self.num_tokens, taken=self.taken))
+        found = iter(read_output(output, names=names, num_tokens=self.num_tokens, taken=self.taken))
         played = []
         for group, size in zip(groups, sizes, strict=True):
             own = [(k, next(found)) for k in range(size)]
@@ -187,11 +192,13 @@ class RolloutFunction:
                 f"{rollout}, turn {turn + 1}: {OWNER}: {slots} placeholders of images without an image (`images` has "
                 f"{len(shown)} for this completion); {remedy}"
             )
-        features = sum(image.num_features for image in self._written(shown[placed : placed + 1]))
+        (own,) = self._written(shown[placed : placed + 1])
         name = image_name(rollout=number, turn=turn, owner=OWNER, number=1)
+        ends = [self._tokenizer.decode(list(own.ids[part]), skip_special_tokens=False) for part in _around(own)]
         return UsageError(
-            f"{where}: {name}: {slots} slots, {features} features; its tokens are not those of image {placed + 1} of "
-            f"`images`, {shown[placed].picture.width} x {shown[placed].picture.height} pixels; {remedy}"
+            f"{where}: {name}: {slots} slots, {own.num_features} features; its tokens are not those of image "
+            f"{placed + 1} of `images`, {shown[placed].picture.width} x {shown[placed].picture.height} pixels, which "
+            f"the chat template writes as {ends[0]!r}, its placeholders and {ends[1]!r}; {remedy}"
         )
 
     def _messages(
@@ -220,6 +227,12 @@ class RolloutFunction:
     @property
     def _tokenizer(self) -> Any:
         return getattr(self.preparer.processor, "tokenizer", self.preparer.processor)
+
+
+def _around(image: Written) -> tuple[slice, slice]:
+    """Where the tokens before the first placeholder of an image are, and those after its last one."""
+    start, length = image.runs[-1]
+    return slice(0, image.runs[0][0]), slice(start + length, None)
 
 
 def _turns(sampled: Sequence[bool]) -> list[int]:

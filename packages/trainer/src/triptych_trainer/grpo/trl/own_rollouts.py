@@ -16,7 +16,7 @@ from triptych_trainer.trajectories.rollout_function import RolloutFunction
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["check_rollout_func", "own_rollouts"]
+__all__ = ["check_rollout_func", "own_rollouts", "slots_of"]
 
 
 def check_rollout_func(rollout_func: Any, *, tools: Any, environment_factory: Any) -> None:
@@ -44,8 +44,6 @@ def own_rollouts(trainer: MultiImageGRPOTrainer, rollout_func: Any) -> RolloutFu
     base = unwrap(trainer.model)
     family = family_of(base)
     inner = family.vision_language_model(base) if family.takes_images else base
-    names = ("image_token_id", "image_token_index")
-    found = (getattr(base.config, name, None) for name in names)
 
     def call(prompts: list[Any]) -> Any:
         if trainer.use_vllm:
@@ -58,10 +56,16 @@ def own_rollouts(trainer: MultiImageGRPOTrainer, rollout_func: Any) -> RolloutFu
         preparer=trainer.preparer,
         num_rows=lambda image: family.num_rows(inner, image),
         num_tokens=base.config.get_text_config().vocab_size,
-        slot_ids=frozenset(token for token in found if isinstance(token, int)),
+        slot_ids=slots_of(base),
         no_later_images=family.no_later_images,
         taken=TAKEN,
     )
+
+
+def slots_of(model: Any) -> frozenset[int]:
+    """The tokens of a model's vocabulary that are placeholders of images."""
+    found = (getattr(model.config, name, None) for name in ("image_token_id", "image_token_index"))
+    return frozenset(token for token in found if isinstance(token, int))
 
 
 def prompt_with_images(trainer: MultiImageGRPOTrainer, group: RolloutGroup) -> str | list[dict[str, Any]]:
