@@ -29,6 +29,8 @@ class FakeVLLM:
     max_model_len: int = 4096
     status: int = 200
     """What the server answers when it is to forget its image features."""
+    cache_gb: float = 4
+    """What the server keeps of images."""
     answer: Callable[[list[int], int], list[int]] | None = None
     """From the ids of a prompt, and the number of a completion, to the ids of the completion; None: some numbers."""
 
@@ -70,7 +72,8 @@ class FakeVLLM:
     def forget(self) -> None:
         self.forgotten.append(self.syncs)
 
-    def post(self, url: str) -> Any:
+    def post(self, url: str, *, timeout: float) -> Any:
+        assert timeout > 0
         assert url == "http://localhost:8000/reset_encoder_cache"
         self.forget()
         return SimpleNamespace(status_code=self.status)
@@ -119,9 +122,10 @@ class FakeVLLM:
         yield from self.model.named_parameters()
 
     def server_get(self, path: str, **_: str) -> Any:
-        assert path == "/server_info"
-        limits = {"model_config": {"max_model_len": self.max_model_len}, "scheduler_config": {"max_num_seqs": 4}}
-        return {"vllm_config": limits}
+        assert path == "/server_info", path
+        images = {"mm_processor_cache_gb": self.cache_gb}
+        model = {"max_model_len": self.max_model_len, "multimodal_config": images}
+        return {"vllm_config": {"model_config": model, "scheduler_config": {"max_num_seqs": 4}}}
 
     def server_post(self, path: str, body: Any = None, *, until: float | None = None) -> Any:
         if path == "/reset_encoder_cache":
@@ -140,6 +144,8 @@ class FakeVLLM:
 
     def server_generate(self, request: dict[str, Any]) -> dict[str, Any]:
         self.calls.append(request)
+        if not self.cache_gb:
+            self.kept.clear()
         for part in request["content_parts"]:
             if part["url"] is not None:
                 pixels = base64.b64decode(part["url"].partition(",")[2])
@@ -184,7 +190,10 @@ def vllm_trainer(make_trainer, monkeypatch):
         made.append(FakeVLLM(options))
         return made[-1]
 
-    monkeypatch.setattr(RolloutClient, "get", lambda self, *args, **more: made[-1].server_get(*args, **more))
+    def get(self: Any, path: str, **more: str) -> Any:
+        return None if path == "/health" else made[-1].server_get(path, **more)
+
+    monkeypatch.setattr(RolloutClient, "get", get)
     monkeypatch.setattr(RolloutClient, "post", lambda self, *args, **more: made[-1].server_post(*args, **more))
     monkeypatch.setattr(module, "VLLMGeneration", connect)
     fake = SimpleNamespace(SamplingParams=lambda **options: options)

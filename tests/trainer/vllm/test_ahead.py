@@ -1,7 +1,12 @@
 """Rollouts that a server samples while the trainer works: by which weights, in which order, and what ends a run."""
 
+import socket
+from types import SimpleNamespace
+
 import pytest
+import torch
 from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.trl.server import connected
 from triptych_trainer.grpo.vllm import EngineError
 
 ROWS = [0, 1, 2, 3, 1, 2]
@@ -95,6 +100,24 @@ def test_a_server_that_dies_while_it_samples_ahead_ends_the_run(vllm_trainer, wr
     with pytest.raises(EngineError, match=r"server at \S+ failed while it sampled .*refused.* last checkpoint"):
         trainer.train()
     assert set(seen.versions) == {0, 1}, "what was sampled before was trained on"
+
+
+def test_a_server_that_takes_connections_and_says_nothing_is_not_waited_for_for_ever():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        args = SimpleNamespace(
+            use_vllm=True,
+            vllm_mode="server",
+            world_size=1,
+            process_index=0,
+            device=torch.device("cpu"),
+            vllm_server_base_url=url,
+            vllm_server_timeout=0.1,
+        )
+        with pytest.raises(UsageError, match=rf"{url} takes connections and does not answer within .* 0.1 seconds"):
+            connected(args, transfer="auto").__enter__()
 
 
 @pytest.mark.parametrize(

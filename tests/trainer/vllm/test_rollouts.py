@@ -107,6 +107,15 @@ def test_an_image_that_the_server_has_dropped_is_sent_again(vllm_trainer, write_
     assert [rollout.ids for rollout in again.rollouts] == [rollout.ids for rollout in first.rollouts]
 
 
+def test_a_server_that_keeps_no_images_gets_their_pixels_every_time(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([2, 0]), mode="server")
+    server = trainer.vllm_generation
+    server.cache_gb = 0
+    for _ in range(2):
+        sample(trainer, 0)
+    assert [num_with_pixels([call]) for call in server.calls] == [2, 2]
+
+
 def test_more_completions_than_a_server_samples_at_a_time(vllm_trainer, write_rows):
     trainer = vllm_trainer(write_rows([1, 0]), mode="server", num_generations=6, per_device_train_batch_size=6)
     batch = sample(trainer, 0)

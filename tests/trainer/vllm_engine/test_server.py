@@ -2,6 +2,7 @@
 
 import copy
 import os
+import signal
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig
 from transformers import TrainerCallback
 from triptych_trainer.commands.train import main as train
 from triptych_trainer.errors import UsageError
@@ -64,6 +66,19 @@ def test_weights_and_features_are_those_of_this_step(served):
     served.model.load_state_dict(before)
     assert max(moved.values()) < 1e-4, moved
     assert not list(MEMORY.glob(f"{PREFIX}-{os.getpid()}-*/*")), "a folder of weights is removed when it is loaded"
+
+
+def test_adapters_on_the_tower_are_sampled_with_and_leave_the_weights_alone(build, server):
+    trainer = build(
+        {"peft_config": LoraConfig(r=4, target_modules=r".*(q_proj|visual.*qkv)", init_lora_weights=False)},
+        vllm_mode="server",
+        vllm_server_base_url=server.url,
+        learning_rate=1e-2,
+    )
+    base = {name: weight.clone() for name, weight in trainer.model.named_parameters() if "lora_" not in name}
+    trainer.train()
+    assert max(differences(trainer, *range(RESIZED)).values()) < 1e-4
+    assert all(torch.equal(base[name], weight) for name, weight in trainer.model.named_parameters() if name in base)
 
 
 def test_more_completions_than_the_server_samples_at_a_time(served, monkeypatch):
@@ -194,7 +209,7 @@ def test_a_run_of_the_command_line_ends_with_0(server, model_dir, write_rows, tm
     assert (output / "report.html").is_file()
 
 
-KILLS = """
+SIGNALS = """
 import os, signal
 
 calls = 0
@@ -202,16 +217,41 @@ calls = 0
 def length(completions, **columns):
     global calls
     calls += 1
-    if calls == 3:
-        os.killpg({pid}, signal.SIGKILL)
+    if calls == {call} and not os.path.exists({once!r}):
+        open({once!r}, "w").close()
+        os.killpg({pid}, signal.{name})
     return [float(len(text)) for text in completions]
 """
+
+
+def test_a_server_that_stands_still_ends_the_run_in_time_and_the_run_goes_on(
+    server, model_dir, write_rows, tmp_path, capsys
+):
+    output, reward = tmp_path / "out", tmp_path / "stops.py"
+    reward.write_text(SIGNALS.format(pid=server.process.pid, call=2, name="SIGSTOP", once=str(tmp_path / "once")))
+    words = command_line(write_rows([1, 2, 0, 3]), model_dir, output, server.url)
+    words += ["--max_steps", "3", "--reward", f"{reward}:length"]
+    try:
+        assert train([*words, "--rollout_seconds", "4"]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert train([*words, "--vllm_server_timeout", "1", "--output_dir", str(tmp_path / "late")]) == 2
+        assert "takes connections and does not answer within --vllm_server_timeout 1" in capsys.readouterr().err
+    finally:
+        os.killpg(server.process.pid, signal.SIGCONT)
+    assert f"the vLLM server at {server.url} did not answer" in error
+    assert "within 4 seconds; raise --rollout_seconds" in error
+    kept = sorted(folder.name for folder in output.glob("checkpoint-*"))
+    assert kept
+    assert (output / kept[-1] / "model.safetensors").is_file()
+    assert not list(MEMORY.glob(f"{PREFIX}-{os.getpid()}-*/*")), "no folder of weights is left"
+    assert train([*words, "--rollout_seconds", "60", "--resume_from_checkpoint", "latest"]) == 0
+    assert (output / "checkpoint-3" / "model.safetensors").is_file()
 
 
 def test_a_server_that_is_killed_ends_the_run_in_one_sentence(server, model_dir, write_rows, tmp_path, capsys):
     """The last test of the module: the server does not come back."""
     output, reward = tmp_path / "out", tmp_path / "kills.py"
-    reward.write_text(KILLS.format(pid=server.process.pid))
+    reward.write_text(SIGNALS.format(pid=server.process.pid, call=3, name="SIGKILL", once=str(tmp_path / "once")))
     words = command_line(write_rows([1, 2, 0, 3]), model_dir, output, server.url)
     assert train([*words, "--max_steps", "9", "--reward", f"{reward}:length"]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]

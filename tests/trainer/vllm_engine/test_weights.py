@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from peft import LoraConfig
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.mismatch import measured
 from triptych_trainer.grpo.step import sampling_logps
@@ -52,6 +53,19 @@ def test_the_engine_and_the_trainer_agree_for_any_number_of_images(trainer):
 def test_images_that_are_seen_again_are_sampled_with_the_tower_of_this_step(moved):
     found = difference(moved, *range(ROWS))
     assert max(found.values()) < 1e-4, f"features of the old tower: {found}"
+
+
+def test_adapters_on_the_tower_are_sampled_with_at_every_step(build, same_engine):
+    trainer = build(
+        {"peft_config": LoraConfig(r=4, target_modules=r".*(q_proj|visual.*qkv)", init_lora_weights=False)},
+        vllm_mode="colocate",
+        vllm_max_model_length=1024,
+        vllm_gpu_memory_utilization=0.3,
+        learning_rate=1e-2,
+    )
+    trainer.train()
+    found = difference(trainer, *range(ROWS))  # all images were seen with the adapters of two steps before
+    assert max(found.values()) < 1e-4, found
 
 
 def test_without_emptying_the_cache_the_old_features_are_sampled_from(trainer, moved, monkeypatch):

@@ -1,5 +1,6 @@
 """How TRL's trainer is connected to a vLLM server, and what is known of that connection later."""
 
+import http.client
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from trl import GRPOConfig
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.trl.vllm_sampler import SendsAnew
-from triptych_trainer.grpo.vllm import TRANSFERS, folder_is_used
+from triptych_trainer.grpo.vllm import TRANSFERS, EngineError, RolloutClient, folder_is_used
 from triptych_trainer.upstream.trl_names import vllm_generation_module
 
 if TYPE_CHECKING:
@@ -41,8 +42,32 @@ def _by_folder(args: GRPOConfig, transfer: str) -> bool:
     return bool(args.use_vllm and args.vllm_mode == "server" and folder_is_used(transfer, device=args.device))
 
 
+def _place(args: GRPOConfig) -> str:
+    return args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
+
+
+def _check_answers(args: GRPOConfig) -> None:
+    """Check that a server that takes connections also answers; TRL, which asks next, would wait for ever.
+
+    Raises:
+        UsageError: it does not answer in time.
+    """
+    client = RolloutClient(_place(args), model="", seconds=args.vllm_server_timeout)
+    try:
+        client.get("/health")
+    except EngineError as error:
+        raise UsageError(
+            f"the vLLM server at {_place(args)} takes connections and does not answer within --vllm_server_timeout "
+            f"{args.vllm_server_timeout:g} seconds; see what it is doing, or start it again with `triptych serve MODEL`"
+        ) from error
+    except (OSError, RuntimeError, http.client.HTTPException):
+        return  # it is not there yet, for which TRL waits, or TRL says what is wrong
+
+
 @contextmanager
 def _connecting(args: GRPOConfig, *, by_folder: bool) -> Iterator[None]:
+    if args.use_vllm and args.vllm_mode == "server" and args.process_index == 0:
+        _check_answers(args)
     with _without_nccl(by_folder):
         try:
             yield
@@ -56,10 +81,10 @@ def _connecting(args: GRPOConfig, *, by_folder: bool) -> Iterator[None]:
         except ConnectionError as error:
             if not (args.use_vllm and args.vllm_mode == "server"):
                 raise
-            place = args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
             raise UsageError(
-                f"no vLLM server answers at {place} (--vllm_server_timeout {args.vllm_server_timeout:g} seconds); "
-                "start one with `triptych serve MODEL`, or name the place of another with --vllm_server_base_url"
+                f"no vLLM server answers at {_place(args)} (--vllm_server_timeout {args.vllm_server_timeout:g} "
+                "seconds); start one with `triptych serve MODEL`, or name the place of another with "
+                "--vllm_server_base_url"
             ) from error
 
 

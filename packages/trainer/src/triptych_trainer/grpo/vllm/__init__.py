@@ -6,6 +6,7 @@ the size that the trainer's own processor feeds; a server gets the pixels of an 
 """
 
 from triptych_trainer.grpo.vllm.ban import MOST_TOLD
+from triptych_trainer.grpo.vllm.client import RolloutClient
 from triptych_trainer.grpo.vllm.config_check import check_config
 from triptych_trainer.grpo.vllm.engine import let_sleep
 from triptych_trainer.grpo.vllm.failures import EngineError, RolloutMismatchError
@@ -22,6 +23,7 @@ __all__ = [
     "Asked",
     "EngineError",
     "Request",
+    "RolloutClient",
     "RolloutMismatchError",
     "answers_of",
     "anywhere",

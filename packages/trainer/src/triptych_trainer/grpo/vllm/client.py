@@ -1,7 +1,8 @@
 """Calls of a vLLM server. The pixels of an image are sent once; afterwards the server knows the image by its digest.
 
 A request names each image by a digest of what is sent, under which vLLM keeps the processed image
-(``--mm-processor-cache-gb``). Where it has dropped one, it says so, and the request is sent again with all pixels.
+(``--mm-processor-cache-gb``). Where it has dropped one, it says so, and the request is sent again with all pixels. A
+server that keeps none (``--mm-processor-cache-gb 0``) gets the pixels with every request.
 """
 
 import base64
@@ -59,6 +60,10 @@ class _Answer:
     images_sent: int
 
 
+class RequestRefusedError(RuntimeError):
+    """The server says that the request was wrong."""
+
+
 class RolloutClient:
     """A vLLM server, with the images that it has been sent so far."""
 
@@ -103,12 +108,16 @@ class RolloutClient:
         )
 
     def limits(self) -> Mapping[str, int]:
-        """How long a prompt with its completion may be, and how many completions one request may ask for."""
+        """How long a prompt with its completion may be, how many completions one request may ask for, and whether the
+        server keeps images.
+        """
         if self._limits is None:
             info = self.get("/server_info", config_format="json")["vllm_config"]
+            images = info["model_config"].get("multimodal_config") or {}
             self._limits = {
                 "max_model_len": int(info["model_config"]["max_model_len"]),
                 "max_num_seqs": int(info["scheduler_config"]["max_num_seqs"]),
+                "keeps_images": int(images.get("mm_processor_cache_gb", 1) > 0),
             }
         return self._limits
 
@@ -156,12 +165,14 @@ class RolloutClient:
                 f"the vLLM server at {self.base_url} does not take {path} as a run needs it ({status}); start it with "
                 "`triptych serve MODEL`"
             )
-        raise RuntimeError(f"{path} was answered with {status}: {said}")
+        kind_of_error = RequestRefusedError if 400 <= status < 500 else RuntimeError
+        raise kind_of_error(f"{path} was answered with {status}: {said}")
 
     def _begin(self, one: Request, options: Mapping[str, Any], *, until: float) -> "Future[_Answer]":
         """Ask in the background; a request that names images which another one carries waits for that one."""
         names = [image_name(image) for image in one.images]
-        others = {name: self._carried[name] for name in names if name in self._carried}
+        kept = self._carried if self.limits()["keeps_images"] else {}
+        others = {name: kept[name] for name in names if name in kept}
         mine = set(names) - others.keys()
         arrived: Future[bool] = Future()
 
@@ -182,11 +193,12 @@ class RolloutClient:
     def _ask_twice(
         self, one: Request, names: Sequence[str], options: Mapping[str, Any], *, carrying: Collection[str], until: float
     ) -> _Answer:
-        """Ask, and once more with all images where the server has dropped one."""
+        """Ask, and once more with all images where the server has dropped one, in whatever words it says so."""
         try:
             return self._ask(one, names, options, carrying=carrying, until=until)
         except RuntimeError as error:
-            if isinstance(error, EngineError) or not any(words in str(error) for words in FORGOTTEN):
+            dropped = isinstance(error, RequestRefusedError) or any(words in str(error) for words in FORGOTTEN)
+            if isinstance(error, EngineError) or not dropped or set(names) <= set(carrying):
                 raise
             return self._ask(one, names, options, carrying=set(names), until=until)
 

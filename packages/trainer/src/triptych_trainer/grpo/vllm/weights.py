@@ -76,9 +76,9 @@ def _forget_features(backend: Any) -> None:
     if backend.mode == "colocate":
         backend.llm.llm_engine.reset_encoder_cache()
     elif backend.accelerator.is_main_process:
-        client = backend.vllm_client
+        client, seconds = backend.vllm_client, server_of(backend).client.seconds
         with engine_failures(f"the vLLM server at {client.base_url}", doing="emptied its caches"):
-            answer = client.session.post(f"{client.base_url}/reset_encoder_cache")
+            answer = client.session.post(f"{client.base_url}/reset_encoder_cache", timeout=seconds)
         if answer.status_code != 200:
             raise UsageError(
                 f"the vLLM server at {client.base_url} answered {answer.status_code} to /reset_encoder_cache, so it "
