@@ -74,7 +74,7 @@ def test_the_data_package_installs_neither_torch_nor_datasets_by_itself():
 @pytest.mark.slow
 @pytest.mark.skipif(UV is None, reason="needs uv on PATH")
 @pytest.mark.parametrize("package", ["parser", "data", "trainer"])  # tests/kernels/test_wheel.py builds the fourth
-def test_wheel_and_source_distribution_carry_the_licence(package, tmp_path):
+def test_wheel_and_source_distribution_carry_the_licence_and_the_pages(package, tmp_path):
     command = [UV, "build", "--quiet", "--out-dir", str(tmp_path), str(ROOT / "packages" / package)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
@@ -85,3 +85,9 @@ def test_wheel_and_source_distribution_carry_the_licence(package, tmp_path):
     with tarfile.open(sdist) as archive:
         (name,) = [name for name in archive.getnames() if name.endswith("/LICENSE")]
         assert archive.extractfile(name).read() == expected
+        packed = set(archive.getnames())
+    src = ROOT / "packages" / package / "src"
+    files = {path.relative_to(src).as_posix() for path in src.rglob("assets/*.*")}
+    assert files <= set(zipfile.ZipFile(wheel).namelist()), "templates, styles and scripts of the pages"
+    assert {name for name in files if not any(one.endswith(f"/src/{name}") for one in packed)} == set()
+    assert (package == "trainer") == any(name.endswith("pages/assets/page.html") for name in files)

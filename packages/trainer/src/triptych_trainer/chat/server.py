@@ -4,13 +4,14 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import Any
 
 from triptych_parser import Refusal
+
+from triptych_trainer.pages import fragment
 
 __all__ = ["ChatServer"]
 
@@ -29,7 +30,7 @@ class ChatServer(ThreadingHTTPServer):
     Args:
         port: 0 takes one that is free.
         answer: gets the body of a question; what it raises as a `Refusal` becomes the page's error.
-        parts: what the page says, by the names in it: TITLE, TEMPERATURE, MOST_TOKENS.
+        parts: what the page says, by the names in it: title, temperature, most_tokens.
     """
 
     daemon_threads = True
@@ -52,9 +53,8 @@ def _files(parts: Mapping[str, str]) -> dict[str, bytes]:
     def text(*files: Any) -> str:
         return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
-    written = re.sub(r"%%(\w+)%%", lambda found: escape(parts[found[1]]), text(own / "chat.html"))
     return {
-        "page": written.encode(),
+        "page": fragment("triptych_trainer.chat", "chat", **parts).encode(),
         "style": text(common / "common.css", own / "chat.css").encode(),
         "script": text(common / "common.js", own / "chat.js").encode(),
     }

@@ -68,9 +68,9 @@ def chat_server(namespace: argparse.Namespace, loader: ImageLoader) -> ChatServe
         return answerer.answer(question)
 
     parts = {
-        "TITLE": namespace.model,
-        "TEMPERATURE": f"{options.temperature:g}",
-        "MOST_TOKENS": str(options.max_completion_length),
+        "title": namespace.model,
+        "temperature": f"{options.temperature:g}",
+        "most_tokens": str(options.max_completion_length),
     }
     try:
         return ChatServer(port=options.port, answer=answer, parts=parts)

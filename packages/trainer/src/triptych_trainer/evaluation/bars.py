@@ -1,10 +1,11 @@
 """The means of an evaluation as HTML tables: every interval is a bar, and every difference has its own zero line."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from triptych_trainer.evaluation.paired import Difference
 from triptych_trainer.evaluation.scores import Mean
+from triptych_trainer.pages import fragment
 
 __all__ = ["Differences", "Slices", "change_in_words", "table_html"]
 
@@ -26,12 +27,9 @@ def table_html(reward: str, sliced: Mapping[str, Slices], paired: Differences | 
             lines.append(_line(slicing, key, found.num_rows if found else 0, cells))
     heads = ["slice", "rows", *(f"{run} (95 % interval)" for run in sliced)]
     heads += ["model − base, paired"] if paired is not None else []
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
-    caption = f"{escape(reward)}, mean over {num_rows} rows; bars from {low:g} to {high:g}"
-    return (
-        f'<table class="slices"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table>"
-    )
+    caption = f"{reward}, mean over {num_rows} rows; bars from {low:g} to {high:g}"
+    size = {"width": WIDTH, "height": HEIGHT}
+    return fragment("triptych_trainer.evaluation", "table", caption=caption, heads=heads, lines=lines, size=size)
 
 
 def change_in_words(change: Difference) -> str:
@@ -45,49 +43,44 @@ def change_in_words(change: Difference) -> str:
     return f"no clear difference from the base, {numbers}; {counts}"
 
 
-def _line(slicing: str, key: str, num_rows: int, cells: Iterable[str]) -> str:
+def _line(slicing: str, key: str, num_rows: int, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
     label = "all rows" if slicing == "all" else f"{slicing} = {key}"
-    name = (
-        f'<button type="button" class="slice" data-slicing="{escape(slicing)}" data-slice="{escape(key)}">'
-        f"{escape(label)}</button>"
-    )
-    return f'<tr><th scope="row">{name}</th><td>{num_rows}</td>{"".join(cells)}</tr>'
+    return {"slicing": slicing, "key": key, "label": label, "num_rows": num_rows, "cells": cells}
 
 
-def _mean(found: Mean | None, run: str, low: float, high: float) -> str:
+def _mean(found: Mean | None, run: str, low: float, high: float) -> dict[str, Any]:
     if found is None:
-        return "<td>–</td>"
+        return {"words": "–"}
     if found.low is None or found.high is None:
-        return f"<td>{found.mean:.3f} (one row)</td>"
+        return {"words": f"{found.mean:.3f} (one row)"}
     places = [
         WIDTH * (min(max(value, low), high) - low) / (high - low) for value in (found.low, found.high, found.mean)
     ]
-    words = f"{found.mean:.3f} ({found.low:.2f} to {found.high:.2f})"
-    return f"<td>{words}{_bar(places, words, kind=escape(run))}</td>"
+    return {"words": f"{found.mean:.3f} ({found.low:.2f} to {found.high:.2f})", "bar": _bar(places), "kind": run}
 
 
-def _difference(found: Difference | None) -> str:
+def _difference(found: Difference | None) -> dict[str, Any]:
     if found is None:
-        return "<td>–</td>"
+        return {"words": "–"}
     if found.low is None or found.high is None:
-        return f"<td>{found.mean:+.3f} (one row)</td>"
+        return {"words": f"{found.mean:+.3f} (one row)"}
     reach = max(abs(found.low), abs(found.high), 1.0)
-    places = [WIDTH * (value + reach) / (2 * reach) for value in (found.low, found.high, found.mean)]
-    words = f"{found.mean:+.3f} ({found.low:+.2f} to {found.high:+.2f})"
-    kind = "unclear" if not found.is_clear else "up" if found.mean > 0 else "down"
-    zero = f'<line class="zero" x1="{WIDTH / 2}" x2="{WIDTH / 2}" y1="0" y2="{HEIGHT}"/>'
-    title = f"{found.improved} rows better, {found.regressed} worse"
-    return f'<td title="{title}"><span class="{kind}">{words}</span>{_bar(places, words, kind=kind, extra=zero)}</td>'
+    return {
+        "words": f"{found.mean:+.3f} ({found.low:+.2f} to {found.high:+.2f})",
+        "bar": _bar([WIDTH * (value + reach) / (2 * reach) for value in (found.low, found.high, found.mean)]),
+        "kind": "unclear" if not found.is_clear else "up" if found.mean > 0 else "down",
+        "title": f"{found.improved} rows better, {found.regressed} worse",
+    }
 
 
-def _bar(places: Sequence[float], words: str, *, kind: str, extra: str = "") -> str:
+def _bar(places: Sequence[float]) -> dict[str, str]:
+    """Where the interval begins, how wide it is, and where the mean is."""
     left, right, at = places
-    return (
-        f'<svg class="bar {kind}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">'
-        f'<rect class="track" width="{WIDTH}" height="{HEIGHT}" rx="3"/>{extra}'
-        f'<rect class="interval" x="{left:.1f}" y="5" width="{max(right - left, 1):.1f}" height="4" rx="2"/>'
-        f'<rect class="mean" x="{min(max(at - 1.5, 0), WIDTH - 3):.1f}" y="0" width="3" height="{HEIGHT}"/></svg>'
-    )
+    return {
+        "left": f"{left:.1f}",
+        "width": f"{max(right - left, 1):.1f}",
+        "mean": f"{min(max(at - 1.5, 0), WIDTH - 3):.1f}",
+    }
 
 
 def _range(reward: str, sliced: Mapping[str, Slices]) -> tuple[float, float]:

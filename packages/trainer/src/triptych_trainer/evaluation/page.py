@@ -1,15 +1,13 @@
 """The page of ``triptych eval``: means with intervals, and the rows that they come from, with their images in place."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words, table_html
 from triptych_trainer.evaluation.calls import call_counts, calls_in_words
 from triptych_trainer.evaluation.scores import ScoredRow, slicings
-from triptych_trainer.pages import filled_page, safe_json, terms_html
+from triptych_trainer.pages import rendered_page
 from triptych_trainer.report.build import MAX_GROUPS, MAX_IMAGE_BYTES
 from triptych_trainer.report.payload import group_json, other_json
 from triptych_trainer.report.thumbnails import Thumbnails
@@ -56,18 +54,17 @@ def evaluation_page(
     groups = [{**group, "slices": places[row.key]} for group, row in zip(groups, chosen, strict=True)]
     said: dict[str, Any] = {"names": names, "rewards": rewards, "verdict": verdict, "score": main}
     payload = {**said, "groups": groups, "images": thumbnails.uris}
-    tables = "".join(table_html(name, sliced, paired, num_rows=len(scored["model"])) for name in rewards)
-    parts = {
-        "TITLE": escape(Path(names["model"]).name or names["model"]),
-        "FACTS": _facts(scored, names=names, data=data, shown=len(chosen), left_out=thumbnails.left_out),
-        "IN_WORDS": _in_words(paired, main),
-        "TABLES": tables,
-        "DATA": safe_json(payload),
-    }
-    assets = resources.files("triptych_trainer.evaluation") / "assets"
-    write_whole(
-        path, "".join(filled_page(assets, "evaluation", parts=parts, scripts=["strips", "cards"])).encode("utf-8")
+    pieces = rendered_page(
+        "triptych_trainer.evaluation",
+        "evaluation",
+        scripts=["strips", "cards"],
+        title=Path(names["model"]).name or names["model"],
+        facts=_facts(scored, names=names, data=data, shown=len(chosen), left_out=thumbnails.left_out),
+        in_words=_in_words(paired, main),
+        tables=[table_html(name, sliced, paired, num_rows=len(scored["model"])) for name in rewards],
+        data=payload,
     )
+    write_whole(path, "".join(pieces).encode("utf-8"))
 
 
 def _groups(
@@ -140,20 +137,19 @@ def _places(rows: Sequence[ScoredRow], *, by: Sequence[str], position: str | Non
 
 def _facts(
     scored: Mapping[str, Sequence[ScoredRow]], *, names: Mapping[str, str], data: str, shown: int, left_out: int
-) -> str:
+) -> list[tuple[str, Any]]:
     total = len(scored["model"])
     facts: list[tuple[str, Any]] = [("data", Path(data).name), *((run, name) for run, name in names.items())]
     facts.append(("rows", total if shown == total else f"{total}, {shown} shown below"))
     facts.append(("completions of each row", len(scored["model"][0].completions)))
     called = {run: counts for run, rows in scored.items() if (counts := call_counts(rows)) is not None}
     facts += [(f"calls of {run}", calls_in_words(counts)) for run, counts in called.items()]
-    facts += [("images not embedded", left_out)] if left_out else []
-    return terms_html((term, str(text)) for term, text in facts)
+    return [*facts, ("images not embedded", left_out)] if left_out else facts
 
 
-def _in_words(paired: Differences | None, reward: str) -> str:
+def _in_words(paired: Differences | None, reward: str) -> dict[str, str] | None:
     change = paired["all"]["all"][reward] if paired is not None else None
     if change is None:
-        return ""
+        return None
     kind = "unclear" if not change.is_clear else "up" if change.mean > 0 else "down"
-    return f'<p class="said-in-words {kind}"><b>{escape(reward)}</b>: {change_in_words(change)}.</p>'
+    return {"kind": kind, "reward": reward, "text": change_in_words(change)}

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib import resources
 from itertools import chain
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 
 from triptych_trainer.monitor.progress import Reporter
-from triptych_trainer.pages import filled_page, safe_json, terms_html
+from triptych_trainer.pages import rendered_page
 from triptych_trainer.preview.collecting import Source, Trained, collect, with_decode_errors
 from triptych_trainer.preview.counting import written
 from triptych_trainer.preview.embedding import Pictures, Started, side_for
@@ -142,21 +140,18 @@ def _page(
     title: str,
     total: int,
 ) -> Iterator[bytes]:
-    rows, images = payload.rows.finish(), pictures.kept.finish()
+    blocks = {"rows": payload.rows.finish(), "pictures": pictures.kept.finish()}
     facts = summary.facts(total=total, pictures_left_out=pictures.left_out)
-    parts = {
-        "TITLE": escape(title),
-        "FACTS": terms_html(facts),
-        "MADE": "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(text)}</code></dd>" for term, text in made),
-        "PANELS": panels_html(summary, limits=limits),
-        "INDEX": safe_json(index_json(payload, pictures, limits=limits)),
-        "BLOCKS": chain(_blocks("rows", rows), _blocks("pictures", images)),
-    }
-    assets = resources.files("triptych_trainer.preview") / "assets"
+    pieces = rendered_page(
+        "triptych_trainer.preview",
+        "preview",
+        scripts=["card"],
+        title=title,
+        facts=facts,
+        made=made,
+        panels=panels_html(summary, limits=limits),
+        index=index_json(payload, pictures, limits=limits),
+        blocks=[(f"{name}-{k}", text) for name, texts in blocks.items() for k, text in enumerate(texts)],
+    )
     # Half of a character that JSON writes as two cannot be encoded: it becomes a question mark.
-    return (piece.encode("utf-8", "replace") for piece in filled_page(assets, "preview", parts=parts, scripts=["card"]))
-
-
-def _blocks(name: str, blocks: Sequence[str]) -> Iterator[str]:
-    for k, block in enumerate(blocks):
-        yield f'<script type="application/json" id="{name}-{k}">{block}</script>\n'
+    return (piece.encode("utf-8", "replace") for piece in pieces)

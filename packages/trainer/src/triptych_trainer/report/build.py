@@ -3,14 +3,12 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from triptych_trainer.pages import filled_page, safe_json, terms_html
+from triptych_trainer.pages import rendered_page
 from triptych_trainer.report.curves import Panel, Series, panel_html
 from triptych_trainer.report.mismatch import mismatch_curves
 from triptych_trainer.report.payload import group_json, other_json
@@ -34,10 +32,6 @@ from triptych_trainer.rollouts.write import write_whole
 
 MAX_GROUPS = 2_000
 MAX_IMAGE_BYTES = 24 * 2**20
-NO_VERDICT = (
-    "no reward of this run is called accuracy, so nothing is marked right or wrong: <code>triptych report --verdict "
-    "REWARD</code> names the one that says it"
-)
 
 
 def build_report(
@@ -254,18 +248,19 @@ def _page(
     record: Mapping[str, Any],
 ) -> str:
     title = names[0] if names[1] is None else f"{names[0]} against {names[1]}"
-    made = "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(text)}</code></dd>" for term, text in _made(record))
-    parts = {
-        "TITLE": escape(title),
-        "FACTS": terms_html(facts),
-        "WARNINGS": "".join(f'<p class="warned" role="note">{escape(text)}</p>' for text in _warnings(record)),
-        "MADE": f"<details><summary>How this run was made</summary><dl>{made}</dl></details>" if made else "",
-        "RIGHTNESS": f"right and wrong go by <i>{escape(verdict)}</i>" if verdict else NO_VERDICT,
-        "PANELS": "".join(panel_html(panel) for panel in panels),
-        "DATA": safe_json(payload),
-    }
-    assets = resources.files("triptych_trainer.report") / "assets"
-    return "".join(filled_page(assets, "report", parts=parts, scripts=["strips", "cards"]))
+    pieces = rendered_page(
+        "triptych_trainer.report",
+        "report",
+        scripts=["strips", "cards"],
+        title=title,
+        facts=facts,
+        warnings=_warnings(record),
+        made=_made(record),
+        verdict=verdict,
+        panels=[panel_html(panel) for panel in panels],
+        data=payload,
+    )
+    return "".join(pieces)
 
 
 def _warnings(record: Mapping[str, Any]) -> list[str]:

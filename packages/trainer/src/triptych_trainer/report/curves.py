@@ -3,8 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
 
+from triptych_trainer.pages import fragment
 from triptych_trainer.report.summary import Curve
 
 WIDTH, HEIGHT = 640, 200
@@ -35,10 +36,17 @@ class Panel:
 
 def panel_html(panel: Panel) -> str:
     """Return the panel as a figure: heading, SVG, legend, numbers."""
-    return (
-        f'<figure class="panel" id="panel-{escape(panel.key)}">'
-        f"<figcaption><h3>{escape(panel.title)}</h3><p>{escape(panel.explanation)}</p></figcaption>"
-        f"{_svg(panel)}{_legend(panel)}{_table(panel)}</figure>"
+    steps, stride, rows = _table(panel)
+    return fragment(
+        "triptych_trainer.report",
+        "panel",
+        panel=panel,
+        size={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT},
+        chart=_chart(panel),
+        spans=[_span(series.curve) for series in panel.series],
+        steps=steps,
+        stride=stride,
+        rows=rows,
     )
 
 
@@ -53,7 +61,8 @@ def ticks(low: float, high: float, *, count: int = 4) -> list[float]:
     return [k * step for k in range(first, last + 1)]
 
 
-def _svg(panel: Panel) -> str:
+def _chart(panel: Panel) -> dict[str, Any]:
+    """What is drawn of a panel, in the units of its view box."""
     curves = [series.curve for series in panel.series]
     values = [value for curve in curves for part in (curve.values, curve.low, curve.high) for value in part or ()]
     steps = [step for curve in curves for step in curve.steps]
@@ -67,66 +76,35 @@ def _svg(panel: Panel) -> str:
     def y(value: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]))
 
-    grid = "".join(
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-        f'<text class="tick" x="{LEFT - 6}" y="{y(tick) + 3.5:.1f}" text-anchor="end">{tick:.4g}</text>'
-        for tick in y_ticks
-    ) + "".join(
-        f'<text class="tick" x="{x(tick):.1f}" y="{HEIGHT - 12}" text-anchor="middle">{tick:.0f}</text>'
-        for tick in x_ticks
-    )
-    lines = "".join(_series_svg(series, x, y) for series in panel.series)
-    summary = "; ".join(f"{series.label}: {_span(series.curve)}" for series in panel.series)
-    label = escape(f"{panel.title} by step. {summary}")
-    return (
-        f'<svg class="chart" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" aria-label="{label}" '
-        f'data-left="{LEFT}" data-right="{WIDTH - RIGHT}">{grid}'
-        f'<text class="tick" x="{LEFT - 14}" y="{HEIGHT - 12}" text-anchor="end">step</text>{lines}</svg>'
-    )
+    return {
+        "rows": [(f"{y(tick):.1f}", f"{y(tick) + 3.5:.1f}", f"{tick:.4g}") for tick in y_ticks],
+        "columns": [(f"{x(tick):.1f}", f"{tick:.0f}") for tick in x_ticks],
+        "lines": [_line(series, x, y) for series in panel.series],
+    }
 
 
-def _series_svg(series: Series, x: Scale, y: Scale) -> str:
+def _line(series: Series, x: Scale, y: Scale) -> dict[str, Any]:
+    """The points of a curve, of the band around it, and of its dots."""
     curve = series.curve
-    band = ""
+
+    def points(values: Sequence[float]) -> list[str]:
+        return [f"{x(step):.1f},{y(value):.1f}" for step, value in zip(curve.steps, values, strict=True)]
+
+    band: list[str] = []
     if curve.low is not None and curve.high is not None and series.style == "train" and len(curve.steps) > 1:
-        upper = [f"{x(step):.1f},{y(value):.1f}" for step, value in zip(curve.steps, curve.high, strict=True)]
-        lower = [f"{x(step):.1f},{y(value):.1f}" for step, value in zip(curve.steps, curve.low, strict=True)]
-        band = f'<polygon class="band k{series.colour}" points="{" ".join(upper + lower[::-1])}"/>'
-    points = [(x(step), y(value)) for step, value in zip(curve.steps, curve.values, strict=True)]
-    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-    line = f'<polyline class="line {series.style} k{series.colour}" points="{path}"/>'
-    if series.style == "eval" or len(points) == 1:
-        line += "".join(f'<circle class="dot k{series.colour}" cx="{a:.1f}" cy="{b:.1f}" r="3.5"/>' for a, b in points)
-    return band + line
+        band = [*points(curve.high), *points(curve.low)[::-1]]
+    line = points(curve.values)
+    dots = [point.split(",") for point in line] if series.style == "eval" or len(line) == 1 else []
+    return {"series": series, "band": " ".join(band), "points": " ".join(line), "dots": dots}
 
 
-def _legend(panel: Panel) -> str:
-    items = "".join(
-        f'<li><svg class="swatch" viewBox="0 0 22 8" aria-hidden="true"><line class="line {series.style} '
-        f'k{series.colour}" x1="1" x2="21" y1="4" y2="4"/></svg>{escape(series.label)} '
-        f"<b>{escape(_span(series.curve))}</b></li>"
-        for series in panel.series
-    )
-    return f'<ul class="legend">{items}</ul>'
-
-
-def _table(panel: Panel) -> str:
+def _table(panel: Panel) -> tuple[list[int], int, list[list[str]]]:
+    """The steps that the table of a panel shows, every how many-th they are, and the values of each."""
     steps = sorted({step for series in panel.series for step in series.curve.steps})
     stride = max(1, math.ceil(len(steps) / TABLE_ROWS))
     shown = steps[::stride] if (len(steps) - 1) % stride == 0 else [*steps[::stride], steps[-1]]
     columns = [dict(zip(series.curve.steps, series.curve.values, strict=True)) for series in panel.series]
-    head = "".join(f'<th scope="col">{escape(series.label)}</th>' for series in panel.series)
-    body = "".join(
-        f'<tr><th scope="row">{step}</th>'
-        + "".join(f"<td>{column[step]:.4g}</td>" if step in column else "<td></td>" for column in columns)
-        + "</tr>"
-        for step in shown
-    )
-    every = f", every {stride}th" if stride > 1 else ""
-    caption = f"<caption>{escape(panel.title)} by step{every}</caption>"
-    header = f'<thead><tr><th scope="col">step</th>{head}</tr></thead>'
-    table = f"<table>{caption}{header}<tbody>{body}</tbody></table>"
-    return f'<details><summary>Numbers</summary><div class="scroll" tabindex="0">{table}</div></details>'
+    return shown, stride, [[f"{column[step]:.4g}" if step in column else "" for column in columns] for step in shown]
 
 
 def _span(curve: Curve) -> str:
