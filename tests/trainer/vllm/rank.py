@@ -97,7 +97,7 @@ def stand_in() -> list[Any]:
             del made[-1].vllm_client
         return made[-1]
 
-    RolloutClient.get = lambda self, *args, **more: made[-1].server_get(*args, **more)
+    RolloutClient.get = lambda self, path, **more: made[-1].server_get(path, **more) if path != "/health" else None
     RolloutClient.post = lambda self, *args, **more: made[-1].server_post(*args, **more)
     trl.trainer.grpo_trainer.VLLMGeneration = connect
     sys.modules["vllm"] = SimpleNamespace()  # type: ignore[assignment]
