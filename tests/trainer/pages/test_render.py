@@ -1,4 +1,4 @@
-"""Templates of the pages: every value is escaped, a missing one is an error, and only JSON, style and script are not."""
+"""Templates of the pages: every value but JSON, style and script is escaped, and a missing one is an error."""
 
 import re
 import subprocess

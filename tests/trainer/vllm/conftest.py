@@ -99,8 +99,8 @@ class FakeVLLM:
         assert not left, "more images than placeholders"
         return expanded
 
-    def _completion(self, seed: int, prompt: list[int], index: int) -> list[int]:
-        if self.answer is not None:
+    def _completion(self, seed: int, prompt: list[int] | None = None, index: int = 0) -> list[int]:
+        if self.answer is not None and prompt is not None:
             return self.answer(prompt, index)
         return [20 + (7 * seed + k) % 300 for k in range(1 + seed % self.max_completion_length)]
 
