@@ -87,7 +87,7 @@ def _fits(headers: HeaderTable, files: ImageFiles) -> bool:
     count = len(headers)
     ordered = bool((headers.keys[1:] > headers.keys[:-1]).all())
     shapes = headers.sides.shape == headers.stamps.shape == (count, 2) and headers.keys.dtype == np.uint64
-    found = np.isin(np.asarray(files.keys, np.uint64), headers.keys).all()
+    found = np.isin(np.asarray(files.keys, np.uint64), headers.keys, kind="sort").all()
     return ordered and shapes and bool(found) and files.paths.count(b"\0") == len(files)
 
 
