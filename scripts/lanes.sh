@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The stated ranges are true: install the oldest and the newest versions that they allow, each into a throw-away
-# environment, and run there the tests that libraries can break.
+# environment, and run there the tests that libraries can break, without those marked slow.
 #
 #   bash scripts/lanes.sh                   both lanes, and what resolves beside vLLM
 #   bash scripts/lanes.sh lowest            one lane; the others are called newest and vllm
+#   bash scripts/lanes.sh slow              the slow tests with the newest transformers before the libraries of `uv sync`
 #   LANES_TESTS="tests/parser" bash scripts/lanes.sh newest      other tests
 #   LANES_UV="--find-links wheels --override overrides.txt" ...  further arguments of uv, such as a folder of CPU wheels
 #   LANES_KEEP=/folder ...                  keep the environments there, and use them again
@@ -63,6 +64,20 @@ lane() { # lane, resolution
     return "$status"
 }
 
+slow() { # only transformers changes, so that 60 MB are enough
+    step "slow: install"
+    local bounds status=0 tests
+    local folders=(stock forward grpo sft verification models checkpoints trajectories forecast families distributed)
+    bounds=$(grep -o '"transformers[^"]*"' packages/trainer/pyproject.toml | tr -d '"')
+    uv pip install --quiet --python 3.11 --no-deps --target "$work/transformers" "$bounds" || return 1
+    read -ra tests <<<"${LANES_TESTS:-${folders[*]/#/tests/trainer/}}"
+    step "slow: test"
+    OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH="$work/transformers" command uv run --no-sync python -m pytest -q \
+        -p no:cacheprovider -m "slow and not gpu" --tb=line "${tests[@]}" 2>&1 | tee "$work/slow.log" || status=$?
+    rows+=("| slow, $(basename "$work"/transformers/transformers-*.dist-info) | $(tail -n 1 "$work/slow.log") |")
+    return "$status"
+}
+
 beside_vllm() {
     step "vllm: resolve"
     local requirement
@@ -82,7 +97,8 @@ for name in ${*:-lowest newest vllm}; do
         lowest) lane lowest lowest-direct || failed=1 ;;
         newest) lane newest highest || failed=1 ;;
         vllm) beside_vllm ;;
-        *) echo "no lane $name: lowest, newest, vllm" >&2 && exit 2 ;;
+        slow) slow || failed=1 ;;
+        *) echo "no lane $name: lowest, newest, vllm, slow" >&2 && exit 2 ;;
     esac
 done
 printf '\n| lane | %s result |\n' "$(printf '%s | ' "${shown[@]}")"
