@@ -14,6 +14,7 @@ from triptych_trainer.models.families.gemma4 import Gemma4Family, Gemma4UnifiedF
 from triptych_trainer.models.families.glm4v import Glm4vFamily, PaddleOCRFamily
 from triptych_trainer.models.families.llava import DeepseekHybridFamily, LlavaFamily, OneTileFamily
 from triptych_trainer.models.families.mistral3 import Mistral3Family
+from triptych_trainer.models.families.not_served import NOT_SERVED
 from triptych_trainer.models.families.ovis2 import Ovis2Family
 from triptych_trainer.models.families.paligemma import PaliGemmaFamily
 from triptych_trainer.models.families.patches import KimiVLFamily, Lfm2VLFamily, MiniCPMOcrFamily, MiniCPMVFamily
@@ -87,6 +88,11 @@ def family_of(model: torch.nn.Module) -> Family:
     for family in (*_own, *FAMILIES):
         if model_type in family.model_types:
             return family
+    if model_type in NOT_SERVED:
+        raise UnknownFamilyError(
+            f"model type {model_type!r} is not served: {NOT_SERVED[model_type]}; take a type of the table in "
+            "docs/families.md, or write an adapter, which docs/add-a-family.md shows"
+        )
     if is_text_model(model):
         return _TEXT
     if (reason := _generic_fails(model)) is not None:

@@ -1,0 +1,143 @@
+"""The types of transformers without an adapter: each is refused by name, or exact with the generic adapter."""
+
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, PretrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+from triptych_parser import ImageSpan
+from triptych_trainer.forward import CheckedLogps, GroupBatch, encode_images
+from triptych_trainer.forward.verify import SharingWarning
+from triptych_trainer.models.families import FAMILIES, Family, UnknownFamilyError, family_of
+from triptych_trainer.models.families.not_served import NOT_SERVED
+
+IMAGE = 301
+SMALL = {
+    **dict.fromkeys(("hidden_size", "out_hidden_size", "text_hidden_size", "projector_hidden_size"), 32),
+    **dict.fromkeys(("projection_dim", "projection_hidden_dim", "moe_intermediate_size", "share_expert_dim"), 32),
+    **dict.fromkeys(("shared_intermediate_size", "image_size"), 32),
+    **dict.fromkeys(("intermediate_size", "dense_intermediate_size", "sliding_window", "sliding_window_size"), 64),
+    **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "num_sliding_attention_heads"), 2),
+    **dict.fromkeys(("swa_num_attention_heads", "swa_num_key_value_heads"), 2),
+    **dict.fromkeys(("num_hidden_layers", "depth", "num_experts_per_tok"), 2),
+    **dict.fromkeys(("head_dim", "swa_head_dim"), 16),
+    **dict.fromkeys(("num_local_experts", "n_routed_experts"), 4),
+    "n_layers_per_attn_res_block": 1,
+    "rotary_dim": 8,
+    "vocab_size": 320,
+    "unpadded_vocab_size": 310,
+}
+PATCHES = {
+    # how the processor of each type hands one image over, and settings that follow from the small sizes
+    "lfm3_vl": (
+        lambda v: (16, 6 * v.patch_size**2),
+        (1, 4, 4),
+        {"text_config.layer_types": ["conv", "full_attention"]},
+    ),
+    "minimax_m3_vl": (
+        lambda v: (16, 3 * v.temporal_patch_size * v.patch_size**2),
+        (1, 4, 4),
+        {"merged_hidden_size": 128, "text_config.mlp_layer_types": ["dense", "sparse"]},
+    ),
+    "muse_glimmer": (lambda v: (16, 3 * v.patch_temporal * v.patch_size**2), (1, 4, 4), {"out_hidden_size": 128}),
+    "muse_spark": (lambda v: (16, 3 * v.patch_temporal * v.patch_size**2), (1, 4, 4), {"out_hidden_size": 128}),
+    "step3p7": (
+        lambda v: (1, 3, 32, 32),
+        None,
+        {"text_config.sliding_window": 64, "text_config.num_sliding_attention_heads": 2},
+    ),
+    "inkling2": (lambda v: (4, 40, 40, 3), (1, 2, 2), {}),
+    "inkling_mm_model": (lambda v: (3, v.temporal_patch_size, v.patch_size, v.patch_size, 3), None, {}),
+    "video_llava": (lambda v: (1, 3, 32, 32), None, {}),
+}
+OTHERS = sorted(set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES) - {t for f in FAMILIES for t in f.model_types})
+
+
+def shrink(config):
+    parts = [part for part in vars(config).values() if isinstance(part, PretrainedConfig)]
+    for part in parts:
+        shrink(part)
+    for name, size in SMALL.items():
+        if type(value := getattr(config, name, None)) is int and value > size:
+            setattr(config, name, size)
+    for name in ("layer_types", "mlp_layer_types"):
+        if isinstance(types := getattr(config, name, None), list):
+            setattr(config, name, types[:2])
+    for name in vars(config):
+        if name.endswith(("_token_id", "_token_index")) and isinstance(getattr(config, name), int):
+            setattr(config, name, IMAGE if name.startswith("image_token") else 302)
+
+
+def built(model_type, settings):
+    config = CONFIG_MAPPING[model_type]()
+    shrink(config)
+    for name, value in settings.items():
+        part, _, last = name.rpartition(".")
+        setattr(getattr(config, part) if part else config, last, value)
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(config).float().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all()):
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+            if parameter.dim() >= 2:
+                parameter.mul_(5.0)
+    return model
+
+
+@pytest.mark.parametrize("model_type", PATCHES)
+def test_the_generic_adapter_is_exact(model_type):
+    if model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        pytest.skip(f"{model_type} needs a later transformers")
+    shape_of, grid, settings = PATCHES[model_type]
+    model = built(model_type, settings)
+    assert type(family_of(model)) is Family
+    shape = shape_of(model.config.vision_config)
+    images = [{"pixel_values": torch.randn(shape)} for _ in range(2)]
+    if grid is not None:
+        images = [{**image, "image_grid_thw": torch.tensor([grid])} for image in images]
+    first, second = (encode_images(model, [image]).counts[0] for image in images)
+    ids = [5, 6, *[IMAGE] * first, 7, 8, 9, *[IMAGE] * second, 10, 11]
+    spans = [
+        ImageSpan(start=start, length=count, image=k, runs=((start, count),))
+        for k, (start, count) in enumerate(((2, first), (5 + first, second)))
+    ]
+    completions = [[12, 13, 14, 15], [16, 17]]
+    batch = GroupBatch.build([ids], spans=[spans], images=images, completions=[completions])
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", SharingWarning)  # where the prompt cannot be shared, the plain pass is taken
+        ours, _ = CheckedLogps()(model, batch)
+
+    def stock(completion, pixels):
+        inputs = {name: torch.cat([image[name] for image in images]) for name in images[0]}
+        inputs["pixel_values"] = pixels(inputs["pixel_values"])
+        row = torch.tensor([ids + completion])
+        with torch.no_grad():
+            logits = model(input_ids=row, attention_mask=torch.ones_like(row), **inputs).logits[0]
+        logps = logits[len(ids) - 1 : -1].log_softmax(-1)
+        return logps.gather(-1, torch.tensor(completion)[:, None])[:, 0]
+
+    for row, completion in enumerate(completions):
+        expected = stock(completion, lambda pixels: pixels)
+        assert (ours[row, : len(completion)] - expected).abs().max() < 1e-5
+    assert (stock(completions[0], torch.randn_like) - stock(completions[0], lambda pixels: pixels)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("model_type", sorted(NOT_SERVED))
+def test_a_type_that_is_not_served_is_refused_by_name(model_type):
+    model = SimpleNamespace(config=SimpleNamespace(model_type=model_type))
+    with pytest.raises(UnknownFamilyError, match=f"^model type '{model_type}' is not served: {NOT_SERVED[model_type]}"):
+        family_of(model)
+
+
+def test_every_registered_type_has_its_verdict_in_the_document(kits):
+    text = kits.DOCUMENT.read_text(encoding="utf-8").partition("## Other model types")[2]
+    stated = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
+    assert not set(OTHERS) - stated, "write the row of a new type into docs/families.md"
+    for model_type, reason in NOT_SERVED.items():
+        assert f"| `{model_type}` | refused | {reason} |" in text
+    for model_type in PATCHES:
+        assert f"| `{model_type}` | exact, generic adapter | " in text
