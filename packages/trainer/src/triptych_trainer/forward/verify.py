@@ -261,12 +261,13 @@ def in_half_precision(model: torch.nn.Module) -> bool:
 
 
 def _no_sharing(base: torch.nn.Module, reason: str) -> str:
-    return f"prompts of {type(base).__name__} are computed once per completion: {reason}; slower but equally correct"
+    name = type(base).__name__
+    return f"prompts of {name} are computed once per completion: {reason}; this is slower, but equally correct"
 
 
 def _message(base: torch.nn.Module, agreement: Agreement) -> str:
     return (
         f"the group-shared pass of {type(base).__name__} differs from its plain pass by {agreement.difference:.2g} per "
         f"token on {agreement.num_tokens} tokens (allowed {agreement.tolerance:.2g}); using the plain pass, which is "
-        "slower and right. Please report the model and the transformers version."
+        "slower, but equally correct. Please report the model and the transformers version."
     )

@@ -84,8 +84,8 @@ class PromptsOnce:
                 warnings.warn(
                     f"a policy pass of {type(base).__name__} that goes on from what generation forwarded differs from "
                     f"its plain pass by {agreement.difference:.2g} per token on {agreement.num_tokens} tokens (allowed "
-                    f"{agreement.tolerance:.2g}); prompts are forwarded in each pass, which is slower and right. "
-                    "Please report the model and the transformers version.",
+                    f"{agreement.tolerance:.2g}); prompts are forwarded in each pass, which is slower, but "
+                    "equally correct. Please report the model and the transformers version.",
                     SharingWarning,
                     stacklevel=2,
                 )

@@ -76,7 +76,8 @@ def train_sft(
             )
             if config.sft.packing and trainer.why_not_packed is not None:
                 reporter.say(
-                    f"rows are padded instead of packed, because {trainer.why_not_packed}; slower, but equally correct"
+                    f"rows are padded instead of packed, because {trainer.why_not_packed}; this is slower, but "
+                    "equally correct"
                 )
             run_trainer(trainer, progress=progress, start=start, seen=loader.seen)
         training = Training(trainer=trainer, logged=progress.logged, stopped_at=request.stopped_at)

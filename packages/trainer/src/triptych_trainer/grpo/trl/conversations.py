@@ -84,7 +84,7 @@ def player(
     if engine_tokens is None and (reason := why_not_kept(family, base)) is not None:
         say(
             f"rollouts of {type(base).__name__} prefill their whole history again at each turn, because {reason}; "
-            "slower, but equally correct (tools/prefilled_again counts them)"
+            "this is slower, but equally correct (tools/prefilled_again counts them)"
         )
     inner = family.vision_language_model(base)
     longest = [getattr(base.config.get_text_config(), "max_position_embeddings", None), engine_tokens]
