@@ -5,8 +5,10 @@ For branch j of a group with prefix keys K_P and its own keys K_j (logical posit
     out[prefix] = softmax(Q_P K_P^T, causal) V_P                        one causal rectangle
     out[branch] = softmax([Q_j K_P^T | Q_j K_j^T, causal]) [V_P | V_j]  see below
 
-On the CPU long branches are attended without a mask (`merged_attention`). Short ones, and all with dropout, with a
-window that cuts them, or on other devices, are masked rectangles, several branches at a time.
+On CUDA all groups are attended in two calls without masks (`varlen_attention`, chosen by `attention_choice`). On the
+CPU long branches are attended without a mask (`merged_attention`). Short ones, and all with dropout or with a window
+that cuts them, are masked rectangles, several branches at a time; so are branches on CUDA in half a dozen cases:
+float32, dropout, attention sinks, images that see both ways, values of another width than keys, heads above 256.
 Prompt and branches of a group are neighbours in the row, so the keys of a group are a view, not a copy.
 Decoding by groups brings its own cache, which attends (`group_cache`). Without either in the keyword arguments the
 function is transformers' own SDPA attention: plain passes and other models of the process are untouched.
@@ -22,11 +24,13 @@ import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from triptych_trainer.errors import IncompatibleVersionError
+from triptych_trainer.forward.attention_choice import uses_segments
 from triptych_trainer.forward.group_cache import GroupCache
 from triptych_trainer.forward.layout import Group
 from triptych_trainer.forward.merged_attention import can_merge, merged_attention
 from triptych_trainer.forward.shared_pass import SharedPass
 from triptych_trainer.forward.sinks import attention_with_sinks
+from triptych_trainer.forward.varlen_attention import varlen_attention
 from triptych_trainer.upstream.transformers_names import sdpa_attention_forward, sdpa_mask
 
 IMPLEMENTATION = "group_shared"
@@ -79,6 +83,12 @@ def group_shared_attention(
         )
         return output.transpose(1, 2).contiguous(), None
     window: int | None = kwargs.get("sliding_window")
+    choice = (
+        triptych_pass.attention if sinks is None and _has_causal_branches(triptych_pass, window=window) else "masked"
+    )
+    if uses_segments(query, key, value, choice=choice, window=window, dropout=dropout, scaling=scaling):
+        found = _in_segments(query, key, value, triptych_pass, window=window, scaling=scaling)
+        return found.transpose(1, 2).contiguous(), None
     outputs: list[torch.Tensor] = []
     known = 0  # tokens of prompts so far that have keys here and no queries
     for index, group in enumerate(triptych_pass.layout.groups):
@@ -90,7 +100,7 @@ def group_shared_attention(
             q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
             outputs.append(_attend(q, k, v, sinks, mask=mask, is_causal=mask is None, dropout=dropout, scaling=scaling))
         causal = triptych_pass.branch_attention(index, window=window) == "causal"
-        merges = sinks is None and causal and sum(group.branches) > 0
+        merges = sinks is None and causal and sum(group.branches) > 0 and triptych_pass.attention != "masked"
         if merges and fits_merge(query, value, group=group, window=window, dropout=dropout):
             start = group.start + group.prefix
             own, whole = slice(start, start + sum(group.branches)), slice(group.start, start + sum(group.branches))
@@ -102,6 +112,44 @@ def group_shared_attention(
             mask = triptych_pass.branch_mask(index, first=first, last=last, window=window, device=query.device)
             outputs.append(_attend(q, k, v, sinks, mask=mask, is_causal=False, dropout=dropout, scaling=scaling))
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _has_causal_branches(shared: SharedPass, *, window: int | None) -> bool:
+    """Whether some group has a branch, and no image in a branch is seen both ways."""
+    assert shared.layout is not None
+    groups = shared.layout.groups
+    causal = all(shared.branch_attention(index, window=window) == "causal" for index in range(len(groups)))
+    return causal and any(sum(group.branches) for group in groups)
+
+
+def _in_segments(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    shared: SharedPass,
+    *,
+    window: int | None,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attend all groups without masks; prompts whose images see both ways keep theirs. `[1, heads, S, d]`."""
+    assert shared.layout is not None
+    by_mask = not shared.prompts_known and shared.prompts_need_masks(window=window)
+    plan = shared.segments(branches_only=by_mask or shared.prompts_known, window=window, device=query.device)
+    if not by_mask:
+        return varlen_attention(query, key, value, plan, scaling=scaling)
+    groups = shared.layout.groups
+    own = torch.cat([query[:, :, group.start + group.prefix : group.end] for group in groups], dim=2)
+    branches = varlen_attention(own, key, value, plan, scaling=scaling)
+    outputs: list[torch.Tensor] = []
+    for index, group in enumerate(groups):
+        rows = slice(group.start, group.start + group.prefix)
+        q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
+        mask = shared.prefix_mask(index, window=window, device=query.device)
+        outputs.append(_attend(q, k, v, None, mask=mask, is_causal=mask is None, dropout=0.0, scaling=scaling))
+        tokens = sum(group.branches)
+        outputs.append(branches[:, :, :tokens])
+        branches = branches[:, :, tokens:]
+    return torch.cat([part.to(query.dtype) for part in outputs], dim=2)
 
 
 def _check_arguments(module: torch.nn.Module, kwargs: Mapping[str, Any]) -> None:

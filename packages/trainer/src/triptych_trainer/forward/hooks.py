@@ -21,6 +21,7 @@ import transformers
 
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward.attention import IMPLEMENTATION, register_attention
+from triptych_trainer.forward.attention_choice import AttentionChoice, choose_attention
 from triptych_trainer.forward.choose import sharing_path
 from triptych_trainer.forward.encode import encode, touch_tower, tower_is_trainable
 from triptych_trainer.forward.sharded import is_sharded
@@ -35,8 +36,10 @@ _AS_LOADED: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
 """Text backbones that keep their own attention for now (`own_attention`)."""
 
 
-def install_hooks(model: torch.nn.Module) -> Family:
+def install_hooks(model: torch.nn.Module, *, attention: AttentionChoice | None = None) -> Family:
     """Install the hooks on `model` and return its family. A second call changes nothing; call it before training.
+
+    The first call that gives `attention` says how shared passes of this model attend (`attention_choice`).
 
     Raises:
         IncompatibleVersionError: transformers or the model's class lacks what the hooks need; the message names it
@@ -47,6 +50,8 @@ def install_hooks(model: torch.nn.Module) -> Family:
     text = family.language_model(family.vision_language_model(base))
     check_hook_points(base, text=text)
     check_family(family, base)
+    if attention is not None:
+        choose_attention(text, attention, anew=False)
     replaces = sharing_path(base) == "packed" and text not in _AS_LOADED
     if replaces and text.config._attn_implementation != IMPLEMENTATION:
         register_attention()

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from triptych_trainer.forward.attention_choice import chosen_attention
 from triptych_trainer.forward.batch import BatchError, GroupBatch
 from triptych_trainer.forward.cache_pass import cached_logps
 from triptych_trainer.forward.choose import sharing_path
@@ -188,6 +189,7 @@ def _packed_call(
         completions=layout.completions.unsqueeze(0),
         places=image_places(batch, starts=layout.prompt_starts, completion_starts=layout.completion_starts),
         features=features,
+        attention=chosen_attention(family.language_model(inner)),
     )
     return {
         "input_ids": layout.ids.unsqueeze(0).to(device),

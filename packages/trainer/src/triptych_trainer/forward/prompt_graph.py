@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import Cache
 
+from triptych_trainer.forward.attention_choice import chosen_attention
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.choose import sharing_path
 from triptych_trainer.forward.group_cache import GroupCache
@@ -109,6 +110,7 @@ def branch_call(
         features=kept.features,
         partial=True,
         prompts_known=True,
+        attention=chosen_attention(family.language_model(inner)),
     )
     call = {
         "input_ids": ids_BT.to(device),

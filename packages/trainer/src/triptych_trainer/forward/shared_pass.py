@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from triptych_kernels import MergePlan, merge
 
+from triptych_trainer.forward.attention_choice import AttentionChoice
 from triptych_trainer.forward.layout import Group, PackedLayout
 from triptych_trainer.forward.merge import ImagePlace, build_plan, check_counts
+from triptych_trainer.forward.varlen_attention import SegmentPlan, plan_segments
 from triptych_trainer.models.families.features import TokenRows
 
 if TYPE_CHECKING:
@@ -38,13 +40,16 @@ class SharedPass:
         features: ImageFeatures | None,
         partial: bool = False,
         prompts_known: bool = False,
+        attention: AttentionChoice = "auto",
     ) -> None:
         """Describe one call.
 
         `features` are those of all images of the batch; None lets the call encode them, and then they are here.
         With `partial` a call places some of them only: the others have their places in other calls. With
         `prompts_known` the call's tokens are those of the branches; the prompts' keys come from its cache.
+        `attention` says how branches are attended (`attention_choice`).
         """
+        self.attention: AttentionChoice = attention
         self.prompts_known = prompts_known
         self.family = family
         self.vision_model = vision_model
@@ -63,6 +68,7 @@ class SharedPass:
         )
         self.features = features
         self._masks: dict[tuple[object, ...], torch.Tensor] = {}
+        self._plans: dict[tuple[object, ...], SegmentPlan] = {}
 
     def merge(self, embeds_BTD: torch.Tensor, features: ImageFeatures, plan: MergePlan) -> torch.Tensor:
         """Put the rows of the images shown into their places among the embeddings; `plan` is on their device.
@@ -112,6 +118,23 @@ class SharedPass:
             mask = _branch_mask(group, first=first, last=last, blocks=blocks, window=limit, attention=attention)
             self._masks[key] = mask.to(device)
         return self._masks[key]
+
+    def segments(self, *, branches_only: bool, window: int | None, device: torch.device) -> SegmentPlan:
+        """The calls that attend all groups, or the branches of all groups, without masks."""
+        assert self.layout is not None
+        key = (branches_only, window, device)
+        if key not in self._plans:
+            groups = self.layout.groups
+            self._plans[key] = plan_segments(groups, branches_only=branches_only, window=window, device=device)
+        return self._plans[key]
+
+    def prompts_need_masks(self, *, window: int | None) -> bool:
+        """Whether tokens of an image in some prompt see each other in both directions."""
+        if not any(self.batch.spans):
+            return False
+        return (
+            self.family.image_attention(self.family.language_model(self.vision_model).config, window=window) != "causal"
+        )
 
     def branch_attention(self, index: int, *, window: int | None) -> ImageAttention:
         """How the tokens of images in a group's branches see each other; causal where no image is in them."""

@@ -18,6 +18,7 @@ class RunArguments(CommonArguments):
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "group_sharing": ("auto", "passes", "off"),
+        "shared_attention": ("auto", "varlen", "masked"),
         "placement": ("in_place", "first"),
         "vllm_weight_transfer": ("auto", "nccl", "folder"),
         "demo": ("places", "look"),
@@ -78,6 +79,10 @@ class RunArguments(CommonArguments):
     group_sharing: str = field(
         default="auto",
         metadata={"help": "forward a prompt once a step, pass or completion"},
+    )
+    shared_attention: str = field(
+        default="auto",
+        metadata={"help": "attend shared prompts without masks (varlen) or under masks; auto: varlen on CUDA"},
     )
     completions_per_slice: int | None = field(
         default=None,

@@ -35,6 +35,7 @@ RARE = (
     "step_gamma",
     "tool_seconds",
     "mask_over_turn",
+    "shared_attention",
     "placement",
     "blank_tool",
     "num_processes",

@@ -204,6 +204,7 @@ def build_trainer(
             eval_dataset=ExampleTable(held_out) if held_out else None,
             preparer=preparer,
             group_sharing=run.group_sharing,
+            shared_attention=run.shared_attention,
             verify_model=run.verify_model != "off",
             completions_per_slice=run.completions_per_slice,
             vision_learning_rate=run.vision_learning_rate,

@@ -1,10 +1,23 @@
-"""The differences between the supported versions of torch that affect Triptych."""
+"""The differences between the supported versions of torch that affect Triptych, and its ops without a stable name."""
+
+from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 
-__all__ = ["load_to_numbered_cpus"]
+__all__ = ["flash_backward", "flash_forward", "load_to_numbered_cpus", "missing_arguments", "why_no_flash"]
+
+_FORWARD = (
+    *("query", "key", "value", "cum_seq_q", "cum_seq_k", "max_q", "max_k", "dropout_p", "is_causal"),
+    *("return_debug_mask", "scale", "window_size_left", "window_size_right"),
+)
+_BACKWARD = (
+    *("grad_out", "query", "key", "value", "out", "logsumexp", "cum_seq_q", "cum_seq_k", "max_q", "max_k"),
+    *("dropout_p", "is_causal", "rng_state", "unused", "scale", "window_size_left", "window_size_right"),
+)
+"""Arguments that `flash_forward` and `flash_backward` give; from torch 2.11 to 2.15 both ops begin with them."""
 
 
 @functools.cache
@@ -18,3 +31,82 @@ def load_to_numbered_cpus() -> None:
 
 def _on_a_numbered_cpu(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage | None:
     return storage if location.startswith("cpu:") else None
+
+
+def flash_forward(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    starts_q: torch.Tensor,
+    starts_k: torch.Tensor,
+    longest_q: int,
+    longest_k: int,
+    *,
+    causal: bool,
+    window: int | None,
+    scale: float | None,
+) -> Any:
+    """torch's flash kernel for ragged lengths: output `[T, heads, d]`, log-sum-exp `[heads, T]`, and what is unused."""
+    return torch.ops.aten._flash_attention_forward(
+        *(query, key, value, starts_q, starts_k, longest_q, longest_k, 0.0, causal, False),
+        scale=scale,
+        **_reach(causal=causal, window=window),
+    )
+
+
+def flash_backward(
+    grad: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    starts_q: torch.Tensor,
+    starts_k: torch.Tensor,
+    longest_q: int,
+    longest_k: int,
+    *,
+    causal: bool,
+    window: int | None,
+    scale: float | None,
+) -> Any:
+    """Its backward pass: the gradients of query, key and value. Nothing is dropped, so no random state is read."""
+    unused = torch.empty(2, dtype=torch.uint64, device=query.device)
+    return torch.ops.aten._flash_attention_backward(
+        *(grad, query, key, value, out, lse, starts_q, starts_k, longest_q, longest_k, 0.0, causal, unused, unused),
+        scale=scale,
+        **_reach(causal=causal, window=window),
+    )
+
+
+def _reach(*, causal: bool, window: int | None) -> dict[str, int]:
+    """How many keys before and after its own place a query sees; -1 is all."""
+    return {"window_size_left": -1 if window is None else window - 1, "window_size_right": 0 if causal else -1}
+
+
+def why_no_flash(device: torch.device) -> str | None:
+    """Why the two cannot be called on this CUDA device, as the end of a sentence; None where they can."""
+    if (missing := missing_arguments()) is not None:
+        return missing
+    if not torch.backends.cuda.is_flash_attention_available():
+        return f"torch {torch.__version__} was built without flash attention"
+    if not torch.backends.cuda.flash_sdp_enabled():
+        return "flash attention is switched off (torch.backends.cuda.enable_flash_sdp)"
+    if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
+        return f"{torch.cuda.get_device_name(device)} is older than Ampere, for which the flash kernels are written"
+    return None
+
+
+@functools.cache
+def missing_arguments() -> str | None:
+    """How the ops of the installed torch differ from those that are called here; None where they do not."""
+    for name, expected in (("_flash_attention_forward", _FORWARD), ("_flash_attention_backward", _BACKWARD)):
+        op = getattr(torch.ops.aten, name, None)
+        if op is None:
+            return f"torch {torch.__version__} has no op {name}"
+        arguments = op.default._schema.arguments
+        found = tuple(argument.name for argument in arguments)
+        further = [argument.name for argument in arguments[len(expected) :] if not argument.has_default_value()]
+        if found[: len(expected)] != expected or further:
+            return f"{name} of torch {torch.__version__} takes other arguments: {', '.join(found)}"
+    return None

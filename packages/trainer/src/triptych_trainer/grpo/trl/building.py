@@ -10,7 +10,9 @@ import torch
 from accelerate.utils import is_peft_model
 from trl import GRPOConfig
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import install_hooks
+from triptych_trainer.forward.attention_choice import ATTENTION_CHOICES
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import check_groups_on_ranks
 from triptych_trainer.grpo.trl.arguments import (
@@ -168,6 +170,20 @@ def check_run(trainer: MultiImageGRPOTrainer, *, group_sharing: str, completions
         use_vllm=trainer.use_vllm, has_adapters=is_peft_model(trainer.model), fsdp=trainer.is_fsdp_enabled
     )
     check_slices(args, completions_per_slice, shared=group_sharing != "off", sharded=shards_weights(trainer))
+
+
+def attend_shared_prompts(trainer: MultiImageGRPOTrainer, choice: str) -> None:
+    """Let the policy and the reference model attend shared prompts as ``shared_attention`` says.
+
+    Raises:
+        UsageError: it is another word.
+    """
+    known = next((known for known in ATTENTION_CHOICES if known == choice), None)
+    if known is None:
+        raise UsageError(f"shared_attention: expected one of {', '.join(ATTENTION_CHOICES)}, got {choice!r}")
+    for part in (trainer.model, trainer.ref_model):
+        if part is not None:
+            install_hooks(trainer.accelerator.unwrap_model(part), attention=known)
 
 
 def engine_of(

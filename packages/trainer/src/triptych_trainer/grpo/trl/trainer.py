@@ -20,7 +20,7 @@ from triptych_trainer.grpo.trl.arguments import (
     evaluation_keys,
     rows_of_environment,
 )
-from triptych_trainer.grpo.trl.building import check_run, complete, engine_of, player_of
+from triptych_trainer.grpo.trl.building import attend_shared_prompts, check_run, complete, engine_of, player_of
 from triptych_trainer.grpo.trl.cycle import new_cycle, restored_cycle
 from triptych_trainer.grpo.trl.loss import by_what_remains, loss_inputs
 from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch, warn_of_ban
@@ -63,16 +63,14 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         preparer: turns rows into token ids, spans and image inputs; by default one over ``processing_class``.
         image_policy: which files and addresses images may be read from; only without ``preparer``.
         group_sharing: ``auto`` forwards each prompt once a step where that is exact, ``passes`` in each pass; ``off``.
+        shared_attention: how shared prompts are attended: ``varlen`` without masks, ``masked``, or ``auto``.
         verify_model: compare the model with itself as transformers runs it, once, before it is sampled from.
-        completions_per_slice: score and back-propagate at most so many completions at a time; not with sharded
-            weights.
+        completions_per_slice: score and back-propagate at most so many completions at a time; needs whole weights.
         vision_learning_rate: learning rate of the parameters outside the language model; None: that of ``args``.
         warn_after_steps: warn once when so many steps in a row could teach the model nothing; 0 never does.
         bad_rows: what becomes of rows that turn out to be unusable; None: they stop the run.
-        mismatch_kl_warn, mismatch_kl_limit: with vLLM, the mean difference between what sampled and what is trained
-            (``grpo/mismatch.py``) above which one warning is given, and above which the run ends.
-        rollout_lag: with a vLLM server, how many generations it samples ahead of the training.
-        rollout_seconds: how long a vLLM server may take for one generation.
+        mismatch_kl_warn, mismatch_kl_limit: with vLLM, differences (``grpo/mismatch.py``) that warn and end the run.
+        rollout_lag, rollout_seconds: with a vLLM server, how many generations it samples ahead, and how long one takes.
         vllm_weight_transfer: how a vLLM server gets the weights: ``nccl``, ``folder``, or ``auto``.
         turns: how rollouts of several turns are sampled and compared; the defaults are those of `TurnOptions`.
         say: is told of every call of a tool that failed.
@@ -104,6 +102,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         preparer: PromptPreparer | None = None,
         image_policy: ImagePolicy | None = None,
         group_sharing: str = "auto",
+        shared_attention: str = "auto",
         verify_model: bool = True,
         completions_per_slice: int | None = None,
         vision_learning_rate: float | None = None,
@@ -165,6 +164,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         self._to_verify = verify_model
         self.preparer = preparer or default_preparer(self, image_policy, threads=given.image_threads)
         self.tables.on_fetch = self.preparer.prefetch
+        attend_shared_prompts(self, shared_attention)
         self.engine = engine_of(self, given, group_sharing=group_sharing, completions_per_slice=completions_per_slice)
         self.play = player_of(self, given, say=say)
         self.own_rollouts = own_rollouts(self, rollout_func)
