@@ -70,18 +70,7 @@ def group_shared_attention(
             return sdpa_attention_forward(
                 module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
             )
-        is_causal = attention_mask is None and query.shape[2] > 1
-        output = attention_with_sinks(
-            query,
-            key[:, :, : query.shape[2]] if is_causal else key,
-            value[:, :, : query.shape[2]] if is_causal else value,
-            sinks=sinks,
-            mask=attention_mask,
-            is_causal=is_causal,
-            dropout=dropout,
-            scaling=scaling,
-        )
-        return output.transpose(1, 2).contiguous(), None
+        return _with_sinks(query, key, value, attention_mask, sinks=sinks, dropout=dropout, scaling=scaling), None
     window: int | None = kwargs.get("sliding_window")
     choice = (
         triptych_pass.attention if sinks is None and _has_causal_branches(triptych_pass, window=window) else "masked"
@@ -112,6 +101,26 @@ def group_shared_attention(
             mask = triptych_pass.branch_mask(index, first=first, last=last, window=window, device=query.device)
             outputs.append(_attend(q, k, v, sinks, mask=mask, is_causal=False, dropout=dropout, scaling=scaling))
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _with_sinks(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    *,
+    sinks: torch.Tensor,
+    dropout: float,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attention of a call without a shared pass: `[B, S, heads, d]`."""
+    is_causal = mask is None and query.shape[2] > 1
+    if is_causal:
+        key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
+    output = attention_with_sinks(
+        query, key, value, sinks=sinks, mask=mask, is_causal=is_causal, dropout=dropout, scaling=scaling
+    )
+    return output.transpose(1, 2).contiguous()
 
 
 def _has_causal_branches(shared: SharedPass, *, window: int | None) -> bool:
