@@ -1,22 +1,23 @@
 """Every file that has damaged or killed a run somewhere: what becomes of it, in how much memory, in what words.
 
-Each case runs in a forked child under a limit of address space and a time-out, with every warning an error.
+The cases run in a forked child under a limit of address space, each under a time-out, with every warning an error.
 """
 
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
-import resource
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import triptych_data.pixels
 from damaged_files import (
     BIG_JPEG,
     JPEG,
@@ -44,13 +45,13 @@ from damaged_files import (
     with_comments,
     with_frame,
 )
+from limited_child import LimitedChild
 from PIL import Image
 from triptych_data import ImageError, ImagePolicy, ImageSource, load_image, probe_image
 from triptych_data.pixels import fast_decoder
 from triptych_data.policy import DEFAULT_POLICY
 
 LIMIT_BYTES = 700 << 20
-LIMIT_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +95,16 @@ CASES = [
     Case(number="11b", name="two JPEGs in one", make=JPEG + BIG_JPEG, mean=SCENE_MEAN, size=(64, 96)),
     Case(number="12", name="one pixel", make=encoded(Image.new("RGB", (1, 1), (9, 9, 9)), "PNG"), mean=9, size=(1, 1)),
     Case(number="13", name="ratio 150", make=encoded(Image.new("RGB", (150, 1)), "PNG"), size=(1, 150)),
-    Case(number="15", name="900 MP in 109 KB", make=bits1(30000, 30000), kind="too_large", says="30000x30000"),
-    Case(number="16", name="177 MP in 22 KB", make=bits1(13300, 13300), kind="too_large", says="at most 50000000"),
+    Case(
+        number="15", name="900 MP in 109 KB", make=lambda f: bits1(30000, 30000), kind="too_large", says="30000x30000"
+    ),
+    Case(
+        number="16",
+        name="177 MP in 22 KB",
+        make=lambda f: bits1(13300, 13300),
+        kind="too_large",
+        says="at most 50000000",
+    ),
     Case(number="16b", name="lying header", make=png(12000, 12000, 8, 2, b"\0"), kind="too_large"),
     Case(number="16c", name="lying header, allowed", make=png(6000, 6000, 8, 2, b"\0"), kind="truncated", at="decode"),
     Case(number="17", name="CMYK JPEG", make=encoded(scene().convert("CMYK"), "JPEG"), mean=SCENE_MEAN),
@@ -140,11 +149,15 @@ CASES = [
         mean=SCENE_MEAN,
     ),
     Case(number="27", name="broken ICC", make=encoded(scene(), "JPEG", icc_profile=b"no" * 99), mean=SCENE_MEAN),
-    Case(number="28", name="20 MB of comments", make=with_comments(20), mean=SCENE_MEAN),
+    Case(number="28", name="20 MB of comments", make=lambda f: with_comments(20), mean=SCENE_MEAN),
     Case(
-        number="28b", name="70 MB of comments", make=saved("x.jpg", with_comments(70)), kind="too_large", says="bytes"
+        number="28b",
+        name="70 MB of comments",
+        make=saved("x.jpg", lambda: with_comments(70)),
+        kind="too_large",
+        says="bytes",
     ),
-    Case(number="29", name="PNG text bomb", make=text_bomb(), kind="corrupt"),
+    Case(number="29", name="PNG text bomb", make=lambda f: text_bomb(), kind="corrupt"),
     Case(number="30", name="HEIC", make=b"\0\0\0\x18ftypheic" + b"\0" * 64, kind="format", says="pillow-heif"),
     Case(number="31", name="AVIF", make=encoded(scene(), "AVIF", quality=90), mean=SCENE_MEAN),
     Case(number="31b", name="WebP", make=encoded(scene(), "WEBP", quality=90), mean=SCENE_MEAN),
@@ -198,10 +211,14 @@ CASES = [
     Case(number="42b", name="lone surrogate", make=lambda f: "a\ud800.jpg", kind="missing", says="surrogate"),
 ]
 
+BY_NUMBER = {case.number: case for case in CASES}
 
-def outcome(case: Case, folder: Path) -> tuple[str, Any]:
+
+def outcome(decoder: str, number: str, ref: str | bytes, folder: Path) -> tuple[str, Any]:
     """("error", kind, message, stage) or ("ok", size, mean)."""
-    ref = case.make if isinstance(case.make, bytes) else case.make(folder)
+    if decoder == "pillow":
+        triptych_data.pixels.fast_decoder = lambda: None
+    case = BY_NUMBER[number]
     source = ImageSource(ref=ref, root=folder if case.root is None else folder / case.root)
     try:
         size = probe_image(source, policy=case.policy)
@@ -216,42 +233,24 @@ def outcome(case: Case, folder: Path) -> tuple[str, Any]:
     return "ok", (size, float(np.asarray(picture).mean()))
 
 
-def limited(case: Case, folder: Path, fast: bool, send: Any) -> None:
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT_BYTES, used + LIMIT_BYTES))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(LIMIT_SECONDS)
-    if not fast:
-        import triptych_data.pixels
-
-        triptych_data.pixels.fast_decoder = lambda: None
-    try:
-        send.send(outcome(case, folder))
-    except BaseException as error:  # the parent shows it
-        send.send(("raised", repr(error)))
-    os._exit(0)
+@pytest.fixture(scope="module")
+def children() -> Iterator[dict[str, LimitedChild]]:
+    """One process for each decoder."""
+    limits = {"limit_bytes": LIMIT_BYTES, "limit_seconds": 20}
+    found = {decoder: LimitedChild(partial(outcome, decoder), **limits) for decoder in ("fast", "pillow")}
+    yield found
+    for child in found.values():
+        child.end()
 
 
 @pytest.mark.slow_except("[0-9]-*-pillow", "[0-9][0-9]-*-pillow", "1-*-fast", "25-*-fast")  # the first of each number
 @pytest.mark.parametrize("decoder", ["fast", "pillow"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.number}-{case.name}")
-def test_failure_table(case: Case, decoder: str, tmp_path: Path) -> None:
+def test_failure_table(case: Case, decoder: str, children: dict[str, LimitedChild], tmp_path: Path) -> None:
     if decoder == "fast" and fast_decoder() is None:
         pytest.skip('the extra "fast" (simplejpeg) is not installed')
-    context = multiprocessing.get_context("fork")
-    receive, send = context.Pipe(duplex=False)
-    child = context.Process(target=limited, args=(case, tmp_path, decoder == "fast", send))
-    child.start()
-    send.close()
-    try:
-        result, detail = receive.recv() if receive.poll(LIMIT_SECONDS + 5) else ("hung", None)
-    except EOFError:
-        result, detail = "died", child.exitcode
-    finally:
-        child.kill()
-        child.join()
-        receive.close()
-        child.close()
+    ref = case.make if isinstance(case.make, bytes) else case.make(tmp_path)
+    result, detail = children[decoder].ask(case.number, ref, tmp_path)
     if case.kind is None:
         assert result == "ok", detail
         size, mean = detail
@@ -265,6 +264,19 @@ def test_failure_table(case: Case, decoder: str, tmp_path: Path) -> None:
         assert message.startswith("image ")
         assert remedy
         assert "\n" not in message
+
+
+def test_a_case_that_kills_its_process_is_noticed_and_the_next_one_gets_another() -> None:
+    deeds = {"dies": lambda: os._exit(3), "hangs": lambda: time.sleep(9), "memory": lambda: bytearray(2 * LIMIT_BYTES)}
+    deeds["reads"] = lambda: ("ok", os.getpid())
+    child = LimitedChild(lambda deed: deeds[deed](), limit_bytes=LIMIT_BYTES, limit_seconds=2)
+    (_, first), (_, second) = child.ask("reads"), child.ask("reads")
+    assert first == second != os.getpid()
+    assert child.ask("dies") == ("died", 3)
+    assert child.ask("hangs") == ("died", -signal.SIGALRM)
+    assert child.ask("memory") == ("raised", "MemoryError()")
+    assert child.ask("reads")[1] != first
+    child.end()
 
 
 def test_all_eight_orientations_are_turned_as_pillow_turns_them() -> None:

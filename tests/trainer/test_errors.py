@@ -1,5 +1,6 @@
 """Every error that is meant for the user is a ``Refusal``, and every command prints it as one line."""
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -21,6 +22,7 @@ def is_error_of(value: object, module: str) -> bool:
     return not issubclass(value, Warning)
 
 
+@functools.cache
 def defined_errors() -> dict[str, type]:
     found = {}
     for package in (triptych_parser, triptych_data, triptych_trainer):

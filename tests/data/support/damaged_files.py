@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import struct
@@ -95,6 +96,7 @@ def rgb16() -> bytes:
     return png(32, 24, 16, 2, row * 24)
 
 
+@functools.cache
 def bits1(width: int, height: int) -> bytes:
     compress = zlib.compressobj(9)
     row = b"\0" * (1 + (width + 7) // 8)
@@ -103,19 +105,21 @@ def bits1(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
+@functools.cache
 def with_comments(megabytes: int) -> bytes:
     comment = b"\xff\xfe" + struct.pack(">H", 65535) + b"x" * 65533
     return JPEG[:2] + comment * (16 * megabytes) + JPEG[2:]
 
 
+@functools.cache
 def text_bomb() -> bytes:
-    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * (200 << 20), 9))
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * (200 << 20), 1))
     return PNG[:33] + text + PNG[33:]
 
 
-def saved(name: str, data: bytes) -> Callable[[Path], str]:
+def saved(name: str, data: bytes | Callable[[], bytes]) -> Callable[[Path], str]:
     def make(folder: Path) -> str:
-        (folder / name).write_bytes(data)
+        (folder / name).write_bytes(data if isinstance(data, bytes) else data())
         return name
 
     return make
