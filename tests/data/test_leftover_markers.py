@@ -15,6 +15,21 @@ REFUSED: Refused = {
         "got <image1> in message 1",
         {"prompt": "Is <image:1> red?", "image": "0.png", "answer": "x"},
     ),
+    **{
+        f"an image in HTML or LaTeX, {number}": (
+            {"prompt": f"{text} What is it?", "answer": "x"},
+            "expected images in a column of their own, got ",
+            {"prompt": "<image> What is it?", "image": "0.png", "answer": "x"},
+        )
+        for number, text in enumerate(
+            ('<img src="0.png">', "<img width=2 src=0.png>", r"\includegraphics[width=2cm]{0}")
+        )
+    },
+    "a marker in the answer alone": (
+        {"messages": [USER, {"role": "assistant", "content": "<image> red"}], "image": "0.png"},
+        "got <image> in the assistant's last turn of messages alone",
+        {"messages": [USER, {"role": "assistant", "content": "red"}], "image": "0.png"},
+    ),
     "another dialect": (
         {"prompt": "<|image_1|>Colour?", "image": "0.png", "answer": "x"},
         "expected images in text as image writes them, got a marker as phi writes it",

@@ -15,6 +15,22 @@ REFUSED: Refused = {
         r"expected messages\[1\] to have only a role and its content, got 'tool_calls'",
         {"messages": [USER, {"role": "assistant", "content": "zoom()"}, USER, ASSISTANT]},
     ),
+    **{
+        f"options in {name}": (
+            {**ASK, "answer": "red", name: ["red", "blue"]},
+            f"expected the {name} in the question, or with letters",
+            {"problem": "Colour? red or blue?", "answer": "red", name: ["red", "blue"]},
+        )
+        for name in ("option", "choice_list", "candidates", "mc")
+    },
+    **{
+        f"a text in {name}": (
+            {**ASK, name: "Answer in French, please."},
+            f"got the column {name}, which is not read; write it into the prompt",
+            {"problem": "Colour? Answer in French, please.", "answer": "red", name: "Answer in French, please."},
+        )
+        for name in ("task_instruction", "post_prompt", "knowledge", "facts", "distractors", "demos")
+    },
     "tools by another name": (
         {"prompt": [USER], "available_tools": '[{"name": "zoom"}]'},
         "got the column available_tools",

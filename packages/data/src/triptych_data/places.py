@@ -29,7 +29,8 @@ _ALIKE = re.compile(
 # What stands for pixels in any text: the special tokens of models, a link to an image file, and an image as base64.
 _PIXELS = re.compile(
     r"<\|(image|img)(_?pad|_[0-9]{1,4})?\|>|<\|vision_start\|>|<start_of_image>|<image_soft_token>|<IMG_CONTEXT>|"
-    r"<image_placeholder>|<im_patch>|!\[[^\]\n]{0,300}\]\([^)\s]{1,4096}\.(png|jpe?g|webp|gif|bmp)\)"
+    r"<image_placeholder>|<im_patch>|!\[[^\]\n]{0,300}\]\([^)\s]{1,4096}\.(png|jpe?g|webp|gif|bmp)\)|"
+    r"<img\s[^<>]{0,300}src\s?=\s?[^<>]{1,4096}>|\\includegraphics(\[[^\]\n]{0,300}\])?\{[^{}\n]{1,4096}\}"
 )
 _BASE64 = re.compile(r"data:image/[a-z0-9.+-]{1,20};base64,[A-Za-z0-9+/]{40}", re.IGNORECASE)
 

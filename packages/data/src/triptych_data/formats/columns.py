@@ -37,6 +37,7 @@ OPTIONS = (
     "mc_options",
     "candidate_answers",
     "endings",
+    *("option", "option_list", "options_list", "choice_list", "choices_list", "candidates", "mc"),
 )
 PIXELS = ("min_pixels", "max_pixels")
 

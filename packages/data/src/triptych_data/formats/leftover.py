@@ -36,8 +36,10 @@ _TOOLS = re.compile(
 )
 _SYSTEM = re.compile(r"sys(tem)?[ _-]?(prompt|message|msg|instruction|text|content)?s?", re.IGNORECASE)
 _TEXTS = re.compile(
-    r"(instruction|input|context|passage|premise|hint|article|document|paragraph|background|persona|preamble|"
-    r"few_?shot|demonstration|few_?shot_example|((prompt|question|query|problem)_?)?(prefix|suffix))s?|history",
+    r"(((task|format|answer|output|user|extra|additional|global)_?)?instruction|input|context|passage|premise|hint|"
+    r"article|document|paragraph|background|persona|preamble|knowledge|fact|story|distractor|"
+    r"few_?shot|demonstration|demo|few_?shot_example|in_?context_example|(pre|post)_?prompt|prompt_template|"
+    r"((prompt|question|query|problem)_?)?(prefix|suffix))s?|history",
     re.IGNORECASE,
 )
 _OPTION = re.compile(r"[A-Ha-h]|op[a-h]|(option|choice)[_ -]?([A-Ha-h]|[0-9])")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triptych_data.formats.answers import read_answer, read_reply, split_answer
@@ -12,7 +12,7 @@ from triptych_data.formats.objects import fill, is_objects, read_objects, refuse
 from triptych_data.formats.parts import check_indices, read_parts
 from triptych_data.formats.pictures import Named, as_names, read_images
 from triptych_data.formats.plain_row import plain_record
-from triptych_data.formats.prompts import check_answer_is_option, prompt_text, read_prompt
+from triptych_data.formats.prompts import MARKER, check_answer_is_option, prompt_text, read_prompt
 from triptych_data.formats.record import NoMarkers, Record, RowError
 from triptych_data.formats.turns import Turn, check_end, check_order, with_system
 
@@ -37,6 +37,7 @@ def _read_any(row: Mapping[str, Any], no_markers: NoMarkers) -> Record:
     turns = with_system(turns, columns.given(SYSTEM), what=source)
     turns, inline = _without_images(turns, source)
     images, names, tags = as_names(read_images(columns, inline))
+    _check_answer_shows_nothing(last, turns, images, source)
     turns = _with_tags(turns, tags)
     if not images and not any(prompt_text([turn]).strip() for turn in turns if turn["role"] == "user"):
         raise RowError(
@@ -75,6 +76,17 @@ def _check_said(turns: list[Turn], source: str) -> None:
                 f"expected a text or an image from the user, got neither in {source}[{number}]",
                 remedy="write what the user says there, or remove the turn",
             )
+
+
+def _check_answer_shows_nothing(last: str | None, turns: list[Turn], images: Sequence[Any], source: str) -> None:
+    """RowError where the last turn shows the row's images and the prompt none: they are the answer, and no input."""
+    if last is None or not images or MARKER.search(last) is None or MARKER.search(prompt_text(turns)) is not None:
+        return
+    raise RowError(
+        f"expected the images of the row in its prompt, got {MARKER.search(last)[0]} in the assistant's last turn of "  # type: ignore[index]
+        f"{source} alone, and no model here writes images",
+        remedy="write <image> where the user shows it, and the answer as text",
+    )
 
 
 def _without_images(turns: list[Turn], source: str) -> tuple[list[Turn], list[Named]]:
