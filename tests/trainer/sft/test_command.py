@@ -68,6 +68,9 @@ def test_a_step_has_the_loss_of_the_stock_forward_packed_or_padded(sft, write, m
     assert (accumulated / "adapter_model.safetensors").is_file()
     card = (padded / "README.md").read_text()
     assert "supervised fine-tuning on the turns of the assistant" in card
+    page = (padded / "report.html").read_text(encoding="utf-8")
+    assert "<dt>lowest loss of held-out rows</dt>" in page
+    assert "panel-loss" in page
     assert "eval_loss" in card
 
 

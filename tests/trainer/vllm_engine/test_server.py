@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from triptych_trainer.commands.train import main as train
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.batch import TrainingBatch
-from triptych_trainer.grpo.step import StepSettings, sampling_logps, score
+from triptych_trainer.grpo.step import sampling_logps, score
 from triptych_trainer.grpo.vllm.folder_transfer import MEMORY, PREFIX, FolderLoad, write_weights
 from triptych_trainer.grpo.vllm.server import server_of
 
@@ -66,19 +66,6 @@ def test_weights_and_features_are_those_of_this_step(served):
     served.model.load_state_dict(before)
     assert max(moved.values()) < 1e-4, moved
     assert not list(MEMORY.glob(f"{PREFIX}-{os.getpid()}-*/*")), "a folder of weights is removed when it is loaded"
-
-
-def test_adapters_on_the_tower_are_sampled_with_and_leave_the_weights_alone(build, server):
-    trainer = build(
-        {"peft_config": LoraConfig(r=4, target_modules=r".*(q_proj|visual.*qkv)", init_lora_weights=False)},
-        vllm_mode="server",
-        vllm_server_base_url=server.url,
-        learning_rate=1e-2,
-    )
-    base = {name: weight.clone() for name, weight in trainer.model.named_parameters() if "lora_" not in name}
-    trainer.train()
-    assert max(differences(trainer, *range(RESIZED)).values()) < 1e-4
-    assert all(torch.equal(base[name], weight) for name, weight in trainer.model.named_parameters() if name in base)
 
 
 def test_more_completions_than_the_server_samples_at_a_time(served, monkeypatch):
@@ -155,11 +142,23 @@ def off_by(trainer, groups, weights):
     trainer.engine.forget()
     rows = sum(len(group) for group in groups)
     batch = TrainingBatch(groups=groups, advantages=torch.zeros(rows), num_trained_tokens=torch.tensor(1))
-    settings = StepSettings(reward_weights=(1.0,), rollouts_per_pass=rows)
     with torch.no_grad():
-        logps_BC = score(trainer.engine, lambda: nullcontext(trainer.model), batch, settings=settings)
+        logps_BC = score(trainer.engine, lambda: nullcontext(trainer.model), batch, num_pieces=1)
     batch = replace(batch, old_logps_BC=logps_BC)
     return float((logps_BC - sampling_logps(batch, device=logps_BC.device)).abs().max())
+
+
+def test_adapters_on_the_tower_are_sampled_with_and_leave_the_weights_alone(build, server):
+    trainer = build(
+        {"peft_config": LoraConfig(r=4, target_modules=r".*(q_proj|visual.*qkv)", init_lora_weights=False)},
+        vllm_mode="server",
+        vllm_server_base_url=server.url,
+        learning_rate=1e-2,
+    )
+    base = {name: weight.clone() for name, weight in trainer.model.named_parameters() if "lora_" not in name}
+    trainer.train()
+    assert max(differences(trainer, *range(RESIZED)).values()) < 1e-4
+    assert all(torch.equal(base[name], weight) for name, weight in trainer.model.named_parameters() if name in base)
 
 
 LONGER = {"num_generations": 4, "per_device_train_batch_size": 28, "beta": 0.04, "gradient_checkpointing": True}
@@ -246,6 +245,7 @@ def test_a_server_that_stands_still_ends_the_run_in_time_and_the_run_goes_on(
     assert not list(MEMORY.glob(f"{PREFIX}-{os.getpid()}-*/*")), "no folder of weights is left"
     assert train([*words, "--rollout_seconds", "60", "--resume_from_checkpoint", "latest"]) == 0
     assert (output / "checkpoint-3" / "model.safetensors").is_file()
+    print(f"CPU seconds of the server, from its start: {server.cpu_seconds():.0f}")
 
 
 def test_a_server_that_is_killed_ends_the_run_in_one_sentence(server, model_dir, write_rows, tmp_path, capsys):

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from triptych_data.check import check
+from triptych_data.inspect_row import FurtherLook
 from triptych_data.option_parser import collected
 from triptych_data.outcome import outcome
+from triptych_data.shared_options import shared_options
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.options.answer_options import AnswerOptions
-from triptych_trainer.options.check_options import parser
+from triptych_trainer.options.check_options import ConversationOptions, parser
 from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.own_code import read_environment, read_tools
 from triptych_trainer.options.tool_options import ToolOptions
@@ -29,12 +32,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(namespace: argparse.Namespace) -> int:
-    environments = show_tools(collected(ToolOptions, namespace))
+    tools, own = collected(ToolOptions, namespace), collected(ConversationOptions, namespace)
+    environments = show_tools(tools)
+    if own.sft:
+        return check(namespace, further=_look_at_conversations(namespace, tools, max_tokens=own.max_length))
+    if own.max_length is not None:
+        raise UsageError("--max_length is that of whole conversations; add --sft, or set --max_prompt_tokens")
     further = look_at_answers(
         named_rewards(collected(AnswerOptions, namespace).reward, has_environment=environments is not None),
         environments=() if environments is None else environments.names,
     )
     return check(namespace, further=further, needs_prompt=environments is None)
+
+
+def _look_at_conversations(namespace: argparse.Namespace, tools: ToolOptions, *, max_tokens: int | None) -> FurtherLook:
+    """What ``sft`` asks of each row: that it can be written as a conversation, and that its turns can be found."""
+    shared = shared_options(namespace)
+    if tools.environment:
+        raise UsageError("--sft reads what an environment showed from the rows; leave out --environment")
+    if shared.model is None:
+        raise UsageError("--sft needs --model, whose chat template and tokens say what is trained")
+    # brings torch and transformers, which a check without --sft does without
+    from triptych_trainer.models.load import chosen_processor
+    from triptych_trainer.sft.row_check import row_check_of, stored_end_ids
+    from triptych_trainer.sft.tools import tool_dress
+    from triptych_trainer.upstream.quiet import quiet_libraries
+
+    quiet_libraries()
+    processor = chosen_processor(shared.model, shared.loading, shared.prompt, option="--model")
+    end_ids = stored_end_ids(shared.model, processor, revision=shared.loading.model_revision)
+    dress, settings = tool_dress(processor, shared.settings, read_tools(tools.tools), end_ids=end_ids)
+    rows = row_check_of(processor, settings, end_ids=end_ids, max_tokens=max_tokens, dress=dress)
+    return lambda example, sizes, model_sizes: rows.look(example, sizes)
 
 
 def show_tools(options: ToolOptions, *, seconds: float = 60.0) -> Environments | None:

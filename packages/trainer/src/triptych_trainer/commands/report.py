@@ -10,6 +10,7 @@ from triptych_parser.printable import printable
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.options.report_options import ReportOptions, parser
 from triptych_trainer.report.build import build_report
+from triptych_trainer.report.learned import build_learned_report, is_learned
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,10 +20,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(namespace: argparse.Namespace) -> int:
     options = collected(ReportOptions, namespace)
+    compare = None if options.compare is None else Path(options.compare)
+    if is_learned(namespace.run_dir):
+        page = build_learned_report(namespace.run_dir, namespace.out, compare=compare)
+        print(f"report: {printable(str(page), kept='')}")
+        return 0
     page = build_report(
         namespace.run_dir,
         namespace.out,
-        compare=None if options.compare is None else Path(options.compare),
+        compare=compare,
         max_groups=options.max_groups,
         max_image_bytes=int(options.max_image_mb * 2**20),
         verdict=options.verdict,

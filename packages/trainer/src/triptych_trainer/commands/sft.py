@@ -95,7 +95,7 @@ def _run_alone(config: SftConfig, *, path: str, reporter: Reporter) -> int:
         seen=seen,
     )
     if training.stopped_at is None:
-        reporter.conclude(f"model: {output}   log: {output / 'trainer_state.json'}")
+        reporter.conclude(f"model: {output}   log: {output / 'trainer_state.json'}   curves: {output / 'report.html'}")
     training.trainer.accelerator.end_training()
     return 0
 

@@ -22,19 +22,22 @@ COMMON = "triptych_trainer.pages"
 """The package whose ``assets`` every page may use."""
 
 
-def rendered_page(package: str, name: str, *, scripts: Sequence[str] = (), **values: Any) -> Iterator[str]:
+def rendered_page(
+    package: str, name: str, *, look: str | None = None, scripts: Sequence[str] = (), **values: Any
+) -> Iterator[str]:
     """Yield the page ``<name>.html`` of a package's ``assets`` piece by piece; iterables in it are read lazily.
 
     The template extends ``page.html``, the shell of all pages, whose policy allows this style and this script and
     nothing else. They are, in this order, those of all pages, further ``scripts`` from the page's own folder or else
-    the common one, with its style where it has one, and ``<name>.css`` and ``<name>.js``.
+    the common one, with its style where it has one, and ``<name>.css`` and ``<name>.js``. A page with the
+    ``look`` of another one has its style, and no script of its own.
     """
     own, common = resources.files(package) / "assets", resources.files(COMMON) / "assets"
     places = (own, common)
     scripted = [next(path for place in places if (path := place / f"{more}.js").is_file()) for more in scripts]
     styled = [path for more in scripts for place in places if (path := place / f"{more}.css").is_file()]
-    style = _joined(common / "common.css", *styled, own / f"{name}.css")
-    script = _joined(common / "common.js", *scripted, own / f"{name}.js")
+    style = _joined(common / "common.css", *styled, own / f"{look or name}.css")
+    script = _joined(common / "common.js", *scripted, *([] if look else [own / f"{name}.js"]))
     template = _environment(package).get_template(f"{name}.html")
     return template.generate(style=style, style_hash=_hash(style), script=script, script_hash=_hash(script), **values)
 

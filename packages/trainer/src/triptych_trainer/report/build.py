@@ -1,6 +1,5 @@
 """Build `report.html` from the rollouts of a run: one file, no network, safe to open while the run goes on."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any
 import yaml
 
 from triptych_trainer.pages import rendered_page
-from triptych_trainer.report.curves import Panel, Series, panel_html
+from triptych_trainer.report.curves import Panel, Series, panel_html, series_of
 from triptych_trainer.report.mismatch import mismatch_curves
 from triptych_trainer.report.payload import group_json, other_json
+from triptych_trainer.report.run_facts import made_of, run_names, run_record, warnings_of
 from triptych_trainer.report.summary import (
-    Curve,
     all_token_curves,
     call_curves,
     choose,
@@ -122,14 +121,14 @@ def panels(visits: Sequence[Visit], others: Sequence[Visit], *, names: tuple[str
             ("all-tokens", "All tokens", "Mean per rollout, with the tokens of results and images.", all_token_curves),
         ]
     return [
-        Panel(key=key, title=title, explanation=text, series=_series(curves(visits), curves(others), names=names))
+        Panel(key=key, title=title, explanation=text, series=series_of(curves(visits), curves(others), names=names))
         for key, title, text, curves in kinds
     ]
 
 
 def mismatch_panels(run_dir: Path, compare: Path | None, *, names: tuple[str, str | None]) -> list[Panel]:
     """Return the panel of `mismatch_kl`, for runs that vLLM sampled for."""
-    series = _series(mismatch_curves(run_dir), [] if compare is None else mismatch_curves(compare), names=names)
+    series = series_of(mismatch_curves(run_dir), [] if compare is None else mismatch_curves(compare), names=names)
     text = "Mean of k3 between vLLM and the trained model, by images in the prompt; below 0.015 the two agree."
     return [Panel(key="mismatch", title="vLLM against the trainer", explanation=text, series=series)] if series else []
 
@@ -161,45 +160,6 @@ def _verdict(run_dir: Path, rewards: Sequence[str], chosen: str | None) -> str |
         return verdict_of(rewards, chosen)
     except ValueError as error:
         raise ReportError(str(error)) from error
-
-
-def run_names(run_dir: Path, compare: Path | None) -> tuple[str, str | None]:
-    """Return the shortest names that differ between the two runs."""
-    first = run_dir.resolve()
-    if compare is None:
-        return first.name, None
-    second = compare.resolve()
-    if first.name != second.name:
-        return first.name, second.name
-    return f"{first.parent.name}/{first.name}", f"{second.parent.name}/{second.name}"
-
-
-def run_record(run_dir: Path) -> Mapping[str, Any]:
-    """Return what `run.json` says about how the run was made; empty without one."""
-    try:
-        record = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # a page without this part is still a page
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def _series(own: Sequence[Curve], other: Sequence[Curve], *, names: tuple[str, str | None]) -> list[Series]:
-    colours = {name: k for k, name in enumerate(dict.fromkeys(curve.name for curve in [*own, *other]))}
-    several = len(colours) > 1
-    found = []
-    for run, curves in zip(names, (own, other), strict=True):
-        for curve in curves:
-            words = [curve.name if several else "", curve.mode if curve.mode != "train" else ""]
-            words.append(f"({run})" if other else "")
-            found.append(
-                Series(
-                    label=" ".join(word for word in words if word) or curve.mode,
-                    curve=curve,
-                    colour=(colours[curve.name] + (4 if curves is other and not several else 0)) % 8,
-                    style="other" if curves is other else "eval" if curve.mode == "eval" else "train",
-                )
-            )
-    return found
 
 
 def _curve_json(series: Series) -> dict[str, Any]:
@@ -254,29 +214,10 @@ def _page(
         scripts=["strips", "cards"],
         title=title,
         facts=facts,
-        warnings=_warnings(record),
-        made=_made(record),
+        warnings=warnings_of(record),
+        made=made_of(record),
         verdict=verdict,
         panels=[panel_html(panel) for panel in panels],
         data=payload,
     )
     return "".join(pieces)
-
-
-def _warnings(record: Mapping[str, Any]) -> list[str]:
-    """What the run was warned of, in the order of its steps."""
-    said = record.get("warnings")
-    return [f"Warning: {text}" for text in said.values()] if isinstance(said, dict) else []
-
-
-def _made(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    command = record.get("command")
-    lines = [("command", " ".join(map(str, command)) if isinstance(command, list) else "")]
-    lines.append(("started", str(record.get("started") or "")))
-    versions = record.get("versions")
-    if isinstance(versions, dict):
-        lines.append(("versions", ", ".join(f"{name} {number}" for name, number in versions.items())))
-    git = record.get("git")
-    if isinstance(git, dict):
-        lines.append(("code", f"{git.get('commit')}{' with changes' if git.get('dirty') else ''}"))
-    return [(term, text) for term, text in lines if text]

@@ -50,6 +50,26 @@ def panel_html(panel: Panel) -> str:
     )
 
 
+def series_of(own: Sequence[Curve], other: Sequence[Curve], *, names: tuple[str, str | None]) -> list[Series]:
+    """Return the curves of the run, and of the compared run behind them, with the colours and labels of a panel."""
+    colours = {name: k for k, name in enumerate(dict.fromkeys(curve.name for curve in [*own, *other]))}
+    several = len(colours) > 1
+    found = []
+    for run, curves in zip(names, (own, other), strict=True):
+        for curve in curves:
+            words = [curve.name if several else "", curve.mode if curve.mode != "train" else ""]
+            words.append(f"({run})" if other else "")
+            found.append(
+                Series(
+                    label=" ".join(word for word in words if word) or curve.mode,
+                    curve=curve,
+                    colour=(colours[curve.name] + (4 if curves is other and not several else 0)) % 8,
+                    style="other" if curves is other else "eval" if curve.mode == "eval" else "train",
+                )
+            )
+    return found
+
+
 def ticks(low: float, high: float, *, count: int = 4) -> list[float]:
     """Return round numbers that cover [low, high], about `count` steps of 1, 2, 2.5 or 5 times a power of ten."""
     if not high > low:

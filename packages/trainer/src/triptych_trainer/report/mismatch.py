@@ -1,10 +1,10 @@
 """The difference between vLLM and the trained model, as a run has logged it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from triptych_trainer.report.logged import log_history
 from triptych_trainer.report.summary import Curve
 
 __all__ = ["mismatch_curves"]
@@ -18,7 +18,7 @@ def mismatch_curves(run_dir: Path) -> list[Curve]:
 
     It is read from the state in the run's folder, or in its newest checkpoint while the run goes on.
     """
-    lines = [line for line in _log_history(run_dir) if NAME in line]
+    lines = [line for line in log_history(run_dir) if NAME in line]
     numbers = sorted(
         {int(name.removeprefix(BY_IMAGES)) for line in lines for name in line if name.startswith(BY_IMAGES)}
     )
@@ -36,14 +36,3 @@ def _curve(lines: Sequence[Mapping[str, Any]], name: str, label: str) -> Curve:
 
 def _words(number: int) -> str:
     return "no image" if number == 0 else f"{number} image{'s' * (number != 1)}"
-
-
-def _log_history(run_dir: Path) -> Sequence[Mapping[str, Any]]:
-    checkpoints = sorted(run_dir.glob("checkpoint-*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
-    for folder in (run_dir, *checkpoints):
-        try:
-            found = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-        except (OSError, ValueError, KeyError, TypeError):  # a page without this part is still a page
-            continue
-        return [line for line in found if isinstance(line, dict)]
-    return []

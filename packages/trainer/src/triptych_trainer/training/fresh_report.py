@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from transformers import TrainerCallback
@@ -18,8 +19,15 @@ REPORT_EVERY_SECONDS = 120.0
 class FreshReport(TrainerCallback):
     """Keeps ``report.html`` fresh while the run goes on: at most every two minutes and 5 % of the run's time."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        needs: Sequence[str] = (f"{FOLDER}/step-*.parquet",),
+        write: Callable[[Path], object] = build_report,
+    ) -> None:
+        """Write the page of a folder by ``write`` once it contains a file that one of the patterns ``needs`` names."""
+        self.folder, self.needs, self.write = folder, needs, write
         self.next_build = time.monotonic() + REPORT_EVERY_SECONDS
         self.has_warned = False
 
@@ -29,12 +37,12 @@ class FreshReport(TrainerCallback):
             self.build()
 
     def build(self) -> None:
-        """Write the page; a run without rollouts has none, and a page that cannot be written is a warning, no error."""
-        if not any((self.folder / FOLDER).glob("step-*.parquet")):
+        """Write the page; a run with nothing to show has none, and a page that cannot be written is no error."""
+        if not any(any(self.folder.glob(pattern)) for pattern in self.needs):
             return
         started = time.monotonic()
         try:
-            build_report(self.folder)
+            self.write(self.folder)
         except Exception as error:  # the page is a view of what is on disk: no fault of it may end a run
             self._warn(error)
         finally:

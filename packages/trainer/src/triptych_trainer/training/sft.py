@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from transformers import TrainerCallback
@@ -23,8 +24,10 @@ from triptych_trainer.monitor.step_progress import StepProgress
 from triptych_trainer.options.sft_arguments import SftConfig
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.prompts.prepare import PromptPreparer
+from triptych_trainer.report.learned import build_learned_report
 from triptych_trainer.sft.tools import Dress
 from triptych_trainer.sft.trl.trainer import MultiImageSFTTrainer
+from triptych_trainer.training.fresh_report import FreshReport
 from triptych_trainer.training.train import (
     Training,
     bad_rows_of,
@@ -59,6 +62,8 @@ def train_sft(
         reporter.say(f"{frozen / 1e6:.1f} M parameters outside the language model are frozen")
     config.sft.disable_tqdm = True
     keep_token_out_of_files(config.sft)
+    states = ("trainer_state.json", "checkpoint-*/trainer_state.json")
+    page = FreshReport(Path(config.sft.output_dir), needs=states, write=build_learned_report)
     with image_loader(config, seen=seen) as loader, sigterm_as_request() as request:
         with reporter.stage("SFT", config.sft.max_steps if config.sft.max_steps > 0 else None) as bar:
             progress = StepProgress(bar)
@@ -71,7 +76,7 @@ def train_sft(
                 config=config,
                 settings=settings,
                 dress=dress,
-                callbacks=[progress, StopOnRequest(request)],
+                callbacks=[progress, StopOnRequest(request), page],
                 reporter=reporter,
             )
             if config.sft.packing and trainer.why_not_packed is not None:
@@ -81,7 +86,7 @@ def train_sft(
                 )
             run_trainer(trainer, progress=progress, start=start, seen=loader.seen)
         training = Training(trainer=trainer, logged=progress.logged, stopped_at=request.stopped_at)
-        conclude(training, pages=[], start=start, stage="SFT", reporter=reporter)
+        conclude(training, pages=[page], start=start, stage="SFT", reporter=reporter)
     if training.stopped_at is None and progress.logged and not reporter.quiet:
         title = f"SFT, {trainer.state.global_step} steps"
         reporter.console.print(closing_table(progress.logged, progress.stopwatch.whole(), title=title))
