@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from triptych_trainer.forward.patch_products import patches_as_products
 from triptych_trainer.models.families import Family, ImageFeatures, ImageInputs, family_of
 from triptych_trainer.models.unwrap import unwrap
 
@@ -18,7 +19,8 @@ def encode(
 ) -> ImageFeatures:
     """Encode `images` in one call of the tower, without a graph if only the text backbone is trainable."""
     moved = [{name: values.to(device, non_blocking=True) for name, values in image.items()} for image in images]
-    with torch.set_grad_enabled(torch.is_grad_enabled() and tower_is_trainable(family, vision_language_model)):
+    learns = torch.is_grad_enabled() and tower_is_trainable(family, vision_language_model)
+    with torch.set_grad_enabled(learns), patches_as_products(vision_language_model.modules()):
         return family.encode(vision_language_model, moved)
 
 
