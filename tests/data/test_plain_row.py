@@ -11,6 +11,7 @@ from triptych_data.formats import RowError
 from triptych_data.formats.columns import ANSWERS, CONVERSATIONS, IMAGES, LABELS, OPTIONS, PIXELS, QUESTIONS, SYSTEM
 from triptych_data.formats.plain_row import plain_record
 from triptych_data.formats.shape import _read_any
+from triptych_data.formats.truths import FURTHER, TRUTHS
 
 PLAIN = {
     "two images": {"id": 3, "prompt": "Is <image> like <image>?", "images": ["a.png", "b/c.JPG"], "answer": "yes"},
@@ -32,12 +33,33 @@ LEFT = {
     "a list": {"prompt": "Is this one?", "answer": ["yes"]},
 }
 COLUMNS = sorted(
-    {*CONVERSATIONS, *QUESTIONS, *IMAGES, *ANSWERS, *LABELS, *OPTIONS, *PIXELS, *SYSTEM, "id", "objects", "history"}
-    | {"reward_model", "data_type", "tools", "system_prompt", "context", "resized_height", "A", "B", "video", "audio"}
+    {*CONVERSATIONS, *QUESTIONS, *IMAGES, *ANSWERS, *LABELS, *OPTIONS, *PIXELS, *SYSTEM, *TRUTHS, *FURTHER}
+    | {
+        "id",
+        "objects",
+        "history",
+        "data_type",
+        "tools",
+        "system_prompt",
+        "context",
+        "resized_height",
+        "A",
+        "B",
+        "video",
+        "audio",
+    }
     | {"source", "file_name", "reward_key", "split", "level", "mode", "photo", "mask", "input", "Tools", "Hint", "wav"}
 )
 TEXTS = ["", " ", "a.png", "b.mp4", "yes", "6", "[1]", " {}", "Is <image> it?", "<video> it", "<bbox> it", "USER: it"]
-TEXTS += ["data:image/png;base64,AAAA it", "a <image><image> b", "<|im_start|> it", "[INST] it", "image", "video"]
+TEXTS += [
+    '{"answer": "3"}',
+    "data:image/png;base64,AAAA it",
+    "a <image><image> b",
+    "<|im_start|> it",
+    "[INST] it",
+    "image",
+    "video",
+]
 VALUES = st.sampled_from([*TEXTS, None, 3, 0.5, True, [], ["a.png"], ["a.png", "b.png"], ["a.mp4"], [["a"]], {}, [3]])
 
 
