@@ -76,3 +76,19 @@ def test_the_files_that_pages_name_exist():
         assert page.name in OTHER_PROJECTS or own <= known, f"{page.name} names {own - known}"
     folders = re.findall(r"`((?:[\w-]+/)+[\w-]*)`", (ROOT / "docs/architecture.md").read_text(encoding="utf-8"))
     assert {folder.rstrip("/") for folder in folders} <= known
+
+
+def test_the_legend_of_shapes_has_every_letter():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.split("## Shape legend", 1)[1].split("## Style", 1)[0]
+    legend = set(re.findall(r"^\| (?:`[A-Z]`, )?`([A-Z])`", table, flags=re.M)) | set(
+        re.findall(r"`([A-Z])`, `W`", table)
+    )
+    named = re.findall(r"`(\w+_[A-Z0-9]+)`", table)
+    files = [*ROOT.glob("packages/*/src/**/*.py"), *ROOT.glob("packages/kernels/csrc/*")]
+    names = re.findall(
+        r"\b[a-z][a-z_]*_[0-9]*[A-Z][A-Z0-9]{0,3}\b", "\n".join(path.read_text(encoding="utf-8") for path in files)
+    )
+    found = set(names) - {"do_GET", "do_POST"}  # of the page's server
+    assert {letter for name in found for letter in name.rpartition("_")[2] if letter.isalpha()} <= legend
+    assert set(named) <= found

@@ -229,7 +229,7 @@ def _forward(
     device = next(inner.parameters()).device
     rows, mask_BT = _rows(batch, extension)
     width, columns = extension.width, extension.num_new
-    ids_BN = rows.ids[:, width:]
+    ids_BS = rows.ids[:, width:]
     places = _new_places(batch, extension)
     shown = sorted({image for _, image, _, _ in places})  # the others are in the cache already
     shared = SharedPass(
@@ -237,18 +237,18 @@ def _forward(
         vision_model=inner,
         batch=GroupBatch.build([[0]], images=[batch.images[image] for image in shown]),
         layout=None,
-        ids=ids_BN,
+        ids=ids_BS,
         places=[(row, shown.index(image), runs, name) for row, image, runs, name in places],
         features=None if features is None or not shown else features.select(shown),
     )
     extras = family.forward_extras(base.config, rows if family.types_cover_cache else shared.rows)
-    positions_ABN = torch.zeros(positions.prompts[0].shape[0], len(batch.prompts), columns, dtype=torch.long)
+    positions_ABS = torch.zeros(positions.prompts[0].shape[0], len(batch.prompts), columns, dtype=torch.long)
     for b, (known, new) in enumerate(zip(extension.known, extension.new, strict=True)):
-        positions_ABN[:, b, :new] = positions.prompts[b][:, known : known + new]
+        positions_ABS[:, b, :new] = positions.prompts[b][:, known : known + new]
     model(
-        input_ids=ids_BN.to(device),
+        input_ids=ids_BS.to(device),
         attention_mask=mask_BT.to(device),
-        position_ids=family.position_ids(positions_ABN.to(device)),
+        position_ids=family.position_ids(positions_ABS.to(device)),
         **cache_argument(base, cache),
         use_cache=True,
         **kept_logits(base, torch.tensor([columns - 1], device=device)),
@@ -258,7 +258,7 @@ def _forward(
 
 
 def _rows(batch: GroupBatch, extension: _Extension) -> tuple[TokenRows, torch.Tensor]:
-    """The token rows of kept and new tokens `[B, width + N]`, and which of them are no pads."""
+    """The token rows of kept and new tokens `[B, width + S]`, and which of them are no pads."""
     shape = (len(batch.prompts), extension.width + extension.num_new)
     ids_BT = torch.zeros(shape, dtype=torch.long)
     mask_BT, images_BT = torch.zeros_like(ids_BT), torch.zeros(shape, dtype=torch.bool)
