@@ -69,3 +69,24 @@ def test_deepstack_rows_of_the_first_layers_are_not_multiplied(plan_for):
         extended = trace(skeleton, batch, phase=phase, setting=setting)
         whole = trace(skeleton, batch, phase=phase, setting=setting, whole=True)
         assert extended.peak == pytest.approx(whole.peak, rel=0.01), phase
+
+
+def test_attention_without_masks_keeps_neither_masks_nor_copied_keys(plan_for):
+    shape = SHAPES["qwen2_5_vl, deep"]
+    model_config = shape.config()
+    text = model_config.text_config
+    text.num_hidden_layers = model_config.vision_config.depth = 2
+    text.layer_types = text.layer_types[:2]
+    batch = shape_batch(shape)
+    flops, peaks = {}, {}
+    for choice in ("auto", "masked"):
+        config, skeleton = plan_for(
+            model_config, gradient_checkpointing=False, dtype="bfloat16", shared_attention=choice
+        )
+        traced = trace(skeleton, batch, phase="policy", setting=Setting.of(config, device="cuda"))
+        peaks[choice], flops[choice] = traced.peak, traced.flops
+    prefix, rows = len(batch.prompts[0]) - 1, 6 * 48
+    masked = prefix * prefix / 2 + rows * (prefix + rows)  # one rectangle for all branches
+    seen = prefix * (prefix + 1) / 2 + rows * prefix + 6 * 48 * 49 / 2
+    assert flops["masked"] - flops["auto"] == (masked - seen) * 4 * text.hidden_size * 3.5 * text.num_hidden_layers
+    assert peaks["masked"] - peaks["auto"] > 2 * rows * (prefix + rows), "no mask of each layer, in two bytes as a bias"

@@ -47,6 +47,7 @@ def test_a_segment_sees_its_own_keys_only(lengths_q, lengths_k, causal, window):
     grad = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     expected.backward(grad)
     segments = segments_of(lengths_q, lengths_k, causal=causal, window=window)
+    assert segments.num_scores == seen.sum()
     with torch.no_grad():
         out, lse = attend(*leaves, segments, scaling=0.3)
         grads = attend_backward(grad, *leaves, out, lse, segments, scaling=0.3)
@@ -70,7 +71,9 @@ def test_the_installed_torch_takes_the_call_of_its_flash_kernels(causal):
     """On the meta device: the op's arguments and the shapes of its results, without a number."""
     query, key, value = (x.to("meta", torch.bfloat16) for x in states(queries=9, keys=12))
     starts = torch.tensor([0, 4, 9], dtype=torch.int32, device="meta")
-    segments = Segments(starts_q=starts, starts_k=starts, longest_q=5, longest_k=8, causal=causal, window=None)
+    segments = Segments(
+        starts_q=starts, starts_k=starts, longest_q=5, longest_k=8, num_scores=0, causal=causal, window=None
+    )
     out, lse = attend(query, key, value, segments, scaling=0.3)
     assert (out.shape, lse.shape, lse.dtype) == (query.shape, (4, 9), torch.float32)
     grads = attend_backward(out, query, key, value, out, lse, segments, scaling=0.3)

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from triptych_trainer.forecast.recorder import Recorder
-from triptych_trainer.forward import attention
+from triptych_trainer.forward import attention, varlen_attention
+from triptych_trainer.forward.segments import Segments, why_no_flash_kernel
 from triptych_trainer.upstream.transformers_names import sdpa_mask
 
 WINDOWS = "planned_flash"
@@ -94,11 +95,66 @@ def accelerator_attention(recorder: Recorder) -> Iterator[None]:
 
     stock, merge = F.scaled_dot_product_attention, attention.fits_merge
     F.scaled_dot_product_attention = attend
-    attention.fits_merge = lambda *_, **__: False  # the fake tensors say "cpu"; on an accelerator branches are masked
+    attention.fits_merge = lambda *_, **__: False  # the fake tensors say "cpu", whose way an accelerator does not take
     try:
-        yield
+        with _segment_kernels(recorder):
+            yield
     finally:
         F.scaled_dot_product_attention, attention.fits_merge = stock, merge
+
+
+@contextmanager
+def _segment_kernels(recorder: Recorder) -> Iterator[None]:
+    """Let packed rows be attended as on an accelerator whose flash kernels agree with masked attention.
+
+    The kernels keep nothing; ``varlen_attention`` keeps what its backward pass needs. While they run they take a
+    float32 gradient of the queries, with 128 rows more for each segment, and gradients of the keys of every head.
+    """
+
+    def uses_segments(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **chosen: Any) -> bool:
+        if chosen["choice"] == "masked" or chosen["dropout"]:
+            return False
+        return why_no_flash_kernel(*_cast(query, value)) is None
+
+    def attend(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments, **_: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        recorder.flops += 4 * query.shape[1] * query.shape[2] * segments.num_scores
+        return torch.empty_like(query), query.new_empty(query.shape[1], query.shape[0], dtype=torch.float32)
+
+    def attend_backward(
+        grad: torch.Tensor,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        out: torch.Tensor,
+        lse: torch.Tensor,
+        segments: Segments,
+        **_: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        tokens, heads, width = query.shape
+        recorder.flops += int(_BACKWARD_SHARE * 4 * heads * width * segments.num_scores)
+        grads = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        rows = tokens + 128 * (len(segments.starts_q) - 1)
+        meanwhile = [query.new_empty(rows, heads, width, dtype=torch.float32)]
+        if key.shape[1] != heads:
+            meanwhile += [query.new_empty(len(key), heads, width) for _ in range(2)]
+        del meanwhile
+        return grads
+
+    replaced = {
+        (attention, "uses_segments"): uses_segments,
+        (varlen_attention, "attend"): attend,
+        (varlen_attention, "attend_backward"): attend_backward,
+    }
+    stock = {place: getattr(*place) for place in replaced}
+    try:
+        for (module, name), function in replaced.items():
+            setattr(module, name, function)
+        yield
+    finally:
+        for (module, name), function in stock.items():
+            setattr(module, name, function)
 
 
 @contextmanager

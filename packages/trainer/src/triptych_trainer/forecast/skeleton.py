@@ -20,6 +20,7 @@ from triptych_data.adapter_folder import adapter_folder
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import install_hooks
+from triptych_trainer.forward.attention_choice import known_choice
 from triptych_trainer.models.adapters import adapter_config, saved_adapters
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules
@@ -76,7 +77,7 @@ def build_skeleton(config: RunConfig, *, model_config: Any = None) -> Skeleton:
         model.tie_weights()
         if config.run.freeze_vision_modules:
             freeze_vision_modules(model)
-        install_hooks(model)
+        install_hooks(model, attention=known_choice(config.run.shared_attention))
         lora = adapter_config(config.model, model, freeze_vision=config.run.freeze_vision_modules)
         lora = lora or saved_adapters(config.model, merge=config.run.merge_adapter)
         policy = model if lora is None else get_peft_model(model, lora)

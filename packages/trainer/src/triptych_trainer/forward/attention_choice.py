@@ -20,23 +20,23 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.forward.layout import Group
 from triptych_trainer.forward.segments import why_no_kernel
 from triptych_trainer.forward.varlen_attention import plan_segments, varlen_attention
 
 __all__ = [
-    "ATTENTION_CHOICES",
     "AttentionChoice",
     "AttentionWarning",
     "choose_attention",
     "chosen_attention",
+    "known_choice",
     "uses_segments",
     "warn_once",
     "why_differs",
 ]
 
 AttentionChoice = Literal["auto", "varlen", "masked"]
-ATTENTION_CHOICES: tuple[AttentionChoice, ...] = get_args(AttentionChoice)
 _CHOSEN: weakref.WeakKeyDictionary[torch.nn.Module, AttentionChoice] = weakref.WeakKeyDictionary()
 """By text backbone; auto where nothing was chosen."""
 _GROUPS = ((150, (70, 1, 33)), (9, (20,)))
@@ -47,6 +47,19 @@ _ALLOWED = 3.0
 
 class AttentionWarning(UserWarning):
     """Attention of shared prompts is computed under masks, because the kernels without masks cannot or differ."""
+
+
+def known_choice(word: str) -> AttentionChoice:
+    """The choice that a word names.
+
+    Raises:
+        UsageError: none has this name.
+    """
+    choices: tuple[AttentionChoice, ...] = get_args(AttentionChoice)
+    for choice in choices:
+        if choice == word:
+            return choice
+    raise UsageError(f"shared_attention: expected {', '.join(choices[:-1])} or {choices[-1]}, got {word!r}")
 
 
 def choose_attention(text: torch.nn.Module, choice: AttentionChoice, *, anew: bool = True) -> None:

@@ -19,7 +19,7 @@ import torch
 
 from triptych_trainer.upstream.torch_names import flash_backward, flash_forward, why_no_flash
 
-__all__ = ["Segments", "attend", "attend_backward", "segments_of", "why_no_kernel"]
+__all__ = ["Segments", "attend", "attend_backward", "segments_of", "why_no_flash_kernel", "why_no_kernel"]
 
 _LARGEST_HEAD = 256
 """Features of a head that the flash kernels of torch take; multiples of 8."""
@@ -34,6 +34,8 @@ class Segments:
     starts_k: torch.Tensor
     longest_q: int
     longest_k: int
+    num_scores: int
+    """Pairs of a query and a key that it sees."""
     causal: bool
     """Whether a query sees no key after its own place, the last query being at the last key."""
     window: int | None = None
@@ -52,7 +54,11 @@ def segments_of(
     assert len(lengths_q) == len(lengths_k)
     assert min(*lengths_q, *lengths_k) > 0, "without keys the kernels return an infinite log-sum-exp"
     longest_q, longest_k = max(lengths_q), max(lengths_k)
+    reach = longest_k if window is None else window
     return Segments(
+        num_scores=sum(
+            _num_scores(q, k, reach=reach) if causal else q * k for q, k in zip(lengths_q, lengths_k, strict=True)
+        ),
         starts_q=_starts(lengths_q).to(device),
         starts_k=_starts(lengths_k).to(device),
         longest_q=longest_q,
@@ -64,11 +70,16 @@ def segments_of(
 
 def why_no_kernel(query: torch.Tensor, value: torch.Tensor) -> str | None:
     """Why the kernels of this device cannot attend such states, as the end of a sentence; None where they can."""
+    if query.device.type == "cuda":
+        return why_no_flash_kernel(query, value) or why_no_flash(query.device)
+    return _unequal(query, value)
+
+
+def why_no_flash_kernel(query: torch.Tensor, value: torch.Tensor) -> str | None:
+    """Why torch's flash kernels cannot attend such states on any device; None where they can."""
     width = query.shape[-1]
-    if value.shape[-1] != width:
-        return f"its values have {value.shape[-1]} features for each head and its keys {width}"
-    if query.device.type != "cuda":
-        return None
+    if (unequal := _unequal(query, value)) is not None:
+        return unequal
     if query.dtype not in (torch.bfloat16, torch.float16):
         return (
             f"the flash kernels compute bfloat16 and float16, and the model {str(query.dtype).removeprefix('torch.')}"
@@ -77,7 +88,13 @@ def why_no_kernel(query: torch.Tensor, value: torch.Tensor) -> str | None:
         return (
             f"the flash kernels take heads of up to {_LARGEST_HEAD} features, a multiple of 8, and these have {width}"
         )
-    return why_no_flash(query.device)
+    return None
+
+
+def _unequal(query: torch.Tensor, value: torch.Tensor) -> str | None:
+    if query.shape[-1] == value.shape[-1]:
+        return None
+    return f"its values have {value.shape[-1]} features for each head and its keys {query.shape[-1]}"
 
 
 def attend(
@@ -113,6 +130,13 @@ def attend_backward(
         scale=scaling,
     )
     return grads[0], grads[1], grads[2]
+
+
+def _num_scores(num_queries: int, num_keys: int, *, reach: int) -> int:
+    """Scores of a causal segment: the k-th query sees one key more than the one before it, and at most ``reach``."""
+    growing = min(max(reach - (num_keys - num_queries) - 1, 0), num_queries)
+    first = num_keys - num_queries + 1
+    return growing * first + growing * (growing - 1) // 2 + (num_queries - growing) * min(reach, num_keys)
 
 
 def _starts(lengths: Sequence[int]) -> torch.Tensor:

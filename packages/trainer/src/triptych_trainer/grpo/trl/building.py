@@ -10,9 +10,8 @@ import torch
 from accelerate.utils import is_peft_model
 from trl import GRPOConfig
 
-from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import install_hooks
-from triptych_trainer.forward.attention_choice import ATTENTION_CHOICES
+from triptych_trainer.forward.attention_choice import known_choice
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import check_groups_on_ranks
 from triptych_trainer.grpo.trl.arguments import (
@@ -178,12 +177,9 @@ def attend_shared_prompts(trainer: MultiImageGRPOTrainer, choice: str) -> None:
     Raises:
         UsageError: it is another word.
     """
-    known = next((known for known in ATTENTION_CHOICES if known == choice), None)
-    if known is None:
-        raise UsageError(f"shared_attention: expected one of {', '.join(ATTENTION_CHOICES)}, got {choice!r}")
     for part in (trainer.model, trainer.ref_model):
         if part is not None:
-            install_hooks(trainer.accelerator.unwrap_model(part), attention=known)
+            install_hooks(trainer.accelerator.unwrap_model(part), attention=known_choice(choice))
 
 
 def engine_of(
