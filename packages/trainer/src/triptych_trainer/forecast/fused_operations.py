@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from triptych_trainer.forecast.recorder import Recorder
 from triptych_trainer.forward import attention, varlen_attention
 from triptych_trainer.forward.segments import Segments, why_no_flash_kernel
+from triptych_trainer.forward.tower_attention import attends_segments
 from triptych_trainer.upstream.transformers_names import sdpa_mask
 
 WINDOWS = "planned_flash"
@@ -180,7 +181,7 @@ def windows_in_one_call(towers: list[torch.nn.Module], recorder: Recorder) -> It
         output = _Attention.apply(query, key, value, None, flops, recorder)
         return output.transpose(1, 2).clone(), None
 
-    configs = {id(m.config): m.config for tower in towers for m in tower.modules() if _has_windows(m)}
+    configs = {id(m.config): m.config for tower in towers for m in tower.modules() if attends_segments(m)}
     AttentionInterface.register(WINDOWS, attend)
     AttentionMaskInterface.register(WINDOWS, sdpa_mask)
     before = {key: config._attn_implementation_internal for key, config in configs.items()}
@@ -191,12 +192,6 @@ def windows_in_one_call(towers: list[torch.nn.Module], recorder: Recorder) -> It
     finally:
         for key, config in configs.items():
             config._attn_implementation_internal = before[key]
-
-
-def _has_windows(module: torch.nn.Module) -> bool:
-    code = getattr(type(module).forward, "__code__", None)
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
-    return "cu_seqlens" in names and hasattr(module, "config")
 
 
 class _Head(torch.autograd.Function):

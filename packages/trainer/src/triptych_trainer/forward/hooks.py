@@ -21,11 +21,12 @@ import transformers
 
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward.attention import IMPLEMENTATION, register_attention
-from triptych_trainer.forward.attention_choice import AttentionChoice, choose_attention
+from triptych_trainer.forward.attention_choice import AttentionChoice, choose_attention, chosen_attention
 from triptych_trainer.forward.choose import sharing_path
 from triptych_trainer.forward.encode import encode, touch_tower, tower_is_trainable
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.shared_pass import PASS_KWARG, SharedPass
+from triptych_trainer.forward.tower_attention import join_windows, part_windows
 from triptych_trainer.models.families import Family, family_of
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS, check_names, is_at_least, takes_keywords
@@ -52,6 +53,13 @@ def install_hooks(model: torch.nn.Module, *, attention: AttentionChoice | None =
     check_family(family, base)
     if attention is not None:
         choose_attention(text, attention, anew=False)
+    choice, device = chosen_attention(text), next(text.parameters()).device.type
+    if (
+        family.takes_images
+        and text not in _AS_LOADED
+        and (choice == "varlen" or (choice == "auto" and device == "cuda"))
+    ):
+        join_windows(family, family.vision_language_model(base))
     replaces = sharing_path(base) == "packed" and text not in _AS_LOADED
     if replaces and text.config._attn_implementation != IMPLEMENTATION:
         register_attention()
@@ -69,7 +77,7 @@ def install_hooks(model: torch.nn.Module, *, attention: AttentionChoice | None =
 
 
 def remove_hooks(model: torch.nn.Module) -> None:
-    """Remove the hook and give the text backbone the attention again that it had before."""
+    """Remove the hook and give the text backbone and the towers the attention again that they had before."""
     base = unwrap(model)
     family = family_of(base)
     text = family.language_model(family.vision_language_model(base))
@@ -78,6 +86,7 @@ def remove_hooks(model: torch.nn.Module) -> None:
             if hook in (merge_images, without_router_loss):
                 del module._forward_pre_hooks[key]
                 module._forward_pre_hooks_with_kwargs.pop(key, None)
+    part_windows(family, family.vision_language_model(base))
     if text.config._attn_implementation == IMPLEMENTATION:
         _set_attention(base, text, _BEFORE.pop(text, "sdpa"))
 
@@ -89,24 +98,28 @@ def _set_attention(base: torch.nn.Module, text: torch.nn.Module, name: str) -> N
 
 @contextmanager
 def own_attention(model: torch.nn.Module) -> Iterator[bool]:
-    """Give the text backbone its own attention for a while, as before `install_hooks`; yields whether it is another.
+    """Give backbone and towers the attention that they had before `install_hooks`; yields whether it is another.
 
-    SDPA is the same function as ours in every call without a shared pass, and stays replaced.
+    SDPA is the same function as ours in every call of the text backbone without a shared pass, and stays replaced.
     """
     base = unwrap(model)
     family = family_of(base)
     text = family.language_model(family.vision_language_model(base))
     own = _BEFORE.get(text, "sdpa")
-    if text.config._attn_implementation != IMPLEMENTATION or own == "sdpa":
-        yield False
-        return
-    base.set_attn_implementation({"text_config": own})
+    vision_model = family.vision_language_model(base)
+    is_other = text.config._attn_implementation == IMPLEMENTATION and own != "sdpa"
+    is_joined = family.takes_images and part_windows(family, vision_model)
+    if is_other:
+        base.set_attn_implementation({"text_config": own})
     _AS_LOADED.add(text)
     try:
-        yield True
+        yield is_other or is_joined
     finally:
         _AS_LOADED.discard(text)
-        base.set_attn_implementation({"text_config": IMPLEMENTATION})
+        if is_other:
+            base.set_attn_implementation({"text_config": IMPLEMENTATION})
+        if is_joined:
+            join_windows(family, vision_model)
 
 
 def has_hooks(model: torch.nn.Module) -> bool:

@@ -21,7 +21,7 @@ import torch
 from triptych_trainer.forward.layout import Group
 from triptych_trainer.forward.segments import Segments, attend, attend_backward, segments_of
 
-__all__ = ["SegmentCall", "SegmentPlan", "plan_segments", "varlen_attention"]
+__all__ = ["SegmentCall", "SegmentPlan", "attend_segments", "plan_segments", "varlen_attention"]
 
 Rows: TypeAlias = slice | torch.Tensor
 """Some rows of a tensor: neighbours, which are a view, or their numbers."""
@@ -102,6 +102,20 @@ def varlen_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: SegmentPlan, *, scaling: float | None
 ) -> torch.Tensor:
     """Attend query `[1, heads, S, d]` on key and value `[1, kv_heads, T, d]` -> `[1, heads, S, d]`."""
+    return _attended(query, key, value, plan, scaling=scaling)
+
+
+def attend_segments(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments, *, scaling: float | None
+) -> torch.Tensor:
+    """The same for one call over all rows."""
+    call = SegmentCall(queries=slice(0, query.shape[2]), keys=slice(0, key.shape[2]), segments=segments)
+    return _attended(query, key, value, SegmentPlan(own=call, shared=None), scaling=scaling)
+
+
+def _attended(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: SegmentPlan, *, scaling: float | None
+) -> torch.Tensor:
     if torch.is_autocast_enabled(query.device.type):  # which does not know the kernels of `segments`
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
