@@ -55,3 +55,13 @@ def test_a_config_whose_values_do_not_fit_together_is_one_sentence(model_dir, tm
         load_model(str(folder), ModelConfig())
     with pytest.raises(UsageError, match=message):
         load_processor(str(folder))
+
+
+def test_a_vocabulary_without_the_padding_token_is_one_sentence(model_dir, tmp_path):
+    folder = shutil.copytree(model_dir, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["vocab_size"] = 1
+    config["text_config"]["pad_token_id"] = 5
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="no model can be loaded: Padding_idx must be within num_embeddings"):
+        load_model(str(folder), ModelConfig())

@@ -137,3 +137,12 @@ def test_a_rows_own_limit_holds_for_its_image(model_dir, write_rows):
         prepared = PromptPreparer(load_processor(str(model_dir)), loader=loader)(example)
     assert image_tokens(prepared) == [4, 1]
     assert prepared.model_sizes[1] == (28, 28)
+
+
+def test_settings_that_an_image_processor_refuses_name_the_row(model_dir, write_rows):
+    processor = load_processor(str(model_dir))
+    processor.image_processor.image_mean = [0.5, 0.5]
+    with ImageLoader(threads=1) as loader, pytest.raises(DataError) as caught:
+        PromptPreparer(processor, loader=loader)(read_examples(write_rows([1]))[0])
+    assert "rows.jsonl:1 (id row-0): Qwen2VLImageProcessor" in str(caught.value)
+    assert "refuses the images of the row (RuntimeError: The size of tensor a (3) must match" in str(caught.value)

@@ -54,6 +54,15 @@ def test_a_template_without_a_beginning_of_the_answer_is_refused_at_the_start(mo
         row_check_of(processor, PromptSettings(), rewards={})
 
 
+def test_a_template_that_leaves_images_out_is_refused_at_the_start(model_dir, write_rows):
+    processor = load_processor(str(model_dir))
+    processor.chat_template = processor.chat_template.replace("<|image_pad|>", "")
+    data = str(write_rows([0, 1]))
+    check = row_check_of(processor, PromptSettings(), rewards={})
+    with pytest.raises(DataError, match=r"rows.jsonl:2 .* does not write <.image_pad.> once for every image"):
+        read_files([data], [None], DataOptions(data=[data]), seen=SeenHeaders(), row_check=check)
+
+
 def test_code_of_the_user_is_asked_in_every_start(processor):
     own = row_reward(lambda row: 0.0, name="own", check=lambda row: None)
     assert row_check_of(processor, PromptSettings(), rewards={"own.py:own": own}).name is None

@@ -86,7 +86,9 @@ def test_ids_that_the_model_itself_refuses_are_one_sentence(kit_of, rows_of):
     short = {name: values[:, 1:] if name == "pixel_values" else values for name, values in rows[0].inputs.items()}
     short["pixel_values"] = rows[0].inputs["pixel_values"][:1]
     broken = [first_use.ComparedRow(where="rows.jsonl:3", inputs=short, completion=rows[0].completion), rows[1]]
-    with pytest.raises(VerificationError, match=r"refuses the ids of rows\.jsonl:3: .*; use the processor that"):
+    with pytest.raises(
+        VerificationError, match=r"refuses the ids or images of rows\.jsonl:3: .*; use the processor that"
+    ):
         verify_comparison(kit.model(), batch, broken)
 
 

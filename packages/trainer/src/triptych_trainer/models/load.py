@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText
 from triptych_data.adapter_folder import adapter_folder
 from triptych_data.model_tokens import set_pixels
@@ -26,7 +25,7 @@ from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.models.whole import check_is_whole
 
-__all__ = ["chosen_processor", "freeze_vision_modules", "load_model", "load_processor"]
+__all__ = ["chosen_processor", "freeze_vision_modules", "is_about_memory", "load_model", "load_processor"]
 
 
 def load_processor(
@@ -120,12 +119,22 @@ def _load_whole(path: str, config: ModelConfig, *, trust_remote_code: bool, opti
             ignore_mismatched_sizes=True,  # they are refused below, in a sentence
             **({"quantization_config": quantization} if quantization else {}),
         )
-    except Exception as error:
-        if not isinstance(error, (OSError, ValueError, ImportError, SafetensorError)) and not is_of_config(error):
+    except Exception as error:  # sizes of a config that do not fit together fail anywhere in a model's code
+        if is_about_memory(error):
             raise
         raise UsageError(f"{option} {path}: no model can be loaded: {_one_line(error)}") from error
     check_is_whole(model, missing=found["missing_keys"], mismatched=found["mismatched_keys"], what=f"{option} {path}")
     return model
+
+
+def is_about_memory(error: BaseException) -> bool:
+    """Whether a device or the host has no memory left, or a device has failed: errors that no input explains."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
+        or any(words in text for words in ("not enough memory", "out of memory", "allocate memory", "CUDA error"))
+    )
 
 
 def _stored_quantization(path: str, *, revision: str | None, trust_remote_code: bool) -> Any:

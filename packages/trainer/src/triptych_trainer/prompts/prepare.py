@@ -149,7 +149,12 @@ class PromptPreparer:
         if example.images:
             images = self.loader.get(example, sizes=resized)
             process = partial(image_processor_of(self.processor), **_options(resized))
-            inputs = self.family.preprocess(process, images)
+            try:
+                inputs = self.family.preprocess(process, images)
+            except Exception as error:  # image processors refuse sizes and settings, each in its own way
+                if isinstance(error, MemoryError):
+                    raise
+                raise _refused_by_processor(example, self.processor, error) from error
         self.preprocessed += len(example.images)
         tokenizer = getattr(self.processor, "tokenizer", self.processor)
         return PreparedPrompt(
@@ -210,6 +215,17 @@ class PromptPreparer:
         if frames is not None and frames.ndim == 4 and frames.shape[0] == 1:
             return frames.shape[-2], frames.shape[-1]
         return decoded
+
+
+def _refused_by_processor(example: Example, processor: Any, error: Exception) -> DataError:
+    name = type(processor.image_processor).__name__
+    return DataError(
+        f"{name} refuses the images of the row ({type(error).__name__}: {' '.join(str(error).split())})",
+        source=example.source,
+        id=None if example.id == example.source else example.id,
+        remedy="correct the settings of images in processor_config.json, if it refuses every row, or the image",
+        kind="processor",
+    )
 
 
 def _options(resized: Sequence[Size] | None) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def row_check_of(
     With ``environments`` each row has to name one of them.
 
     Rows are counted from headers as ``triptych check`` counts them. Without a limit on tokens only the images are
-    counted, each size once, which is much cheaper than their prompts.
+    counted, each size once, which is much cheaper than their prompts; of the rows with images and of those without
+    the first prompt is written as well, so that a chat template that cannot write them is refused at the start.
 
     Raises:
         UsageError: the chat template does not begin the answer, or begins it twice.
@@ -41,9 +42,12 @@ def row_check_of(
     checks = answer_checks(list(rewards.values()))
     has_limit = settings.max_prompt_tokens is not None or settings.max_prompt_image_tokens is not None
     model_size_of: dict[Size, Size | None] = {}  # of every size that the model takes
+    written: set[bool] = set()  # whether a prompt with images was written, and one without
 
     def model_sizes(example: Example, sizes: Sequence[Size]) -> Sequence[Size | None]:
-        if has_limit:
+        kind = bool(example.images)
+        if has_limit or (kind not in written and any(example.prompt.pieces())):
+            written.add(kind)
             return describe(example, model=model, settings=settings, sizes=sizes).accepted().images.model_sizes
         if any(image.has_limits for image in example.images):
             return count_images(example, model=model, settings=settings, sizes=sizes).model_sizes

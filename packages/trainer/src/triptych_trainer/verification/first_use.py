@@ -16,6 +16,7 @@ from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.verify import SharingWarning, without_dropout
 from triptych_trainer.models.families import FAMILIES
+from triptych_trainer.models.load import is_about_memory
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS
@@ -73,10 +74,12 @@ def verify_comparison(
     with without_dropout(model):
         try:
             comparison = Comparison(model, batch, rows)
-        except (ValueError, IndexError) as error:  # an id that the embeddings do not have is an IndexError
+        except Exception as error:  # an id that the embeddings do not have, patches of another size, ...
+            if is_about_memory(error):
+                raise
             base, reason = unwrap(model), " ".join(str(error).split())
             raise VerificationError(
-                f"the own forward of {type(base).__name__} ({base.config.model_type}) refuses the ids of "
+                f"the own forward of {type(base).__name__} ({base.config.model_type}) refuses the ids or images of "
                 f"{rows[0].where}: {reason}; use the processor that belongs to the model"
             ) from error
         if any(bool(logps_KV.isnan().any()) for logps_KV in comparison.stock):
