@@ -32,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--vision_layers", type=int, default=4)
     parser.add_argument("--vocabulary", type=int, default=8192)
     parser.add_argument("--freeze_tower", action="store_true", help="train the language model alone")
+    parser.add_argument(
+        "--saves_activations",
+        action="store_true",
+        help="Triptych without checkpointing, as `train` chooses where memory allows; TRL keeps its default",
+    )
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()

@@ -49,6 +49,8 @@ class Case:
     vision_layers: int = 4
     vocabulary: int = 8192
     freeze_tower: bool = False
+    saves_activations: bool = False
+    """Whether Triptych trains without gradient checkpointing."""
 
     @property
     def num_unique(self) -> int:

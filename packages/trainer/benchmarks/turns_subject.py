@@ -56,9 +56,10 @@ def zoom_of(side_pixels: int) -> Callable[..., Any]:
     return zoom
 
 
-def arguments(folder: Path, case: Case) -> GRPOConfig:
-    """TRL's defaults on a CPU in float32: one prompt, one step."""
+def arguments(folder: Path, case: Case, *, saves_activations: bool = False) -> GRPOConfig:
+    """TRL's defaults on a CPU in float32: one prompt, one step; checkpointing is on unless activations are saved."""
     return GRPOConfig(
+        **({"gradient_checkpointing": False} if saves_activations else {}),
         output_dir=str(folder),
         use_cpu=True,
         bf16=False,
@@ -108,7 +109,7 @@ def trainer_of(kind: str, folder: Path, case: Case) -> GRPOTrainer:
     model = build_model(case, processor.tokenizer)
     let_say(model, scripts(case, processor.tokenizer))
     common = {
-        "args": arguments(folder, case),
+        "args": arguments(folder, case, saves_activations=case.saves_activations and kind == "triptych"),
         "train_dataset": dataset(case),
         "processing_class": processor,
         "tools": [zoom_of(case.side_pixels)],

@@ -31,9 +31,12 @@ def test_a_run_of_text_names_no_images():
 def test_the_closing_table_sets_the_first_tenth_beside_the_last():
     logged = [
         {"reward": float(k), "rewards/accuracy/mean": k / 20, "rewards/accuracy/std": 0.5, "completions/mean_length": 8}
+        | {"tools/call_frequency": 0.1 * k, "tools/ended_by_room": 1.0}
         for k in range(20)
     ]
-    text = printed(closing_table(logged, Pace(seconds=4.0, tokens=8.0, images=2.0), title="GRPO, 20 steps"))
+    held_out = [{"eval_reward": 0.25 * k, "eval_rewards/accuracy/mean": k, "eval_far_reward": 3.0} for k in range(3)]
+    whole = Pace(seconds=4.0, tokens=8.0, images=2.0)
+    text = printed(closing_table(logged, whole, title="GRPO, 20 steps", held_out=held_out))
     assert "first 2 logs" in text
     assert "last 2 logs" in text
     rows = {
@@ -43,7 +46,12 @@ def test_the_closing_table_sets_the_first_tenth_beside_the_last():
     assert rows["reward"] == ["0.500", "18.500"]
     assert rows["accuracy"] == ["0.025", "0.925"]
     assert rows["completion tokens"] == ["8.000", "8.000"]
-    assert set(rows) == {"reward", "accuracy", "completion tokens"}
+    assert rows["calls per rollout"] == ["0.050", "1.850"]
+    assert rows["held out: reward"] == ["0.000", "0.500"]
+    assert (rows["held out: accuracy"], rows["held out (far): reward"]) == (["0.000", "2.000"], ["3.000", "3.000"])
+    assert set(rows) - {"reward", "accuracy", "completion tokens", "calls per rollout"} == {
+        *("held out: reward", "held out: accuracy", "held out (far): reward"),
+    }
     assert "2 tokens/s  0.5 images/s" in text
     assert "peak memory" in text
 

@@ -1,5 +1,6 @@
 """The speed and the result of a run: tokens and images per second, peak memory, first logs next to the last ones."""
 
+import re
 import resource
 import sys
 import time
@@ -12,6 +13,9 @@ from rich.text import Text
 from triptych_parser.printable import printable
 
 __all__ = ["Pace", "Stopwatch", "closing_table", "peak_bytes"]
+
+_HELD_OUT = re.compile(r"eval_(.*?)(reward|rewards/.+/mean)")
+"""Rewards of an evaluation in TRL's log; rows of several names have the name before them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,8 +67,13 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def closing_table(logged: Sequence[Mapping[str, float]], whole: Pace, *, title: str) -> Table:
-    """The means of the first and the last tenth of a run's logs, its pace and its peak memory."""
+def closing_table(
+    logged: Sequence[Mapping[str, float]], whole: Pace, *, title: str, held_out: Sequence[Mapping[str, float]] = ()
+) -> Table:
+    """The means of the first and the last tenth of a run's logs, its pace and its peak memory.
+
+    Rows that were held out have lines of their own, from the first and the last evaluation.
+    """
     tenth = max(1, len(logged) // 10)
     head, tail = logged[:tenth], logged[-tenth:]
     table = Table(title=title, caption=f"{whole}  peak memory {peak_bytes() / 2**30:.2f} GiB  {whole.seconds:,.0f} s")
@@ -72,7 +81,21 @@ def closing_table(logged: Sequence[Mapping[str, float]], whole: Pace, *, title: 
         table.add_column(heading, justify="right" if heading else "left")
     for name, label in _rows(logged):
         table.add_row(Text(label), *(_mean([entry.get(name) for entry in part]) for part in (head, tail)))
+    for name, label in _held_out_rows(held_out):
+        known = [entry[name] for entry in held_out if name in entry]
+        table.add_row(Text(label), _mean(known[:1]), _mean(known[-1:]))
     return table
+
+
+def _held_out_rows(held_out: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
+    """The rewards of every evaluation; of one among several, with the name of its rows."""
+    rows = []
+    for name in dict.fromkeys(name for entry in held_out for name in entry):
+        found = _HELD_OUT.fullmatch(name)
+        if found is not None:
+            which = f" ({printable(found[1].rstrip('_'), kept='')})" if found[1] else ""
+            rows.append((name, f"held out{which}: {'reward' if found[2] == 'reward' else _shown(found[2])}"))
+    return rows
 
 
 def _rows(logged: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
@@ -82,6 +105,8 @@ def _rows(logged: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
     rows = [] if has_rewards else [("loss", "loss"), ("num_tokens", "tokens so far")]
     rows += [("reward", "reward"), *((name, f"  {_shown(name)}") for name in rewards)]
     rows += [("completions/mean_length", "completion tokens"), ("completions/clipped_ratio", "cut at the limit")]
+    rows += [("tools/call_frequency", "calls per rollout"), ("tools/failure_frequency", "  failed calls")]
+    rows += [("tools/images", "images that arrived"), ("tools/unread_calls", "rollouts with a call not read")]
     rows += [("frac_reward_zero_std", "groups without variance"), ("entropy", "entropy"), ("kl", "KL divergence")]
     return [(name, label) for name, label in rows if name in names]
 

@@ -16,6 +16,8 @@ class StepProgress(TrainerCallback):
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.logged: list[dict[str, float]] = []
+        self.held_out: list[dict[str, float]] = []
+        """The logs of evaluations during the run."""
         self.stopwatch = Stopwatch()
         self.num_images_trained: Callable[[], int] = lambda: 0
         """How many images the trainer has trained on so far; set once the trainer is there."""
@@ -32,6 +34,8 @@ class StepProgress(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):  # type: ignore[no-untyped-def]
         """Keep the logged numbers and show the main ones."""
+        if logs and any(name.startswith("eval_") for name in logs):
+            self.held_out.append(dict(logs))
         if not logs or not ("reward" in logs or "loss" in logs):
             return
         self.logged.append(dict(logs))

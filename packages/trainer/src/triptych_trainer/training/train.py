@@ -105,7 +105,8 @@ def train_model(
         conclude(training, pages=pages, start=start, stage=stage, reporter=reporter)
     if training.stopped_at is None and progress.logged and not reporter.quiet:
         title = f"{stage}, {trainer.state.global_step} steps"
-        reporter.console.print(closing_table(progress.logged, progress.stopwatch.whole(), title=title))
+        whole = progress.stopwatch.whole()
+        reporter.console.print(closing_table(progress.logged, whole, title=title, held_out=progress.held_out))
     return training
 
 
