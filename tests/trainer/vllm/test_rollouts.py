@@ -4,6 +4,7 @@ A recording stand-in expands prompts and answers in vLLM's place; `tests/trainer
 """
 
 import gc
+import math
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.vllm import EngineError, RolloutMismatchError
 from triptych_trainer.grpo.vllm.ban import BANNED_BIAS, banned_in
+from triptych_trainer.grpo.vllm.client import _logp
 
 MODES = ["colocate", "server"]
 
@@ -105,6 +107,19 @@ def test_an_image_that_the_server_has_dropped_is_sent_again(vllm_trainer, write_
     refused, taken = server.calls
     assert (num_with_pixels([refused]), num_with_pixels([taken])) == (0, 2)
     assert [rollout.ids for rollout in again.rollouts] == [rollout.ids for rollout in first.rollouts]
+
+
+@pytest.mark.parametrize(
+    "names", [lambda k: {"token": f"token_id:{k}"}, lambda k: {"token_id": k}], ids=["0.31", "0.32"]
+)
+def test_log_probabilities_are_read_as_each_version_of_the_server_names_them(names):
+    place = {
+        **names(7),
+        "logprob": -1.0,
+        "top_logprobs": [{**names(7), "logprob": -1.0}, {**names(3), "logprob": -101.0}],
+    }
+    banned = math.log1p(math.exp(-1.0))  # token 3 has e^-1 of what the others have together
+    assert _logp(place, banned_ids=[3], bias=-100.0) == pytest.approx(-1.0 - banned)
 
 
 def test_a_server_that_keeps_no_images_gets_their_pixels_every_time(vllm_trainer, write_rows):

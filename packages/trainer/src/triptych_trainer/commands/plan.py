@@ -50,6 +50,11 @@ def _plan(argv: Sequence[str]) -> int:
     namespace, rest = own_parser().parse_known_args(argv)
     own = collected(PlanOptions, namespace)
     quiet_libraries()
+    if own.sft:
+        from triptych_trainer.commands.planned_conversations import plan_sft
+
+        device = _device(own)
+        return plan_sft(own, rest, device=device, is_elsewhere=_is_elsewhere(device))
     subject, reporter = _subject(own, rest)
     with reporter.console.status("forecasting") if reporter.console.is_terminal else _silent():
         planned, subject, choice = _planned(subject, room=_memory_bytes(own, subject) or _free_here(subject))

@@ -19,7 +19,7 @@ from triptych_trainer.models.families import family_of
 from triptych_trainer.options.arguments import RunConfig
 from triptych_trainer.options.plan_options import Sharding
 
-__all__ = ["Forecast", "PhaseForecast", "Subject", "forecast"]
+__all__ = ["Forecast", "PhaseForecast", "Subject", "forecast", "phase_forecast", "update_forecast"]
 
 UPDATE = "update"
 
@@ -138,9 +138,9 @@ def forecast(subject: Subject, *, skeleton: Skeleton | None = None, phases: Sequ
     graph = int(traced["generate"][0].graph_bytes) if "generate" in traced else 0
     before = {"generate": 0, "score": features + graph, "policy": features}
     found = [
-        _phase_forecast(phase, *traced[phase], states=states, step=step, features=before[phase]) for phase in wanted
+        phase_forecast(phase, *traced[phase], states=states, step=step, features=before[phase]) for phase in wanted
     ]
-    found.append(_update(states, features=features))
+    found.append(update_forecast(states, features=features))
     return Forecast(device=subject.device, static_memory=states, step=step, phases=tuple(found))
 
 
@@ -156,7 +156,7 @@ def _happens(phase: Phase, args: GRPOConfig, step: StepShape) -> bool:
     return phase == "policy" or step.scored_per_step > 0
 
 
-def _phase_forecast(
+def phase_forecast(
     phase: Phase, traced: Traced, rows: tuple[RowCost, ...], *, states: StaticMemory, step: StepShape, features: int
 ) -> PhaseForecast:
     own, gradients = traced.peak, 0
@@ -192,7 +192,7 @@ def _with_gradients(traced: Traced, states: StaticMemory, *, accumulates: bool) 
     return traced.peak, 0
 
 
-def _update(states: StaticMemory, *, features: int) -> PhaseForecast:
+def update_forecast(states: StaticMemory, *, features: int) -> PhaseForecast:
     return PhaseForecast(
         name=UPDATE,
         activations_bytes=states.update_bytes,

@@ -22,6 +22,7 @@ PHASE_NAMES: dict[str, str] = {
     "generate": "generate",
     "score": "old / reference",
     "policy": "policy pass",
+    "training": "training pass",
     "update": "optimizer",
 }
 _SHOWN_ROWS = 4

@@ -25,7 +25,7 @@ from triptych_trainer.models.adapters import adapter_config, saved_adapters
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules
 from triptych_trainer.models.unwrap import unwrap
-from triptych_trainer.options.arguments import RunConfig
+from triptych_trainer.options.arguments import TrainingConfig
 from triptych_trainer.upstream.transformers_names import GradientCheckpointingLayer, no_init_weights
 
 __all__ = ["Skeleton", "Stack", "build_skeleton", "shallow", "stacks_of"]
@@ -57,7 +57,7 @@ class Stack:
     """Whether these are the text backbone's layers."""
 
 
-def build_skeleton(config: RunConfig, *, model_config: Any = None) -> Skeleton:
+def build_skeleton(config: TrainingConfig, *, model_config: Any = None) -> Skeleton:
     """Build the policy of a run on fake tensors: no weights are read, none are allocated.
 
     Raises:
@@ -72,7 +72,7 @@ def build_skeleton(config: RunConfig, *, model_config: Any = None) -> Skeleton:
         model = AutoModelForImageTextToText.from_config(
             model_config,
             dtype=_dtype(config, model_config),
-            trust_remote_code=config.grpo.trust_remote_code,
+            trust_remote_code=config.trl.trust_remote_code,
         )
         model.tie_weights()
         if config.run.freeze_vision_modules:
@@ -83,8 +83,8 @@ def build_skeleton(config: RunConfig, *, model_config: Any = None) -> Skeleton:
         policy = model if lora is None else get_peft_model(model, lora)
         _make_fake(policy, fake)
         policy.train()
-        if config.grpo.gradient_checkpointing:
-            policy.gradient_checkpointing_enable(config.grpo.gradient_checkpointing_kwargs)
+        if config.trl.gradient_checkpointing:
+            policy.gradient_checkpointing_enable(config.trl.gradient_checkpointing_kwargs)
             if lora is not None:
                 policy.enable_input_require_grads()
     return Skeleton(model=policy, fake=fake)
@@ -118,20 +118,20 @@ def _make_fake(model: torch.nn.Module, fake: FakeTensorMode) -> None:
                     module._buffers[name] = made.setdefault(id(buffer), values)
 
 
-def read_model_config(config: RunConfig) -> Any:
+def read_model_config(config: TrainingConfig) -> Any:
     """The config of the model that a run names, without its weights."""
     path, revision = config.model.model_name_or_path, config.model.model_revision
     adapters = adapter_folder(path, revision=revision) if path else None
     if adapters is not None:
         path, revision = adapters.base, adapters.base_revision
     try:
-        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=config.grpo.trust_remote_code)
+        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=config.trl.trust_remote_code)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"--model_name_or_path {path}: no model config can be read: {reason}") from error
 
 
-def _dtype(config: RunConfig, model_config: Any) -> torch.dtype:
+def _dtype(config: TrainingConfig, model_config: Any) -> torch.dtype:
     if config.model.load_in_4bit or config.model.load_in_8bit:
         return torch.bfloat16
     if config.model.dtype in (None, "auto"):

@@ -14,7 +14,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.recorder import Recorder
 from triptych_trainer.forecast.skeleton import Skeleton
 from triptych_trainer.models.families import family_of
-from triptych_trainer.options.arguments import RunConfig
+from triptych_trainer.options.arguments import TrainingConfig
 from triptych_trainer.options.plan_options import SHARDINGS, Sharding
 
 __all__ = ["StaticMemory", "sharding_of", "static_memory_of"]
@@ -52,7 +52,7 @@ def sharding_of(args: TrainingArguments) -> Sharding:
 
 
 def static_memory_of(
-    skeleton: Skeleton, config: RunConfig, *, num_ranks: int = 1, sharding: Sharding = "none"
+    skeleton: Skeleton, config: TrainingConfig, *, num_ranks: int = 1, sharding: Sharding = "none"
 ) -> StaticMemory:
     """Count what the run keeps; sharded parts are divided by the ranks, and ZeRO-3 or FSDP gather the largest layer."""
     base = skeleton.base
@@ -61,8 +61,8 @@ def static_memory_of(
     trainable = [p for p in parameters if p.requires_grad]
     weights = sum(_bytes(p) for p in parameters) - _saved_by_quantization(skeleton, config)
     gradients = sum(_bytes(p) for p in trainable)
-    optimizer, update = _optimizer_bytes(config.grpo, trainable, fake=skeleton.fake)
-    beta = config.grpo.beta != 0.0
+    optimizer, update = _optimizer_bytes(config.trl, trainable, fake=skeleton.fake)
+    beta = getattr(config.trl, "beta", 0.0) != 0.0
     reference = sum(_bytes(p) for p in base.parameters()) if beta and not isinstance(skeleton.model, PeftModel) else 0
     split = dict.fromkeys(_split(sharding), num_ranks)
     gathered = max((_layer_bytes(module) for module in _layers(base)), default=0) if "weights" in split else 0
@@ -93,7 +93,7 @@ def _layer_bytes(module: torch.nn.Module) -> int:
     return sum(_bytes(parameter) for parameter in module.parameters())
 
 
-def _saved_by_quantization(skeleton: Skeleton, config: RunConfig) -> int:
+def _saved_by_quantization(skeleton: Skeleton, config: TrainingConfig) -> int:
     """4 bits and their scales, or 8 bits, instead of 16 for each linear weight of the language model's layers."""
     share = 1 - 4.5 / 16 if config.model.load_in_4bit else 0.5 if config.model.load_in_8bit else 0.0
     if not share:

@@ -27,6 +27,9 @@ class PlanOptions:
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"device": ("auto", "cpu", "cuda"), "sharding": SHARDINGS}
     LEAST: ClassVar[Mapping[str, int]] = {"num_processes": 1, "limit": 1, "turns": 0}
 
+    sft: bool = field(
+        default=False, metadata={"help": "plan a run of `triptych sft`, from its options: memory and steps, no hours"}
+    )
     device: str = field(default="auto", metadata={"help": "plan for it; auto takes what is here"})
     memory_gib: float | None = field(
         default=None, metadata={"help": "say whether the run fits (default: the device that is here)"}

@@ -263,8 +263,13 @@ def _read(one: Request, answer: Mapping[str, Any], *, banned_ids: Sequence[int],
 
 def _logp(place: Mapping[str, Any], *, banned_ids: Sequence[int], bias: float) -> float:
     own = _told(place["logprob"])
-    told = {int(one["token"].removeprefix("token_id:")): _told(one["logprob"]) for one in place["top_logprobs"]}
+    told = {_token(one): _told(one["logprob"]) for one in place["top_logprobs"]}
     return math.nan if own is None else unbanned(own, told, banned_ids=banned_ids, bias=bias)
+
+
+def _token(told: Mapping[str, Any]) -> int:
+    """The token that a log-probability is of: vLLM 0.31 names it ``token_id:7`` in ``token``, 0.32 has ``token_id``."""
+    return int(told["token_id"]) if "token_id" in told else int(told["token"].removeprefix("token_id:"))
 
 
 def _told(logprob: float | None) -> float | None:
