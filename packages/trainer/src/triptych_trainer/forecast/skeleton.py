@@ -77,9 +77,8 @@ def build_skeleton(config: TrainingConfig, *, model_config: Any = None) -> Skele
         model.tie_weights()
         if config.run.freeze_vision_modules:
             freeze_vision_modules(model)
-        install_hooks(
-            model, attention=known_choice(getattr(config.run, "shared_attention", "auto"))
-        )  # sft has no choice
+        attention = getattr(config.run, "shared_attention", None)  # sft has no such option
+        install_hooks(model, attention=None if attention is None else known_choice(attention))
         lora = adapter_config(config.model, model, freeze_vision=config.run.freeze_vision_modules)
         lora = lora or saved_adapters(config.model, merge=config.run.merge_adapter)
         policy = model if lora is None else get_peft_model(model, lora)
