@@ -26,6 +26,7 @@ os.environ.setdefault("TRIPTYCH_CACHE", "off")  # no test reads, or leaves, what
 os.environ.setdefault(
     "HF_HUB_OFFLINE", "1"
 )  # names of models that exist nowhere are not looked for on the hub, five times each
+os.fsync = os.fstat  # refuses what is no file, and waits for no disk: no test cuts the power
 MAX_WORKERS = 4
 CPU_SECONDS = "cpu_seconds"
 STARTED = pytest.StashKey[float]()
@@ -108,6 +109,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Leave what the imports made out of later garbage collections: every training run starts two, which visit all."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """After a module, leave out what stays for later ones as well: imports, models of the session."""
+    yield
+    if nextitem is not None and nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -1,5 +1,6 @@
 """``train --accelerate_config``: accelerate starts the processes, and no option is read and forgotten."""
 
+import os
 import subprocess
 
 import pytest
@@ -96,7 +97,10 @@ def test_a_plan_knows_what_the_processes_split(name, expected):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fork")  # one of the longest tests: it begins with those that need the fork server
-def test_two_processes_train(on_cpus, model_dir, write_rows, tmp_path, capfd):
+def test_two_processes_train(on_cpus, model_dir, write_rows, tmp_path, monkeypatch, capfd):
+    """What no run here needs is hidden from the processes: the import of bitsandbytes takes 3 CPU seconds of each."""
+    (tmp_path / "sitecustomize.py").write_text('import sys\n\nsys.modules["bitsandbytes"] = None\n')
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     words = ["--model", str(model_dir), "--data", str(write_rows([1, 2, 1, 2])), "--accelerate_config", on_cpus]
     small = ["--max_steps", "1", "--num_generations", "2", "--per_device_train_batch_size", "2", "--output_dir"]
     more = ["--max_completion_length", "2", "--memory_forecast", "false", "--save_strategy", "no", "--reward", "format"]

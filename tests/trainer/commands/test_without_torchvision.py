@@ -10,6 +10,7 @@ HIDDEN = """
 import importlib.metadata, sys
 
 sys.modules["torchvision"] = None
+sys.modules["bitsandbytes"] = None  # nothing here needs it, and its import takes 3 CPU seconds
 found = importlib.metadata.version
 
 def version(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import struct
 import warnings
 import zlib
@@ -112,6 +113,7 @@ def _difference(processor: Any, ours: list[int], theirs: list[int], num_images: 
     )
 
 
+@functools.cache
 def _picture(height: int, width: int) -> str:
     """A grey PNG as the data address that transformers opens like any other image."""
     rows = (b"\0" + b"\x80" * (3 * width)) * height
