@@ -1,5 +1,7 @@
 """A two-layer Qwen2.5-VL on disk, data files drawn in memory, and trainers over them."""
 
+import copy
+import importlib.util
 import inspect
 import json
 import multiprocessing
@@ -14,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+
+if importlib.util.find_spec("bitsandbytes") is not None:
+    # At its import it compiles two functions, for 3 CPU seconds, and takes them as they are where that fails.
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch, "compile", None)
+        importlib.import_module("bitsandbytes")
+
 from transformers.utils import logging as transformers_logging
 from triptych_data import ImageLoader, read_examples
 from triptych_trainer.demo import build_model, build_processor, build_tokenizer
@@ -132,12 +142,20 @@ def write_rows(rows_in: Callable[..., Path], tmp_path: Path) -> Callable[..., Pa
     return partial(rows_in, tmp_path)
 
 
-@pytest.fixture
-def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Build a trainer on a JSONL file; keyword arguments are its own, or options of GRPOConfig."""
+@pytest.fixture(scope="session")
+def loaded(model_dir: Path) -> tuple[Any, Any]:
+    """The model and the processor of the folder, read once; who changes them takes a copy."""
     from transformers import AutoModelForImageTextToText
+    from triptych_trainer.models.load import load_processor
+
+    return AutoModelForImageTextToText.from_pretrained(model_dir), load_processor(str(model_dir))
+
+
+@pytest.fixture
+def make_trainer(loaded: tuple[Any, Any], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Build a trainer on a JSONL file; keyword arguments are its own, or options of GRPOConfig."""
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
-    from triptych_trainer.models.load import freeze_vision_modules, load_processor
+    from triptych_trainer.models.load import freeze_vision_modules
     from triptych_trainer.prompts.example_table import ExampleTable
     from triptych_trainer.prompts.prepare import PromptPreparer
     from trl import GRPOConfig
@@ -150,7 +168,7 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
         own = {name: options.pop(name) for name in list(options) if name in names_of_its_own}
         if rewards is None and not own.get("environment_factory"):
             rewards = [character_reward]
-        model = AutoModelForImageTextToText.from_pretrained(model_dir)
+        model, processor = copy.deepcopy(loaded)
         if freeze_vision:
             freeze_vision_modules(model)
         return MultiImageGRPOTrainer(
@@ -159,7 +177,7 @@ def make_trainer(model_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
             args=GRPOConfig(**{**TRAINER_OPTIONS, "output_dir": str(tmp_path / "out"), **options}),
             train_dataset=ExampleTable(list(read_examples(data))),
             eval_dataset=ExampleTable(list(read_examples(held_out))) if held_out else None,
-            preparer=PromptPreparer(load_processor(str(model_dir)), loader=stack.enter_context(ImageLoader(threads=1))),
+            preparer=PromptPreparer(processor, loader=stack.enter_context(ImageLoader(threads=1))),
             **own,
         )
 

@@ -1,5 +1,6 @@
 """Stock TRL trainers on the same rows, model and seed as Triptych's."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForImageTextToText
 from triptych_data import Example, load_image, read_examples
-from triptych_trainer.models.load import freeze_vision_modules, load_processor
+from triptych_trainer.models.load import freeze_vision_modules
 from trl import GRPOConfig, GRPOTrainer
 
 
@@ -63,9 +63,9 @@ def stock_dataset(examples: Sequence[Example]) -> Dataset:
 
 
 @pytest.fixture
-def options(model_dir: Path, tmp_path: Path) -> dict[str, Any]:
+def options(loaded: tuple[Any, Any], tmp_path: Path) -> dict[str, Any]:
     """GRPOConfig options that both trainers share: float32, and all vision ids banned, which stock TRL does not do."""
-    config = AutoModelForImageTextToText.from_pretrained(model_dir).config
+    config = loaded[0].config
     banned = (config.image_token_id, config.video_token_id, config.vision_start_token_id, config.vision_end_token_id)
     return {
         "output_dir": str(tmp_path / "out"),
@@ -86,11 +86,11 @@ def options(model_dir: Path, tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def build_stock(model_dir: Path, options: dict[str, Any]) -> Callable[..., Run]:
+def build_stock(loaded: tuple[Any, Any], options: dict[str, Any]) -> Callable[..., Run]:
     """Build stock TRL's trainer on a data file; keyword arguments are GRPOConfig options."""
 
     def build(data: Path, *, freeze_vision: bool = False, peft_config: Any = None, **changes: Any) -> Run:
-        model = AutoModelForImageTextToText.from_pretrained(model_dir)
+        model, processor = copy.deepcopy(loaded)
         if freeze_vision:
             freeze_vision_modules(model)
         completions: list[list[list[int]]] = []
@@ -99,7 +99,7 @@ def build_stock(model_dir: Path, options: dict[str, Any]) -> Callable[..., Run]:
             recording(completions),
             args=GRPOConfig(**{**options, **changes}),
             train_dataset=stock_dataset(list(read_examples(data))),
-            processing_class=load_processor(str(model_dir)),
+            processing_class=processor,
             peft_config=peft_config,
         )
         return Run(trainer=trainer, completions=completions)
@@ -144,7 +144,6 @@ def train_ours(build_ours: Callable[..., Run]) -> Callable[..., Run]:
 
 
 @pytest.fixture
-def initial(model_dir: Path) -> torch.Tensor:
+def initial(loaded: tuple[Any, Any]) -> torch.Tensor:
     """The parameters before training, as ``Run.parameters``."""
-    model = AutoModelForImageTextToText.from_pretrained(model_dir)
-    return torch.cat([values.detach().double().flatten() for _, values in sorted(model.named_parameters())])
+    return torch.cat([values.detach().double().flatten() for _, values in sorted(loaded[0].named_parameters())])

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoConfig, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+from transformers import AutoConfig, AutoModelForImageTextToText, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.trl.arguments import check_named_experts
 from triptych_trainer.models.load import load_processor
@@ -45,6 +45,12 @@ def model_dir(model_dir, tmp_path_factory):
     model.save_pretrained(folder)
     load_processor(str(model_dir)).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(model_dir):
+    """Its model and processor."""
+    return AutoModelForImageTextToText.from_pretrained(model_dir), load_processor(str(model_dir))
 
 
 @pytest.mark.slow
