@@ -131,3 +131,21 @@ def test_a_folder_whose_prompts_nobody_has_compared_is_refused_in_one_sentence(p
         f"--model {folder}: GotOcr2Processor cannot be verified, a small prompt ends in an error: GotOcr2Processor "
         "cannot count the tokens of an image; mend what it names, or use a processor that docs/markers.md names"
     )
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param({"shortest_edge": 784}, id="one of two limits"),
+        pytest.param({"height": 56, "width": 56}, id="limits of another processor"),
+        pytest.param({"shortest_edge": "784", "longest_edge": "50176"}, id="numbers as text"),
+    ],
+)
+def test_settings_that_the_stock_code_fails_on_are_one_sentence(processors, tmp_path, size):
+    processors["qwen2_5_vl"].save_pretrained(tmp_path)
+    file = tmp_path / "processor_config.json"
+    settings = json.loads(file.read_text())
+    settings["image_processor"]["size"] = size
+    file.write_text(json.dumps(settings))
+    with pytest.raises(UsageError, match=r"Qwen2_5_VLProcessor fails with its own settings \(TypeError: '>' not sup"):
+        load_processor(str(tmp_path))

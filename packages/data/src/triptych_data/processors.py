@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from triptych_parser import MarkerError, check_processor
+from triptych_parser.expanders import expander_of
 
 from triptych_data.adapter_folder import adapter_folder
 from triptych_data.errors import UsageError
@@ -51,9 +52,24 @@ def load_processor(path: str, *, option: str = "--model", needs_images: bool = T
         try:
             with _without_advice():
                 check_processor(processor)
+            _try_settings(processor)
         except MarkerError as error:
             raise UsageError(f"{option} {path}: {error.summary}") from error
+        except Exception as error:  # settings that do not fit together fail anywhere in the stock code
+            if isinstance(error, MemoryError):
+                raise
+            raise UsageError(
+                f"{option} {path}: {type(processor).__name__} fails with its own settings "
+                f"({type(error).__name__}: {' '.join(str(error).split())}); correct them in processor_config.json or "
+                "preprocessor_config.json, or take these files from the model's own folder"
+            ) from error
     return processor
+
+
+def _try_settings(processor: Any) -> None:
+    """Count the tokens of a common image, which fails in the stock code where its settings do not fit together."""
+    with suppress(MarkerError):  # what it says is said of the first row with an image
+        expander_of(processor).expand([(224, 224)])
 
 
 @contextmanager
