@@ -16,6 +16,7 @@ from triptych_data.image_only import image_only_processor
 from triptych_trainer.demo import build_tokenizer
 from triptych_trainer.demo.model import build_config
 from triptych_trainer.forward import GroupBatch
+from triptych_trainer.forward.hooks import remove_hooks
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.models.load import freeze_vision_modules
 from triptych_trainer.prompts.example_table import ExampleTable
@@ -149,8 +150,29 @@ def reward(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
     return [float(sum(ids) % 13) for ids in completion_ids]
 
 
-def stock_trainer(data: Path, args: GRPOConfig, *, size: Size, freeze_vision: bool = False) -> GRPOTrainer:
+def with_ids_of_tokenizer(model: Qwen2_5_VLForConditionalGeneration) -> Qwen2_5_VLForConditionalGeneration:
+    """A model of another size, with the special ids of the tokenizer, that no trainer has prepared."""
+    own = build_config(build_tokenizer())
+    remove_hooks(model)
+    for name in ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"):
+        setattr(model.config, name, getattr(own, name))
+    model.generation_config.eos_token_id = model.config.eos_token_id = own.eos_token_id
+    model.generation_config.pad_token_id = model.config.pad_token_id = own.pad_token_id
+    return model
+
+
+def stock_trainer(
+    data: Path,
+    args: GRPOConfig,
+    *,
+    size: Size | None = None,
+    freeze_vision: bool = False,
+    model: torch.nn.Module | None = None,
+) -> GRPOTrainer:
     """Stock TRL's trainer; its dataset decodes the images when a row is read, as ``datasets.Image`` does."""
+    if model is None:
+        assert size is not None
+        model = _model(size, freeze_vision, Path(args.output_dir))
     examples = list(read_examples(data))
 
     def rows(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
@@ -160,7 +182,7 @@ def stock_trainer(data: Path, args: GRPOConfig, *, size: Size, freeze_vision: bo
 
     dataset = Dataset.from_dict({"example": list(range(len(examples)))}).with_transform(rows)
     return GRPOTrainer(
-        _model(size, freeze_vision, Path(args.output_dir)),
+        model,
         reward,
         args=args,
         train_dataset=dataset,
