@@ -41,7 +41,8 @@ def test_every_file_is_named_in_the_readme_and_tested():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_accelerate_reads_the_file(name):
+def test_accelerate_reads_the_file(name, monkeypatch):
+    monkeypatch.setattr("accelerate.utils.launch.is_port_in_use", lambda port: False)  # by a run beside the tests
     kind, num_processes, variables = FILES[name]
     config = load_config_from_file(str(FOLDER / name))
     assert config.distributed_type == kind
