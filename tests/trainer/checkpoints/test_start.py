@@ -198,6 +198,23 @@ def test_replaced_images_are_refused_before_the_model_is_loaded(train, write_row
     assert "put back the files, or train on from its weights as a new run" in said
 
 
+def test_other_code_and_another_processor_are_named(finished, train):
+    manifest = finished / "checkpoint-2" / "checkpoint.json"
+    content = json.loads(manifest.read_text())
+    assert sorted(content["run"]["sources"]) == [
+        "the code of variety.py",
+        "the processor (its settings, chat template or tokenizer)",
+    ]
+    content["run"]["sources"] = dict.fromkeys(content["run"]["sources"], "0")
+    manifest.write_text(json.dumps(content))
+    code, said = train(
+        "--max_steps", "3", "--resume_from_checkpoint", str(finished / "checkpoint-2"), out=finished.name
+    )
+    assert code == 0
+    assert "the code of variety.py is not what checkpoint-2 was trained with, and is used as it is now" in said
+    assert "the processor (its settings, chat template or tokenizer) is not what checkpoint-2 was trained with" in said
+
+
 def test_a_folder_in_use_and_a_folder_that_is_none_are_refused_before_anything_is_read(train, tmp_path):
     with output_lock(tmp_path / "out"):
         code, said = train("--max_steps", "1", "--data", "missing.jsonl")

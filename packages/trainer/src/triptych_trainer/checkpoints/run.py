@@ -5,7 +5,7 @@ import json
 import uuid
 from array import array
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Run:
     """Digest of the training data."""
     held_out: str
     """Digest of the evaluation data."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Digests of what is not named by an option: the processor, and the user's own files of code, by their names."""
     weights: str | None = None
     """Digest of the model that the run was started with (see ``weights_digest``); None before it is loaded."""
 
@@ -115,6 +117,12 @@ def check_same_run(saved: Mapping[str, Any] | None, run: Run, *, checkpoint: Pat
     found = []
     if saved.get("held_out") != run.held_out:
         found.append(f"--eval_data: the evaluation data are not those of {checkpoint.name}; scores do not compare")
+    sources = saved.get("sources", {})
+    found += [
+        f"{name} is not what {checkpoint.name} was trained with, and is used as it is now"
+        for name in sorted(sources.keys() & run.sources.keys())
+        if sources[name] != run.sources[name]
+    ]
     names = sorted(name for name in options.keys() & run.options.keys() if options[name] != run.options[name])
     return found + [
         f"--{name} is {run.options[name]!r} from here on; {checkpoint.name} was trained with {options[name]!r}"

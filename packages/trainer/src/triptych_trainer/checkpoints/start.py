@@ -57,12 +57,14 @@ def choose_start(
     *,
     data: str,
     held_out: str = "",
+    sources: Mapping[str, str] | None = None,
     say: Callable[[str], None] = print,
     warn: Callable[[str], None] = print,
 ) -> Start:
     """Find the checkpoint that ``--resume_from_checkpoint`` means and compare the run with the one that wrote it.
 
-    ``data`` and ``held_out`` are the digests of the data (see ``data_digest``). ``latest`` is the newest whole
+    ``data`` and ``held_out`` are the digests of the data (see ``data_digest``), ``sources`` those of the processor and
+    of the user's own code. ``latest`` is the newest whole
     checkpoint of the run in the output folder. ``warn`` is told what differs from the run that wrote the checkpoint.
     Every rank has to call this; the first one decides. Nothing but what an interrupted save left is changed on disk.
 
@@ -83,6 +85,7 @@ def choose_start(
             options=options_of(config),
             data=data,
             held_out=held_out,
+            sources=sources or {},
         )
         if checkpoint is None:
             return Start(run=run, output=output)

@@ -1,5 +1,6 @@
 """How a run of `train` and of `triptych sft` begins once its rows are read: its checkpoint, its model, its record."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from triptych_trainer.models.load import load_model, load_processor
 from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
 from triptych_trainer.options.arguments import TrainingConfig
+from triptych_trainer.prompts.row_check import processor_digest
 
 __all__ = ["begun", "processor_of"]
 
@@ -38,6 +40,7 @@ def begun(
     examples: Examples,
     held_out: Examples | None,
     seen: SeenHeaders,
+    processor: Any,
     trust_remote_code: bool,
     reporter: Reporter,
 ) -> tuple[Start, torch.nn.Module]:
@@ -50,7 +53,12 @@ def begun(
     run: Any = config.run
     rank = config.trl.process_index
     start = choose_start(
-        config, data=data_digest(examples), held_out=data_digest(held_out), say=reporter.say, warn=reporter.conclude
+        config,
+        data=data_digest(examples),
+        held_out=data_digest(held_out),
+        sources=sources_of(config, processor),
+        say=reporter.say,
+        warn=reporter.conclude,
     )
     if (checkpoint := start.checkpoint) is not None:
         for sentence in decided_by_first(
@@ -64,3 +72,19 @@ def begun(
         output = Path(config.trl.output_dir)
         write_record(output, config, data=files, run_id=start.run.id, resumed_from=start.checkpoint)
     return start, model
+
+
+def sources_of(config: TrainingConfig, processor: Any) -> dict[str, str]:
+    """Digests of the processor, and of the files of the user's own rewards, tools and environments."""
+    run: Any = config.run
+    found = {}
+    digest = processor_digest(processor)
+    if digest is not None:
+        found["the processor (its settings, chat template or tokenizer)"] = digest
+    given = (getattr(run, name, None) or () for name in ("reward", "tools", "environment"))
+    specs = [spec for value in given for spec in ([value] if isinstance(value, str) else value)]
+    for spec in specs:
+        file = Path(str(spec).partition(".py:")[0] + ".py")
+        if ".py:" in str(spec) and file.is_file():
+            found[f"the code of {file.name}"] = hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+    return found

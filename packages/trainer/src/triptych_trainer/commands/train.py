@@ -119,6 +119,7 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
         examples=examples,
         held_out=held_out,
         seen=seen,
+        processor=processor,
         trust_remote_code=trust,
         reporter=reporter,
     )

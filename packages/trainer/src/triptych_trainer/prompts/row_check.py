@@ -17,7 +17,7 @@ from triptych_data.remembered import digest_of, states_of
 
 from triptych_trainer.prompts.expected import answer_checks, check_answer
 
-__all__ = ["name_of_check", "row_check_of"]
+__all__ = ["name_of_check", "processor_digest", "row_check_of"]
 
 Rewards = Mapping[str, Callable[..., Any]]
 _OWN_CODE = "triptych_trainer."
@@ -71,15 +71,15 @@ def _name(processor: Any, settings: PromptSettings, rewards: Rewards, environmen
 
 def name_of_check(processor: Any, *parts: Any) -> str | None:
     """A digest of a processor, of the code here and of further parts; None if code of the model may change it."""
-    counting = _counting(processor)
+    counting = processor_digest(processor)
     if counting is None:
         return None
     code = list(states_of(sorted(Path(__file__).parents[1].rglob("*.py"))))
     return digest_of(transformers.__version__, counting, *parts, code)
 
 
-def _counting(processor: Any) -> str | None:
-    """The text of a processor's settings, template and tokenizer; None where it is no class of transformers."""
+def processor_digest(processor: Any) -> str | None:
+    """A digest of a processor's settings, template and tokenizer; None where it is no class of transformers."""
     tokenizer = processor.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
     parts = [processor, tokenizer, getattr(processor, "image_processor", None)]
