@@ -18,6 +18,7 @@ from transformers import AutoModelForImageTextToText
 from triptych_trainer.checkpoints.folder import defect
 
 WORKER = Path(__file__).parent / "worker.py"
+SFT_BY_ZERO = Path(__file__).with_name("sft_by_zero.py")
 SFT_SCRIPT = Path(triptych_trainer.commands.__path__[0]) / "sft.py"
 FSDP2 = Path(__file__).parents[3] / "examples" / "accelerate" / "fsdp2.yaml"
 # Two ranks take two prompts each: in the first generation the second rank has no image, in the second the first.
@@ -246,10 +247,33 @@ def test_a_ragged_evaluation_ends_on_sharded_ranks(train, evaluated, tmp_path, b
     assert {name: got[0][name] for name in expected} == pytest.approx(expected, abs=1e-5, nan_ok=True)
 
 
-SFT = ("--max_steps", "2", "--learning_rate", "0.01", "--optim", "sgd", "--max_grad_norm", "0", "--save_strategy", "no")
+ZERO = {
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+    "zero_optimization": {"stage3_param_persistence_threshold": 0, "stage3_gather_16bit_weights_on_model_save": True},
+    "zero_allow_untested_optimizer": True,
+    "zero_force_ds_cpu_optimizer": False,
+}
+SFT = (
+    "--max_steps",
+    "2",
+    "--lr_scheduler_type",
+    "constant",
+    "--learning_rate",
+    "0.01",
+    "--optim",
+    "sgd",
+    "--max_grad_norm",
+    "0",
+    "--save_strategy",
+    "no",
+)
 
 
-@pytest.mark.parametrize(("backend", "packing"), [("ddp", "true"), ("fsdp2", "false")])
+@pytest.mark.parametrize(
+    ("backend", "packing"), [("ddp", "true"), ("fsdp2", "false"), ("zero2", "true"), ("zero3", "false")]
+)
 def test_two_ranks_learn_from_conversations_what_one_process_learns(
     fork: Any, model_dir: Path, rows: Path, tmp_path: Path, backend: str, packing: str
 ) -> None:
@@ -263,9 +287,14 @@ def test_two_ranks_learn_from_conversations_what_one_process_learns(
         out = tmp_path / str(ranks)
         words = ("--model", str(model_dir), "--data", str(rows.parent / "said.jsonl"), "--output_dir", str(out), *SFT)
         words += ("--per_device_train_batch_size", str(4 // ranks), "--packing", packing, "--use_cpu", "true")
-        for process in start_ranks(
-            fork, words, backend=backend if ranks > 1 else "ddp", ranks=ranks, script=SFT_SCRIPT
-        ):
+        script = SFT_SCRIPT
+        if backend.startswith("zero") and ranks > 1:
+            pytest.importorskip("deepspeed")
+            script, stage = SFT_BY_ZERO, tmp_path / "zero.json"
+            zero = {**ZERO["zero_optimization"], "stage": int(backend[-1])}
+            stage.write_text(json.dumps({**ZERO, "zero_optimization": zero}))
+            words += ("--deepspeed", str(stage))
+        for process in start_ranks(fork, words, backend=backend if ranks > 1 else "ddp", ranks=ranks, script=script):
             done = process.wait()
             assert done.returncode == 0, done.stderr[-3000:]
         log = json.loads((out / "trainer_state.json").read_text())["log_history"]

@@ -2,12 +2,13 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 from triptych_trainer.commands.train import main
 from triptych_trainer.demo import build_model
 from triptych_trainer.errors import UsageError
-from triptych_trainer.options.refusals import check_ends, check_options, check_router_loss
+from triptych_trainer.options.refusals import check_deepspeed, check_ends, check_options, check_router_loss
 from trl import GRPOConfig
 
 
@@ -178,3 +179,13 @@ def test_a_tracker_that_is_not_installed_is_said_before_anything_is_loaded(argum
         "train: error: --report_to comet_ml: comet-ml is not installed; pip install comet-ml, or leave it out\n"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_deepspeed_config_that_leaves_out_how_gradients_are_clipped_is_refused():
+    described = SimpleNamespace(config={"zero_optimization": {"stage": 2}})
+    args = SimpleNamespace(hf_deepspeed_config=described, max_grad_norm=0.5)
+    with pytest.raises(UsageError, match=r'no "gradient_clipping", .* instead of --max_grad_norm 0.5; add "grad'):
+        check_deepspeed(args)
+    described.config["gradient_clipping"] = 0.5
+    check_deepspeed(args)
+    check_deepspeed(SimpleNamespace(max_grad_norm=0.5))

@@ -21,6 +21,7 @@ from triptych_trainer.options.vllm_refusals import check_vllm
 
 __all__ = [
     "check_adapter_folder",
+    "check_deepspeed",
     "check_ends",
     "check_head_dtype",
     "check_num_prompts",
@@ -53,6 +54,7 @@ def check_options(args: GRPOConfig) -> None:
         )
     check_generation_kwargs(args)
     check_vllm(args)
+    check_deepspeed(args)
     check_unread(args)
 
 
@@ -66,6 +68,20 @@ def check_workers(args: GRPOConfig) -> None:
         raise UsageError(
             f"--dataloader_num_workers {args.dataloader_num_workers}: the rows contain no images to load, because "
             "threads decode the images ahead of the step; leave it at 0 and set --image_threads"
+        )
+
+
+def check_deepspeed(args: TrainingArguments) -> None:
+    """Check that gradients are clipped as ``--max_grad_norm`` says: DeepSpeed has a default of its own.
+
+    Raises:
+        UsageError: the config of ``--deepspeed`` leaves it out.
+    """
+    described = getattr(args, "hf_deepspeed_config", None)
+    if described is not None and "gradient_clipping" not in described.config:
+        raise UsageError(
+            '--deepspeed: its config has no "gradient_clipping", so that DeepSpeed would clip gradients at its own '
+            f'default instead of --max_grad_norm {args.max_grad_norm:g}; add "gradient_clipping": "auto"'
         )
 
 

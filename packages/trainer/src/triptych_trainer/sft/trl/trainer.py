@@ -110,8 +110,6 @@ class MultiImageSFTTrainer(ResumableTrainer, SFTTrainer):
                 peft_config=peft_config,
             )
         check_sft_attributes(self)
-        if self.is_deepspeed_enabled:
-            raise UsageError("sft: DeepSpeed was never tried with it; start the processes with fsdp2 or multi_gpu")
         check_trainable(self.model)
         warn_of_made_up_weights(self.model)
         base = unwrap(self.model)
