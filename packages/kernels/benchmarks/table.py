@@ -4,7 +4,8 @@ pytest-benchmark times one row after another, so a change in the machine's load 
 calls every row once, in a new random order, and the medians are compared. A ratio is the other's time over ours: above
 1 we are faster. `copy` is the time of a plain copy of the result over ours: 1.00 is the physical limit.
 
-CPU: process time of one thread. CUDA: events, with the second-level cache overwritten before every call.
+CPU: process time of one thread; with `--threads 2` the clock. CUDA: events, with the second-level cache overwritten
+before every call.
 """
 
 import argparse
@@ -45,6 +46,15 @@ def cpu_timer(row: Row, batch: Batch) -> float:
     start = time.process_time_ns()
     result = row(batch)
     elapsed = time.process_time_ns() - start
+    del result
+    return elapsed / 1e9
+
+
+def clock_timer(row: Row, batch: Batch) -> float:
+    """Time by the clock: process time adds up what several threads do."""
+    start = time.perf_counter_ns()
+    result = row(batch)
+    elapsed = time.perf_counter_ns() - start
     del result
     return elapsed / 1e9
 
@@ -152,7 +162,9 @@ def print_tiny_calls(options: argparse.Namespace) -> None:
 def machine(device: str) -> str:
     if device == "cuda":
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    return f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, 1 thread, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    processor = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{processor}, {threads} thread(s), torch {torch.__version__}"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -161,6 +173,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", default=["512x2048", "4096x2048", "16384x2048"])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1, help="with more than one, time is that of the clock")
     parser.add_argument("--no-compile", action="store_true", help="leave the torch.compile rows out")
     parser.add_argument(
         "--keep-heap", action="store_true", help="keep freed memory in the process, so that no page faults are timed"
@@ -175,9 +188,10 @@ def main() -> None:
     options = parse(sys.argv[1:])
     if options.keep_heap and "MALLOC_MMAP_MAX_" not in os.environ:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEPT_HEAP)
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     print(f"{machine(options.device)}{', heap kept' if options.keep_heap else ''}", flush=True)
-    print_tables(options, cpu_timer if options.device == "cpu" else make_cuda_timer())
+    timer = cpu_timer if options.threads == 1 else clock_timer
+    print_tables(options, timer if options.device == "cpu" else make_cuda_timer())
 
 
 if __name__ == "__main__":

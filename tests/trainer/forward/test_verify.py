@@ -4,7 +4,16 @@ import warnings
 
 import pytest
 import torch
-from triptych_trainer.forward import CheckedLogps, encode_images, plain_logps
+from triptych_trainer.forward import (
+    CheckedLogps,
+    attention_choice,
+    encode_images,
+    install_hooks,
+    plain_logps,
+    shared_logps,
+    varlen_attention,
+)
+from triptych_trainer.forward.attention_choice import AttentionWarning
 from triptych_trainer.forward.verify import SharingWarning, compare, sample
 from trl.trainer.utils import add_fused_lm_head
 
@@ -58,6 +67,22 @@ def test_a_model_with_memory_between_tokens_falls_back_once_and_stays_right(lab)
     expected, _ = plain_logps(model, batch)
     assert torch.equal(first, expected)
     assert torch.equal(second, expected)
+
+
+def test_a_pass_that_differs_without_masks_alone_keeps_masks_and_stays_shared(monkeypatch, lab):
+    """Wrong from the first call of a layer on, after the check of the kernels has passed."""
+    model, batch = lab.qwen2_5_vl().train(), lab.qwen_batch()
+    install_hooks(model, attention="varlen")
+    shared_logps(model, batch)
+    right = varlen_attention.attend
+    monkeypatch.setattr(varlen_attention, "attend", lambda *states, scaling: right(*states, scaling=1.0))
+    attention_choice.warn_once.cache_clear()
+    checked = CheckedLogps()
+    with pytest.warns(AttentionWarning, match="computed under masks: without masks the shared pass of Qwen2_5_VL"):
+        got, _ = checked(model, batch)
+    expected, _ = plain_logps(lab.qwen2_5_vl().train(), batch)
+    assert (got - expected).abs().max() < 1e-4
+    assert attention_choice.chosen_attention(model.model.language_model) == "masked"
 
 
 def test_the_sample_is_the_prompt_with_the_most_images_cut_short(lab):

@@ -53,13 +53,8 @@ def install_hooks(model: torch.nn.Module, *, attention: AttentionChoice | None =
     check_family(family, base)
     if attention is not None:
         choose_attention(text, attention, anew=False)
-    choice, device = chosen_attention(text), next(text.parameters()).device.type
-    if (
-        family.takes_images
-        and text not in _AS_LOADED
-        and (choice == "varlen" or (choice == "auto" and device == "cuda"))
-    ):
-        join_windows(family, family.vision_language_model(base))
+    if family.takes_images and text not in _AS_LOADED:
+        _attend_windows(family, family.vision_language_model(base), choice=chosen_attention(text))
     replaces = sharing_path(base) == "packed" and text not in _AS_LOADED
     if replaces and text.config._attn_implementation != IMPLEMENTATION:
         register_attention()
@@ -74,6 +69,15 @@ def install_hooks(model: torch.nn.Module, *, attention: AttentionChoice | None =
         if "output_router_logits" in inspect.signature(type(base).forward).parameters:
             base.register_forward_pre_hook(without_router_loss, with_kwargs=True)
     return family
+
+
+def _attend_windows(family: Family, vision_model: torch.nn.Module, *, choice: AttentionChoice) -> None:
+    """Let towers attend all windows in one call where shared prompts are attended in segments, and else as loaded."""
+    on_cuda = next(vision_model.parameters()).device.type == "cuda"
+    if choice == "varlen" or (choice == "auto" and on_cuda):
+        join_windows(family, vision_model)
+    elif choice == "masked":
+        part_windows(family, vision_model)
 
 
 def remove_hooks(model: torch.nn.Module) -> None:

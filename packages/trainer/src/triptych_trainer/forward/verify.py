@@ -16,11 +16,12 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 
+from triptych_trainer.forward.attention_choice import choose_attention, chosen_attention, warn_once
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.choose import sharing_path_and_reason
 from triptych_trainer.forward.logps import Result, plain_logps, shared_logps
 from triptych_trainer.forward.sliced import sliced_logps
-from triptych_trainer.models.families import ImageFeatures, SharingPath
+from triptych_trainer.models.families import ImageFeatures, SharingPath, family_of
 from triptych_trainer.models.unwrap import unwrap
 
 FLOAT32_TOLERANCE = 1e-3
@@ -89,7 +90,7 @@ class CheckedLogps:
             verdicts[case] = False
         elif case not in verdicts:
             known = {"features": known_features()} if known_features is not None else {}
-            agreement = compare(model, batch, in_slices=path == "sliced", **{**arguments, **known})
+            agreement = compare_ways(model, batch, in_slices=path == "sliced", **{**arguments, **known})
             verdicts[case] = agreement.holds
             if not agreement.holds:
                 warnings.warn(_message(base, agreement), SharingWarning, stacklevel=2)
@@ -109,6 +110,28 @@ class CheckedLogps:
             return batch.has_completion_images
         device = next(base.parameters()).device
         return _largest(torch.tensor(float(batch.has_completion_images), device=device)) > 0
+
+
+def compare_ways(model: torch.nn.Module, batch: GroupBatch, *, in_slices: bool, **arguments: Any) -> Agreement:
+    """`compare`; a pass that differs is compared once more under masks, and keeps them where it then agrees."""
+    agreement = compare(model, batch, in_slices=in_slices, **arguments)
+    base = unwrap(model)
+    family = family_of(base)
+    text = family.language_model(family.vision_language_model(base))
+    before = chosen_attention(text)
+    on_segments = before == "varlen" or (before == "auto" and next(base.parameters()).device.type == "cuda")
+    if agreement.holds or not on_segments:
+        return agreement
+    choose_attention(text, "masked")
+    under_masks = compare(model, batch, in_slices=in_slices, **arguments)
+    if not under_masks.holds:
+        choose_attention(text, before)
+        return agreement
+    warn_once(
+        f"without masks the shared pass of {type(base).__name__} differs from its plain pass by "
+        f"{agreement.difference:.2g} per token (allowed {agreement.tolerance:.2g})"
+    )
+    return under_masks
 
 
 @torch.no_grad()
