@@ -46,5 +46,5 @@ vllm-check: ## test rollouts through a real vLLM engine on this CPU, in an envir
 env-check: ## test MiniGrid and the pages of MiniWoB++, with their libraries in a folder of their own (50 MB)
 	bash scripts/env_check.sh
 
-fuzz: ## draw EXAMPLES (2000) new rows and texts for each test; about ten minutes
+fuzz: ## draw EXAMPLES (2000) new rows and texts for each test, and damage new files; about ten minutes
 	TRIPTYCH_FUZZ=$${EXAMPLES:-2000} uv run pytest -q -p no:cacheprovider --timeout 0 tests/data/test_fuzz.py tests/data/test_fuzz_rows.py tests/parser/test_fuzz.py tests/parser/test_special.py tests/parser/test_roundtrip.py
