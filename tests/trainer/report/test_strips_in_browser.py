@@ -81,6 +81,43 @@ def test_choices_leave_the_completions_that_fit(open_page, page_file):
     assert numbers.all_inner_texts() == ["2"]
 
 
+def test_a_wrong_rollout_without_a_failure_is_compared_with_the_right_ones(open_page, tmp_path):
+    """Where nothing failed, the turn is shown in which it first does something else, and the image before it."""
+    red, blue = (Image.new("RGB", (40, 40), colour) for colour in ("red", "blue"))
+    looks = [{"name": "look", "arguments": {"box": k}} for k in (1, 2)]
+    first = {"said": "", "calls": [looks[0]], "returned": [[red]]}
+    played_ones = [
+        played(first, {"said": "", "calls": [looks[1]], "returned": [[blue]]}, {"said": "blue"}),
+        played(first, {"said": "red"}),
+        played({"said": "", "calls": [looks[1]], "returned": [[blue]]}, {"said": "blue"}),
+        played(first, {"said": "", "calls": [looks[1]], "returned": [[blue]]}, {"said": "red"}),
+    ]
+    prompt = prepared(example(), model_size=(100, 200), decoded=(100, 200))
+    scores = {"accuracy": [1.0, 0.0, 0.0, 0.0]}
+    one = scored(prompt, played_ones, rewards=scores, advantages=[0.5, -0.5, -0.5, -0.5])
+    RolloutWriter(tmp_path).record([one], step=1, mode="train")
+    page = open_page(build_report(tmp_path))
+    found = []
+    for k in range(4):
+        cells = page.locator(".completion").nth(k).locator(".cell")
+        marked = cells.evaluate_all("all => all.map(one => one.classList.contains('departs'))")
+        found.append((marked.index(True) if True in marked else None, cells.locator(".hint").all_inner_texts()))
+    assert found == [
+        (None, []),
+        (1, ["from here on it differs from completion 1, which asked for look box 2: look at image 3"]),
+        (0, ["from here on it differs from completion 1, which asked for look box 1: look at what the prompt shows"]),
+        (
+            2,
+            [
+                "every turn asks for the same and gets the same as completion 1, and the answer is another one: "
+                "look at image 4"
+            ],
+        ),
+    ]
+    note = page.locator(".completion").nth(1).locator(".notes .bad").first.inner_text()
+    assert note.startswith("wrong, and no turn failed by the record; turn 2: from here on it differs")
+
+
 def test_a_narrow_window_scrolls_only_the_strip(browser, page_file):
     context = browser.new_context(viewport={"width": 390, "height": 800})
     page = context.new_page()

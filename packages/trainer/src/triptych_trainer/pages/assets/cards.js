@@ -232,7 +232,9 @@ const cards = (data) => {
     const best = Math.max(...group.completions.map((one) => (known(one.total) ? one.total : -Infinity)));
     const worse = isRight(completion) === false ? "wrong" : isRight(completion) === null && completion.total < best ? "less reward than another one" : "";
     if (completion.turns && worse && !notes.childNodes.length) {
-      notes.append(element("div", worse === "wrong" ? "bad" : "", worse + ", and no turn failed by the record: compare what each turn says with the image before it"));
+      const departs = turns.departure(group, completion);
+      const where = departs ? "; turn " + (departs[0] + 1) + ": " + departs[1] : ": compare what each turn says with the image before it";
+      notes.append(element("div", worse === "wrong" ? "bad" : "", worse + ", and no turn failed by the record" + where));
     }
     const wrong = blamed(group, completion), named = meant(completion);
     if (isRight(completion) === false && completion.answered === null) notes.append(element("div", "bad", "gives no answer"));

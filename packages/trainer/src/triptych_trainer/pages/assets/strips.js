@@ -57,6 +57,46 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     return JSON.stringify([call.tool, call.arguments, call.returned.map((piece) => (typeof piece === "number" ? same(piece) : piece))]);
   }
 
+  // The completions that were better: the right ones, or, where nothing says what is right, those with the most reward.
+  function better(group, completion) {
+    const told = group.completions.filter((one) => one.turns && one !== completion);
+    if (isRight(completion) === false) return told.filter((one) => isRight(one) === true);
+    const most = Math.max(...told.map((one) => (known(one.total) ? one.total : -Infinity)));
+    return isRight(completion) === null && completion.total < most ? told.filter((one) => one.total === most) : [];
+  }
+
+  // Where a rollout first does something else than every better one did after the same turns: [turn, sentence].
+  function departure(group, completion) {
+    let alike = better(group, completion);
+    if (!alike.length) return null;
+    const asked = (turn) => JSON.stringify((turn ? turn.calls : []).map((call) => [call.tool, call.arguments]));
+    const got = (one, k) => JSON.stringify(one.turns[k].calls.map((call) => repeated(group, one, call)));
+    const names = (ones) => (ones.length === 1 ? "completion " : "completions ") + ones.map((one) => group.completions.indexOf(one) + 1).join(", ");
+    for (let k = 0; k < completion.turns.length; k++) {
+      const same = alike.filter((one) => one.turns[k] && asked(one.turns[k]) === asked(completion.turns[k]));
+      if (!same.length) {
+        const ways = [...new Set(alike.map((one) => did(one.turns[k])))];
+        return [k, "from here on it differs from " + names(alike) + ", which " + ways.slice(0, 3).join(", or ") + ": look at " + before(group, completion, k)];
+      }
+      const shown = same.filter((one) => got(one, k) === got(completion, k));
+      if (!shown.length) return [k, "here it asks for the same as " + names(same) + ", and gets something else"];
+      alike = shown;
+    }
+    const last = completion.turns.length - 1;
+    return [last, "every turn asks for the same and gets the same as " + names(alike) + ", and the answer is another one: look at " + before(group, completion, last)];
+  }
+
+  const did = (turn) => (turn && turn.calls.length ? "asked for " + turn.calls.map((call) => call.tool + " " + inWords(call.arguments)).join(" and ") : "answered");
+
+  // The images that the model got last before a turn.
+  function before(group, completion, k) {
+    for (let turn = k - 1; turn >= 0; turn--) {
+      const arrived = completion.turns[turn].calls.flatMap((call) => call.returned).filter((piece) => typeof piece === "number");
+      if (arrived.length) return arrived.map((index) => "image " + (index + 1)).join(" and ");
+    }
+    return group.images.length === 1 ? imageTitle(group, 0) : "what the prompt shows";
+  }
+
   // The place of a call on its image: a box, or a point, which is drawn as a disc.
   function place(call, image, k) {
     const [left, top, right, bottom] = call.box;
@@ -81,8 +121,15 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     const list = element("ol", "strip");
     list.tabIndex = 0; // it scrolls sideways
     list.setAttribute("aria-label", "Turns of completion " + (k + 1));
-    const found = troubles(group, completion);
-    completion.turns.forEach((turn, number) => list.append(cell(group, completion, k, number, found.filter(([at]) => at === number))));
+    const found = troubles(group, completion), departs = found.length ? null : departure(group, completion);
+    completion.turns.forEach((turn, number) => {
+      const item = cell(group, completion, k, number, found.filter(([at]) => at === number));
+      if (departs && departs[0] === number) {
+        item.classList.add("departs");
+        item.querySelector(".cell-head").after(element("p", "hint", departs[1]));
+      }
+      list.append(item);
+    });
     if (!completion.turns.length) list.append(element("li", "cell empty", "nothing was said"));
     return list;
   }
@@ -168,5 +215,5 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     return Object.entries(values).map(([name, value]) => name + " " + words(value)).join(", ");
   }
 
-  return { calls, facts, strip, tooLate, troubles };
+  return { calls, departure, facts, strip, tooLate, troubles };
 };
