@@ -50,7 +50,9 @@ def once(**options):
     return GroupEngine(**{"trains_once": True, "keeps_prompts": True, **options})
 
 
+@torch.no_grad()
 def sampled(engine, model, groups, *, keys=None):
+    """As the sampler of a run: without gradients around it, which cut several joined images off their graph once."""
     torch.manual_seed(0)
     keys = [group.key for group in groups] if keys is None else keys
     sizes = [2] * len(groups)

@@ -240,7 +240,8 @@ class GroupEngine:
                 assert encoded is not None
                 self._kept.update({name: encoded.select([k]) for k, name in enumerate(missing)})
             self.images_encoded += len(missing)
-        return _join(self._kept, wanted)
+        with torch.set_grad_enabled(with_graph or torch.is_grad_enabled()):  # joining several would cut the graph off
+            return _join(self._kept, wanted)
 
     def _with_graph(self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int]) -> ImageFeatures | None:
         """The features of a batch's images with the graph that generation kept, else None; no graph is kept then."""
