@@ -169,6 +169,7 @@ def make_trainer(loaded: tuple[Any, Any], tmp_path: Path) -> Iterator[Callable[.
         if rewards is None and not own.get("environment_factory"):
             rewards = [character_reward]
         model, processor = copy.deepcopy(loaded)
+        model = own.pop("model", model)
         if freeze_vision:
             freeze_vision_modules(model)
         return MultiImageGRPOTrainer(

@@ -60,7 +60,7 @@ class _Answer:
     images_sent: int
 
 
-class RequestRefusedError(RuntimeError):
+class _RequestRefusedError(RuntimeError):
     """The server says that the request was wrong."""
 
 
@@ -165,7 +165,7 @@ class RolloutClient:
                 f"the vLLM server at {self.base_url} does not take {path} as a run needs it ({status}); start it with "
                 "`triptych serve MODEL`"
             )
-        kind_of_error = RequestRefusedError if 400 <= status < 500 else RuntimeError
+        kind_of_error = _RequestRefusedError if 400 <= status < 500 else RuntimeError
         raise kind_of_error(f"{path} was answered with {status}: {said}")
 
     def _begin(self, one: Request, options: Mapping[str, Any], *, until: float) -> "Future[_Answer]":
@@ -197,7 +197,7 @@ class RolloutClient:
         try:
             return self._ask(one, names, options, carrying=carrying, until=until)
         except RuntimeError as error:
-            dropped = isinstance(error, RequestRefusedError) or any(words in str(error) for words in FORGOTTEN)
+            dropped = isinstance(error, _RequestRefusedError) or any(words in str(error) for words in FORGOTTEN)
             if isinstance(error, EngineError) or not dropped or set(names) <= set(carrying):
                 raise
             return self._ask(one, names, options, carrying=set(names), until=until)
