@@ -65,7 +65,8 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     return isRight(completion) === null && completion.total < most ? told.filter((one) => one.total === most) : [];
   }
 
-  // Where a rollout first does something else than every better one did after the same turns: [turn, sentence].
+  /** Where a rollout first does something else than every better one did after the same turns: the turn and a sentence.
+   *  @returns {[number, string] | null} */
   function departure(group, completion) {
     let alike = better(group, completion);
     if (!alike.length) return null;
