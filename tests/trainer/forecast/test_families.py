@@ -62,8 +62,9 @@ def test_every_kind_of_family_is_forecast(name, plan_for):
         traced = trace(skeleton, batch, phase=phase, setting=Setting.of(config, device=device))
         peaks[device, phase] = traced.peak
         assert traced.flops > 0
-    # The same code with other kernels, and on CUDA without all logits at once.
-    assert peaks["cuda", "policy"] == pytest.approx(peaks["cpu", "policy"], rel=0.35)
+    # The same code with other kernels, and on CUDA without all logits at once. The kernels' backward pass rounds each
+    # segment up to 128 rows, which is much beside so few tokens.
+    assert peaks["cuda", "policy"] == pytest.approx(peaks["cpu", "policy"], rel=0.45)
     assert peaks["cpu", "policy"] > peaks["cpu", "generate"] / 4
 
 

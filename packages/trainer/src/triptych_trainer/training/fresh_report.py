@@ -24,10 +24,13 @@ class FreshReport(TrainerCallback):
         folder: Path,
         *,
         needs: Sequence[str] = (f"{FOLDER}/step-*.parquet",),
-        write: Callable[[Path], object] = build_report,
+        write: Callable[[Path], object] | None = None,
     ) -> None:
-        """Write the page of a folder by ``write`` once it contains a file that one of the patterns ``needs`` names."""
-        self.folder, self.needs, self.write = folder, needs, write
+        """Write the page of a folder once it contains a file that one of the patterns ``needs`` names.
+
+        ``write`` takes the place of ``build_report``.
+        """
+        self.folder, self.needs, self.write = folder, needs, write or build_report
         self.next_build = time.monotonic() + REPORT_EVERY_SECONDS
         self.has_warned = False
 
