@@ -108,6 +108,7 @@ def test_the_sample_of_another_project_passes(capsys):
     assert "JPEG: 6" in printed
 
 
+@pytest.mark.slow
 def test_two_workers_say_what_one_says(write_jsonl, pictures, capsys, tmp_path):
     rows = [row(index, "<image>" * (index % 4), pictures[: index % 3]) for index in range(1200)]
     path = write_jsonl(rows)

@@ -97,6 +97,7 @@ def test_fingerprints_follow_the_rows_and_not_the_folder(tmp_path):
     assert len(set(digests[0])) == 5
 
 
+@pytest.mark.slow
 def test_the_fingerprint_sees_one_letter_of_a_large_file(tmp_path):
     path = tmp_path / "large.jsonl"
     digests = []

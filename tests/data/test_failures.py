@@ -266,6 +266,7 @@ def test_failure_table(case: Case, decoder: str, children: dict[str, LimitedChil
         assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_a_case_that_kills_its_process_is_noticed_and_the_next_one_gets_another() -> None:
     deeds = {"dies": lambda: os._exit(3), "hangs": lambda: time.sleep(9), "memory": lambda: bytearray(2 * LIMIT_BYTES)}
     deeds["reads"] = lambda: ("ok", os.getpid())

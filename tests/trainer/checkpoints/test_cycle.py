@@ -49,6 +49,7 @@ def test_the_best_checkpoint_is_recorded_by_its_final_name_and_loaded_at_the_end
     assert all(torch.equal(value, loaded[name]) for name, value in again.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_no_space_left_on_device_is_said_in_one_sentence(make_trainer, write_rows, tmp_path, monkeypatch):
     trainer = saving(make_trainer, write_rows)
     save = torch.save

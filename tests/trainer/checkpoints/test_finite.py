@@ -21,6 +21,7 @@ def test_a_weight_that_is_no_number_is_named_and_a_frozen_one_is_not_looked_at(t
     check_finite(model, output=tmp_path, step=2, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_run_whose_weights_overflow_saves_neither_a_checkpoint_nor_a_model(model_dir, write_rows, tmp_path, capsys):
     out = tmp_path / "out"
     run = ["--model", str(model_dir), "--data", str(write_rows([0, 1, 0, 0])), "--output_dir", str(out), "--quiet"]

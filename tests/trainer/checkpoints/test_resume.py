@@ -209,6 +209,7 @@ def test_a_part_that_a_trainer_adds_to_the_cycle_comes_back(run, tmp_path, monke
     assert parts["surplus"]["ids"].tolist() == [3, 1]
 
 
+@pytest.mark.slow
 def test_weights_of_another_model_are_one_sentence(run, tmp_path):
     run("whole", max_steps=1)
     checkpoint = tmp_path / "whole" / "checkpoint-1"

@@ -109,6 +109,7 @@ def test_two_processes_train(on_cpus, model_dir, write_rows, tmp_path, monkeypat
     assert len(list((tmp_path / "out" / "rollouts").glob("*-rank00?-*.parquet"))) == 2
 
 
+@pytest.mark.slow
 def test_what_a_process_refuses_is_one_line_and_exit_code_2(on_cpus, tmp_path, monkeypatch, capfd):
     """The module that refuses imports nothing, for `train` takes ten seconds of each process to import."""
     (tmp_path / "refuses.py").write_text(

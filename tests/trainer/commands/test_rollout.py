@@ -117,6 +117,7 @@ def test_says_how_rows_were_found_where_the_data_has_changed(options, tmp_path, 
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_scores_the_rollouts_of_a_run(make_trainer, write_rows, tmp_path, capsys):
     from triptych_trainer.rollouts.write import RolloutWriter
 

@@ -51,6 +51,7 @@ def test_values_of_the_data_are_no_markup_of_the_terminal(model_dir, write_rows,
     assert len(json.loads(path.read_text())["rows"]["model"]) == 2
 
 
+@pytest.mark.slow
 def test_greedy_completions_do_not_depend_on_the_batch(options, tmp_path):
     found = []
     for size in ("1", "4"):

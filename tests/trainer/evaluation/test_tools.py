@@ -99,6 +99,7 @@ def options(model_dir, write_rows, tmp_path):
     return [*words, "--max_completion_length", "600", "--json", str(tmp_path / "e.json")], code
 
 
+@pytest.mark.slow
 def test_rollouts_with_tools_are_paired_counted_and_shown_turn_by_turn(options, says, model_dir, tmp_path, capsys):
     words, code = options
     turn = [call("look", image=1), call("look", image=2)]
@@ -131,6 +132,7 @@ def test_rollouts_with_tools_are_paired_counted_and_shown_turn_by_turn(options, 
     assert '"tool":"look"' in page
 
 
+@pytest.mark.slow
 def test_an_environment_begins_answers_and_scores_the_rows(options, says, tmp_path):
     words, code = options
     says([call("open", box=1)] * 2 + [call("open", box=2), "x"], [call("open", box=3), "x", "x"])
@@ -143,6 +145,7 @@ def test_an_environment_begins_answers_and_scores_the_rows(options, says, tmp_pa
     assert late["was_done"] is False
 
 
+@pytest.mark.slow
 def test_rollouts_before_a_run_are_played_scored_and_recorded_with_their_turns(options, says, tmp_path, capsys):
     words, code = options
     words = words[: words.index("--json")]

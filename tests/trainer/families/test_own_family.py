@@ -39,6 +39,7 @@ def test_a_registered_adapter_serves_its_types_before_the_table(own, kit_of):
     assert family_of(model) is before
 
 
+@pytest.mark.slow
 def test_the_command_takes_one(own, folder_of, rows, train, order, tmp_path, capsys):
     with pytest.warns(SharingWarning, match="the adapter of llava does not share prompts"):
         code = train(folder_of("llava"), rows((1, 2, 1, 1)), order, tmp_path / "out", "--family", f"{own}:SlowLlava")

@@ -31,6 +31,7 @@ def train(model_dir, write_rows, tmp_path, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_it_is_off_where_saved_activations_fit(train, trained_with):
     (said,), record = train("--memory_gib", "64")
     assert said.startswith(f"{LINE}off (forecast at most ")

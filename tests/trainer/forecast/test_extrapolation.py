@@ -71,6 +71,7 @@ def test_deepstack_rows_of_the_first_layers_are_not_multiplied(plan_for):
         assert extended.peak == pytest.approx(whole.peak, rel=0.01), phase
 
 
+@pytest.mark.slow
 def test_attention_without_masks_keeps_neither_masks_nor_copied_keys(plan_for):
     shape = SHAPES["qwen2_5_vl, deep"]
     model_config = shape.config()

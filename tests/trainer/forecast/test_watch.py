@@ -23,6 +23,7 @@ def options(model_dir, write_rows, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_run_holds_its_forecast_against_what_it_took(options, tmp_path, capsys):
     assert main(options) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("memory:")]
@@ -34,6 +35,7 @@ def test_a_run_holds_its_forecast_against_what_it_took(options, tmp_path, capsys
     assert entry["forecast_of_measured_bytes"] > 0
 
 
+@pytest.mark.slow
 def test_it_can_be_switched_off(options, tmp_path, capsys):
     assert main([*options, "--memory_forecast", "false"]) == 0
     assert "memory:" not in capsys.readouterr().out

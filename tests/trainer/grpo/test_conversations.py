@@ -71,6 +71,7 @@ def says(trainer, *turns):
     trainer.model.generate = scripted
 
 
+@pytest.mark.slow
 def test_every_unique_image_goes_through_the_tower_once_in_a_step(make_trainer, write_rows, model_dir):
     say = []
     trainer = make_trainer(
@@ -140,6 +141,7 @@ class Clock:
         return "noon"
 
 
+@pytest.mark.slow
 def test_environments_by_name_are_trained_on_with_the_tools_and_the_rewards_of_each_row(make_trainer, write_rows):
     data = write_rows([0, 1])
     kinds = {"0 images": "boxes", "1 images": "clock"}

@@ -115,6 +115,7 @@ def test_two_rewards_of_one_name_are_refused_because_one_would_hide_the_other():
         read_rewards(["accuracy", "format", 'accuracy(mode="choice")'])
 
 
+@pytest.mark.slow
 def test_a_run_with_a_reward_model(reward_model_dir, model_dir, write_rows, tmp_path, capsys):
     code = main(
         [

@@ -78,6 +78,7 @@ def test_every_image_is_decoded_preprocessed_and_encoded_once(make_trainer, writ
     assert encoded == [6], "6 different pictures: in generation, and the policy pass goes on from there"
 
 
+@pytest.mark.slow
 def test_a_frozen_tower_runs_once_for_all_passes_and_iterations(make_trainer, write_rows):
     trainer = make_trainer(
         write_rows([0, 1, 2, 5]),

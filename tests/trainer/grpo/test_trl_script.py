@@ -102,6 +102,7 @@ def test_rewards_get_every_column_with_its_own_value(model_dir, tmp_path, column
     assert (infos[2][0].width, infos[2][0].height) == (84, 56)
 
 
+@pytest.mark.slow
 def test_a_dataset_in_memory_trains_adapters_and_pixels_are_decoded_when_they_are_used(model_dir, tmp_path):
     seen = []
     adapters = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")
@@ -184,6 +185,7 @@ class Guess:
         return "no"
 
 
+@pytest.mark.slow
 def test_an_environment_gives_the_tasks_where_a_script_has_no_dataset(model_dir, tmp_path):
     seen = []
     trainer = build(model_dir, tmp_path, None, reward_funcs=recording(seen), environment_factory=Guess)

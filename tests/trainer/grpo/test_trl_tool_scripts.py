@@ -110,6 +110,7 @@ def call(name, arguments="{}"):
     return f'<tool_call>{{"name": "{name}", "arguments": {arguments}}}</tool_call>'
 
 
+@pytest.mark.slow
 def test_an_environment_of_trls_examples_runs_with_the_import_changed(model_dir, tmp_path, says):
     VehicleEnv._env_url_iter = iter(["http://one", "http://two"])
     says(
@@ -150,6 +151,7 @@ def test_an_environment_of_trls_examples_runs_with_the_import_changed(model_dir,
     assert "[image 1]After observe." in trainer._logs["completion"][0][1]["content"]
 
 
+@pytest.mark.slow
 def test_a_tool_of_trls_documentation_returns_a_screenshot(model_dir, tmp_path, says):
     def take_screenshot() -> list:
         """
@@ -184,6 +186,7 @@ def test_a_tool_of_trls_documentation_returns_a_screenshot(model_dir, tmp_path, 
     assert next(iter(trainer._logs["rewards"].values()))[0] == 3.0, "a message, its result, and the answer"
 
 
+@pytest.mark.slow
 def test_an_environment_gives_the_tasks_of_rows_without_a_prompt(model_dir, tmp_path, says):
     VehicleEnv._env_url_iter = iter(["http://one", "http://two"])
     says([call("observe"), "no"], ["Done."])
@@ -207,6 +210,7 @@ def test_an_environment_gives_the_tasks_of_rows_without_a_prompt(model_dir, tmp_
     assert trainer._logs["prompt"][0][-1]["content"] == "Speed: 40.0 km/h."
 
 
+@pytest.mark.slow
 def test_held_out_rows_are_played_during_a_run_by_name(model_dir, tmp_path, says):
     VehicleEnv._env_url_iter = iter(f"http://{k}" for k in range(9))
     says([call("observe"), call("lane_change", '{"direction": "up"}')], ["Done.", "Stop."] * 2)

@@ -31,6 +31,7 @@ def command(model_dir, write_rows, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_adapters_are_trained_saved_and_loaded_back(command, model_dir, tmp_path):
     assert main([*command, "--use_peft", "--lora_r", "4", "--beta", "0.1"]) == 0
     out = tmp_path / "out"
@@ -66,6 +67,7 @@ def test_no_adapters_unless_asked_for():
     assert adapter_config(ModelConfig(), build_model(0)) is None
 
 
+@pytest.mark.slow
 def test_a_tower_without_adapters_runs_once_for_all_passes(make_trainer, write_rows):
     lora = adapter_config(ModelConfig(use_peft=True), build_model(0))
     trainer = make_trainer(

@@ -28,6 +28,7 @@ def constant(completions, **_):
     return [0.5] * len(completions)
 
 
+@pytest.mark.slow
 def test_a_reward_that_is_always_the_same_is_said_once_everywhere(make_trainer, write_rows, tmp_path):
     from transformers.integrations import TensorBoardCallback
 

@@ -48,6 +48,7 @@ def index_of(trainer, prompt):
     return ROWS.index(count)
 
 
+@pytest.mark.slow
 def test_without_a_tracker_nothing_is_written(make_trainer, write_rows, tmp_path):
     trainer = make_trainer(write_rows(ROWS), **OPTIONS, report_to="none")
     trainer.train()

@@ -86,6 +86,7 @@ def test_check_takes_the_size_that_the_model_sees_with_a_model(boxes, model_dir,
     assert triptych(command) == 0
 
 
+@pytest.mark.slow
 def test_skipped_rows_are_listed(boxes, model_dir, tmp_path):
     path, root = boxes("[0, 0, 50, 50]", "[30, 30, 20, 50]")
     out = tmp_path / "out"

@@ -83,6 +83,7 @@ def test_a_busy_server_is_asked_again(server):
     assert len(server.requests) == 3
 
 
+@pytest.mark.slow
 def test_a_server_that_is_too_slow_is_named(server):
     release = threading.Event()
 

@@ -61,6 +61,7 @@ def test_a_reply_without_end_is_read_no_further_than_the_limit(monkeypatch):
     assert endless.closed.wait(5)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_program_at_once(tmp_path):
     """Python waits for the threads of an executor before it ends."""
     silent = socket.create_server(("127.0.0.1", 0))

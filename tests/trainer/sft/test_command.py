@@ -74,6 +74,7 @@ def test_a_step_has_the_loss_of_the_stock_forward_packed_or_padded(sft, write, m
     assert "eval_loss" in card
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_equals_one_that_never_ended(sft, write):
     data = write(*ROWS)
     words = ("--per_device_train_batch_size", "2", "--max_steps", "3", "--save_steps", "2", "--packing")
@@ -86,6 +87,7 @@ def test_a_run_that_goes_on_equals_one_that_never_ended(sft, write):
     assert logs[0][-2]["num_tokens"] == logs[1][-2]["num_tokens"]
 
 
+@pytest.mark.slow
 def test_rows_without_an_answer_stop_the_run_or_are_left_out(sft, write):
     data = write(*ROWS, [("user", "a question alone")])
     code, _, said = sft(data, "--max_steps", "1")

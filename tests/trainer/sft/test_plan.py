@@ -39,6 +39,7 @@ def test_the_planned_batch_is_the_one_that_is_trained(write, model_dir, processo
     assert (len(planned.images), len(trained.images)) == (4, 3), "an image that rows share is counted for each of them"
 
 
+@pytest.mark.slow
 def test_the_command_says_memory_and_the_steps_of_the_run(write, model_dir, tmp_path, capsys):
     data = write(*ROWS, *ROWS)
     words = ["--model", str(model_dir), "--data", str(data), "--per_device_train_batch_size", "2"]
@@ -60,6 +61,7 @@ def peak(capsys, *words):
     return float(number) * {"K": 1, "M": 2**10, "G": 2**20}[unit]
 
 
+@pytest.mark.slow
 def test_checkpointing_packing_and_a_frozen_tower_save_memory(write, model_dir, capsys):
     long, short = [("user", "Look <image>"), ("assistant", "a long answer of words " * 60)], TURNS
     words = ["--model", str(model_dir), "--data", str(write(long, short, short, short)), "--bf16", "false"]

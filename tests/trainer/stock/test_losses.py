@@ -81,6 +81,7 @@ def test_options_of_the_loss(build_ours, build_stock, write_rows, changes):
     assert_same_loss(build_ours(data, **changes), build_stock(data, **changes))
 
 
+@pytest.mark.slow
 def test_truncated_completions_beside_finished_ones(build_ours, build_stock, write_rows, options):
     data = write_rows([2, 1])
     options["generation_kwargs"]["exponential_decay_length_penalty"] = (0, 1.3)  # ends some of the random texts

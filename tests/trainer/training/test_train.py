@@ -53,6 +53,7 @@ def test_the_model_is_saved_before_the_page_and_a_page_that_fails_is_one_warning
     ]
 
 
+@pytest.mark.slow
 def test_a_page_that_the_disk_does_not_take_leaves_the_model(run, tmp_path):
     (tmp_path / "out" / "report.html").mkdir(parents=True)
     (said,) = warned(run, "report.html")

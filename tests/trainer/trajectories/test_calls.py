@@ -43,6 +43,7 @@ def test_a_template_with_a_form_of_its_own_is_not_blamed_for_json():
     assert "form that the chat template" in why_unread(text, num_calls=0, reads_json=False)
 
 
+@pytest.mark.slow
 def test_a_plain_function_that_does_not_return_is_named_while_the_run_waits():
     def wait() -> str:
         """Wait."""

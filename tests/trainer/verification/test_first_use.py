@@ -112,6 +112,7 @@ def test_a_run_on_wrong_positions_ends_in_one_sentence_before_it_samples(command
     assert main([*command, "--verify_model", "off"]) == 0
 
 
+@pytest.mark.slow
 def test_a_run_on_a_model_that_samples_from_other_positions_ends_in_one_sentence(command, monkeypatch, capsys):
     monkeypatch.setattr(QwenVLFamily, "continue_generation", lambda self, model, *, next_minus_length_B: {})
     assert main(command) == 2
@@ -120,6 +121,7 @@ def test_a_run_on_a_model_that_samples_from_other_positions_ends_in_one_sentence
     assert "write `continue_generation` of its adapter" in said
 
 
+@pytest.mark.slow
 def test_the_comparison_runs_once_and_its_keyword_switches_it_off(make_trainer, write_rows, monkeypatch):
     calls = []
     monkeypatch.setattr(

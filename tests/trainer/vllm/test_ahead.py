@@ -63,6 +63,7 @@ def test_several_steps_of_one_generation(vllm_trainer, write_rows):
     assert ahead.versions == {0: {0}, 4: {0}, 8: {4}}
 
 
+@pytest.mark.slow
 def test_an_evaluation_between_samples_by_the_weights_of_its_step(vllm_trainer, write_rows):
     held_out = write_rows([1, 2], name="held_out.jsonl")
     options = {"held_out": held_out, "eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 8}
