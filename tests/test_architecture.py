@@ -84,6 +84,7 @@ def test_importing_the_parser_loads_nothing_outside_the_standard_library():
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.slow  # starts processes
 def test_importing_a_package_prints_nothing_and_patches_no_setting(package):
     code = f"import triptych_{package}, os; os.environ.pop('x', None)"
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
