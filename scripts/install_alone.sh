@@ -23,6 +23,7 @@ alone kernels
 alone data
 echo '{"prompt": "What is red ?", "answer": "a rose"}' >"$work/rows.jsonl"
 "$work/data/bin/triptych-data" check "$work/rows.jsonl" # without torch and datasets, which only its extras install
+"$work/data/bin/triptych-data" preview "$work/rows.jsonl" -o "$work/page.html"
 "$work/data/bin/python" -c "import importlib.util as u, sys; sys.exit(any(map(u.find_spec, ('torch', 'datasets', 'transformers'))))"
 alone trainer
 "$work/trainer/bin/triptych" --version

@@ -68,7 +68,7 @@ def test_extras_have_the_names_of_the_field_and_lead_to_packages_that_exist():
 
 def test_the_data_package_installs_neither_torch_nor_datasets_by_itself():
     names = {re.match(r"[\w-]+", line)[0] for line in project("data")["dependencies"]}
-    assert names == {"triptych-parser", "numpy", "pillow", "rich"}
+    assert names == {"triptych-parser", "jinja2", "numpy", "pillow", "rich"}
 
 
 @pytest.mark.slow
@@ -90,4 +90,4 @@ def test_wheel_and_source_distribution_carry_the_licence_and_the_pages(package, 
     files = {path.relative_to(src).as_posix() for path in src.rglob("assets/*.*")}
     assert files <= set(zipfile.ZipFile(wheel).namelist()), "templates, styles and scripts of the pages"
     assert {name for name in files if not any(one.endswith(f"/src/{name}") for one in packed)} == set()
-    assert (package == "trainer") == any(name.endswith("pages/assets/page.html") for name in files)
+    assert (package == "data") == any(name.endswith("pages/assets/page.html") for name in files)

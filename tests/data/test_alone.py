@@ -26,6 +26,8 @@ from triptych_data.rows import open_rows
 
 assert main(["check", "rows.jsonl", "rows.json", "--decode", "--workers", "1", "--fix", "clean.jsonl"]) == 0
 assert main(["check", "clean.jsonl", "--workers", "1"]) == 0
+assert main(["preview", "rows.jsonl", "-o", "page.html", "--quiet"]) == 0
+assert "data:image/png;base64," in Path("page.html").read_text()
 (example,) = read_examples("rows.jsonl")
 assert load_image(example.images[0]).size == (40, 30)
 with ImageLoader(threads=1) as images:
@@ -43,7 +45,8 @@ for what, expected in [
         assert expected in str(error), error
     else:
         raise AssertionError(expected)
-assert main(["check", "rows.jsonl", "--model", "nowhere"]) == 2
+for command in ("check", "preview"):
+    assert main([command, "rows.jsonl", "--model", "nowhere"]) == 2
 """
 
 
@@ -57,7 +60,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_reads_checks_and_decodes_without_torch_and_datasets(folder):
+def test_reads_checks_decodes_and_previews_without_torch_and_datasets(folder):
     run = subprocess.run([sys.executable, "-c", BLOCK + EVERYTHING], cwd=folder, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert "--model needs transformers: pip install transformers" in run.stderr
+    for command in ("check", "preview"):
+        assert f"triptych-data {command}: error: --model needs transformers: pip install transformers" in run.stderr

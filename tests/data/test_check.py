@@ -1,4 +1,4 @@
-"""`triptych check`: what it prints, writes and returns."""
+"""`triptych-data check`: what it prints, writes and returns."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_fix_writes_the_rows_that_pass_as_they_stood(mixed, tmp_path, capsys):
 def test_what_cannot_run_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert main([str(tmp_path / "gone.jsonl")]) == 2
     gone = f"{tmp_path / 'gone.jsonl'}: no such file (looked from {Path.cwd()})"
-    assert capsys.readouterr().err == f"triptych check: error: {gone}\n"
+    assert capsys.readouterr().err == f"triptych-data check: error: {gone}\n"
     (tmp_path / "empty.jsonl").write_text("\n\n")
     assert main([str(tmp_path / "empty.jsonl")]) == 2
     assert "the file contains no rows" in capsys.readouterr().err

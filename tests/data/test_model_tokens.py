@@ -112,5 +112,5 @@ def test_a_folder_without_a_model_is_one_line(rows, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main([str(rows[0]), "--model", str(tmp_path / "empty")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"triptych check: error: --model {tmp_path / 'empty'}: no processor can be loaded")
+    assert error.startswith(f"triptych-data check: error: --model {tmp_path / 'empty'}: no processor can be loaded")
     assert error.count("\n") == 1

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import triptych_data.__main__ as data_command
 import triptych_parser.__main__ as parser_command
 import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
@@ -66,7 +67,12 @@ def rule_for(command: Command) -> Callable[[Command, pytest.FixtureRequest], Non
             if any(word.startswith(("examples/recipes/", "examples/models/")) for word in words)
             else run_train
         )
-    rules = {"triptych": run_triptych, "triptych_parser": run_parser, "make": plan_make}
+    rules = {
+        "triptych": run_triptych,
+        "triptych-data": run_triptych_data,
+        "triptych_parser": run_parser,
+        "make": plan_make,
+    }
     return {**rules, "pytest": names_tests, "python": names_a_script}.get(words[0])
 
 
@@ -98,6 +104,12 @@ def run_triptych(command: Command, request: pytest.FixtureRequest) -> None:
     for option, value in zip(command.words, command.words[1:], strict=False):
         assert option not in written or (folder / value).stat().st_size > 0
     assert all((folder / value).is_file() for value in values_of(command.words, "--keep_mixed"))
+
+
+def run_triptych_data(command: Command, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue("stand_in")(command.words)
+    assert data_command.main(local(command, request)) == 0
+    assert all((folder / page).stat().st_size > 0 for page in values_of(command.words, "-o"))
 
 
 def run_parser(command: Command, request: pytest.FixtureRequest) -> None:

@@ -4,8 +4,8 @@ import math
 import re
 
 from rich.console import Console
-from triptych_trainer.monitor import progress
-from triptych_trainer.monitor.progress import Reporter
+from triptych_data import progress
+from triptych_data.progress import Reporter
 from triptych_trainer.monitor.step_progress import StepProgress
 
 

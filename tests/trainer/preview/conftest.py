@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from triptych_data.model_tokens import ModelTokens
+from triptych_data.preview.build import build_preview
+from triptych_data.preview.collecting import open_sources
 from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.models.load import load_processor
-from triptych_trainer.preview.build import build_preview
-from triptych_trainer.preview.collecting import open_sources
 
 HOSTILE = '<script>document.title = "owned"</script><img src=x onerror=alert(1)>\u2028 </script><!-- &amp; '
 SIZES = {"before.png": (112, 56), "after.png": (56, 112), "large.jpg": (700, 500), "tiny.png": (20, 20)}

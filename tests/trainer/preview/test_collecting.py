@@ -9,11 +9,11 @@ from triptych_data import ImageLoader, read_examples
 from triptych_data.check import main as check
 from triptych_data.describe import describe
 from triptych_data.model_tokens import ModelTokens
+from triptych_data.preview.collecting import collect, open_sources, problems_of
+from triptych_data.preview.counting import written
 from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.demo import build_tokenizer
 from triptych_trainer.models.load import load_processor
-from triptych_trainer.preview.collecting import collect, open_sources, problems_of
-from triptych_trainer.preview.counting import written
 from triptych_trainer.prompts.prepare import PromptPreparer
 
 GOOD = ("screens", "first", "twice", "hostile", "large", "screens-again", "open", "tiny")

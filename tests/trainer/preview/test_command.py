@@ -4,6 +4,7 @@ import json
 
 import pytest
 from PIL import Image
+from triptych_data.preview.command import main as data_alone
 from triptych_trainer.cli import main as triptych
 from triptych_trainer.commands.preview import main
 
@@ -94,3 +95,11 @@ def test_images_elsewhere_are_shown_where_that_is_allowed(tmp_path, capsys):
     assert "leads out of the image root" in page.read_text()
     assert main([*command, "--allow_outside", str(elsewhere)]) == 0
     assert "data:image/png;base64" in page.read_text()
+
+
+def test_the_data_package_alone_writes_the_same_page(data, model_dir, tmp_path, capsys):
+    pages = [tmp_path / "data.html", tmp_path / "trainer.html"]
+    options = ["--model", str(model_dir), "--max_pixels", "50000", "--quiet", "-o"]
+    assert data_alone([str(data), *options, str(pages[0])]) == 1
+    assert main([str(data), "--reward", "format", *options, str(pages[1])]) == 1
+    assert pages[0].read_bytes() == pages[1].read_bytes()

@@ -4,10 +4,10 @@ import re
 import shlex
 from pathlib import Path
 
+from triptych_data.preview import collecting
 from triptych_trainer.cli import main
 from triptych_trainer.demo import write_dataset
 from triptych_trainer.options.preview_options import parser
-from triptych_trainer.preview import collecting
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 PAGE = (DOCS / "preview.md").read_text(encoding="utf-8")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from triptych_data.preview.embedding import LEAST_SIDE, MOST_SIDE, side_for
+from triptych_data.preview.panels import bins
+from triptych_data.preview.payload import fields, shortened
 from triptych_trainer.commands.preview import main
-from triptych_trainer.preview.embedding import LEAST_SIDE, MOST_SIDE, side_for
-from triptych_trainer.preview.panels import bins
-from triptych_trainer.preview.payload import fields, shortened
 
 SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "mllm_demo.json"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from triptych_data.pages import safe_json
 from triptych_trainer.commands.report import main
-from triptych_trainer.pages import safe_json
 from triptych_trainer.report import build_report
 from triptych_trainer.report.build import run_names
 from triptych_trainer.report.payload import boxes_json, cites, parts

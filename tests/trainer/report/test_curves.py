@@ -1,10 +1,7 @@
-from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from triptych_trainer.report.curves import Panel, Series, panel_html, ticks
+from triptych_trainer.report.curves import Panel, Series, panel_html
 from triptych_trainer.report.summary import Curve
 
 
@@ -24,21 +21,6 @@ def parsed(html):
 def points(figure):
     line = next(node for node in figure.iter("polyline"))
     return [tuple(float(part) for part in pair.split(",")) for pair in line.attrib["points"].split()]
-
-
-@settings(deadline=None)
-@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
-def test_ticks_cover_the_range_in_equal_round_steps(low, width):
-    found = ticks(low, low + width)
-    steps = [b - a for a, b in pairwise(found)]
-    assert found[0] <= low + 1e-6 * width
-    assert found[-1] >= low + width * (1 - 1e-6)
-    assert 2 <= len(found) <= 8
-    assert steps == pytest.approx([steps[0]] * len(steps), rel=1e-6, abs=1e-9)
-
-
-def test_ticks_of_a_constant():
-    assert ticks(1.0, 1.0) == [0.5, 0.75, 1.0, 1.25, 1.5]
 
 
 def test_higher_values_are_drawn_higher_and_later_steps_further_right():

@@ -8,7 +8,7 @@ from triptych_data import ImageSource
 from triptych_trainer.rollouts.image_record import ImageRecord
 from triptych_trainer.rollouts.read import read_groups, read_visits
 from triptych_trainer.rollouts.record import GroupRecord
-from triptych_trainer.rollouts.write import RolloutWriter, image_ref, is_file, write_whole
+from triptych_trainer.rollouts.write import RolloutWriter, image_ref, is_file
 
 
 def group(step=1, mode="train", **changes):
@@ -76,20 +76,6 @@ def test_a_list_of_the_wrong_length_names_the_sample():
         group(advantages=[1.0])
     with pytest.raises(ValueError, match=r"""got \{"rewards\['accuracy'\]": 3\}"""):
         group(rewards={"accuracy": [1, 2, 3]})
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    path = tmp_path / "part"
-    write_whole(path, b"old")
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.replace", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(path, b"new")
-    assert [found.name for found in tmp_path.iterdir()] == ["part"]
-    assert path.read_bytes() == b"old"
 
 
 def test_the_trainers_rows_become_groups(run_dir, examples):

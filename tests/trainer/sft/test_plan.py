@@ -5,10 +5,10 @@ import re
 
 import pytest
 from triptych_data import ImageLoader, read_examples
+from triptych_data.progress import Reporter
 from triptych_trainer.cli import main
 from triptych_trainer.commands.planned_conversations import _subject
 from triptych_trainer.forecast.conversations import batch_of
-from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.plan_options import PlanOptions
 from triptych_trainer.options.sft_arguments import parse_sft
 from triptych_trainer.prompts.prepare import PromptPreparer

@@ -1,11 +1,10 @@
-"""`triptych check`: look at dataset files before a run, from headers alone or with a full decode."""
+"""`check`: look at dataset files before a run, from headers alone or with a full decode."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from triptych_data.check_options import CheckOptions, parser
 from triptych_data.fix import refuse_overwriting, replacing, write_passed
 from triptych_data.formats.dataset_info import ColumnNames
 from triptych_data.inspect_row import FurtherLook, Inspection
-from triptych_data.model_tokens import ModelTokens, load_model_tokens
+from triptych_data.model_tokens import ModelTokens, chosen_model
 from triptych_data.option_parser import collected
 from triptych_data.options import DataOptions
 from triptych_data.outcome import outcome
@@ -31,10 +30,12 @@ from triptych_data.shared_options import SharedOptions, shared_options
 from triptych_data.show import show
 from triptych_data.tally import Tally
 
+COMMAND = "triptych-data check"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when a run would take the rows, 1 when it would stop at one, 2 when it cannot check."""
-    return outcome("triptych check", lambda: check(parser().parse_args(argv)))
+    return outcome(COMMAND, lambda: check(parser(COMMAND).parse_args(argv)))
 
 
 def check(namespace: argparse.Namespace, *, further: FurtherLook | None = None, needs_prompt: bool = True) -> int:
@@ -43,10 +44,7 @@ def check(namespace: argparse.Namespace, *, further: FurtherLook | None = None, 
     Without `needs_prompt` an environment gives the tasks of rows that have no prompt.
     """
     shared, own = shared_options(namespace), collected(CheckOptions, namespace)
-    model = None
-    if shared.model is not None:
-        model = load_model_tokens(shared.model, shared.loading)
-        model = model.with_pixels(min_pixels=shared.prompt.min_pixels, max_pixels=shared.prompt.max_pixels)
+    model = chosen_model(shared.model, shared.loading, shared.prompt)
     tallies = _checked_files(shared, own, model=model, further=further, needs_prompt=needs_prompt)
     first_eval = len(shared.train_files)
     tables = (tallies[:first_eval], tallies[first_eval:])
@@ -116,7 +114,3 @@ def _scan_file(rows: Rows, inspection: Inspection, *, workers: int) -> tuple[Tal
         return scan(rows, inspection=inspection, workers=workers, progress=progress)
     finally:
         bar.stop()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

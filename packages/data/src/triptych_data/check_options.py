@@ -1,4 +1,4 @@
-"""What `triptych check` takes; importing it loads nothing heavy, so that its help is there at once."""
+"""What `check` takes; importing it loads nothing heavy, so that its help is there at once."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class CheckOptions:
     )
 
 
-def parser() -> OptionParser:
-    """The command's parser."""
+def parser(prog: str = "triptych-data check") -> OptionParser:
+    """The parser of the command with this name."""
     made = OptionParser(
-        prog="triptych check",
-        usage="triptych check FILE ... [options]",
+        prog=prog,
+        usage=f"{prog} FILE ... [options]",
         description="Check dataset files before a run: what passes here with the options of the run, the run takes.",
         epilog="It ends with 0 when a run would take the rows, 1 when it would stop at one, 2 when it cannot check.",
     )

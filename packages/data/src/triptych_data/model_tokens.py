@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych_data.errors import UsageError
-from triptych_data.options import ModelOptions
+from triptych_data.options import ModelOptions, PromptOptions
 from triptych_data.processors import load_processor
 from triptych_data.vision import VisionSpec
 
@@ -64,3 +64,14 @@ def load_model_tokens(name: str, options: ModelOptions) -> ModelTokens:
     """Load the processor of a folder or a hub name, for counting. UsageError says what is missing."""
     processor = load_processor(name, revision=options.model_revision, trust_remote_code=options.trust_remote_code)
     return ModelTokens.of(processor)
+
+
+def chosen_model(name: str | None, loading: ModelOptions, prompt: PromptOptions) -> ModelTokens | None:
+    """What counts the tokens of the model that a command line names, under its pixel limits; None without a model.
+
+    Raises UsageError where it cannot be loaded, or knows no pixel limits.
+    """
+    if name is None:
+        return None
+    model = load_model_tokens(name, loading)
+    return model.with_pixels(min_pixels=prompt.min_pixels, max_pixels=prompt.max_pixels)

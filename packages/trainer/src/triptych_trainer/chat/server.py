@@ -9,9 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import Any
 
+from triptych_data.pages import fragment
 from triptych_parser import Refusal
-
-from triptych_trainer.pages import fragment
 
 __all__ = ["ChatServer"]
 
@@ -48,7 +47,7 @@ class ChatServer(ThreadingHTTPServer):
 
 def _files(parts: Mapping[str, str]) -> dict[str, bytes]:
     own = resources.files("triptych_trainer.chat") / "assets"
-    common = resources.files("triptych_trainer.pages") / "assets"
+    common = resources.files("triptych_data.pages") / "assets"
 
     def text(*files: Any) -> str:
         return "\n".join(file.read_text(encoding="utf-8") for file in files)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
+from triptych_data.write_whole import write_whole
 
 from triptych_trainer.monitor.model_card import CardFacts, model_card
-from triptych_trainer.rollouts.write import write_whole
 
 __all__ = ["write_card"]
 

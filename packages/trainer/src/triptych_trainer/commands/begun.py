@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from triptych_data import Examples
+from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.images import check_same_images
@@ -13,7 +14,6 @@ from triptych_trainer.checkpoints.ranks import decided_by_first
 from triptych_trainer.checkpoints.run import data_digest
 from triptych_trainer.checkpoints.start import Start, begin_run, choose_start
 from triptych_trainer.models.load import load_model, load_processor
-from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
 from triptych_trainer.options.arguments import TrainingConfig
 from triptych_trainer.prompts.row_check import processor_digest

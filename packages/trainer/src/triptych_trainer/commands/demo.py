@@ -12,6 +12,7 @@ from rich.table import Table
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 from triptych_data import read_examples
+from triptych_data.progress import Reporter
 
 from triptych_trainer.checkpoints.lock import one_run_in
 from triptych_trainer.checkpoints.run import data_digest
@@ -19,7 +20,6 @@ from triptych_trainer.checkpoints.start import begin_run, choose_start
 from triptych_trainer.demo.built_in import BuiltIn, built_in
 from triptych_trainer.demo.evaluate import Evaluation
 from triptych_trainer.errors import UsageError
-from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_record
 from triptych_trainer.options.arguments import RunConfig, parse_run
 from triptych_trainer.options.refusals import check_trackers

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from triptych_data.option_parser import collected
+from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.commands.begun import processor_of
@@ -31,7 +32,6 @@ from triptych_trainer.forecast.skeleton import build_skeleton, read_model_config
 from triptych_trainer.forecast.static_memory import sharding_of
 from triptych_trainer.forecast.traced_passes import Device
 from triptych_trainer.models.families import use_own_family
-from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.arguments import image_policy, parse_run, prompt_settings
 from triptych_trainer.options.plan_options import A100, PlanOptions, own_parser
 from triptych_trainer.options.refusals import check_num_prompts, check_options, check_slices

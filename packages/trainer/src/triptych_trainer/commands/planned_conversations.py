@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from triptych_data import Example
 from triptych_data.options import image_policy
+from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.commands.begun import processor_of
@@ -22,7 +23,6 @@ from triptych_trainer.forecast.skeleton import read_model_config
 from triptych_trainer.forecast.static_memory import sharding_of
 from triptych_trainer.forecast.traced_passes import Device
 from triptych_trainer.models.families import use_own_family
-from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.own_code import read_tools
 from triptych_trainer.options.plan_options import PlanOptions
 from triptych_trainer.options.sft_arguments import SftConfig, parse_sft, prompt_settings

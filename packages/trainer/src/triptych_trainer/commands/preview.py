@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triptych_data import Example
-from triptych_data.inspect_row import FurtherLook
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.option_parser import collected
+from triptych_data.preview.collecting import Source, Trained
+from triptych_data.preview.command import opened, write_preview
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.rows import SourceRow
 from triptych_data.shared_options import SharedOptions, shared_options
@@ -19,14 +19,11 @@ from triptych_data.shared_options import SharedOptions, shared_options
 from triptych_trainer.commands.check import show_tools
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.errors import UsageError
-from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.answer_options import AnswerOptions
 from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.own_code import read_tools
-from triptych_trainer.options.preview_options import PreviewOptions, parser
+from triptych_trainer.options.preview_options import ShownOptions, parser
 from triptych_trainer.options.tool_options import TimedToolOptions
-from triptych_trainer.preview.build import Preview, build_preview
-from triptych_trainer.preview.collecting import Source, Trained, open_sources
 from triptych_trainer.prompts.expected import look_at_answers
 from triptych_trainer.trajectories.turn_options import TurnOptions
 
@@ -40,45 +37,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _preview(namespace: argparse.Namespace) -> int:
-    shared, options = shared_options(namespace), collected(PreviewOptions, namespace)
-    reporter = Reporter(quiet=options.quiet)
-    files, roots = zip(*shared.train_files, *shared.held_out_files, strict=True)
+    shared = shared_options(namespace)
     tools = collected(TimedToolOptions, namespace)
     turns = TurnOptions(tool_seconds=tools.tool_seconds)
     turns.check(has_tools=bool(tools.tools or tools.environment), scale_rewards="group")
     environments = show_tools(tools, seconds=tools.tool_seconds)
-    sources = open_sources(
-        files, image_roots=roots, data_format=shared.data.data_format, needs_prompt=environments is None
-    )
-    sources = _begun(sources, environments)
+    sources = _begun(opened(shared, needs_prompt=environments is None), environments)
     model = _model(shared)
-    names = [Path(file).name for file in files]
-    trained: Trained | None = None
-    further: FurtherLook | None = None
-    if options.sft:
+    if collected(ShownOptions, namespace).sft:
         sources, settings, trained = _conversations(sources, tools, model, shared)
-    else:
-        sources, settings = _with_tools(sources, tools, environments, model, shared)
-        further = look_at_answers(
-            named_rewards(collected(AnswerOptions, namespace).reward, has_environment=environments is not None),
-            environments=() if environments is None else environments.names,
-        )
-    preview = build_preview(
-        sources,
-        namespace.out,
-        model=model,
-        settings=settings,
-        trained=trained,
-        further=further,
-        made=_made(shared),
-        title=names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more",
-        limit=options.limit,
-        max_bytes=int(options.max_megabytes * 2**20),
-        threads=options.threads,
-        reporter=reporter,
+        return write_preview(namespace, sources, model=model, settings=settings, trained=trained)
+    sources, settings = _with_tools(sources, tools, environments, model, shared)
+    further = look_at_answers(
+        named_rewards(collected(AnswerOptions, namespace).reward, has_environment=environments is not None),
+        environments=() if environments is None else environments.names,
     )
-    _conclude(preview, reporter)
-    return 1 if preview.summary.refused else 0
+    return write_preview(namespace, sources, model=model, settings=settings, further=further)
 
 
 def _begun(sources: list[Source], environments: Environments | None) -> list[Source]:
@@ -156,31 +130,3 @@ def _model(shared: SharedOptions) -> ModelTokens | None:
     quiet_libraries()
     processor = chosen_processor(shared.model, shared.loading, shared.prompt, option="--model")
     return ModelTokens.of(processor)
-
-
-def _made(shared: SharedOptions) -> list[tuple[str, str]]:
-    """The options that say what is shown, as they were given."""
-    files = [file for file, _ in (*shared.train_files, *shared.held_out_files)]
-    found = [("files", " ".join(files)), ("image root", " ".join(shared.data.image_root or ()))]
-    found.append(("model", shared.model or "none: images at their source size, no tokens"))
-    for name, value in vars(shared.prompt).items():
-        if value not in (None, "exact"):
-            found.append((f"--{name}", f"{value:,}" if isinstance(value, int) else str(value)))
-    return [(term, text) for term, text in found if text]
-
-
-def _conclude(preview: Preview, reporter: Reporter) -> None:
-    summary = preview.summary
-    for problem, rows in summary.ordered_problems():
-        reporter.say(f"  {rows:,} {'row' if rows == 1 else 'rows'}: {problem}")
-    if preview.pictures_left_out:
-        reporter.say(f"  {preview.pictures_left_out:,} images are named but not embedded: raise --max_megabytes")
-    if summary.rows < preview.total:
-        reporter.say(f"  the first {summary.rows:,} of {preview.total:,} rows: raise --limit")
-    size = preview.page.stat().st_size / 2**10
-    words = f"{summary.rows:,} rows, {summary.images:,} images, {summary.refused:,} would be refused"
-    reporter.conclude(f"preview: {preview.page} ({words}, {_in_words(size)})")
-
-
-def _in_words(kilobytes: float) -> str:
-    return f"{kilobytes:,.0f} kB" if kilobytes < 1000 else f"{kilobytes / 2**10:,.1f} MB"

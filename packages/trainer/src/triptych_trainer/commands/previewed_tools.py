@@ -8,11 +8,11 @@ from typing import Any
 
 from transformers import GenerationConfig
 from triptych_data import Example
+from triptych_data.preview.row import WithTools
 from triptych_data.prompt_settings import PromptSettings
 
 from triptych_trainer.grpo.sampler import end_ids_of
 from triptych_trainer.grpo.trl.conversations import writers_of
-from triptych_trainer.preview.row import WithTools
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.trajectories.messages import described

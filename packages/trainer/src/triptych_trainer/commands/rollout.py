@@ -12,6 +12,7 @@ from triptych_data import Examples, ImageLoader
 from triptych_data.fix import refuse_overwriting, write_chosen
 from triptych_data.option_parser import collected
 from triptych_data.options import QUARANTINE, image_policy
+from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 from triptych_data.shared_options import SharedOptions, shared_options
 
@@ -28,7 +29,6 @@ from triptych_trainer.grpo.rewarding import rewards_by_functions
 from triptych_trainer.models.families import family_of, use_own_family
 from triptych_trainer.models.load import chosen_processor
 from triptych_trainer.models.unwrap import unwrap
-from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_command
 from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.rollout_options import RolloutOptions, parser

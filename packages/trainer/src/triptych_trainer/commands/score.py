@@ -12,6 +12,7 @@ import yaml
 from triptych_data import DataError, Examples, read_examples
 from triptych_data.option_parser import checked, collected
 from triptych_data.options import DataOptions, data_files, image_policy, image_roots
+from triptych_data.progress import Reporter
 
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.rollout import check_new_folder, given_options, keep_mixed
@@ -19,7 +20,6 @@ from triptych_trainer.commands.sampled import named_weights, reward_functions
 from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.outcomes import Outcome, mixed, print_outcomes, totals_of
 from triptych_trainer.evaluation.recorded import RecordedRows, rescored
-from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.run_record import write_command
 from triptych_trainer.options.score_options import ScoreOptions, parser
 from triptych_trainer.prompts.example_table import ExampleTable

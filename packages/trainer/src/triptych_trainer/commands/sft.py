@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import AutoConfig
 from triptych_data.adapter_folder import adapter_folder
 from triptych_data.options import image_policy
+from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.lock import one_run_in
@@ -17,7 +18,6 @@ from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.train import read_data, reporter_of
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import FAMILIES, use_own_family
-from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_tools
 from triptych_trainer.options.refusals import check_adapter_folder, check_output_folder, check_trackers

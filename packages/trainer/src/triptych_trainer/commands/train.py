@@ -8,6 +8,7 @@ from rich.console import Console
 from triptych_data import Examples
 from triptych_data.checked import RowCheck
 from triptych_data.options import QUARANTINE, data_files, image_policy, image_roots
+from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.lock import one_run_in
@@ -17,7 +18,6 @@ from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import use_own_family
-from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.options.arguments import RunConfig, TrainingConfig, parse_run, prompt_settings, wants_demo
 from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.help import print_help

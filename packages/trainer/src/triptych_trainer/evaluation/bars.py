@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from triptych_data.pages import fragment
+
 from triptych_trainer.evaluation.paired import Difference
 from triptych_trainer.evaluation.scores import Mean
-from triptych_trainer.pages import fragment
 
 __all__ = ["Differences", "Slices", "change_in_words", "table_html"]
 

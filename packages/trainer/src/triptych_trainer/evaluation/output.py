@@ -9,13 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from triptych_data.write_whole import write_whole
 from triptych_parser.printable import printable
 
 from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words
 from triptych_trainer.evaluation.calls import call_counts
 from triptych_trainer.evaluation.paired import Difference
 from triptych_trainer.evaluation.scores import Mean, ScoredRow
-from triptych_trainer.rollouts.write import write_whole
 
 __all__ = ["print_means", "short_columns", "write_json"]
 

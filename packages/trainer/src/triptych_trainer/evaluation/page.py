@@ -4,17 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from triptych_data.pages import rendered_page
+from triptych_data.write_whole import write_whole
+
 from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words, table_html
 from triptych_trainer.evaluation.calls import call_counts, calls_in_words
 from triptych_trainer.evaluation.scores import ScoredRow, slicings
-from triptych_trainer.pages import rendered_page
 from triptych_trainer.report.build import MAX_GROUPS, MAX_IMAGE_BYTES
 from triptych_trainer.report.payload import group_json, other_json
 from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards.frames import Frame
 from triptych_trainer.rollouts.read import Visit, read_groups, read_visits
 from triptych_trainer.rollouts.record import GroupRecord
-from triptych_trainer.rollouts.write import write_whole
 
 __all__ = ["evaluation_page"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from transformers import TrainerCallback
+from triptych_data.progress import Stage
 
 from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
-from triptych_trainer.monitor.progress import Stage
 
 __all__ = ["StepProgress"]
 

@@ -13,11 +13,11 @@ from accelerate.utils import gather_object
 from PIL import Image
 from triptych_data import ImageLoader
 from triptych_data.resize import resize
+from triptych_data.write_whole import write_whole
 
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import Rollout
 from triptych_trainer.rollouts.turns import Shown, shown_images
-from triptych_trainer.rollouts.write import write_whole
 
 __all__ = ["RowImages", "TrackerImages"]
 

@@ -1,51 +1,31 @@
-"""What ``triptych preview`` takes; importing it loads nothing heavy, so that its help is there at once."""
+"""What ``triptych preview`` takes: the options of the data package's own command, and what a run does with the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import ClassVar
 
-from triptych_data.check_options import default_workers
 from triptych_data.option_parser import OptionParser, add_options
-from triptych_data.shared_options import add_shared_options
+from triptych_data.preview.options import parser as data_parser
 
 from triptych_trainer.options.answer_options import AnswerOptions
 from triptych_trainer.options.tool_options import TimedToolOptions
 
-__all__ = ["PreviewOptions", "parser"]
+__all__ = ["ShownOptions", "parser"]
 
 
 @dataclass(kw_only=True)
-class PreviewOptions:
-    """What ``preview`` takes in addition to the options that every command shares."""
+class ShownOptions:
+    """The option of a preview for ``triptych sft``."""
 
-    LEAST: ClassVar[Mapping[str, int]] = {"limit": 0, "max_megabytes": 0, "threads": 1}
-
-    limit: int = field(default=10_000, metadata={"help": "only the first rows; 0 for all"})
-    max_megabytes: float = field(default=64, metadata={"help": "embedded pictures at most"})
-    threads: int = field(default_factory=default_workers, metadata={"help": "threads that decode pictures"})
     sft: bool = field(default=False, metadata={"help": "show what `triptych sft` trains; refusals are its own"})
-    quiet: bool = field(default=False, metadata={"help": "print only the last line"})
 
 
 def parser() -> OptionParser:
     """The command's parser."""
-    made = OptionParser(
-        prog="triptych preview",
-        usage="triptych preview FILE ... [options]",
-        description="Write one self-contained page that shows a dataset's prompts as a model gets them.",
-        epilog="It ends with 0 when every row passes, 1 when a run would refuse some, 2 when there is no page.",
-    )
-    made.add_argument("files", nargs="*", metavar="FILE", help="data files; the same as --data")
-    add_shared_options(made)
+    made = data_parser("triptych preview")
     add_options(made, AnswerOptions, title="answers, as for train (boxes as the model sees them need --model)")
     add_options(
         made, TimedToolOptions, title="tools, as for train: what an environment shows first is at the prompt's end"
     )
-    add_options(made, PreviewOptions, title="the page")
-    made.add_argument(
-        "-o", "--out", type=Path, default=Path("preview.html"), metavar="PAGE", help="page to write (preview.html)"
-    )
+    add_options(made, ShownOptions, title="conversations, as for sft")
     return made

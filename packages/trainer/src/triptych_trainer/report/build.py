@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from triptych_data.pages import rendered_page
+from triptych_data.write_whole import write_whole
 
-from triptych_trainer.pages import rendered_page
 from triptych_trainer.report.curves import Panel, Series, panel_html, series_of
 from triptych_trainer.report.mismatch import mismatch_curves
 from triptych_trainer.report.payload import group_json, other_json
@@ -27,7 +28,6 @@ from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards.frames import Frame
 from triptych_trainer.rewards.verdict import verdict_of
 from triptych_trainer.rollouts.read import ReportError, Visit, read_groups, read_visits
-from triptych_trainer.rollouts.write import write_whole
 
 MAX_GROUPS = 2_000
 MAX_IMAGE_BYTES = 24 * 2**20

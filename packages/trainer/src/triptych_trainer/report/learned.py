@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from triptych_trainer.pages import rendered_page
+from triptych_data.pages import rendered_page
+from triptych_data.write_whole import write_whole
+
 from triptych_trainer.report.curves import Panel, panel_html, series_of
 from triptych_trainer.report.logged import log_history
 from triptych_trainer.report.run_facts import made_of, run_names, run_record, warnings_of
 from triptych_trainer.report.summary import Curve
 from triptych_trainer.rollouts.read import ReportError
-from triptych_trainer.rollouts.write import write_whole
 
 __all__ = ["build_learned_report", "is_learned"]
 

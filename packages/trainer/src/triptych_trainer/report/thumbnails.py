@@ -1,19 +1,15 @@
 """Small copies of a run's images as data URIs, each once, within a budget of bytes."""
 
-import base64
-import io
 from pathlib import Path
 
-from PIL import Image
 from triptych_data import ImageError, ImageSource, load_thumbnail
+from triptych_data.pages.picture import SMALL_PIXELS, encoded
 
 from triptych_trainer.rollouts.image_record import ImageRecord
 from triptych_trainer.rollouts.write import FOLDER
 
 SIDE_PIXELS = 360
 """Longest side of a thumbnail."""
-SMALL_PIXELS = 128
-"""Images up to this side are kept as lossless PNG: they are drawings, icons, or the demo's."""
 
 
 class Thumbnails:
@@ -46,14 +42,3 @@ class Thumbnails:
         self.used_bytes += len(uri)
         self.uris.append(uri)
         return len(self.uris) - 1
-
-
-def encoded(picture: Image.Image, *, lossless: bool) -> str:
-    """Return an RGB picture as it is as a data URI: PNG where `lossless`, JPEG otherwise."""
-    buffer = io.BytesIO()
-    if lossless:
-        picture.save(buffer, format="PNG")
-    else:
-        picture.convert("RGB").save(buffer, format="JPEG", quality=80, optimize=True)
-    kind = "png" if lossless else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -10,14 +10,14 @@
 import hashlib
 import io
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from triptych_data import Example, ImagePolicy, ImageSource, load_image
+from triptych_data.write_whole import write_whole
 
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.rewards import ImageInfo, completion_text
@@ -181,16 +181,3 @@ def image_ref(source: ImageSource) -> str:
         return str(source)
     assert isinstance(source.ref, str)
     return str((Path(source.root or ".") / source.ref).absolute())
-
-
-def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
-    """Write a file under a temporary name in the same folder and rename it, so that readers never see a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as stream:
-            stream.writelines([content] if isinstance(content, bytes) else content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 from triptych_data import Example, ImageLoader
+from triptych_data.progress import Reporter
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.seen_headers import SeenHeaders
 
@@ -19,7 +20,6 @@ from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.pace import closing_table
-from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.step_progress import StepProgress
 from triptych_trainer.options.sft_arguments import SftConfig
 from triptych_trainer.prompts.example_table import ExampleTable

@@ -12,6 +12,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from triptych_data import Example, ImageLoader
 from triptych_data.options import QUARANTINE
+from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.result import push_result, save_result
@@ -25,7 +26,6 @@ from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.pace import closing_table
-from triptych_trainer.monitor.progress import Reporter
 from triptych_trainer.monitor.step_progress import StepProgress
 from triptych_trainer.monitor.tracker_guard import guard_trackers
 from triptych_trainer.options.arguments import RunArguments, RunConfig, TrainingConfig, image_policy, prompt_settings

@@ -5,11 +5,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from triptych_data import ImageError, ImagePolicy, load_thumbnail
 from triptych_data.budget import Size
+from triptych_data.pages.picture import SMALL_PIXELS, encoded
 from triptych_data.policy import DEFAULT_POLICY
-
-from triptych_trainer.preview.blocks import Blocks
-from triptych_trainer.preview.row import PreviewImage
-from triptych_trainer.report.thumbnails import SMALL_PIXELS, encoded
+from triptych_data.preview.blocks import Blocks
+from triptych_data.preview.row import PreviewImage
 
 LEAST_SIDE, MOST_SIDE = 96, 1280
 LARGEST_PNG = 6_000

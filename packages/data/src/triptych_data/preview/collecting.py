@@ -10,15 +10,14 @@ from triptych_data.describe import CountedPrompt, describe
 from triptych_data.header import read_header
 from triptych_data.inspect_row import FurtherLook, image_notes
 from triptych_data.model_tokens import ModelTokens
+from triptych_data.preview.counting import change
+from triptych_data.preview.row import PreviewImage, PreviewRow, WithTools
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.read_row import row_reader
 from triptych_data.rows import Rows, SourceRow, open_rows
 from triptych_data.scan import row_digest
 from triptych_data.seen_headers import image_in_example
 from triptych_data.show import KINDS
-
-from triptych_trainer.preview.counting import change
-from triptych_trainer.preview.row import PreviewImage, PreviewRow, WithTools
 
 SHRUNK, ENLARGED = "image shrunk", "image enlarged"
 CAPPED = "images made smaller for the prompt's limit"

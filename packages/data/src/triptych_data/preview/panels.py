@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from triptych_trainer.pages import fragment
-from triptych_trainer.preview.collecting import REFUSED
-from triptych_trainer.preview.summary import Summary, spread
-from triptych_trainer.report.curves import ticks
+from triptych_data.pages import fragment
+from triptych_data.pages.ticks import ticks
+from triptych_data.preview.collecting import REFUSED
+from triptych_data.preview.summary import Summary, spread
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 560, 150, 44, 22
 
@@ -54,7 +54,7 @@ def bins(values: Sequence[int], *, count: int = 24) -> list[tuple[int, int, int]
 
 def _panel(key: str, title: str, explanation: str, **drawn: Any) -> str:
     values = {"bars": (), "filter_name": "", "histogram": None, **drawn}
-    return fragment("triptych_trainer.preview", "panel", key=key, title=title, explanation=explanation, **values)
+    return fragment("triptych_data.preview", "panel", key=key, title=title, explanation=explanation, **values)
 
 
 def _bars(key: str, title: str, explanation: str, *, filter_name: str, bars: Sequence[tuple[str, str, int]]) -> str:

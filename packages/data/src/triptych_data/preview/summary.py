@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from triptych_data.preview.collecting import REFUSED, problems_of
+from triptych_data.preview.row import PreviewRow
 from triptych_data.tally import percentiles
-
-from triptych_trainer.preview.collecting import REFUSED, problems_of
-from triptych_trainer.preview.row import PreviewRow
 
 
 @dataclass(slots=True, kw_only=True)

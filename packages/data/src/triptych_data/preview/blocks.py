@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from triptych_trainer.pages import safe_json
+from triptych_data.pages import safe_json
 
 
 @dataclass(slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-from triptych_trainer.preview.blocks import Blocks
+from triptych_data.preview.blocks import Blocks
 
 
 @given(st.lists(st.text(max_size=12), max_size=20), st.integers(1, 40))

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from triptych_trainer.preview.blocks import Blocks
-from triptych_trainer.preview.collecting import problems_of
-from triptych_trainer.preview.embedding import Pictures
-from triptych_trainer.preview.row import PreviewImage, PreviewRow, WithTools
+from triptych_data.preview.blocks import Blocks
+from triptych_data.preview.collecting import problems_of
+from triptych_data.preview.embedding import Pictures
+from triptych_data.preview.row import PreviewImage, PreviewRow, WithTools
 
 LONGEST_TEXT, LONGEST_VALUE = 20_000, 2_000
 BLOCK_CHARS = 1 << 18

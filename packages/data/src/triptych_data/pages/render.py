@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fragment", "rendered_page", "safe_json"]
 
-COMMON = "triptych_trainer.pages"
+COMMON = "triptych_data.pages"
 """The package whose ``assets`` every page may use."""
 
 

@@ -8,18 +8,17 @@ from pathlib import Path
 from triptych_data.describe import describe
 from triptych_data.inspect_row import FurtherLook
 from triptych_data.model_tokens import ModelTokens
+from triptych_data.pages import rendered_page
+from triptych_data.preview.collecting import Source, Trained, collect, with_decode_errors
+from triptych_data.preview.counting import written
+from triptych_data.preview.embedding import Pictures, Started, side_for
+from triptych_data.preview.panels import panels_html
+from triptych_data.preview.payload import Payload, index_json
+from triptych_data.preview.row import PreviewRow
+from triptych_data.preview.summary import Summary
+from triptych_data.progress import Reporter
 from triptych_data.prompt_settings import PromptSettings
-
-from triptych_trainer.monitor.progress import Reporter
-from triptych_trainer.pages import rendered_page
-from triptych_trainer.preview.collecting import Source, Trained, collect, with_decode_errors
-from triptych_trainer.preview.counting import written
-from triptych_trainer.preview.embedding import Pictures, Started, side_for
-from triptych_trainer.preview.panels import panels_html
-from triptych_trainer.preview.payload import Payload, index_json
-from triptych_trainer.preview.row import PreviewRow
-from triptych_trainer.preview.summary import Summary
-from triptych_trainer.rollouts.write import write_whole
+from triptych_data.write_whole import write_whole
 
 WINDOW_ROWS = 64
 
@@ -143,7 +142,7 @@ def _page(
     blocks = {"rows": payload.rows.finish(), "pictures": pictures.kept.finish()}
     facts = summary.facts(total=total, pictures_left_out=pictures.left_out)
     pieces = rendered_page(
-        "triptych_trainer.preview",
+        "triptych_data.preview",
         "preview",
         scripts=["card"],
         title=title,
