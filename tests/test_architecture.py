@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("parser", "kernels", "data", "trainer")
+# The words with which docstrings of functions and methods begin. A new verb is added here.
+VERBS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+Accumulate Add Agree Answer Append Ask Attend Await Become Begin Build Call Check Choose Clear Click Close Compare
+Compute Concatenate Convert Count Cut Decode Describe Divide Do Draw Drop Encode Estimate Expand Fill Find Flatten
+Force Forecast Forget Forward Generate Give Go Hand Import Install Join Keep Lay Learn Leave Let List Load Log Look
+Make Mark Match Merge Move Name Note Number Open Order Pad Pair Parse Plan Play Prefill Prepare Press Print Put Raise
+Read Rebuild Record Refuse Register Remember Remove Render Repeat Reserve Resize Return Roll Run Sample Save Say Score
+Send Serve Set Show Slice Split Start Stop Sum Switch Take Tokenize Trace Train Turn Undo Upload Wait Walk Warm Warn
+Wrap Write Yield
+""",
+    )
+)
 ARROWS = {"parser": set(), "kernels": set(), "data": {"parser"}, "trainer": {"parser", "kernels", "data"}}
 
 
@@ -218,3 +234,23 @@ def test_files_and_functions_are_as_short_as_agreed(package):
         for function, lines in functions_of(path):
             known = f"{name}:{function}" in LONG_FUNCTIONS
             assert lines <= 60 or known, f"{name}: {function} has {lines} lines, at most 60 are agreed; split it"
+
+
+def public_functions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Functions of a module and methods of its classes; a property names what it is, as an attribute does."""
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node.body)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
+            yield from [] if any("property" in ast.unparse(name) for name in node.decorator_list) else [node]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_docstrings_of_public_functions_are_sentences_that_begin_with_a_verb(package):
+    for path in sources(package):
+        for node in public_functions(ast.parse(text_of(path)).body):
+            words = (ast.get_docstring(node) or "").split()
+            where = f"{path}:{node.lineno} {node.name}: {' '.join(words[:6])!r}"
+            assert words, where
+            assert words[0].rstrip(",") in VERBS, where
+            assert words[1] not in ("of", "ids"), where

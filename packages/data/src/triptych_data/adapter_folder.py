@@ -22,7 +22,7 @@ class AdapterFolder:
 
 
 def adapter_folder(path: str, *, revision: str | None = None, option: str = "--model") -> AdapterFolder | None:
-    """What PEFT wrote into a folder; None for one that contains a model of its own.
+    """Return what PEFT wrote into a folder, or None for one that contains a model of its own.
 
     UsageError: its adapter_config.json cannot be read, or names no model.
     """

@@ -21,7 +21,7 @@ _CACHES = frozenset({"simplecache", "filecache", "blockcache"})
 
 
 def is_address(text: str) -> bool:
-    """Whether a reference to an image is an address and not a path: it has a scheme, or is a chain of them."""
+    """Return whether a reference to an image is an address and not a path: it has a scheme, or is a chain of them."""
     scheme = _SCHEME.match(text) if ":" in text else None
     if scheme is None:
         return False
@@ -29,12 +29,12 @@ def is_address(text: str) -> bool:
 
 
 def is_local(address: str) -> bool:
-    """Whether an address is one of `file:` or `local:`, and no chain."""
+    """Return whether an address is one of `file:` or `local:`, and not a chain of addresses."""
     return address.partition(":")[0].lower() in _LOCAL and "::" not in address
 
 
 def local_path(address: str) -> str | None:
-    """The path that a `file:` or `local:` address means on this machine; None for an address of elsewhere.
+    """Return the path that a `file:` or `local:` address means on this machine, or None for any other address.
 
     A path of `file:` is percent-encoded (RFC 8089); `local:` is taken as it is, as fsspec does.
     Raises ImageError for an address that reaches files of this machine in another way, or names another host.

@@ -19,7 +19,9 @@ from triptych_data.rows import SourceRow
 def to_example(
     record: Record, row: SourceRow, *, root: Path | None = None, dialect: str = "image", table: str = ""
 ) -> Example:
-    """The example of a record; DataError where its markers and images do not fit. `table` is a digest of its table."""
+    """Return the example of a record; raise DataError if its markers and images do not fit. `table` is a digest of its
+    table.
+    """
     sample = row.values.get("id")
     name = row.source if sample is None else str(sample)
     try:
@@ -92,12 +94,12 @@ def _numbers(error: MarkerError) -> str:
 
 
 def replace_name(image: ImageSource, name: str | None) -> ImageSource:
-    """The same image under a name."""
+    """Return the same image with a name."""
     return image if name is None else replace(image, name=name)
 
 
 def refused(error: RowError, row: SourceRow) -> DataError:
-    """A row's error with its place and id."""
+    """Return a row's error with its place and id."""
     sample = row.values.get("id")
     name = None if sample is None else str(sample)
     return DataError(error.reason, source=row.source, id=name, remedy=error.remedy)

@@ -23,7 +23,8 @@ class Budget:
 
 
 def smart_resize(height: int, width: int, *, factor: int, min_pixels: int, max_pixels: int) -> Size:
-    """The size Qwen2-VL's processor gives an image: multiples of `factor`, pixels within limits, ratio kept.
+    """Return the size that Qwen2-VL's processor gives an image: multiples of `factor`, within the limits of pixels,
+    with the same ratio.
 
     Equal to transformers' function wherever that stays within `max_pixels`. Where it would not (thin images at small
     limits, `min_pixels` near `max_pixels`) the long side gives way. Raises ValueError above a ratio of 200 and for a
@@ -69,7 +70,7 @@ def _clamped(high: int, wide: int, factor: int, max_pixels: int) -> Size:
 
 
 def common_cap(count: Callable[[int], int], *, low: int, high: int, limit: int) -> int | None:
-    """The largest cap in [low, high] with count(cap) <= limit, by bisection; None where even `low` is too much.
+    """Return the largest cap in [low, high] with count(cap) <= limit, by bisection, or None if even `low` is too much.
 
     `count` must not fall as the cap grows.
     """
@@ -104,7 +105,7 @@ def fit_sizes(
     max_tiles: int | None = None,
     times: Sequence[int] | None = None,
 ) -> list[Size]:
-    """Sizes after resizing, each within its (min_pixels, max_pixels), all of them within `max_tiles` tiles together.
+    """Return the sizes after resizing, each within its (min_pixels, max_pixels), and together within `max_tiles` tiles.
 
     A tile is `factor` x `factor` pixels and costs one token; image k is shown `times[k]` times, by default once.
     Raises ValueError where the tiles cannot suffice.

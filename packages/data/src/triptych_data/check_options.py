@@ -26,7 +26,7 @@ class CheckOptions:
 
 
 def parser(prog: str = "triptych-data check") -> OptionParser:
-    """The parser of the command with this name."""
+    """Return the parser of the command with this name."""
     made = OptionParser(
         prog=prog,
         usage=f"{prog} FILE ... [options]",
@@ -40,5 +40,5 @@ def parser(prog: str = "triptych-data check") -> OptionParser:
 
 
 def default_workers() -> int:
-    """The cores that this process may use, at most 8."""
+    """Return the cores that this process may use, at most 8."""
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

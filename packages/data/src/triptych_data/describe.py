@@ -63,7 +63,7 @@ class CountedPrompt:
         return self.images.total
 
     def accepted(self) -> CountedPrompt:
-        """The prompt itself; DataError where a run would refuse it."""
+        """Return the prompt itself; raise DataError if a run would refuse it."""
         if self.refused is not None:
             raise self.refused
         return self
@@ -96,7 +96,7 @@ def describe(
 def count_images(
     example: Example, *, model: ModelTokens, settings: PromptSettings, sizes: Sequence[Size] | None = None
 ) -> ImageCount:
-    """Sizes and tokens of one row's images, without its text; much cheaper than `describe`.
+    """Return the sizes and tokens of one row's images, without its text; this costs much less than `describe`.
 
     Raises DataError where a run would refuse the images.
     """
@@ -124,7 +124,8 @@ def count_images(
 
 
 def unexpanded_ids(example: Example, *, model: ModelTokens, settings: PromptSettings) -> list[int]:
-    """Ids of the prompt as its chat template writes it, with one placeholder per image: what engines expand themselves.
+    """Return the ids of the prompt as its chat template writes it, with one placeholder per image; engines expand these
+    themselves.
 
     Raises DataError where the prompt cannot be tokenized.
     """
@@ -132,7 +133,7 @@ def unexpanded_ids(example: Example, *, model: ModelTokens, settings: PromptSett
 
 
 def unexpanded(processor: Any, *, num_images: int) -> dict[str, Any]:
-    """What to tell `tokenize` so that every image stays the one placeholder that the chat template writes."""
+    """Return what to tell `tokenize` so that every image stays the one placeholder that the chat template writes."""
     return {"image_token": expander_of(processor).template_token, "image_tokens": [1] * num_images}
 
 
@@ -158,13 +159,13 @@ def _tokenize(example: Example, model: ModelTokens, settings: PromptSettings, kn
 
 
 def template_kwargs(example: Example, settings: PromptSettings) -> dict[str, Any]:
-    """The arguments of the chat template for one row: those of the run, and the tools of its prompt."""
+    """Return the arguments of the chat template for one row: those of the run, and the tools of its prompt."""
     own = {"tools": [dict(tool) for tool in example.tools]} if example.tools else {}
     return {**settings.chat_template_kwargs, **own}
 
 
 def tokens_by_image(spans: Sequence[ImageSpan], num_images: int) -> tuple[int, ...]:
-    """The feature rows of each image at its first marker."""
+    """Return the feature rows of each image at its first marker."""
     tokens = dict.fromkeys(range(num_images), 0)
     for span in reversed(spans):
         tokens[span.image] = span.num_features

@@ -43,7 +43,7 @@ class Examples(Sequence[Example]):
         return (self.read(self.rows.row(row)) for row in self._kept)
 
     def only(self, places: Sequence[int]) -> Examples:
-        """The examples at these places, in this order."""
+        """Return the examples at these places, in this order."""
         return Examples(self.rows, self.read, self.checked, kept=array("q", (self._kept[place] for place in places)))
 
     @property

@@ -29,7 +29,7 @@ class Stamp(NamedTuple):
 
 
 def open_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> BinaryIO:
-    """A seekable stream of the encoded image; nothing but what is read from it is loaded. The caller closes it."""
+    """Open the encoded image as a seekable stream; only what is read from it is loaded. The caller closes it."""
     ref = source.ref
     if isinstance(ref, bytes):
         return io.BytesIO(_within(ref, str(source), policy))
@@ -46,7 +46,9 @@ def open_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> 
 
 
 def open_path(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> tuple[int, os.stat_result] | None:
-    """(open descriptor, state of the file) of an image that is named by a path; None for one that lies elsewhere."""
+    """Return (open descriptor, state of the file) of an image that is named by a path, or None for an image that is
+    elsewhere.
+    """
     ref = source.ref
     if not isinstance(ref, str) or ref.startswith("data:") or is_base64_image(ref) or is_address(ref):
         return None
@@ -71,14 +73,14 @@ class _Member(io.BytesIO):
 
 
 def stamp_of(stream: BinaryIO) -> Stamp | None:
-    """The state, when it was opened, of the file or archive that a stream reads; None where there is none."""
+    """Return the state, when it was opened, of the file or archive that a stream reads, or None if there is none."""
     if not isinstance(stream, (RegularFile, _Member)):
         return None
     return Stamp(stream.status.st_size, stream.status.st_mtime_ns)
 
 
 def read_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> bytes:
-    """The encoded bytes of an image, at most `policy.max_file_bytes` of them."""
+    """Return the encoded bytes of an image, at most `policy.max_file_bytes` of them."""
     if isinstance(source.ref, bytes):
         return _within(source.ref, str(source), policy)
     with open_image(source, policy=policy) as stream:

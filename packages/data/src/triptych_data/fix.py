@@ -61,7 +61,7 @@ def refuse_overwriting(target: Path, files: Sequence[str], *, option: str) -> No
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[TextIO]:
-    """A file that takes the place of `target` once everything is written, and is removed where it is not."""
+    """Open a file that takes the place of `target` once everything is written, and is removed if that fails."""
     partial = target.with_name(f"{target.name}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="") as stream:

@@ -45,13 +45,13 @@ class ImageHeader(NamedTuple):  # made for every image of a table: a dataclass w
 
 
 def probe_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> tuple[int, int]:
-    """(height, width) of the decoded image, from its header only. Raises ImageError."""
+    """Return (height, width) of the decoded image, from its header only. Raises ImageError."""
     header = read_header(source, policy=policy)
     return header.height, header.width
 
 
 def read_header(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> ImageHeader:
-    """The header of an image, checked against the policy. Raises ImageError."""
+    """Return the header of an image, checked against the policy. Raises ImageError."""
     if isinstance(source.ref, Image.Image):
         return _checked(_memory_header(source.ref, policy), str(source), policy)
     with open_image(source, policy=policy) as stream:
@@ -59,7 +59,7 @@ def read_header(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) ->
 
 
 def parse_header(stream: BinaryIO, *, image: str, policy: ImagePolicy = DEFAULT_POLICY) -> ImageHeader:
-    """The header of an encoded image in a seekable stream, checked against the policy."""
+    """Return the header of an encoded image in a seekable stream, checked against the policy."""
     start = stream.read(_START_BYTES)
     format_name = _allowed_format(start, image, policy)
     try:
@@ -98,7 +98,8 @@ def _jpeg_header(facts: JpegHeader, policy: ImagePolicy) -> ImageHeader:
 
 
 def plain_png_header(start: bytes) -> ImageHeader | None:
-    """The header of a PNG of 8 bits per channel without anything that changes how it is read, as Pillow reads it.
+    """Return the header of a PNG of 8 bits per channel without anything that changes how it is read, as Pillow reads
+    it.
 
     None for every other PNG, and for a damaged one, which Pillow reads. Source: PNG (Third Edition), 11.2 and 11.3.
     """
@@ -145,7 +146,7 @@ def _pillow_header(picture: ImageFile.ImageFile, format_name: str, policy: Image
 
 
 def has_alpha(picture: Image.Image) -> bool:
-    """Whether some pixel can be transparent."""
+    """Return whether some pixel can be transparent."""
     return "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info
 
 
@@ -182,7 +183,7 @@ _PLUGINS: dict[str, Callable[[BinaryIO, None], ImageFile.ImageFile]] = {
 
 
 def unreadable(error: Exception, image: str) -> ImageError:
-    """What a decoder said, as one ImageError."""
+    """Return what a decoder said, as one ImageError."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.errno is not None:
         return ImageError(
@@ -220,7 +221,7 @@ def _checked(header: ImageHeader, image: str, policy: ImagePolicy) -> ImageHeade
 
 
 def check_depth(mode: str, image: str) -> None:
-    """ImageError for pixels whose range nobody states: 32-bit integers and floats."""
+    """Raise ImageError for pixels whose range nobody states: 32-bit integers and floats."""
     if mode in ("I", "F"):
         raise ImageError(
             f"expected 8 or 16 bits per channel, got mode {mode} whose range is unknown",
@@ -240,7 +241,9 @@ def _orientation_of(picture: Image.Image, policy: ImagePolicy) -> int:
 
 
 def exif_orientation(raw: bytes) -> int:
-    """The orientation (1 to 8) in an EXIF block; 1 where it is absent, illegal or unreadable (EXIF 2.32, tag 274)."""
+    """Return the orientation (1 to 8) in an EXIF block, or 1 if it is absent, illegal or unreadable (EXIF 2.32, tag
+    274).
+    """
     start = raw.find(b"Exif\0\0")
     block = raw[start + 6 :] if start >= 0 else raw
     order = {b"II": "<", b"MM": ">"}.get(block[:2])

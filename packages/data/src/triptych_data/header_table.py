@@ -31,7 +31,7 @@ class HeaderTable:
 
     @classmethod
     def of(cls, seen: Mapping[int, Seen]) -> HeaderTable:
-        """The table of images by their keys."""
+        """Return the table of images by their keys."""
         keys = np.fromiter(seen, np.uint64, len(seen))
         order = np.argsort(keys)
         sides = np.array([size for size, _ in seen.values()], np.uint32).reshape(-1, 2)
@@ -39,7 +39,7 @@ class HeaderTable:
         return cls(keys=keys[order], sides=sides[order], stamps=stamps[order])
 
     def find(self, key: int) -> Seen | None:
-        """What was seen of one image; None of an image that is not in the table."""
+        """Return what was seen of one image, or None for an image that is not in the table."""
         if not len(self.keys):
             return None
         place = int(self.keys.searchsorted(np.uint64(key)))
@@ -49,11 +49,11 @@ class HeaderTable:
         return (height, width), Stamp(num_bytes=num_bytes, changed_ns=changed_ns) if changed_ns else None
 
     def only(self, chosen: NDArray[Any]) -> HeaderTable:
-        """The part of the table where `chosen` is true, or at its places in ascending order."""
+        """Return the rows of the table for which `chosen` is true, or those at its places in ascending order."""
         return HeaderTable(keys=self.keys[chosen], sides=self.sides[chosen], stamps=self.stamps[chosen])
 
     def joined(self, other: HeaderTable) -> HeaderTable:
-        """Both tables as one; of an image that is in both, what this one says."""
+        """Return both tables as one; for an image that is in both, the entry of this table is kept."""
         if not len(other) or not len(self):
             return self if len(self) else other
         keys, first = np.unique(np.concatenate((self.keys, other.keys)), return_index=True)
@@ -62,11 +62,11 @@ class HeaderTable:
         return HeaderTable(keys=keys, sides=sides, stamps=stamps)
 
     def without(self, key: int) -> HeaderTable:
-        """The table without one image; itself where the image is not in it."""
+        """Return the table without one image, or the table itself if the image is not in it."""
         return self if self.find(key) is None else self.only(self.keys != np.uint64(key))
 
     def sizes(self) -> list[Size]:
-        """Every (height, width) that some image has, each once."""
+        """Return every (height, width) that some image has, each once."""
         return [(height, width) for height, width in np.unique(self.sides, axis=0).tolist()]
 
 

@@ -16,7 +16,7 @@ from triptych_data.rows import SourceRow
 
 
 def to_source(value: Any, *, root: Path, row: SourceRow, what: str = "an image") -> ImageSource:
-    """The image of one entry; RowError where it is none, and where it has keys that nobody reads.
+    """Return the image of one entry; raise RowError if it is none, and where it has keys that nobody reads.
 
     Limits of the whole row (columns `min_pixels`, `max_pixels`) apply where an image has none of its own.
     """

@@ -34,7 +34,7 @@ class ImageFiles:
             self.paths += os.fsencode(path) + b"\0"
 
     def unchanged(self, table: HeaderTable) -> HeaderTable:
-        """The part of a table whose files are as they were seen; images that lie in no file are part of it.
+        """Return the part of a table whose files are as they were seen; images that lie in no file are part of it.
 
         Threads ask for the states of the files, because on a file system of the network each question takes a while.
         """

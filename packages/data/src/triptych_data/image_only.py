@@ -52,7 +52,7 @@ class _WithoutVideo(ProcessorMixin):
 
 @functools.cache
 def image_only_class(stock: type[ProcessorMixin]) -> type[ProcessorMixin]:
-    """A subclass of a stock processor class without its video branch; it carries the stock name.
+    """Return a subclass of a stock processor class without its video branch; it carries the stock name.
 
     ValueError: the class has no video branch.
     """

@@ -84,7 +84,7 @@ class ImageLoader:
         return self._held_bytes
 
     def sizes(self, example: Example) -> tuple[Size, ...]:
-        """(height, width) of each image of an example as decoded, from its header; DataError names the row."""
+        """Return the (height, width) of each image of an example as decoded, by its header; DataError names the row."""
         return self._retried(lambda: header_sizes(example, policy=self.policy, seen=self.seen))
 
     def prefetch(self, example: Example, *, sizes: Sequence[Size] | None = None) -> None:
@@ -92,14 +92,15 @@ class ImageLoader:
         self._requests(example, sizes)
 
     def get(self, example: Example, *, sizes: Sequence[Size] | None = None) -> list[Image.Image]:
-        """The images of an example, RGB, in record order; DataError names the row of one that cannot be decoded.
+        """Return the images of an example as RGB, in the order of the record; DataError names the row of an image that
+        cannot be decoded.
 
         `sizes` are the (height, width) that the images are resized to; without them they stay as decoded.
         """
         return [Image.fromarray(pixels) for pixels in self.get_pixels(example, sizes=sizes)]
 
     def get_pixels(self, example: Example, *, sizes: Sequence[Size] | None = None) -> list[Pixels]:
-        """The same as read-only uint8 [height, width, 3], shared with the cache and not copied."""
+        """Return the same images as read-only uint8 [height, width, 3]; they are shared with the cache, not copied."""
         entries = self._requests(example, sizes)
         found = []
         for number, (image, entry) in enumerate(zip(example.images, entries, strict=True), start=1):

@@ -44,7 +44,7 @@ class Inspection:
 
 
 def inspect_row(row: SourceRow, tally: Tally, *, inspection: Inspection) -> Example:
-    """Look at one row and count it; DataError where a run would refuse it."""
+    """Look at one row and count it; raise DataError if a run would refuse it."""
     example = inspection.read(row)
     headers = [
         _look_at(image, number, example, tally, inspection) for number, image in enumerate(example.images, start=1)
@@ -99,7 +99,7 @@ def _count_image(header: ImageHeader, tally: Tally) -> None:
 
 
 def image_notes(header: ImageHeader) -> list[str]:
-    """What is odd about an image that a run reads all the same."""
+    """Return what is odd about an image that a run reads all the same."""
     long, short = max(header.height, header.width), min(header.height, header.width)
     notes = {
         "turned by EXIF (are boxes in turned coordinates?)": header.orientation != 1,

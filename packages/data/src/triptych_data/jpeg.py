@@ -75,7 +75,8 @@ def read_jpeg_header(stream: BinaryIO, *, start: bytes = b"") -> JpegHeader:
 
 
 def plain_jpeg_size(start: bytes) -> tuple[int, int] | None:
-    """(height, width) of a JPEG whose segments up to the scan are all in its first bytes, and none of them EXIF or XMP.
+    """Return (height, width) of a JPEG whose segments up to the scan are all in its first bytes, and none of them EXIF
+    or XMP.
 
     None for every other JPEG, and for a damaged one: `read_jpeg_header` reads those.
     """
@@ -99,7 +100,7 @@ def plain_jpeg_size(start: bytes) -> tuple[int, int] | None:
 
 
 def without_metadata(data: bytes, header: JpegHeader) -> bytes:
-    """The same picture without EXIF, XMP and the index of further pictures."""
+    """Return the same picture without EXIF, XMP and the index of further pictures."""
     pieces, done = [], 0
     for start, stop in header.metadata:
         pieces.append(data[done:start])

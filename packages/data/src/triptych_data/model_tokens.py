@@ -21,11 +21,11 @@ class ModelTokens:
 
     @classmethod
     def of(cls, processor: Any) -> ModelTokens:
-        """The tokens and the sizes of a processor that is loaded."""
+        """Return the tokens and the sizes of a processor that is loaded."""
         return cls(processor=processor, vision=VisionSpec.from_processor(processor))
 
     def with_pixels(self, *, min_pixels: int | None = None, max_pixels: int | None = None) -> ModelTokens:
-        """The same model under other pixel limits; this one stays as it is.
+        """Return the same model under other pixel limits; this object does not change.
 
         Raises UsageError where the image processor knows no pixel limits, or the two contradict each other.
         """
@@ -67,7 +67,8 @@ def load_model_tokens(name: str, options: ModelOptions) -> ModelTokens:
 
 
 def chosen_model(name: str | None, loading: ModelOptions, prompt: PromptOptions) -> ModelTokens | None:
-    """What counts the tokens of the model that a command line names, under its pixel limits; None without a model.
+    """Return what counts the tokens of the model that a command line names, under its pixel limits; None without a
+    model.
 
     Raises UsageError where it cannot be loaded, or knows no pixel limits.
     """

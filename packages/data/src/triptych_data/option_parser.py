@@ -22,14 +22,14 @@ class OptionParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """The options; UsageError names the nearest option where one is unknown."""
+        """Return the options; UsageError names the nearest option if a word is unknown."""
         found, rest = self.parse_known_args(args, namespace)
         if rest:
             raise unknown_option(rest[0], option_names(self), command=self.prog)
         return found
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """The options that are known, and the words that are left."""
+        """Return the options that are known, and the words that are left."""
         return super().parse_known_args(underscored(sys.argv[1:] if args is None else args), namespace)
 
     def error(self, message: str) -> NoReturn:
@@ -71,7 +71,7 @@ _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 def underscored(words: Iterable[str]) -> list[str]:
-    """The words of a command line, with `_` for `-` inside the names of options."""
+    """Return the words of a command line, with `_` for `-` inside the names of options."""
     return [_underscored(word) for word in words]
 
 
@@ -83,13 +83,13 @@ def _underscored(word: str) -> str:
 
 
 def option_names(parser: argparse.ArgumentParser) -> list[str]:
-    """Every long option of a parser, written with `_`."""
+    """Return every long option of a parser, written with `_`."""
     names = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
     return list(dict.fromkeys(underscored(names)))
 
 
 def unknown_option(word: str, known: Sequence[str], *, command: str) -> UsageError:
-    """The refusal of a word that is no option, with the nearest one."""
+    """Return the refusal of a word that is no option, with the nearest one."""
     if not word.startswith("-"):
         return UsageError(f"{word!r} belongs to no option; see `{command} --help`")
     name = word.partition("=")[0]
@@ -97,7 +97,7 @@ def unknown_option(word: str, known: Sequence[str], *, command: str) -> UsageErr
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """A question for the nearest of the known words, or nothing where none is near."""
+    """Return a question that proposes the nearest of the known words, or nothing if none is near."""
     found = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {found[0]}?" if found else ""
 
@@ -116,14 +116,15 @@ def add_options(
 
 
 def collected(options: type[T], namespace: argparse.Namespace) -> T:
-    """The dataclass with the values that were parsed; UsageError where one cannot be."""
+    """Return the dataclass with the values that were parsed; raise UsageError for a value that it refuses."""
     known = vars(namespace)
     made = options(**{option.name: known[option.name] for option in fields(options) if option.name in known})  # type: ignore[arg-type]
     return checked(made)
 
 
 def checked(options: T) -> T:
-    """The same options, with one word for a list as a list of it; UsageError for a value that its class refuses.
+    """Return the same options, with a single word for a list as a list of that word; raise UsageError for a value that
+    its class refuses.
 
     A class says in `CHOICES` which words an option takes, and in `LEAST` its smallest number.
     """
@@ -142,7 +143,7 @@ def checked(options: T) -> T:
 
 
 def of_classes(options: type, name: str) -> dict[str, Any]:
-    """What a class of options and its bases say under a name."""
+    """Return what a class of options and its bases say under a name."""
     return {key: value for base in reversed(options.__mro__) for key, value in vars(base).get(name, {}).items()}
 
 

@@ -110,7 +110,7 @@ class TemplateOptions(PromptOptions):
 
 
 def image_policy(options: DataOptions) -> ImagePolicy:
-    """Which images the options let a command read."""
+    """Return which images the options let a command read."""
     return ImagePolicy(
         allow_outside=tuple(Path(folder) for folder in options.allow_outside or ()),
         allow_remote=options.allow_remote,
@@ -129,7 +129,7 @@ _OF_THE_CALL = (
 def prompt_settings(
     data: DataOptions, prompt: PromptOptions, *, chat_template_kwargs: dict[str, Any] | None = None
 ) -> PromptSettings:
-    """How the options make prompts of rows."""
+    """Return how the options make prompts of rows."""
     if isinstance(prompt, TemplateOptions) and prompt.chat_template_kwargs is not None:
         chat_template_kwargs = json_object(prompt.chat_template_kwargs)
     for name in _OF_THE_CALL:
@@ -148,21 +148,22 @@ def prompt_settings(
 
 
 def check_pixels(prompt: PromptOptions) -> None:
-    """UsageError where the two pixel limits contradict each other."""
+    """Raise UsageError if the two pixel limits contradict each other."""
     low, high = prompt.min_pixels, prompt.max_pixels
     if low and high and low > high:
         raise UsageError(f"--min_pixels {low} is more than --max_pixels {high}; swap or drop one")
 
 
 def need_model(prompt: PromptOptions, model: str | None) -> None:
-    """UsageError where an option about tokens or pixels is given without a model that counts them."""
+    """Raise UsageError if an option about tokens or pixels is given without a model that counts them."""
     given = [name for name in vars(prompt) if getattr(prompt, name) not in (None, "exact")]
     if model is None and given:
         raise UsageError(f"--{given[0]} needs --model, whose processor does the counting")
 
 
 def image_roots(options: DataOptions) -> tuple[list[Path | None], list[Path | None]]:
-    """The image folder of each file of `--data`, and of each of `--eval_data`; None means the folder of the file.
+    """Return the image folder of each file of `--data`, and of each of `--eval_data`; None means the folder of the
+    file.
 
     `--image_root` names one folder for all files, one for each of `--data` and then each of `--eval_data`, or, where
     both have as many files, one for each pair. UsageError gives the counts where it is another number.
@@ -187,7 +188,9 @@ def image_roots(options: DataOptions) -> tuple[list[Path | None], list[Path | No
 
 
 def data_files(options: DataOptions, named: Sequence[str] = ()) -> list[str]:
-    """The files of `--data`, or those named without it; UsageError where there are none, or one is not there."""
+    """Return the files of `--data`, or those named without it; raise UsageError if there are none, or if a file does
+    not exist.
+    """
     if named and options.data:
         raise UsageError(f"name the data files once: {named[0]} is given without --data and {options.data[0]} with it")
     files = [*named, *(options.data or ())]

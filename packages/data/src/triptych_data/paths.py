@@ -154,7 +154,7 @@ def _open_below(folder: Path, relative: str) -> int:
 
 @functools.cache
 def has_openat2() -> bool:
-    """Whether this kernel resolves paths beneath a folder by itself (Linux 5.6 or later)."""
+    """Return whether this kernel resolves paths beneath a folder by itself (Linux 5.6 or later)."""
     if sys.platform != "linux":
         return False
     try:

@@ -31,12 +31,13 @@ Pixels = NDArray[np.uint8]
 
 
 def load_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> Image.Image:
-    """The image as RGB, upright, on the policy's background. Raises ImageError."""
+    """Return the image as RGB, upright, on the policy's background. Raises ImageError."""
     return Image.fromarray(load_pixels(source, policy=policy))
 
 
 def load_thumbnail(source: ImageSource, *, side_pixels: int, policy: ImagePolicy = DEFAULT_POLICY) -> Image.Image:
-    """The image as RGB, upright, at most `side_pixels` on its longest side; a large JPEG is decoded at a fraction.
+    """Return the image as RGB, upright, at most `side_pixels` on its longest side; a large JPEG is decoded at a
+    fraction.
 
     For looking at, not for training. Raises ImageError.
     """
@@ -50,7 +51,7 @@ def load_thumbnail(source: ImageSource, *, side_pixels: int, policy: ImagePolicy
 
 
 def load_pixels(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> Pixels:
-    """The image as uint8 [height, width, 3]. Raises ImageError."""
+    """Return the image as uint8 [height, width, 3]. Raises ImageError."""
     if isinstance(source.ref, Image.Image):
         header = read_header(source, policy=policy)
         return _normalised(source.ref, header, str(source), policy)
@@ -72,7 +73,7 @@ def decode(data: bytes, *, image: str, policy: ImagePolicy = DEFAULT_POLICY, at_
 
 
 def check_size(pixels: Pixels, expected: Size, *, image: str) -> None:
-    """ImageError where an image decodes to another (height, width) than it was planned with."""
+    """Raise ImageError if an image decodes to another (height, width) than it was planned with."""
     height, width = pixels.shape[:2]
     if (height, width) != expected:
         raise ImageError(
@@ -104,7 +105,7 @@ def _decoded(data: bytes, header: ImageHeader, image: str, policy: ImagePolicy, 
 
 @functools.cache
 def fast_decoder() -> Any | None:
-    """simplejpeg, where the extra `fast` is installed: the same pixels as Pillow, faster."""
+    """Return simplejpeg if the extra `fast` is installed: it gives the same pixels as Pillow in less time."""
     try:
         return importlib.import_module("simplejpeg")
     except ImportError:
@@ -127,7 +128,7 @@ def _decode_fast(data: bytes) -> Pixels | None:
 
 
 def guessed_around(data: bytes, header: ImageHeader) -> bool:
-    """Whether a JPEG's compressed data contains more or less than its picture needs: stray bytes, or damage.
+    """Return whether a JPEG's compressed data contains more or less than its picture needs: stray bytes, or damage.
 
     Decoders read on in silence. Only the strict one of the extra `fast` tells; without it the answer is False.
     """
@@ -148,7 +149,9 @@ def _normalised(picture: Image.Image, header: ImageHeader, image: str, policy: I
 
 
 def to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (255, 255, 255), image: str) -> Image.Image:
-    """RGB without silent damage: alpha is composited, 16-bit gray shifted; float and 32-bit images are refused."""
+    """Convert an image to RGB without silent damage: alpha is composited, 16-bit gray is shifted, float and 32-bit
+    images are refused.
+    """
     mode = picture.mode
     if mode.startswith("I;16"):
         gray = np.asarray(picture).astype(np.uint16) >> 8  # Pillow's own conversion clips almost everything to white

@@ -36,7 +36,7 @@ _BASE64 = re.compile(r"data:image/[a-z0-9.+-]{1,20};base64,[A-Za-z0-9+/]{40}", r
 
 
 def check_places(record: Record, *, dialect: str) -> None:
-    """RowError where parts and markers are mixed, or where a text writes markers that nobody reads."""
+    """Raise RowError if parts and markers are mixed, or if a text writes markers that nobody reads."""
     if has_image_parts(record):
         for number, text in _strings(record):
             if parse(text, dialect=dialect).num_markers or _NUMBERED.search(text):
@@ -72,7 +72,7 @@ def check_places(record: Record, *, dialect: str) -> None:
 
 
 def check_dialect(record: Record, *, dialect: str) -> None:
-    """RowError where a row with images has no marker of the dialect, and one as another dialect writes it."""
+    """Raise RowError if a row with images has no marker of the dialect, but one as another dialect writes it."""
     for number, text in _texts(record):
         for other in DIALECTS.values():
             if other.opener and other.opener in text and parse(text, dialect=other.name).num_markers:
@@ -90,7 +90,7 @@ def check_dialect(record: Record, *, dialect: str) -> None:
 
 
 def check_packed(images: Sequence[ImageSource], row: SourceRow) -> None:
-    """RowError where an image that is packed next to a row is none of the row's images."""
+    """Raise RowError if an image that is packed next to a row is none of the row's images."""
     read = [image.ref for image in images]  # decoded images have no hash
     for member in dict.fromkeys((row.members or {}).values()):
         if member not in read:
@@ -101,7 +101,7 @@ def check_packed(images: Sequence[ImageSource], row: SourceRow) -> None:
 
 
 def check_owners(record: Record, images: Sequence[ImageSource], unique: Sequence[ImageSource]) -> None:
-    """RowError where boxes name images by number and an image before them is given twice, which shifts the numbers."""
+    """Raise RowError if boxes name images by number and an earlier image is given twice, which shifts the numbers."""
     objects = listed_text(record.extras.get("objects"))
     owners = objects.get("image_id") if isinstance(objects, Mapping) else None
     for owner in owners or []:
@@ -114,7 +114,7 @@ def check_owners(record: Record, images: Sequence[ImageSource], unique: Sequence
 
 
 def has_image_parts(record: Record) -> bool:
-    """Whether the messages contain images as content parts."""
+    """Return whether the messages contain images as content parts."""
     for message in record.messages:
         content = message["content"]
         if not isinstance(content, str) and isinstance(content, (list, tuple)):

@@ -12,7 +12,8 @@ PLAIN_BYTES = 4096
 
 
 def plain_size(start: bytes, policy: ImagePolicy) -> Size | None:
-    """(height, width) of a PNG or JPEG that has no orientation and that the policy allows, as `parse_header` reads it.
+    """Return (height, width) of a PNG or JPEG that has no orientation and that the policy allows, as `parse_header`
+    reads it.
 
     None for every other image: `parse_header` then reads it, or says what is wrong with it.
     """

@@ -21,7 +21,9 @@ _REFUSALS = (ImportError, OSError, ValueError, TypeError, AttributeError, KeyErr
 
 
 def is_of_config(error: Exception) -> bool:
-    """Whether an error says that the values of a config.json do not fit together; its class is of its own."""
+    """Return whether an error says that the values of a config.json do not fit together; the class of this error is its
+    own.
+    """
     return type(error).__name__.startswith("StrictDataclass")
 
 

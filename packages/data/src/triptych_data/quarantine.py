@@ -25,12 +25,12 @@ def write_quarantined(path: Path, error: DataError) -> None:
 
 
 def allowed(max_bad: float, total: int) -> float:
-    """How many rows may be refused: a share of all below 1, a number from 1 on."""
+    """Return how many rows may be refused: a value below 1 is a share of all rows, any other a number of rows."""
     return max_bad if max_bad >= 1 else max_bad * total
 
 
 def too_many(last: DataError, count: int, *, total: int, limit: float) -> DataError:
-    """The refusal of data with more unusable rows than allowed; `last` is the error of the last of them."""
+    """Return the refusal of data with more unusable rows than allowed; `last` is the error of the last such row."""
     return DataError(
         f"expected at most {limit:g} refused rows of {total}, got {count}; the last: {last.reason}",
         source=last.source,

@@ -25,7 +25,7 @@ def row_reader(
     table: str = "",
     needs_prompt: bool = True,
 ) -> Callable[[SourceRow], Example]:
-    """A function from a row to its example, for one format or, with "auto", each row by its columns.
+    """Return a function from a row to its example, for one format or, with "auto", each row by its columns.
 
     `root` is the folder of image paths, where the row itself names none. `table` is a digest of the table the rows are
     from, under which their examples are known (`Example.key`). Without `needs_prompt` a row that has none gets an empty
@@ -51,7 +51,7 @@ def row_reader(
 
 
 def read_record(values: Mapping[str, Any], *, format: str = "auto", columns: Names | None = None) -> Record:
-    """A row's values as a record; RowError where they do not have the format's shape."""
+    """Return a row's values as a record; raise RowError if they do not have the format's shape."""
     if columns is not None:
         return sharegpt.read(renamed(values, columns))
     return FORMATS[detect(values) if format == "auto" else format](values)
@@ -65,7 +65,7 @@ def _with_empty_prompt(values: Mapping[str, Any]) -> Record:
 
 
 def has_prompt(values: Mapping[str, Any]) -> bool:
-    """Whether a row contains a prompt in any column that some format reads it from."""
+    """Return whether a row contains a prompt in any column that some format reads it from."""
     return any(not is_empty(values.get(name)) for name in (*QUESTIONS, *CONVERSATIONS))
 
 

@@ -40,7 +40,9 @@ def place_of(
     dataset_info: Path | None,
     row_check: RowCheck | None,
 ) -> Place:
-    """The place of a table in the folder `memory`; another image folder or policy has another place."""
+    """Return the place of a table in the folder `memory`; a table with another image folder or policy has another
+    place.
+    """
     files = [file.absolute() for file in rows.files]
     folders = [None if root is None else root.absolute() for root in roots]
     states = list(states_of([*files, *dataset_info_files(files, dataset_info)]))
@@ -59,7 +61,8 @@ def recalled_or_found(
     policy: ImagePolicy,
     base: SeenHeaders | None = None,
 ) -> tuple[Checked, HeaderTable]:
-    """What is known of a table and of its images: recalled where nothing has changed, else by `look`, and noted.
+    """Return what is known of a table and of its images: what an earlier start has found if nothing has changed, or
+    else what `look` finds.
 
     Images that `base` has seen, and those whose files are as they were, are not looked at again.
     """

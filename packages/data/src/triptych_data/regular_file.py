@@ -33,7 +33,7 @@ class RegularFile:
         self.close()
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next `size` bytes, fewer at the end of the file; all that are left where `size` is negative."""
+        """Read the next `size` bytes, or fewer at the end of the file, or all that are left if `size` is negative."""
         start = self._position
         if 0 <= size <= _WINDOW_BYTES:
             offset = start - self._window_start
@@ -52,7 +52,7 @@ class RegularFile:
         return self._position
 
     def tell(self) -> int:
-        """The position."""
+        """Return the position in the file."""
         return self._position
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class RegularFile:
             os.close(self._descriptor)
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the number of the descriptor."""
         return self._descriptor
 
     def _bytes_from(self, start: int, size: int) -> bytes:
@@ -79,7 +79,7 @@ class RegularFile:
 
 
 def read_at(descriptor: int, size: int, start: int) -> bytes:
-    """At most `size` bytes of an open file from `start`."""
+    """Read at most `size` bytes of an open file from `start`."""
     if hasattr(os, "pread"):
         return os.pread(descriptor, size, start)
     os.lseek(descriptor, start, os.SEEK_SET)

@@ -52,7 +52,9 @@ class Remembered:
 
 
 def cache_folder() -> Path | None:
-    """The folder `TRIPTYCH_CACHE`, or `triptych` in the user's cache folder; None where `TRIPTYCH_CACHE` is "off"."""
+    """Return the folder `TRIPTYCH_CACHE`, or `triptych` in the user's cache folder, or None if `TRIPTYCH_CACHE` is
+    "off".
+    """
     named = os.environ.get("TRIPTYCH_CACHE")
     if named is not None:
         return None if named in ("", "off") else Path(named)
@@ -60,7 +62,7 @@ def cache_folder() -> Path | None:
 
 
 def load(path: Path) -> Remembered | None:
-    """Read a file; None if it does not exist, is damaged, or was written by another version."""
+    """Return what a file contains, or None if it does not exist, is damaged, or was written by another version."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             facts = json.loads(arrays["facts"].tobytes())
@@ -134,7 +136,7 @@ def _forget_oldest(folder: Path) -> None:
 
 
 def states_of(files: Sequence[Path]) -> Iterator[tuple[str, int, int]]:
-    """(absolute path, length, time of change) of each file. Raises OSError."""
+    """Yield (absolute path, length, time of change) of each file. Raises OSError."""
     for file in files:
         status = file.stat()
         yield str(file.absolute()), status.st_size, status.st_mtime_ns
@@ -142,7 +144,7 @@ def states_of(files: Sequence[Path]) -> Iterator[tuple[str, int, int]]:
 
 @functools.cache
 def code_digest() -> str:
-    """A digest of the code that reads the rows: rows that other code has accepted are looked at again."""
+    """Return a digest of the code that reads the rows; rows that other code has accepted are looked at again."""
     import triptych_parser
 
     folders = [Path(__file__).parent, Path(str(triptych_parser.__file__)).parent]
@@ -150,5 +152,5 @@ def code_digest() -> str:
 
 
 def digest_of(*parts: object) -> str:
-    """A name for values, by their texts."""
+    """Return a name for values, by their texts."""
     return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -15,7 +15,7 @@ from triptych_data.policy import ImagePolicy
 
 
 def read_remote(address: str, *, policy: ImagePolicy) -> bytes:
-    """The bytes at an address, from the cache where they are in it. Raises ImageError."""
+    """Return the bytes at an address, from the cache where they are in it. Raises ImageError."""
     folder = policy.cache_dir
     if folder is None:
         return _download(address, policy)

@@ -14,7 +14,7 @@ from triptych_data.pixels import Pixels
 
 
 def resize(pixels_HWC: Pixels, size: Size) -> Pixels:
-    """Bicubic with antialiasing, uint8 [height, width, 3] to uint8 [size[0], size[1], 3].
+    """Resize bicubically with antialiasing: uint8 [height, width, 3] to uint8 [size[0], size[1], 3].
 
     The result is a view of planes, as the kernel leaves them and as patches are cut from them; interleaving them would
     cost as much as the resize.

@@ -27,7 +27,7 @@ def scan(
     workers: int = 1,
     progress: Callable[[int], object] = lambda done: None,
 ) -> tuple[Tally, Sequence[int]]:
-    """(counts, indexes of the rows that pass).
+    """Look at every row and return (counts, indexes of the rows that pass).
 
     `progress` is told how many rows each finished part had, and 0 once the workers have started.
     """
@@ -93,7 +93,7 @@ def _scan_part(part: range, rows: Rows, inspection: Inspection) -> tuple[Tally, 
 
 
 def row_digest(example: Example) -> int:
-    """64 bits of what the model would see and be rewarded for: equal for repeated rows."""
+    """Return 64 bits of what the model would see and be rewarded for; they are equal for repeated rows."""
     content = [example.prompt.pieces(), [str(image.key) for image in example.images], example.answer]
     text = json.dumps(content, ensure_ascii=True)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -83,7 +83,9 @@ class SeenHeaders:
         self._table = self.table.joined(table)
 
     def size(self, source: ImageSource) -> Size:
-        """(height, width) of an image as decoded, from its header, or as it was seen before. Raises ImageError."""
+        """Return the (height, width) of an image as decoded, from its header, or as it was seen before. Raises
+        ImageError.
+        """
         key, table = key_of(source), self._table
         seen = self._recent.get(key) or table.find(key)
         if seen is None:
@@ -96,7 +98,7 @@ class SeenHeaders:
         return seen[0]
 
     def check(self, source: ImageSource) -> Stamp | None:
-        """Compare the state of a file with the remembered one, and return it; None of an image that is in no file.
+        """Compare the state of a file with the remembered one, and return it, or None for an image that is in no file.
 
         Raises ImageError if the file was replaced or removed.
         """
@@ -161,7 +163,8 @@ class SeenHeaders:
 def header_sizes(
     example: Example, *, policy: ImagePolicy = DEFAULT_POLICY, seen: SeenHeaders | None = None
 ) -> tuple[Size, ...]:
-    """(height, width) of each image of an example, from its header; DataError names the first that cannot be used.
+    """Return the (height, width) of each image of an example, from its header; DataError names the first image that
+    cannot be used.
 
     With `seen` a header that was read before is not read again.
     """
@@ -175,7 +178,7 @@ def header_sizes(
 
 
 def image_in_example(error: ImageError, example: Example, image: ImageSource, number: int) -> DataError:
-    """An image's error with the row it belongs to."""
+    """Return an image's error together with the row that the image belongs to."""
     name = f" ({image.name})" if image.name else ""
     return DataError(
         f"image {number} of {len(example.images)}{name}, {error.image}: {error.reason}",
@@ -199,6 +202,7 @@ def _rebuilt(policy: ImagePolicy, table: HeaderTable) -> SeenHeaders:
 
 
 def key_of(source: ImageSource) -> int:
+    """Return the number of an image's place: 64 bits of a digest, equal for equal places."""
     text = repr(source.key).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 

@@ -62,7 +62,9 @@ def add_model(group: argparse._ArgumentGroup, *, required: bool = False, help: s
 
 
 def shared_options(namespace: argparse.Namespace) -> SharedOptions:
-    """What a parsed command line says; UsageError where a file is missing, or two options contradict each other."""
+    """Return what a parsed command line says; raise UsageError if a file is missing, or two options contradict each
+    other.
+    """
     data, prompt = collected(DataOptions, namespace), collected(TemplateOptions, namespace)
     data.data = data_files(data, getattr(namespace, "files", ()))
     need_model(prompt, namespace.model)

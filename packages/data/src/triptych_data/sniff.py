@@ -13,12 +13,12 @@ _BASE64_STARTS = ("/9j/", "iVBOR", "R0lGO", "UklGR", "Qk", "SUkq", "TU0A")
 
 
 def is_base64_image(text: str) -> bool:
-    """Whether a text is an encoded image as bare base64."""
+    """Return whether a text is an encoded image as bare base64."""
     return len(text) > 64 and text.startswith(_BASE64_STARTS) and _BASE64.fullmatch(text) is not None
 
 
 def sniff(start: bytes) -> str:
-    """The format that the first 32 bytes announce, or a word for what they are instead."""
+    """Return the format that the first 32 bytes announce, or a word for what they are instead."""
     brand = start[8:12]
     if start[4:8] == b"ftyp":
         if brand in (b"avif", b"avis"):
@@ -59,7 +59,7 @@ _MAGIC = (
 
 
 def refused_format(start: bytes, format_name: str, image: str, policy: ImagePolicy) -> ImageError:
-    """What is there instead of an image, and what to do about it."""
+    """Return what the file contains instead of an image, and what to do about it."""
     if format_name == "EMPTY":
         return ImageError("the file is empty", image=image, kind="truncated", remedy="copy the file again")
     remedy = "convert it to PNG or JPEG"

@@ -55,7 +55,7 @@ class Tally:
         self.refused.extend(other.refused)
 
     def as_json(self) -> dict[str, Any]:
-        """The whole report as plain values."""
+        """Return the whole report as plain values."""
         return {
             "rows": self.rows,
             "passed": self.passed,
@@ -86,7 +86,7 @@ class Tally:
 
 
 def percentiles(values: Sequence[int]) -> dict[str, int] | None:
-    """p50, p95, p99 (nearest rank) and the maximum; None of nothing."""
+    """Return p50, p95, p99 (nearest rank) and the maximum, or None if there are no values."""
     if not values:
         return None
     ordered = sorted(values)

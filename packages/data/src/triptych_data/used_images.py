@@ -61,7 +61,9 @@ class UsedImages:
 
 
 def joined(newer: NDArray[np.void], older: NDArray[np.void]) -> NDArray[np.void]:
-    """Both tables as one; of an image in both, the newer entry, which is sure only if their bytes are equal."""
+    """Return both tables as one; for an image in both, the newer entry is kept, and it is sure only if their bytes are
+    equal.
+    """
     both = np.concatenate((newer, older))
     names, first = np.unique(both["name"], return_index=True)
     found = both[first]
@@ -72,7 +74,9 @@ def joined(newer: NDArray[np.void], older: NDArray[np.void]) -> NDArray[np.void]
 
 
 def name_of(source: ImageSource) -> int | None:
-    """A number for the place of an image as its row writes it, equal wherever its folder lies; None of other images."""
+    """Return a number for the place of an image as its row writes it, equal wherever its folder is, or None for images
+    without a place.
+    """
     ref = source.ref
     if isinstance(ref, ArchiveMember):
         text = repr((ref.archive.name, ref.name, ref.offset, ref.size))
@@ -84,5 +88,5 @@ def name_of(source: ImageSource) -> int | None:
 
 
 def digest_of_bytes(data: bytes) -> int:
-    """A number for the bytes of an encoded image."""
+    """Return a number for the bytes of an encoded image."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")

@@ -27,7 +27,7 @@ class ImageTargets:
     tokens: tuple[int, ...]
 
     def total(self, markers: Sequence[int]) -> int:
-        """Tokens over all markers, given the image that each one shows."""
+        """Return the tokens over all markers, given the image that each one shows."""
         return sum(self.tokens[image] for image in markers)
 
 
@@ -52,7 +52,9 @@ class VisionSpec:
 
     @classmethod
     def from_processor(cls, processor: Any) -> VisionSpec:
-        """The rule of a transformers processor or image processor, recognised by what it computes, not by its name."""
+        """Return the rule of a transformers processor or image processor, which is recognised by what it computes, not
+        by its name.
+        """
         image_processor = getattr(processor, "image_processor", processor)
         size = getattr(image_processor, "size", None) or {}
         patch, merge = _number(image_processor, "patch_size"), _number(image_processor, "merge_size")
@@ -78,7 +80,7 @@ class VisionSpec:
         budget: Budget | None = None,
         markers: Sequence[int] | None = None,
     ) -> ImageTargets:
-        """Sizes and token counts of one prompt's images, given their (height, width) as decoded.
+        """Return the sizes and token counts of one prompt's images, given their (height, width) as decoded.
 
         Limits: an image's own, else the budget's, else the processor's. An image whose row asks for a size
         (`resized`) is taken to have that size. `markers` says which image each marker of the
@@ -96,7 +98,7 @@ class VisionSpec:
     def processor_targets(
         self, sizes: Sequence[Size], *, images: Sequence[ImageSource] = (), markers: Sequence[int] | None = None
     ) -> ImageTargets:
-        """The same by the processor's rule alone, for images that go to it as decoded.
+        """Return the same by the processor's rule alone, for images that go to it as decoded.
 
         The processor is asked for its counts. They differ from those of `targets` where it exceeds its own limit, as it
         does for some thin images; no size is known there.

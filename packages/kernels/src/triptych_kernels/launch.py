@@ -42,10 +42,12 @@ def dense_rows(rows: torch.Tensor) -> torch.Tensor:
 
 
 def row_stride_bytes(rows: torch.Tensor) -> int:
+    """Return the bytes from one row of a tensor to the next."""
     return rows.stride(0) * rows.element_size()
 
 
 def row_bytes(rows: torch.Tensor) -> int:
+    """Return the bytes of one row of a tensor."""
     return rows.shape[-1] * rows.element_size()
 
 

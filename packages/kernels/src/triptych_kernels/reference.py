@@ -6,14 +6,14 @@ from triptych_kernels.plan import MergePlan
 
 
 def merge(embeds_BTD: torch.Tensor, features_ND: torch.Tensor, plan: MergePlan) -> torch.Tensor:
-    """`features_ND[src]` where the plan has a feature, `embeds_BTD` elsewhere."""
+    """Return `features_ND[src]` where the plan has a feature, `embeds_BTD` elsewhere."""
     if plan.num_features == 0:
         return embeds_BTD.clone()
     return torch.where((plan.src >= 0)[..., None], features_ND[plan.src.clamp(min=0)], embeds_BTD)
 
 
 def features_grad(grad_BTD: torch.Tensor, plan: MergePlan) -> torch.Tensor:
-    """Gradient of the features: float32 sums over each feature's positions in ascending order, rounded once."""
+    """Return the gradient of the features: float32 sums over each feature's positions in order, rounded once."""
     grad_RD = grad_BTD.reshape(-1, grad_BTD.shape[-1])
     if plan.num_slots == 0:
         return grad_RD.new_zeros(plan.num_features, grad_RD.shape[1])
@@ -27,5 +27,5 @@ def features_grad(grad_BTD: torch.Tensor, plan: MergePlan) -> torch.Tensor:
 
 
 def text_grad(grad_BTD: torch.Tensor, plan: MergePlan) -> torch.Tensor:
-    """Gradient of the embedded rows: `grad_BTD` at text positions, zero at image positions."""
+    """Return the gradient of the embedded rows: `grad_BTD` at text positions, zero at image positions."""
     return grad_BTD.masked_fill((plan.src >= 0)[..., None], 0)

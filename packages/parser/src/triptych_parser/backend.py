@@ -16,7 +16,7 @@ _STOCK = "transformers.tokenization_utils"
 
 
 def encode_texts(tokenizer: Any, texts: list[str], *, add_special_tokens: bool) -> list[list[int]]:
-    """Ids of each text; special tokens written in it become special."""
+    """Encode each text to ids; special tokens written in it become special."""
     backend = _backend(tokenizer)
     if backend is not None:
         return [list(item.ids) for item in backend.encode_batch_fast(texts, add_special_tokens=add_special_tokens)]

@@ -60,7 +60,7 @@ class BoundPrompt:
         return tuple(marker.annotation for marker in self.prompt.markers)
 
     def messages(self) -> list[dict[str, Any]]:
-        """Conversational messages with content parts; image k of `image_order` belongs to the k-th image part.
+        """Return conversational messages with content parts; image k of `image_order` belongs to the k-th image part.
 
         Neighbouring texts are joined, and turns without content stay without.
 
@@ -79,7 +79,8 @@ class BoundPrompt:
         return messages
 
     def pieces(self) -> list[list[str | int]]:
-        """For each turn, what the model reads: texts (labels and annotations written in) and image indexes.
+        """Return for each turn what the model reads: texts (with labels and annotations written in) and indexes of
+        images.
 
         >>> from triptych_parser import parse
         >>> bind(parse("See <image|a cat>"), 1, label_images=True).pieces()

@@ -20,7 +20,7 @@ _ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user
 
 
 def check_file(path: Path, *, dialect: str = "image", no_markers: NoMarkers = "auto") -> Iterator[MarkerError | None]:
-    """For every record of a JSONL file, its error or None; blank lines are no records.
+    """Yield the error, or None, for every record of a JSONL file; blank lines are no records.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -123,7 +123,7 @@ def get_dialect(name: str) -> Dialect:
 
 
 def read_label(text: str) -> int | None:
-    """The number of the label that a text ends with, which is the label of the image behind it.
+    """Return the number of the label that a text ends with; this is the label of the image behind it.
 
     >>> read_label("The old screen is Image-2: ")
     2

@@ -15,7 +15,8 @@ _THOUGHTS = re.compile(r"<([\w:|]*think[\w:|]*)>.*?</\1>|\[THINK\].*?\[/THINK\]"
 def generation_prompt_fault(
     processor: Any, *, chat_template_kwargs: Mapping[str, Any] | None = None
 ) -> tuple[str, str] | None:
-    r"""What is wrong with the end of a prompt, and the remedy; None where nothing is, or where it cannot be compared.
+    r"""Return what is wrong with the end of a prompt, and the remedy, or None if nothing is wrong or it cannot be
+    compared.
 
     A prompt that the model continues has to end with the text that comes before an answer in a conversation. The
     template is asked for a question, for the same question to be answered, and for the question with an answer.

@@ -15,7 +15,7 @@ _ADDRESSES = ("url", "path", "image")
 
 
 def read_part(part: Mapping[str, Any], index: int) -> ImageMarker:
-    """The marker of an image part; its `name` and `annotation`, where they are strings, are the marker's."""
+    """Return the marker of an image part, with the part's `name` and `annotation` if they are strings."""
     name, annotation = part.get("name"), part.get("annotation")
     return ImageMarker(
         ref=name if isinstance(name, str) and part["type"] == "image" else None,
@@ -26,7 +26,7 @@ def read_part(part: Mapping[str, Any], index: int) -> ImageMarker:
 
 
 def write_part(marker: ImageMarker, dialect: Dialect) -> dict[str, Any]:
-    """The part of a marker: as it was read, or a new one with the marker's name and annotation."""
+    """Return the part of a marker: as it was read, or a new part with the marker's name and annotation."""
     part: dict[str, Any] = dict(marker.structured or {"type": dialect.part or "image"})
     if dialect.names and isinstance(marker.ref, str):
         part.setdefault("name", marker.ref)
@@ -36,7 +36,7 @@ def write_part(marker: ImageMarker, dialect: Dialect) -> dict[str, Any]:
 
 
 def translate_part(part: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """The same image as a part of another kind, with its address under the key of that kind."""
+    """Return the same image as a part of another kind, with its address under the key of that kind."""
     if part["type"] == kind:
         return dict(part)
     if kind == "image_url":

@@ -22,7 +22,7 @@ class Place:
     message: int | None = None
 
     def reading(self, raw: tuple[str, ...]) -> Place:
-        """The same place with the texts that errors quote."""
+        """Return the same place with the texts that errors quote."""
         return Place(source=self.source, line=self.line, raw=raw, message=self.message)
 
     def error(
@@ -66,7 +66,7 @@ class Place:
 
 
 def place_in(prompt: Prompt, message: int) -> Place:
-    """Where a message of a prompt is, counted from 0."""
+    """Return where a message of a prompt is, counted from 0."""
     return Place(source=prompt.source, line=prompt.line, raw=prompt.turns[message].raw, message=message)
 
 

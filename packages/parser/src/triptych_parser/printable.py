@@ -11,7 +11,7 @@ _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\
 
 
 def printable(text: str, *, kept: str = "\n\t") -> str:
-    """`text` with every character escaped that a terminal would obey or cannot write.
+    """Return `text` with every character escaped that a terminal would obey or cannot write.
 
     These are control characters other than those `kept`, lone surrogates, line and paragraph separators, and the marks
     that turn the direction of text. Names of files, images and rows come from data, and data comes from anybody.

@@ -104,7 +104,7 @@ class Prompt:
 
 
 def join_texts(segments: Iterable[Segment]) -> list[Segment]:
-    """Neighbouring texts as one, empty ones gone."""
+    """Join neighbouring texts, and leave out empty ones."""
     joined: list[Segment] = []
     for is_text, group in groupby(segments, key=lambda segment: isinstance(segment, Text)):
         if not is_text:

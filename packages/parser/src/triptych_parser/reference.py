@@ -14,7 +14,7 @@ _STOP = re.compile(r"[<>|\n]")
 
 
 def match_image(text: str, *, literal: bool) -> Match:
-    """A matcher for `<image>`, `<image:2>`, `<image:name>`, each with an optional `|annotation`."""
+    """Return a matcher for `<image>`, `<image:2>`, `<image:name>`, each with an optional `|annotation`."""
     ends: dict[int, tuple[int, int]] | None = None
 
     def match(at: int, *, content: bool) -> Found | None:
@@ -71,7 +71,7 @@ def _ends(text: str, first: int, literal: bool) -> dict[int, tuple[int, int]]:
 
 
 def is_name(ref: str) -> bool:
-    """Whether a marker can be written with this name: not empty, no space at either end, not a number."""
+    """Return whether a marker can be written with this name: not empty, no space at either end, not a number."""
     return bool(ref) and ref == ref.strip() and isinstance(_as_ref(ref), str)
 
 

@@ -80,7 +80,7 @@ def escape(text: str, *, opener: str, matcher: Matcher, before_marker: bool) -> 
 
 
 def count_backslashes(text: str, at: int, *, floor: int = 0) -> int:
-    """How many backslashes are directly before an offset, none of them before `floor`."""
+    """Return how many backslashes are directly before an offset, none of them before `floor`."""
     first = at
     while first > floor and text[first - 1] == "\\":
         first -= 1

@@ -82,7 +82,7 @@ def tokenize_batch(
     image_tokens: Sequence[Sequence[int]] | None = None,
     **settings: Any,
 ) -> list[TokenizedPrompt]:
-    """What `tokenize` gives for each prompt, with one call of the tokenizer for all of them.
+    """Tokenize several prompts as `tokenize` does each, with one call of the tokenizer for all of them.
 
     `image_sizes` and `image_tokens` have one list per prompt; `settings` are the other arguments of `tokenize`.
 

@@ -22,7 +22,7 @@ class Vocabulary:
     patterns: dict[frozenset[str], re.Pattern[str]] = field(default_factory=dict)
 
     def pattern(self, *, extra: Collection[str], allowed: Collection[str]) -> re.Pattern[str]:
-        """A pattern that finds any special or `extra` token that is not `allowed`; the longest wins."""
+        """Return a pattern that finds any special or `extra` token that is not `allowed`; the longest wins."""
         change = frozenset({*extra}.difference(self.specials)) | {f"-{token}" for token in allowed}
         if change not in self.patterns:
             tokens = {token for token in (*self.specials, *extra) if len(token) > 1} - set(allowed)
@@ -35,7 +35,7 @@ _vocabularies: weakref.WeakKeyDictionary[Any, Vocabulary] = weakref.WeakKeyDicti
 
 
 def vocabulary_of(tokenizer: Any) -> Vocabulary:
-    """The special tokens of a tokenizer, read once and again when its vocabulary grows."""
+    """Return the special tokens of a tokenizer, which are read once, and again when its vocabulary grows."""
     size = len(tokenizer)
     try:
         known = _vocabularies.get(tokenizer)
@@ -58,7 +58,7 @@ def _special_tokens(tokenizer: Any) -> dict[str, int]:
 
 
 def token_id(tokenizer: Any, token: str) -> int:
-    """The id of one token; MarkerError when the tokenizer does not have it."""
+    """Return the id of one token; raise MarkerError when the tokenizer does not have it."""
     number = tokenizer.convert_tokens_to_ids(token)
     if number is None or number == getattr(tokenizer, "unk_token_id", None):
         raise MarkerError(
@@ -68,6 +68,6 @@ def token_id(tokenizer: Any, token: str) -> int:
 
 
 def encode_plain(tokenizer: Any, text: str) -> list[int]:
-    """Ids of a text in which nothing is special, by the tokenizer's own call."""
+    """Encode a text in which nothing is special to ids, by the tokenizer's own call."""
     options = {"return_attention_mask": False, "return_token_type_ids": False}
     return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True, **options)["input_ids"])

@@ -40,7 +40,7 @@ class Settings:
         check_choice("chat_template_images", self.chat_template_images, ChatTemplateImages)
 
     def options(self) -> dict[str, Any]:
-        """Arguments of `apply_chat_template`."""
+        """Return the arguments of `apply_chat_template`."""
         options = {"add_generation_prompt": self.add_generation_prompt, **(self.chat_template_kwargs or {})}
         return options if self.chat_template is None else {**options, "chat_template": self.chat_template}
 
@@ -115,7 +115,9 @@ class Writer:
         return bool(options.get("add_special_tokens", True))
 
     def encode(self, drafts: Sequence[Draft]) -> list[list[int]]:
-        """Ids of each draft, with one placeholder per run; drafts without a guard go through the tokenizer together."""
+        """Encode each draft to ids, with one placeholder per run; drafts without a guard go through the tokenizer
+        together.
+        """
         encoded: dict[int, list[int]] = {}
         for add in (False, True):
             together = [

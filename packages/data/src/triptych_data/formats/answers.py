@@ -14,7 +14,7 @@ from triptych_data.formats.turns import Turn, is_turns, read_turns
 
 
 def split_answer(turns: list[Turn], *, what: str) -> tuple[list[Turn], str | None]:
-    """(prompt, answer): the last turn by the assistant is the answer and leaves the prompt."""
+    """Split turns into (prompt, answer): the last turn by the assistant is the answer and leaves the prompt."""
     if turns[-1]["role"] != "assistant":
         return turns, None
     content = turns[-1]["content"]
@@ -24,7 +24,8 @@ def split_answer(turns: list[Turn], *, what: str) -> tuple[list[Turn], str | Non
 
 
 def read_answer(columns: Columns, turn: str | None) -> str | None:
-    """The answer as text; RowError where two columns, or a column and the turn, give answers that do not agree.
+    """Return the answer as text; raise RowError if two columns, or a column and the turn, give answers that do not
+    agree.
 
     They agree where they are equal or one is inside the other as a word or number of its own, as in a solution that
     ends in the answer; of two that agree, `answer` goes before `solution` and so on, and every column before the turn.
@@ -62,7 +63,8 @@ def _further(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_reply(columns: Columns, turn: str | None) -> str | None:
-    """What the assistant says: the last turn, else the longest of the answers in columns, which contain each other.
+    """Return what the assistant says: its last turn, or else the longest of the answers in columns, which contain each
+    other.
 
     A list of texts and a `completion` of several messages are no single reply: None.
     """

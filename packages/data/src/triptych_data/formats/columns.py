@@ -57,7 +57,7 @@ class Columns:
         self.read = {"id"}
 
     def given(self, names: Iterable[str]) -> dict[str, Any]:
-        """Those of the columns `names` that contain a value, in that order; all of them count as read."""
+        """Return those of the columns `names` that contain a value, in that order; all of them count as read."""
         row, found = self.row, {}
         for name in names:
             if name in row:
@@ -67,26 +67,26 @@ class Columns:
         return found
 
     def unread(self) -> dict[str, Any]:
-        """The columns that nobody has read."""
+        """Return the columns that nobody has read."""
         return {name: value for name, value in self.row.items() if name not in self.read}
 
 
 def is_empty(value: object) -> bool:
-    """Whether a column says nothing: null, empty, or an Arrow struct of nulls."""
+    """Return whether a column says nothing: null, empty, or an Arrow struct of nulls."""
     if value is None or isinstance(value, (str, list, tuple)):
         return not value
     return isinstance(value, Mapping) and all(inner is None for inner in value.values())
 
 
 def may_be_input(key: str, value: object) -> bool:
-    """Whether an unknown key of a message or part may contain something to be read: texts, lists, mappings."""
+    """Return whether an unknown key of a message or part may contain something to be read: texts, lists, mappings."""
     if key in PIXELS or key.startswith("resized_"):
         return True
     return isinstance(value, (str, bytes, list, tuple, Mapping)) and not is_empty(value) and key not in _DESCRIPTIONS
 
 
 def literal(text: str) -> Any:
-    """The value that a text writes as JSON or as a Python literal; None where it writes neither."""
+    """Return the value that a text writes as JSON or as a Python literal, or None if it writes neither."""
     if len(text) > _LONGEST_LITERAL:
         return None
     try:
@@ -100,7 +100,7 @@ def literal(text: str) -> Any:
 
 
 def listed_text(value: object) -> object:
-    """`value`, or the list or mapping that a string writes as JSON or as a Python literal."""
+    """Return `value`, or the list or mapping that a string writes as JSON or as a Python literal."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and value:
         found = literal(value)
         return value if found is None else found

@@ -51,7 +51,8 @@ class Names:
 
 
 def renamed(row: Mapping[str, Any], names: Names) -> dict[str, Any]:
-    """The row under the names that the sharegpt format has by itself: `messages` of {role, content}, and `images`.
+    """Return the row under the names that the sharegpt format has by itself: `messages` of {role, content}, and
+    `images`.
 
     RowError where a column that is read for another one hides it.
     """
@@ -100,13 +101,15 @@ class ColumnNames:
 
 
 def dataset_info_files(files: Sequence[Path], dataset_info: Path | None = None) -> list[Path]:
-    """The files that say what the columns of these data files are called: the one named, else those next to them."""
+    """Return the files that say what the columns of these data files are called: the file that was named, or else those
+    next to the data.
+    """
     beside = {file.parent / _NAME for file in files} if dataset_info is None else {dataset_info}
     return sorted(path for path in beside if path.is_file())
 
 
 def columns_in(dataset_info: Path, *, file: str) -> Names | None:
-    """The columns that `dataset_info` gives for a file of sharegpt formatting; None where it names no such file."""
+    """Return the columns that `dataset_info` gives for a file of sharegpt formatting, or None if it names none."""
     try:
         entries = json.loads(dataset_info.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -35,7 +35,7 @@ _LISTS_OF_ROWS = ("train", "validation", "val", "test", "dev", "data", "rows", "
 
 
 def detect(row: Mapping[str, Any]) -> str:
-    """The name of the row's format; RowError where its columns fit none."""
+    """Return the name of the row's format; raise RowError if its columns fit none."""
     _check_is_one_row(row)
     for name, matches in _TESTS:
         if matches(row):
@@ -78,7 +78,7 @@ def _is_texts(value: Any) -> bool:
 
 
 def check_format(name: str) -> None:
-    """UsageError, with the nearest name, where a format is neither "auto" nor one of ours."""
+    """Raise UsageError, with the nearest name, if a format is neither "auto" nor one of ours."""
     if name == "auto" or name in FORMATS:
         return
     near = difflib.get_close_matches(name, FORMATS, n=1)

@@ -20,7 +20,7 @@ _DESCRIPTIONS = {
 
 
 def check_keys(entry: Mapping[str, Any], *, allowed: Collection[str], what: str) -> None:
-    """RowError where an entry has a key that is not read and may change what should be seen."""
+    """Raise RowError if an entry has a key that is not read and may change what should be seen."""
     for key, value in entry.items():
         described = key in _DESCRIPTIONS and not isinstance(value, Mapping)
         if value is not None and key not in allowed and not described:

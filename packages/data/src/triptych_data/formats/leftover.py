@@ -66,7 +66,7 @@ _MARKS = re.compile(r"<\|?(video|audio)(?:_?pad|_bos|_start|[ _-]?[0-9]{1,4})?\|
 
 
 def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> None:
-    """RowError for the first column that looks like input and was not read.
+    """Raise RowError for the first column that looks like input and was not read.
 
     `prompt` is the text of the prompt, `images` are those that were read.
     """
@@ -85,14 +85,16 @@ def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> No
 
 @functools.lru_cache(maxsize=4096)  # the same columns in every row
 def is_free_name(name: object) -> bool:
-    """Whether a column has a name that no reader of rows looks for, and that would be refused for no text or number."""
+    """Return whether a column has a name that no reader of rows looks for, and that would be refused for no text or
+    number.
+    """
     if not isinstance(name, str) or name in _LOOKED_FOR or media_kind(name) is not None:
         return False
     return not any(form.fullmatch(name) for form in (_TOOLS, _SYSTEM, _LIMITS, _TEXTS, _OPTION))
 
 
 def refuse_media(row: Mapping[str, Any]) -> None:
-    """RowError for the first column that is named as a video or a sound and contains something."""
+    """Raise RowError for the first column that is named as a video or a sound and contains something."""
     for name, value in row.items():
         media = media_kind(str(name))
         if name == "data_type" and isinstance(value, str) and value.lower() in FRAMES:
@@ -102,7 +104,7 @@ def refuse_media(row: Mapping[str, Any]) -> None:
 
 
 def refuse_marks(text: str, *, what: str) -> None:
-    """RowError where a text says that a video or a sound is in it."""
+    """Raise RowError if a text says that a video or a sound is in it."""
     found = _MARKS.search(text)
     if found is not None:
         raise RowError(
@@ -113,7 +115,7 @@ def refuse_marks(text: str, *, what: str) -> None:
 
 
 def refuse_rendered(text: str, *, what: str) -> None:
-    """RowError where a text has been through a chat template already: its special tokens would be ordinary text."""
+    """Raise RowError if a text has been through a chat template already: its special tokens would be ordinary text."""
     found = _RENDERED.search(text)
     if found is not None:
         raise RowError(
@@ -124,7 +126,7 @@ def refuse_rendered(text: str, *, what: str) -> None:
 
 
 def refuse_file_name(text: str, *, what: str) -> None:
-    """RowError where a whole text is the name of a file, or its bytes: the row's columns were taken for each other."""
+    """Raise RowError if a whole text is the name of a file, or its bytes: the columns were taken for each other."""
     if len(text.split(maxsplit=1)) == 1 and (media_file(text) is not None or is_image_file(text)):
         raise RowError(
             f"expected a question or an instruction in {what}, got a file, {shown(text)}",

@@ -22,7 +22,7 @@ _SUFFIXES = {
 
 @functools.lru_cache(maxsize=4096)  # the same columns in every row
 def media_kind(name: str) -> str | None:
-    """Whether a column, key or part type is named as a "video" or an "audio"; None for all other names."""
+    """Return "video" or "audio" if the name of a column, a key or a part's type means one, or None for other names."""
     found = _NAME.fullmatch(name)
     if found is None:
         return None
@@ -30,7 +30,7 @@ def media_kind(name: str) -> str | None:
 
 
 def media_file(path: object) -> str | None:
-    """Whether a path, an address or the path of a file ends as a "video" or an "audio" does; None otherwise."""
+    """Return "video" or "audio" if a path, an address or the path of a file ends as one does, or None otherwise."""
     if not isinstance(path, str) and isinstance(path, Mapping):
         path = path.get("path")
     if not isinstance(path, str) or path.startswith("data:"):

@@ -27,7 +27,7 @@ class Objects:
 
 
 def is_objects(value: object) -> bool:
-    """Whether a value is ms-swift's mapping, or text that writes one."""
+    """Return whether a value is ms-swift's mapping, or text that writes one."""
     value = listed_text(value)
     return (
         value is not None
@@ -37,7 +37,7 @@ def is_objects(value: object) -> bool:
 
 
 def read_objects(value: object, *, num_images: int) -> dict[str, Any]:
-    """The mapping with lists of one length; RowError where a box has no image or a wrong one."""
+    """Return the mapping with lists of one length; raise RowError if a box has no image or a wrong one."""
     found = listed_text(value)
     assert isinstance(found, Mapping)
     refs, boxes = found.get("ref") or [], found.get("bbox") or []
@@ -74,7 +74,7 @@ def read_objects(value: object, *, num_images: int) -> dict[str, Any]:
 
 
 def refuse_marks_of_objects(turns: Sequence[Turn]) -> None:
-    """RowError where a message of a row without objects has a place for them."""
+    """Raise RowError if a message of a row without objects has a place for them."""
     for number, turn in enumerate(turns, start=1):
         for mark, name in ((_REF, "ref"), (_BOX, "bbox")):
             if isinstance(turn["content"], str) and mark in turn["content"]:
@@ -88,7 +88,9 @@ def refuse_marks_of_objects(turns: Sequence[Turn]) -> None:
 def fill(
     turns: Sequence[Turn], answer: str | None, objects: Mapping[str, Any], *, num_images: int
 ) -> tuple[list[Turn], str | None]:
-    """(turns, answer) with names and boxes written in; in the answer a box names its image, where `image_id` does."""
+    """Return (turns, answer) with names and boxes written in; in the answer a box names its image, if there is an
+    `image_id`.
+    """
     owners = objects["image_id"] if num_images > 1 else None
     places = [""] * len(objects["bbox"]) if owners is None else [f"image {owner + 1}: " for owner in owners]
     entries = Objects(refs=iter(objects["ref"]), boxes=iter(zip(objects["bbox"], places, strict=True)))

@@ -11,7 +11,7 @@ from triptych_data.formats.shape import read_row
 
 
 def matches(row: Mapping[str, Any]) -> bool:
-    """Whether the row has this shape: messages with an image part inside some content."""
+    """Return whether the row has this shape: messages with an image part inside some content."""
     return not row.keys().isdisjoint(CONVERSATIONS) and any(
         _has_image(listed_text(row.get(name))) for name in CONVERSATIONS
     )

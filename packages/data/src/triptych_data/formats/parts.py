@@ -17,7 +17,7 @@ _PART_KEYS = {"type", "text", "name", "annotation", "detail", "image_url", *ENTR
 
 
 def read_parts(content: Iterable[Any], *, what: str) -> tuple[list[dict[str, Any]], list[tuple[Any, str | None]]]:
-    """(plain text and image parts, the images that were in them with their names, in order)."""
+    """Return (plain text and image parts, the images that were in them with their names, in order)."""
     parts: list[dict[str, Any]] = []
     images: list[tuple[Any, str | None]] = []
     for number, part in enumerate(content):
@@ -40,7 +40,7 @@ def read_parts(content: Iterable[Any], *, what: str) -> tuple[list[dict[str, Any
 
 
 def check_indices(turns: Iterable[Mapping[str, Any]], *, what: str) -> None:
-    """RowError where placeholders say by `index` that they show the images in another order than that of the column."""
+    """Raise RowError if placeholders say by `index` that they show the images in another order than the column."""
     parts = [
         (f"{what}[{number}].content[{place}]", part)
         for number, turn in enumerate(turns)
@@ -61,7 +61,7 @@ def check_indices(turns: Iterable[Mapping[str, Any]], *, what: str) -> None:
 
 
 def joined_text(content: object) -> str:
-    """The text of a message's content, whether a string or parts."""
+    """Return the text of a message's content, whether a string or parts."""
     if isinstance(content, str):
         return content
     return "".join(part.get("text") or "" for part in content) if isinstance(content, list) else ""
@@ -83,7 +83,9 @@ def _kind(part: Mapping[str, Any], place: str) -> str:
 
 
 def text_of_part(part: Mapping[str, Any], place: str) -> str:
-    """The text of a text part; RowError where the part has no text, or has something else that would be left out."""
+    """Return the text of a text part; raise RowError if the part has no text, or has something else that would be left
+    out.
+    """
     part = _said(part)
     text = part.get("text")
     if not isinstance(text, str):

@@ -22,7 +22,7 @@ _TAG = re.compile(r"<[^<>\s:|]+>")
 
 
 def read_images(columns: Columns, inline: Sequence[Named]) -> list[Named]:
-    """The images of a row in order, those of its parts or of its columns; RowError where two of these differ."""
+    """Return the images of a row in order, from its parts or its columns; raise RowError if two of these differ."""
     given = {name: listed(value) for name, value in columns.given(IMAGES).items()}
     path = given.get("path")
     if path is not None and len(given) + bool(inline) > 1 and not all(is_image_file(image) for image, _ in path):
@@ -45,7 +45,7 @@ def read_images(columns: Columns, inline: Sequence[Named]) -> list[Named]:
 
 
 def listed(value: object) -> list[Named]:
-    """(image, name) of an image column: an image, a list of them, a mapping by name, or text that writes one."""
+    """Return (image, name) of an image column: an image, a list of them, a mapping by name, or text that writes one."""
     value = listed_text(value)
     if isinstance(value, (list, tuple)):
         return [_named(item) for item in value]
@@ -55,7 +55,7 @@ def listed(value: object) -> list[Named]:
 
 
 def names_images(row: Mapping[str, Any]) -> bool:
-    """Whether a row says by itself which images it has, in a column or in the parts of its messages."""
+    """Return whether a row says by itself which images it has, in a column or in the parts of its messages."""
     columns = Columns(row)
     if columns.given(IMAGES):
         return True
@@ -70,7 +70,7 @@ def names_images(row: Mapping[str, Any]) -> bool:
 
 
 def as_names(images: Sequence[Named]) -> tuple[list[Any], list[str | None], dict[str, str]]:
-    """(images, names, what represents each in the text) where names are written as tags: "<image_00>" (MiniCPM)."""
+    """Return (images, names, what represents each in the text) for names written as tags: "<image_00>" (MiniCPM)."""
     tags = {name: f"<image:{name[1:-1]}>" for _, name in images if name is not None and _TAG.fullmatch(name)}
     if set(tags) == {"<image>"}:
         return [image for image, _ in images], [None] * len(images), {}
@@ -79,7 +79,9 @@ def as_names(images: Sequence[Named]) -> tuple[list[Any], list[str | None], dict
 
 
 def is_image_file(value: object) -> bool:
-    """Whether a value says where an image is, or is one: a path that ends as images do, bytes, a file, a PIL image."""
+    """Return whether a value is an image or says where an image is: a path that ends as images do, bytes, a file, a PIL
+    image.
+    """
     if isinstance(value, str):
         path = value.partition("?")[0].strip().lower()
         return value.startswith("data:image/") or path.endswith(_SUFFIXES) or is_base64_image(value)

@@ -16,7 +16,8 @@ _KNOWN = {**dict.fromkeys(QUESTIONS, "question"), **dict.fromkeys(ANSWERS, "answ
 
 
 def plain_record(row: Mapping[str, Any], *, no_markers: NoMarkers) -> Record | None:
-    """The record of a row that has one question, a list of image paths, and at most one answer, all of them plain text.
+    """Return the record of a row that has one question, a list of image paths, and at most one answer, all of them
+    plain text.
 
     None for every other row, and for every row that might be refused: `read_row` reads these. It gives the same record.
     """

@@ -17,7 +17,7 @@ MARKER = re.compile(r"<image[^<>]*>")
 
 
 def read_prompt(columns: Columns) -> tuple[list[Turn], str]:
-    """(turns with the answer's, the column that they come from).
+    """Return (turns with the answer's, the column that they come from).
 
     Of several columns messages go before a text, and a longer text before a shorter one, if what is read contains the
     texts of all others; RowError otherwise.
@@ -52,12 +52,12 @@ def read_prompt(columns: Columns) -> tuple[list[Turn], str]:
 
 
 def prompt_text(turns: list[Turn]) -> str:
-    """All that is said in the turns, for a search in it."""
+    """Return all that is said in the turns, for a search in it."""
     return "\n".join(joined_text(turn["content"]) for turn in turns)
 
 
 def options_of(row: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """(column, texts) of every column with options."""
+    """Return (column, texts) of every column with options."""
     return [(name, texts) for name in OPTIONS if name in row and (texts := _option_texts(row[name]))]
 
 
@@ -75,7 +75,7 @@ def _option_texts(value: Any) -> list[str]:
 
 
 def check_answer_is_option(row: Mapping[str, Any], answer: str | None) -> None:
-    """RowError where the answer of a row with options is a number that is no option: it may count the options."""
+    """Raise RowError if the answer of a row with options is a number that is no option: it may count the options."""
     said = _TAGS.sub("", answer or "").strip()
     if not said.isdecimal():
         return
@@ -91,7 +91,7 @@ def check_answer_is_option(row: Mapping[str, Any], answer: str | None) -> None:
 
 
 def are_written(options: list[str], text: str) -> bool:
-    """Whether every option, with or without its letter, is in the text."""
+    """Return whether every option, with or without its letter, is in the text."""
     return all(option.strip() in text or _LETTERED.sub("", option, count=1).strip() in text for option in options)
 
 
@@ -137,7 +137,7 @@ def _text(turns: list[Turn]) -> str:
 
 
 def content_text(content: Any) -> str:
-    """The texts of a message's content before it is read, which may be anything."""
+    """Return the texts of a message's content before it is read, which may be anything."""
     if isinstance(content, (list, tuple)):
         texts = [
             part if isinstance(part, str) else part.get("text") for part in content if isinstance(part, (str, Mapping))

@@ -11,7 +11,7 @@ from triptych_data.formats.shape import read_row
 
 
 def matches(row: Mapping[str, Any]) -> bool:
-    """Whether the row has this shape: `problem`, `question` or `query`, and its images in any column."""
+    """Return whether the row has this shape: `problem`, `question` or `query`, and its images in any column."""
     return any(not is_empty(row.get(name)) or row.get(name) == "" for name in QUESTIONS)
 
 

@@ -39,7 +39,9 @@ class RowError(Refusal, ValueError):
 
 
 def as_answer(value: object) -> str | None:
-    """A reference answer as text; numbers and lists as JSON writes them. RowError where it is a number that is none."""
+    """Return a reference answer as text, with numbers and lists as JSON writes them; raise RowError for a number that
+    is not finite.
+    """
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, (Decimal, date)):
@@ -63,13 +65,13 @@ def _text_of(value: object) -> str:
 
 
 def require_text(value: object, *, what: str) -> str:
-    """`value` if it is a string; RowError otherwise."""
+    """Return `value` if it is a string; raise RowError otherwise."""
     if not isinstance(value, str):
         raise RowError(f"expected {what} to be text, got {type(value).__name__}", remedy="correct the row")
     return value
 
 
 def shown(value: object, *, limit: int = 60) -> str:
-    """A value as a message shows it: `repr`, cut where it is long."""
+    """Return a value as a message shows it: its `repr`, which is cut if it is long."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}..."

@@ -18,7 +18,7 @@ from triptych_data.formats.turns import Turn, check_end, check_order, with_syste
 
 
 def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers) -> Record:
-    """Read one row by the names of its columns and of those who speak; RowError where something would be left out.
+    """Read one row by the names of its columns and of those who speak; raise RowError if something would be left out.
 
     `no_markers` is what zero markers mean for the column `images`; images of other columns come first without them.
     """

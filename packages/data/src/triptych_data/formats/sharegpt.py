@@ -12,7 +12,7 @@ from triptych_data.formats.turns import is_turns
 
 
 def matches(row: Mapping[str, Any]) -> bool:
-    """Whether the row has this shape."""
+    """Return whether the row has this shape."""
     return not row.keys().isdisjoint(CONVERSATIONS) and any(
         not is_empty(row.get(name)) and (name != "message" or is_turns(row[name])) for name in CONVERSATIONS
     )

@@ -16,7 +16,7 @@ from triptych_data.formats.shape import read_row
 
 
 def matches(row: Mapping[str, Any]) -> bool:
-    """Whether the row has this shape: only `objects` tells it from other rows of messages."""
+    """Return whether the row has this shape: only `objects` distinguishes it from other rows of messages."""
     return sharegpt.matches(row) and is_objects(row.get("objects"))
 
 

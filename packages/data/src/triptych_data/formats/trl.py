@@ -11,7 +11,7 @@ from triptych_data.formats.shape import read_row
 
 
 def matches(row: Mapping[str, Any]) -> bool:
-    """Whether the row has this shape."""
+    """Return whether the row has this shape."""
     return not is_empty(row.get("prompt"))
 
 

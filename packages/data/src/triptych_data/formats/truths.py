@@ -17,7 +17,7 @@ _NAMES = tuple(name for name in (*ANSWERS, *LABELS) if name not in ("response", 
 
 
 def ground_truths(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of `reward_model.ground_truth` and its like, by their names."""
+    """Return the values of `reward_model.ground_truth` and its like, by their names."""
     found = {}
     for name, value in _mappings(row, TRUTHS):
         if not is_empty(truth := value.get("ground_truth")):
@@ -26,7 +26,7 @@ def ground_truths(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def further_answers(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What may be an answer inside other columns, by its name: `extra_info.answer`."""
+    """Return what may be an answer inside other columns, by its name: `extra_info.answer`."""
     return {
         f"{name}.{key}": value[key]
         for name, value in _mappings(row, FURTHER)
@@ -36,7 +36,7 @@ def further_answers(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_said(value: Any) -> bool:
-    """Whether a completion could say a value: a text that names no image file, a number, or a list of these."""
+    """Return whether a completion could say a value: a text that names no image file, a number, or a list of these."""
     if isinstance(value, (list, tuple)):
         return bool(value) and not any(isinstance(item, (list, tuple)) for item in value) and all(map(is_said, value))
     if isinstance(value, str):

@@ -34,13 +34,14 @@ Turn = dict[str, Any]
 
 
 def is_turns(value: object) -> bool:
-    """Whether a value is a list of messages, or text that writes one."""
+    """Return whether a value is a list of messages, or text that writes one."""
     value = listed_text(value)
     return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(turn, Mapping) for turn in value)
 
 
 def read_turns(value: object, *, what: str) -> list[Turn]:
-    """Turns of {role, content} from a list of {role, content} or {from, value}, or from text that writes such a list.
+    """Read turns of {role, content} from a list of {role, content} or {from, value}, or from text that writes such a
+    list.
 
     The content is as it stood: text, parts, or, in an answer, a number or a list of boxes.
     """
@@ -52,7 +53,7 @@ def read_turns(value: object, *, what: str) -> list[Turn]:
 
 
 def check_order(turns: Sequence[Turn], *, what: str) -> None:
-    """RowError where nobody but the system speaks, or somebody else than the user speaks first."""
+    """Raise RowError if nobody but the system speaks, or if somebody else than the user speaks first."""
     spoken = [turn["role"] for turn in turns if turn["role"] != "system"]
     if "user" not in spoken:
         raise RowError(
@@ -67,7 +68,7 @@ def check_order(turns: Sequence[Turn], *, what: str) -> None:
 
 
 def check_end(turns: Sequence[Turn], *, what: str, answered: bool) -> None:
-    """RowError where a prompt, whose answer has left it, does not end with the user or a tool's result.
+    """Raise RowError if a prompt, whose answer has left it, does not end with the user or a tool's result.
 
     A conversation of several turns has an answer, in its last turn or in a column: without one its last turn would be
     taken for the question, whoever wrote it.
@@ -85,7 +86,7 @@ def check_end(turns: Sequence[Turn], *, what: str, answered: bool) -> None:
 
 
 def with_system(turns: list[Turn], system: Mapping[str, Any], *, what: str) -> list[Turn]:
-    """The turns with the text of a system column as their first; RowError where it contradicts a system turn."""
+    """Return the turns with the text of a system column first; raise RowError if it contradicts a system turn."""
     for name, text in system.items():
         if not isinstance(text, str):
             raise RowError(f"expected {name} to be text, got {type(text).__name__}", remedy="correct the row")

@@ -43,7 +43,7 @@ def rendered_page(
 
 
 def fragment(package: str, name: str, **values: Any) -> "Markup":
-    """A part of a page, from the template ``<name>.html`` of a package's ``assets``; it is not escaped again."""
+    """Return a part of a page, from the template ``<name>.html`` of a package's ``assets``; it is not escaped again."""
     from markupsafe import Markup
 
     return Markup(_environment(package).get_template(f"{name}.html").render(**values))

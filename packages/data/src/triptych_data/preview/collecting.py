@@ -184,7 +184,9 @@ def _notes(
 
 
 def with_decode_errors(row: PreviewRow, errors: Mapping[Hashable, ImageError]) -> PreviewRow:
-    """The row with the images marked that do not decode, refused for the first of them as `check --decode` does."""
+    """Return the row with the images marked that do not decode; it is refused for the first of them as `check --decode`
+    does.
+    """
     if row.example is None or not any(image.source.key in errors for image in row.images):
         return row
     images = tuple(replace(image, error=image.error or errors.get(image.source.key)) for image in row.images)
@@ -195,7 +197,7 @@ def with_decode_errors(row: PreviewRow, errors: Mapping[Hashable, ImageError]) -
 
 
 def problems_of(row: PreviewRow) -> list[str]:
-    """Every problem of a row by its name, each once; that of a refused row first."""
+    """Return every problem of a row by its name, each once, with that of a refused row first."""
     found = [REFUSED + KINDS.get(row.refused.kind, row.refused.kind)] if row.refused else []
     found += [note for image in row.images for note in image.notes]
     return list(dict.fromkeys([*found, *row.notes]))

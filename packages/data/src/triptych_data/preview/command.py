@@ -33,7 +33,7 @@ def _preview(namespace: argparse.Namespace) -> int:
 
 
 def opened(shared: SharedOptions, *, needs_prompt: bool = True) -> list[Source]:
-    """The files of a command line as sources of rows.
+    """Return the files of a command line as sources of rows.
 
     Without `needs_prompt` an environment gives the tasks of rows that have no prompt.
 

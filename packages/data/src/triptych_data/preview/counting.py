@@ -8,7 +8,7 @@ from triptych_data.model_tokens import ModelTokens
 
 
 def written(prompt: CountedPrompt, model: ModelTokens) -> str:
-    """The whole prompt as its tokens read, chat template included, with the tokens of each image counted."""
+    """Return the whole prompt as its tokens read, chat template included, with the tokens of each image counted."""
     tokenizer: Any = getattr(model.processor, "tokenizer", model.processor)
     pieces, done = [], 0
     for start, length in (run for span in prompt.spans for run in span.runs):
@@ -19,7 +19,7 @@ def written(prompt: CountedPrompt, model: ModelTokens) -> str:
 
 
 def change(source: Size, model_size: Size | None, *, model: ModelTokens) -> Literal["shrunk", "enlarged"] | None:
-    """Whether the pixel limits changed an image by more than the rounding to whole tokens."""
+    """Return whether the pixel limits changed an image by more than the rounding to whole tokens."""
     side = model.vision.factor
     if model_size is None or side is None:
         return None

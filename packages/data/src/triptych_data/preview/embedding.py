@@ -61,7 +61,7 @@ class Pictures:
                 self._known[key] = self.kept.add(made)
 
     def number(self, image: PreviewImage) -> int | None:
-        """The picture's number; None for one that is not on the page."""
+        """Return the picture's number, or None for a picture that is not on the page."""
         return self._known.get(image.source.key)
 
     def _made(self, image: PreviewImage) -> str | ImageError:
@@ -79,7 +79,7 @@ class Pictures:
 
 
 def side_for(sizes: Sequence[Size], *, num_images: int, max_bytes: int) -> int:
-    """The longest side at which about `num_images` pictures like these fit into so many bytes."""
+    """Return the longest side at which about `num_images` pictures like these fit into so many bytes."""
     for side in range(MOST_SIDE, LEAST_SIDE, -16):
         if sum(_guessed_bytes(size, side) for size in sizes) / max(len(sizes), 1) * num_images <= max_bytes:
             return side

@@ -24,7 +24,7 @@ class PageOptions:
 
 
 def parser(prog: str = "triptych-data preview") -> OptionParser:
-    """The parser of the command with this name."""
+    """Return the parser of the command with this name."""
     made = OptionParser(
         prog=prog,
         usage=f"{prog} FILE ... [options]",

@@ -37,11 +37,11 @@ class Summary:
             self.tokens.append(row.tokens[1])
 
     def ordered_problems(self) -> list[tuple[str, int]]:
-        """Problems and their numbers of rows: kinds of refusal first, then the most frequent."""
+        """Return problems and their numbers of rows: kinds of refusal first, then the most frequent."""
         return sorted(self.problems.items(), key=lambda item: (not item[0].startswith(REFUSED), -item[1], item[0]))
 
     def facts(self, *, total: int, pictures_left_out: int) -> list[tuple[str, str]]:
-        """The numbers for the top of the page, in words."""
+        """Return the numbers for the top of the page, in words."""
         found = [
             ("rows", f"{self.rows:,}" if self.rows == total else f"{self.rows:,} of {total:,}"),
             ("would be refused", f"{self.refused:,}"),
@@ -56,7 +56,7 @@ class Summary:
 
 
 def spread(values: Sequence[int]) -> str:
-    """The distribution of some numbers, at least one, as a line of text."""
+    """Return the distribution of some numbers, at least one, as a line of text."""
     found = percentiles(values) or {}
     return (
         f"median {found['p50']:,}, 95 % at most {found['p95']:,}, 99 % at most {found['p99']:,}, most {found['max']:,}"

@@ -67,7 +67,7 @@ class TableRows:
         return len(self._dataset)
 
     def row(self, index: int, /) -> SourceRow:
-        """Row `index` from 0; a class label is its name, because its number says nothing to a model."""
+        """Return row `index`, counted from 0; a class label is its name, because its number says nothing to a model."""
         values = self._dataset[index]
         for column, names in self._class_names.items():
             if values[column] is not None and values[column] >= 0:
@@ -82,7 +82,7 @@ class TableRows:
         )
 
     def source(self, index: int, /) -> str:
-        """The place of row `index` as "name:number", counted from 1 in its shard."""
+        """Return the place of row `index` as "name:number", counted from 1 in its shard."""
         shard = self._shard(index)
         return f"{self.file}:{index + 1}" if shard is None else f"{shard[0]}:{shard[1] + 1}"
 
@@ -95,7 +95,9 @@ class TableRows:
         return path, index - (self._ends[number] - count)
 
     def fingerprint(self) -> str:
-        """A digest of the shards, else of the table's columns, its length and rows spread over it: equal for copies."""
+        """Return a digest of the shards, or else of the table's columns, its length and rows spread over it; copies
+        have the same.
+        """
         if self._shards:
             found: list[object] = [file_fingerprint(path) for path, _ in self._shards]
         else:
@@ -112,7 +114,7 @@ def _name_in_memory(dataset: Any) -> str:
 
 
 def undecoded(feature: Any, datasets: Any) -> Any:
-    """The same features with every image, video and sound, however deep, left encoded."""
+    """Return the same features with every image, video and sound, however deep, left encoded."""
     for kind in (datasets.Image, datasets.Video, datasets.Audio):
         if isinstance(feature, kind):
             return kind(decode=False)
@@ -126,7 +128,7 @@ def undecoded(feature: Any, datasets: Any) -> Any:
 
 
 def read_parquet(paths: Sequence[Path]) -> TableRows:
-    """The rows of parquet files one after the other, through the `datasets` cache."""
+    """Read the rows of parquet files one after the other, through the `datasets` cache."""
     datasets = needed("datasets", extra="hub", doing=f"reading the parquet file {paths[0]}")
     import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
@@ -148,7 +150,7 @@ def read_parquet(paths: Sequence[Path]) -> TableRows:
 
 
 def load_parquet_at(address: str) -> TableRows:
-    """The rows of parquet files at an address that `datasets` reads through fsspec, copied once into its cache."""
+    """Read the rows of parquet files at an address that `datasets` reads through fsspec, copied once into its cache."""
     datasets = needed("datasets", extra="hub", doing=f"reading {address}")
 
     if not address.partition("?")[0].endswith(".parquet"):
@@ -168,7 +170,7 @@ def load_parquet_at(address: str) -> TableRows:
 
 
 def load_table(name: str, *, split: str) -> TableRows:
-    """A dataset saved with `save_to_disk`, a local dataset folder, or one on the hub."""
+    """Load a dataset that was saved with `save_to_disk`, a local dataset folder, or a dataset on the hub."""
     datasets = needed("datasets", extra="hub", doing=f"loading the dataset {name}")
 
     folder = Path(name)

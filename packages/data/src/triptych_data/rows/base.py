@@ -44,15 +44,21 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def row(self, index: int, /) -> SourceRow: ...
+    def row(self, index: int, /) -> SourceRow:
+        """Return row `index`, counted from 0."""
+        ...
 
-    def source(self, index: int, /) -> str: ...
+    def source(self, index: int, /) -> str:
+        """Return the place of row `index`, as messages name it."""
+        ...
 
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Return a digest of the rows, which is the same for a copy of them."""
+        ...
 
 
 def file_fingerprint(path: Path) -> str:
-    """A digest of a file's size and bytes, the same for a copy elsewhere.
+    """Return a digest of a file's size and bytes, the same for a copy elsewhere.
 
     Of a file beyond 256 MiB it reads 16 pieces of 1 MiB, spread evenly from the first byte to the last.
     """

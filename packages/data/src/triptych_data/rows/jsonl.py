@@ -34,7 +34,7 @@ class JsonlRows:
         return len(self._offsets)
 
     def row(self, index: int, /) -> SourceRow:
-        """Row `index` from 0; DataError names its line."""
+        """Return row `index`, counted from 0; DataError names its line."""
         line = self.line(index)
         is_last = index + 1 == len(self._offsets) and not line.endswith(b"\n")
         source = self.source(index)
@@ -42,20 +42,20 @@ class JsonlRows:
         return SourceRow(values=values, file=self.file, source=source, index=index, folder=self._folder)
 
     def line(self, index: int, /) -> bytes:
-        """Row `index` byte for byte as the file contains it, and what follows up to the next row."""
+        """Return row `index` byte for byte as the file contains it, and what follows up to the next row."""
         start = self._offsets[index]
         stop = self._offsets[index + 1] if index + 1 < len(self._offsets) else self._end
         return os.pread(self._descriptor(), stop - start, start)
 
     def source(self, index: int, /) -> str:
-        """The place of row `index` as "file:line"."""
+        """Return the place of row `index` as "file:line"."""
         return f"{self.file}:{self._lines[index]}"
 
     def __iter__(self) -> Iterator[SourceRow]:
         return (self.row(index) for index in range(len(self)))
 
     def fingerprint(self) -> str:
-        """A digest of the file."""
+        """Return a digest of the file."""
         return file_fingerprint(self.path)
 
     def _descriptor(self) -> int:
@@ -86,7 +86,7 @@ def _index_lines(path: Path) -> tuple[array[int], array[int], int]:
 
 
 def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str, Any]:
-    """One JSON object; DataError where it is not one, or names a key twice."""
+    """Parse one JSON object; raise DataError if the line is not an object, or names a key twice."""
     try:
         values = _ROW.decode(text.removeprefix(_BOM).decode())
     except UnicodeDecodeError as error:
@@ -184,24 +184,24 @@ class JsonArrayRows:
         return len(self._spans) // 2
 
     def row(self, index: int, /) -> SourceRow:
-        """Object `index` from 0; DataError names it."""
+        """Return object `index`, counted from 0; DataError names it."""
         source = self.source(index)
         values = parse_row(self.line(index), source=source)
         return SourceRow(values=values, file=self.file, source=source, index=index, folder=self.path.parent)
 
     def line(self, index: int, /) -> bytes:
-        """Object `index` byte for byte as the file contains it; it may go over several lines."""
+        """Return object `index` byte for byte as the file contains it; it may go over several lines."""
         return self._text[self._spans[2 * index] : self._spans[2 * index + 1]].encode()
 
     def source(self, index: int, /) -> str:
-        """The place of element `index` as "file[index]"."""
+        """Return the place of element `index` as "file[index]"."""
         return f"{self.file}[{index}]"
 
     def __iter__(self) -> Iterator[SourceRow]:
         return (self.row(index) for index in range(len(self)))
 
     def fingerprint(self) -> str:
-        """A digest of the file."""
+        """Return a digest of the file."""
         return file_fingerprint(self.path)
 
     def _index(self) -> None:

@@ -29,7 +29,7 @@ class Name:
 
 
 def meant(name: str | Path) -> Name:
-    """What a name means; DataError where nothing is there that it could mean.
+    """Return what a name means; raise DataError if there is nothing that it could mean.
 
     What exists is never taken for something else: a file whose name contains a colon or a star is that file.
     """
@@ -53,7 +53,7 @@ def meant(name: str | Path) -> Name:
 
 
 def matching(pattern: str) -> list[Path]:
-    """The files of a pattern in the order of their names; DataError where there are none."""
+    """Return the files of a pattern in the order of their names; raise DataError if there are none."""
     found = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file())
     if not found:
         raise _missing("no file has such a name", pattern)

@@ -14,7 +14,8 @@ from triptych_data.rows.several import SeveralRows
 
 
 def open_rows(source: Any, *, split: str = "train", roots: Sequence[Path | None] = ()) -> Rows:
-    """Rows of JSONL, JSON, parquet or tar files, a saved or hub dataset, a `datasets.Dataset`, or a list of these.
+    """Open the rows of JSONL, JSON, parquet or tar files, a saved or hub dataset, a `datasets.Dataset`, or a list of
+    these.
 
     Files may be named by a pattern, a folder of shards by its name, a dataset's split by `name:split`. `roots` are the
     image folders of the members of a list, where they differ.

@@ -13,7 +13,7 @@ _LARGEST_COUNTED_BYTES = 64 << 20
 
 
 def check_expansion(path: Path) -> None:
-    """DataError where a file would take more than 64 MiB and 256 times its size as a table.
+    """Raise DataError if a file would take more than 64 MiB and 256 times its size as a table.
 
     The size is what the row groups state; columns written with a dictionary state the dictionary once, so those are
     counted where they could exceed the limit, up to 64 MiB of a column's stated size.

@@ -29,21 +29,21 @@ class SeveralRows:
         return self._ends[-1]
 
     def row(self, index: int, /) -> SourceRow:
-        """Row `index` from 0 over all sources."""
+        """Return row `index`, counted from 0 over all sources."""
         number, within = self.place(index)
         return replace(self.sources[number].row(within), index=index, image_root=self._roots[number])
 
     def source(self, index: int, /) -> str:
-        """The place of row `index` in its own source."""
+        """Return the place of row `index` in its own source."""
         number, within = self.place(index)
         return self.sources[number].source(within)
 
     def place(self, index: int) -> tuple[int, int]:
-        """The number of the source of row `index`, and the row's number in it."""
+        """Return the number of the source of row `index`, and the row's number in it."""
         number = bisect.bisect_right(self._ends, index)
         return number, index - (self._ends[number] - len(self.sources[number]))
 
     def fingerprint(self) -> str:
-        """A digest of the sources in order."""
+        """Return a digest of the sources in order."""
         text = " ".join(source.fingerprint() for source in self.sources)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

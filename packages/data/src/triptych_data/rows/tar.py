@@ -41,7 +41,7 @@ class TarRows:
         return len(self._samples)
 
     def row(self, index: int, /) -> SourceRow:
-        """Sample `index` from 0."""
+        """Return sample `index`, counted from 0."""
         description, others = self._samples[index]
         texts = [member for member in others if member.name.endswith(_TEXTS)]
         images = [member for member in others if member not in texts]
@@ -63,11 +63,11 @@ class TarRows:
         )
 
     def source(self, index: int, /) -> str:
-        """The place of sample `index` as "shard:number", counted from 1."""
+        """Return the place of sample `index` as "shard:number", counted from 1."""
         return f"{self.file}:{index + 1}"
 
     def fingerprint(self) -> str:
-        """A digest of the shard."""
+        """Return a digest of the shard."""
         return file_fingerprint(self.path)
 
 

@@ -66,7 +66,7 @@ def register_expander(processor_class: str, make: Make) -> None:
 
 
 def expander_of(processor: Any, *, images_kwargs: Mapping[str, Any] | None = None) -> ImageExpander:
-    """The expander of a processor object, by the class it is or derives from.
+    """Return the expander of a processor object, by its class or a class that it derives from.
 
     A processor of no known class is taken as a plain one: its `image_token` repeated as often as its
     `_get_num_multimodal_tokens` says; `check_processor` finds out whether that is right. `images_kwargs` are the image

@@ -82,7 +82,7 @@ Make = Callable[[Any, Mapping[str, Any]], ImageExpander]
 
 
 def token_expander(token: str) -> ImageExpander:
-    """An expander known by its image token alone; the caller gives the number of placeholders of each image."""
+    """Return an expander that only knows its image token; the caller gives the number of placeholders of each image."""
 
     def expand(sizes: Sizes) -> list[Expansion]:
         raise MarkerError(f"{token} does not say how many tokens an image takes", remedy="pass image_tokens=[...]")
@@ -97,7 +97,9 @@ def token_expander(token: str) -> ImageExpander:
 
 
 def image_token(processor: Any) -> str:
-    """The token that a processor's chat template writes for an image; MarkerError where the processor has none."""
+    """Return the token that a processor's chat template writes for an image; raise MarkerError if the processor has
+    none.
+    """
     token = getattr(processor, "image_token", None)
     if not isinstance(token, str):
         raise MarkerError(
@@ -126,7 +128,9 @@ def between_edges(
     template_token: str | None = None,
     finish: Callable[[str], str] | None = None,
 ) -> ImageExpander:
-    """An expander that expands each size alone, and whose expansion writes the opening and the closing token itself."""
+    """Return an expander that expands each size alone, and whose expansion writes the opening and the closing token
+    itself.
+    """
     return ImageExpander(
         template_token=template_token or placeholder,
         placeholder=placeholder,

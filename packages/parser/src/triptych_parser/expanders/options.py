@@ -10,7 +10,7 @@ __all__ = ["call_defaults", "output_size", "own_function", "read_option", "side"
 
 
 def call_defaults(processor: Any, kind: str) -> dict[str, Any]:
-    """The defaults of a processor's call for one kind of its arguments ("images_kwargs", "text_kwargs").
+    """Return the defaults of a processor's call for one kind of its arguments ("images_kwargs", "text_kwargs").
 
     From transformers 5.23 on they are an attribute of the processor; before, and in older code from the hub, they are
     in the `_defaults` of its `valid_processor_kwargs`, which still come first.
@@ -21,19 +21,21 @@ def call_defaults(processor: Any, kind: str) -> dict[str, Any]:
 
 
 def read_option(processor: Any, options: Mapping[str, Any], name: str) -> Any:
-    """An option of the image step: the call's own, or the image processor's."""
+    """Return an option of the image step: that of the call, or else that of the image processor."""
     value = options.get(name)
     return getattr(processor.image_processor, name, None) if value is None else value
 
 
 def side(size: Any, name: str) -> int | None:
-    """One entry of a size ("height", "shortest_edge", ...), or None where it has none."""
+    """Return one entry of a size ("height", "shortest_edge", ...), or None if the size does not have it."""
     value = size.get(name) if isinstance(size, Mapping) else getattr(size, name, None)
     return None if value is None else int(value)
 
 
 def output_size(processor: Any, options: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
-    """(height, width) of an image after the usual steps: resize to a size or a shortest edge, then a centre crop."""
+    """Return the (height, width) of an image after the usual steps: a resize to a size or a shortest edge, then a
+    centre crop.
+    """
     if read_option(processor, options, "do_center_crop"):
         crop = read_option(processor, options, "crop_size")
         return side(crop, "height") or height, side(crop, "width") or width
@@ -48,7 +50,9 @@ def output_size(processor: Any, options: Mapping[str, Any], height: int, width: 
 
 
 def own_function(owner: Any, name: str) -> Callable[..., Any]:
-    """A function of the module in which an object's class is defined, so that its arithmetic is used and not copied."""
+    """Return a function of the module in which an object's class is defined, so that its arithmetic is used and not
+    copied.
+    """
     for cls in type(owner).__mro__:
         found = getattr(sys.modules.get(cls.__module__), name, None)
         if found is not None:

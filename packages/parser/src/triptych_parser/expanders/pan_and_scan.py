@@ -9,7 +9,8 @@ __all__ = ["num_crops"]
 
 
 def num_crops(height: int, width: int, options: Mapping[str, Any]) -> int:
-    """Crops of an image of `height` by `width` pixels under the processor's pan-and-scan options; 0 when it is off.
+    """Return how many crops an image of `height` by `width` pixels has under the processor's pan-and-scan options; 0
+    when it is off.
 
     An elongated image is cut along its longer side into about as many squares as fit, at least 2 and at most
     `pan_and_scan_max_num_crops`, none of them thinner than `pan_and_scan_min_crop_size` pixels.

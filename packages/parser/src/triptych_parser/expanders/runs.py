@@ -20,7 +20,8 @@ __all__ = ["fixed", "gemma4", "grid", "internvl", "llava", "llava_next", "llava_
 
 
 def grid(opening: str | None, closing: str | None, *, template_text: str | None = None) -> Make:
-    """Families whose image is one run of grid cells, merged `merge_size` by `merge_size`, between the template's edges.
+    """Make expanders for families whose image is one run of grid cells, merged `merge_size` by `merge_size`, between
+    the template's edges.
 
     An edge that is None is the processor's `image_start_token` or `image_end_token`.
     """
@@ -50,7 +51,9 @@ def grid(opening: str | None, closing: str | None, *, template_text: str | None 
 
 
 def gemma4(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """As many soft tokens as the aspect ratio allows, between the tokens that begin and end an image."""
+    """Return an expander that writes as many soft tokens as the aspect ratio allows, between the tokens that begin and
+    end an image.
+    """
     token, opening, closing = image_token(processor), processor.boi_token, processor.eoi_token
     patch, pool, most = (
         int(read_option(processor, options, name)) for name in ("patch_size", "pooling_kernel_size", "max_soft_tokens")
@@ -68,7 +71,9 @@ def gemma4(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def internvl(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """One thumbnail and the tiles of the best canvas, all in one run between `<img>` and `</img>`."""
+    """Return an expander that writes one thumbnail and the tiles of the best canvas, all in one run between `<img>` and
+    `</img>`.
+    """
     token = image_token(processor)
     opening, closing = processor.start_image_token, processor.end_image_token
 
@@ -87,7 +92,9 @@ def internvl(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def fixed(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """The same number of placeholders for every image, between edges where the processor has them."""
+    """Return an expander that writes the same number of placeholders for every image, between edges if the processor
+    has them.
+    """
     token = image_token(processor)
     opening = getattr(processor, "image_start_token", None)
     closing = getattr(processor, "image_end_token", None)
@@ -103,7 +110,9 @@ def fixed(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def llava(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """A row for every patch of the image after its resize, which is nearly always one size."""
+    """Return an expander that writes a row for every patch of the image after its resize, which is nearly always to one
+    size.
+    """
     token = image_token(processor)
 
     def expansion(height: int, width: int) -> Expansion:
@@ -116,7 +125,9 @@ def llava(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def llava_next(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """A whole image and its tiles without their padding, with a newline feature after every row."""
+    """Return an expander that writes a whole image and its tiles without their padding, with a newline feature after
+    every row.
+    """
     token = image_token(processor)
 
     def expansion(height: int, width: int) -> Expansion:
@@ -128,7 +139,9 @@ def llava_next(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def llava_onevision(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """A lone image is tiled to its resolution; several images get one tile each and a newline feature."""
+    """Return an expander that tiles a lone image to its resolution, and gives each of several images one tile and a
+    newline feature.
+    """
     token = image_token(processor)
 
     def expand(sizes: Sizes) -> list[Expansion]:
@@ -145,7 +158,9 @@ def llava_onevision(processor: Any, options: Mapping[str, Any]) -> ImageExpander
 
 
 def paligemma(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """A fixed number of placeholders; the text begins after the last image and ends with a line break."""
+    """Return an expander that writes a fixed number of placeholders; the text begins after the last image and ends with
+    a line break.
+    """
     token, begin = image_token(processor), processor.tokenizer.bos_token
     length = int(processor.image_seq_length)
 

@@ -15,7 +15,7 @@ __all__ = ["aya_vision", "cohere2_vision", "gemma3", "idefics2", "lfm2_vl", "min
 
 
 def aya_vision(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """Numbered tiles, then the whole image."""
+    """Return an expander that writes numbered tiles, then the whole image."""
     token = processor.img_patch_token
     length = (int(processor.img_size) // int(processor.patch_size)) ** 2
 
@@ -35,7 +35,9 @@ def aya_vision(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def cohere2_vision(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """Tiles and, where there are several, the whole image, each with a line break token after it."""
+    """Return an expander that writes tiles and, if there are several, the whole image, each with a line break token
+    after it.
+    """
     token, opening, closing = image_token(processor), processor.boi_token, processor.eoi_token
     length = int(processor.patch_size) ** 2
 
@@ -48,7 +50,9 @@ def cohere2_vision(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def gemma3(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """A fixed number of soft tokens; with pan and scan, a sentence and one more run for every crop."""
+    """Return an expander that writes a fixed number of soft tokens; with pan and scan, a sentence and one more run for
+    every crop.
+    """
     tokenizer = processor.tokenizer
     opening, closing, token = tokenizer.boi_token, tokenizer.eoi_token, tokenizer.image_token
     image = f"\n\n{opening}{token}{closing}\n\n"
@@ -65,7 +69,9 @@ def gemma3(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def idefics2(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """One run between two boundary tokens, or five of them; neighbours share a boundary, and a word keeps its space."""
+    """Return an expander that writes one run between two boundary tokens, or five; neighbours share a boundary, and a
+    word keeps its space.
+    """
     token, fake = image_token(processor), processor.fake_image_token
     runs = 5 if processor.image_processor.do_image_splitting else 1
     text = f"{fake}{token}{fake}" * runs
@@ -84,7 +90,9 @@ def idefics2(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def lfm2_vl(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """A small image in one run; a large one as tiles, each after its row-and-column token, and a thumbnail."""
+    """Return an expander that writes a small image as one run, and a large one as tiles, each after its row-and-column
+    token, and a thumbnail.
+    """
     token, images = image_token(processor), processor.image_processor
     marked = options.get("use_image_special_tokens")
     if marked is None:
@@ -130,7 +138,7 @@ def lfm2_vl(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def minicpm(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """The whole image after its number, then its slices row by row."""
+    """Return an expander that writes the number of an image, the whole image, then its slices row by row."""
     token, images = image_token(processor), processor.image_processor
     patch, mode = (read_option(processor, options, name) for name in ("patch_size", "downsample_mode"))
     known = {"downsample_mode": mode} if "downsample_mode" in signature(images.find_best_resize).parameters else {}
@@ -179,7 +187,7 @@ def minicpm(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def ovis2(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """The whole image, then the tiles with tokens between columns and between rows."""
+    """Return an expander that writes the whole image, then the tiles with tokens between columns and between rows."""
     atom = "<IMG_ATOM>"
     size = read_option(processor, options, "size")
     high, wide = side(size, "height") or 0, side(size, "width") or 0
@@ -206,7 +214,9 @@ def ovis2(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def pixtral(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """One run for every row of patches, each with a break token after it and the last with the end token."""
+    """Return an expander that writes one run for every row of patches, each with a break token after it and the last
+    with the end token.
+    """
     token = image_token(processor)
     patch = int(processor.patch_size) * int(processor.spatial_merge_size)
 
@@ -229,7 +239,7 @@ def pixtral(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
 
 
 def smolvlm(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
-    """Tiles row by row, each after its own row-and-column token, then the whole image."""
+    """Return an expander that writes tiles row by row, each after its row-and-column token, then the whole image."""
     token = image_token(processor)
     fake = processor.fake_image_token
     whole = getattr(processor, "global_image_token", None) or processor.global_image_tag

@@ -77,7 +77,7 @@ class Answerer:
 
 
 def pieces_of(ids: list[int], spans: tuple[ImageSpan, ...], decode: Callable[[list[int]], str]) -> list[Any]:
-    """The prompt's tokens in order: a text for each, and one object for the feature rows of an image.
+    """Return the prompt's tokens in order: a text for each, and one object for the feature rows of an image.
 
     An image that its family writes in several runs has an object for each, with the same number.
     """
@@ -96,7 +96,7 @@ def pieces_of(ids: list[int], spans: tuple[ImageSpan, ...], decode: Callable[[li
 
 
 def data_url(picture: Image.Image) -> str:
-    """A picture as the address of itself."""
+    """Return a picture as a data URI."""
     file = io.BytesIO()
     picture.save(file, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -54,7 +54,7 @@ def read_question(body: bytes, *, temperature: float, max_completion_length: int
 
 
 def example_of(question: Question, settings: PromptSettings) -> Example:
-    """The question as a row; raises DataError where a run would refuse it, such as for a marker without image."""
+    """Return the question as a row; raise DataError if a run would refuse it, such as for a marker without image."""
     row: dict[str, Any] = {"id": "question", "messages": question.messages}
     if question.images:
         row["images"] = [{"bytes": data, "path": None} for data in question.images]

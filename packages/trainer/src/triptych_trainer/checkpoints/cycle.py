@@ -37,7 +37,8 @@ def write_cycle(folder: Path, content: Mapping[str, Any], *, rank: int) -> None:
 
 
 def read_cycle(folder: Path, *, rank: int, known_parts: Collection[str] = ()) -> dict[str, Any] | None:
-    """The content of a rank's cycle file, or None where the checkpoint has none or one that cannot be gone on from.
+    """Return the content of a rank's cycle file, or None if the checkpoint has none, or one that a run cannot continue
+    from.
 
     Warns where there is one and the run goes on without it: the completions of the open cycle are then sampled again.
     """

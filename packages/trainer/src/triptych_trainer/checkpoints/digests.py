@@ -14,7 +14,7 @@ READ_BYTES = 2**20
 
 
 def digests(paths: Sequence[Path]) -> list[str]:
-    """The digest of each file: the sha256 of the sha256 values of its blocks of 64 MiB, in hexadecimal.
+    """Return the digest of each file: the sha256 of the sha256 values of its blocks of 64 MiB, in hexadecimal.
 
     A core computes about 0.9 GB/s (with the processor's SHA instructions), so that eight cores keep up with the disk
     that the file comes from. hashlib releases the interpreter's lock, so that threads are enough.

@@ -40,7 +40,7 @@ class CheckpointError(Refusal, RuntimeError):
 
 
 def checkpoints(output: Path) -> list[Path]:
-    """The checkpoint folders of a run, newest first."""
+    """Return the checkpoint folders of a run, newest first."""
     if not output.is_dir():
         return []
     found = [path for path in output.iterdir() if NAME.fullmatch(path.name) and path.is_dir()]
@@ -48,12 +48,12 @@ def checkpoints(output: Path) -> list[Path]:
 
 
 def step_of(folder: Path) -> int:
-    """The step in the name of a checkpoint folder."""
+    """Return the step in the name of a checkpoint folder."""
     return int(folder.name.split("-")[1])
 
 
 def latest_checkpoint(output: Path, *, run: str | None = None) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint of a run, and one sentence for each newer one that is passed over.
+    """Return the newest whole checkpoint of a run, and one sentence for each newer one that is passed over.
 
     ``run`` is the id of the run; without it, checkpoints of any run count.
     """
@@ -70,7 +70,7 @@ def latest_checkpoint(output: Path, *, run: str | None = None) -> tuple[Path | N
 
 
 def manifest_of(folder: Path) -> Mapping[str, Any]:
-    """The content of a checkpoint's manifest.
+    """Return the content of a checkpoint's manifest.
 
     Raises:
         FileNotFoundError: there is none.
@@ -84,7 +84,7 @@ def manifest_of(folder: Path) -> Mapping[str, Any]:
 
 
 def run_id_of(folder: Path) -> str | None:
-    """The id of the run that wrote a checkpoint; None where its manifest does not name one."""
+    """Return the id of the run that wrote a checkpoint, or None if its manifest does not name one."""
     try:
         run = manifest_of(folder).get("run")
     except (OSError, ValueError):
@@ -93,7 +93,9 @@ def run_id_of(folder: Path) -> str | None:
 
 
 def defect(folder: Path, *, deep: bool = True) -> str | None:
-    """The reason why a run cannot go on from a checkpoint; None for a whole one. ``deep`` also compares digests."""
+    """Return the reason why a run cannot go on from a checkpoint, or None for a whole one. ``deep`` also compares
+    digests.
+    """
     try:
         files = manifest_of(folder)["files"]
     except FileNotFoundError:
@@ -121,7 +123,7 @@ def _changed(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None
 
 
 def name_aside(step: int) -> str:
-    """A folder name for a save that is not finished, unlike that of any other save."""
+    """Return a folder name for a save that is not finished, unlike that of any other save."""
     return f"{UNFINISHED}{step}-{uuid.uuid4().hex[:8]}"
 
 

@@ -11,7 +11,7 @@ _RATE = "initial_lr"
 
 
 def groups_of(optimizer: Any) -> list[dict[str, Any]]:
-    """The options of each parameter group, as a run has set them before a checkpoint is read."""
+    """Return the options of each parameter group, as a run has set them before a checkpoint is read."""
     return [
         {_RATE: group.get(_RATE, group["lr"]), **{name: group[name] for name in _NAMES if name in group}}
         for group in optimizer.param_groups

@@ -39,7 +39,9 @@ class EpochSampler(RepeatSampler):
         return cls(sampler.data_source, **options, seed=sampler.seed if seed is None else seed)
 
     def rows_of(self, epoch: int) -> list[int]:
-        """The rows of an epoch, each once, in the order in which they are drawn; what fills no batch is left out."""
+        """Return the rows of an epoch, each once, in the order in which they are drawn; rows that do not fill a batch
+        are left out.
+        """
         if self._rows is None or self._rows[0] != epoch:
             once = EpochSampler(
                 self.data_source,

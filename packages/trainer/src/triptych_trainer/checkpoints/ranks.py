@@ -13,7 +13,7 @@ Decision = TypeVar("Decision")
 
 
 def any_rank(flag: bool, *, device: torch.device) -> bool:
-    """Whether ``flag`` is set on any rank; every rank has to ask, and gets the same answer."""
+    """Return whether ``flag`` is set on any rank; every rank has to ask, and gets the same answer."""
     if not (dist.is_available() and dist.is_initialized()):
         return flag
     flags = torch.tensor([int(flag)], device=device)
@@ -22,7 +22,7 @@ def any_rank(flag: bool, *, device: torch.device) -> bool:
 
 
 def decided_by_first(decide: Callable[[], Decision], *, rank: int) -> Decision:
-    """What ``decide`` returns on the first rank, on every rank; what it raises is raised on every rank as well.
+    """Return what ``decide`` returns on the first rank, on every rank; what it raises is raised on every rank as well.
 
     Every rank has to call it. The value or the error is pickled on its way.
     """

@@ -171,20 +171,24 @@ class ResumableTrainer(Trainer):
         }
 
     def cycle_position(self) -> int:
-        """The place of the next micro-batch, where the number of the step does not say it."""
+        """Return the place of the next micro-batch, for trainers whose step number does not say it."""
         return self.state.global_step
 
     def restore_position(self, position: int) -> None:
         """Take back what ``cycle_position`` returned when the checkpoint was written."""
 
     def cycle_under_way(self) -> Any:
-        """What later steps are trained on although it was made before the checkpoint; None where there is nothing."""
+        """Return what later steps are trained on although it was made before the checkpoint, or None if there is
+        nothing.
+        """
 
     def restore_cycle_from(self, state: Any) -> None:
         """Take back what ``cycle_under_way`` gave."""
 
     def cycle_parts(self) -> dict[str, Any]:
-        """Further parts of the cycle by name, as plain values and tensors; a trainer that has some overrides this."""
+        """Return further parts of the cycle by name, as plain values and tensors; a trainer that has some overrides
+        this.
+        """
         return {}
 
     def restore_cycle_parts(self, parts: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ class ResumableGRPOTrainer(ResumableTrainer, GRPOTrainer):
             warn_switched_off(tracker, error)
 
     def cycle_position(self) -> int:
-        """TRL's number of micro-batches, from which it knows when to generate."""
+        """Return TRL's number of micro-batches, from which it knows when to generate."""
         return int(self._step)
 
     def restore_position(self, position: int) -> None:
@@ -51,12 +51,12 @@ class ResumableGRPOTrainer(ResumableTrainer, GRPOTrainer):
         self._step = position
 
     def cycle_under_way(self) -> Any:
-        """The generation of which later steps train on a part; None between two generations."""
+        """Return the generation of which later steps train on a part, or None between two generations."""
         every = self.args.steps_per_generation * self.num_iterations
         return self.cycle_to_state() if self._step % every else None
 
     def cycle_to_state(self) -> Any:
-        """What later steps of the generation under way are trained on, as plain values and tensors."""
+        """Return what later steps of the generation under way are trained on, as plain values and tensors."""
         return self._buffered_inputs
 
     def restore_cycle_from(self, state: Any) -> None:

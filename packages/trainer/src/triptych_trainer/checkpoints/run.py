@@ -54,17 +54,17 @@ class Run:
     """Digest of the model that the run was started with (see ``weights_digest``); None before it is loaded."""
 
     def to_json(self) -> dict[str, Any]:
-        """The form in which a manifest contains it."""
+        """Return the form in which a manifest contains it."""
         return asdict(self)
 
 
 def new_run_id() -> str:
-    """A name that no other run has."""
+    """Return a name that no other run has."""
     return uuid.uuid4().hex[:12]
 
 
 def options_of(config: TrainingConfig) -> dict[str, Any]:
-    """The options of a run that can change what it computes, in the form of JSON."""
+    """Return the options of a run that can change what it computes, in the form of JSON."""
     values: dict[str, Any] = {**config.trl.to_dict()}
     for part in (config.run, config.model):
         values |= {option.name: getattr(part, option.name) for option in fields(part)}
@@ -77,7 +77,9 @@ def options_of(config: TrainingConfig) -> dict[str, Any]:
 
 
 def data_digest(examples: Examples | None) -> str:
-    """The digest of a data set: of the content of its files, wherever they lie, and of which of their rows are used."""
+    """Return the digest of a data set: of the content of its files, in whatever folder, and of which of their rows are
+    used.
+    """
     if examples is None:
         return hashlib.sha256().hexdigest()[:32]
     digest = hashlib.sha256(array("q", examples.row_numbers).tobytes())

@@ -63,7 +63,8 @@ def dtypes_kept(model: torch.nn.Module) -> Iterator[None]:
 
 
 def weights_digest(model: torch.nn.Module) -> str:
-    """A digest by which two models are distinguished: of each parameter its name, dtype, shape and 32 of its values.
+    """Return a digest by which two models are distinguished: of each parameter its name, dtype, shape and 32 of its
+    values.
 
     Parameters that are not in this process, such as those that ZeRO-3 spread over ranks when it loaded them, count by
     name, dtype and shape.

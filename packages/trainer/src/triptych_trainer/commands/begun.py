@@ -75,7 +75,7 @@ def begun(
 
 
 def sources_of(config: TrainingConfig, processor: Any) -> dict[str, str]:
-    """Digests of the processor, and of the files of the user's own rewards, tools and environments."""
+    """Return digests of the processor, and of the files of the user's own rewards, tools and environments."""
     run: Any = config.run
     found = {}
     digest = processor_digest(processor)

@@ -31,7 +31,7 @@ ZSH = "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashc
 
 
 def parser() -> OptionParser:
-    """The command's parser."""
+    """Return the command's parser."""
     made = OptionParser(
         prog="triptych completion",
         usage="triptych completion SHELL",

@@ -138,7 +138,7 @@ def _warm_up_digest(model: Any, *, demo: BuiltIn, seed: int) -> str:
 
 
 def evaluate_both(model: Any, processor: Any, *, demo: BuiltIn, folder: Path) -> Mapping[str, Evaluation]:
-    """Held-out accuracy, decoded greedily and sampled at temperature 1."""
+    """Return held-out accuracy, decoded greedily and sampled at temperature 1."""
     return {
         name: demo.evaluate(model, processor, folder=folder, sampled=sampled)
         for name, sampled in (("greedy", False), ("sampled", True))

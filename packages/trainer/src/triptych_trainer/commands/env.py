@@ -11,7 +11,7 @@ __all__ = ["main", "parser"]
 
 
 def parser() -> OptionParser:
-    """The command's parser, which takes nothing."""
+    """Return the command's parser, which takes nothing."""
     return OptionParser(
         prog="triptych env", description="Print the versions of Triptych and of what it works with, for a bug report."
     )

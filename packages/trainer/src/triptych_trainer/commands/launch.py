@@ -44,7 +44,7 @@ class PlannedLaunch:
 
 
 def plan_of_launch(name: str | None, num_processes: int | None) -> PlannedLaunch:
-    """How many processes a launch would start, and what they would split among them; nothing is started.
+    """Return how many processes a launch would start, and what they would split among them; nothing is started.
 
     Raises:
         UsageError: there is no such configuration.
@@ -58,7 +58,8 @@ def plan_of_launch(name: str | None, num_processes: int | None) -> PlannedLaunch
 
 
 def launch_asked(argv: Sequence[str]) -> Launch | None:
-    """How a command line, or its ``--config``, asks for several processes; None where it does not, or has been heard.
+    """Return how a command line, or its ``--config``, asks for several processes, or None if it does not, or if that
+    was done already.
 
     Raises:
         UsageError: there is no such configuration, too few GPUs, or another launcher has started this process.

@@ -37,7 +37,7 @@ class PlannedTools:
 
 
 def planned_tools(config: RunConfig, own: PlanOptions, processor: Any, skeleton: Skeleton) -> PlannedTools | None:
-    """What the tools of a command line change; None where it has none.
+    """Return what the tools of a command line change, or None if it has none.
 
     Raises:
         UsageError: how many turns are to be counted is not said, or they cannot be counted for this model.

@@ -44,7 +44,7 @@ class Playing:
         generation: GenerationConfig,
         say: Callable[[str], object],
     ) -> Play:
-        """What plays the rollouts of one model; its environments are new ones.
+        """Return what plays the rollouts of one model; its environments are new ones.
 
         Raises:
             UsageError: the model or its chat template takes no tools.
@@ -70,7 +70,7 @@ class Playing:
 
 
 def playing_of(options: PlayOptions) -> Playing | None:
-    """What a command line plays with; None where it names neither tools nor an environment.
+    """Return what a command line plays with, or None if it names neither tools nor an environment.
 
     Raises:
         UsageError: one cannot be loaded, or an option of turns is given without them.

@@ -30,7 +30,7 @@ def previewed_tools(
     model: str | None,
     revision: str | None,
 ) -> tuple[Callable[[Example], WithTools | None], PromptSettings]:
-    """What adds the list of tools to a row, and the settings with which a run then writes prompts.
+    """Return what adds the list of tools to a row, and the settings with which a run then writes prompts.
 
     Without a model (``processor`` is None) it is not known which message contains the list.
 

@@ -188,7 +188,7 @@ def check_new_folder(out: Path) -> None:
 
 
 def given_options(*groups: Any) -> dict[str, Any]:
-    """The options of a command that differ from their defaults, as a ``config.yaml`` contains them."""
+    """Return the options of a command that differ from their defaults, as a ``config.yaml`` contains them."""
     given = {}
     for group in groups:
         defaults = type(group)()

@@ -20,7 +20,7 @@ __all__ = ["generation_config", "model_to_sample", "named_weights", "reward_func
 
 
 def reward_functions(specs: Sequence[str], *, has_environment: bool = False) -> list[Callable[..., Any]]:
-    """The reward functions that ``--reward`` names, loaded as a run loads them.
+    """Return the reward functions that ``--reward`` names, loaded as a run loads them.
 
     Raises:
         UsageError: one cannot be loaded, or is a model.
@@ -34,7 +34,7 @@ def reward_functions(specs: Sequence[str], *, has_environment: bool = False) -> 
 
 
 def named_weights(rewards: Sequence[Callable[..., Any]], weights: Sequence[float] | None) -> dict[str, float]:
-    """What ``--reward_weights`` says, by the names of the rewards; empty where it says nothing.
+    """Return the weights that ``--reward_weights`` gives, by the names of the rewards; empty if it was not given.
 
     Raises:
         UsageError: there are more or fewer weights than rewards.
@@ -49,7 +49,7 @@ def named_weights(rewards: Sequence[Callable[..., Any]], weights: Sequence[float
 
 
 def model_to_sample(path: str, loading: ModelOptions, *, dtype: str, option: str) -> torch.nn.Module:
-    """A model or a folder of adapters on the accelerator that is here, in evaluation mode.
+    """Return a model or a folder of adapters on the accelerator that is here, in evaluation mode.
 
     Raises:
         UsageError: nothing at ``path`` can be loaded; ``option`` is what it is called.
@@ -62,7 +62,7 @@ def model_to_sample(path: str, loading: ModelOptions, *, dtype: str, option: str
 
 
 def generation_config(processor: Any, own: GenerationConfig, options: SamplingOptions) -> GenerationConfig:
-    """How completions are sampled and end; ``own`` is the model's, whose end tokens count like the tokenizer's."""
+    """Return how completions are sampled and end; the end tokens of the model's ``own`` config count as well."""
     ends = own.eos_token_id
     ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     ends += [processor.tokenizer.eos_token_id] * (processor.tokenizer.eos_token_id not in ends)

@@ -63,7 +63,7 @@ def _train(argv: Sequence[str]) -> int:
 
 
 def reporter_of(config: TrainingConfig) -> Reporter:
-    """The reporter of this rank; only that of the first rank prints."""
+    """Return the reporter of this rank; only that of the first rank prints."""
     if config.trl.process_index > 0:
         return Reporter(quiet=True, console=Console(quiet=True))
     return Reporter(quiet=config.run.quiet)
@@ -190,5 +190,5 @@ def read_data(
 
 
 def quarantine_of(config: TrainingConfig) -> Path | None:
-    """Where the first rank lists the rows that are left out."""
+    """Return where the first rank lists the rows that are left out."""
     return Path(config.trl.output_dir) / QUARANTINE if config.trl.process_index == 0 else None

@@ -47,7 +47,7 @@ class BuiltIn:
 
 
 def built_in(name: str, *, seed: int, placement: Placement = "in_place", blank_tool: bool = False) -> BuiltIn:
-    """The demo of that name; ``placement`` is a setting of `places`, ``blank_tool`` of `look`."""
+    """Return the demo of that name; ``placement`` is a setting of `places`, ``blank_tool`` of `look`."""
     return _look(seed, blank_tool=blank_tool) if name == "look" else _places(seed, placement=placement)
 
 

@@ -83,7 +83,7 @@ def roll_out(
 
 
 def evaluation_sampler(model: Any, *, processor: Any, sampled: bool, max_new_tokens: int) -> Sampler:
-    """The trainer's own sampler, greedy or at temperature 1."""
+    """Return the trainer's own sampler, greedy or at temperature 1."""
     choice = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {"do_sample": False}
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -114,7 +114,7 @@ def measure(samples: Sequence[Sample], *, completions: Sequence[str]) -> Evaluat
 
 
 def mean_by_kind(kinds: Sequence[str], scores: Sequence[float]) -> dict[Any, float]:
-    """The mean score of every kind that occurs, in the order of their names."""
+    """Return the mean score of every kind that occurs, in the order of their names."""
     by_kind: dict[str, list[float]] = {}
     for kind, score in zip(kinds, scores, strict=True):
         by_kind.setdefault(kind, []).append(score)

@@ -14,7 +14,7 @@ __all__ = ["move_shares", "optimizers_of", "scale_learning_rates", "train_step"]
 def optimizers_of(
     model: Any, *, muon_learning_rate: float, muon_momentum: float, adamw_learning_rate: float
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the hidden matrices, AdamW for embeddings, norms, biases and the patch projection."""
+    """Build the optimizers: Muon for hidden matrices, AdamW for embeddings, norms, biases and patch projection."""
     embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
     matrices = [weight for weight in model.parameters() if weight.ndim == 2 and id(weight) not in embeddings]
     taken = {id(weight) for weight in matrices}

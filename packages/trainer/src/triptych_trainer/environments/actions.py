@@ -33,7 +33,7 @@ class ActionSet:
         return ", ".join(str(number) if name == str(number) else f"{name} ({number})" for number, name in numbered)
 
     def read(self, actions: Any, *, most: int) -> list[Any]:
-        """The first ``most`` actions as the environment takes them; all are checked before one is done.
+        """Return the first ``most`` actions as the environment takes them; all are checked before one is done.
 
         Raises:
             ValueError: one is none; says which there are, for the model to read.
@@ -63,7 +63,7 @@ class ActionSet:
 
 
 def action_set(env: Any, *, names: Sequence[str] | None, owner: str) -> ActionSet:
-    """The actions of an environment.
+    """Return the actions of an environment.
 
     Raises:
         UsageError: there are not as many names as actions, or actions are no numbers.

@@ -88,7 +88,7 @@ class GymnasiumEnvironment:
         return [self._picture(), *([{"type": "text", "text": told}] if told else [])]
 
     def get_reward(self) -> float:
-        """The sum of the episode's rewards."""
+        """Return the sum of the episode's rewards."""
         return self._reward
 
     def _make(self, env_id: str) -> None:
@@ -126,7 +126,7 @@ class GymnasiumEnvironment:
 
 
 def texts_of(observation: Any) -> list[str]:
-    """The texts of an observation: itself if it is a text, or those of its entries, such as MiniGrid's mission."""
+    """Return the texts of an observation: itself if it is a text, or its entries, such as MiniGrid's mission."""
     if isinstance(observation, str):
         return [observation]
     if not isinstance(observation, Mapping):

@@ -134,7 +134,7 @@ class MiniWobEnvironment:
         return self._after()
 
     def get_reward(self) -> float:
-        """What the page says at its end, without its deduction for time; -1 for a page that was not finished."""
+        """Return the page's reward without its deduction for time, or -1 for a page that was not finished."""
         return self._reward if self.done else -1.0
 
     @property

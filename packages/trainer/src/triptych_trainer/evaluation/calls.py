@@ -13,7 +13,7 @@ ENDS = {"turns": "turns", "room": "room", "environment": "done", "length": "leng
 
 
 def call_counts(rows: Sequence[ScoredRow]) -> dict[str, int] | None:
-    """Counts over all rollouts of a model; None where it had no tools."""
+    """Return counts over all rollouts of a model, or None if it had no tools."""
     rollouts = [one for row in rows for one in row.trajectories]
     if not rollouts:
         return None
@@ -29,7 +29,7 @@ def call_counts(rows: Sequence[ScoredRow]) -> dict[str, int] | None:
 
 
 def calls_in_words(counts: Mapping[str, int]) -> str:
-    """The counts as one line."""
+    """Return the counts as one line."""
     rollouts = counts["rollouts"]
     ends = ", ".join(f"{counts[f'ended_by_{name}']} by {name}" for name in ENDS)
     return (

@@ -27,7 +27,9 @@ class Outcome:
 
 
 def totals_of(rewards: Mapping[str, Sequence[float | None]], weights: Mapping[str, float]) -> list[float | None]:
-    """The weighted sum of each completion's scores, with 1.0 for a reward without a weight; None where none applied."""
+    """Return the weighted sum of each completion's scores, with 1.0 for a reward without a weight, or None if no reward
+    applied.
+    """
     totals: list[float | None] = []
     for scores in zip(*rewards.values(), strict=True):
         parts = [
@@ -38,7 +40,7 @@ def totals_of(rewards: Mapping[str, Sequence[float | None]], weights: Mapping[st
 
 
 def mixed(outcomes: Iterable[tuple[Key, Outcome]]) -> list[Key]:
-    """The keys of the prompts whose completions have different scores, in order, each key once."""
+    """Return the keys of the prompts whose completions have different scores, in order, each key once."""
     totals: dict[Key, list[float | None]] = defaultdict(list)
     for key, outcome in outcomes:
         totals[key] += outcome.totals

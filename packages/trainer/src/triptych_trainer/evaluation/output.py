@@ -56,7 +56,7 @@ def write_json(
 
 
 def short_columns(rows: Sequence[ScoredRow], *, at_most: int = 12) -> list[str]:
-    """Columns whose few text or number values make readable slices."""
+    """Return the columns that have few text or number values, which make readable slices."""
     chosen = []
     for name in sorted({name for row in rows for name in row.columns}):
         values = [row.columns.get(name) for row in rows]

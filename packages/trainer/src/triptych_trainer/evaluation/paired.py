@@ -30,7 +30,7 @@ class Difference:
 
 
 def paired_interval(pairs: Sequence[tuple[float, float]]) -> Difference | None:
-    """Return the difference over (model, base) pairs of one row each; None for no pairs.
+    """Return the difference over (model, base) pairs of one row each, or None for no pairs.
 
     Looking at rows in pairs takes out how hard each row is, so that far fewer rows show a difference than two separate
     intervals would need. Shares (every value 0 or 1) get the adjusted Wald interval of Agresti and Min (2005), half an

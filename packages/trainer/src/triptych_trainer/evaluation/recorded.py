@@ -33,7 +33,7 @@ class RecordedRow:
 
     @classmethod
     def of(cls, table: ExampleTable, place: int, *, policy: ImagePolicy) -> "RecordedRow":
-        """The row at a place of a table."""
+        """Return the row at a place of a table."""
         return cls(example=table.example(place), columns=table.columns(place), policy=policy)
 
 
@@ -59,7 +59,7 @@ class RecordedRows:
         return {name: found[0] for name, found in places.items() if len(found) == 1}
 
     def place(self, record: GroupRecord) -> tuple[int, int] | None:
-        """The table and the place of a record's row; None where it is not there."""
+        """Return the table and the place of a record's row, or None if it is not there."""
         found = self.keys.get(record.key)
         if found is None and (found := self.ids.get(record.sample_id)) is not None:
             self.num_by_id += 1
@@ -67,11 +67,11 @@ class RecordedRows:
         return found
 
     def row(self, place: tuple[int, int] | None) -> RecordedRow | None:
-        """The row at a place."""
+        """Return the row at a place."""
         return None if place is None else RecordedRow.of(self.tables[place[0]], place[1], policy=self.policy)
 
     def notes(self, num_groups: int) -> list[str]:
-        """What has to be said of how rows were found."""
+        """Return what a command has to say about how rows were found."""
         found = []
         if self.num_by_id:
             found.append(
@@ -89,7 +89,7 @@ class RecordedRows:
 def rescored(
     record: GroupRecord, row: RecordedRow | None, *, rewards: Sequence[Callable[..., Any]]
 ) -> dict[str, list[float | None]]:
-    """Score the completions of a record, and return one list for each reward; None where a reward does not apply.
+    """Score the completions of a record, and return one list for each reward, with None where a reward does not apply.
 
     Without its row, rewards get the answer, the id and the source that were recorded, and no further column.
     """

@@ -44,7 +44,7 @@ class ScoredRow:
 
 
 def mean_interval(values: Sequence[float]) -> Mean | None:
-    """Return the mean and its interval; None for no values.
+    """Return the mean and its interval, or None for no values.
 
     Shares (every value 0 or 1) get Wilson's score interval, which stays within [0, 1] and says something at 0 and 1
     (Wilson 1927); other values Student's interval of the mean.
@@ -64,7 +64,8 @@ def mean_interval(values: Sequence[float]) -> Mean | None:
 
 
 def half_width(values: Sequence[float], *, mean: float) -> float | None:
-    """Half of the 95 % confidence interval of a mean by Student's t with n - 1 degrees of freedom; None for one value.
+    """Return half of the 95 % confidence interval of a mean by Student's t with n - 1 degrees of freedom, or None for
+    one value.
 
     With few values it is much wider than the normal one (2.2 times with three values), and contains the true mean as
     often as it says.

@@ -112,7 +112,7 @@ def _with(
 
 
 def pixel_range(subject: Subject) -> tuple[int, int]:
-    """(fewest, most) pixels that a limit per image can have some effect between; (0, 0) where none has."""
+    """Return (fewest, most) pixels between which a limit per image has some effect, or (0, 0) if no limit has any."""
     vision = subject.counter.model.vision
     if vision.factor is None or not any(row.images.sizes for row in subject.rows):
         return 0, 0
@@ -121,13 +121,13 @@ def pixel_range(subject: Subject) -> tuple[int, int]:
 
 
 def capped(subject: Subject, max_pixels: int) -> Subject:
-    """The same run with at most so many pixels per image."""
+    """Return the same run with at most so many pixels per image."""
     counter = subject.counter.with_pixels(max_pixels)
     return replace(subject, counter=counter, rows=counter.recount(subject.rows))
 
 
 def cap_that_fits(subject: Subject, *, memory_bytes: int) -> PixelCap | None:
-    """The largest pixel limit under which the peak fits, to within about 5 %; None where no limit helps."""
+    """Return the largest pixel limit under which the peak fits, to within about 5 %, or None if no limit helps."""
     low, high = map(float, pixel_range(subject))
     if not 0 < low < high:
         return None

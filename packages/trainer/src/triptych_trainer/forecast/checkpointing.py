@@ -24,15 +24,15 @@ class BothForecasts:
     checkpointed: Forecast
 
     def needs_checkpointing(self, room_bytes: int | None) -> bool:
-        """Whether to compute activations again; also where it is not known what memory there is."""
+        """Return whether to compute activations again; this is also true if the memory is not known."""
         return room_bytes is None or self.saved.peak.total_bytes > FILLED * room_bytes
 
     def chosen(self, room_bytes: int | None) -> Forecast:
-        """The forecast of the run as it will be."""
+        """Return the forecast of the run as it will be."""
         return self.checkpointed if self.needs_checkpointing(room_bytes) else self.saved
 
     def entry(self, room_bytes: int | None) -> dict[str, int | bool | None]:
-        """The choice as the run's record contains it."""
+        """Return the choice as the run's record contains it."""
         return {
             "on": self.needs_checkpointing(room_bytes),
             "forecast_peak_without_bytes": self.saved.peak.total_bytes,
@@ -41,7 +41,7 @@ class BothForecasts:
         }
 
     def sentence(self, room_bytes: int | None) -> str:
-        """The choice in one line, with both peaks."""
+        """Return the choice in one line, with both peaks."""
         saved, checkpointed = size(self.saved.peak.total_bytes), size(self.checkpointed.peak.total_bytes)
         peaks = f"forecast at most {saved} without it, {checkpointed} with it"
         if room_bytes is None:
@@ -60,7 +60,7 @@ def both_forecasts(subject: Subject) -> BothForecasts:
 
 
 def with_checkpointing(config: RunConfig, on: bool) -> RunConfig:
-    """The same run with gradient checkpointing decided."""
+    """Return the same run with gradient checkpointing decided."""
     args = copy.copy(config.grpo)
     set_checkpointing(args, on)
     return replace(config, grpo=args, chooses_checkpointing=False)

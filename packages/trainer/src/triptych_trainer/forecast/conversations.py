@@ -45,7 +45,7 @@ class Conversations:
     sharding: Sharding = "none"
 
     def shape(self) -> StepShape:
-        """The step's arithmetic: every row is a prompt with one completion."""
+        """Return the step's arithmetic: every row is a prompt with one completion."""
         args = self.config.sft
         batch, micro = args.per_device_train_batch_size, args.gradient_accumulation_steps
         per_epoch = -(-len(self.rows) // (batch * self.num_ranks))
@@ -79,7 +79,7 @@ def forecast_sft(subject: Conversations, *, skeleton: Skeleton | None = None) ->
 
 
 def batch_of(rows: Sequence[RowCost], subject: Conversations, *, family: Family) -> GroupBatch:
-    """The batch of these conversations as ``sft`` lays it out, with a blank image of its own for each image."""
+    """Return the batch of these conversations as ``sft`` lays it out, with a blank image of its own for each image."""
     return group_batch([_labelled(row, number, subject, family=family) for number, row in enumerate(rows)])
 
 

@@ -25,7 +25,7 @@ class Hardware:
     """True if ``tflops`` was measured: it is then taken as it is. A data sheet's value is taken in part."""
 
     def seconds(self, flops: float) -> float:
-        """Time for so many operations."""
+        """Return the time for so many operations."""
         return flops / (self.tflops * 1e12 * self.mfu)
 
 
@@ -87,7 +87,7 @@ def _share(phase: PhaseForecast, forecast: Forecast, rows: Sequence[RowCost], *,
 
 
 def tokens_per_step(forecast: Forecast, rows: Sequence[RowCost]) -> tuple[float, float, float]:
-    """(images, prompt tokens, completion tokens at full length) of an average optimizer step, over all ranks."""
+    """Return (images, prompt tokens, completion tokens at full length) of an average optimizer step, over all ranks."""
     prompts, step = forecast.step.prompts_per_step, forecast.step
     images = sum(len(row.images.sizes) for row in rows) / len(rows)
     tokens = sum(row.num_tokens for row in rows) / len(rows)

@@ -76,7 +76,7 @@ class Forecast:
         return max(phase.total_bytes - phase.static_bytes for phase in self.phases)
 
     def phase(self, name: str) -> PhaseForecast | None:
-        """One phase, if the run has it."""
+        """Return one phase, or None if the run does not have it."""
         return next((phase for phase in self.phases if phase.name == name), None)
 
 
@@ -95,7 +95,7 @@ class Subject:
     """What arrives in every rollout; None for a run without tools."""
 
     def shape(self) -> StepShape:
-        """The step's arithmetic."""
+        """Return the step's arithmetic."""
         found = step_shape(
             self.config.grpo,
             num_rows=len(self.rows),
@@ -159,6 +159,7 @@ def _happens(phase: Phase, args: GRPOConfig, step: StepShape) -> bool:
 def phase_forecast(
     phase: Phase, traced: Traced, rows: tuple[RowCost, ...], *, states: StaticMemory, step: StepShape, features: int
 ) -> PhaseForecast:
+    """Return the forecast of a phase on one rank."""
     own, gradients = traced.peak, 0
     if phase == "policy":
         own, gradients = _with_gradients(traced, states, accumulates=step.micro_batches_per_step > 1)
@@ -193,6 +194,7 @@ def _with_gradients(traced: Traced, states: StaticMemory, *, accumulates: bool) 
 
 
 def update_forecast(states: StaticMemory, *, features: int) -> PhaseForecast:
+    """Return the forecast of the optimizer's step."""
     return PhaseForecast(
         name=UPDATE,
         activations_bytes=states.update_bytes,

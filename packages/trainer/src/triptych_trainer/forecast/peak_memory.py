@@ -34,13 +34,13 @@ class PeakMemory:
             self.before = _kilobytes("VmRSS") * 1024
 
     def peak(self) -> int | None:
-        """Bytes in all on an accelerator, or resident on a CPU; None where the system does not say."""
+        """Return the bytes in all on an accelerator, or resident on a CPU, or None if the system does not say."""
         if self.on_accelerator:
             return int(torch.accelerator.max_memory_allocated())
         return _kilobytes("VmHWM") * 1024 if _STATUS.exists() else None
 
     def rise(self) -> int | None:
-        """The peak beyond what was in use at the beginning."""
+        """Return the peak beyond what was in use at the beginning."""
         peak = self.peak()
         return None if peak is None else max(0, peak - self.before)
 

@@ -14,7 +14,7 @@ _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 def room_of(args: GRPOConfig, *, stated_gib: float | None, on_accelerator: bool, resident_bytes: int) -> int | None:
-    """Bytes that one rank can take in all, weights included; None where the system does not say.
+    """Return the bytes that one rank can take in all, weights included, or None if the system does not say.
 
     ``stated_gib`` wins over what is found. On a CPU the ranks of a machine share what is free, and what the weights
     take already (``resident_bytes``) belongs to the run. On a GPU vLLM's share is left out where it samples there.
@@ -33,7 +33,9 @@ def room_of(args: GRPOConfig, *, stated_gib: float | None, on_accelerator: bool,
 
 
 def free_memory(*, meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
-    """Bytes that new processes can take without swapping, within the limit of a container; None where not said."""
+    """Return the bytes that new processes can take without swapping, within the limit of a container, or None if that
+    is not known.
+    """
     if not meminfo.is_file():
         return None
     lines = (line.split() for line in meminfo.read_text().splitlines())

@@ -97,7 +97,7 @@ class RowCounter:
         return RowCost(example=example, num_tokens=counted.num_tokens, images=counted.images)
 
     def prompt(self, row: RowCost, *, family: Family) -> tuple[list[int], tuple[ImageSpan, ...], tuple[Any, ...]]:
-        """Ids, spans and image inputs of a row; blank images of the same sizes replace its own."""
+        """Return the ids, spans and image inputs of a row; blank images of the same sizes replace its own."""
         counted = describe(row.example, model=self.model, settings=self.settings, sizes=row.images.sizes)
         blank = [Image.new("RGB", (width, height), "white") for height, width in row.given_sizes]
         process = image_processor_of(self.model.processor)
@@ -107,13 +107,14 @@ class RowCounter:
         return counted.ids, counted.spans, tuple(inputs)
 
     def with_pixels(self, max_pixels: int) -> RowCounter:
-        """The same counting under another ``--max_pixels``; for processors that resize to a number of pixels."""
+        """Return the same counting under another ``--max_pixels``; for processors that resize to a number of pixels."""
         other = copy.copy(self)
         other.model = self.model.with_pixels(max_pixels=max_pixels)
         return other
 
     def recount(self, rows: Sequence[RowCost]) -> list[RowCost]:
-        """RowCounter counted before, under this object's limits: only the images' tokens change, the text stays.
+        """Return a row that was counted before under this object's limits: only its images' tokens change, not its
+        text.
 
         Raises:
             DataError: the images of a row cannot meet the run's budget.
@@ -132,13 +133,15 @@ def _without_pictures(example: Example, count: int) -> Example:
 
 
 def heaviest(rows: Sequence[RowCost], count: int) -> list[RowCost]:
-    """The ``count`` rows with the most tokens; with equal tokens, more image tokens go first, then the earlier row."""
+    """Return the ``count`` rows with the most tokens; with equal tokens, more image tokens go first, then the earlier
+    row.
+    """
     order = sorted(range(len(rows)), key=lambda k: (-rows[k].num_tokens, -rows[k].image_tokens, k))
     return [rows[k] for k in order[:count]]
 
 
 def typical(rows: Sequence[RowCost], count: int) -> list[RowCost]:
-    """``count`` rows whose numbers of tokens are nearest to the mean."""
+    """Return ``count`` rows whose numbers of tokens are nearest to the mean."""
     mean = sum(row.num_tokens for row in rows) / len(rows)
     order = sorted(range(len(rows)), key=lambda k: (abs(rows[k].num_tokens - mean), k))
     return [rows[k] for k in order[:count]]
@@ -153,7 +156,7 @@ def group_batch(
     completion_tokens: int,
     turns: PlannedTurns | None = None,
 ) -> GroupBatch:
-    """The batch of these prompts with ``group_sizes[p]`` completions of the given length each.
+    """Return the batch of these prompts with ``group_sizes[p]`` completions of the given length each.
 
     With ``turns`` images arrive in every completion, none of them like another.
     """

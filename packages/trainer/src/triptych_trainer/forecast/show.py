@@ -29,7 +29,7 @@ _SHOWN_ROWS = 4
 
 
 def size(num_bytes: float) -> str:
-    """Bytes in the unit that leaves three digits."""
+    """Return a number of bytes in the unit that leaves three digits."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(num_bytes) < 1000:
             return f"{num_bytes:.0f} {unit}" if abs(num_bytes) >= 100 or unit == "B" else f"{num_bytes:.1f} {unit}"
@@ -214,7 +214,7 @@ def as_json(
     memory_bytes: int | None,
     cap: PixelCap | None,
 ) -> dict[str, Any]:
-    """The whole plan as plain values."""
+    """Return the whole plan as plain values."""
     images, prompt_tokens, completion_tokens = tokens_per_step(forecast, rows)
     return {
         "device": forecast.device,

@@ -120,7 +120,7 @@ def _make_fake(model: torch.nn.Module, fake: FakeTensorMode) -> None:
 
 
 def read_model_config(config: TrainingConfig) -> Any:
-    """The config of the model that a run names, without its weights."""
+    """Return the config of the model that a run names, without its weights."""
     path, revision = config.model.model_name_or_path, config.model.model_revision
     adapters = adapter_folder(path, revision=revision) if path else None
     if adapters is not None:
@@ -142,7 +142,7 @@ def _dtype(config: TrainingConfig, model_config: Any) -> torch.dtype:
 
 
 def stacks_of(skeleton: Skeleton) -> list[Stack]:
-    """Every list of checkpointable layers of the model, the text backbone's and the towers'."""
+    """Return every list of checkpointable layers of the model, the text backbone's and the towers'."""
     text = _text(skeleton)
     types = getattr(text.config, "layer_types", None) or ()
     found = []

@@ -43,7 +43,7 @@ class StaticMemory:
 
 
 def sharding_of(args: TrainingArguments) -> Sharding:
-    """What ``--deepspeed`` and ``--fsdp`` ask for."""
+    """Return what ``--deepspeed`` and ``--fsdp`` ask for."""
     deepspeed = getattr(args, "hf_deepspeed_config", None)
     stage = int(deepspeed.get_value("zero_optimization.stage", 0)) if deepspeed is not None else 0
     if stage >= 3 or args.fsdp:

@@ -56,7 +56,7 @@ class Setting:
     def of(
         cls, config: RunConfig, *, device: Device, keeps_features: bool = True, trains_once: bool = False
     ) -> Setting:
-        """The setting of a command line."""
+        """Return the setting of a command line."""
         args = config.grpo
         precision = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
         return cls(
@@ -78,6 +78,7 @@ class Setting:
 
 
 def planned_engine(setting: Setting) -> GroupEngine:
+    """Return the engine of the passes that a forecast traces."""
     return GroupEngine(
         temperature=setting.temperature,
         share_prompts=setting.share_prompts,

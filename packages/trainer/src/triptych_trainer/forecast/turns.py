@@ -45,7 +45,7 @@ class PlannedTurns:
         return sum(span.num_features for span in self.spans)
 
     def runs(self, completion_tokens: int) -> list[int]:
-        """How many tokens are sampled in each message of a rollout of so many tokens.
+        """Return how many tokens are sampled in each message of a rollout of so many tokens.
 
         Raises:
             UsageError: the results leave no room for the messages.
@@ -62,7 +62,7 @@ class PlannedTurns:
         return [*[each] * self.count, sampled - each * self.count]
 
     def trained(self, completion_tokens: int) -> list[bool]:
-        """For each token of a rollout, whether it is sampled."""
+        """Return for each token of a rollout whether it is sampled."""
         *before, last = self.runs(completion_tokens)
         found: list[bool] = []
         for length in before:
@@ -70,7 +70,7 @@ class PlannedTurns:
         return [*found, *[True] * last]
 
     def places(self, completion_tokens: int) -> list[ImageSpan]:
-        """The images of a rollout of so many tokens, in order."""
+        """Return the images of a rollout of so many tokens, in order."""
         found: list[ImageSpan] = []
         end = 0
         for length in self.runs(completion_tokens)[:-1]:
@@ -81,7 +81,7 @@ class PlannedTurns:
 
 
 def image_sizes(words: Sequence[str]) -> list[Size]:
-    """The (height, width) that ``--turn_image`` says, each written as width x height.
+    """Return the (height, width) that ``--turn_image`` says, each written as width x height.
 
     Raises:
         UsageError: a word is no size.
@@ -94,7 +94,7 @@ def image_sizes(words: Sequence[str]) -> list[Size]:
 
 
 def planned_turns(writer: TurnWriter, *, family: Family, name: str, count: int, sizes: Sequence[Size]) -> PlannedTurns:
-    """The turns of a plan, written by the chat template that will write those of the run; images are blank.
+    """Return the turns of a plan, written by the chat template that will write those of the run; images are blank.
 
     Raises:
         UsageError: the model cannot be shown an image of this size.
@@ -114,7 +114,7 @@ def planned_turns(writer: TurnWriter, *, family: Family, name: str, count: int, 
 def completion_images(
     turns: PlannedTurns, *, completion_tokens: int, first: int, rollout: int
 ) -> tuple[list[CompletionImage], list[ImageInputs]]:
-    """The images of one rollout, each unlike all others, from index ``first`` of a batch on."""
+    """Return the images of one rollout, all of them different, from index ``first`` of a batch on."""
     places = turns.places(completion_tokens)
     found = [
         CompletionImage(image=first + k, span=span, name=f"rollout {rollout + 1}, image {k + 1}")

@@ -125,7 +125,7 @@ class MemoryWatch(TrainerCallback):
         self.steps = 0
 
     def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-        """After the first step begin to measure, after the second say what was measured."""
+        """Begin to measure after the first step, and say after the second step what was measured."""
         self.steps += 1
         if not state.is_world_process_zero or self.steps > 2:
             return

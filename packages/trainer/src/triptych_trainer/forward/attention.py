@@ -172,7 +172,7 @@ def _check_arguments(module: torch.nn.Module, kwargs: Mapping[str, Any]) -> None
 
 
 def fits_merge(query: torch.Tensor, value: torch.Tensor, *, group: Group, window: int | None, dropout: float) -> bool:
-    """Whether the branches need no mask, are long enough, and the kernels compute what is asked."""
+    """Return whether the branches need no mask, are long enough, and the kernels compute what is asked."""
     reaches = window is None or group.prefix + max(group.branches) <= window
     long = sum(group.branches) >= MERGE_TOKENS * len(group.branches)
     return bool(group.prefix) and reaches and long and can_merge(query, value, dropout=dropout)

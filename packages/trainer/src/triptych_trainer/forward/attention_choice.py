@@ -50,7 +50,7 @@ class AttentionWarning(UserWarning):
 
 
 def known_choice(word: str) -> AttentionChoice:
-    """The choice that a word names.
+    """Return the choice that a word names.
 
     Raises:
         UsageError: none has this name.
@@ -69,7 +69,7 @@ def choose_attention(text: torch.nn.Module, choice: AttentionChoice, *, anew: bo
 
 
 def chosen_attention(text: torch.nn.Module) -> AttentionChoice:
-    """How shared passes of this text backbone attend."""
+    """Return how shared passes of this text backbone attend."""
     return _CHOSEN.get(text, "auto")
 
 
@@ -83,7 +83,7 @@ def uses_segments(
     dropout: float,
     scaling: float | None,
 ) -> bool:
-    """Whether query `[1, heads, S, d]` is attended in segments; where that was expected and fails, warn once."""
+    """Return whether query `[1, heads, S, d]` is attended in segments; where that was expected and fails, warn once."""
     if choice == "masked" or dropout or (choice == "auto" and query.device.type == "cpu"):
         return False
     query, key, value = in_precision_of_call(query, key, value)
@@ -100,7 +100,7 @@ def uses_segments(
 
 
 def in_precision_of_call(*states: torch.Tensor) -> list[torch.Tensor]:
-    """The states as autocast would give them to an attention that it knows."""
+    """Return the states as autocast would give them to an attention that it knows."""
     device = states[0].device.type
     if not torch.is_autocast_enabled(device):
         return list(states)

@@ -116,7 +116,7 @@ class GroupBatch:
         )
 
     def span_name(self, prompt: int, span: int) -> str:
-        """What errors call the image of a prompt's span."""
+        """Return what errors call the image of a prompt's span."""
         named = self.span_names[prompt] if self.span_names else ()
         return named[span] if named else f"prompt {prompt}, image marker {span + 1}"
 
@@ -136,11 +136,11 @@ class GroupBatch:
         return max((len(ids) for group in self.completions for ids in group), default=0)
 
     def images_of(self, prompt: int) -> list[ImageInputs]:
-        """The image inputs of each of a prompt's spans, in marker order."""
+        """Return the image inputs of each of a prompt's spans, in marker order."""
         return [self.images[self.image_indices[prompt][span.image]] for span in self.spans[prompt]]
 
     def images_in(self, prompt: int, completion: int) -> list[ImageInputs]:
-        """The image inputs of each image of a completion, in order."""
+        """Return the image inputs of each image of a completion, in order."""
         return [self.images[found.image] for found in self.completion_images[prompt][completion]]
 
     @property
@@ -154,7 +154,7 @@ class GroupBatch:
         return any(not all(marks) for group in self.trained for marks in group)
 
     def with_completions(self, completions: Sequence[Sequence[Sequence[int]]]) -> GroupBatch:
-        """The same prompts and images with other completions, whose tokens are all scored and contain no image."""
+        """Return the same prompts and images with other completions, whose tokens are all scored and show no image."""
         return GroupBatch.build(
             self.prompts,
             spans=self.spans,
@@ -166,13 +166,13 @@ class GroupBatch:
         )
 
     def select(self, prompts: Sequence[int]) -> tuple[GroupBatch, tuple[int, ...]]:
-        """The sub-batch of some prompts, and which images it keeps (for `ImageFeatures.select`)."""
+        """Return the sub-batch of some prompts, and which images it keeps (for `ImageFeatures.select`)."""
         return self.pick([(p, range(len(self.completions[p]))) for p in prompts])
 
     def pick(
         self, chosen: Sequence[tuple[int, Sequence[int]]], *, ends: Sequence[Sequence[int]] | None = None
     ) -> tuple[GroupBatch, tuple[int, ...]]:
-        """Some prompts, each with some of its completions, and which images are kept.
+        """Return some prompts, each with some of its completions, and which images are kept.
 
         With `ends` a completion keeps so many of its tokens, and the images that are whole in them.
         """

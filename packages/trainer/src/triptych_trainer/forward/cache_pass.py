@@ -64,7 +64,7 @@ def cached_logps(
     width: int | None = None,
     router: RouterTap | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities and entropies `[num_completions, width]` through a prompt cache with gradients."""
+    """Return the log-probabilities and entropies `[num_completions, width]` through a prompt cache with gradients."""
     prefix = forward_prefix(model, batch, features=features, router=router)
     rows = torch.arange(batch.num_completions)
     return forward_branches(

@@ -13,12 +13,12 @@ _CACHEABLE_LAYERS = _PACKABLE_LAYERS | {"linear_attention", "conv"}
 
 
 def sharing_path(model: torch.nn.Module) -> SharingPath:
-    """How `shared_logps` would score `model` now: one packed row, a prompt cache, or replicated rows."""
+    """Return how `shared_logps` would score `model` now: one packed row, a prompt cache, or replicated rows."""
     return sharing_path_and_reason(model)[0]
 
 
 def sharing_path_and_reason(model: torch.nn.Module) -> tuple[SharingPath, str | None]:
-    """The path and, where it is "plain", the sentence that says why."""
+    """Return the path and, if it is "plain", the sentence that says why."""
     base = unwrap(model)
     family = family_of(base)
     text = family.language_model(family.vision_language_model(base))

@@ -25,7 +25,7 @@ def encode(
 
 
 def tower_is_trainable(family: Family, vision_language_model: torch.nn.Module) -> bool:
-    """Whether any parameter outside the text backbone takes a gradient."""
+    """Return whether any parameter outside the text backbone takes a gradient."""
     return any(parameter.requires_grad for parameter in family.vision_parameters(vision_language_model))
 
 
@@ -58,7 +58,7 @@ def touch_tower(family: Family, vision_language_model: torch.nn.Module, embeds_B
 
 
 def encode_images(model: torch.nn.Module, images: Sequence[ImageInputs]) -> ImageFeatures | None:
-    """Features of the unique images outside a model call: for generation, no-grad passes and frozen towers.
+    """Return the features of the unique images outside a model call: for generation, no-grad passes and frozen towers.
 
     Returns None for no images. With a trainable tower under DDP, FSDP or ZeRO do not use this for the policy pass: let
     `shared_logps` encode inside the wrapped model's forward (its default).

@@ -161,7 +161,7 @@ def _without_own_settings(base: Any) -> Iterator[None]:
 
 
 def repeated(start: Prefilled, *, group_sizes: Sequence[int], by_groups: bool) -> DecodingStart:
-    """Rows that go on from what was prefilled, `group_sizes[p]` of them for prompt p.
+    """Return rows that go on from what was prefilled, `group_sizes[p]` of them for prompt p.
 
     They share their prompt's cache `by_groups`; otherwise it is repeated in place.
     """
@@ -186,7 +186,9 @@ def repeated(start: Prefilled, *, group_sizes: Sequence[int], by_groups: bool) -
 def not_prefilled(
     model: torch.nn.Module, batch: GroupBatch, *, group_sizes: Sequence[int], pad_id: int
 ) -> DecodingStart:
-    """Whole prompts, each `group_sizes[p]` times, with their images: where no part of a prompt can be cached."""
+    """Return whole prompts, each `group_sizes[p]` times, with their images, for models in which no part of a prompt can
+    be cached.
+    """
     family, base = install_hooks(model), unwrap(model)
     inner = family.vision_language_model(base)
     device = next(inner.parameters()).device

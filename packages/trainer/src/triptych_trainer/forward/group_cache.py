@@ -51,7 +51,7 @@ class GroupCache(Cache):
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scaling: float | None
     ) -> torch.Tensor:
-        """One token for each row: query `[R, heads, 1, d]`, the row's own keys `[R, kv_heads, n, d]`.
+        """Attend with one token for each row: query `[R, heads, 1, d]`, the row's own keys `[R, kv_heads, n, d]`.
 
         Returns `[R, 1, heads, d]`.
 

@@ -51,7 +51,8 @@ def why_not_by_groups(
     config: GenerationConfig,
     further: Mapping[str, Any],
 ) -> str | None:
-    """Why rows have to be decoded each with a cache of its own, as the end of a sentence; None where they need not.
+    """Return why rows have to be decoded each with a cache of its own, as the end of a sentence, or None if they need
+    not.
 
     `cache` is what was prefilled, `text` the text backbone, `further` are further arguments of `generate`.
     """

@@ -127,7 +127,7 @@ def own_attention(model: torch.nn.Module) -> Iterator[bool]:
 
 
 def has_hooks(model: torch.nn.Module) -> bool:
-    """Whether `install_hooks` has been called on this model."""
+    """Return whether `install_hooks` has been called on this model."""
     base = unwrap(model)
     family = family_of(base)
     return _is_hooked(family.language_model(family.vision_language_model(base)))
@@ -156,7 +156,7 @@ def check_hook_points(base: torch.nn.Module, *, text: torch.nn.Module) -> None:
 def merge_images(
     module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Forward pre-hook of the text backbone: token embeddings `[B, T, D]` in, merged embeddings out."""
+    """Merge images into the token embeddings `[B, T, D]`, as a forward pre-hook of the text backbone."""
     shared: SharedPass | None = kwargs.get(PASS_KWARG)
     if shared is None:
         return None
@@ -185,7 +185,8 @@ def merge_images(
 def without_router_loss(
     module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Forward pre-hook of a whole model with experts, which would weigh a shared prompt once and by a mask of its own.
+    """Leave out the router loss of a whole model with experts, which would count a shared prompt once (a forward
+    pre-hook).
 
     A config that asks for router logits makes it do so in every call; `RouterTap` computes the loss of a run.
     """

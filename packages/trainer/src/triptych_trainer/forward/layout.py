@@ -80,7 +80,9 @@ class PackedLayout:
         ]
 
     def token_weights(self, group_sizes: Sequence[int]) -> torch.Tensor:
-        """How many replicated rows contain each token `[T]`: all of a prompt's completions for a shared one, else 1."""
+        """Return how many replicated rows contain each token `[T]`: all of a prompt's completions for a shared token,
+        else 1.
+        """
         weights_T = torch.ones(len(self.ids))
         for group, size in zip(self.groups, group_sizes, strict=True):
             weights_T[group.start : group.start + group.prefix] = size
@@ -164,7 +166,7 @@ def packed_layout(batch: GroupBatch, *, whole: bool = False) -> PackedLayout:
 
 
 def packed_positions(layout: PackedLayout, positions: BatchPositions) -> torch.Tensor:
-    """Position ids `[A, T]` of the packed row: A rotary axes (1, or 3 for M-RoPE)."""
+    """Return the position ids `[A, T]` of the packed row, with A rotary axes (1, or 3 for M-RoPE)."""
     parts: list[torch.Tensor] = []
     for p, group in enumerate(layout.groups):
         prompt_AL = positions.prompts[p]
@@ -203,7 +205,7 @@ def padded_layout(batch: GroupBatch, *, pad_id: int) -> PaddedLayout:
 
 
 def padded_positions(layout: PaddedLayout, positions: BatchPositions) -> torch.Tensor:
-    """Position ids `[A, B, T]` of the replicated rows; pads are at 0."""
+    """Return the position ids `[A, B, T]` of the replicated rows; pads are at 0."""
     num_axes = positions.prompts[0].shape[0]
     num_rows, num_tokens = layout.ids.shape
     found_ABT = torch.zeros(num_axes, num_rows, num_tokens, dtype=torch.long)

@@ -44,7 +44,8 @@ def shared_logps(
     pad_id: int = 0,
     router: RouterTap | None = None,
 ) -> Result:
-    """Log-probabilities (and entropies) of every scored token, each prompt forwarded once for its whole group.
+    """Return the log-probabilities (and entropies) of every scored token, with each prompt forwarded once for its whole
+    group.
 
     Args:
         model: the policy as the training loop calls it (DDP, FSDP, DeepSpeed, PEFT wrappers included).

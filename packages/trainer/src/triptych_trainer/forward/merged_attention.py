@@ -21,7 +21,7 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def can_merge(query: torch.Tensor, value: torch.Tensor, *, dropout: float) -> bool:
-    """Whether the kernels compute these tensors: on the CPU, without dropout, values as wide as keys."""
+    """Return whether the kernels compute these tensors: on the CPU, without dropout, values as wide as keys."""
     return query.device.type == "cpu" and dropout == 0.0 and query.shape[-1] == value.shape[-1]
 
 

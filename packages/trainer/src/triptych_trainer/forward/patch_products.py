@@ -21,7 +21,7 @@ _CONVOLUTIONS = (torch.nn.Conv2d, torch.nn.Conv3d)
 
 @contextmanager
 def patches_as_products(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
-    """While this is open, the convolutions among the modules multiply where their input is as large as their kernel."""
+    """Let convolutions among the modules multiply, while this is open, if their input is as large as their kernel."""
     changed = [module for module in modules if type(module) in _CONVOLUTIONS and _is_plain(module)]
     for module in changed:
         module.forward = partial(_multiplied, module)

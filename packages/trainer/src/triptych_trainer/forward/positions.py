@@ -24,7 +24,7 @@ class BatchPositions:
     """`[A, C]` for each completion with an image, by prompt and number; the others count on from the prompt."""
 
     def of(self, prompt: int, completion: int, *, num_tokens: int) -> torch.Tensor:
-        """The first positions `[A, num_tokens]` of a completion; after its end they count on from its last ones."""
+        """Return the first positions `[A, num_tokens]` of a completion; after its end they count on from the last."""
         following, num_axes = self.following[prompt], self.prompts[prompt].shape[0]
         known_AC = self.completions.get((prompt, completion))
         if known_AC is None:
@@ -35,7 +35,7 @@ class BatchPositions:
 
 
 def batch_positions(family: Family, vision_language_model: torch.nn.Module, batch: GroupBatch) -> BatchPositions:
-    """The positions of a batch.
+    """Return the positions of a batch.
 
     A completion with images is counted alone and moved to the end of its prompt: in all families a text has the same
     rotary positions wherever it begins, and the prompt's own are computed once.

@@ -94,7 +94,7 @@ def prefill(
     features: ImageFeatures | None,
     uncut: bool = False,
 ) -> DynamicCache | None:
-    """Fill a cache with all but the last token of every prompt; None when that is nothing.
+    """Return a cache of all but the last token of every prompt, or None if that is nothing.
 
     With `uncut` layers with a sliding window keep every key, too.
     """

@@ -77,7 +77,7 @@ class _ReadLinear(LinearAttentionLayer):
 
 
 def recording_cache(text_config: Any) -> Cache:
-    """An empty cache that records what the layers of `text_config` compute.
+    """Return an empty cache that records what the layers of `text_config` compute.
 
     Raises:
         NotImplementedError: a layer keeps both attention keys and recurrent states.
@@ -95,12 +95,14 @@ def recording_cache(text_config: Any) -> Cache:
 
 
 def recorded_states(cache: Cache) -> list[LayerState]:
-    """What a recording cache contains after a forward, one pair per layer that contains any, rows = prompts."""
+    """Return what a recording cache contains after a forward, one pair per layer that contains any; its rows are
+    prompts.
+    """
     return [layer.recorded for layer in cache.layers if _holds_states(layer)]
 
 
 def reading_cache(cache: Cache, states: Sequence[LayerState], *, rows: torch.Tensor) -> Cache:
-    """A cache whose row b continues prompt `rows[b]` of the recorded states; differentiable."""
+    """Return a cache whose row b continues prompt `rows[b]` of the recorded states; it is differentiable."""
     layers: list[Any] = []
     left = iter(states)
     for layer in cache.layers:
@@ -131,7 +133,9 @@ def checkpointing_keeps_caches(model: torch.nn.Module) -> Iterator[None]:
 
 
 def uses_reentrant_checkpointing(model: torch.nn.Module) -> bool:
-    """Whether a layer would be checkpointed by the reentrant method, which cuts the recorded states off the graph."""
+    """Return whether a layer would be checkpointed by the reentrant method, which cuts the recorded states off the
+    graph.
+    """
     for module in model.modules():
         function = getattr(module, "_gradient_checkpointing_func", None)
         if not (getattr(module, "gradient_checkpointing", False) and module.training and function is not None):

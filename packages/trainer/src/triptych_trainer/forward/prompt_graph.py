@@ -43,7 +43,7 @@ class KeptPrompts:
     """Of all images of these prompts."""
 
     def pick(self, numbers: Sequence[int]) -> KeptPrompts:
-        """Some of the prompts, in this order."""
+        """Return some of the prompts, in this order."""
         rows = torch.tensor(numbers)
         return KeptPrompts(
             states=tuple((keys.index_select(0, rows), values.index_select(0, rows)) for keys, values in self.states),
@@ -53,7 +53,9 @@ class KeptPrompts:
 
 
 def why_not_once(model: torch.nn.Module) -> str | None:
-    """Why a policy pass cannot go on from what generation prefilled, as the end of a sentence; None where it can."""
+    """Return why a policy pass cannot go on from what generation prefilled, as the end of a sentence, or None if it
+    can.
+    """
     base = unwrap(model)
     family = family_of(base)
     if sharing_path(base) != "packed":
@@ -72,7 +74,7 @@ def why_not_once(model: torch.nn.Module) -> str | None:
 
 
 def kept_prompts(cache: Cache | None, *, features: ImageFeatures | None) -> KeptPrompts | None:
-    """The prompts in a cache that groups are decoded on, with their graph; None where the cache has no graph."""
+    """Return the prompts in a cache that groups are decoded on, with their graph, or None if the cache has no graph."""
     if not isinstance(cache, GroupCache):
         return None
     states = tuple((layer.prompt_keys, layer.prompt_values) for layer in cache.layers)
@@ -84,7 +86,7 @@ def kept_prompts(cache: Cache | None, *, features: ImageFeatures | None) -> Kept
 def branch_call(
     model: torch.nn.Module, batch: GroupBatch, kept: KeptPrompts
 ) -> tuple[dict[str, Any], PackedLayout, torch.Tensor]:
-    """The model call over the branches alone, the layout of the whole row, and where its labels are among them."""
+    """Return the model call over the branches alone, the layout of the whole row, and the places of its labels."""
     base = unwrap(model)
     family = family_of(base)
     inner = family.vision_language_model(base)

@@ -56,7 +56,7 @@ class RouterTap:
         self._weights.append(weights.reshape(-1).float())
 
     def loss(self) -> torch.Tensor:
-        """The loss over everything recorded."""
+        """Return the loss over everything recorded."""
         gates = tuple(torch.cat([part.reshape(-1, part.shape[-1]) for part in layer]) for layer in self._logits)
         weights = torch.cat(self._weights).to(gates[0].device)
         top_k = self._config.num_experts_per_tok
@@ -69,7 +69,9 @@ def recording(router: RouterTap | None, weights: torch.Tensor) -> AbstractContex
 
 
 def find_routers(text: torch.nn.Module) -> list[tuple[torch.nn.Module, int]]:
-    """The modules of a text backbone that give router logits, in order, and where in their output the logits are."""
+    """Return the modules of a text backbone that give router logits, in order, and where in their output the logits
+    are.
+    """
     recorder = router_recorder(text)
     if recorder is None:
         return []

@@ -18,7 +18,7 @@ _SLICE_ELEMENTS = 1 << 23
 def token_logps(
     logits_KV: torch.Tensor, labels_K: torch.Tensor, *, temperature: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Float32 log-probabilities `[K]` of the labels and entropies `[K]`, both differentiable."""
+    """Return float32 log-probabilities `[K]` of the labels and entropies `[K]`, both differentiable."""
     return _TokenLogps.apply(logits_KV, labels_K, temperature)
 
 
@@ -52,7 +52,7 @@ class _TokenLogps(torch.autograd.Function):
 def logps_of_logits(
     logits_KV: torch.Tensor, labels_K: torch.Tensor, *, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probabilities, entropies and log-sum-exps `[K]` of a slice; what the third one is for, see the module."""
+    """Return the log-probabilities, entropies and log-sum-exps `[K]` of a slice; the backward pass needs the third."""
     scaled_KV = logits_KV.float() / temperature
     norms_K = scaled_KV.logsumexp(-1)
     log_p_KV = scaled_KV.sub_(norms_K[:, None])
@@ -70,7 +70,7 @@ def grad_of_logits(
     *,
     temperature: float,
 ) -> torch.Tensor:
-    """The gradient of a slice of logits `[K, V]` in float32; None means a gradient of zeros."""
+    """Return the gradient of a slice of logits `[K, V]` in float32; None means a gradient of zeros."""
     log_p_KV = (logits_KV.float() / temperature).sub_(norms_K[:, None])
     grad_KV = log_p_KV.exp().neg_()
     if grad_entropies_K is None:
@@ -85,6 +85,6 @@ def grad_of_logits(
 
 
 def slices_of(num_rows: int, vocabulary: int) -> list[slice]:
-    """Slices of rows that are small enough to have logits at one time."""
+    """Return slices of rows that are small enough to have logits at one time."""
     step = max(1, _SLICE_ELEMENTS // max(vocabulary, 1))
     return [slice(start, start + step) for start in range(0, max(num_rows, 1), step)]

@@ -50,7 +50,7 @@ def segments_of(
     window: int | None = None,
     device: torch.device | None = None,
 ) -> Segments:
-    """Segments of these lengths, one after the other. All of them have queries and keys."""
+    """Return segments of these lengths, one after the other. All of them have queries and keys."""
     assert len(lengths_q) == len(lengths_k)
     assert min(*lengths_q, *lengths_k) > 0, "without keys the kernels return an infinite log-sum-exp"
     longest_q, longest_k = max(lengths_q), max(lengths_k)
@@ -69,14 +69,14 @@ def segments_of(
 
 
 def why_no_kernel(query: torch.Tensor, value: torch.Tensor) -> str | None:
-    """Why the kernels of this device cannot attend such states, as the end of a sentence; None where they can."""
+    """Return why this device's kernels cannot attend such states, as the end of a sentence, or None if they can."""
     if query.device.type == "cuda":
         return why_no_flash_kernel(query, value) or why_no_flash(query.device)
     return _unequal(query, value)
 
 
 def why_no_flash_kernel(query: torch.Tensor, value: torch.Tensor) -> str | None:
-    """Why torch's flash kernels cannot attend such states on any device; None where they can."""
+    """Return why torch's flash kernels cannot attend such states on any device, or None if they can."""
     width = query.shape[-1]
     if (unequal := _unequal(query, value)) is not None:
         return unequal
@@ -100,7 +100,7 @@ def _unequal(query: torch.Tensor, value: torch.Tensor) -> str | None:
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments, *, scaling: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The output `[T, heads, d]` and the log-sum-exp of the scores `[heads, T]`."""
+    """Return the output `[T, heads, d]` and the log-sum-exp of the scores `[heads, T]`."""
     if query.device.type == "cpu":
         return _attend_one_by_one(query, key, value, segments, scaling=scaling)
     out, lse, *_ = flash_forward(
@@ -120,7 +120,9 @@ def attend_backward(
     *,
     scaling: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The gradients of query, key and value, for an output and a log-sum-exp that may be of several calls together."""
+    """Return the gradients of query, key and value, for an output and a log-sum-exp that may be of several calls
+    together.
+    """
     if query.device.type == "cpu":
         return _backward_one_by_one(grad, query, key, value, out, lse, segments, scaling=scaling)
     grads = flash_backward(

@@ -8,7 +8,7 @@ from torch.distributed.tensor import DTensor
 
 
 def is_sharded(model: torch.nn.Module) -> bool:
-    """Whether FSDP or ZeRO-3 spreads the weights over ranks.
+    """Return whether FSDP or ZeRO-3 spreads the weights over ranks.
 
     Parts of such a model run only inside a call of the whole wrapped model, and in step on all ranks.
     """

@@ -79,14 +79,14 @@ class SharedPass:
         return merge(embeds_BTD, features.rows.to(embeds_BTD.device, embeds_BTD.dtype), plan)
 
     def extras(self, config: Any, *, device: torch.device) -> dict[str, Any]:
-        """Further keyword arguments of this pass's model call, as its family names them."""
+        """Return further keyword arguments of this pass's model call, as its family names them."""
         return {
             name: value.to(device) if isinstance(value, torch.Tensor) else value
             for name, value in self.family.forward_extras(config, self.rows).items()
         }
 
     def prefix_mask(self, index: int, *, window: int | None, device: torch.device) -> torch.Tensor | None:
-        """Boolean `[p, p]` mask of a group's prefix, or None where plain causal attention says it all."""
+        """Return the boolean `[p, p]` mask of a group's prefix, or None if plain causal attention is the same."""
         assert self.layout is not None
         group = self.layout.groups[index]
         limit = window if window is not None and group.prefix > window else None
@@ -105,7 +105,7 @@ class SharedPass:
     def branch_mask(
         self, index: int, *, first: int, last: int, window: int | None, device: torch.device
     ) -> torch.Tensor | None:
-        """Boolean `[S, p + S]` mask of branches `first..last` over the prefix and themselves."""
+        """Return the boolean `[S, p + S]` mask of branches `first..last` over the prefix and themselves."""
         assert self.layout is not None
         group = self.layout.groups[index]
         longest = group.prefix + max(group.branches[first:last])
@@ -120,7 +120,7 @@ class SharedPass:
         return self._masks[key]
 
     def segments(self, *, branches_only: bool, window: int | None, device: torch.device) -> SegmentPlan:
-        """The calls that attend all groups, or the branches of all groups, without masks."""
+        """Return the calls that attend all groups, or the branches of all groups, without masks."""
         assert self.layout is not None
         key = (branches_only, window, device)
         if key not in self._plans:
@@ -129,7 +129,7 @@ class SharedPass:
         return self._plans[key]
 
     def prompts_need_masks(self, *, window: int | None) -> bool:
-        """Whether tokens of an image in some prompt see each other in both directions."""
+        """Return whether tokens of an image in some prompt see each other in both directions."""
         if not any(self.batch.spans):
             return False
         return (
@@ -137,7 +137,9 @@ class SharedPass:
         )
 
     def branch_attention(self, index: int, *, window: int | None) -> ImageAttention:
-        """How the tokens of images in a group's branches see each other; causal where no image is in them."""
+        """Return how the tokens of images in a group's branches see each other; this is causal if they contain no
+        image.
+        """
         if not any(self.batch.completion_images[index]):
             return "causal"
         return self.family.image_attention(self.family.language_model(self.vision_model).config, window=window)

@@ -45,7 +45,7 @@ def part_windows(family: Family, vision_model: torch.nn.Module) -> bool:
 
 
 def attends_segments(module: torch.nn.Module) -> bool:
-    """Whether a module is an attention that takes the bounds of its windows."""
+    """Return whether a module is an attention that takes the bounds of its windows."""
     code = getattr(type(module).forward, "__code__", None)
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
     return "cu_seqlens" in names and hasattr(module, "config")

@@ -88,7 +88,7 @@ class TurnCache:
         self._rows, self._cache, self._has_begun = [], None, False
 
     def counts_since(self) -> tuple[int, int]:
-        """`tokens_prefilled` and `rows_prefilled_again` since the last time that they were asked for."""
+        """Return `tokens_prefilled` and `rows_prefilled_again` since the last time that they were asked for."""
         counts = (self.tokens_prefilled, self.rows_prefilled_again)
         self.tokens_prefilled = self.rows_prefilled_again = 0
         return counts
@@ -123,7 +123,7 @@ class TurnCache:
         ]
 
     def take(self, batch: GroupBatch) -> tuple[DynamicCache, _Extension]:
-        """The kept part of every prompt of `batch`, in rows of their own; nothing is kept any more afterwards."""
+        """Return the kept part of every prompt of `batch`, in rows of their own; nothing is kept afterwards."""
         cache, kept = self._cache, self._rows
         assert cache is not None
         self._cache, self._rows = None, []
@@ -145,7 +145,7 @@ class TurnCache:
         positions: BatchPositions,
         features: ImageFeatures | None,
     ) -> DynamicCache:
-        """A cache of all but the last token of every prompt of `batch`: what was kept, and the rest forwarded."""
+        """Return a cache of all but the last token of every prompt: what was kept, and the rest forwarded."""
         cache, extension = self.take(batch)
         self.tokens_prefilled += sum(extension.new)
         if extension.num_new:
@@ -159,7 +159,7 @@ class TurnCache:
 
 
 def why_not_kept(family: Family, model: torch.nn.Module) -> str | None:
-    """Why nothing of a rollout can be kept between its turns, as the end of a sentence; None where it can."""
+    """Return why nothing of a rollout can be kept between its turns, as the end of a sentence, or None if it can."""
     if not family.prefills:
         return "every token of its prompt sees the whole prompt"
     if family.generate_counts_pads:
@@ -176,8 +176,9 @@ def why_not_kept(family: Family, model: torch.nn.Module) -> str | None:
 
 
 def uncut_cache(text_config: Any) -> DynamicCache:
-    """An empty cache with room for decoded tokens, whose sliding layers keep all keys as well: a layer that is cut to
-    its window would lose keys of padded rows."""
+    """Return an empty cache with room for decoded tokens, whose sliding layers keep all keys as well: a layer that is
+    cut to its window would lose keys of padded rows.
+    """
     cache = DynamicCache(config=text_config)
     plain = (DynamicLayer, DynamicSlidingWindowLayer)
     cache.layers = [RoomyLayer() if type(layer) in plain else layer for layer in cache.layers]

@@ -49,7 +49,7 @@ class SegmentPlan:
 def plan_segments(
     groups: Sequence[Group], *, branches_only: bool, window: int | None, device: torch.device
 ) -> SegmentPlan:
-    """The calls for queries of whole groups, or of their branches alone; the keys are always of whole groups.
+    """Return the calls for queries of whole groups, or of their branches alone; the keys are always of whole groups.
 
     `window` is how many keys a token sees at most, its own included; None where it sees all.
     """
@@ -108,7 +108,7 @@ def varlen_attention(
 def attend_segments(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments, *, scaling: float | None
 ) -> torch.Tensor:
-    """The same for one call over all rows."""
+    """Attend as `varlen_attention` does, by one call over all rows."""
     call = SegmentCall(queries=slice(0, query.shape[2]), keys=slice(0, key.shape[2]), segments=segments)
     return _attended(query, key, value, SegmentPlan(own=call, shared=None), scaling=scaling)
 

@@ -113,7 +113,9 @@ class CheckedLogps:
 
 
 def compare_ways(model: torch.nn.Module, batch: GroupBatch, *, in_slices: bool, **arguments: Any) -> Agreement:
-    """`compare`; a pass that differs is compared once more under masks, and keeps them where it then agrees."""
+    """Compare as `compare` does; a pass that differs is compared once more under masks, and keeps them if it then
+    agrees.
+    """
     agreement = compare(model, batch, in_slices=in_slices, **arguments)
     base = unwrap(model)
     family = family_of(base)
@@ -227,7 +229,7 @@ def _largest(value: torch.Tensor) -> float:
 
 
 def sample(batch: GroupBatch) -> tuple[GroupBatch, tuple[int, ...]]:
-    """The prompt with the most images (then the shortest), its two longest completions cut to a few tokens.
+    """Return the prompt with the most images (then the shortest), with its two longest completions cut to a few tokens.
 
     Where images arrived in completions, it is a prompt with such a completion, which keeps its first image whole and
     the first scored tokens after it.
@@ -278,7 +280,7 @@ def without_dropout(model: torch.nn.Module) -> Iterator[None]:
 
 
 def in_half_precision(model: torch.nn.Module) -> bool:
-    """Whether a call of the model now computes in half precision, by its weights or by autocast."""
+    """Return whether a call of the model now computes in half precision, by its weights or by autocast."""
     half = torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu")
     return half or any(p.dtype in (torch.bfloat16, torch.float16) for p in unwrap(model).parameters())
 

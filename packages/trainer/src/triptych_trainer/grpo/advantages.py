@@ -50,12 +50,12 @@ def advantages(
 
 
 def weighted_totals(rewards: Rewards, weights: Sequence[float]) -> torch.Tensor:
-    """The weighted sum of each rollout's rewards [B]; NaN where no function scored it."""
+    """Return the weighted sum of each rollout's rewards [B], or NaN if no function scored it."""
     return _weighted(rewards.scores_BF, weights).masked_fill(rewards.scores_BF.isnan().all(dim=1), torch.nan)
 
 
 def nanstd(values: torch.Tensor, dim: int | None = None) -> torch.Tensor:
-    """The standard deviation of what is not NaN, over n - 1; NaN for fewer than two values."""
+    """Return the standard deviation of what is not NaN, over n - 1, or NaN for fewer than two values."""
     dims = tuple(range(values.ndim)) if dim is None else (dim,)
     mean = values.nanmean(dim=dims, keepdim=True)
     variance = ((values - mean) ** 2).nanmean(dim=dims)

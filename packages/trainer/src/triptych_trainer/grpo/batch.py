@@ -111,7 +111,9 @@ class TrainingBatch:
         )
 
     def rows(self, chosen: Sequence[int]) -> "TrainingBatch":
-        """Some rows in the given order; neighbours that share a prompt form a group, and no column is only padding."""
+        """Return some rows in the given order; neighbours that share a prompt form a group, and no column is only
+        padding.
+        """
         owners = [group for group in self.groups for _ in group.rollouts]
         rollouts = self.rollouts
         groups = tuple(
@@ -138,13 +140,13 @@ class TrainingBatch:
         )
 
     def to_state(self) -> dict[str, Any]:
-        """The batch as numbers, texts, lists and tensors; images that arrived are in it once each."""
+        """Return the batch as numbers, texts, lists and tensors; images that arrived are in it once each."""
         tensors = {name: getattr(self, name) for name in self.__slots__ if name != "groups"}
         return {**groups_to_state(self.groups), **tensors}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], *, begin: Begin, device: torch.device) -> "TrainingBatch":
-        """The batch that `to_state` wrote; ``begin`` prepares the prompt of a key again."""
+        """Return the batch that `to_state` wrote; ``begin`` prepares the prompt of a key again."""
         groups = groups_from_state(state, begin=begin)
         tensors = {name: values for name, values in state.items() if name not in ("groups", "images")}
         return cls(groups=groups, **{k: None if v is None else v.to(device) for k, v in tensors.items()})
@@ -160,12 +162,12 @@ class Cycle:
     """What each step trains on; a generation that is trained on more than once goes through all parts again."""
 
     def to_state(self) -> dict[str, Any]:
-        """The cycle as numbers, texts, lists and tensors."""
+        """Return the cycle as numbers, texts, lists and tensors."""
         return {"keys": list(self.keys), "parts": [part.to_state() for part in self.parts]}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], *, begin: Begin, device: torch.device) -> "Cycle":
-        """The cycle that `to_state` wrote; ``begin`` prepares the prompt of a key again."""
+        """Return the cycle that `to_state` wrote; ``begin`` prepares the prompt of a key again."""
         parts = (TrainingBatch.from_state(part, begin=begin, device=device) for part in state["parts"])
         return cls(keys=tuple(state["keys"]), parts=tuple(parts))
 
@@ -180,14 +182,14 @@ class Experience:
     batch: TrainingBatch
 
     def scored_groups(self) -> list[ScoredGroup]:
-        """The groups of this rank with their rewards and advantages, for reports."""
+        """Return the groups of this rank with their rewards and advantages, for reports."""
         return scored_groups(self.groups, self.rewards, advantages=self.advantages)
 
 
 def scored_groups(
     groups: Sequence[RolloutGroup], rewards: Rewards, *, advantages: Advantages | None = None
 ) -> list[ScoredGroup]:
-    """The groups of this rank, each with the rewards of its rollouts, and their advantages where there are any."""
+    """Return the groups of this rank, each with the rewards of its rollouts, and their advantages if there are any."""
     found, row = [], rewards.first_row
     for group in groups:
         rows = slice(row, row + len(group))
@@ -213,6 +215,6 @@ def _prompt_of(group: RolloutGroup) -> tuple[int, int]:
 
 
 def loss_mask(rollouts: Sequence[Rollout], *, width: int, device: torch.device) -> torch.Tensor:
-    """Boolean [B, C]: which tokens the loss counts."""
+    """Return the boolean mask [B, C] of the tokens that the loss counts."""
     rows = [[*rollout.trained, *[False] * (width - len(rollout.ids))] for rollout in rollouts]
     return torch.tensor(rows, dtype=torch.bool, device=device).view(len(rows), width)

@@ -219,13 +219,13 @@ class GroupEngine:
             self.features(model, batch, keys=keys)
 
     def kept_tensors(self) -> list[torch.Tensor]:
-        """The features that are kept now."""
+        """Return the features that are kept now."""
         return [rows for kept in self._kept.values() for rows in (kept.rows, *kept.deepstack)]
 
     def features(
         self, model: torch.nn.Module, batch: GroupBatch, *, keys: Sequence[int], with_graph: bool = False
     ) -> ImageFeatures | None:
-        """Features of the batch's images: kept ones, or encoded now in one call for all that are missing.
+        """Return the features of the batch's images: those that are kept, and the missing ones encoded now in one call.
 
         With ``with_graph`` a tower that learns runs as in a policy pass, which takes what is kept of it.
         None while the weights are sharded: every pass then encodes inside the model's own call.

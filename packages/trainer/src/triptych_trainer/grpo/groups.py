@@ -16,7 +16,7 @@ class GroupSplitError(Refusal, ValueError):
 
 
 def group_batch(groups: Sequence[RolloutGroup]) -> GroupBatch:
-    """The batch of these groups for the passes; rollouts go as far as the loss counts their tokens.
+    """Return the batch of these groups for the passes; rollouts go as far as the loss counts their tokens.
 
     Images of equal content are one image of the batch, whether they are in prompts or arrived in rollouts.
     """
@@ -42,7 +42,7 @@ def group_batch(groups: Sequence[RolloutGroup]) -> GroupBatch:
 
 
 def arrived_by_turn(rollouts: Sequence[Rollout]) -> list[GroupBatch]:
-    """For each turn the images that arrived in it for the first time, as batches that contain only images."""
+    """Return for each turn the images that arrived in it for the first time, as batches that contain only images."""
     turns: dict[int, dict[str, ImageInputs]] = {}
     for rollout in rollouts:
         for image in rollout.scored_images:

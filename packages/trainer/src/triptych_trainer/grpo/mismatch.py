@@ -82,7 +82,7 @@ def merged(
 
 
 def metrics(found: Mapping[int, Mismatch]) -> dict[str, float]:
-    """The numbers under the names in which they are logged."""
+    """Return the numbers under the names in which they are logged."""
     everything = sum(found.values(), Mismatch())
     with_images = sum((one for number, one in found.items() if number), Mismatch())
     named = {f"images_{number}": one.mean for number, one in found.items()}
@@ -103,7 +103,7 @@ def likely_causes(
     other_probabilities: Sequence[str],
     lag: int = 0,
 ) -> list[str]:
-    """The possible causes of a difference, the likeliest first.
+    """Return the possible causes of a difference, the likeliest first.
 
     Args:
         tower_trains: whether the vision tower is trained.

@@ -35,7 +35,7 @@ class PromptsOnce:
         self._verdicts: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
 
     def keeper(self, model: torch.nn.Module, *, keys: Sequence[int]) -> Callable[[KeptPrompts], object] | None:
-        """The function to which a generation gives its forwarded prompts; None where nothing is to be kept."""
+        """Return the function to which a generation gives its forwarded prompts, or None if nothing is to be kept."""
         base = unwrap(model)
         if not (self.enabled and base.training and self._verdicts.get(base, True)) or why_not_once(base) is not None:
             return None
@@ -63,7 +63,7 @@ class PromptsOnce:
         known_features: Callable[[], ImageFeatures | None],
         **arguments: Any,
     ) -> Result | None:
-        """The scores of a policy pass that goes on from what was kept; None where that is not of these prompts.
+        """Return the scores of a policy pass that goes on from what was kept, or None if that is not of these prompts.
 
         The comparison at first use takes ``known_features`` and then encodes nothing.
         """

@@ -33,7 +33,8 @@ TAKEN = (
 def reward_columns(
     rows: Sequence[dict[str, Any]], groups: Sequence[RolloutGroup], *, only_images: bool = False
 ) -> list[dict[str, Any]]:
-    """What rewards get of each group's row: its columns, None for those that only other rows have, and its images.
+    """Return what rewards get of each group's row: its columns, None for those that only other rows have, and its
+    images.
 
     ``image_infos`` says of each image what the model saw; ``images`` is the row's own column, or the same infos where
     the row has none. ``prompt_end`` is how the prompt ends, with what its chat template began of the completion. A
@@ -62,20 +63,22 @@ def reward_columns(
 
 
 def completions_of(group: RolloutGroup) -> list[Any]:
-    """The completions as logs get them: texts after a plain prompt, lists of messages after others."""
+    """Return the completions as logs get them: texts after a plain prompt, lists of messages after others."""
     if group.prompt.text is None:
         return [[dict(message) for message in rollout.messages] for rollout in group.rollouts]
     return ["".join(message["content"] for message in rollout.messages) for rollout in group.rollouts]
 
 
 def completions_for_rewards(group: RolloutGroup) -> list[Any]:
-    """The completions as rewards get them: in the form that a rollout brings with it, or as logs get them."""
+    """Return the completions as rewards get them: in the form that a rollout brings with it, or as logs get them."""
     brought = [rollout.for_rewards.completion for rollout in group.rollouts]
     return [own if own is not None else said for own, said in zip(brought, completions_of(group), strict=True)]
 
 
 def prompt_as_read(tables: Table, group: RolloutGroup) -> str | list[dict[str, Any]]:
-    """The prompt of a group as rewards and logs get it: the row's own, or with what its environment showed first."""
+    """Return the prompt of a group as rewards and logs get it: the row's own, or with what its environment showed
+    first.
+    """
     own = tables.prompt(group.key)
     if not group.observation or isinstance(own, str):
         return own
@@ -90,7 +93,7 @@ def prompt_as_read(tables: Table, group: RolloutGroup) -> str | list[dict[str, A
 
 
 def texts_of(completion: Any) -> Any:
-    """A completion whose images of tools are replaced by parts without pixels."""
+    """Return a completion whose images of tools are replaced by parts without pixels."""
     if isinstance(completion, str):
         return completion
     return [

@@ -37,7 +37,7 @@ def model_sampler(
     several_turns: bool = False,
     anywhere: Callable[[bool], bool] = bool,
 ) -> Sampler:
-    """A sampler over a model, or over what opens it for generation.
+    """Return a sampler over a model, or over what opens it for generation.
 
     With ``several_turns`` keys and values of rollouts are kept until the sampler is told to let them go. Ranks that
     share weights sample in step: ``anywhere`` says whether a rollout of any of them goes on, and a rank without any
@@ -107,7 +107,9 @@ def one_message(tokenizer: Any) -> Callable[[PreparedPrompt, Sequence[int]], tup
 
 
 def end_ids_of(config: GenerationConfig) -> frozenset[int]:
-    """The tokens that end a completion. The token that pads rows is none of them: completions contain no pads."""
+    """Return the tokens that end a completion. The token that pads rows is not among them, because completions contain
+    no pads.
+    """
     ends = config.eos_token_id
     return frozenset([] if ends is None else [ends] if isinstance(ends, int) else ends)
 

@@ -28,7 +28,7 @@ def training_batch(
     settings: "StepSettings",
     sum_over_ranks: Callable[[int], torch.Tensor],
 ) -> TrainingBatch:
-    """The samples of this rank's rollouts with their advantages, without those that the settings leave out."""
+    """Return the samples of this rank's rollouts with their advantages, without those that the settings leave out."""
     rows = slice(rewards.first_row, rewards.first_row + sum(len(group) for group in groups))
     values = gains.values_B[rows]
     if settings.step_weight is not None:

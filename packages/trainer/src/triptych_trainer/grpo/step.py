@@ -163,7 +163,8 @@ def _one_turn(sampler: Sampler, prompt: PreparedPrompt, sampled: Sampled) -> Rol
 
 @torch.no_grad()
 def score(engine: GroupEngine, open_model: OpenModel, batch: TrainingBatch, *, num_pieces: int) -> torch.Tensor:
-    """Log-probabilities [B, C] of a batch's rollouts, some at a time, zero where the loss counts nothing.
+    """Return the log-probabilities [B, C] of a batch's rollouts, computed for some at a time; they are zero where the
+    loss counts nothing.
 
     The number of pieces follows from that of the rollouts, and not from their turns, because ranks score in step.
     """
@@ -176,12 +177,13 @@ def score(engine: GroupEngine, open_model: OpenModel, batch: TrainingBatch, *, n
 
 
 def widened(values_BC: torch.Tensor, width: int) -> torch.Tensor:
-    """The same rows with zeros up to ``width`` columns."""
+    """Return the same rows with zeros up to ``width`` columns."""
     return torch.nn.functional.pad(values_BC, (0, width - values_BC.shape[1]))
 
 
 def sampling_ratio(batch: TrainingBatch, correction: Correction) -> torch.Tensor:
-    """How much more likely the trainer finds what the engine sampled: [B, C] per token, or [B, 1] per rollout.
+    """Return how much more likely a sampled token is for the trainer than for the engine: [B, C] per token, or [B, 1]
+    per rollout.
 
     Ratios beyond the limits are clipped ("truncate") or set to zero ("mask"). A token whose log-probability the engine
     did not know counts as equally likely.
@@ -203,7 +205,7 @@ def sampling_ratio(batch: TrainingBatch, correction: Correction) -> torch.Tensor
 
 
 def sampling_logps(batch: TrainingBatch, *, device: torch.device) -> torch.Tensor:
-    """The engine's log-probability of every token: [B, C], NaN if it gave none, 0 after each rollout's end."""
+    """Return the engine's log-probability of every token: [B, C], NaN if it gave none, 0 after each rollout's end."""
     rows = [
         [*(rollout.sampling_logps or [torch.nan] * len(rollout.ids)), *[0.0] * (batch.width - len(rollout.ids))]
         for rollout in batch.rollouts

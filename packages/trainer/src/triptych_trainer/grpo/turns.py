@@ -25,7 +25,7 @@ __all__ = ["anchor_states", "per_token", "returns_of", "step_advantages", "stepw
 def step_advantages(
     group: RolloutGroup, totals: Sequence[float], *, gamma: float, scale: Scale
 ) -> list[tuple[float, ...]]:
-    """How much better each turn of a group was than those that began in the same state; NaN totals take no part."""
+    """Return how much better each turn of a group was than others that began in the same state; skip NaN totals."""
     members: dict[Hashable, list[tuple[int, int]]] = {}
     returns = [returns_of(one, total, gamma=gamma) for one, total in zip(group.rollouts, totals, strict=True)]
     for k, (one, total) in enumerate(zip(group.rollouts, totals, strict=True)):
@@ -46,7 +46,7 @@ def step_advantages(
 
 
 def returns_of(rollout: Rollout, total: float, *, gamma: float) -> list[float]:
-    """The discounted return of each turn of a rollout that was worth ``total``."""
+    """Return the discounted return of each turn of a rollout that was worth ``total``."""
     count = len(rollout.sampled_runs)
     rewards = list(rollout.turn_rewards or [0.0] * count)[:count]
     if not rewards:
@@ -59,7 +59,8 @@ def returns_of(rollout: Rollout, total: float, *, gamma: float) -> list[float]:
 
 
 def anchor_states(group: RolloutGroup, rollout: Rollout) -> list[Hashable]:
-    """What the model was shown before each turn: the exact pixels of what arrived last, or its texts without images.
+    """Return what the model was shown before each turn: the exact pixels of what arrived last, or its texts without
+    images.
 
     Before the first turn that is what the environment showed, or the prompt.
     """
@@ -91,7 +92,7 @@ def _texts_by_turn(messages: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...
 def per_token(
     groups: Sequence[RolloutGroup], values_B: torch.Tensor, steps: Sequence[Sequence[float]], *, weight: float
 ) -> torch.Tensor:
-    """Advantages [B, C]: of every token, that of its rollout and ``weight`` times that of its turn."""
+    """Return the advantages [B, C]: for every token, that of its rollout and ``weight`` times that of its turn."""
     rollouts = [one for group in groups for one in group.rollouts]
     width = max((len(one.ids) for one in rollouts), default=0)
     values_BC = values_B[:, None].repeat(1, width)
@@ -102,7 +103,7 @@ def per_token(
 
 
 def without_limited(group: RolloutGroup, finishes: Sequence[str]) -> RolloutGroup:
-    """The group with no token counted of the rollouts that ended in one of these ways."""
+    """Return the group in which no token counts of the rollouts that ended in one of these ways."""
     return group.with_rollouts([_uncounted(one) if one.finish in finishes else one for one in group.rollouts])
 
 
@@ -114,7 +115,7 @@ def _uncounted(rollout: Rollout) -> Rollout:
 def stepwise(
     groups: Sequence[RolloutGroup], values: torch.Tensor, *, runs: Sequence[Sequence[tuple[int, int]]]
 ) -> tuple[list[RolloutGroup], torch.Tensor]:
-    """The turns that are samples of their own in the place of their rollouts, all after the one prompt.
+    """Return the turns that are samples of their own in the place of their rollouts, all after the one prompt.
 
     ``values`` are advantages of rollouts [B], or of their tokens [B, C]; ``runs`` says where each rollout's turns are.
     """

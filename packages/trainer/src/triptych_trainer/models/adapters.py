@@ -87,7 +87,7 @@ def _check_all_read(adapted: PeftModel, path: str, *, option: str) -> None:
 
 
 def saved_adapters(config: ModelConfig, *, merge: bool) -> PeftConfig | None:
-    """The configuration of the adapters that a run trains further; None where it begins new ones, or has none."""
+    """Return the configuration of the adapters that a run trains further, or None if there are no earlier ones."""
     path = config.model_name_or_path
     if merge or path is None or adapter_folder(path, revision=config.model_revision) is None:
         return None
@@ -138,14 +138,14 @@ def check_stored_quantization(stored: Any, config: ModelConfig, *, what: str, me
 
 
 def language_model_name(model: torch.nn.Module) -> str:
-    """Name of the language model inside ``model``, such as ``model.language_model``."""
+    """Return the name of the language model inside ``model``, such as ``model.language_model``."""
     family = family_of(model)
     text = family.language_model(family.vision_language_model(model))
     return next(name for name, module in model.named_modules() if module is text)
 
 
 def outside_language_model(model: torch.nn.Module) -> list[str]:
-    """Names of the modules around the language model, such as ``model.visual`` and ``lm_head``."""
+    """Return the names of the modules around the language model, such as ``model.visual`` and ``lm_head``."""
     names, module, path = [], model, ""
     for step in language_model_name(model).split("."):
         names += [path + name for name, _ in module.named_children() if name != step]

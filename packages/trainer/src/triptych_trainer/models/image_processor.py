@@ -43,7 +43,7 @@ def resized_as_by(processor: Any, picture: Image.Image, size: tuple[int, int]) -
 
 
 def image_digest(inputs: Mapping[str, torch.Tensor]) -> str:
-    """A digest of an image as the vision tower takes it: images that are equal in every value share it."""
+    """Return a digest of an image as the vision tower takes it; images that are equal in every value share it."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(inputs):
         values = inputs[name].detach().cpu().contiguous()

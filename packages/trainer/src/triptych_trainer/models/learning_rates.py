@@ -10,7 +10,7 @@ __all__ = ["set_vision_learning_rate", "trainable_vision_parameters"]
 
 
 def trainable_vision_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """Parameters outside the language model and its head that take a gradient, adapters on them included."""
+    """Return the parameters outside the language model and its head that take a gradient, adapters on them included."""
     base = unwrap(model)
     family = family_of(base)
     return [p for p in family.vision_parameters(family.vision_language_model(base)) if p.requires_grad]

@@ -128,7 +128,7 @@ def _load_whole(path: str, config: ModelConfig, *, trust_remote_code: bool, opti
 
 
 def is_about_memory(error: BaseException) -> bool:
-    """Whether a device or the host has no memory left, or a device has failed: errors that no input explains."""
+    """Return whether a device or the host has no memory left, or a device has failed: errors that no input explains."""
     text = str(error)
     return (
         isinstance(error, MemoryError)

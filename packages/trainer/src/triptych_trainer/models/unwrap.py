@@ -6,7 +6,7 @@ import torch
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:
-    """The transformers model inside DDP, FSDP, DeepSpeed, torch.compile and PEFT wrappers."""
+    """Return the transformers model inside DDP, FSDP, DeepSpeed, torch.compile and PEFT wrappers."""
     while True:
         inner = model.get_base_model() if hasattr(model, "get_base_model") else None
         for name in ("module", "_orig_mod"):

@@ -47,7 +47,7 @@ def only_whole_models() -> Iterator[None]:
 
 
 def warn_of_made_up_weights(model: torch.nn.Module) -> None:
-    """Warn of weights of a loaded model that did not come from its files; a script may have made them itself.
+    """Warn about weights of a loaded model that did not come from its files; a script may have made them itself.
 
     transformers marks each weight that it reads from a file. A model without any mark was not loaded. Adapters are left
     out: they are new, or read by PEFT.

@@ -82,7 +82,9 @@ class Standstill:
         self._note("gradient", norm == 0, step=step - 1)
 
     def findings(self, step: int) -> list[Finding]:
-        """What has not changed for `num_steps` steps at ``step``, the likely cause first; each kind once in a run."""
+        """Return what has not changed for `num_steps` steps at ``step``, the likely cause first; each kind is returned
+        once in a run.
+        """
         if self.num_steps < 1:
             return []
         late = {kind for kind, begun in self.since.items() if step - begun >= self.num_steps} - self.said
@@ -149,7 +151,7 @@ _ORDER = ("cut", "unscored", "constant", "dead", "gradient")
 
 
 def in_words(findings: Sequence[Finding], *, step: int, num_steps: int) -> str:
-    """One warning that names all findings, and the likely cause of the first of them."""
+    """Return one warning that names all findings, and the likely cause of the first of them."""
     facts = "; ".join(finding.fact for finding in findings)
     stalls = any(finding.kind in ("cut", "dead", "gradient") for finding in findings)
     meaning = "the run does not learn" if stalls else "there is nothing to learn from it"

@@ -47,20 +47,20 @@ class Stopwatch:
         self.first_counts = self.counts = (tokens, images)
 
     def cut(self, *, tokens: float, images: float) -> Pace:
-        """The pace since the last cut."""
+        """Return the pace since the last cut."""
         now, before = time.monotonic(), self.counts
         pace = Pace(seconds=max(now - self.last, 1e-9), tokens=tokens - before[0], images=images - before[1])
         self.last, self.counts = now, (tokens, images)
         return pace
 
     def whole(self) -> Pace:
-        """The pace from the start to the last cut."""
+        """Return the pace from the start to the last cut."""
         tokens, images = (now - first for now, first in zip(self.counts, self.first_counts, strict=True))
         return Pace(seconds=max(self.last - self.started, 1e-9), tokens=tokens, images=images)
 
 
 def peak_bytes() -> int:
-    """Most memory so far: allocated on the accelerator where there is one, else resident in this process."""
+    """Return the most memory so far: allocated on the accelerator if there is one, else resident in this process."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     unit = 1 if sys.platform == "darwin" else 1024
@@ -70,7 +70,7 @@ def peak_bytes() -> int:
 def closing_table(
     logged: Sequence[Mapping[str, float]], whole: Pace, *, title: str, held_out: Sequence[Mapping[str, float]] = ()
 ) -> Table:
-    """The means of the first and the last tenth of a run's logs, its pace and its peak memory.
+    """Return the means of the first and the last tenth of a run's logs, its pace and its peak memory.
 
     Rows that were held out have lines of their own, from the first and the last evaluation.
     """

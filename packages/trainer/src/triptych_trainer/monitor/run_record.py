@@ -90,7 +90,7 @@ def add_to_record(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
 
 
 def read_record(folder: Path) -> Mapping[str, Any]:
-    """The content of ``run.json`` in an output folder; empty if it cannot be read."""
+    """Return the content of ``run.json`` in an output folder; empty if it cannot be read."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):

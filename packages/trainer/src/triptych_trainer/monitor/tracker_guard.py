@@ -59,7 +59,7 @@ def warn_switched_off(name: str, error: Exception) -> None:
 
 
 def tracker_in(error: Exception, names: Iterable[str]) -> str | None:
-    """The tracker of ``names`` inside whose package an error was raised, or None for any other error."""
+    """Return the tracker of ``names`` inside whose package an error was raised, or None for any other error."""
     trace = error.__traceback__
     while trace is not None:
         package = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -45,7 +45,7 @@ def number_images(logs: Mapping[str, Any], *, num_rows: int) -> None:
 
 
 def num_images(messages: Any) -> int:
-    """The number of images in a conversation."""
+    """Return the number of images in a conversation."""
     contents = [] if isinstance(messages, str) else [message.get("content") or () for message in messages]
     return sum(part["type"] == "image" for content in contents if not isinstance(content, str) for part in content)
 

@@ -12,12 +12,12 @@ PACKAGES = (
 
 
 def installed_versions() -> dict[str, str]:
-    """The version of every package that matters and is installed."""
+    """Return the version of every package that matters and is installed."""
     return {name: found for name in PACKAGES if (found := _version(name)) is not None}
 
 
 def machine() -> dict[str, str]:
-    """Python and the system it runs on."""
+    """Return the versions of Python and of the system it runs on."""
     return {"python": platform.python_version(), "platform": platform.platform()}
 
 

@@ -77,7 +77,7 @@ class RunConfig(TrainingConfig):
 
 
 def prompt_settings(config: RunConfig) -> PromptSettings:
-    """The settings by which the rows of a run become prompts."""
+    """Return the settings by which the rows of a run become prompts."""
     return settings_of(config.run, config.run, chat_template_kwargs=config.grpo.chat_template_kwargs)
 
 
@@ -89,7 +89,9 @@ def wants_demo(argv: Sequence[str]) -> bool:
 
 
 def written_out(argv: Sequence[str]) -> list[str]:
-    """The words of a command line with ``_`` in names and TRL's name for ``--model``, and the file of ``--config``."""
+    """Return the words of a command line with ``_`` in names and TRL's name for ``--model``, and the file of
+    ``--config``.
+    """
     words: list[str] = []
     for word in underscored(argv):
         name, equals, value = word.partition("=")
@@ -100,7 +102,7 @@ def written_out(argv: Sequence[str]) -> list[str]:
 
 
 def config_file(argv: Sequence[str]) -> Mapping[str, Any]:
-    """The content of the file of ``--config``; empty if there is none.
+    """Return the content of the file of ``--config``; empty if there is none.
 
     Raises:
         UsageError: it cannot be read.
@@ -125,7 +127,7 @@ def config_file(argv: Sequence[str]) -> Mapping[str, Any]:
 
 
 def device_defaults() -> dict[str, Any]:
-    """The defaults without an accelerator: float32 on the CPU. TRL's own defaults assume a GPU with bfloat16."""
+    """Return the defaults without an accelerator: float32 on the CPU. TRL's own defaults assume a GPU with bfloat16."""
     if torch.accelerator.is_available():
         return {}
     return {"use_cpu": True, "bf16": False}
@@ -206,12 +208,12 @@ _PARTS = (RunArguments, GRPOConfig, ModelConfig)
 
 
 def run_parser(defaults: Mapping[str, Any] | None = None) -> TrlParser:
-    """The parser of a run, with every option of TRL."""
+    """Return the parser of a run, with every option of TRL."""
     return parser_of(_PARTS, command="train", defaults={CHECKPOINTING: AUTO, **(defaults or {})})
 
 
 def parser_of(parts: Sequence[type], *, command: str, defaults: Mapping[str, Any] | None = None) -> TrlParser:
-    """A parser of all options of some classes, which says in its errors how to get the help of a command."""
+    """Return a parser of all options of some classes, which says in its errors how to get the help of a command."""
     parser = TrlParser(tuple(parts), prog=command, allow_abbrev=False)
     own = {"logging_steps": 1, "report_to": ["none"]}
     parser.set_defaults(**{**own, **device_defaults(), **(defaults or {})})

@@ -32,7 +32,7 @@ class ChatOptions:
 
 
 def parser() -> OptionParser:
-    """The command's parser."""
+    """Return the command's parser."""
     made = OptionParser(
         prog="triptych chat",
         usage="triptych chat MODEL [options]",

@@ -30,7 +30,7 @@ class ConversationOptions:
 
 
 def parser() -> OptionParser:
-    """The command's parser."""
+    """Return the command's parser."""
     made = data_parser("triptych check")
     add_options(made, AnswerOptions, title="answers, as for train (boxes as the model sees them need --model)")
     add_options(made, ToolOptions, title="tools, as for train: imported, and shown as the model reads them")

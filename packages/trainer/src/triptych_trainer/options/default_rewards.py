@@ -12,7 +12,8 @@ class DefaultRewards(list[str]):
 
 
 def named_rewards(rewards: Sequence[str], *, has_environment: bool) -> list[str]:
-    """What ``--reward`` names; nothing if it was left out and an environment says what a rollout was worth.
+    """Return the rewards that ``--reward`` names, or none if it was left out and an environment says what a rollout was
+    worth.
 
     >>> named_rewards(DefaultRewards(["accuracy"]), has_environment=True)
     []

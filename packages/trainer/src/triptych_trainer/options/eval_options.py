@@ -35,7 +35,7 @@ class EvalOptions(SamplingOptions):
 
 
 def parser() -> OptionParser:
-    """The command's parser."""
+    """Return the command's parser."""
     made = OptionParser(
         prog="triptych eval",
         usage="triptych eval --model NAME --data FILE ... [options]",

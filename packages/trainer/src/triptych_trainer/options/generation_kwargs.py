@@ -77,7 +77,7 @@ def check_generation_kwargs(args: GRPOConfig) -> None:
 
 
 def reshaping(given: Mapping[str, Any] | None) -> list[str]:
-    """The arguments by which vLLM samples from other probabilities than those that the trainer scores."""
+    """Return the arguments by which vLLM samples from other probabilities than those that the trainer scores."""
     return [name for name in _RESHAPING if (given or {}).get(name)]
 
 

@@ -22,7 +22,7 @@ class MergeOptions:
 
 
 def parser() -> OptionParser:
-    """The command's parser."""
+    """Return the command's parser."""
     made = OptionParser(
         prog="triptych merge",
         usage="triptych merge ADAPTERS -o FOLDER [options]",

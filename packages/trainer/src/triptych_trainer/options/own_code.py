@@ -21,7 +21,7 @@ _NAMED = re.compile(r"([\w.-]+)=(.+)")
 
 
 def read_tools(specs: Sequence[str]) -> list[Callable[..., Any]]:
-    """The functions that ``--tools`` names.
+    """Return the functions that ``--tools`` names.
 
     Raises:
         UsageError: one cannot be found or loaded; says what to write.
@@ -34,7 +34,8 @@ def read_tools(specs: Sequence[str]) -> list[Callable[..., Any]]:
 
 
 def read_environment(specs: Sequence[str]) -> Callable[[], Any] | dict[str, Callable[[], Any]] | None:
-    """The class, or the function that makes an environment, that ``--environment`` names; by name where it says names.
+    """Return the class, or the function that makes an environment, that ``--environment`` names; by name if it gives
+    names.
 
     Raises:
         UsageError: one cannot be found or loaded, or several have no names or the same one; says what to write.

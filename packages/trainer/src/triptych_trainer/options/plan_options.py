@@ -70,7 +70,7 @@ class PlanOptions:
 
 
 def own_parser() -> OptionParser:
-    """A parser of the command's own options, which leaves those of a run to the run's parser."""
+    """Return a parser of the command's own options, which leaves those of a run to the run's parser."""
     made = OptionParser(
         prog="triptych plan",
         usage="triptych plan --model NAME --data FILE ... [options]",
@@ -82,7 +82,7 @@ def own_parser() -> OptionParser:
 
 
 def parser() -> OptionParser:
-    """A parser that prints the help."""
+    """Return a parser that prints the help."""
     made = own_parser()
     add_model(made.add_argument_group("the run, as for train"))
     add_options(made, DataOptions, title="rows and images, as for train")

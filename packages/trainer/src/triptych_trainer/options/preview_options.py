@@ -21,7 +21,7 @@ class ShownOptions:
 
 
 def parser() -> OptionParser:
-    """The command's parser."""
+    """Return the command's parser."""
     made = data_parser("triptych preview")
     add_options(made, AnswerOptions, title="answers, as for train (boxes as the model sees them need --model)")
     add_options(

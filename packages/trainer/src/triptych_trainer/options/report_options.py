@@ -26,7 +26,7 @@ class ReportOptions(PageOptions):
 
 
 def parser() -> OptionParser:
-    """The command's parser."""
+    """Return the command's parser."""
     made = OptionParser(
         prog="triptych report",
         usage="triptych report RUN_DIR [options]",

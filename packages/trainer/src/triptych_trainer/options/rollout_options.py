@@ -46,7 +46,7 @@ class RolloutOptions(SamplingOptions):
 
 
 def parser() -> OptionParser:
-    """The command's parser."""
+    """Return the command's parser."""
     made = OptionParser(
         prog="triptych rollout",
         usage="triptych rollout --model NAME --data FILE ... -o DIR [options]",

@@ -32,7 +32,7 @@ class ScoreOptions(PageOptions):
 
 
 def parser() -> OptionParser:
-    """The command's parser."""
+    """Return the command's parser."""
     made = OptionParser(
         prog="triptych score",
         usage="triptych score DIR --reward NAME ... [options]",

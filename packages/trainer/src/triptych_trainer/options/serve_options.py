@@ -8,7 +8,7 @@ __all__ = ["parser"]
 
 
 def parser() -> OptionParser:
-    """The command's parser; what it does not know is an option of vLLM's."""
+    """Return the command's parser; the options that it does not know are vLLM's."""
     made = OptionParser(
         prog="triptych serve",
         usage="triptych serve MODEL [options of vLLM]",

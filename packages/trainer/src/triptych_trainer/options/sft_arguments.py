@@ -83,7 +83,7 @@ class SftConfig(TrainingConfig):
 
 
 def prompt_settings(run: SftArguments) -> PromptSettings:
-    """The settings by which the rows of a run become prompts."""
+    """Return the settings by which the rows of a run become prompts."""
     return settings_of(
         run,
         run,
@@ -92,7 +92,7 @@ def prompt_settings(run: SftArguments) -> PromptSettings:
 
 
 def sft_parser() -> TrlParser:
-    """The parser of a run, with every option of TRL."""
+    """Return the parser of a run, with every option of TRL."""
     return parser_of(_PARTS, command="triptych sft", defaults={"max_length": None})
 
 

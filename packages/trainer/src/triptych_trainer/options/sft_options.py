@@ -41,7 +41,7 @@ TRL_OPTIONS: TrlOptions = {
 
 
 def parser() -> OptionParser:
-    """A parser that prints the help; a run is parsed with all of TRL's options."""
+    """Return a parser that prints the help; a run is parsed with all of TRL's options."""
     return training_help(
         "triptych sft",
         SftArguments,

@@ -46,7 +46,7 @@ RARE = (
 
 
 def parser() -> OptionParser:
-    """A parser that prints the help; a run is parsed with all of TRL's options."""
+    """Return a parser that prints the help; a run is parsed with all of TRL's options."""
     return training_help(
         "train",
         RunArguments,

@@ -26,7 +26,7 @@ def training_help(
     description: str | None = None,
     rare: Sequence[str] = (),
 ) -> OptionParser:
-    """A parser that prints the help of ``command``; a run itself is parsed with all of TRL's options.
+    """Return a parser that prints the help of ``command``; a run itself is parsed with all of TRL's options.
 
     Args:
         arguments: Triptych's own options of the command, which the help lists under ``title``, last those that every

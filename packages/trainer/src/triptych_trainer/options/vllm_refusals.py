@@ -91,7 +91,7 @@ def check_sends_adapters(*, use_vllm: bool, has_adapters: bool, fsdp: bool) -> N
 
 
 def other_probabilities(args: GRPOConfig) -> list[str]:
-    """The options that let vLLM sample from other probabilities than the trainer scores, as they were given."""
+    """Return the options that let vLLM sample from other probabilities than the trainer scores, as they were given."""
     found = [(name, getattr(args, name)) for name in ("top_p", "top_k", "min_p")]
     cuts = [
         f"--{name} {value:g}"

@@ -56,7 +56,9 @@ class BadRows:
             raise too_many(error, len(self.known), total=self.num_rows, limit=self.limit) from error
 
     def to_state(self) -> list[list[Any]]:
-        """The refused rows with their reasons, as plain values: a checkpoint keeps them, and draws stay the same."""
+        """Return the refused rows with their reasons, as plain values: a checkpoint keeps them, and draws stay the
+        same.
+        """
         return [[key, e.reason, e.source, e.id, e.remedy, e.kind] for key, e in self.known.items()]
 
     def restore(self, state: Sequence[Sequence[Any]]) -> None:
@@ -65,7 +67,8 @@ class BadRows:
             self.known[key] = DataError(reason, source=source, id=id, remedy=remedy, kind=kind)
 
     def replacement(self, key: int, *, rows: range, taken: Mapping[int, object], step: int) -> int:
-        """Another row of the same table, drawn by seed, step and key alone, so that a resumed run draws the same.
+        """Return another row of the same table, drawn by seed, step and key alone, so that a resumed run draws the
+        same.
 
         Raises:
             DataError: there is no other row left.

@@ -45,19 +45,21 @@ class DatasetTable:
         return self._num_rows
 
     def example(self, row: int) -> Example:
-        """The row as it is trained on."""
+        """Return the row as it is trained on."""
         values = self._values(row)
         source = f"{self.name}[{row}]"
         return self._read(SourceRow(values=_readable(values), file=self.name, source=source, index=row, folder=Path()))
 
     def columns(self, row: int) -> dict[str, Any]:
-        """The row's own columns as the dataset gives them, but for images, which are decoded when they are used."""
+        """Return the row's own columns as the dataset gives them; images are decoded when they are used."""
         values = self._values(row)
         own = {name: _opened(value, self._features.get(name)) for name, value in values.items()}
         return with_names(self.example(row), own)
 
     def prompt(self, row: int) -> str | list[dict[str, Any]]:
-        """The row's own text or messages in TRL's form; messages have a part for every image, if the row has images."""
+        """Return the row's own text or messages in TRL's form; messages have a part for every image, if the row has
+        images.
+        """
         values = self._values(row)
         own = values.get("prompt")
         if own is None or any(values.get(name) for name in ("images", "image")):

@@ -13,7 +13,7 @@ COLUMN = "environment"
 
 
 def chosen_environment(row: Mapping[str, Any], names: Sequence[str], *, where: str, id: str | None = None) -> str:
-    """The name of the environment that a row chooses among ``names``.
+    """Return the name of the environment that a row chooses among ``names``.
 
     Raises:
         DataError: it chooses none of them.

@@ -21,16 +21,16 @@ class EnvironmentTable:
         return self.num_rows
 
     def example(self, row: int, /) -> Example:
-        """An empty message from the user."""
+        """Return an empty message from the user."""
         source = f"environment[{row}]"
         prompt = bind(Prompt(turns=(Turn(role="user", segments=()),)), 0)
         return Example(id=source, prompt=prompt, images=(), answer=None, extras={}, source=source, row=row)
 
     def columns(self, row: int, /) -> dict[str, Any]:
-        """The columns that built-in rewards ask for, without a value."""
+        """Return the columns that built-in rewards ask for, without a value."""
         source = f"environment[{row}]"
         return {"answer": None, "solution": None, "example_id": source, "source": source}
 
     def prompt(self, row: int, /) -> list[dict[str, Any]]:
-        """The empty message."""
+        """Return the empty message."""
         return [{"role": "user", "content": ""}]

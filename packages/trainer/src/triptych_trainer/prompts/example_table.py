@@ -20,15 +20,15 @@ class Table(Protocol):
     def __len__(self) -> int: ...
 
     def example(self, row: int, /) -> Example:
-        """The row as it is trained on."""
+        """Return the row as it is trained on."""
         ...
 
     def columns(self, row: int, /) -> dict[str, Any]:
-        """What rewards get of the row, each column under its own name with its own value."""
+        """Return what rewards get of the row, each column under its own name with its own value."""
         ...
 
     def prompt(self, row: int, /) -> str | list[dict[str, Any]]:
-        """The prompt as rewards get it: messages, or a plain text, which is tokenized without a template."""
+        """Return the prompt as rewards get it: messages, or a plain text, which is tokenized without a template."""
         ...
 
 
@@ -42,22 +42,22 @@ class ExampleTable:
         return len(self.examples)
 
     def example(self, row: int) -> Example:
-        """The row as it is trained on."""
+        """Return the row as it is trained on."""
         return self.examples[row]
 
     def columns(self, row: int) -> dict[str, Any]:
-        """The row's own columns; ``images`` is left to the trainer, because files contain only paths of images."""
+        """Return the row's own columns; the trainer adds ``images``, because files contain only paths of images."""
         example = self.examples[row]
         own = {name: value for name, value in (example.columns or example.extras).items() if name != "images"}
         return with_names(example, own)
 
     def prompt(self, row: int) -> list[dict[str, Any]]:
-        """The messages of the row; every prompt of a file is a conversation."""
+        """Return the messages of the row; every prompt of a file is a conversation."""
         return self.examples[row].prompt.messages()
 
 
 def with_names(example: Example, own: dict[str, Any]) -> dict[str, Any]:
-    """The row's own columns, and the columns that built-in rewards need if the row has none of that name."""
+    """Return the row's own columns, and the columns that built-in rewards need if the row has none of that name."""
     answer = _as_given(example, own)
     named = {
         "answer": answer,

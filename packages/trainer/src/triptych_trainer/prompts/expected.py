@@ -19,7 +19,8 @@ __all__ = ["answer_checks", "check_answer", "look_at_answers"]
 
 
 def look_at_answers(specs: Sequence[str], *, environments: Sequence[str] = ()) -> FurtherLook:
-    """What `check` and `preview` ask of each row for the rewards that ``--reward`` names; reward models ask nothing.
+    """Return what `check` and `preview` ask of each row for the rewards that ``--reward`` names; reward models ask
+    nothing.
 
     With ``environments`` each row has to name one of them.
 
@@ -34,7 +35,7 @@ def look_at_answers(specs: Sequence[str], *, environments: Sequence[str] = ()) -
 
 
 def answer_checks(rewards: Sequence[Callable[..., Any]]) -> list[RowCheck]:
-    """The checks that rewards bring along, each in its attribute ``check_answer``."""
+    """Return the checks that rewards bring along, each in its attribute ``check_answer``."""
     found = [getattr(reward, "check_answer", None) for reward in rewards]
     return [check for check in found if check is not None]
 

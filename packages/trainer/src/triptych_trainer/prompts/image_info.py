@@ -14,7 +14,7 @@ __all__ = ["image_infos"]
 
 
 def image_infos(prompt: PreparedPrompt) -> list[ImageInfo]:
-    """Name, annotation and sizes of each image of a prompt, in record order."""
+    """Describe each image of a prompt by its name, annotation and sizes, in the order of the record."""
     bound = prompt.example.prompt
     notes: dict[int, str | None] = {}
     places: dict[int, tuple[int, ...]] = {}

@@ -171,7 +171,7 @@ class PromptPreparer:
         )
 
     def pictures(self, prompt: PreparedPrompt) -> tuple[list[Image.Image], dict[str, Any]]:
-        """The decoded images of a prompt as its processor takes them, and the options of that call."""
+        """Return the decoded images of a prompt as its processor takes them, and the options of that call."""
         if not prompt.image_sizes:
             return [], {}
         return self.loader.get(prompt.example, sizes=prompt.resized), _options(prompt.resized)
@@ -234,7 +234,7 @@ def _options(resized: Sequence[Size] | None) -> dict[str, Any]:
 
 
 def is_prompt_of(prepared: PreparedPrompt, example: Example) -> bool:
-    """Whether a prompt that was kept is this example's own; examples made by hand can share a key."""
+    """Return whether a prompt that was kept is this example's own; examples made by hand can share a key."""
     kept = prepared.example
     return kept is example or (
         kept.prompt == example.prompt and kept.images == example.images and kept.tools == example.tools

@@ -26,7 +26,7 @@ _OWN_CODE = "triptych_trainer."
 def row_check_of(
     processor: Any, settings: PromptSettings, *, rewards: Rewards, environments: Sequence[str] = ()
 ) -> RowCheck:
-    """The check of rows for a model under the settings of a run; ``rewards`` by their names on the command line.
+    """Return the check of rows for a model under the settings of a run; ``rewards`` by their names on the command line.
 
     With ``environments`` each row has to name one of them.
 
@@ -70,7 +70,9 @@ def _name(processor: Any, settings: PromptSettings, rewards: Rewards, environmen
 
 
 def name_of_check(processor: Any, *parts: Any) -> str | None:
-    """A digest of a processor, of the code here and of further parts; None if code of the model may change it."""
+    """Return a digest of a processor, of the code here and of further parts, or None if code of the model may change
+    it.
+    """
     counting = processor_digest(processor)
     if counting is None:
         return None
@@ -79,7 +81,7 @@ def name_of_check(processor: Any, *parts: Any) -> str | None:
 
 
 def processor_digest(processor: Any) -> str | None:
-    """A digest of a processor's settings, template and tokenizer; None where it is no class of transformers."""
+    """Return a digest of a processor's settings, template and tokenizer, or None if it is no class of transformers."""
     tokenizer = processor.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
     parts = [processor, tokenizer, getattr(processor, "image_processor", None)]

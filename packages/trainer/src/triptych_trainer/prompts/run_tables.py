@@ -38,7 +38,7 @@ class RunTables:
         return self._tables[-1][0] + len(self._tables[-1][1]) if self._tables else 0
 
     def keys_of(self, rows: Any, *, name: str) -> datasets.Dataset:
-        """The keys of a table or of a ``datasets.Dataset`` as a dataset for TRL's trainer; it is added if it is new.
+        """Return the keys of a table or of a ``datasets.Dataset`` as a dataset for TRL's trainer; a new table is added.
 
         Raises:
             UsageError: it is neither.
@@ -54,22 +54,22 @@ class RunTables:
         return self._known[id(rows)][1]
 
     def example(self, key: int) -> Example:
-        """The row of a key as it is trained on."""
+        """Return the row of a key as it is trained on."""
         table, row = self._place(key)
         return table.example(row)
 
     def columns(self, key: int) -> dict[str, Any]:
-        """What rewards get of the row."""
+        """Return what rewards get of the row."""
         table, row = self._place(key)
         return table.columns(row)
 
     def prompt(self, key: int) -> str | list[dict[str, Any]]:
-        """The prompt of the row as rewards get it; a text is tokenized without a template."""
+        """Return the prompt of the row as rewards get it; a text is tokenized without a template."""
         table, row = self._place(key)
         return table.prompt(row)
 
     def rows_beside(self, key: int) -> range:
-        """The keys of all rows of the table that contains a row."""
+        """Return the keys of all rows of the table that contains a row."""
         first, table = next((first, table) for first, table in reversed(self._tables) if first <= key)
         return range(first, first + len(table))
 

@@ -27,7 +27,7 @@ PANELS = (
 
 
 def is_learned(run_dir: Path) -> bool:
-    """Whether a folder is that of a run that has logged losses and no rewards."""
+    """Return whether a folder is that of a run that has logged losses and no rewards."""
     lines = log_history(run_dir)
     return any("loss" in line for line in lines) and not any("reward" in line for line in lines)
 

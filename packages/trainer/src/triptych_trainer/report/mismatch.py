@@ -14,7 +14,7 @@ BY_IMAGES = f"{NAME}/images_"
 
 
 def mismatch_curves(run_dir: Path) -> list[Curve]:
-    """`mismatch_kl` over all prompts, and by the number of images where that differs; empty for runs without vLLM.
+    """Return `mismatch_kl` over all prompts, and by the number of images if that differs; empty for runs without vLLM.
 
     It is read from the state in the run's folder, or in its newest checkpoint while the run goes on.
     """

@@ -96,7 +96,7 @@ def read_boxes(text: str, *, images: Sequence[ImageInfo] = ()) -> BoxReading:
 
 
 def names_boxes(text: str) -> bool:
-    """Whether a whole text writes objects with boxes, so that nothing else can be meant."""
+    """Return whether a whole text writes objects with boxes, so that nothing else can be meant."""
     value = literal(text)
     entries = value if isinstance(value, list) else [value]
     return bool(entries) and all(isinstance(entry, Mapping) and _of_known_key(entry) is not None for entry in entries)

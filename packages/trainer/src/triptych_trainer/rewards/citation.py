@@ -42,7 +42,7 @@ def score_references(row: Row, *, column: str = "answer", partial: bool = False)
 
 
 def expected_images(row: Row, *, column: str = "answer") -> frozenset[int]:
-    """Return the indices of the images that a column names; ValueError where one is not there."""
+    """Return the indices of the images that a column names; raise ValueError if one is not there."""
     expected = expected_value(row, column)
     wanted = cited_images(expected, row.images)
     if not wanted or -1 in wanted:

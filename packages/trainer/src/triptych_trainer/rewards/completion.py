@@ -56,7 +56,7 @@ def read_completion(text: str, *, opened: str = "") -> Reading:
 
 
 def extract_answer(text: str) -> str | None:
-    r"""Return the text of the last closed `<answer>`; without tags, what follows the reasoning; None if unfinished.
+    r"""Return the text of the last closed `<answer>`; without tags, what follows the reasoning, or None if unfinished.
 
     Of either it is what the last `\boxed{}` contains, where there is one.
     """

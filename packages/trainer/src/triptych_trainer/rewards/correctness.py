@@ -70,8 +70,8 @@ class Comparison:
             raise ValueError(f"lists={self.lists!r} is unknown; known: {', '.join(LISTS)}")
 
     def method(self, row: Row) -> str:
-        """The method of a row: its column `accu_reward_method`, or else the mode; for objects with boxes `auto` is
-        `boxes`.
+        """Return the method of a row: its column `accu_reward_method`, or else the mode; for objects with boxes `auto`
+        is `boxes`.
         """
         method = method_of(row.extras.get(METHOD_COLUMN) or self.mode, where=row.where)
         return "boxes" if method == "auto" and names_boxes(row.answer or "") else method

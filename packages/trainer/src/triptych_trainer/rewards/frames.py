@@ -45,7 +45,7 @@ def frame_size(image: ImageInfo, frame: Frame) -> tuple[float, float] | None:
 
 
 def scale_to_seen(image: ImageInfo, frame: Frame) -> Scale:
-    """Return the factors from a frame to pixels as the model saw them; ValueError where the file's size is missing."""
+    """Return the factors from a frame to pixels as the model saw them; raise ValueError without the file's size."""
     if frame == "seen":
         return Scale(x=1.0, y=1.0)
     size = frame_size(image, frame)
@@ -58,7 +58,8 @@ def scale_to_seen(image: ImageInfo, frame: Frame) -> Scale:
 
 
 def outside_problem(corners: Sequence[float], image: ImageInfo, *, frame: Frame, option: str) -> str | None:
-    """Say why corners `(x1, y1, x2, y2)` can lie in no image of this size, and which frame would fit; None if they can.
+    """Say why corners `(x1, y1, x2, y2)` can lie in no image of this size, and which frame would fit, or None if they
+    can.
 
     `option` is the name of the reward's option that states the frame.
     """

@@ -81,7 +81,7 @@ class ChatClient:
         return [next(found) if reply is None else reply for reply in replies]
 
     def request(self, content: str) -> dict[str, Any]:
-        """What is sent: the arguments of `chat.completions.create`."""
+        """Return what is sent: the arguments of `chat.completions.create`."""
         return {
             "model": self.model,
             "messages": [{"role": "user", "content": json.loads(content)}],

@@ -19,7 +19,7 @@ _BRACED = re.compile(r"(?<=\^)\{([^{}\\]*)\}|^\s*\{([^{}\\]*)\}\s*$")
 
 
 def boxed_answer(text: str) -> str | None:
-    r"""Return what the last closed `\boxed{}` contains, without its braces, or None where there is none.
+    r"""Return what the last closed `\boxed{}` contains, without its braces, or None if there is none.
 
     Neighbours with at most a comma, `and` or `or` between them are one answer, so that two candidates stay two.
     """

@@ -21,7 +21,7 @@ _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|U[0-9a-fA-F]{8}|.)|\"", re.DOTALL)
 
 
 def literal(text: str) -> Any:
-    """Return the value that a whole text writes, or None where it is no list or object and nothing else."""
+    """Return the value that a whole text writes, or None if it is no list or object and nothing else."""
     body = text.strip()
     if not body.startswith(("[", "{", "(")):
         return None
@@ -32,7 +32,7 @@ def literal(text: str) -> Any:
 
 
 def literal_at(text: str, start: int) -> Any:
-    """Return the list or object that begins at `start`, or None where none can be read there.
+    """Return the list or object that begins at `start`, or None if none can be read there.
 
     Read are JSON and Python's own form: single quotes, `True`, `None`, tuples as lists, a comma at the end.
     """

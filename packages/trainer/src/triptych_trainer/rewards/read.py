@@ -40,7 +40,7 @@ def read_rewards(specs: Sequence[str], *, has_environment: bool = False) -> list
 
 
 def chosen_verdict(rewards: Sequence[Any], verdict: str | None) -> str | None:
-    """The reward that ``--verdict`` names, or the usual one; None where none says right or wrong.
+    """Return the reward that ``--verdict`` names, or the usual one, or None if no reward says right or wrong.
 
     Raises:
         UsageError: there is no such reward.

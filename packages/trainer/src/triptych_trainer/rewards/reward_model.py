@@ -30,7 +30,7 @@ def load_reward_model(spec: str) -> PreTrainedModel:
 
 
 def reward_name(reward: Any) -> str:
-    """The name under which TRL logs a reward: a function's own, or the last part of a model's path."""
+    """Return the name under which TRL logs a reward: a function's own, or the last part of a model's path."""
     if isinstance(reward, PreTrainedModel):
         return str(reward.config._name_or_path).split("/")[-1]
     return getattr(reward, "__name__", type(reward).__name__)

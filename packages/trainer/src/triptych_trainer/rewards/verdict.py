@@ -10,7 +10,8 @@ USUAL = "accuracy"
 
 
 def verdict_of(rewards: Sequence[str], chosen: str | None) -> str | None:
-    """The name of the reward that was chosen; else `accuracy` where it is among them, else None. Right is 0.5 or more.
+    """Return the name of the reward that was chosen, or `accuracy` if it is among them, or else None. Right is 0.5 or
+    more.
 
     Raises:
         ValueError: the chosen one is not among the rewards; lists them.

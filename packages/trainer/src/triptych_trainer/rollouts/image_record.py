@@ -41,10 +41,10 @@ class ImageRecord:
 
 
 def image_to_row(image: ImageRecord) -> dict[str, Any]:
-    """The image as a value of `IMAGE`."""
+    """Return the image as a value of `IMAGE`."""
     return {name: getattr(image, name) for name in ImageRecord.__slots__}
 
 
 def image_from_row(row: Mapping[str, Any]) -> ImageRecord:
-    """The image that `image_to_row` wrote."""
+    """Return the image that `image_to_row` wrote."""
     return ImageRecord(**row)

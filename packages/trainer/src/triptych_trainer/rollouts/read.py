@@ -74,18 +74,18 @@ def read_groups(visits: Iterable[Visit]) -> list[GroupRecord]:
 
 
 def spread_of(totals: Iterable[float | None]) -> float:
-    """The largest minus the smallest of the totals that are not None."""
+    """Return the largest minus the smallest of the totals that are not None."""
     scored = [total for total in totals if total is not None]
     return max(scored) - min(scored) if scored else 0.0
 
 
 def is_flat(totals: Iterable[float | None]) -> bool:
-    """Whether no completion was better than another, so that GRPO learns nothing from them."""
+    """Return whether no completion was better than another, so that GRPO learns nothing from them."""
     return spread_of(totals) < 1e-9
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that are not None; None if there are none."""
+    """Return the mean of the values that are not None, or None if there are none."""
     scored = [value for value in values if value is not None]
     return sum(scored) / len(scored) if scored else None
 

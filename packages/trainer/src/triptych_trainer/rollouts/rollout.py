@@ -40,7 +40,8 @@ BoxFrame = Literal["thousandths", "pixels"]
 
 
 def image_name(*, rollout: int, turn: int, owner: str, number: int) -> str:
-    """What errors call an image that arrived; rollout and turn count from 0, its number among its owner's from 1.
+    """Return what errors call an image that arrived; rollout and turn count from 0, and its number among its owner's
+    images from 1.
 
     >>> image_name(rollout=2, turn=1, owner="zoom", number=1)
     'rollout 3, turn 2, image 1 of `zoom`'
@@ -85,7 +86,7 @@ class ToolCall:
 
 
 def image_names(images: Sequence[ArrivedImage]) -> list[str]:
-    """The names of a rollout's images in error messages, in order."""
+    """Return the names of a rollout's images in error messages, in order."""
     counts: Counter[tuple[int, str]] = Counter()
     names = []
     for image in images:
@@ -223,7 +224,7 @@ class RolloutGroup:
         return len(self.rollouts)
 
     def with_rollouts(self, rollouts: Sequence[Rollout]) -> "RolloutGroup":
-        """The same prompt with other rollouts."""
+        """Return the same prompt with other rollouts."""
         return replace(self, rollouts=tuple(rollouts))
 
 

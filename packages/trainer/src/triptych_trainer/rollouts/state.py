@@ -20,7 +20,7 @@ _PLAIN = tuple(name for name in Rollout.__slots__ if name not in _NOT_PLAIN)
 
 
 def groups_to_state(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
-    """The groups, and the images that arrived in their rollouts, each of them once, under its digest."""
+    """Return the groups, and the images that arrived in their rollouts, each of them once, under its digest."""
     images: dict[str, dict[str, torch.Tensor]] = {}
     for group in groups:
         for rollout in group.rollouts:
@@ -29,7 +29,7 @@ def groups_to_state(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
 
 
 def groups_from_state(state: Mapping[str, Any], *, begin: Begin) -> tuple[RolloutGroup, ...]:
-    """The groups that `groups_to_state` wrote."""
+    """Return the groups that `groups_to_state` wrote."""
     found = []
     for kept in state["groups"]:
         shown = [_piece(value) for value in kept.get("observation", ())]

@@ -118,7 +118,7 @@ class Shown:
 
 
 def shown_images(rollout: Rollout) -> list[Shown]:
-    """The images in a rollout's messages, in order; those after the last that the model saw came as it ended."""
+    """Return the images in a rollout's messages, in order; those after the last that the model saw came as it ended."""
     sizes = iter([image.model_size for image in rollout.images])
     return [
         Shown(picture=part["image"], owner=str(message.get("name")), model_size=next(sizes, None))
@@ -130,7 +130,7 @@ def shown_images(rollout: Rollout) -> list[Shown]:
 
 
 def records_of(rollout: Rollout, *, copy: Callable[[Image.Image], str] | None = None) -> list[ImageRecord]:
-    """The records of the images that arrived; ``copy`` keeps a small picture of one and returns its path."""
+    """Return the records of the images that arrived; ``copy`` keeps a small picture of one and returns its path."""
     return [
         ImageRecord(
             ref=f"image of {shown.owner}",
@@ -145,7 +145,7 @@ def records_of(rollout: Rollout, *, copy: Callable[[Image.Image], str] | None = 
 
 
 def trajectory_of(rollout: Rollout, prompt: PreparedPrompt, *, images: Sequence[ImageRecord]) -> Trajectory:
-    """The turns of a rollout; ``images`` are the records of `shown_images`."""
+    """Return the turns of a rollout; ``images`` are the records of `shown_images`."""
     names: list[str | None] = [source.name for source in prompt.example.images]
     names += [None] * len(images)
     sizes = [*prompt.model_sizes, *((image.height, image.width) for image in images)]
@@ -175,7 +175,7 @@ def trajectory_of(rollout: Rollout, prompt: PreparedPrompt, *, images: Sequence[
 
 
 def trajectory_to_row(trajectory: Trajectory) -> dict[str, Any]:
-    """The trajectory as a value of `TRAJECTORY`."""
+    """Return the trajectory as a value of `TRAJECTORY`."""
     return {
         "finish": trajectory.finish,
         "num_tokens": trajectory.num_tokens,
@@ -200,7 +200,7 @@ def trajectory_to_row(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def trajectory_from_row(row: Mapping[str, Any]) -> Trajectory:
-    """The trajectory that `trajectory_to_row` wrote."""
+    """Return the trajectory that `trajectory_to_row` wrote."""
     return Trajectory(
         finish=row["finish"],
         num_tokens=row["num_tokens"],

@@ -63,7 +63,7 @@ class RolloutWriter:
         return self.write([self._record(scored, step=step, mode=mode) for scored in groups])
 
     def write(self, groups: Sequence[GroupRecord]) -> Path | None:
-        """Write groups of one step and mode as one part and return its path; None when there are none.
+        """Write groups of one step and mode as one part and return its path, or None if there are none.
 
         Raises:
             OSError: the disk is full or not writable; no half-written part is left under its name.
@@ -153,7 +153,8 @@ class RolloutWriter:
 
 
 def messages_json(rollout: Rollout, *, is_plain: bool) -> str | None:
-    """The completion of a rollout as rewards get it, images without their pixels; None for one message of plain text.
+    """Return the completion of a rollout as rewards get it, images without their pixels, or None for one message of
+    plain text.
 
     After a prompt of plain text, rewards get a completion as text.
     """

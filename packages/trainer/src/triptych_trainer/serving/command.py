@@ -25,7 +25,7 @@ OLDEST = Version("0.31")
 
 
 def server_command(model: str, rest: Sequence[str]) -> list[str]:
-    """The command line of the server; ``rest`` are options of vLLM's, which come before the defaults.
+    """Return the command line of the server; ``rest`` are options of vLLM's, which come before the defaults.
 
     Raises:
         UsageError: vLLM is missing, or too old.

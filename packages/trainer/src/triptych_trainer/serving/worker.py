@@ -16,7 +16,7 @@ __all__ = ["LoadsWeights", "tensors_in"]
 
 
 def tensors_in(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and tensors of all ``.safetensors`` files of a folder."""
+    """Yield names and tensors of all ``.safetensors`` files of a folder."""
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  a file is no mapping
@@ -50,7 +50,7 @@ class LoadsWeights:
         return {"missing": sorted(names - set(loaded or ())), "before": before, "unseen": []}
 
     def triptych_weights(self: Any) -> list[str]:
-        """The folder that the weights came from; nothing before any was loaded."""
+        """Return the folder that the weights came from, or nothing before any was loaded."""
         return [folder for folder in [getattr(self, "_triptych_weights", None)] if folder]
 
 

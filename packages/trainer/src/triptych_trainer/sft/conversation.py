@@ -18,7 +18,7 @@ WEIGHTS = ("weight", "loss", "train")
 
 
 def conversation(example: Example) -> Example:
-    """The example with what the assistant replies as the last turn of its prompt.
+    """Return the example with what the assistant replies as the last turn of its prompt.
 
     Raises:
         DataError: the row has no text to train on, or says that a turn counts differently.
@@ -42,12 +42,12 @@ def conversation(example: Example) -> Example:
 
 
 def until(example: Example, turn: int) -> Example:
-    """The conversation before one of its turns; its images stay, whether a turn shows them or not."""
+    """Return the conversation before one of its turns; its images stay, whether a turn shows them or not."""
     return _with_turns(example, example.prompt.prompt.turns[:turn])
 
 
 def refused(example: Example, reason: str, remedy: str) -> DataError:
-    """The refusal of a row that cannot be trained on."""
+    """Return the refusal of a row that cannot be trained on."""
     name = None if example.id == example.source else example.id
     return DataError(reason, source=example.source, id=name, remedy=remedy, kind="sft")
 

@@ -38,7 +38,9 @@ class Labelled:
 
 
 def whole_settings(settings: PromptSettings) -> PromptSettings:
-    """The settings by which a whole conversation is written: no turn is begun behind it, no prompt's limit holds."""
+    """Return the settings by which a whole conversation is written: no turn is begun behind it, and no limit of a
+    prompt holds.
+    """
     return _begun(replace(settings, max_prompt_tokens=None), is_begun=False)
 
 

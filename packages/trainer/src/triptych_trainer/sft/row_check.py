@@ -21,7 +21,7 @@ __all__ = ["end_ids_of", "row_check_of", "stored_end_ids"]
 
 
 def end_ids_of(generation: GenerationConfig | None, processor: Any) -> frozenset[int]:
-    """The tokens that end a message: those of the model's generation settings, and the tokenizer's end token."""
+    """Return the tokens that end a message: those of the model's generation settings, and the tokenizer's end token."""
     known = None if generation is None else generation.eos_token_id
     own = getattr(processor, "tokenizer", processor).eos_token_id
     listed = known if isinstance(known, (list, tuple)) else [known]
@@ -45,7 +45,7 @@ def row_check_of(
     max_tokens: int | None,
     dress: Dress | None = None,
 ) -> RowCheck:
-    """The check of rows for a model under the settings of a run; ``dress`` adds the run's tools to a row."""
+    """Return the check of rows for a model under the settings of a run; ``dress`` adds the run's tools to a row."""
     model = ModelTokens.of(processor)
 
     def look(example: Example, sizes: Sequence[Size]) -> None:

@@ -108,7 +108,7 @@ def check_family(family: Family) -> None:
 
 
 def group_batch(rows: Sequence[LabelledRow]) -> GroupBatch:
-    """Each row as a prompt, which ends where its first trained token is, and one completion of all that follows.
+    """Return each row as a prompt, which ends where its first trained token is, and one completion of all that follows.
 
     Images of equal content are one image of the batch. What follows the last trained token is left out: it changes no
     number that is trained.
@@ -131,7 +131,7 @@ def group_batch(rows: Sequence[LabelledRow]) -> GroupBatch:
 
 
 def labels_of(rows: Sequence[LabelledRow]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The labels [B, 1 + C] of a batch, and a mask [B, T] of the tokens that are forwarded.
+    """Return the labels [B, 1 + C] of a batch, and a mask [B, T] of the tokens that are forwarded.
 
     Column 0 is empty, so that a count of labels that shifts them finds all.
     """

@@ -17,7 +17,8 @@ __all__ = ["trained_texts"]
 def trained_texts(
     model: ModelTokens, settings: PromptSettings, *, end_ids: Collection[int]
 ) -> Callable[[Example, Sequence[Size]], tuple[str, ...]]:
-    """A function from a conversation and the sizes of its images to the trained text of each turn of the assistant.
+    """Return a function from a conversation and the sizes of its images to the trained text of each turn of the
+    assistant.
 
     The function raises DataError where a run would refuse the row.
     """

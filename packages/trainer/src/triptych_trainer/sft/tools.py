@@ -23,7 +23,8 @@ Dress = Callable[[Example], Example]
 def tool_dress(
     processor: Any, settings: PromptSettings, tools: Sequence[Callable[..., Any]], *, end_ids: Collection[int]
 ) -> tuple[Dress | None, PromptSettings]:
-    """What adds the tools of a run to its rows, and the settings by which they are then written; None without tools.
+    """Return what adds the tools of a run to its rows, and the settings by which they are then written, or None without
+    tools.
 
     Raises:
         UsageError: the chat template takes no tools.

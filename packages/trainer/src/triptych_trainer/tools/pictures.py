@@ -27,7 +27,7 @@ _IMAGE = "image: The number of the image, counted from 1 in the order in which i
 
 
 def picture_tools(frame: BoxFrame) -> dict[str, Callable[..., Any]]:
-    """The tools by name, for boxes in a frame.
+    """Return the tools by name, for boxes in a frame.
 
     Raises:
         ValueError: there is no such frame.
@@ -71,7 +71,7 @@ def picture_tools(frame: BoxFrame) -> dict[str, Callable[..., Any]]:
 
 
 def box_in_picture(box: Sequence[float], shown: RolloutImage, *, frame: BoxFrame) -> tuple[int, int, int, int]:
-    """A box as whole pixels of the decoded picture, which may be larger than what the model saw.
+    """Return a box as whole pixels of the decoded picture, which may be larger than what the model saw.
 
     Raises:
         ValueError: it is no box inside the image; says what was expected, for the model to read.

@@ -112,7 +112,7 @@ def train_model(
 
 @contextmanager
 def image_loader(config: TrainingConfig, *, seen: SeenHeaders | None) -> Iterator[ImageLoader]:
-    """The loader of a run's images, closed at its end."""
+    """Open the loader of a run's images, which is closed at the end."""
     loader = ImageLoader(
         threads=config.run.image_threads,
         memory_bytes=max(1, int(config.run.image_cache_gb * 2**30)),
@@ -127,7 +127,7 @@ def image_loader(config: TrainingConfig, *, seen: SeenHeaders | None) -> Iterato
 
 
 def preparer_of(model: torch.nn.Module, processor: Any, *, loader: ImageLoader, config: RunConfig) -> PromptPreparer:
-    """What turns the rows of a run into token ids, spans and image inputs."""
+    """Return what turns the rows of a run into token ids, spans and image inputs."""
     return PromptPreparer(
         processor,
         loader=loader,
@@ -227,7 +227,7 @@ def build_trainer(
 
 
 def turn_options(run: RunArguments) -> TurnOptions:
-    """What a command line says of turns.
+    """Return what a command line says of turns.
 
     Raises:
         UsageError: a value that no run can use.
@@ -236,7 +236,7 @@ def turn_options(run: RunArguments) -> TurnOptions:
 
 
 def bad_rows_of(config: TrainingConfig, *, num_rows: int, say: Callable[[str], object]) -> BadRows | None:
-    """What ``--on_bad`` asks for; None where a bad row stops the run."""
+    """Return what ``--on_bad`` asks for, or None if a bad row stops the run."""
     if config.run.on_bad == "stop":
         return None
     quarantine = Path(config.trl.output_dir) / QUARANTINE

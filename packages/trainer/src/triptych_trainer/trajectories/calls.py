@@ -67,7 +67,7 @@ class Outcome:
 
 
 def read_calls(text: str) -> list[dict[str, Any]]:
-    """The calls of a text, each as JSON between ``<tool_call>`` and ``</tool_call>``, as a message holds them.
+    """Return the calls of a text, each as JSON between ``<tool_call>`` and ``</tool_call>``, as a message holds them.
 
     Text in which a call is no JSON object with a name holds none: it is read as an answer.
 
@@ -88,7 +88,7 @@ def read_calls(text: str) -> list[dict[str, Any]]:
 
 
 def without_calls(text: str) -> str:
-    """What a message says before, between and behind its calls.
+    """Return what a message says before, between and behind its calls.
 
     >>> without_calls('Closer. <tool_call>{"name": "zoom"}</tool_call> Then I read.')
     'Closer.  Then I read.'
@@ -97,7 +97,7 @@ def without_calls(text: str) -> str:
 
 
 def why_unread(text: str, *, num_calls: int, reads_json: bool) -> str | None:
-    """Why the call that a message begins was not read; None if it begins no further one than ``num_calls``.
+    """Return why the call that a message begins was not read, or None if it begins no more than ``num_calls`` calls.
 
     >>> why_unread('<tool_call>{"name": "zoom"', num_calls=0, reads_json=True)
     'its </tool_call> is missing'
@@ -126,7 +126,7 @@ def _why_no_call(body: str) -> str | None:
 
 
 def calls_of(message: Mapping[str, Any]) -> list[Call]:
-    """The calls in a message of the assistant."""
+    """Return the calls in a message of the assistant."""
     functions = [call.get("function", call) for call in message.get("tool_calls") or ()]
     return [Call(name=function["name"], arguments=function.get("arguments") or {}) for function in functions]
 

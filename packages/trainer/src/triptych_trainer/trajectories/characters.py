@@ -10,7 +10,7 @@ __all__ = ["storable", "whole_characters"]
 
 
 def whole_characters(text: str) -> str:
-    r"""The text with U+FFFD in the place of every half of a character, and both halves of one as that character.
+    r"""Return the text with U+FFFD in the place of every half of a character, and both halves of one as that character.
 
     >>> whole_characters("a\ud83d\ude00b\ud800")
     'a😀b�'
@@ -23,7 +23,7 @@ def whole_characters(text: str) -> str:
 
 
 def storable(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message of the model in whole characters, with its calls.
+    """Return a message of the model in whole characters, with its calls.
 
     Raises:
         RecursionError: its calls are nested too deeply to be written down.

@@ -54,7 +54,7 @@ class Environments:
             self.tools(pool[0])
 
     def name_of(self, row: Mapping[str, Any], *, where: str) -> str | None:
-        """The name of the environment that a row chooses; None if all rows have the same environment.
+        """Return the name of the environment that a row chooses, or None if all rows have the same environment.
 
         Raises:
             DataError: the row names none of them.
@@ -64,7 +64,7 @@ class Environments:
         return chosen_environment(row, self.names, where=where)
 
     def take(self, count: int, name: str | None = None) -> list[Any]:
-        """The first ``count`` environments of a name; every batch uses the same objects."""
+        """Return the first ``count`` environments of a name; every batch uses the same objects."""
         pool = self._pools[name]
         while len(pool) < count:
             pool.append(self._made(name, number=len(pool) + 1))
@@ -82,7 +82,9 @@ class Environments:
             return factory()
 
     def deal(self, names: Sequence[str | None], sizes: Sequence[int]) -> list[list[Any]]:
-        """For each group, ``sizes[p]`` environments of the name that its row chose; no two rollouts share an object."""
+        """Return for each group ``sizes[p]`` environments of the name that its row chose; no two rollouts share an
+        object.
+        """
         needed: Counter[str | None] = Counter()
         for name, size in zip(names, sizes, strict=True):
             needed[name] += size
@@ -90,7 +92,7 @@ class Environments:
         return [[next(left[name]) for _ in range(size)] for name, size in zip(names, sizes, strict=True)]
 
     def tools(self, environment: Any) -> dict[str, Tool]:
-        """The public methods of an environment."""
+        """Return the public methods of an environment."""
         return toolbox([getattr(environment, name) for name in _methods(type(environment))])
 
     def reset(self, environments: Sequence[Any], row: Mapping[str, Any], *, where: str) -> list[Piece]:
@@ -129,7 +131,7 @@ class Environments:
 
 
 def rewards_of(environments: Environments) -> list[Callable[..., Any]]:
-    """A reward function for each class that says what a rollout was worth, named after it.
+    """Return a reward function for each class that says what a rollout was worth, named after it.
 
     It scores the rollouts that were played in that class, and none of the others.
     """
@@ -164,12 +166,12 @@ def _told(environment: Any, method: str, *, where: str, seconds: float) -> float
 
 
 def tells_turns(environment: Any) -> bool:
-    """Whether an environment also gives a reward for each turn."""
+    """Return whether an environment also gives a reward for each turn."""
     return callable(getattr(environment, "get_turn_reward", None))
 
 
 def turn_reward_of(environment: Any, *, where: str, seconds: float) -> float:
-    """The reward that an environment gives for the turn whose calls were just done.
+    """Return the reward that an environment gives for the turn whose calls were just done.
 
     Raises:
         UsageError: it fails, or is no number.
@@ -178,7 +180,7 @@ def turn_reward_of(environment: Any, *, where: str, seconds: float) -> float:
 
 
 def is_done(environment: Any, *, where: str) -> bool:
-    """Whether an environment says that its rollout has ended.
+    """Return whether an environment says that its rollout has ended.
 
     Raises:
         UsageError: it cannot say so.

@@ -37,7 +37,7 @@ def bounded_history(
     first_number: int,
     suffix_of: Callable[[Results], Suffix],
 ) -> History:
-    """The messages ``said`` and the ``results`` of their calls, with the last ``kept`` images.
+    """Return the messages ``said`` and the ``results`` of their calls, with the last ``kept`` images.
 
     ``first_number`` is how many images the prompt contains: texts name an image by its number, as tools do.
     """
@@ -70,6 +70,6 @@ def bounded_history(
 
 
 def moved(span: ImageSpan, *, by: int, image: int) -> ImageSpan:
-    """The same span at a later place, as the span of another image."""
+    """Return the same span at a later place, as the span of another image."""
     runs = tuple((start + by, length) for start, length in span.runs)
     return ImageSpan(start=span.start + by, length=span.length, image=image, runs=runs)

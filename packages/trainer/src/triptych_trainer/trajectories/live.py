@@ -124,7 +124,7 @@ class LiveRollout:
         self.calls = []
 
     def requests(self) -> list[Request]:
-        """The calls of the last message, with what is needed to do them."""
+        """Return the calls of the last message, with what is needed to do them."""
         return [
             Request(call=call, tools=self.tools, images=RolloutImages(self.images), where=self.where)
             for call in self.calls
@@ -166,7 +166,7 @@ class LiveRollout:
         self.history = history
 
     def so_far(self, key: int) -> RolloutGroup:
-        """The rollout as a prompt from which sampling continues."""
+        """Return the rollout as a prompt from which sampling continues."""
         prompt, first, own = self.prompt, len(self.prompt.ids), len(self.prompt.image_inputs)
         _, arrived = self.behind
         spans = [moved(image.span, by=first, image=own + k) for k, image in enumerate(arrived)]
@@ -196,7 +196,7 @@ class LiveRollout:
         )
 
     def rollout(self, policy_version: int) -> Rollout:
-        """The finished rollout."""
+        """Return the finished rollout."""
         return Rollout(
             ids=tuple(self.ids),
             trained=tuple(self.trained),

@@ -25,7 +25,7 @@ class Written:
 
 
 def written(ids: Sequence[int], spans: Sequence[ImageSpan]) -> list[Written]:
-    """What each image of a tokenized prompt is written as, in the order of its spans."""
+    """Return what each image of a tokenized prompt is written as, in the order of its spans."""
     return [
         Written(
             ids=tuple(ids[span.start : span.start + span.length]),
@@ -38,7 +38,8 @@ def written(ids: Sequence[int], spans: Sequence[ImageSpan]) -> list[Written]:
 def locate(
     ids: Sequence[int], images: Sequence[Written], *, slot_ids: Collection[int], first: int = 0, stop: int | None = None
 ) -> list[ImageSpan] | None:
-    """The span of each image in ``ids[first:stop]``, in order; None if an image is missing or a placeholder is left.
+    """Return the span of each image in ``ids[first:stop]``, in order, or None if an image is missing or a placeholder
+    is left.
 
     >>> locate([5, 9, 9, 6], [Written(ids=(9, 9), runs=((0, 2),))], slot_ids={9})
     [ImageSpan(start=1, length=2, image=0, runs=((1, 2),))]
@@ -69,7 +70,8 @@ def locate_in_turns(
     written_as: Callable[[int, int], Sequence[Written]],
     slot_ids: Collection[int],
 ) -> tuple[list[list[ImageSpan]], int | None]:
-    """The spans of ``count`` images in the runs of tokens that were not sampled, one list for each of these runs.
+    """Return the spans of ``count`` images in the runs of tokens that were not sampled, one list for each of these
+    runs.
 
     ``written_as(first, stop)`` says how the images of these numbers are written where they arrive together. Second is
     the number of the run whose placeholders fit no images, if there is such a run; it is the last one in the list.
@@ -91,7 +93,7 @@ def locate_in_turns(
 
 
 def runs_of(marks: Sequence[bool], *, value: bool) -> list[tuple[int, int]]:
-    """(start, stop) of each run of marks that are ``value``.
+    """Return (start, stop) of each run of marks that are ``value``.
 
     >>> runs_of([True, False, False, True], value=False)
     [(1, 3)]
@@ -101,7 +103,7 @@ def runs_of(marks: Sequence[bool], *, value: bool) -> list[tuple[int, int]]:
 
 
 def count_slots(ids: Sequence[int], slot_ids: Collection[int]) -> int:
-    """How many of the tokens are placeholders of images."""
+    """Return how many of the tokens are placeholders of images."""
     return sum(token in slot_ids for token in ids)
 
 

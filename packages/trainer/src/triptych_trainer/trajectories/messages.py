@@ -21,7 +21,7 @@ RESPONSE_OPEN, RESPONSE_CLOSE = "<tool_response>", "</tool_response>"
 
 
 def turn_of(role: str, pieces: Sequence[Piece], **extra: Any) -> Turn:
-    """A message of texts and images; markers in a text are ordinary text."""
+    """Return a message of texts and images; markers in a text are ordinary text."""
     segments = tuple(
         Text(text=piece, part=k) if isinstance(piece, str) else ImageMarker(part=k) for k, piece in enumerate(pieces)
     )
@@ -30,14 +30,14 @@ def turn_of(role: str, pieces: Sequence[Piece], **extra: Any) -> Turn:
 
 
 def bound(turns: Sequence[Turn]) -> BoundPrompt:
-    """Turns whose images are all different, in order."""
+    """Return turns whose images are all different, in order."""
     prompt = Prompt(turns=tuple(turns))
     count = prompt.num_markers
     return BoundPrompt(prompt=prompt, image_order=tuple(range(count)), names=(None,) * count)
 
 
 def described(schemas: Sequence[Mapping[str, Any]]) -> str:
-    """The list of tools as text, for chat templates that do not write it."""
+    """Return the list of tools as text, for chat templates that do not write it."""
     lines = "\n".join(json.dumps(dict(schema), ensure_ascii=False) for schema in schemas)
     return (
         "You can call tools. Each line between <tools> and </tools> describes one of them:\n"
@@ -48,7 +48,7 @@ def described(schemas: Sequence[Mapping[str, Any]]) -> str:
 
 
 def answered(results: Sequence[tuple[str, Sequence[Piece]]]) -> list[Piece]:
-    """The results of a turn's calls as pieces of a user's message."""
+    """Return the results of a turn's calls as pieces of a user's message."""
     pieces: list[Piece] = []
     for k, (_, result) in enumerate(results):
         pieces += [f"{'' if k == 0 else chr(10)}{RESPONSE_OPEN}\n", *result, f"\n{RESPONSE_CLOSE}"]
@@ -56,7 +56,7 @@ def answered(results: Sequence[tuple[str, Sequence[Piece]]]) -> list[Piece]:
 
 
 def joined(pieces: Sequence[Piece]) -> list[Piece]:
-    """Neighbouring texts as one."""
+    """Return neighbouring texts as one."""
     found: list[Piece] = []
     for piece in pieces:
         if isinstance(piece, str) and found and isinstance(found[-1], str):
@@ -71,7 +71,7 @@ ToolsIn = str
 
 
 def with_tools(example: Example, schemas: Sequence[Mapping[str, Any]], *, place: ToolsIn) -> Example:
-    """The example with the list of tools added to its system message, or before its first user message."""
+    """Return the example with the list of tools added to its system message, or before its first user message."""
     turns = example.prompt.prompt.turns
     text = described(schemas)
     first = turns[0]
@@ -88,7 +88,7 @@ def with_tools(example: Example, schemas: Sequence[Mapping[str, Any]], *, place:
 
 
 def with_observation(example: Example, pieces: Sequence[Piece]) -> Example:
-    """The example with the texts and images of an environment's ``reset`` at the end of its last user message.
+    """Return the example with the texts and images of an environment's ``reset`` at the end of its last user message.
 
     Raises:
         UsageError: there is no user message.

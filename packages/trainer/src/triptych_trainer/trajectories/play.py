@@ -155,14 +155,14 @@ class Play:
                 return
 
     def observed(self, group: RolloutGroup, seen: Sequence[Piece]) -> RolloutGroup:
-        """The group whose prompt ends with what its environment shows first."""
+        """Return the group whose prompt ends with what its environment shows first."""
         if group.prompt.text is not None:
             raise UsageError(f"{group.prompt.example.source}: `reset` can show nothing after a prompt of plain text")
         prompt = self.preparer(with_observation(group.prompt.example, seen))
         return replace(group, prompt=prompt, observation=tuple(seen))
 
     def dressed(self, example: Example, *, key: int, is_text: bool) -> Example:
-        """The example of a row with the list of the tools that the model may call.
+        """Return the example of a row with the list of the tools that the model may call.
 
         Raises:
             UsageError: a prompt of plain text, in which nothing says where the list of tools belongs.

@@ -25,7 +25,7 @@ class UnreadablePictureError(UsageError):
 
 
 def pieces_of(result: Any, *, owner: str) -> list[Piece]:
-    """Texts and images in order: of a list of content parts, of an image, or of anything else as text.
+    """Return texts and images in order: of a list of content parts, of an image, or of anything else as text.
 
     Images are copied, so that later changes of the same object change nothing that the model already saw.
 
@@ -47,7 +47,7 @@ def pieces_of(result: Any, *, owner: str) -> list[Piece]:
 
 
 def first_pieces_of(result: Any, *, owner: str) -> list[Piece]:
-    """What ``reset`` of an environment shows: nothing, a text, an image, or a list of content parts.
+    """Return what ``reset`` of an environment shows: nothing, a text, an image, or a list of content parts.
 
     Raises:
         UsageError: it is something else; names the environment.
@@ -63,7 +63,7 @@ def first_pieces_of(result: Any, *, owner: str) -> list[Piece]:
 
 
 def digest_of(pieces: Sequence[Piece]) -> str:
-    """A digest of texts and images; two digests are equal only if every character and pixel is equal."""
+    """Return a digest of texts and images; two digests are equal only if every character and pixel is equal."""
     digest = hashlib.blake2b(digest_size=16)
     for piece in pieces:
         if isinstance(piece, str):
@@ -76,7 +76,7 @@ def digest_of(pieces: Sequence[Piece]) -> str:
 
 
 def as_content(pieces: Sequence[Piece]) -> str | list[dict[str, Any]]:
-    """The pieces as the content of a message: a text, or a list of parts if there is an image."""
+    """Return the pieces as the content of a message: a text, or a list of parts if there is an image."""
     if len(pieces) == 1 and isinstance(pieces[0], str):
         return pieces[0]
     return [

@@ -16,7 +16,9 @@ __all__ = ["pictures_of", "usable"]
 
 
 def pictures_of(outcomes: Sequence[Outcome]) -> list[tuple[str, int, Image.Image]]:
-    """The images of a turn: the tool that returned it, its number from 1 among those of the tool, and the image."""
+    """Return (the tool that returned it, its number from 1 among the images of the tool, the image) for each image of a
+    turn.
+    """
     counts: Counter[str] = Counter()
     found = []
     for outcome in outcomes:
@@ -28,7 +30,8 @@ def pictures_of(outcomes: Sequence[Outcome]) -> list[tuple[str, int, Image.Image
 
 
 def usable(outcomes: Sequence[Outcome], preparer: PromptPreparer, *, where: str) -> list[Outcome]:
-    """The outcomes of a turn; one with an image that the model cannot be shown is a failure, of which it is told.
+    """Return the outcomes of a turn; an outcome with an image that the model cannot be shown is a failure, and the
+    model is told so.
 
     What a tool returns follows from what the model asks for, for example from a box without an area.
     """

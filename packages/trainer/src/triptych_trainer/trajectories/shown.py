@@ -19,7 +19,8 @@ __all__ = ["begun_with", "in_words", "tools_by_environment"]
 def tools_by_environment(
     tools: Sequence[Callable[..., Any]], environments: Environments | None
 ) -> dict[str | None, dict[str, Tool]]:
-    """All that a model may call, by name, for each environment; under None where there is one for all rows, or none.
+    """Return all tools that a model may call, by name, for each environment; they are under None if all rows have the
+    same tools.
 
     Raises:
         UsageError: two have one name.
@@ -39,7 +40,7 @@ def tools_by_environment(
 
 
 def in_words(tool: Tool) -> Iterator[str]:
-    """The description of a tool that the model gets, line by line."""
+    """Yield the lines of the description of a tool that the model gets."""
     function = tool.schema["function"]
     yield f"{tool.name}: {' '.join(str(function.get('description', '')).split())}"
     parameters: Mapping[str, Any] = function.get("parameters", {})

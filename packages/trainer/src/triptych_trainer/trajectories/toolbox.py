@@ -32,7 +32,7 @@ class Tool:
 
 
 def toolbox(functions: Sequence[Callable[..., Any]]) -> dict[str, Tool]:
-    """Tools by name.
+    """Return the tools by name.
 
     Raises:
         UsageError: two have one name, or one cannot be described.

@@ -79,7 +79,7 @@ class TurnOptions:
         return 0.95 if self.step_gamma is None else self.step_gamma
 
     def calling_turns(self, iterations: int | None) -> int | None:
-        """Turns whose calls are done, from ``max_turns`` or from TRL's option.
+        """Return the number of turns whose calls are done, from ``max_turns`` or from TRL's option.
 
         Raises:
             UsageError: both are given.

@@ -73,7 +73,7 @@ class TurnWriter:
     """What was written last, by what it was written of: rollouts of a group often get results of the same form."""
 
     def dressed(self, example: Example) -> Example:
-        """An example with its list of tools, for the chat template or as text in a message."""
+        """Return an example with its list of tools, for the chat template or as text in a message."""
         if not self.schemas:  # an environment that only begins the prompt and scores the answer
             return example
         if self.mode == "tool":
@@ -81,7 +81,7 @@ class TurnWriter:
         return with_tools(example, self.schemas, place=self.tools_in)
 
     def suffix(self, results: Results, *, before: Sequence[Results] = (), where: str) -> Suffix:
-        """The tokens of a turn's results.
+        """Return the tokens of a turn's results.
 
         ``before`` are the results of the rollout's earlier turns: the template has to leave them as they were.
 
@@ -188,7 +188,7 @@ class TurnWriter:
         )
 
     def check(self) -> str | None:
-        """The reason why the template does not take tools in this mode; None if it does."""
+        """Return the reason why the template does not take tools in this mode, or None if it does."""
         shown = [Image.new("RGB", (56, 56))] if self.takes_images else []
         results: Results = [("qzj", [_TEXT, *shown])]
         try:

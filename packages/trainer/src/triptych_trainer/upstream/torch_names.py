@@ -46,7 +46,9 @@ def flash_forward(
     window: int | None,
     scale: float | None,
 ) -> Any:
-    """torch's flash kernel for ragged lengths: output `[T, heads, d]`, log-sum-exp `[heads, T]`, and what is unused."""
+    """Call torch's flash kernel for ragged lengths: output `[T, heads, d]`, log-sum-exp `[heads, T]`, and what is
+    unused.
+    """
     return torch.ops.aten._flash_attention_forward(
         *(query, key, value, starts_q, starts_k, longest_q, longest_k, 0.0, causal, False),
         scale=scale,
@@ -70,7 +72,9 @@ def flash_backward(
     window: int | None,
     scale: float | None,
 ) -> Any:
-    """Its backward pass: the gradients of query, key and value. Nothing is dropped, so no random state is read."""
+    """Call the kernel's backward pass: the gradients of query, key and value. Nothing is dropped, so no random state is
+    read.
+    """
     unused = torch.empty(2, dtype=torch.uint64, device=query.device)
     return torch.ops.aten._flash_attention_backward(
         *(grad, query, key, value, out, lse, starts_q, starts_k, longest_q, longest_k, 0.0, causal, unused, unused),
@@ -85,7 +89,7 @@ def _reach(*, causal: bool, window: int | None) -> dict[str, int]:
 
 
 def why_no_flash(device: torch.device) -> str | None:
-    """Why the two cannot be called on this CUDA device, as the end of a sentence; None where they can."""
+    """Return why the two kernels cannot run on this CUDA device, as the end of a sentence, or None if they can."""
     if (missing := missing_arguments()) is not None:
         return missing
     if not torch.backends.cuda.is_flash_attention_available():
@@ -99,7 +103,7 @@ def why_no_flash(device: torch.device) -> str | None:
 
 @functools.cache
 def missing_arguments() -> str | None:
-    """How the ops of the installed torch differ from those that are called here; None where they do not."""
+    """Return how the ops of the installed torch differ from those that are called here, or None if they do not."""
     for name, expected in (("_flash_attention_forward", _FORWARD), ("_flash_attention_backward", _BACKWARD)):
         op = getattr(torch.ops.aten, name, None)
         if op is None:

@@ -115,7 +115,8 @@ def check_names() -> None:
 
 
 def cache_argument(model: torch.nn.Module, cache: Any) -> dict[str, Any]:
-    """The keyword argument that hands `cache` to a transformers model: `cache`, or `past_key_values` before 5.24.
+    """Return the keyword argument that hands `cache` to a transformers model: `cache`, or `past_key_values` before
+    5.24.
 
     The model's own signature decides, because code that comes with a model keeps the older name.
     """
@@ -124,7 +125,8 @@ def cache_argument(model: torch.nn.Module, cache: Any) -> dict[str, Any]:
 
 
 def kept_logits(model: torch.nn.Module, keep: torch.Tensor) -> dict[str, Any]:
-    """The keyword argument that projects only some positions; nothing where the model or transformers takes no such.
+    """Return the keyword argument that projects only some positions, or nothing if the model or transformers takes no
+    such argument.
 
     `keep` is a boolean mask `[B, S]`, or positions `[K]` that apply to every row.
     """
@@ -132,7 +134,9 @@ def kept_logits(model: torch.nn.Module, keep: torch.Tensor) -> dict[str, Any]:
 
 
 def rows_of_logits(model: torch.nn.Module, logits: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """The kept logits, `[K, V]` by a mask and `[B, K, V]` by positions, from a call with `kept_logits(model, keep)`."""
+    """Return the kept logits, `[K, V]` by a mask and `[B, K, V]` by positions, from a call with `kept_logits(model,
+    keep)`.
+    """
     if keep.dtype == torch.bool:
         return logits.reshape(-1, logits.shape[-1]) if _keeps(model, keep) else logits[keep]
     return logits if _keeps(model, keep) else logits[:, keep]
@@ -144,7 +148,7 @@ def _keeps(model: torch.nn.Module, keep: torch.Tensor) -> bool:
 
 
 def rows_per_layer(deepstack: Sequence[Any]) -> tuple[torch.Tensor, ...]:
-    """One `[N, D]` tensor per layer, from tensors or from pieces per image."""
+    """Return one `[N, D]` tensor per layer, from tensors or from pieces per image."""
     return tuple(rows if isinstance(rows, torch.Tensor) else torch.cat(list(rows)) for rows in deepstack)
 
 
@@ -160,14 +164,14 @@ def declare_router_logits(model: torch.nn.Module) -> bool:
 
 
 def lacks_router_logits(config: Any) -> bool:
-    """Whether a config has a load-balancing loss but not the switch by which TRL finds it."""
+    """Return whether a config has a load-balancing loss but not the switch by which TRL finds it."""
     text = config.get_text_config()
     has_loss = hasattr(text, "router_aux_loss_coef") or getattr(text, "model_type", None) == "deepseek_v3"
     return has_loss and not hasattr(text, "output_router_logits")
 
 
 def router_recorder(text: torch.nn.Module) -> OutputRecorder | None:
-    """Which modules of a text backbone give router logits, and where; None where the model does not say so."""
+    """Return which modules of a text backbone give router logits, and where, or None if the model does not say so."""
     found = (getattr(text, "_can_record_outputs", None) or {}).get("router_logits")
     if found is None:
         routers = (type(module) for module in text.modules() if type(module).__name__ == "DeepseekV3TopkRouter")
@@ -177,7 +181,9 @@ def router_recorder(text: torch.nn.Module) -> OutputRecorder | None:
 
 
 def image_options(processor: Any) -> dict[str, Any]:
-    """The image options of a call of the whole processor; below 5.23 the class that contains them has to be named."""
+    """Return the image options of a call of the whole processor; below 5.23 the class that contains them has to be
+    named.
+    """
     merge = processor._merge_kwargs
     named = "ModelProcessorKwargs" in inspect.signature(merge).parameters
     return dict((merge(processor.valid_processor_kwargs) if named else merge())["images_kwargs"])
@@ -207,10 +213,10 @@ def load_reports(
 
 
 def is_at_least(major: int, minor: int) -> bool:
-    """Whether the installed transformers is this version or a later one."""
+    """Return whether the installed transformers is this version or a later one."""
     return (major, minor) <= _VERSION
 
 
 def takes_keywords(function: Any) -> bool:
-    """Whether a function hands further keyword arguments on (`**kwargs`, under whatever name)."""
+    """Return whether a function hands further keyword arguments on (`**kwargs`, under whatever name)."""
     return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(function).parameters.values())

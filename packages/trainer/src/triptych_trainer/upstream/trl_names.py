@@ -170,7 +170,7 @@ def check_no_images(images: Mapping[str, Any]) -> None:
 
 
 def vllm_generation_module() -> Any:
-    """TRL's module that connects to vLLM. It is imported here, when it is asked for, because few runs need it."""
+    """Return TRL's module that connects to vLLM. It is imported here, when it is needed, because few runs do so."""
     import trl.generation.vllm_generation as module
 
     return module

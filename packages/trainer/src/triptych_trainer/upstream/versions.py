@@ -79,7 +79,7 @@ def check_torchvision() -> None:
 
 
 def requirements_of(packages: Iterable[str]) -> list[tuple[str, Requirement]]:
-    """What the named packages require on this machine, extras and other Triptych packages left out."""
+    """Return what the named packages require on this machine, extras and other Triptych packages left out."""
     found = []
     for package in packages:
         try:

@@ -87,7 +87,8 @@ class Comparison:
             self.stock = [stock_distributions(self.model, row.inputs, row.completion) for row in rows]
 
     def agrees_at_once(self) -> bool:
-        """Whether our plain pass under our own attention equals the stock forward: then inputs and attention are right.
+        """Return whether our plain pass under our own attention equals the stock forward: then inputs and attention are
+        right.
 
         In a call without a shared pass our attention is torch's own, so that one pass nearly always says it for both.
         """
@@ -97,13 +98,13 @@ class Comparison:
         return self._largest([float(self._differences(p, self.plain(p)).mean()) for p in range(len(self.rows))])
 
     def inputs(self) -> Difference:
-        """Our plain pass: ids, positions, masks, features and their places."""
+        """Return our plain pass: ids, positions, masks, features and their places."""
         with own_attention(self.model):
             found = self._largest_of_plain()
         return self._difference(found, allowed=ALLOWED, noise=self._noise_of_features)
 
     def attention(self) -> Difference:
-        """The attention function that `prepare` installed, in a call without a shared pass."""
+        """Return the attention function that `prepare` installed, in a call without a shared pass."""
         if not self.attention_is_replaced:
             return Difference(found=0.0, allowed=ALLOWED)
         values = [stock_distributions(self.model, row.inputs, row.completion) for row in self.rows]
@@ -113,7 +114,7 @@ class Comparison:
         return self._difference(found, allowed=self._least(), noise=self._noise_of_labels)
 
     def sampling(self, open_model: OpenModel) -> Difference:
-        """The distributions that the first tokens are sampled from."""
+        """Return the distributions that the first tokens are sampled from."""
         with open_model() as model:
             known = [row.completion for row in self.rows]
             found_PKV = sampling_distributions(model, self.batch, known) if known else ()
@@ -123,13 +124,13 @@ class Comparison:
         return self._difference(found, allowed=self._least(), noise=self._noise_of_sampling)
 
     def plain(self, row: int, *, features: ImageFeatures | None = None) -> torch.Tensor:
-        """Our log-probabilities [C] of one row, without other rows and without pads."""
+        """Return our log-probabilities [C] of one row, without other rows and without pads."""
         part, _ = self.batch.select([row])
         part = part.with_completions([[self.rows[row].completion]])
         return plain_logps(self.model, part, features=features)[0][0]
 
     def causes(self) -> list[str]:
-        """Which inputs of the text backbone make the worst row differ; nothing where the weights are sharded."""
+        """Return which inputs of the text backbone make the worst row differ; nothing if the weights are sharded."""
         if self.sharded:
             return []
         return _of_ranks(self._causes() if self.rows else [])[self._worst_rank]

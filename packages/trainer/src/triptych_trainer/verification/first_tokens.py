@@ -32,7 +32,7 @@ class _Led(LogitsProcessor):
 def sampling_distributions(
     model: torch.nn.Module, batch: GroupBatch, completions: Sequence[Sequence[int]]
 ) -> torch.Tensor:
-    """Log-probabilities [P, K, V] of the first K tokens after each prompt of a left-padded batch.
+    """Return the log-probabilities [P, K, V] of the first K tokens after each prompt of a left-padded batch.
 
     Row p is led along ``completions[p]``. The values are the model's own, before any setting of the sampling.
     """

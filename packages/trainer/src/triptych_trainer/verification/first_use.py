@@ -109,7 +109,9 @@ def _refuse_difference(comparison: Comparison, *, open_for_sampling: OpenModel |
 
 
 def chosen(prompts: Sequence[PreparedPrompt]) -> list[int]:
-    """The prompt with the most images, then the shortest; and the shortest of the others, best with another number."""
+    """Return the prompt with the most images, then the shortest, and the shortest of the others, best with another
+    number of images.
+    """
     if not prompts:
         return []
     order = sorted(range(len(prompts)), key=lambda k: (-len(prompts[k].spans), len(prompts[k].ids)))
@@ -122,7 +124,7 @@ def chosen(prompts: Sequence[PreparedPrompt]) -> list[int]:
 
 
 def probe(prompt: PreparedPrompt, *, special_ids: Collection[int]) -> tuple[int, ...]:
-    """Tokens that represent a completion: the last text tokens of the prompt, or its first token where it has none."""
+    """Return tokens that represent a completion: the prompt's last text tokens, or its first token if it has none."""
     images = {place for span in prompt.spans for start, count in span.runs for place in range(start, start + count)}
     text = [token for place, token in enumerate(prompt.ids) if place not in images and token not in special_ids]
     return tuple(text[-NUM_PROBE_TOKENS:]) or (prompt.ids[0],)

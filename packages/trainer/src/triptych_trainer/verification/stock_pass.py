@@ -18,7 +18,9 @@ __all__ = ["stock_distributions"]
 def stock_distributions(
     model: torch.nn.Module, inputs: StockInputs, completion: Sequence[int], *, pads: int = 0
 ) -> torch.Tensor:
-    """Log-probabilities [C + 1, V] of one row, from the prompt's last position on, with ``pads`` pads on its left."""
+    """Return the log-probabilities [C + 1, V] of one row, from the prompt's last position on, with ``pads`` pads on its
+    left.
+    """
     base = unwrap(model)
     row = _row(inputs, completion, family=family_of(base), pads=pads)
     device = next(base.parameters()).device

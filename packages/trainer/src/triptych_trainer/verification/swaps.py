@@ -26,7 +26,8 @@ def culprits(
     agrees: Callable[[torch.Tensor], bool],
     images_T: torch.Tensor,
 ) -> list[str]:
-    """The groups of inputs that remove the difference when taken from the stock call; else all groups that differ.
+    """Return the groups of inputs that remove the difference when they are taken from the stock call, or else all that
+    differ.
 
     ``stock`` and ``ours`` run one forward each; ``agrees`` says whether a result of ``ours`` equals the stock result.
     Every call runs on all ranks.

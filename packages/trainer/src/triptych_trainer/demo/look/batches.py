@@ -41,7 +41,7 @@ def supervised_batch(
 
 
 def dialogue_ids(sample: BoxSample, said: Sequence[Said], *, processor: Any) -> tuple[list[int], list[bool]]:
-    """The tokens of a whole dialogue, and for each whether the model says it."""
+    """Return the tokens of a whole dialogue, and for each whether the model says it."""
     tokenizer = processor.tokenizer
     shown = _vision(len(sample.lids))
     ids = tokenizer(

@@ -38,7 +38,7 @@ class Boxes:
         return self._shown(self._inside[box - 1])
 
     def get_reward(self) -> float:
-        """What the looks of the rollout cost."""
+        """Return what the looks of the rollout cost."""
         return -LOOK_COST * self._num_looks
 
     def _shown(self, inside: Inside) -> Image.Image:

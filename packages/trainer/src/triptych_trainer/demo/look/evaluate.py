@@ -74,7 +74,7 @@ def measure(examples: Sequence[Example], rollouts: Sequence[Rollout]) -> Evaluat
 def player(
     model: Any, *, processor: Any, examples: Sequence[Example], environment: Callable[[], Any]
 ) -> Iterator[Play]:
-    """The trainer's own play of the examples, while their pictures can be loaded."""
+    """Open the trainer's own play of the examples, while their pictures can be loaded."""
     with ImageLoader(threads=1) as loader:
         yield play_of(
             model,

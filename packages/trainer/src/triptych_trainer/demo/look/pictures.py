@@ -43,5 +43,5 @@ def draw_inside(inside: Inside) -> Image.Image:
 
 
 def blank() -> Image.Image:
-    """A grey picture, which an opened box shows where the tool is switched off by ``--blank_tool``."""
+    """Return a grey picture, which an opened box shows where the tool is switched off by ``--blank_tool``."""
     return Image.new("RGB", (SIDE_PIXELS, SIDE_PIXELS), (128, 128, 128))

@@ -12,7 +12,9 @@ _ANSWER = re.compile(r"(?:<think>[^<]*</think>)?\s*<answer>([\w ]+)</answer>\s*"
 
 
 def answered(completions: Sequence[Sequence[Mapping[str, Any]]], answer: Sequence[str], **_: Any) -> list[float]:
-    """1.0 where the last message is one whole answer of as many colours as are asked for, 0.0 for any other end."""
+    """Return 1.0 if the last message is one whole answer of as many colours as are asked for, and 0.0 for any other
+    end.
+    """
     return [_score(messages, right) for messages, right in zip(completions, answer, strict=True)]
 
 

@@ -61,7 +61,7 @@ class RolloutsAhead:
         self._begun.clear()
 
     def begin(self, trainer: "MultiImageGRPOTrainer", keys: Sequence[int]) -> Begun:
-        """The generation of these rows, which was asked for before or is asked for now."""
+        """Return the generation of these rows, which was asked for before or is asked for now."""
         if not self._begun or self._begun[0].keys != tuple(keys):
             self._begun.clear()
             self._ask(trainer, place_of(trainer, keys))
@@ -70,7 +70,7 @@ class RolloutsAhead:
         return self._begun.popleft()
 
     def wait_for(self, trainer: "MultiImageGRPOTrainer", begun: Begun) -> list[list[Sampled]]:
-        """The completions of a generation; then the next generation is asked for, with the present weights."""
+        """Return the completions of a generation; then the next generation is asked for, with the present weights."""
         completions = answers_of(trainer.vllm_generation, begun.asked)
         self._ask_for_next(trainer, behind=begun.place)
         return completions
@@ -101,7 +101,7 @@ class RolloutsAhead:
 
 
 def place_of(trainer: "MultiImageGRPOTrainer", keys: Sequence[int]) -> Place:
-    """Where the generation of these rows is in the epoch that is walked."""
+    """Return where the generation of these rows is in the epoch that is walked."""
     sampler = _sampler(trainer)
     first_of_all = trainer.args.process_index * len(keys) // trainer.num_generations
     number = (sampler.rows_of(sampler.epoch).index(keys[0]) - first_of_all) // sampler.batch_size
@@ -109,7 +109,7 @@ def place_of(trainer: "MultiImageGRPOTrainer", keys: Sequence[int]) -> Place:
 
 
 def place_after(trainer: "MultiImageGRPOTrainer", place: Place) -> Place:
-    """The next generation, in this epoch or the next one."""
+    """Return the next generation, in this epoch or the next one."""
     sampler = _sampler(trainer)
     ends = place.number + 1 >= sampler.num_samples // sampler.batch_size
     return _place(trainer, epoch=place.epoch + ends, number=0 if ends else place.number + 1)
@@ -125,7 +125,7 @@ def _place(trainer: "MultiImageGRPOTrainer", *, epoch: int, number: int) -> Plac
 
 
 def keys_at(trainer: "MultiImageGRPOTrainer", place: Place) -> list[int]:
-    """The rows of this rank in a generation, one for each completion: its part of all ranks' completions."""
+    """Return the rows of this rank in a generation, one for each completion: its part of all ranks' completions."""
     sampler, args = _sampler(trainer), trainer.args
     rows = sampler.rows_of(place.epoch)[place.number * sampler.batch_size :][: sampler.batch_size]
     completions = [row for row in rows for _ in range(trainer.num_generations)]

@@ -40,12 +40,12 @@ __all__ = [
 
 
 def default_arguments(model: Any) -> GRPOConfig:
-    """TRL's default configuration with an output folder named after the model; for the CPU where there is no GPU."""
+    """Return TRL's default configuration with an output folder named after the model; without a GPU, for the CPU."""
     return GRPOConfig(f"{_model_id(model).split('/')[-1]}-GRPO", **device_defaults())
 
 
 def default_processing_class(model: Any, args: GRPOConfig) -> Any:
-    """The processor of a model, or the tokenizer of one that takes no images.
+    """Return the processor of a model, or the tokenizer of one that takes no images.
 
     Raises:
         UsageError: there is none where the model comes from.
@@ -78,7 +78,8 @@ def check_named_experts(model: str, args: GRPOConfig) -> None:
 
 
 def without_workers(args: GRPOConfig) -> tuple[GRPOConfig, int]:
-    """The arguments for a loader of row numbers, which needs no process of its own, and how many threads decode images.
+    """Return the arguments for a loader of row numbers, which needs no process of its own, and how many threads decode
+    images.
 
     A script asks for them by ``dataloader_num_workers``; 0, which is TRL's default, means 2 threads.
     """
@@ -90,7 +91,7 @@ def without_workers(args: GRPOConfig) -> tuple[GRPOConfig, int]:
 
 
 def default_preparer(trainer: "MultiImageGRPOTrainer", policy: ImagePolicy | None, *, threads: int) -> PromptPreparer:
-    """A preparer over the trainer's own processor, with a loader that is closed when the trainer is gone."""
+    """Return a preparer over the trainer's own processor, with a loader that is closed when the trainer is gone."""
     loader = ImageLoader(policy=policy, threads=threads) if policy else ImageLoader(threads=threads)
     weakref.finalize(trainer, loader.close)
     return PromptPreparer(
@@ -128,7 +129,7 @@ def check_environment_column(environments: Environments | None, rows: Any, *, na
 
 
 def rows_of_environment(args: GRPOConfig, environments: Environments) -> EnvironmentTable:
-    """Rows for one generation, to which the environment's ``reset`` gives the tasks.
+    """Return rows for one generation, to which the environment's ``reset`` gives the tasks.
 
     Raises:
         UsageError: nothing says how long a run without rows is, or which of several environments a row is for.
@@ -147,7 +148,7 @@ def rows_of_environment(args: GRPOConfig, environments: Environments) -> Environ
 
 
 def evaluation_keys(tables: RunTables, eval_dataset: Any) -> Any:
-    """The keys of an evaluation dataset, or of each of several by name."""
+    """Return the keys of an evaluation dataset, or of each of several by name."""
     if eval_dataset is None:
         return None
     if isinstance(eval_dataset, Mapping):

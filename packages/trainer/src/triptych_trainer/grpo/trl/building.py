@@ -185,7 +185,7 @@ def attend_shared_prompts(trainer: MultiImageGRPOTrainer, choice: str) -> None:
 def engine_of(
     trainer: MultiImageGRPOTrainer, given: Given, *, group_sharing: str, completions_per_slice: int | None
 ) -> GroupEngine:
-    """The engine of every pass of a trainer, with its hooks in the policy and in the reference model."""
+    """Return the engine of every pass of a trainer, with its hooks in the policy and in the reference model."""
     for part in (trainer.model, trainer.ref_model):
         if part is not None:
             install_hooks(trainer.accelerator.unwrap_model(part))
@@ -210,7 +210,7 @@ def _trains_once(trainer: MultiImageGRPOTrainer) -> bool:
 
 
 def player_of(trainer: MultiImageGRPOTrainer, given: Given, *, say: Callable[[str], object]) -> Play | None:
-    """What plays rollouts of several turns; None without tools and environments.
+    """Return what plays rollouts of several turns, or None without tools and environments.
 
     Raises:
         UsageError: the model or its chat template takes no tools.

@@ -28,7 +28,7 @@ __all__ = ["message_reader", "player", "with_environment_reward", "writers_of"]
 
 
 def with_environment_reward(args: Any, reward_funcs: Any, environments: Environments | None) -> tuple[Any, list[Any]]:
-    """The options and reward functions of a run with what its environment says of a rollout, at weight 1.
+    """Return the options and reward functions of a run with what its environment says of a rollout, at weight 1.
 
     Raises:
         UsageError: there is neither a reward function nor an environment that says it.
@@ -60,7 +60,7 @@ def player(
     say: Callable[[str], object],
     engine_tokens: int | None = None,
 ) -> Play:
-    """What plays the rollouts of a model; its preparer writes prompts as they need it from now on.
+    """Return what plays the rollouts of a model; from now on its preparer writes prompts as the tools need them.
 
     Args:
         end_ids: tokens that end a message of the model.
@@ -102,7 +102,7 @@ def player(
 
 
 def tokenizer_of(processor: Any) -> Any:
-    """The tokenizer of a processor, or the tokenizer itself."""
+    """Return the tokenizer of a processor, or the tokenizer itself."""
     return getattr(processor, "tokenizer", processor)
 
 

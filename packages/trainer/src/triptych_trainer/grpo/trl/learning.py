@@ -11,7 +11,9 @@ __all__ = ["generation_of"]
 
 
 def generation_of(experience: Experience, *, weights: Sequence[float], cut_share: float) -> Generation:
-    """What a generation says about learning: scores of all ranks, texts of this one, no rewards of weight 0."""
+    """Return what a generation says about learning: scores of all ranks, texts of this rank, and no rewards of weight
+    0.
+    """
     rewards, groups = experience.rewards, experience.groups
     columns = rewards.scores_BF.T.tolist()
     first = next((rollout for group in groups for rollout in group.rollouts), None)

@@ -72,13 +72,15 @@ def _log_what_rewards_said(trainer: "MultiImageGRPOTrainer", *, num_rows: int, m
 
 
 def num_tokens(groups: Sequence[RolloutGroup], *, gather: Gather, device: torch.device) -> int:
-    """Tokens of the prompts, counted once for each of their rollouts as TRL does, and sampled tokens; of all ranks."""
+    """Return the tokens of the prompts, counted once for each of their rollouts as TRL does, and the sampled tokens, of
+    all ranks.
+    """
     counts = [len(group.prompt.ids) + rollout.num_trained for group in groups for rollout in group.rollouts]
     return int(gather(torch.tensor(sum(counts), device=device)).sum())
 
 
 def length_metrics(groups: Sequence[RolloutGroup], *, gather: Gather, device: torch.device) -> dict[str, float]:
-    """Lengths of completions in sampled tokens, and of those that ended by themselves."""
+    """Return the lengths of completions in sampled tokens, and the lengths of those that ended by themselves."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     lengths = gather(torch.tensor([rollout.num_trained for rollout in rollouts], device=device)).float()
     ended = gather(torch.tensor([not rollout.was_cut for rollout in rollouts], device=device))
@@ -96,7 +98,9 @@ def length_metrics(groups: Sequence[RolloutGroup], *, gather: Gather, device: to
 
 
 def call_metrics(groups: Sequence[RolloutGroup], *, gather: Gather, device: torch.device) -> dict[str, float]:
-    """Calls of tools per rollout and the share that failed, under TRL's names; images that arrived, and ends."""
+    """Return the calls of tools per rollout and the share that failed, under TRL's names, the images that arrived, and
+    the ends.
+    """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     counts = [
         len(rollouts),
@@ -120,7 +124,9 @@ def call_metrics(groups: Sequence[RolloutGroup], *, gather: Gather, device: torc
 
 
 def reward_metrics(rewards: Rewards, advantages: Advantages, *, weights: Sequence[float]) -> dict[str, float]:
-    """Mean and spread of every reward where it applies, of their weighted sum, and the share without a comparison."""
+    """Return the mean and spread of every reward where it applies and of their weighted sum, and the share of groups
+    without variance.
+    """
     metrics = {}
     for column, name in enumerate(rewards.names):
         metrics[f"rewards/{name}/mean"] = rewards.scores_BF[:, column].nanmean().item()
@@ -135,7 +141,7 @@ def reward_metrics(rewards: Rewards, advantages: Advantages, *, weights: Sequenc
 
 
 def sampling_metrics(batch: TrainingBatch, *, gather: Gather) -> dict[str, float]:
-    """How far the engine that sampled is from the trainer's model, and the ratios that correct for it."""
+    """Return how far the engine that sampled is from the trainer's model, and the ratios that correct for it."""
     old_BC, ratio = batch.old_logps_BC, batch.sampling_ratio
     assert old_BC is not None
     assert ratio is not None

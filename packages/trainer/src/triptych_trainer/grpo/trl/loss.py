@@ -14,14 +14,14 @@ ROW_MEANS = ("grpo", "sapo", "dr_grpo", "luspo")
 
 
 def by_what_remains(loss: torch.Tensor, batch: TrainingBatch, *, loss_type: str) -> torch.Tensor:
-    """The loss divided by the rows that it counts instead of by all; 0 where none is left."""
+    """Return the loss divided by the rows that it counts instead of by all rows, or 0 if none is left."""
     if batch.counted_share is None or loss_type not in ROW_MEANS:
         return loss
     return loss / batch.counted_share if batch.counted_share > 0 else loss * 0.0
 
 
 def loss_inputs(batch: TrainingBatch, scores: TokenScores) -> dict[str, Any]:
-    """The entries of a TRL batch that its loss reads; prompts are left out, for they are scored already.
+    """Return the entries of a TRL batch that its loss reads; prompts are left out, because they are scored already.
 
     ``completion_mask`` is the mask of the loss: tokens of the environment and of masked rollouts are 0 in it.
     """

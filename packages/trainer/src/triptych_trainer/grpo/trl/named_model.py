@@ -16,7 +16,8 @@ _READ = ("dtype", "torch_dtype", "attn_implementation", "revision", "device_map"
 
 
 def with_named_adapters(model: Any, args: GRPOConfig, *, peft_config: Any) -> Any:
-    """The model as it was given; for a folder of adapters, its model with them on it, which are trained further.
+    """Return the model as it was given, or for a folder of adapters its model with these adapters, which are trained
+    further.
 
     Raises:
         UsageError: there are new adapters as well, the folder does not fit its model, or an entry of

@@ -38,7 +38,7 @@ def check_rollout_func(rollout_func: Any, *, tools: Any, environment_factory: An
 
 
 def own_rollouts(trainer: MultiImageGRPOTrainer, rollout_func: Any) -> RolloutFunction | None:
-    """What makes rollouts by a user's own function; None without one."""
+    """Return what makes rollouts by a user's own function, or None without such a function."""
     if rollout_func is None:
         return None
     base = unwrap(trainer.model)
@@ -63,13 +63,13 @@ def own_rollouts(trainer: MultiImageGRPOTrainer, rollout_func: Any) -> RolloutFu
 
 
 def slots_of(model: Any) -> frozenset[int]:
-    """The tokens of a model's vocabulary that are placeholders of images."""
+    """Return the tokens of a model's vocabulary that are placeholders of images."""
     found = (getattr(model.config, name, None) for name in ("image_token_id", "image_token_index"))
     return frozenset(token for token in found if isinstance(token, int))
 
 
 def prompt_with_images(trainer: MultiImageGRPOTrainer, group: RolloutGroup) -> str | list[dict[str, Any]]:
-    """The prompt of a row as TRL gives it to a ``rollout_func``: with its images as PIL images in the messages."""
+    """Return the prompt of a row as TRL gives it to a ``rollout_func``: with PIL images in the messages."""
     prompt, example = group.prompt, group.prompt.example
     if prompt.text is not None or not prompt.image_sizes:
         return copy.deepcopy(trainer.tables.prompt(group.key))

@@ -40,7 +40,7 @@ __all__ = [
 
 
 def settings(trainer: "MultiImageGRPOTrainer", *, mode: str) -> StepSettings:
-    """What TRL's configuration says of a step."""
+    """Return what TRL's configuration says of a step."""
     args = trainer.args
     turns = trainer.turns
     corrected = trainer.use_vllm and trainer.vllm_importance_sampling_correction
@@ -64,7 +64,9 @@ def settings(trainer: "MultiImageGRPOTrainer", *, mode: str) -> StepSettings:
 
 
 def sampler(trainer: "MultiImageGRPOTrainer", begun: "Begun | None" = None) -> Sampler:
-    """The engine that writes completions: vLLM, or the policy itself; ``begun`` is what a server was asked before."""
+    """Return the engine that writes completions: vLLM, or the policy itself; ``begun`` is what a server was asked
+    before.
+    """
     end_ids = frozenset(trainer.eos_token_ids)
     read, version = completion_reader(trainer._tokenizer), trainer.state.global_step
     if not trainer.use_vllm:
@@ -82,7 +84,7 @@ def sampler(trainer: "MultiImageGRPOTrainer", begun: "Begun | None" = None) -> S
 
 
 def shards_weights(trainer: "MultiImageGRPOTrainer") -> bool:
-    """Whether no rank has all weights (FSDP, ZeRO-3)."""
+    """Return whether no rank has all weights (FSDP, ZeRO-3)."""
     return trainer.is_fsdp_enabled or (trainer.is_deepspeed_enabled and is_deepspeed_zero3_enabled())
 
 
@@ -93,7 +95,7 @@ def _anywhere(trainer: "MultiImageGRPOTrainer", mine: bool) -> bool:
 
 @contextmanager
 def opened_for_generation(trainer: "MultiImageGRPOTrainer") -> Iterator[torch.nn.Module]:
-    """The policy as it generates: unwrapped, its weights gathered, without checkpointing."""
+    """Open the policy for generation: unwrapped, with its weights gathered, and without checkpointing."""
     with (
         profiling_context(trainer, "transformers.generate"),
         unwrap_model_for_generation(
@@ -109,7 +111,7 @@ def opened_for_generation(trainer: "MultiImageGRPOTrainer") -> Iterator[torch.nn
 
 
 def scoring(trainer: "MultiImageGRPOTrainer") -> Scoring:
-    """Which passes without gradient a step needs, and on which model.
+    """Return which passes without gradient a step needs, and on which model.
 
     The old policy is scored where its weights will have moved before all of a generation is trained on, and where what
     another engine sampled has to be compared with what is trained.
@@ -126,7 +128,7 @@ def scoring(trainer: "MultiImageGRPOTrainer") -> Scoring:
 
 @contextmanager
 def opened_for_scoring(trainer: "MultiImageGRPOTrainer", model: Any) -> Iterator[torch.nn.Module]:
-    """A model as it scores without gradient: without checkpointing."""
+    """Open a model for scoring without gradient: without checkpointing."""
     with disable_gradient_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs):
         yield model
 
@@ -147,7 +149,7 @@ def _opened_reference(trainer: "MultiImageGRPOTrainer") -> Iterator[torch.nn.Mod
 def prompts_of(
     trainer: "MultiImageGRPOTrainer", keys: Sequence[int]
 ) -> tuple[dict[int, PreparedPrompt], dict[int, int]]:
-    """The prepared prompts of a batch of keys, and how many completions each gets; bad rows are replaced."""
+    """Return the prepared prompts of a batch of keys, and how many completions each gets; bad rows are replaced."""
     return prepared_with(
         trainer.bad_rows,
         Counter(keys),

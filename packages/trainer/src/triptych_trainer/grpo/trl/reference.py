@@ -38,7 +38,7 @@ def check_reference(trainer: MultiImageGRPOTrainer) -> None:
 
 
 def has_weights(model: torch.nn.Module) -> bool:
-    """Whether any weight matrix of a model, or this rank's part of it, contains something else than zeros."""
+    """Return whether any weight matrix of a model, or this rank's part of it, contains something else than zeros."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     parts = [part.to_local() if isinstance(part, DTensor) else part for part in (one.detach() for one in matrices)]
     filled = [part for part in parts if part.numel()]

@@ -18,7 +18,7 @@ __all__ = ["show_images", "tell"]
 
 
 def show_images(trainer: "MultiImageGRPOTrainer") -> TrackerImages | None:
-    """Where completions are logged to a tracker, let it have the images as well."""
+    """Let the tracker have the images as well, if completions are logged to one."""
     if not wants_images(trainer.args):
         return None
     seen = TrackerImages(

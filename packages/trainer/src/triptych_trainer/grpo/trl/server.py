@@ -19,7 +19,7 @@ __all__ = ["begin_server", "connected"]
 
 
 def connected(args: GRPOConfig, *, transfer: str) -> AbstractContextManager[None]:
-    """While TRL's trainer is built and connects to a server: opens no NCCL group where weights go by a folder.
+    """Open no NCCL group, while TRL's trainer is built and connects to a server, if weights go by a folder.
 
     Raises:
         UsageError: ``transfer`` is no way to send weights, or no server answers.

@@ -227,7 +227,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         return {BATCH: experience.batch}
 
     def prompt_of(self, key: int) -> PreparedPrompt:
-        """The prepared prompt of a row."""
+        """Return the prepared prompt of a row."""
         prompt, example = self.tables.prompt(key), self.tables.example(key)
         if self.play is not None:
             example = self.play.dressed(example, key=key, is_text=isinstance(prompt, str))
@@ -271,7 +271,9 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         return model.logps_BC, model.entropies_BC, model.aux_loss
 
     def cycle_parts(self) -> dict[str, Any]:
-        """What a checkpoint also keeps, with the generation under way: rows left out, and what environments showed."""
+        """Return what a checkpoint also keeps with the generation under way: rows left out, and what environments
+        showed.
+        """
         return {
             "bad_rows": [] if self.bad_rows is None else self.bad_rows.to_state(),
             "shown": {} if self.play is None else self.play.shown,
@@ -285,7 +287,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
             self.play.check_shown(parts.get("shown", {}))
 
     def cycle_to_state(self) -> Any:
-        """What later steps of the generation under way are trained on; None before the first generation."""
+        """Return what later steps of the generation under way are trained on, or None before the first generation."""
         return None if self._buffered_inputs is None else self._buffered_inputs.to_state()
 
     def restore_cycle_from(self, state: Any) -> None:

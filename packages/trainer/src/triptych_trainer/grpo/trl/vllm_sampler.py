@@ -46,7 +46,7 @@ def vllm_sampler(
     read: Callable[[PreparedPrompt, Sequence[int]], Sequence[Mapping[str, Any]]],
     end_ids: frozenset[int],
 ) -> Sampler:
-    """A sampler that asks vLLM, once for each turn; ``begun`` is what a server was asked before."""
+    """Return a sampler that asks vLLM, once for each turn; ``begun`` is what a server was asked before."""
     backend = trainer.vllm_generation
     several = trainer.play is not None
     spent: Counter[str] = Counter()

@@ -16,13 +16,15 @@ MOST_TOLD = {"colocate": MOST_LOGPS, "server": MOST_LOGPS - 1}
 
 
 def banned_in(bias: Mapping[int, float], *, most: int = MOST_TOLD["colocate"]) -> list[int]:
-    """The tokens that a logit bias bans, if vLLM can return all of them, which are at most ``most``; else none."""
+    """Return the tokens that a logit bias bans, if vLLM can return all of them, which are at most ``most``, and no
+    tokens otherwise.
+    """
     found = [int(token) for token, value in bias.items() if value == BANNED_BIAS]
     return found if len(found) <= most else []
 
 
 def unbanned(logp: float, told: Mapping[int, float | None], *, banned_ids: Sequence[int], bias: float) -> float:
-    """The log-probability that a token would have without the ban: over all tokens, as the trainer scores it.
+    """Return the log-probability that a token would have without the ban: over all tokens, as the trainer scores it.
 
     With z the logits that vLLM drew from and Z their normaliser without the banned tokens, vLLM says
     ``z_b + bias - log Z`` of a banned token b, so that all tokens together have ``Z (1 + sum_b exp(z_b - log Z))``.

@@ -76,7 +76,7 @@ class RolloutClient:
         self._limits: Mapping[str, int] | None = None
 
     def generate(self, wanted: Sequence[Request], *, options: Mapping[str, Any]) -> Answers:
-        """The completions of every request; ``options`` are vLLM's sampling parameters.
+        """Return the completions of every request; ``options`` are vLLM's sampling parameters.
 
         Raises:
             RolloutMismatchError: the server expands a prompt differently.
@@ -108,8 +108,8 @@ class RolloutClient:
         )
 
     def limits(self) -> Mapping[str, int]:
-        """How long a prompt with its completion may be, how many completions one request may ask for, and whether the
-        server keeps images.
+        """Return how long a prompt with its completion may be, how many completions one request may ask for, and
+        whether the server keeps images.
         """
         if self._limits is None:
             info = self.get("/server_info", config_format="json")["vllm_config"]
@@ -122,7 +122,7 @@ class RolloutClient:
         return self._limits
 
     def get(self, path: str, **params: str) -> Any:
-        """The answer to a question.
+        """Return the answer to a question.
 
         Raises:
             UsageError: the server is not one that `triptych serve` started.
@@ -131,7 +131,7 @@ class RolloutClient:
         return self._call("GET", f"{path}?{urlencode(params)}" if params else path, None, left=self.seconds)
 
     def post(self, path: str, body: Any = None, *, until: float | None = None) -> Any:
-        """The answer to a command; ``until`` is the time of ``time.monotonic`` at which it has to be there.
+        """Return the answer to a command; ``until`` is the time of ``time.monotonic`` at which it has to be there.
 
         Raises:
             UsageError: the server is not one that `triptych serve` started.
@@ -222,7 +222,7 @@ class RolloutClient:
 
 
 def image_name(image: Image.Image) -> str:
-    """The digest under which the server keeps an image: of its pixels as they are sent."""
+    """Return the digest under which the server keeps an image: of its pixels as they are sent."""
     digest = hashlib.blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
     digest.update(image.tobytes())
     return f"triptych-{digest.hexdigest()}"

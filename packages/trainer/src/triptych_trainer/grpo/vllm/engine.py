@@ -35,7 +35,7 @@ def from_engine(
     sampling_params: Callable[..., Any],
     stays_awake: bool = False,
 ) -> list[Completions]:
-    """Each group of tensor-parallel ranks runs the requests of all of its ranks; a rank keeps its own results."""
+    """Return this rank's own results; each group of tensor-parallel ranks runs the requests of all of its ranks."""
     everyone, first = list(requests), 0
     if backend.tensor_parallel_size > 1:
         gathered: list[Any] = [None] * backend.tensor_parallel_size

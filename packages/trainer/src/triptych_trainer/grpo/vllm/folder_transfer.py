@@ -34,12 +34,12 @@ FILE_BYTES = 2 << 30
 
 
 def folder_is_used(transfer: str, *, device: torch.device) -> bool:
-    """Whether a run on ``device`` sends its weights by a folder."""
+    """Return whether a run on ``device`` sends its weights by a folder."""
     return transfer == "folder" or (transfer == "auto" and device.type != "cuda")
 
 
 def uses_folder(backend: Any) -> bool:
-    """Whether this connection was made without NCCL."""
+    """Return whether this connection was made without NCCL."""
     return bool(getattr(backend, "sends_by_folder", False))
 
 
@@ -130,7 +130,7 @@ class FolderLoad:
             time.sleep(0.05)
 
     def after(self, earlier: "FolderLoad | None") -> "FolderLoad":
-        """This load replaces one that never happened, and also drops what that load would have dropped."""
+        """Return a load that replaces one that never happened, and also drops what that load would have dropped."""
         if earlier is None:
             return self
         shutil.rmtree(earlier.folder, ignore_errors=True)

@@ -20,7 +20,8 @@ Named = Iterable[tuple[str, torch.Tensor]]
 
 
 def merged_in_copies(named: Callable[[], Named], model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights of ``named``, which merges the model's adapters and takes them out again, from an unchanged model.
+    """Yield the weights of ``named``, which merges the model's adapters and takes them out again, from an unchanged
+    model.
 
     Weights that ranks share are merged by ``named`` itself.
     """

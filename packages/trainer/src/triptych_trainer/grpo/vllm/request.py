@@ -108,7 +108,7 @@ def _is_by_grid(prompt: PreparedPrompt) -> bool:
 
 
 def sampling_options(backend: Any) -> dict[str, Any]:
-    """The sampling parameters of the run, under the names that the engine and the server share."""
+    """Return the sampling parameters of the run, under the names that the engine and the server share."""
     return {
         "repetition_penalty": backend.repetition_penalty,
         "temperature": backend.temperature,
@@ -121,7 +121,7 @@ def sampling_options(backend: Any) -> dict[str, Any]:
 
 
 def limit_of(one: Request) -> dict[str, int]:
-    """The sampling parameter of a request that limits its completions, if it has a limit of its own."""
+    """Return the sampling parameter of a request that limits its completions, if it has a limit of its own."""
     return {} if one.max_tokens is None else {"max_tokens": one.max_tokens}
 
 
@@ -159,5 +159,5 @@ def check_expanded(one: Request, got: Sequence[int]) -> None:
 
 
 def known(logprob: float | None) -> float:
-    """A log-probability as vLLM returns it; NaN where it does not."""
+    """Return a log-probability as vLLM returns it, or NaN if it does not return it."""
     return math.nan if logprob is None else logprob

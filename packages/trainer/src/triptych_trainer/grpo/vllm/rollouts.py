@@ -61,14 +61,14 @@ def ask_ahead(
 
 
 def anywhere(backend: Any, mine: bool) -> bool:
-    """Whether any rank has something to ask; ranks that share an engine or a server ask all together."""
+    """Return whether any rank has something to ask; ranks that share an engine or a server ask together."""
     if backend.mode == "server" or backend.tensor_parallel_size > 1:
         return any(gather_object([mine]))
     return mine
 
 
 def longest_prompt(backend: Any) -> int:
-    """How many tokens vLLM takes, prompt and completion together; asked by all ranks."""
+    """Return how many tokens vLLM takes, prompt and completion together; all ranks ask for it."""
     if backend.mode == "colocate":
         return int(backend.llm.llm_engine.model_config.max_model_len)
     found: list[Any] = [None]

@@ -58,7 +58,9 @@ class RolloutServer:
 
 
 def server_of(backend: Any) -> RolloutServer:
-    """The server that TRL's ``VLLMGeneration`` is connected to; kept with it, and only in the main process."""
+    """Return the server that TRL's ``VLLMGeneration`` is connected to; it is kept with it, and only in the main
+    process.
+    """
     found = getattr(backend, "rollout_server", None)
     if found is None:
         client = backend.vllm_client
@@ -110,12 +112,12 @@ def answers_of(backend: Any, asked: Asked) -> list[Completions]:
 def from_server(
     backend: Any, requests: Sequence[Request], *, options: Mapping[str, Any], profiler: AbstractContextManager[Any]
 ) -> list[Completions]:
-    """The completions of this rank's requests, now."""
+    """Return the completions of this rank's requests, which are asked for now."""
     with profiler:
         return answers_of(backend, ask_server(backend, requests, options=options))
 
 
 def payload_of(backend: Any) -> Mapping[str, int]:
-    """What a server was sent for the generation that was waited for last; nothing in colocated mode."""
+    """Return what a server was sent for the generation that was waited for last; nothing in colocated mode."""
     found: Mapping[str, int] = getattr(backend, "last_payload", {})
     return found

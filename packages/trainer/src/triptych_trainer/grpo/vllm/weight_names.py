@@ -19,7 +19,7 @@ TOWERS = ("CLIPVisionModel", "SiglipVisionModel", "Siglip2VisionModel")
 def under_names_of_vllm(
     named: Iterable[tuple[str, torch.Tensor]], model: torch.nn.Module
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights of a model, each under the name that vLLM knows; ``named`` gives them under their own names."""
+    """Yield the weights of a model, each under the name that vLLM knows; ``named`` gives them under their own names."""
     towers = _flat_towers(model)
     for name, tensor in named:
         tower = next((tower for tower in towers if name.startswith(f"{tower}.")), None)

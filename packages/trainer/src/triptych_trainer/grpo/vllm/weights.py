@@ -21,7 +21,7 @@ __all__ = ["engine_sleeps", "send_weights"]
 
 
 def engine_sleeps(backend: Any) -> bool:
-    """Whether a colocated engine has put its weights away since they were last sent."""
+    """Return whether a colocated engine has put its weights away since they were last sent."""
     return backend.mode == "colocate" and backend.enable_sleep_mode and backend._llm_weights_sleeping
 
 

@@ -79,7 +79,7 @@ def register_family(family: Family) -> None:
 
 
 def family_of(model: torch.nn.Module) -> Family:
-    """The adapter of `model` (the class with the head, unwrapped).
+    """Return the adapter of `model` (the class with the head, unwrapped).
 
     A model type outside the table gets the generic adapter if that can be right, that of text models if it has no part
     for images, and one clear sentence else.

@@ -16,6 +16,6 @@ class ErnieVLFamily(Glm4vFamily):
     model_types = ("ernie4_5_vl_moe",)
 
     def forward_extras(self, config: Any, rows: TokenRows) -> dict[str, Any]:
-        """As the processor marks them: placeholders and the tokens around them."""
+        """Return the type ids as the processor marks them: placeholders and the tokens around them."""
         edges = torch.tensor([config.image_start_token_id, config.image_end_token_id])
         return {"moe_mm_token_type_ids": (rows.images | torch.isin(rows.ids, edges)).int()}

@@ -49,18 +49,20 @@ class Family:
     """Values of the processor's type ids after the prompt, by name, where they are not 0."""
 
     def vision_language_model(self, model: torch.nn.Module) -> torch.nn.Module:
-        """The module that owns tower and language model."""
+        """Return the module that owns tower and language model."""
         return model.model
 
     def language_model(self, vision_language_model: torch.nn.Module) -> torch.nn.Module:
-        """The text backbone: takes `inputs_embeds`, gives hidden states."""
+        """Return the text backbone, which takes `inputs_embeds` and gives hidden states."""
         for name in ("language_model", "text_model"):
             if (module := getattr(vision_language_model, name, None)) is not None:
                 return module
         raise AttributeError(f"{type(vision_language_model).__name__} has neither `language_model` nor `text_model`")
 
     def vision_parameters(self, vision_language_model: torch.nn.Module) -> list[torch.nn.Parameter]:
-        """Every parameter that is not the text backbone's: tower, projector, learned separators."""
+        """Return every parameter that is not the text backbone's: those of the tower, the projector and learned
+        separators.
+        """
         text = {id(p) for p in self.language_model(vision_language_model).parameters()}
         return [p for p in vision_language_model.parameters() if id(p) not in text]
 
@@ -76,7 +78,7 @@ class Family:
         return self.preprocess(image_processor, [image])[0]
 
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
-        """Feature rows that the tower will make of an image, where its inputs tell; None where only the tower knows."""
+        """Return the feature rows that the tower will make of an image, or None if only the tower knows."""
         return None
 
     def collate_images(self, images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
@@ -86,7 +88,7 @@ class Family:
     def tower_inputs(
         self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]
     ) -> dict[str, torch.Tensor]:
-        """The collated inputs that `get_image_features` names; processors return some that only they need."""
+        """Return the collated inputs that `get_image_features` names; processors return some that only they need."""
         accepted = inspect.signature(vision_language_model.get_image_features).parameters
         return {name: values for name, values in self.collate_images(images).items() if name in accepted}
 
@@ -111,11 +113,13 @@ class Family:
         return ImageFeatures(rows=torch.cat(parts), counts=counts)
 
     def num_tiles(self, image: ImageInputs) -> int:
-        """Entries of the tower's pooled output that one image takes where the output has one per tile."""
+        """Return how many entries of the tower's pooled output an image takes, if there is one entry per tile."""
         return image["pixel_values"].shape[0]
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """The smallest image the tower takes: keeps collective operations aligned on ranks that have no image."""
+        """Return the smallest image that the tower takes; it keeps collective operations aligned on ranks that have no
+        image.
+        """
         vision = vision_language_model.config.vision_config
         size = vision.image_size
         height, width = size if isinstance(size, (list, tuple)) else (size, size)
@@ -129,18 +133,20 @@ class Family:
         spans: Sequence[ImageSpan],
         images: Sequence[ImageInputs],
     ) -> tuple[torch.Tensor, int]:
-        """Position ids `[A, L]` of one prompt and the position of the first token after it (A rotary axes).
+        """Return the position ids `[A, L]` of one prompt, and the position of the first token after it (A rotary axes).
 
         `images[k]` is the image of `spans[k]`.
         """
         return torch.arange(len(ids)).unsqueeze(0), len(ids)
 
     def position_ids(self, positions_ABT: torch.Tensor) -> torch.Tensor:
-        """What the model takes as `position_ids`."""
+        """Return what the model takes as `position_ids`."""
         return positions_ABT[0] if positions_ABT.shape[0] == 1 else positions_ABT
 
     def image_attention(self, text_config: Any, *, window: int | None) -> ImageAttention:
-        """How the tokens of one image see each other in the layers of this sliding window (None: full attention)."""
+        """Return how the tokens of one image see each other in the layers of this sliding window (None: full
+        attention).
+        """
         return "causal"
 
     def before_language_model(
@@ -152,13 +158,13 @@ class Family:
         """
 
     def forward_extras(self, config: Any, rows: TokenRows) -> dict[str, Any]:
-        """Further keyword arguments of a model call; `config` is the whole model's."""
+        """Return further keyword arguments of a model call; `config` is the whole model's."""
         return {}
 
     def stock_inputs(
         self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]
     ) -> dict[str, torch.Tensor]:
-        """The image inputs of the model's own forward for rows that show these images, in order."""
+        """Return the image inputs of the model's own forward for rows that show these images, in order."""
         return self.tower_inputs(vision_language_model, images) if images else {}
 
     def continue_generation(
@@ -171,7 +177,9 @@ class Family:
         return {}
 
     def image_token_ids(self, config: Any) -> tuple[int, ...]:
-        """Ids that represent image or video content and must never be sampled, as far as the head knows them."""
+        """Return the ids that represent image or video content and must never be sampled, as far as the head knows
+        them.
+        """
         names = (
             *("image_token_id", "image_token_index", "video_token_id", "video_token_index"),
             *("vision_start_token_id", "vision_end_token_id", "image_start_token_id", "image_end_token_id"),
@@ -183,5 +191,5 @@ class Family:
 
 
 def tensors(inputs: Mapping[str, Any]) -> ImageInputs:
-    """The tensors among a processor's outputs, without plain numbers about all images of the call."""
+    """Return the tensors among a processor's outputs, without plain numbers about all images of the call."""
     return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor) and value.dim()}

@@ -25,7 +25,7 @@ class ImageFeatures:
 
     @classmethod
     def join(cls, parts: Sequence[ImageFeatures]) -> ImageFeatures:
-        """The features of several calls of one tower as those of one call."""
+        """Return the features of several calls of one tower as those of one call."""
         return cls(
             rows=torch.cat([part.rows for part in parts]),
             counts=tuple(count for part in parts for count in part.counts),
@@ -34,7 +34,7 @@ class ImageFeatures:
         )
 
     def select(self, images: Sequence[int]) -> ImageFeatures:
-        """The features of some images, in the given order (pairs with `GroupBatch.select`)."""
+        """Return the features of some images, in the given order (it pairs with `GroupBatch.select`)."""
         if tuple(images) == tuple(range(len(self.counts))):
             return self
 
@@ -50,7 +50,7 @@ class ImageFeatures:
         )
 
     def detach(self) -> ImageFeatures:
-        """The same rows outside the graph: safe to keep across passes while the tower is frozen."""
+        """Return the same rows outside the graph; they are safe to keep across passes while the tower is frozen."""
         return ImageFeatures(
             rows=self.rows.detach(),
             counts=self.counts,

@@ -15,9 +15,9 @@ class Gemma3Family(Family):
     types_cover_cache = True
 
     def image_attention(self, text_config: Any, *, window: int | None) -> ImageAttention:
-        """Both ways in every layer, as far as its window reaches."""
+        """Let the tokens of one image see each other in every layer, as far as its window reaches."""
         return "both_ways_in_window"
 
     def forward_extras(self, config: Any, rows: TokenRows) -> dict[str, Any]:
-        """The model builds its bidirectional masks from `token_type_ids` (1 = image)."""
+        """Return `token_type_ids` (1 = image), from which the model builds its bidirectional masks."""
         return {} if rows.packed else {"token_type_ids": rows.images.long()}

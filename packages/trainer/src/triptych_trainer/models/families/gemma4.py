@@ -17,16 +17,16 @@ class Gemma4Family(Family):
     types_cover_cache = True
 
     def image_attention(self, text_config: Any, *, window: int | None) -> ImageAttention:
-        """Both ways in sliding layers, in the models that are configured so."""
+        """Let the tokens of one image see each other in sliding layers, in the models that are configured so."""
         both = window is not None and text_config.use_bidirectional_attention == "vision"
         return "both_ways_in_window" if both else "causal"
 
     def forward_extras(self, config: Any, rows: TokenRows) -> dict[str, Any]:
-        """The model builds its bidirectional masks from `mm_token_type_ids` (1 = image)."""
+        """Return `mm_token_type_ids` (1 = image), from which the model builds its bidirectional masks."""
         return {} if rows.packed else {"mm_token_type_ids": rows.images.long()}
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """One row: as many patches as are pooled into it."""
+        """Return an image of one row: as many patches as are pooled into it."""
         vision = vision_language_model.config.vision_config
         side = torch.arange(vision.pooling_kernel_size)
         places = torch.cartesian_prod(side, side).flip(-1)
@@ -40,11 +40,13 @@ class Gemma4UnifiedFamily(Gemma4Family):
     model_types = ("gemma4_unified",)
 
     def image_attention(self, text_config: Any, *, window: int | None) -> ImageAttention:
-        """Both ways in every layer, and beyond the window: so does the model's own forward, other than Gemma 4's."""
+        """Let the tokens of one image see each other in every layer, also beyond the window, as the model's own forward
+        does.
+        """
         return "both_ways" if text_config.use_bidirectional_attention == "vision" else "causal"
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """One merged patch."""
+        """Return an image of one merged patch."""
         vision = vision_language_model.config.vision_config
         pixels = torch.zeros(1, 1, 3 * vision.model_patch_size**2)
         return {"pixel_values": pixels, "image_position_ids": torch.zeros(1, 1, 2, dtype=torch.long)}

@@ -20,7 +20,7 @@ class PaddleOCRFamily(Glm4vFamily):
     model_types = ("paddleocr_vl",)
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """One image of the smallest even grid."""
+        """Return an image of the smallest even grid."""
         vision = vision_language_model.config.vision_config
         side = 2 * vision.spatial_merge_size
         pixels = torch.zeros(side * side, vision.num_channels, vision.patch_size, vision.patch_size)

@@ -17,18 +17,22 @@ class LlavaFamily(Mistral3Family):
     model_types = ("llava", "vipllava")
 
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
-        """Known from the size where there is one; otherwise it is the tower's choice of layer and class token."""
+        """Return the rows that follow from the size, if there is one; otherwise they depend on the tower's layer and
+        class token.
+        """
         return super().num_rows(vision_language_model, image) if "image_sizes" in image else None
 
     def tower_inputs(
         self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]
     ) -> dict[str, torch.Tensor]:
-        """As named, and the sizes in any case: below transformers 5.18 the tower takes them without naming them."""
+        """Return the named inputs, and the sizes in any case: below transformers 5.18 the tower takes them without
+        naming them.
+        """
         inputs, sizes = super().tower_inputs(vision_language_model, images), "image_sizes"
         return inputs | ({sizes: torch.cat([image[sizes] for image in images])} if sizes in images[0] else {})
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """A Pixtral tower takes a small one, the others their one size."""
+        """Return a small image for a Pixtral tower, and an image of their one size for the others."""
         dummy = super().dummy_image(vision_language_model)
         vision = vision_language_model.config.vision_config
         if vision.model_type == "pixtral":
@@ -48,7 +52,7 @@ class DeepseekHybridFamily(OneTileFamily):
     model_types = ("deepseek_vl_hybrid",)
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """One empty square for each tower."""
+        """Return an image with one empty square for each tower."""
         side = vision_language_model.config.high_res_vision_config.image_size
         return {
             **super().dummy_image(vision_language_model),

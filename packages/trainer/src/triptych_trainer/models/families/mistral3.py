@@ -16,7 +16,7 @@ class Mistral3Family(Family):
     model_types: tuple[str, ...] = ("mistral3", "lighton_ocr")
 
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
-        """Known from the image's size."""
+        """Return the rows that follow from the image's size."""
         rows, columns = (int(side) // _row_pixels(vision_language_model) for side in image["image_sizes"][0])
         return rows * columns
 
@@ -32,7 +32,7 @@ class Mistral3Family(Family):
         return super().collate_images(padded)
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """Four rows: `image_size` is the largest size here, and transformers cannot split off a single row."""
+        """Return an image of four rows: `image_size` would cost more, and transformers cannot split off one row."""
         side = 2 * _row_pixels(vision_language_model)
         return {"pixel_values": torch.zeros(1, 3, side, side), "image_sizes": torch.tensor([[side, side]])}
 

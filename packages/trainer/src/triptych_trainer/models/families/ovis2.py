@@ -19,7 +19,7 @@ class Ovis2Family(Family):
     model_types = ("ovis2",)
 
     def read_features(self, output: Any, *, images: Sequence[ImageInputs]) -> ImageFeatures:
-        """Rows of every tile, and one row for each of the tokens around them."""
+        """Return the rows of every tile, and one row for each of the tokens around them."""
         features = super().read_features(output, images=images)
         return replace(features, common=output.visual_indicator_features)
 
@@ -36,5 +36,5 @@ class Ovis2Family(Family):
         kwargs["inputs_embeds"] = embeds_BTD
 
     def image_token_ids(self, config: Any) -> tuple[int, ...]:
-        """As named elsewhere, and the indicator tokens."""
+        """Return the ids that the base class finds, and the indicator tokens."""
         return tuple(sorted({*super().image_token_ids(config), *config.visual_indicator_token_ids}))

@@ -35,9 +35,9 @@ class PaliGemmaFamily(Family):
         spans: Sequence[ImageSpan],
         images: Sequence[ImageInputs],
     ) -> tuple[torch.Tensor, int]:
-        """Positions that begin at 1."""
+        """Return positions that begin at 1."""
         return torch.arange(1, len(ids) + 1).unsqueeze(0), len(ids) + 1
 
     def forward_extras(self, config: Any, rows: TokenRows) -> dict[str, Any]:
-        """The model builds its masks from `token_type_ids`: 0 is the prompt, 1 what is completed."""
+        """Return `token_type_ids`, from which the model builds its masks: 0 is the prompt, 1 what is completed."""
         return {"token_type_ids": rows.completions.long()}

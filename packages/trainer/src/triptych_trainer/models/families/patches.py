@@ -16,19 +16,19 @@ class KimiVLFamily(Family):
     model_types = ("kimi_k25",)
 
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
-        """One row per merge x merge patches."""
+        """Return one row per merge x merge patches."""
         rows, columns = vision_language_model.config.vision_config.merge_kernel_size
         return int(image["image_grid_thw"].prod()) // (rows * columns)
 
     def tower_inputs(
         self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]
     ) -> dict[str, torch.Tensor]:
-        """The tower takes pixels in its own precision only."""
+        """Return the inputs with pixels in the tower's own precision, because it takes no other."""
         inputs = super().tower_inputs(vision_language_model, images)
         return inputs | {"pixel_values": inputs["pixel_values"].to(vision_language_model.dtype)}
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """One row."""
+        """Return an image of one row."""
         vision = vision_language_model.config.vision_config
         rows, columns = vision.merge_kernel_size
         pixels = torch.zeros(rows * columns, 3, vision.patch_size, vision.patch_size)
@@ -45,7 +45,7 @@ class Lfm2VLFamily(Family):
     path = "cache"
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """One tile of one row."""
+        """Return an image of one tile of one row."""
         config = vision_language_model.config
         side, vision = config.downsample_factor, config.vision_config
         return {
@@ -63,7 +63,7 @@ class MiniCPMVFamily(Family):
     path: SharingPath = "cache"
 
     def num_tiles(self, image: ImageInputs) -> int:
-        """One entry per slice."""
+        """Return one entry per slice."""
         return image["target_sizes"].shape[0]
 
     def collate_images(self, images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
@@ -72,7 +72,7 @@ class MiniCPMVFamily(Family):
         return {"pixel_values": pixels, "target_sizes": torch.cat([image["target_sizes"] for image in images])}
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """One slice of one row."""
+        """Return an image of one slice of one row."""
         vision = vision_language_model.config.vision_config
         side = 4
         pixels = torch.zeros(1, vision.num_channels, vision.patch_size, side * side * vision.patch_size)

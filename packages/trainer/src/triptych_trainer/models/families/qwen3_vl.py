@@ -18,7 +18,7 @@ class Qwen3VLFamily(QwenVLFamily):
     model_types = ("qwen3_vl", "qwen3_vl_moe", "cosmos3_omni", "cohere_compass")
 
     def read_features(self, output: Any, *, images: Sequence[ImageInputs]) -> ImageFeatures:
-        """Merged rows and one deepstack tensor `[N, D]` per layer."""
+        """Return merged rows and one deepstack tensor `[N, D]` per layer."""
         features = super().read_features(output, images=images)
         deepstack = rows_per_layer(output.deepstack_features)
         return ImageFeatures(rows=features.rows, counts=features.counts, deepstack=deepstack)

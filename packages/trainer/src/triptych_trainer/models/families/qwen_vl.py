@@ -18,12 +18,12 @@ class PatchGridFamily(Family):
     """`pixel_values` `[t*h*w, C*T*P*P]` and `image_grid_thw` `[1, 3]` per image; t*h*w / merge**2 rows."""
 
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
-        """One row per merge x merge patches."""
+        """Return one row per merge x merge patches."""
         merge = vision_language_model.config.vision_config.spatial_merge_size
         return int(image["image_grid_thw"].prod()) // merge**2
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """One image of the smallest even grid: merge x merge patches, doubled for window attention."""
+        """Return an image of the smallest even grid: merge x merge patches, doubled for window attention."""
         vision: Any = vision_language_model.config.vision_config
         side = 2 * vision.spatial_merge_size
         channels = getattr(vision, "in_channels", 0) or getattr(vision, "in_chans", 3)
@@ -44,11 +44,11 @@ class VideoLlama3Family(PatchGridFamily):
     model_types = ("video_llama_3",)
 
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
-        """One row per merge x merge patches."""
+        """Return one row per merge x merge patches."""
         return int(image["image_grid_thw"].prod()) // int(image["image_merge_sizes"]) ** 2
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """One row of one patch."""
+        """Return an image of one row of one patch."""
         vision = vision_language_model.config.vision_config
         return {
             "pixel_values": torch.zeros(1, vision.num_channels * vision.patch_size**2),
@@ -70,7 +70,7 @@ class QwenVLFamily(PatchGridFamily):
         spans: Sequence[ImageSpan],
         images: Sequence[ImageInputs],
     ) -> tuple[torch.Tensor, int]:
-        """M-RoPE `[3, L]` by the model's own `get_rope_index`, for this one prompt."""
+        """Return the M-RoPE positions `[3, L]` by the model's own `get_rope_index`, for this one prompt."""
         ids_1L = torch.tensor([list(ids)])
         types_1L = torch.zeros_like(ids_1L, dtype=torch.int)
         for span in spans:
@@ -86,6 +86,6 @@ class QwenVLFamily(PatchGridFamily):
     def continue_generation(
         self, vision_language_model: torch.nn.Module, *, next_minus_length_B: torch.Tensor
     ) -> dict[str, Any]:
-        """`generate` adds `rope_deltas` to the text positions when it finds a filled cache."""
+        """Set `rope_deltas`, which `generate` adds to the text positions when it finds a filled cache."""
         vision_language_model.rope_deltas = next_minus_length_B.unsqueeze(1)
         return {}

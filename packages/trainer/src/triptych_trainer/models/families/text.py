@@ -15,16 +15,16 @@ class TextFamily(Family):
     takes_images = False
 
     def vision_language_model(self, model: torch.nn.Module) -> torch.nn.Module:
-        """The text backbone; nothing else owns a tower."""
+        """Return the text backbone, because no module owns a tower."""
         return model.base_model  # type: ignore[return-value]
 
     def language_model(self, vision_language_model: torch.nn.Module) -> torch.nn.Module:
-        """The backbone itself."""
+        """Return the backbone itself."""
         return vision_language_model
 
 
 def is_text_model(model: torch.nn.Module) -> bool:
-    """Whether a model is a causal language model without any part for images."""
+    """Return whether a model is a causal language model without any part for images."""
     inner = getattr(model, "base_model", None)
     config = getattr(model, "config", None)
     if inner is None or inner is model or config is None:

@@ -30,11 +30,11 @@ class SmolVLMFamily(Family):
         return {name: pad_and_cat([image[name] for image in images]) for name in images[0]}
 
     def num_tiles(self, image: ImageInputs) -> int:
-        """The tiles that are not all zero, in the second dimension."""
+        """Return the tiles that are not all zero, in the second dimension."""
         return int(image["pixel_values"].flatten(2).any(-1).sum())
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """One tile of ones: an all-zero tile would be dropped as padding."""
+        """Return an image of one tile of ones, because an all-zero tile would be dropped as padding."""
         pixels = super().dummy_image(vision_language_model)["pixel_values"]
         return {"pixel_values": torch.ones_like(pixels).unsqueeze(1)}
 
@@ -55,14 +55,16 @@ class Idefics2Family(SmolVLMFamily):
         return super().collate_images([{name: grow(values) for name, values in image.items()} for image in images])
 
     def read_features(self, output: Any, *, images: Sequence[ImageInputs]) -> ImageFeatures:
-        """Below transformers 5.18 the rows of all tiles are one tensor `[N, D]`, as many for each tile."""
+        """Return the rows of each image; below transformers 5.18 those of all tiles are one tensor `[N, D]`, as many
+        for each tile.
+        """
         rows = output.pooler_output
         if isinstance(rows, torch.Tensor) and rows.dim() == 2:
             output.pooler_output = rows.unflatten(0, (sum(self.num_tiles(image) for image in images), -1))
         return super().read_features(output, images=images)
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """One tile of two by two patches of ones."""
+        """Return an image of one tile of two by two patches of ones."""
         vision = vision_language_model.config.vision_config
         side = 2 * vision.patch_size
         return {"pixel_values": torch.ones(1, 1, vision.num_channels, side, side)}
@@ -78,7 +80,7 @@ class LlavaNextFamily(Family):
         return {name: pad_and_cat([image[name] for image in images]) for name in images[0]}
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """The smallest image that the grid allows."""
+        """Return the smallest image that the grid allows."""
         config = vision_language_model.config
         tile = config.vision_config.image_size
         height, width = min(config.image_grid_pinpoints, key=lambda size: size[0] * size[1])
@@ -98,7 +100,9 @@ class LlavaOnevisionFamily(Family):
     model_types = ("llava_onevision",)
 
     def preprocess(self, image_processor: Any, images: Sequence[Any]) -> tuple[ImageInputs, ...]:
-        """All images of the prompt together: the processor cuts a lone image into tiles and keeps several whole."""
+        """Prepare all images of the prompt together: the processor cuts a lone image into tiles and keeps several
+        whole.
+        """
         if not images:
             return ()
         return _one_by_one(tensors(image_processor(images=[list(images)], return_tensors="pt")), num_images=len(images))
@@ -114,7 +118,9 @@ class LlavaOnevisionFamily(Family):
         return joined
 
     def encode(self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]) -> ImageFeatures:
-        """Lone images and images of several-image prompts take one tower call each; rows return in image order."""
+        """Encode lone images and images of several-image prompts by one call of the tower each; rows return in the
+        order of the images.
+        """
         order = sorted(range(len(images)), key=lambda i: not _alone(images[i]))
         cut = sum(_alone(image) for image in images)
         halves = [[images[i] for i in part] for part in (order[:cut], order[cut:]) if part]
@@ -122,7 +128,7 @@ class LlavaOnevisionFamily(Family):
         return ImageFeatures.join(encoded).select([order.index(i) for i in range(len(images))])
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
-        """One tile, as of an image among several."""
+        """Return an image of one tile, as of an image among several."""
         pixels = super().dummy_image(vision_language_model)["pixel_values"]
         size = torch.tensor([pixels.shape[-2:]])
         return {"pixel_values": pixels.unsqueeze(1), "image_sizes": size, "single": torch.tensor([False])}

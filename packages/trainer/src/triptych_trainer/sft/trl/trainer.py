@@ -53,7 +53,7 @@ class Scores:
 
 
 def why_not_packed(base: torch.nn.Module) -> str | None:
-    """Why a model cannot take several rows as one sequence; None where it can."""
+    """Return why a model cannot take several rows as one sequence, or None if it can."""
     path, reason = sharing_path_and_reason(base)
     return None if path == "packed" else reason or "its layers keep a state from row to row"
 
@@ -152,13 +152,13 @@ class MultiImageSFTTrainer(ResumableTrainer, SFTTrainer):
         return {"labels": labels_BC, "attention_mask": mask_BT, ROWS: tuple(chosen)}
 
     def row_of(self, key: int) -> LabelledRow:
-        """The prepared row of a key."""
+        """Return the prepared row of a key."""
         return self.preparer(self.tables.example(key))
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """TRL's loss, of the scores of our pass: they are given to it in the place of the model."""
+        """Return TRL's loss of the scores of our pass, which it gets in the place of the model."""
         rows = inputs.pop(ROWS)
         if self._to_verify:
             self._to_verify = False
@@ -227,11 +227,11 @@ class MultiImageSFTTrainer(ResumableTrainer, SFTTrainer):
         return optimizer
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """0: the estimate of transformers knows no images."""
+        """Return 0, because the estimate of transformers knows no images."""
         return 0
 
     def cycle_parts(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the tokens so far, and the rows that were left out."""
+        """Return what a checkpoint keeps: the tokens so far, and the rows that were left out."""
         left_out = [] if self.bad_rows is None else self.bad_rows.to_state()
         return {"bad_rows": left_out, "num_tokens": self._total_train_tokens}
 
