@@ -29,6 +29,17 @@ Wrap Write Yield
 """,
     )
 )
+# Those with which docstrings of classes begin: what an object does, contains or says.
+CLASS_VERBS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+Adds Answers Asks Caches Collects Contains Counts Cuts Decodes Describes Does Embeds Ends Feeds Finds Generates Gives
+Joins Keeps Looks Makes Marks Measures Names Orders Parses Plays Prepares Projects Reads Refers Remembers Represents
+Runs Samples Saves Says Scores Sends Serves Sets Shares Takes Talks Trains Turns Warns Watches Writes
+""",
+    )
+)
 ARROWS = {"parser": set(), "kernels": set(), "data": {"parser"}, "trainer": {"parser", "kernels", "data"}}
 
 
@@ -254,3 +265,12 @@ def test_docstrings_of_public_functions_are_sentences_that_begin_with_a_verb(pac
             assert words, where
             assert words[0].rstrip(",") in VERBS, where
             assert words[1] not in ("of", "ids"), where
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_docstrings_of_public_classes_begin_with_a_verb(package):
+    for path in sources(package):
+        for node in (node for node in ast.parse(text_of(path)).body if isinstance(node, ast.ClassDef)):
+            words = (ast.get_docstring(node) or "").split()
+            known = bool(words) and words[0].rstrip(",") in CLASS_VERBS
+            assert known or node.name.startswith("_"), f"{path}:{node.lineno} {node.name}: {' '.join(words[:6])!r}"

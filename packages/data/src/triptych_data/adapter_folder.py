@@ -13,7 +13,7 @@ __all__ = ["AdapterFolder", "adapter_folder"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterFolder:
-    """The folder of adapters, and the model that they belong to."""
+    """Contains the folder of adapters, and the name of the model that they belong to."""
 
     path: str
     base: str

@@ -12,7 +12,7 @@ MAX_RATIO = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Limits of a run; an image's own limits, given in its row, go before those of the run."""
+    """Contains the limits of a run; if a row gives an image limits of its own, those are used instead."""
 
     min_pixels: int | None = None
     """At least so many pixels per image; None takes the processor's."""

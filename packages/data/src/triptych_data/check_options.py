@@ -12,7 +12,7 @@ from triptych_data.shared_options import add_shared_options
 
 @dataclass(kw_only=True)
 class CheckOptions:
-    """What `check` takes in addition to the options that every command shares."""
+    """Contains the options that `check` takes in addition to those that every command shares."""
 
     LEAST: ClassVar[dict[str, int]] = {"workers": 1, "show": 0}
 

@@ -27,7 +27,7 @@ _MOST_HELD_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowCheck:
-    """A check that raises DataError for a row that can be read but cannot be used."""
+    """Describes a check that raises DataError for a row that can be read but cannot be used."""
 
     look: Callable[[Example, Sequence[Size]], object]
     """Given an example and the (height, width) of its images."""
@@ -37,7 +37,7 @@ class RowCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What a look at all rows has found: plain values, which one process sends to all others."""
+    """Contains what a look at all rows has found, as plain values, which one process sends to all others."""
 
     digest: str
     """A digest of the rows and of how they are read."""

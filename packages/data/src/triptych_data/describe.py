@@ -23,7 +23,7 @@ from triptych_data.seen_headers import header_sizes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCount:
-    """The images of a prompt: their sizes and what they cost."""
+    """Contains the sizes of a prompt's images, and what they cost."""
 
     sizes: tuple[Size, ...]
     """(height, width) of each image as decoded."""
@@ -41,7 +41,7 @@ class ImageCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedPrompt:
-    """A prompt as a model gets it, without its pixels."""
+    """Contains a prompt as a model gets it, without its pixels."""
 
     example: Example
     ids: list[int]

@@ -17,11 +17,11 @@ def _name(text: str) -> str:
 
 
 class UsageError(Refusal, ValueError):
-    """A command line or configuration that cannot be run; its text says what to change."""
+    """Says that a command line or configuration cannot be run, and what to change."""
 
 
 class DataError(Refusal, ValueError):
-    """A record that cannot be used: `source` is "file:line", `id` the sample's id, `remedy` what to do."""
+    """Says that a record cannot be used: `source` is "file:line", `id` the sample's id, `remedy` what to do."""
 
     def __init__(self, reason: str, *, source: str, id: str | None = None, remedy: str, kind: str = "record") -> None:
         reason, remedy = printable(reason, kept=""), printable(remedy, kept="")
@@ -38,7 +38,7 @@ class DataError(Refusal, ValueError):
 
 
 class ImageError(Refusal, ValueError):
-    """An image that cannot be used: `image` names it, `kind` is the class of fault, `remedy` what to do.
+    """Says that an image cannot be used: `image` names it, `kind` is the class of fault, `remedy` what to do.
 
     Kinds: missing, escape, remote, not_a_file, too_large, format, animated, truncated, corrupt, depth, shape, memory,
     changed, io (only this one can pass by itself and is tried again).

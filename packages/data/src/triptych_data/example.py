@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveMember:
-    """Bytes `offset..offset+size` of a tar file, found once by its index."""
+    """Names the bytes `offset..offset+size` of a tar file, which were found once by its index."""
 
     archive: Path
     name: str
@@ -26,7 +26,7 @@ class ArchiveMember:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageSource:
-    """Where an image comes from: a path below `root`, an address, bytes, a PIL image or a member of a tar file."""
+    """Says where an image comes from: a path below `root`, an address, bytes, a PIL image or a member of a tar file."""
 
     ref: str | bytes | Image.Image | ArchiveMember
     root: Path | None = None
@@ -66,7 +66,7 @@ class ImageSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A prompt bound to its images, its reference answer and the columns of its row.
+    """Contains a prompt bound to its images, its reference answer and the columns of its row.
 
     `images` contains each image once, in record order; the prompt's markers index into it. `id` and `source` are for
     people: an id may occur twice, and `source` names the row's place ("file.jsonl:3", "file.json[2]"). Everything that

@@ -14,7 +14,8 @@ from triptych_data.rows import Rows, SourceRow
 
 
 class Examples(Sequence[Example]):
-    """The good rows of a source, as a list; `checked` says what a look at all of them has shown, `read` reads a row.
+    """Contains the good rows of a source, as a list; `checked` says what a look at all of them has shown, `read` reads
+    a row.
 
     No example stays in memory: a row takes the 16 bytes by which its source finds it.
     """

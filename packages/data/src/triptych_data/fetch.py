@@ -21,7 +21,7 @@ from triptych_data.sniff import is_base64_image
 
 
 class Stamp(NamedTuple):
-    """Which state of a file was read: its length, and when it was last written."""
+    """Says which state of a file was read: its length, and when it was last written."""
 
     num_bytes: int
     changed_ns: int

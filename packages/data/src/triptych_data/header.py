@@ -33,7 +33,7 @@ _PNG_PLAIN = {b"IHDR": 13, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tI
 
 
 class ImageHeader(NamedTuple):  # made for every image of a table: a dataclass would take twice as long
-    """Facts from the header; `height` and `width` are those of the decoded image, orientation applied."""
+    """Contains what a header says; `height` and `width` are those of the decoded image, orientation applied."""
 
     height: int
     width: int

@@ -17,7 +17,7 @@ Seen = tuple[Size, Stamp | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeaderTable:
-    """What was seen of many images, found by a number that represents where each image is read from."""
+    """Contains what was seen of many images, found by a number that represents where each image is read from."""
 
     keys: NDArray[np.uint64]
     """Sorted, each once."""

@@ -16,7 +16,7 @@ _PART, _THREADS = 4096, 8
 
 
 class ImageFiles:
-    """Keys and paths of images, in little more memory than their bytes take; threads may add to it."""
+    """Contains keys and paths of images, in little more memory than their bytes take; threads may add to it."""
 
     def __init__(self, keys: Iterable[int] = (), paths: bytes = b"") -> None:
         """`paths` are the names as the file system has them, each ended by a NUL."""

@@ -32,7 +32,7 @@ FurtherLook = Callable[[Example, Sequence[Size], Sequence[Size | None]], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What to look at, beyond what every run checks."""
+    """Says what to look at, beyond what every run checks."""
 
     read: Callable[[SourceRow], Example]
     settings: PromptSettings = field(default_factory=PromptSettings)

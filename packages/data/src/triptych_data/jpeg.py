@@ -23,7 +23,7 @@ _PASSED_OVER = (
 
 
 class JpegHeader(NamedTuple):
-    """The part of the file before the scan; `exif` is the first EXIF block with its name, or empty."""
+    """Contains the part of a file before the scan; `exif` is the first EXIF block with its name, or empty."""
 
     height: int
     width: int

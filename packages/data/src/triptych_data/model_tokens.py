@@ -14,7 +14,7 @@ from triptych_data.vision import VisionSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTokens:
-    """`processor` tokenizes prompts, and `vision` knows the sizes to which it resizes images."""
+    """Joins a `processor`, which tokenizes prompts, with `vision`, which knows the sizes to which it resizes images."""
 
     processor: Any
     vision: VisionSpec

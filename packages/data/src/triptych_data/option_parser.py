@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class OptionParser(argparse.ArgumentParser):
-    """An argument parser that abbreviates nothing, takes `--data-format` for `--data_format`, and raises UsageError."""
+    """Parses arguments: it abbreviates nothing, takes `--data-format` for `--data_format`, and raises UsageError."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
@@ -52,7 +52,7 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class Switch(argparse.Action):
-    """An option that is on or off: `--x`, `--x false`, and `--no_x` for one that is on by default."""
+    """Turns an option on or off: `--x`, `--x false`, and `--no_x` for an option that is on by default."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, *, default: bool, help: str) -> None:
         self.opposite = f"--no_{dest}" if default else None

@@ -20,7 +20,7 @@ QUARANTINE = "quarantine.jsonl"
 
 @dataclass(kw_only=True)
 class DataOptions:
-    """Which rows and images are read."""
+    """Says which rows and images are read."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "data_format": ("auto", *FORMATS),
@@ -67,7 +67,7 @@ class DataOptions:
 
 @dataclass(kw_only=True)
 class ModelOptions:
-    """How a model's folder or hub id is read, by commands that are no run: a run has these from TRL."""
+    """Says how commands that are no run read a model's folder or hub id; a run has these options from TRL."""
 
     model_revision: str | None = field(default=None, metadata={"help": "branch, tag or commit of a hub id"})
     trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with the model"})
@@ -75,7 +75,7 @@ class ModelOptions:
 
 @dataclass(kw_only=True)
 class PromptOptions:
-    """How rows become prompts."""
+    """Says how rows become prompts."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"chat_template_images": ("exact", "inline", "template")}
     LEAST: ClassVar[Mapping[str, int]] = dict.fromkeys(
@@ -102,7 +102,7 @@ class PromptOptions:
 
 @dataclass(kw_only=True)
 class TemplateOptions(PromptOptions):
-    """The same for commands that are no run: a run has `chat_template_kwargs` from TRL."""
+    """Says how commands that are no run fill chat templates; a run has `chat_template_kwargs` from TRL."""
 
     chat_template_kwargs: str | None = field(
         default=None, metadata={"metavar": "JSON", "help": "further arguments of the chat template, as a JSON object"}

@@ -11,7 +11,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "GIF")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePolicy:
-    """Limits and normalisation for reading images; the defaults refuse what silently damages training."""
+    """Contains limits and rules for reading images; the defaults refuse what silently damages training."""
 
     allow_remote: bool = False
     """Read http(s) and other fsspec addresses."""

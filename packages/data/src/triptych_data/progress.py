@@ -60,7 +60,7 @@ class Reporter:
 
 
 class Stage:
-    """One stage under way."""
+    """Represents one stage under way."""
 
     def __init__(self, *, name: str, total: int | None, say: Any, bar: tuple[Progress, TaskID] | None = None) -> None:
         self.name, self.total, self.say, self.bar = name, total, say, bar

@@ -14,7 +14,7 @@ TemplateImages = Literal["exact", "inline", "template"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSettings:
-    """The options of a run that decide which tokens and which pixels a row becomes.
+    """Contains the options of a run that decide which tokens and which pixels a row becomes.
 
     Pixel limits per image are not among them: they are the image processor's own, and `ModelTokens` sets them there.
     """

@@ -20,7 +20,7 @@ from triptych_data.seen_headers import SeenHeaders
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The file with what an earlier start found in a table, and the state of the table for which it holds."""
+    """Names the file with what an earlier start found in a table, and the state of the table for which it holds."""
 
     path: Path
     table: str

@@ -9,7 +9,7 @@ _WINDOW_BYTES = 4096
 
 
 class RegularFile:
-    """The bytes of an open descriptor, which it closes; `status` is the file's state when it was opened.
+    """Contains the bytes of an open descriptor, which it closes; `status` is the file's state when it was opened.
 
     It does what a binary stream is asked for here: read, seek, tell, close. Python's own file object asks for the state
     and the position again, and takes several times as long to make and to close as the header of an image to read.

@@ -39,7 +39,7 @@ LIMIT_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """The content of one file."""
+    """Contains the content of one file."""
 
     table: str
     """Digest of the rows' files and of how they are read; empty where a row did not pass, and only images are known."""

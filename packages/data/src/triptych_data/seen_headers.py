@@ -29,7 +29,7 @@ _SETTLED_FROM = 32768
 
 
 class SeenHeaders:
-    """Sizes of images, each header read once, with the stamp of its file; 32 bytes of memory per image once settled.
+    """Remembers sizes of images, each header read once, with the stamp of its file; in the end an image takes 32 bytes.
 
     A file that is replaced later has another stamp, and `check` refuses it: what is trained on would not be what was
     counted and checked. Threads may share it.

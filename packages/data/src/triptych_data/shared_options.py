@@ -23,7 +23,7 @@ from triptych_data.prompt_settings import PromptSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedOptions:
-    """What a command line says of the model, the data and the prompts, checked as far as no file is opened."""
+    """Contains what a command line says of the model, the data and the prompts, checked as far as no file is opened."""
 
     model: str | None
     loading: ModelOptions

@@ -18,7 +18,7 @@ _SETTLED_FROM = 8192
 
 
 class UsedImages:
-    """The images of files and archives that a run has decoded so far; threads may add to it.
+    """Remembers the images of files and archives that a run has decoded so far; threads may add to it.
 
     Images that lie in the rows themselves are not noted: their bytes are part of their keys.
     """

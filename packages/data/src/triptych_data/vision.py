@@ -18,7 +18,7 @@ _TRIALS = ((28, 28), (1080, 1920), (3200, 1440), (37, 501), (2048, 2048), (5000,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTargets:
-    """Per image of a prompt: its (height, width) as the model will see it, and what it costs.
+    """Contains for each image of a prompt its (height, width) as the model will see it, and what it costs.
 
     A size is None where the processor does its own resizing or tiling and the image goes to it as decoded.
     """
@@ -33,7 +33,7 @@ class ImageTargets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionSpec:
-    """A processor's resize rule.
+    """Contains a processor's rule for resizing.
 
     `factor` is the side of one token in pixels for processors that resize as Qwen2-VL's does, None for all others
     (tiles, fixed sizes): those are asked for their counts, and their images are handed over as decoded.

@@ -21,7 +21,7 @@ _MAX_INT32 = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergePlan:
-    """Where each feature row of a batch goes.
+    """Says where each feature row of a batch goes.
 
     `index` is one int32 tensor, so that a plan moves in one copy. It contains `src` (the feature row of every position,
     -1 = text), `offsets` (N + 1 numbers) and `positions` (S numbers). Feature row n goes to the flat positions

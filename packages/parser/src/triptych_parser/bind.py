@@ -21,7 +21,7 @@ ANNOTATION_TEMPLATE = "{annotation}: "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundPrompt:
-    """A prompt whose every marker knows its image.
+    """Contains a prompt whose every marker knows its image.
 
     >>> from triptych_parser import parse
     >>> bound = bind(parse("<image:2> or <image:1>?"), 2)

@@ -20,7 +20,7 @@ _LABEL_CHARACTERS = len(LABEL) + 9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How one convention writes an image marker.
+    """Describes how one convention writes an image marker.
 
     >>> DIALECTS["phi"].write(2, None)
     '<|image_2|>'

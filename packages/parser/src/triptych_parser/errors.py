@@ -6,7 +6,7 @@ __all__ = ["MarkerError", "Refusal"]
 
 
 class Refusal(Exception):  # noqa: N818 - its subclasses carry the suffix
-    """Something that the user can mend: the text says what was expected, what came, where, and what to do.
+    """Says what the user can mend: what was expected, what came, where, and what to do.
 
     Every error of these packages that is meant for the user derives from it, and every command prints it as one line
     and ends with exit code 2. Whatever is no `Refusal` is a fault of the program and keeps its traceback.
@@ -17,7 +17,7 @@ class Refusal(Exception):  # noqa: N818 - its subclasses carry the suffix
 
 
 class MarkerError(Refusal, ValueError):
-    """A prompt and its images do not fit, or a prompt cannot be tokenized as asked.
+    """Says that a prompt and its images do not fit, or that a prompt cannot be tokenized as asked.
 
     `summary` is one line: place, problem with both numbers, remedy. `str(error)` adds the offending line of the prompt
     with carets under the marker where there is one. `line` is the record's line in `source` when the caller gave one,

@@ -14,7 +14,7 @@ _MAX_EXCERPT = 100  # characters of the offending line shown on either side
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A message of a record: enough to say where a marker is."""
+    """Names a message of a record: enough to say where a marker is."""
 
     source: str | None = None
     line: int | None = None

@@ -12,7 +12,7 @@ __all__ = ["ImageMarker", "Prompt", "Segment", "Text", "Turn", "join_texts"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """Literal text: escapes are already undone.
+    """Contains literal text, in which escapes are already undone.
 
     >>> Text(text="Before: ").text
     'Before: '
@@ -25,7 +25,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageMarker:
-    """One place in the prompt where an image stands.
+    """Represents one place in the prompt that shows an image.
 
     `ref` is None for "the next image in order", a number counted from 1, or a name.
 
@@ -50,7 +50,7 @@ Segment = Text | ImageMarker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One message: who speaks, and the segments in order.
+    """Contains one message: who speaks, and the segments in order.
 
     >>> Turn(role="user", segments=(Text(text="hi"),)).content
     'string'
@@ -68,7 +68,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A parsed prompt: turns, and where they came from.
+    """Contains a parsed prompt: its turns, and where they came from.
 
     >>> from triptych_parser import parse
     >>> parse("See <image> and <image>.").num_markers

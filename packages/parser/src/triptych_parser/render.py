@@ -23,7 +23,7 @@ Annotations = Literal["aside", "text", "error"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Converted:
-    """A prompt in another dialect, and which image each of its markers takes.
+    """Contains a prompt in another dialect, and which image each of its markers takes.
 
     >>> from triptych_parser import parse
     >>> convert(parse("<image:2> <image:1>"), to="qwen").image_order

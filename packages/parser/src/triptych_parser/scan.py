@@ -16,7 +16,7 @@ __all__ = ["Found", "Match", "Matcher", "count_backslashes", "escape", "scan"]
 
 
 class Found(NamedTuple):
-    """A marker found in a text: `text[start:end]`, with its reference and annotation unescaped."""
+    """Describes a marker found in a text: `text[start:end]`, with its reference and annotation unescaped."""
 
     start: int
     end: int
@@ -25,7 +25,7 @@ class Found(NamedTuple):
 
 
 class Match(Protocol):
-    """Given the offset of an opener, the marker that starts there, or None when it is only text."""
+    """Describes a function that gives the marker at the offset of an opener, or None if it is only text."""
 
     def __call__(self, at: int, *, content: bool) -> Found | None:
         """`content` says whether the reference and the annotation are wanted: copying them has a cost."""

@@ -13,7 +13,7 @@ __all__ = ["Edges", "ImageSpan", "TokenizedPrompt", "expand"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSpan:
-    """Where one marker's image stands in the ids.
+    """Says where the image of one marker is in the ids.
 
     >>> ImageSpan(start=3, length=6, image=0, runs=((4, 4),)).num_features
     4
@@ -40,7 +40,7 @@ class ImageSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizedPrompt:
-    """Ids of a prompt `ids_T` and one span per marker, in marker order.
+    """Contains the ids of a prompt `ids_T` and one span per marker, in the order of the markers.
 
     >>> TokenizedPrompt(ids=[5, 6], spans=()).num_tokens
     2
@@ -61,7 +61,7 @@ class TokenizedPrompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edges:
-    """The ids around an image, and whether they are part of its expansion or only its neighbours."""
+    """Contains the ids around an image, and whether they are part of its expansion or only its neighbours."""
 
     placeholder: int
     opening: int | None

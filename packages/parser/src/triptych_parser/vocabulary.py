@@ -15,7 +15,7 @@ __all__ = ["Vocabulary", "encode_plain", "token_id", "vocabulary_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """The special tokens of a tokenizer: text to id."""
+    """Contains the special tokens of a tokenizer: text to id."""
 
     specials: dict[str, int]
     size: int

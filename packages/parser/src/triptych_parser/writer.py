@@ -24,7 +24,7 @@ __all__ = ["Draft", "Settings", "Writer"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How prompts are written and encoded; `tokenize` says what each means."""
+    """Says how prompts are written and encoded; `tokenize` says what each setting means."""
 
     image_token: str | None = None
     images_kwargs: Mapping[str, Any] | None = None
@@ -47,7 +47,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A prompt as the text that is encoded: each image written with one placeholder per run."""
+    """Contains a prompt as the text that is encoded: each image written with one placeholder per run."""
 
     text: str
     expansions: list[Expansion]
@@ -57,7 +57,7 @@ class Draft:
 
 
 class Writer:
-    """A processor or tokenizer with one group of settings."""
+    """Joins a processor or tokenizer with one group of settings."""
 
     __slots__ = ("expander", "pattern", "processor", "renderer", "settings", "tokenizer", "vocabulary")
 

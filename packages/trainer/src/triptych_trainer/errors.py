@@ -10,7 +10,7 @@ __all__ = ["IncompatibleVersionError", "UsageError", "refusing_values"]
 
 
 class IncompatibleVersionError(Refusal, RuntimeError):
-    """An installed library, or a model, is not shaped as the code that hooks into it expects."""
+    """Says that an installed library, or a model, is not shaped as the code that hooks into it expects."""
 
 
 @contextmanager

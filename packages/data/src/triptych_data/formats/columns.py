@@ -50,7 +50,7 @@ _DESCRIPTIONS = {
 
 
 class Columns:
-    """A row whose columns are ticked off as they are read; what is left over goes to rewards, or is refused."""
+    """Keeps account of which columns of a row were read; the others go to rewards, or the row is refused."""
 
     def __init__(self, row: Mapping[str, Any]) -> None:
         self.row = row

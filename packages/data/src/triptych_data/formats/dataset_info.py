@@ -36,7 +36,7 @@ _TAGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """Names of columns and tags, with LLaMA-Factory's own defaults."""
+    """Contains the names of columns and tags, with LLaMA-Factory's own defaults."""
 
     messages: str = "conversations"
     images: str = "images"

@@ -20,7 +20,7 @@ _FRAMES = ("real", "norm1")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objects:
-    """The entries of a row, each used once: names, and boxes with what the answer says before them."""
+    """Contains the entries of a row, each used once: names, and boxes with what the answer says before them."""
 
     refs: Iterator[Any]
     boxes: Iterator[tuple[Sequence[Any], str]]

@@ -17,7 +17,7 @@ NoMarkers = Literal["error", "first"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One row: messages by role, images in record order, and what is left over for rewards."""
+    """Contains one row: messages by role, images in the order of the record, and what is left over for rewards."""
 
     messages: Sequence[Mapping[str, Any]]
     images: Sequence[Any]
@@ -30,7 +30,7 @@ class Record:
 
 
 class RowError(Refusal, ValueError):
-    """A row that does not have the shape of its format: what was expected and got, and what to do."""
+    """Says that a row does not have the shape of its format: what was expected, what came, and what to do."""
 
     def __init__(self, reason: str, *, remedy: str) -> None:
         super().__init__(f"{reason}; {remedy}")

@@ -8,7 +8,7 @@ from triptych_data.pages import safe_json
 
 @dataclass(slots=True, kw_only=True)
 class Blocks:
-    """Lists of values as JSON texts; a block ends before it would be longer than `max_chars`."""
+    """Contains lists of values as JSON texts; a block ends before it would be longer than `max_chars`."""
 
     max_chars: int
     starts: list[int] = field(default_factory=list)

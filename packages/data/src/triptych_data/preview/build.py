@@ -25,7 +25,7 @@ WINDOW_ROWS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """A page that was written, and the numbers of its content."""
+    """Names a page that was written, and the numbers of its content."""
 
     page: Path
     summary: Summary

@@ -34,7 +34,7 @@ Trained = Callable[[Example, Sequence[Size]], tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """An opened file and how its rows are read."""
+    """Contains an opened file, and how its rows are read."""
 
     rows: Rows
     read: Callable[[SourceRow], Example]

@@ -17,7 +17,7 @@ Started = tuple[Hashable, "Future[str | ImageError]"]
 
 
 class Pictures:
-    """Data URIs in blocks, as the page's script reads them: block by block, when a picture of it is shown."""
+    """Contains data URIs in blocks, which the page's script reads one by one, when a picture of a block is shown."""
 
     def __init__(self, *, max_bytes: int, side_pixels: int, threads: int, policy: ImagePolicy = DEFAULT_POLICY) -> None:
         """Keep at most `max_bytes` of pictures with at most `side_pixels` on their longest side."""

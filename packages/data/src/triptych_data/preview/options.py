@@ -13,7 +13,7 @@ from triptych_data.shared_options import add_shared_options
 
 @dataclass(kw_only=True)
 class PageOptions:
-    """What `preview` takes in addition to the options that every command shares."""
+    """Contains the options that `preview` takes in addition to those that every command shares."""
 
     LEAST: ClassVar[dict[str, int]] = {"limit": 0, "max_megabytes": 0, "threads": 1}
 

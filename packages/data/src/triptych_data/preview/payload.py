@@ -17,7 +17,7 @@ BLOCK_CHARS = 1 << 18
 
 @dataclass(slots=True, kw_only=True)
 class Payload:
-    """The rows in blocks, and one entry per row in every list of the index."""
+    """Contains the rows in blocks, and one entry per row in every list of the index."""
 
     rows: Blocks = field(default_factory=lambda: Blocks(max_chars=BLOCK_CHARS))
     problems: list[str] = field(default_factory=list)

@@ -11,7 +11,7 @@ from triptych_data.header import ImageHeader
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewImage:
-    """One image of a row; `error` says why it cannot be used."""
+    """Describes one image of a row; `error` says why it cannot be used."""
 
     source: ImageSource
     header: ImageHeader | None = None
@@ -30,7 +30,7 @@ class PreviewImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithTools:
-    """A row with the list of the tools that its model may call."""
+    """Contains a row to which the list of the tools that its model may call was added."""
 
     example: Example
     """The row with the list, as its tokens are counted."""
@@ -42,7 +42,7 @@ class WithTools:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewRow:
-    """A row as far as it can be read; `refused` is the error with which a run would refuse it."""
+    """Contains a row as far as it can be read; `refused` is the error with which a run would refuse it."""
 
     source: str
     id: str

@@ -11,7 +11,7 @@ from triptych_data.tally import percentiles
 
 @dataclass(slots=True, kw_only=True)
 class Summary:
-    """Counts over rows; images count once per row that contains them."""
+    """Contains counts over rows; an image counts once per row that contains it."""
 
     rows: int = 0
     refused: int = 0

@@ -18,7 +18,7 @@ _LOOKED_AT = 16
 
 
 class TableRows:
-    """The rows of a `datasets.Dataset`, numbered from 1; its Image columns give bytes or paths, never decoded.
+    """Contains the rows of a `datasets.Dataset`, numbered from 1; its Image columns give bytes or paths, never decoded.
 
     Its Arrow files are mapped into memory: a row is read from disk when it is asked for, on whichever process.
     """

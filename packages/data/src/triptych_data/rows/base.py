@@ -17,7 +17,7 @@ WHOLE_BYTES = 256 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRow:
-    """One row and its place.
+    """Contains one row and its place.
 
     `index` is its number, from 0, in the table that was opened; `source` names it for people ("file.jsonl:3",
     "file.json[2]"). `folder` is the file's; relative image paths start there unless an image root is given, here or for
@@ -34,7 +34,7 @@ class SourceRow:
 
 
 class Rows(Protocol):
-    """Numbered rows, read on demand; `files` are those in which they lie, none for rows in memory."""
+    """Describes numbered rows that are read on demand; `files` are those that contain them, none for rows in memory."""
 
     @property
     def file(self) -> str: ...

@@ -21,7 +21,7 @@ _TOO_LONG = "expected numbers of at most 4,300 digits, got a longer one"
 
 
 class JsonlRows:
-    """The lines of a file; blank lines are no rows. Only 16 bytes per row stay in memory."""
+    """Contains the lines of a file; blank lines are no rows. Only 16 bytes per row stay in memory."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._folder = path, path.parent
@@ -163,7 +163,7 @@ def _json_name(value: object) -> str:
 
 
 class JsonArrayRows:
-    """The objects of one JSON array; the text stays in memory, rows are parsed on demand."""
+    """Contains the objects of one JSON array; the text stays in memory, and rows are parsed on demand."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -20,7 +20,7 @@ SUFFIXES = (".jsonl", ".json", ".parquet", ".tar")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Name:
-    """A name of data, and what it means."""
+    """Contains a name of data, and what it means."""
 
     kind: Kind
     name: str

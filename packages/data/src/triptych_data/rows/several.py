@@ -13,7 +13,7 @@ from triptych_data.rows.base import Rows, SourceRow
 
 
 class SeveralRows:
-    """The rows of the first source, then of the second, and so on; every row keeps its own place.
+    """Contains the rows of the first source, then of the second, and so on; every row keeps its own place.
 
     With `roots` the image paths of each source start in a folder of its own.
     """

@@ -20,7 +20,7 @@ _LONGEST_PADDING = 1 << 20
 
 
 class TarRows:
-    """The samples of a shard in WebDataset's layout: `key.json` with `key.jpg`, `key.0.png` and so on.
+    """Contains the samples of a shard in WebDataset's layout: `key.json` with `key.jpg`, `key.0.png` and so on.
 
     A row whose JSON names no image gets the sample's images in the order they are packed; members that are text
     (`key.txt`, `key.cls`) are columns of that name.

@@ -16,7 +16,7 @@ Sizes = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expansion:
-    """What stands in the prompt for one image, with every run of placeholders written as a single one.
+    """Contains what represents one image in the prompt, with every run of placeholders written as a single one.
 
     >>> Expansion(text="<img><pad></img>", runs=(256,)).num_features
     256
@@ -38,7 +38,7 @@ class Expansion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageExpander:
-    """How one processor expands images.
+    """Describes how one processor expands images.
 
     >>> expander = ImageExpander(template_token="<pad>", placeholder="<pad>", expand=lambda sizes: [])
     >>> expander.opening is None

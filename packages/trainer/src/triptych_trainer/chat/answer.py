@@ -24,7 +24,7 @@ __all__ = ["Answerer", "pieces_of"]
 
 @dataclass(slots=True, kw_only=True)
 class Answerer:
-    """A model that answers one question at a time."""
+    """Answers one question at a time with a model."""
 
     preparer: PromptPreparer
     sampling_for: Callable[[Any], Sampling]

@@ -20,7 +20,7 @@ MOST_IMAGES = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What the page asks."""
+    """Contains what the page asks."""
 
     messages: list[dict[str, str]]
     """Their texts contain the image markers."""

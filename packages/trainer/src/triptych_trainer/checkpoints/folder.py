@@ -36,7 +36,7 @@ NAME = re.compile(r"checkpoint-(\d+)")
 
 
 class CheckpointError(Refusal, RuntimeError):
-    """A checkpoint could not be written, or one that a run should go on from is not whole."""
+    """Says that a checkpoint could not be written, or that a checkpoint to go on from is not whole."""
 
 
 def checkpoints(output: Path) -> list[Path]:

@@ -11,7 +11,7 @@ __all__ = ["EpochSampler"]
 
 
 class EpochSampler(RepeatSampler):
-    """TRL's sampler, whose every epoch is known from the seed and the number of the epoch.
+    """Samples as TRL's sampler does, in epochs that are known from the seed and the number of the epoch.
 
     TRL draws one permutation per epoch from a generator that it seeds once: the order of an epoch depends on how many
     epochs this very object has walked. Here the generator is set to the state that it has after ``epoch`` permutations,

@@ -38,7 +38,7 @@ PREFIXES_WITHOUT_INFLUENCE = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """The identity of a run, as each of its checkpoints' manifests contains it."""
+    """Contains the identity of a run, as each of its checkpoints' manifests contains it."""
 
     id: str
     """Random, made when the run was started; a resumed run keeps it."""

@@ -14,7 +14,7 @@ __all__ = ["StopOnRequest", "StopRequest", "sigterm_as_request"]
 
 
 class StopRequest:
-    """Whether the run has been asked to stop, and the step at which it did."""
+    """Says whether the run has been asked to stop, and at which step it did."""
 
     def __init__(self) -> None:
         self.asked = False

@@ -42,7 +42,7 @@ WRITTEN_BY_RUNS = ("rollouts", "completions", "report.html", "config.yaml", "tra
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
-    """A run that is about to begin."""
+    """Describes a run that is about to begin."""
 
     run: Run
     output: Path

@@ -28,7 +28,7 @@ STAGES: Mapping[int | None, Sharding] = {1: "optimizer", 2: "gradients", 3: "ful
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launch:
-    """How accelerate is to start a run."""
+    """Says how accelerate is to start a run."""
 
     file: Path
     num_processes: int | None
@@ -37,7 +37,7 @@ class Launch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedLaunch:
-    """What a forecast has to know of a launch; None for what it does not say."""
+    """Contains what a forecast has to know of a launch, with None for what the launch does not say."""
 
     num_processes: int | None
     sharding: Sharding | None

@@ -17,7 +17,7 @@ ADVICE = (
 
 
 class OutOfMemoryError(Refusal, RuntimeError):
-    """A device or the host has no memory left for what a command was asked to do."""
+    """Says that a device or the host has no memory left for what a command was asked to do."""
 
 
 def outcome(command: str, run: Callable[[], int]) -> int:

@@ -28,7 +28,7 @@ __all__ = ["PlannedTools", "planned_tools"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedTools:
-    """What tools change in a plan."""
+    """Says what tools change in a plan."""
 
     turns: PlannedTurns
     settings: PromptSettings

@@ -23,7 +23,7 @@ __all__ = ["Playing", "playing_of"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Playing:
-    """Tools, environments and limits that are not yet joined with a model."""
+    """Contains tools, environments and limits that are not yet joined with a model."""
 
     tools: Sequence[Callable[..., Any]]
     factory: Callable[[], Any] | Mapping[str, Callable[[], Any]] | None

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """The parsed command line."""
+    """Contains the parsed command line."""
 
     model: str
     shared: SharedOptions

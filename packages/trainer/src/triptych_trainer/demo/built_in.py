@@ -23,7 +23,7 @@ __all__ = ["BuiltIn", "built_in"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuiltIn:
-    """One demo, for a seed."""
+    """Describes one demo, for a seed."""
 
     name: str
     about: str

@@ -19,7 +19,7 @@ SHAPES = ("circle", "square", "triangle")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """What one picture shows; lengths are in pixels, colour channels in 0..255."""
+    """Says what one picture shows; lengths are in pixels, colour channels in 0..255."""
 
     colour: str
     shape: str

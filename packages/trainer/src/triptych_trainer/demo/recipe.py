@@ -7,7 +7,7 @@ from triptych_trainer.demo.look.task import CALLING_TURNS, COMPLETION_TOKENS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GRPOOptions:
-    """What the demo sets in `GRPOConfig`: 16 prompts of 8 completions a step, no KL term, all else TRL's default."""
+    """Says what the demo sets in `GRPOConfig`: 16 prompts of 8 completions a step, no KL term, else TRL's default."""
 
     max_steps: int = 80
     per_device_train_batch_size: int = 128
@@ -27,7 +27,7 @@ class GRPOOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookOptions(GRPOOptions):
-    """The further options of the demo `look`; its rewards are `accuracy`, `answered`, and the cost of the looks."""
+    """Adds the options of the demo `look`; its rewards are `accuracy`, `answered`, and the cost of the looks."""
 
     max_completion_length: int = COMPLETION_TOKENS
     max_tool_calling_iterations: int = CALLING_TURNS
@@ -38,7 +38,7 @@ class LookOptions(GRPOOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GRPORecipe:
-    """How many samples a demo trains on and is measured on, and the options it trains with."""
+    """Says how many samples a demo trains on and is measured on, and with which options it trains."""
 
     num_train: int = 1280
     num_heldout: int = 240

@@ -22,7 +22,7 @@ CHANCE: dict[QuestionKind, float] = {"before": 1 / 2, "shelf": 1 / 3, "which": 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One question about several pictures; `question` contains one `<image>` marker per picture, in order."""
+    """Contains one question about several pictures; `question` has one `<image>` marker per picture, in order."""
 
     id: str
     kind: QuestionKind

@@ -15,7 +15,7 @@ from .task import QUESTION_KINDS, Placement, QuestionKind, Sample, make_sample
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmupRecipe:
-    """All settings of the warm-up, other than the seed and the placement."""
+    """Contains all settings of the warm-up, other than the seed and the placement."""
 
     batch_size: int = 32
     text_accuracy: float = 0.97
@@ -42,7 +42,7 @@ class WarmupRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmupStep:
-    """What one step reports: its number from 1, and how well its batch was predicted."""
+    """Contains what one step reports: its number from 1, and how well its batch was predicted."""
 
     step: int
     loss: float
@@ -93,7 +93,7 @@ def image_stage(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One stage of the warm-up: `run` trains the model in place and yields after every step."""
+    """Describes one stage of the warm-up: `run` trains the model in place and yields after every step."""
 
     name: str
     num_steps: Callable[[Any], int]

@@ -16,7 +16,7 @@ __all__ = ["ActionSet", "action_set"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActionSet:
-    """The actions of one environment."""
+    """Contains the actions of one environment."""
 
     space: Any
     names: tuple[str, ...] = ()

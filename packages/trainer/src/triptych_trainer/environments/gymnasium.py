@@ -21,7 +21,7 @@ __all__ = ["GymnasiumEnvironment"]
 
 
 class GymnasiumEnvironment:
-    """One episode of an environment of Gymnasium with ``rgb_array`` pictures; a subclass may set its attributes."""
+    """Plays an episode of an environment of Gymnasium with ``rgb_array`` pictures; a subclass may set attributes."""
 
     make_options: ClassVar[Mapping[str, Any]] = {}
     """Options for ``gymnasium.make`` in addition to the render mode."""

@@ -38,7 +38,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class MiniWobEnvironment:
-    """One episode of a page; a subclass may set its attributes.
+    """Plays one episode of a page; a subclass may set its attributes.
 
     The page's clock runs only while an action is done, by ``action_milliseconds``: neither a slow model nor a busy
     machine changes a picture or a reward.

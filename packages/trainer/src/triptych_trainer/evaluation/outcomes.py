@@ -20,7 +20,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """The scores of the completions of one prompt."""
+    """Contains the scores of the completions of one prompt."""
 
     rewards: Mapping[str, Sequence[float | None]]
     totals: Sequence[float | None]

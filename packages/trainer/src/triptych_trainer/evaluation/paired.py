@@ -11,7 +11,7 @@ __all__ = ["Difference", "differences", "paired_interval"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """The mean of model minus base over rows that both answered, with its 95 % confidence interval."""
+    """Contains the mean of model minus base over rows that both answered, with its 95 % confidence interval."""
 
     mean: float
     low: float | None

@@ -24,7 +24,7 @@ __all__ = ["RecordedRow", "RecordedRows", "rescored"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedRow:
-    """The row of a recorded prompt, read again from its data file."""
+    """Contains the row of a recorded prompt, read again from its data file."""
 
     example: Example
     columns: Mapping[str, Any]
@@ -38,7 +38,7 @@ class RecordedRow:
 
 
 class RecordedRows:
-    """The rows of recorded prompts: by the row's key, or else by its id where only one row has it."""
+    """Finds the rows of recorded prompts by the row's key, or else by its id if only one row has it."""
 
     def __init__(self, tables: Sequence[ExampleTable], *, policy: ImagePolicy) -> None:
         self.tables, self.policy = tables, policy

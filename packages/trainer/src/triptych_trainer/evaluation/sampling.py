@@ -27,7 +27,7 @@ __all__ = ["Engine", "Sampling", "sampled_groups", "sampling_of_engine", "sampli
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """What writes completions."""
+    """Contains what samples completions for an evaluation."""
 
     sampler: Sampler
     before: Callable[[Sequence[PreparedPrompt]], object] = lambda prompts: None
@@ -38,7 +38,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Engine:
-    """A vLLM engine without a trainer, under the names that TRL's ``VLLMGeneration`` has for the same things."""
+    """Gives a vLLM engine without a trainer the names that TRL's ``VLLMGeneration`` has for the same things."""
 
     llm: Any
     """vLLM's ``LLM``."""

@@ -14,7 +14,7 @@ NORMAL_95 = 1.959963984540054
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mean:
-    """A mean over rows with its 95 % confidence interval."""
+    """Contains a mean over rows with its 95 % confidence interval."""
 
     mean: float
     low: float | None
@@ -25,7 +25,9 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredRow:
-    """One evaluated example: its columns, the completions, and each reward's mean over them (None: not scored)."""
+    """Contains one evaluated example: its columns, the completions, and each reward's mean over them (None: not
+    scored).
+    """
 
     key: str
     """The key of the row, which no other row has; it pairs the rows of two models (``Example.key``)."""

@@ -20,7 +20,7 @@ _TRIED_CAPS = 6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alternative:
-    """One changed setting and the peak under it."""
+    """Contains one changed setting and the peak under it."""
 
     name: str
     now: str
@@ -32,7 +32,7 @@ class Alternative:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PixelCap:
-    """A limit of pixels per image under which a run fits."""
+    """Contains a limit of pixels per image under which a run fits."""
 
     max_pixels: int
     max_prompt_image_tokens: int

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 class ApartError(Refusal, RuntimeError):
-    """The process has no result; the text says why."""
+    """Says that the process has no result, and why."""
 
 
 def computed_apart(work: Callable[[], Result], *, timeout_seconds: float = 120.0) -> Result:

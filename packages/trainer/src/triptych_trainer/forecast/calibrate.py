@@ -28,7 +28,7 @@ __all__ = ["Measured", "calibrate"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """A pass that was run."""
+    """Describes a pass that was run."""
 
     device: str
     seconds: float

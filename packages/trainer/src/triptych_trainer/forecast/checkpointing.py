@@ -18,7 +18,7 @@ FILLED = 0.8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BothForecasts:
-    """The forecasts of one run with its activations saved, and with them computed again."""
+    """Contains the forecasts of one run with its activations saved, and with them computed again."""
 
     saved: Forecast
     checkpointed: Forecast

@@ -30,7 +30,7 @@ __all__ = ["Conversations", "batch_of", "forecast_sft"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conversations:
-    """The subject of a forecast: a command line of ``sft``, its rows as whole conversations, and the device."""
+    """Contains the subject of a forecast: a command line of ``sft``, its rows as conversations, and the device."""
 
     config: SftConfig
     model_config: Any

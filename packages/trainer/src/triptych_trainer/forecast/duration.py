@@ -13,7 +13,7 @@ __all__ = ["Duration", "Hardware", "duration", "tokens_per_step"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hardware:
-    """One device: the numbers of its data sheet, and the share of them that a run reaches."""
+    """Describes one device: the numbers of its data sheet, and the share of them that a run reaches."""
 
     tflops: float
     memory_bandwidth: float
@@ -31,7 +31,7 @@ class Hardware:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Duration:
-    """Seconds of one optimizer step, by phase, and of the whole run."""
+    """Contains the seconds of one optimizer step, by phase, and of the whole run."""
 
     generate_seconds: float
     score_seconds: float

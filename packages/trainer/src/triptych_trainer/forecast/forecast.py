@@ -26,7 +26,7 @@ UPDATE = "update"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PhaseForecast:
-    """Bytes of one phase on one rank, when it needs most."""
+    """Contains the bytes of one phase on one rank, when it needs most."""
 
     name: str
     activations_bytes: int
@@ -52,7 +52,7 @@ class PhaseForecast:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
-    """What a run will need, by the phase."""
+    """Says what a run will need, by the phase."""
 
     device: Device
     static_memory: StaticMemory
@@ -82,7 +82,9 @@ class Forecast:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """The subject of a forecast: a command line, the device that it will run on, and the token counts of its data."""
+    """Contains the subject of a forecast: a command line, the device that it will run on, and the token counts of its
+    data.
+    """
 
     config: RunConfig
     model_config: Any

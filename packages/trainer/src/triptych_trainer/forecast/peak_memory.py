@@ -14,7 +14,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Highest use since it was made or last reset."""
+    """Measures the highest use of memory since it was made or last reset."""
 
     def __init__(self, device: torch.device) -> None:
         self.on_accelerator = device.type != "cpu"

@@ -29,7 +29,7 @@ TOWER, FIRST_LAYERS, LANGUAGE, TOWER_BACKWARD = "tower", "first text layers", "l
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traced:
-    """Bytes and operations of one phase; weights, gradients and optimizer state are not in it."""
+    """Contains the bytes and operations of one phase; weights, gradients and optimizer state are not in it."""
 
     peaks: dict[str, float]
     """Highest live bytes per section: tower, text layers before the last, the last with what follows it (and the whole

@@ -32,7 +32,7 @@ _STUB = Image.new("RGB", (1, 1))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowCost:
-    """One row, counted."""
+    """Says what one row costs."""
 
     example: Example
     num_tokens: int

@@ -33,7 +33,7 @@ __all__ = ["Skeleton", "Stack", "build_skeleton", "shallow", "stacks_of"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Skeleton:
-    """A policy on fake tensors: parameters have shapes and dtypes and take no memory."""
+    """Contains a policy on fake tensors: its parameters have shapes and dtypes and take no memory."""
 
     model: torch.nn.Module
     """The policy as the trainer calls it: with adapters, frozen parts and checkpointing as the run has them."""
@@ -47,7 +47,7 @@ class Skeleton:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stack:
-    """A list of layers, and which of them are alike."""
+    """Contains a list of layers, and says which of them are alike."""
 
     name: str
     layers: torch.nn.ModuleList

@@ -22,7 +22,7 @@ __all__ = ["StaticMemory", "sharding_of", "static_memory_of"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StaticMemory:
-    """Bytes on one rank, and parameters of the whole model."""
+    """Contains the bytes on one rank, and the parameters of the whole model."""
 
     num_parameters: int
     num_vision: int

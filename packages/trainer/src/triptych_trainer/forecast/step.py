@@ -13,7 +13,7 @@ __all__ = ["StepShape", "step_shape"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepShape:
-    """Counts of one rank, unless they say otherwise."""
+    """Contains the arithmetic of a step; counts are those of one rank, unless they say otherwise."""
 
     num_ranks: int
     prompts_per_generation: int

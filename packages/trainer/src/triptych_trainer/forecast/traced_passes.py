@@ -34,7 +34,7 @@ DECODE = "decode"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """How the passes of a run compute."""
+    """Says how the passes of a run compute."""
 
     device: Device
     precision: torch.dtype | None

@@ -24,7 +24,7 @@ _SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedTurns:
-    """What arrives in every rollout of a planned run."""
+    """Says what arrives in every rollout of a planned run."""
 
     count: int
     """Turns whose calls are answered; the model writes one message more."""

@@ -33,7 +33,7 @@ _LOOKED_AT = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunForecast:
-    """The forecast of a run as it will be, and what it chose."""
+    """Contains the forecast of a run as it will be, and what it chose."""
 
     found: Forecast
     checkpointing: bool

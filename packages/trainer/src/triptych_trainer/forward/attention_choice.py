@@ -46,7 +46,7 @@ _ALLOWED = 3.0
 
 
 class AttentionWarning(UserWarning):
-    """Attention of shared prompts is computed under masks, because the kernels without masks cannot or differ."""
+    """Says that shared prompts are attended under masks, because the kernels without masks cannot or differ."""
 
 
 def known_choice(word: str) -> AttentionChoice:

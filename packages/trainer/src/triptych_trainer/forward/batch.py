@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class BatchError(Refusal, ValueError):
-    """A group batch whose parts do not fit together; the message names prompt, image, expected and got."""
+    """Says that the parts of a group batch do not fit together; the message names prompt, image, expected and got."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionImage:
-    """An image that arrived in the middle of a completion: a tool or an environment returned it."""
+    """Contains an image that arrived in the middle of a completion: a tool or an environment returned it."""
 
     image: int
     """Its position in the batch's `images`."""
@@ -32,7 +32,7 @@ class CompletionImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupBatch:
-    """P unique prompts, the completions of each, and the unique images they look at.
+    """Contains P unique prompts, the completions of each, and the unique images they look at.
 
     Everything is ragged and unpadded. `len(completions[p])` is the group size of prompt `p` and may differ between
     prompts; the rows of every result are prompt-major (all completions of prompt 0, then of prompt 1, ...).

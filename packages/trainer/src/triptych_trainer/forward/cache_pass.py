@@ -44,7 +44,7 @@ LossOfRows = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefix:
-    """The forwarded prompts: their cache, its states (rows = prompts), which positions are pads, what follows."""
+    """Contains the forwarded prompts: their cache, its states (rows = prompts), the pads, and what follows."""
 
     cache: Cache
     states: list[LayerState]

@@ -37,7 +37,7 @@ from triptych_trainer.upstream.transformers_names import cache_argument
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodingStart:
-    """What transformers' `generate` goes on from: one row for each completion."""
+    """Contains what transformers' `generate` goes on from: one row for each completion."""
 
     ids_BT: torch.Tensor
     mask_BT: torch.Tensor

@@ -29,7 +29,7 @@ _attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 class GroupCache(Cache):
-    """The cache of `num_rows` rows, whose first `sizes[0]` read the first prompt, the next `sizes[1]` the second."""
+    """Caches `num_rows` rows: the first `sizes[0]` read the first prompt, the next `sizes[1]` the second."""
 
     def __init__(self, prefilled: DynamicCache, *, pads: Sequence[int], sizes: Sequence[int], room: int = 0) -> None:
         """Take over what was prefilled, `pads[p]` slots of which are no tokens; `room` tokens can be decoded."""

@@ -23,7 +23,9 @@ from triptych_trainer.forward.positions import BatchPositions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """One prompt's stretch of the packed row: `prefix` shared tokens from `start`, then branches of these lengths."""
+    """Describes one prompt's stretch of the packed row: `prefix` shared tokens from `start`, then branches of these
+    lengths.
+    """
 
     start: int
     prefix: int
@@ -46,7 +48,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedLayout:
-    """The packed row: `ids` `[T]`, and `[K]` tensors over its label positions, in order."""
+    """Contains the packed row: `ids` `[T]`, and `[K]` tensors over its label positions, in order."""
 
     ids: torch.Tensor
     groups: tuple[Group, ...]
@@ -91,7 +93,7 @@ class PackedLayout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaddedLayout:
-    """The replicated rows: prompt b left-padded, completion right-padded, as stock trainers build them.
+    """Contains the replicated rows: prompt b left-padded, completion right-padded, as stock trainers build them.
 
     `ids` and `mask` are `[B, T]`.
     """

@@ -14,7 +14,7 @@ from triptych_trainer.models.families import Family
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchPositions:
-    """Where every token of a batch is, on each of A rotary axes (1, or 3 for M-RoPE)."""
+    """Says where every token of a batch is, on each of A rotary axes (1, or 3 for M-RoPE)."""
 
     prompts: tuple[torch.Tensor, ...]
     """`[A, L_p]` for each prompt."""

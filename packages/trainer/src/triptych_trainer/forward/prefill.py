@@ -23,7 +23,7 @@ __all__ = ["Prefilled", "prefilled"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefilled:
-    """P prompts whose keys and values are known, one row each."""
+    """Contains P prompts whose keys and values are known, one row each."""
 
     family: Family
     vision_language_model: torch.nn.Module

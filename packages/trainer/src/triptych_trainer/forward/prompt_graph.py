@@ -34,7 +34,7 @@ __all__ = ["KeptPrompts", "branch_call", "kept_prompts", "why_not_once"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptPrompts:
-    """All but the last token of some prompts, forwarded with a graph."""
+    """Contains all but the last token of some prompts, forwarded with a graph."""
 
     states: tuple[LayerState, ...]
     """Keys and values of each layer, `[P, kv_heads, L, d]`, left-padded."""

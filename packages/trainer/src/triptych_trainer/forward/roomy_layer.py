@@ -18,8 +18,9 @@ ROOM_TOKENS = 64
 
 
 class RoomyLayer(DynamicLayer):
-    """A `DynamicLayer` whose `keys` and `values` are the first columns of longer tensors, as long as nobody replaces
-    them; without gradients only."""
+    """Keeps `keys` and `values` as the first columns of longer tensors, until somebody replaces them; without gradients
+    only.
+    """
 
     _whole: tuple[torch.Tensor, torch.Tensor] | None = None
 

@@ -21,7 +21,7 @@ class SuppressIds(LogitsProcessor):
 
 
 class SamplingError(Refusal, RuntimeError):
-    """A model gives no numbers from which a token could be sampled."""
+    """Says that a model gives no numbers from which a token could be sampled."""
 
 
 class CheckFirstScores(LogitsProcessor):

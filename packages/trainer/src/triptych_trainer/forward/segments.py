@@ -27,7 +27,7 @@ _LARGEST_HEAD = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segments:
-    """Which queries see which keys: the k-th segment of the queries sees the k-th segment of the keys."""
+    """Says which queries see which keys: the k-th segment of the queries sees the k-th segment of the keys."""
 
     starts_q: torch.Tensor
     """`[S + 1]`, int32, on the device of the queries: where each segment begins, and where the last one ends."""

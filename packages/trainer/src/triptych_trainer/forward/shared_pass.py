@@ -21,7 +21,8 @@ PASS_KWARG = "triptych_pass"
 
 
 class SharedPass:
-    """One forward call: its batch, its layout (None: replicated rows), the merge plan and the attention masks.
+    """Describes one forward call: its batch, its layout (None: replicated rows), the merge plan and the attention
+    masks.
 
     Deliberately neither a dataclass nor a container: FSDP and accelerate walk into those and would cast or copy what
     is inside. It stays alive until the backward pass, because gradient checkpointing runs the layers again with it.

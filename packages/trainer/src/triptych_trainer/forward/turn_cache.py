@@ -72,7 +72,7 @@ class _Extension:
 
 
 class TurnCache:
-    """What the rows of the last call of `shared_generate` computed; the next call takes it, and leaves its own."""
+    """Keeps what the rows of the last call of `shared_generate` computed; the next call takes it."""
 
     def __init__(self) -> None:
         self.tokens_prefilled = 0

@@ -29,7 +29,7 @@ Rows: TypeAlias = slice | torch.Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentCall:
-    """One call: which rows of the queries and of the keys it takes, and how they are divided."""
+    """Describes one call: which rows of the queries and of the keys it takes, and how they are divided."""
 
     queries: Rows
     keys: Rows
@@ -38,7 +38,7 @@ class SegmentCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentPlan:
-    """The calls that attend the queries of some groups."""
+    """Contains the calls that attend the queries of some groups."""
 
     own: SegmentCall
     """Of all queries; a window makes some of its keys occur several times."""

@@ -33,12 +33,12 @@ _Way = SharingPath | Literal["sliced"]
 
 
 class SharingWarning(UserWarning):
-    """Prompts are not shared for this model: it cannot, or its shared pass disagreed with its plain pass."""
+    """Says that prompts are not shared for this model: it cannot, or its shared pass disagreed with its plain pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """What the comparison found."""
+    """Says what the comparison found."""
 
     difference: float
     """Mean absolute difference of the compared log-probabilities, the larger over all ranks."""
@@ -52,7 +52,7 @@ class Agreement:
 
 
 class CheckedLogps:
-    """`shared_logps`, verified on the first batch of each model and replaced by `plain_logps` where it differs.
+    """Scores as `shared_logps`, which it compares on the first batch of each model, or as `plain_logps` if they differ.
 
     It is verified once more on the first batch in which an image arrived in a completion; what holds there holds
     without such images, too. Ranks decide together, so that all take the same path: every rank has to make its calls at

@@ -24,7 +24,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rewards:
-    """What every reward function said of every rollout, on all ranks."""
+    """Contains what every reward function said of every rollout, on all ranks."""
 
     names: tuple[str, ...]
     """Of the reward functions."""
@@ -38,7 +38,7 @@ class Rewards:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Advantages:
-    """How much better each rollout was than the others of its group, on all ranks, in the order of `Rewards`."""
+    """Says how much better each rollout was than the others of its group, on all ranks, in the order of `Rewards`."""
 
     values_B: torch.Tensor
     """0 for a rollout that no function scored."""
@@ -48,7 +48,9 @@ class Advantages:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenScores:
-    """The result of a pass for every token of a batch of rollouts; rows are prompt-major, and zero after each end."""
+    """Contains the result of a pass for every token of a batch of rollouts; rows are prompt-major, and zero after each
+    end.
+    """
 
     logps_BC: torch.Tensor
     entropies_BC: torch.Tensor | None = None
@@ -58,7 +60,8 @@ class TokenScores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingBatch:
-    """The data of optimization steps: groups of rollouts, with everything that was computed for them without gradient.
+    """Contains the data of optimization steps: groups of rollouts, and everything that was computed for them without
+    gradient.
 
     The rows `B` of the tensors are the rollouts, group after group; the columns `C` are their tokens.
     """
@@ -154,7 +157,7 @@ class TrainingBatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cycle:
-    """The steps that one generation is trained on in."""
+    """Contains the parts of a generation, one for each step that trains on it."""
 
     keys: tuple[int, ...]
     """The keys of the generation's prompts, in the order in which they were sampled."""
@@ -174,7 +177,7 @@ class Cycle:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experience:
-    """One generation of this rank: the rollouts, their rewards and advantages, and the batch to train on."""
+    """Contains one generation of this rank: the rollouts, their rewards and advantages, and the batch to train on."""
 
     groups: tuple[RolloutGroup, ...]
     rewards: Rewards

@@ -12,7 +12,7 @@ __all__ = ["GroupSplitError", "check_groups_on_ranks", "group_batch", "group_ord
 
 
 class GroupSplitError(Refusal, ValueError):
-    """Batch sizes under which the completions of one prompt would be spread over ranks."""
+    """Says that the completions of one prompt would be spread over ranks under the given batch sizes."""
 
 
 def group_batch(groups: Sequence[RolloutGroup]) -> GroupBatch:

@@ -27,7 +27,7 @@ WARN = 0.015
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mismatch:
-    """The k3 estimates of some tokens: their number, sum and largest."""
+    """Contains the k3 estimates of some tokens: their number, sum and largest."""
 
     num_tokens: int = 0
     total: float = 0.0

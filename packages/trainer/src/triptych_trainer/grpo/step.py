@@ -51,7 +51,9 @@ Loss = Callable[[TokenScores, TrainingBatch], torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Correction:
-    """How an engine that samples from a slightly other distribution is corrected for; names and defaults are TRL's."""
+    """Says how an engine that samples from a slightly other distribution is corrected for; names and defaults are
+    TRL's.
+    """
 
     mode: CorrectionMode = "sequence_mask"
     clip_min: float | None = None
@@ -60,7 +62,7 @@ class Correction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepSettings:
-    """The settings that determine the values of a step, other than the model and the rewards."""
+    """Contains the settings that determine the values of a step, other than the model and the rewards."""
 
     reward_weights: tuple[float, ...]
     aggregation: Aggregation = "sum_then_normalize"
@@ -80,7 +82,7 @@ class StepSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scoring:
-    """The passes without gradient that a step needs."""
+    """Contains the passes without gradient that a step needs."""
 
     engine: GroupEngine
     old: OpenModel | None = None

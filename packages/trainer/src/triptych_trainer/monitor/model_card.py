@@ -35,7 +35,7 @@ SFT = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CardFacts:
-    """The facts about a saved model that the trainer has."""
+    """Contains the facts about a saved model that the trainer has."""
 
     name: str
     base: str | None

@@ -13,7 +13,7 @@ SHOWN_CHARACTERS = 120
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generation:
-    """The facts about one generation of all ranks that say whether anything can be learned."""
+    """Contains the facts about one generation of all ranks that say whether anything can be learned."""
 
     scores: Mapping[str, Sequence[float]]
     """By the name of each reward that counts, one score per completion; NaN where it does not apply."""
@@ -31,7 +31,7 @@ class Generation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One thing that has stood still."""
+    """Describes one thing that has not changed."""
 
     kind: str
     """`cut`, `constant NAME`, `unscored NAME`, `dead` or `gradient`."""

@@ -20,7 +20,7 @@ _HELD_OUT = re.compile(r"eval_(.*?)(reward|rewards/.+/mean)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """The work of a period of wall time; the period of a training includes its checkpoints and evaluations."""
+    """Contains the work of a period of wall time; the period of a training includes its checkpoints and evaluations."""
 
     seconds: float
     tokens: float

@@ -24,7 +24,7 @@ __all__ = ["RowImages", "TrackerImages"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowImages:
-    """The files of one rollout's images, as trackers show them."""
+    """Contains the files of one rollout's images, as trackers show them."""
 
     prompt: tuple[str, ...]
     """In the order of the prompt's markers."""
@@ -38,7 +38,7 @@ class RowImages:
 
 
 class TrackerImages:
-    """Images of the last generations as the model saw them, one file each, however many completions refer to it.
+    """Keeps images of the last generations as the model saw them, one file each, however many completions refer to it.
 
     Trackers take paths as well as pixels, and gathering a path from all ranks costs almost nothing. A file is removed
     when no kept row refers to it.

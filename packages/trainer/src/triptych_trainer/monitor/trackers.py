@@ -75,7 +75,7 @@ def _call(call: Mapping[str, Any]) -> str:
 
 
 class ImageLog(TrainerCallback):
-    """Whenever TRL logs, writes its last prompts with their images to the trackers that TRL does not give them to."""
+    """Writes TRL's last prompts with images, whenever TRL logs, to the trackers that TRL does not give them to."""
 
     def __init__(
         self, logs: Mapping[str, Any], images: deque[RowImages], *, callbacks: Sequence[TrainerCallback]

@@ -11,7 +11,7 @@ __all__ = ["AnswerOptions"]
 
 @dataclass(kw_only=True)
 class AnswerOptions:
-    """The options that say how expected answers are checked."""
+    """Contains the options that say how expected answers are checked."""
 
     reward: list[str] = field(
         default_factory=lambda: DefaultRewards(["accuracy", "format"]),

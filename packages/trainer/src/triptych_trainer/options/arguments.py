@@ -45,7 +45,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig(ABC):
-    """The parsed command line of a training of either kind."""
+    """Contains the parsed command line of a training of either kind."""
 
     run: CommonArguments
     """Triptych's own options."""
@@ -63,7 +63,7 @@ class TrainingConfig(ABC):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig(TrainingConfig):
-    """The parsed command line of `train`."""
+    """Contains the parsed command line of `train`."""
 
     run: RunArguments
     grpo: GRPOConfig
@@ -160,7 +160,7 @@ def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parsed:
-    """A command line as its parser read it."""
+    """Contains a command line as its parser read it."""
 
     parts: tuple[Any, ...]
     """One object for each class of options."""

@@ -14,7 +14,7 @@ __all__ = ["ChatOptions", "parser"]
 
 @dataclass(kw_only=True)
 class ChatOptions:
-    """What ``chat`` takes in addition to the options of the model and of prompts."""
+    """Contains the options that ``chat`` takes in addition to those of the model and of prompts."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"verify_model": ("on", "off")}
     LEAST: ClassVar[Mapping[str, int]] = {"port": 0, "max_completion_length": 1, "temperature": 0}

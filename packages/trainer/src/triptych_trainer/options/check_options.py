@@ -17,7 +17,7 @@ __all__ = ["ConversationOptions", "parser"]
 
 @dataclass(kw_only=True)
 class ConversationOptions:
-    """The options of a check for ``triptych sft``."""
+    """Contains the options of a check for ``triptych sft``."""
 
     LEAST: ClassVar[Mapping[str, int]] = {"max_length": 1}
 

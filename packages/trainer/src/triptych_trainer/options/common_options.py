@@ -13,7 +13,7 @@ __all__ = ["CommonArguments"]
 
 @dataclass(kw_only=True)
 class CommonArguments(DataOptions, PromptOptions):
-    """The options that `train` and `sft` have in common."""
+    """Contains the options that `train` and `sft` have in common."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"verify_model": ("on", "off")}
     LEAST: ClassVar[Mapping[str, int]] = {

@@ -8,7 +8,7 @@ __all__ = ["DefaultRewards", "named_rewards"]
 
 
 class DefaultRewards(list[str]):
-    """A default of ``--reward``, which can be recognised as such: an environment replaces it."""
+    """Marks a default of ``--reward``, so that an environment can replace it."""
 
 
 def named_rewards(rewards: Sequence[str], *, has_environment: bool) -> list[str]:

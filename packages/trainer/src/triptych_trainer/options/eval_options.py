@@ -15,7 +15,7 @@ __all__ = ["EvalOptions", "parser"]
 
 @dataclass(kw_only=True)
 class EvalOptions(SamplingOptions):
-    """What ``eval`` takes in addition to the options that every command shares."""
+    """Contains the options that ``eval`` takes in addition to those that every command shares."""
 
     base: str | None = field(
         default=None, metadata={"metavar": "NAME", "help": "a second model to compare with, such as the one before"}

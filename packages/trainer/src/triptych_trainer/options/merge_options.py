@@ -12,7 +12,7 @@ __all__ = ["MergeOptions", "parser"]
 
 @dataclass(kw_only=True)
 class MergeOptions:
-    """What ``merge`` takes in addition to the two folders."""
+    """Contains the options that ``merge`` takes in addition to the two folders."""
 
     dtype: str = field(
         default="auto", metadata={"help": "precision of the merged weights, such as bfloat16 (auto: the base model's)"}

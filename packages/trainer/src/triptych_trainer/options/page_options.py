@@ -13,7 +13,7 @@ __all__ = ["PageOptions"]
 
 @dataclass(kw_only=True)
 class PageOptions:
-    """The options that say which reward decides right and wrong on a page, and how boxes are read."""
+    """Contains the options that say which reward decides right and wrong on a page, and how boxes are read."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"answer_frame": FRAMES, "completion_frame": FRAMES}
 

@@ -22,7 +22,7 @@ SHARDINGS: tuple[Sharding, ...] = ("none", "optimizer", "gradients", "full")
 
 @dataclass(kw_only=True)
 class PlanOptions:
-    """What ``plan`` takes in addition to the options of ``train``."""
+    """Contains the options that ``plan`` takes in addition to those of ``train``."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"device": ("auto", "cpu", "cuda"), "sharding": SHARDINGS}
     LEAST: ClassVar[Mapping[str, int]] = {"num_processes": 1, "limit": 1, "turns": 0}

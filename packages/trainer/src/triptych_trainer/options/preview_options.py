@@ -15,7 +15,7 @@ __all__ = ["ShownOptions", "parser"]
 
 @dataclass(kw_only=True)
 class ShownOptions:
-    """The option of a preview for ``triptych sft``."""
+    """Contains the option of a preview for ``triptych sft``."""
 
     sft: bool = field(default=False, metadata={"help": "show what `triptych sft` trains; refusals are its own"})
 

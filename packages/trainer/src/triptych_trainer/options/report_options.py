@@ -16,7 +16,7 @@ __all__ = ["ReportOptions", "parser"]
 
 @dataclass(kw_only=True)
 class ReportOptions(PageOptions):
-    """What ``report`` takes in addition to the folder."""
+    """Contains the options that ``report`` takes in addition to the folder."""
 
     LEAST: ClassVar[Mapping[str, int]] = {"max_groups": 1, "max_image_mb": 0}
 

@@ -19,7 +19,7 @@ __all__ = ["RolloutOptions", "parser"]
 
 @dataclass(kw_only=True)
 class RolloutOptions(SamplingOptions):
-    """What ``rollout`` takes in addition to the options that every command shares; the defaults are those of a run."""
+    """Contains the options of ``rollout`` besides those that every command shares; the defaults are those of a run."""
 
     LEAST: ClassVar[Mapping[str, int]] = {"num_generations": 2, "vllm_tensor_parallel_size": 1}
 

@@ -14,7 +14,7 @@ __all__ = ["RunArguments"]
 
 @dataclass(kw_only=True)
 class RunArguments(CommonArguments):
-    """What Triptych adds to TRL's options."""
+    """Contains what Triptych adds to TRL's options."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "group_sharing": ("auto", "passes", "off"),

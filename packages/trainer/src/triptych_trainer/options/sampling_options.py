@@ -14,7 +14,7 @@ __all__ = ["SamplingOptions"]
 
 @dataclass(kw_only=True)
 class SamplingOptions(PageOptions):
-    """How a model's completions are sampled and scored, and what their page marks."""
+    """Says how a model's completions are sampled and scored, and what their page marks."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"verify_model": ("on", "off")}
     LEAST: ClassVar[Mapping[str, int]] = {

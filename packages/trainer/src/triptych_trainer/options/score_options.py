@@ -15,7 +15,7 @@ __all__ = ["ScoreOptions", "parser"]
 
 @dataclass(kw_only=True)
 class ScoreOptions(PageOptions):
-    """What ``score`` takes in addition to the folder and the data."""
+    """Contains the options that ``score`` takes in addition to the folder and the data."""
 
     reward: list[str] = field(
         default_factory=lambda: ["accuracy", "format"],

@@ -71,7 +71,7 @@ _PARTS = (SftArguments, SFTConfig, ModelConfig)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SftConfig(TrainingConfig):
-    """The parsed command line of `triptych sft`."""
+    """Contains the parsed command line of `triptych sft`."""
 
     run: SftArguments
     sft: SFTConfig

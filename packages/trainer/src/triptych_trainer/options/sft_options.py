@@ -14,7 +14,7 @@ __all__ = ["TRL_OPTIONS", "SftArguments", "parser"]
 
 @dataclass(kw_only=True)
 class SftArguments(CommonArguments):
-    """What Triptych adds to TRL's options of an SFT run."""
+    """Contains what Triptych adds to TRL's options of an SFT run."""
 
     chat_template_kwargs: str | None = field(
         default=None, metadata={"metavar": "JSON", "help": "further arguments of the chat template, as a JSON object"}

@@ -9,7 +9,7 @@ __all__ = ["PlayOptions", "TimedToolOptions", "ToolOptions"]
 
 @dataclass(kw_only=True)
 class ToolOptions:
-    """The tools and the environment of a rollout."""
+    """Names the tools and the environment of a rollout."""
 
     tools: list[str] = field(
         default_factory=list,
@@ -23,7 +23,7 @@ class ToolOptions:
 
 @dataclass(kw_only=True)
 class TimedToolOptions(ToolOptions):
-    """The tools and the environment of a rollout, and how long they may take."""
+    """Names the tools and the environment of a rollout, and says how long they may take."""
 
     tool_seconds: float = field(
         default=60.0, metadata={"help": "most time for an async tool or method of an environment"}
@@ -32,7 +32,7 @@ class TimedToolOptions(ToolOptions):
 
 @dataclass(kw_only=True)
 class PlayOptions(TimedToolOptions):
-    """The tools and the environment of rollouts, and the limits of their length."""
+    """Names the tools and the environment of rollouts, and the limits of their length."""
 
     max_tool_calling_iterations: int | None = field(
         default=None, metadata={"help": "turns whose calls are done (default: any number)"}

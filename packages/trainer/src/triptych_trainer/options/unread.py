@@ -62,7 +62,7 @@ OF_4_BITS = ("bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_stor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Needs:
-    """Options that are read only where something else is set."""
+    """Contains options that are read only if something else is set."""
 
     names: tuple[str, ...]
     """Names of options; one with a ``*`` at its end means all names that begin so."""

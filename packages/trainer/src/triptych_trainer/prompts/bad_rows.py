@@ -14,7 +14,8 @@ Prepared = TypeVar("Prepared")
 
 
 class BadRows:
-    """What ``--on_bad skip`` does about a row whose image cannot be decoded, or was replaced, after the run began.
+    """Does what ``--on_bad skip`` asks for, when the image of a row cannot be decoded, or was replaced, after the run
+    began.
 
     Every rank counts its own rows, and all of them write to one file. Errors of disk or network are never a reason to
     skip: they stop the run.

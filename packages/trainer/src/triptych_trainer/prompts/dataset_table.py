@@ -20,7 +20,7 @@ __all__ = ["DatasetTable"]
 
 
 class DatasetTable:
-    """Rows of a dataset in memory or on disk, read when they are asked for; images stay encoded until they are used."""
+    """Reads rows of a dataset in memory or on disk when they are asked for; images stay encoded until they are used."""
 
     def __init__(self, dataset: datasets.Dataset, *, name: str, needs_prompt: bool = True) -> None:
         """Read ``dataset``; ``name`` says in errors which one it is. Without ``needs_prompt`` rows may lack one.

@@ -13,7 +13,7 @@ __all__ = ["EnvironmentTable"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnvironmentTable:
-    """So many rows that are alike, for a run whose environment gives the tasks."""
+    """Contains a number of equal rows, for a run whose environment gives the tasks."""
 
     num_rows: int
 

@@ -15,7 +15,7 @@ PROMPT_COLUMNS = ("prompt", "completion", "completion_ids")
 
 
 class Table(Protocol):
-    """Rows by number, read when they are asked for."""
+    """Describes rows by number, which are read when they are asked for."""
 
     def __len__(self) -> int: ...
 
@@ -33,7 +33,7 @@ class Table(Protocol):
 
 
 class ExampleTable:
-    """Rows of the command line's data files."""
+    """Contains the rows of the command line's data files."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self.examples = examples

@@ -27,7 +27,7 @@ ENDING_TOKENS = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedPrompt:
-    """A prompt as the model gets it, shared by all of its completions."""
+    """Contains a prompt as the model gets it, shared by all of its completions."""
 
     example: Example
     ids: list[int]
@@ -54,7 +54,7 @@ class PreparedPrompt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedPicture:
-    """An image that arrived after its prompt, as the model gets it."""
+    """Contains an image that arrived after its prompt, as the model gets it."""
 
     picture: Image.Image
     """As decoded: RGB, upright."""

@@ -16,7 +16,7 @@ KEY = "row"
 
 
 class RunTables:
-    """The rows of the training table and of every table for evaluation; no two rows of a run share a key.
+    """Contains the rows of the training table and of every table for evaluation; no two rows of a run share a key.
 
     A key is the number of the row in its table plus the rows of all tables before it. The training table is the first,
     so that the keys of its rows are their numbers.

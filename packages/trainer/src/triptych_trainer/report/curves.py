@@ -18,7 +18,7 @@ Scale = Callable[[float], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """A curve in a panel: its label and its colour, a number from 0; `style` is "train", "eval" or "other"."""
+    """Contains a curve of a panel: its label and its colour, a number from 0; `style` is "train", "eval" or "other"."""
 
     label: str
     curve: Curve
@@ -28,7 +28,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """Series that share their axes."""
+    """Contains series that share their axes."""
 
     key: str
     title: str

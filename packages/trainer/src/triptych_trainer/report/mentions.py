@@ -19,7 +19,9 @@ Piece = str | int
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mention:
-    """Characters `start..end` of a text, and the images (from 0) that they mean; -1 for one that is not there."""
+    """Contains the characters `start..end` of a text, and the images (from 0) that they mean; -1 for an image that is
+    not there.
+    """
 
     start: int
     end: int
@@ -28,7 +30,9 @@ class Mention:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labels:
-    """The names that a prompt gives to its images by the text before them: `Shelf A :` names the images that follow."""
+    """Contains the names that a prompt gives to its images by the text before them: `Shelf A :` names the images that
+    follow.
+    """
 
     images: dict[str, tuple[int, ...]]
     """Every label in lower case, in full, and also its last word if no other label has that last word."""

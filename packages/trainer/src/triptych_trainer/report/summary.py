@@ -11,7 +11,9 @@ from triptych_trainer.rollouts.read import Visit, mean
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """One value per step; `low` and `high` are one standard deviation off where it is a mean over completions."""
+    """Contains one value per step; if it is a mean over completions, `low` and `high` are one standard deviation from
+    it.
+    """
 
     name: str
     mode: str
@@ -23,7 +25,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """The mean reward of one sample at each step that visited it in training, and how far it moved."""
+    """Contains the mean reward of one sample at each step that visited it in training, and how far it moved."""
 
     steps: Sequence[int]
     means: Sequence[float | None]

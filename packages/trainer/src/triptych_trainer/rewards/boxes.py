@@ -29,7 +29,9 @@ _START = re.compile(r"\{|\[\s*[\[{(]|\[\s*\]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """Corners in pixels, left <= right and top <= bottom when well formed; `image` counts from 0, None if not said."""
+    """Contains corners in pixels, left <= right and top <= bottom if well formed; `image` counts from 0, None if not
+    said.
+    """
 
     x1: float
     y1: float
@@ -46,7 +48,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxReading:
-    """The boxes of a text, and why there are none when the text does not say so itself (as `[]` does)."""
+    """Contains the boxes of a text, or why there are none, if the text does not say so itself (as `[]` does)."""
 
     boxes: tuple[Box, ...]
     problem: str | None

@@ -17,7 +17,7 @@ _OPENED = re.compile(rf"{THINK_OPEN}\s*({THINK_CLOSE}\s*)?\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a completion says, and why it is not in the expected layout (`problem` is None when it is)."""
+    """Says what a completion says, and why it is not in the expected layout (`problem` is None if it is)."""
 
     thought: str | None
     answer: str | None

@@ -54,7 +54,7 @@ METHOD_COLUMN = "accu_reward_method"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """How answers are compared, where the sample does not say otherwise."""
+    """Says how answers are compared, if the sample does not say otherwise."""
 
     mode: str = "auto"
     lists: Lists = "auto"

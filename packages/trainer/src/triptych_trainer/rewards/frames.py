@@ -17,7 +17,7 @@ _SLACK = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Factors from a frame to pixels of the image as the model saw it."""
+    """Contains the factors from a frame to pixels of the image as the model saw it."""
 
     x: float
     y: float

@@ -21,7 +21,7 @@ FAILURES = (Exception, SystemExit)
 
 
 class RewardError(Refusal, RuntimeError):
-    """A reward function failed on a sample."""
+    """Says that a reward function failed on a sample."""
 
 
 def guarded(reward: Reward) -> Reward:

@@ -39,7 +39,7 @@ LONGEST_ANSWER = 8_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
-    """A chat model that scores answers from 0 to 1; see `ChatClient` for `url` to `cache_dir`."""
+    """Scores answers from 0 to 1 by a chat model; see `ChatClient` for `url` to `cache_dir`."""
 
     url: str
     model: str

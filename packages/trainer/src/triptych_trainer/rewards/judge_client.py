@@ -20,7 +20,7 @@ MOST_REPLY_BYTES = 4 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatClient:
-    """Where and how to ask; the key is read from the environment when questions are sent, never stored."""
+    """Asks a chat endpoint; the key is read from the environment when questions are sent, and never stored."""
 
     url: str
     """Base of the API, such as http://127.0.0.1:8000/v1; `/chat/completions` is added."""

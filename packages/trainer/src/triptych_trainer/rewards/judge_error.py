@@ -6,4 +6,4 @@ __all__ = ["JudgeError"]
 
 
 class JudgeError(Refusal, RuntimeError):
-    """The judge could not be asked, or its reply contains no score."""
+    """Says that the judge could not be asked, or that its reply contains no score."""

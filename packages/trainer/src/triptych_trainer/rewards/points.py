@@ -34,7 +34,9 @@ _START = re.compile(r"\{|\[\s*\{")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A place in the numbers that were written; `image` counts from 0, None if not said, -1 if there is none such."""
+    """Contains a place in the numbers that were written; `image` counts from 0, None if not said, -1 if there is no
+    such image.
+    """
 
     x: float
     y: float

@@ -38,7 +38,7 @@ _DOLLARS = re.compile(r"(?<![\\$\d])\\?\$\s?(?=[\d.])")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:
-    """What a text says that is a number and what it counts."""
+    """Contains a number that a text says, and what it counts."""
 
     value: float
     is_percent: bool

@@ -20,7 +20,7 @@ OpenPixels = Callable[[Literal["seen", "source"]], Image.Image]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageInfo:
-    """One image of a prompt as the model saw it; `number` is what people and models call it."""
+    """Describes one image of a prompt as the model saw it; `number` is what people and models call it."""
 
     index: int
     """Position in the record's image list, from 0."""
@@ -72,7 +72,7 @@ def _image_info(values: dict[str, Any]) -> ImageInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One completion: its text and tokens, the sample's answer and images, and the dataset's other columns."""
+    """Contains one completion: its text and tokens, the sample's answer and images, and the dataset's other columns."""
 
     text: str
     """What the model wrote; `said` has before it what the prompt's end began."""

@@ -24,7 +24,7 @@ IMAGE = pa.struct(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
-    """One image of a prompt or of a turn, as a reference to its file, or to a small copy if it has no file."""
+    """Refers to one image of a prompt or of a turn by its file, or by a small copy if it has no file."""
 
     name: str | None = None
     annotation: str | None = None

@@ -14,12 +14,12 @@ from triptych_trainer.rollouts.write import FOLDER
 
 
 class ReportError(Refusal, ValueError):
-    """The rollouts of a run are missing or cannot be read."""
+    """Says that the rollouts of a run are missing or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """The numbers of one group: a sample at a step. `part` and `row` say where the rest of it lies."""
+    """Contains the numbers of one group: a sample at a step. `part` and `row` say where the rest of it is."""
 
     step: int
     mode: str

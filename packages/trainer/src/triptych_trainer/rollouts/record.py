@@ -50,7 +50,7 @@ SCALARS = ("step", "mode", "key", "sample_id", "num_tokens", "rewards", "totals"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupRecord:
-    """One prompt and its G completions at one step. Scores are None where a reward did not apply."""
+    """Contains one prompt and its G completions at one step. Scores are None where a reward did not apply."""
 
     step: int
     mode: str = "train"

@@ -51,7 +51,7 @@ def image_name(*, rollout: int, turn: int, owner: str, number: int) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArrivedImage:
-    """An image that arrived during a rollout, with the tool or environment that returned it."""
+    """Contains an image that arrived during a rollout, with the tool or environment that returned it."""
 
     digest: str
     """Digest of the prepared pixels: equal images are encoded once."""
@@ -71,7 +71,7 @@ class ArrivedImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolCall:
-    """One call of a tool in a rollout, as reports read it."""
+    """Describes one call of a tool in a rollout, as reports read it."""
 
     turn: int
     """The turn, from 0, whose message asked for it."""
@@ -98,7 +98,7 @@ def image_names(images: Sequence[ArrivedImage]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForRewards:
-    """What reward functions get of a rollout in addition to its messages. Checkpoints do not contain it."""
+    """Contains what reward functions get of a rollout in addition to its messages. Checkpoints do not contain it."""
 
     environment: Any = None
     """The environment that it was played in."""
@@ -113,7 +113,7 @@ NOTHING_MORE = ForRewards()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rollout:
-    """One trajectory after a prompt."""
+    """Contains one trajectory after a prompt."""
 
     ids: tuple[int, ...]
     """Sampled tokens and tokens of the environment in the order in which they came; never rendered a second time."""
@@ -193,7 +193,7 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tail:
-    """What comes after a prompt in a rollout that goes on, for an engine that reads and expands images itself."""
+    """Contains what comes after a prompt in a rollout that goes on, for an engine that expands images itself."""
 
     prompt: PreparedPrompt
     """The prompt before it."""
@@ -205,7 +205,7 @@ class Tail:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutGroup:
-    """A prompt and the rollouts that share it: normally the G completions that are compared with each other."""
+    """Contains a prompt and the rollouts that share it: normally G completions that are compared with each other."""
 
     key: int
     """The number of the prompt's row; no other row of the run has the same number."""
@@ -230,7 +230,7 @@ class RolloutGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredGroup:
-    """A group with the rewards and advantages of its rollouts, for reports and evaluations."""
+    """Contains a group with the rewards and advantages of its rollouts, for reports and evaluations."""
 
     group: RolloutGroup
     rewards: Mapping[str, tuple[float | None, ...]]

@@ -12,7 +12,7 @@ __all__ = ["Player", "Sampled", "Sampler"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampled:
-    """The tokens of one completion as an engine sampled them, and their log-probabilities where it returns them."""
+    """Contains the tokens of one completion as an engine sampled them, and the log-probabilities that it returned."""
 
     ids: Sequence[int]
     logps: Sequence[float] | None = None
@@ -20,7 +20,7 @@ class Sampled:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampler:
-    """A source of completions: the trainer's own model, or another engine."""
+    """Describes a source of completions: the trainer's own model, or another engine."""
 
     sample: Callable[[Sequence[RolloutGroup], Sequence[int]], Sequence[Sequence[Sampled]]]
     """Takes groups without rollouts and the number of completions for each; returns the completions of each group."""

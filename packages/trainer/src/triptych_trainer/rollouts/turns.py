@@ -68,7 +68,7 @@ TRAJECTORY = pa.struct(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
-    """One call of a tool; images count from 0, those of the prompt first and then those that arrived."""
+    """Describes one call of a tool; images count from 0, those of the prompt first and then those that arrived."""
 
     tool: str
     arguments: str
@@ -85,7 +85,7 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRecord:
-    """One message of the model, and its calls."""
+    """Contains one message of the model, and its calls."""
 
     said: str
     num_tokens: int
@@ -97,7 +97,7 @@ class TurnRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """A rollout turn by turn."""
+    """Contains a rollout turn by turn."""
 
     finish: str
     num_tokens: int
@@ -109,7 +109,7 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """An image that a tool or an environment returned."""
+    """Contains an image that a tool or an environment returned."""
 
     picture: Image.Image
     owner: str

@@ -24,7 +24,9 @@ def tensors_in(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 class LoadsWeights:
-    """Mixed into vLLM's worker class, which has ``model_runner``, ``model_config`` and ``vllm_config``."""
+    """Adds to vLLM's worker class, which has ``model_runner``, ``model_config`` and ``vllm_config``, what loads
+    weights.
+    """
 
     def load_triptych_weights(self: Any, folder: str) -> dict[str, list[str]]:
         """Load every weight of the model from a folder, layer by layer, as they were loaded first.

@@ -28,7 +28,7 @@ __all__ = ["Labelled", "labelled", "read_labels", "whole_settings"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labelled:
-    """The token ids of a conversation and which of them are trained."""
+    """Contains the token ids of a conversation, and which of them are trained."""
 
     ids: tuple[int, ...]
     """Those of the conversation, with an end behind the last turn where the chat template leaves it to the model."""

@@ -25,7 +25,7 @@ IGNORED = -100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelledRow:
-    """A conversation as the model gets it."""
+    """Contains a conversation as the model gets it."""
 
     prompt: PreparedPrompt
     """The whole conversation, images included; its ids end where the last turn of the assistant ends or later."""

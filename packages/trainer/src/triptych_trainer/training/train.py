@@ -42,7 +42,7 @@ __all__ = ["Training", "train_model"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """A finished training, by GRPO or by SFT: the trainer with its model, and its logs."""
+    """Contains a finished training, by GRPO or by SFT: the trainer with its model, and its logs."""
 
     trainer: ResumableTrainer
     logged: list[dict[str, float]]

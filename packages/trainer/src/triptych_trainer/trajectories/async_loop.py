@@ -11,7 +11,7 @@ __all__ = ["AsyncLoop", "tool_loop"]
 
 
 class AsyncLoop:
-    """An event loop on a thread of its own, so that tools can be awaited wherever the trainer runs."""
+    """Runs an event loop on a thread of its own, so that tools can be awaited wherever the trainer runs."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None

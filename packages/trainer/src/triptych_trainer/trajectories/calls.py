@@ -39,7 +39,7 @@ _CALL = re.compile(f"{CALL_OPEN}(.*?){CALL_CLOSE}", re.DOTALL)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """One call as the model wrote it."""
+    """Contains one call as the model wrote it."""
 
     name: str
     arguments: Any
@@ -47,7 +47,7 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """A call, and everything that is needed to do it."""
+    """Contains a call, and everything that is needed to do it."""
 
     call: Call
     tools: Mapping[str, Tool]
@@ -58,7 +58,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """The result of a call, or its failure."""
+    """Contains the result of a call, or its failure."""
 
     name: str
     pieces: tuple[Piece, ...]

@@ -23,7 +23,7 @@ Factory = Callable[[], Any]
 
 
 class Environments:
-    """Objects of one factory, or of several by name, made when they are needed and used again for later rollouts."""
+    """Makes the objects of one factory, or of several by name, when they are needed; later rollouts use them again."""
 
     def __init__(self, factory: Factory | Mapping[str, Factory], *, seconds: float = 60.0) -> None:
         """Make the first object of each factory; ``seconds`` is the most time for what is awaited.

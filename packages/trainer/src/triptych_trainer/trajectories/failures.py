@@ -13,7 +13,7 @@ __all__ = ["EnvironmentFailedError", "one_sentence_of"]
 
 
 class EnvironmentFailedError(UsageError):
-    """A method of an environment raised an exception; the run ends, because its rollouts cannot be made up."""
+    """Says that a method of an environment raised an exception; the run ends, as rollouts cannot be made up."""
 
     reason = ""
     """What the method said, and on which line of which file."""

@@ -18,7 +18,7 @@ OPTIONAL = ("env_mask", "images")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Returned:
-    """One completion of a ``rollout_func``."""
+    """Contains one completion of a ``rollout_func``."""
 
     prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]

@@ -18,7 +18,7 @@ Results = Sequence[tuple[str, Sequence[Piece]]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class History:
-    """Tokens after the prompt, and the images in them."""
+    """Contains the tokens after the prompt, and the images in them."""
 
     ids: tuple[int, ...]
     spans: tuple[ImageSpan, ...]

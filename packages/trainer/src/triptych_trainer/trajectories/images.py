@@ -12,7 +12,7 @@ __all__ = ["RolloutImage", "RolloutImages"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutImage:
-    """One image that the model has seen so far."""
+    """Contains one image that the model has seen so far."""
 
     picture: Image.Image
     """As decoded, in RGB, before the model's own resize."""
@@ -22,7 +22,8 @@ class RolloutImage:
 
 
 class RolloutImages:
-    """The images of a rollout in the order in which the model saw them: those of the prompt, then those of its turns.
+    """Contains the images of a rollout in the order in which the model saw them: first the prompt's, then those of its
+    turns.
 
     A tool that has a parameter of this type gets them; the model is not told of that parameter. Its pictures are
     copies, so that what a tool paints on them is seen by nobody else.

@@ -9,7 +9,7 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """The limits at which a rollout ends, although the model has not ended it."""
+    """Contains the limits at which a rollout ends, although the model has not ended it."""
 
     completion_tokens: int
     """The most tokens after the prompt, including those of results and images."""

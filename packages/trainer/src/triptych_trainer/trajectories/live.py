@@ -31,7 +31,7 @@ __all__ = ["LiveRollout"]
 
 @dataclass(kw_only=True, slots=True)
 class LiveRollout:
-    """The messages of a rollout until now, and everything that its next turn needs."""
+    """Contains the messages of a rollout until now, and everything that its next turn needs."""
 
     prompt: PreparedPrompt
     number: int

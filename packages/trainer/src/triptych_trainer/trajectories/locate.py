@@ -12,7 +12,7 @@ __all__ = ["Written", "locate", "locate_in_turns", "runs_of", "written"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
-    """The tokens that a prompt has for one image."""
+    """Contains the tokens that a prompt has for one image."""
 
     ids: tuple[int, ...]
     runs: tuple[tuple[int, int], ...]

@@ -21,7 +21,7 @@ PARTS = 'a list of parts: {"type": "text", "text": "..."} and {"type": "image", 
 
 
 class UnreadablePictureError(UsageError):
-    """The data of an image that a tool or an environment returned are damaged."""
+    """Says that the data of an image that a tool or an environment returned are damaged."""
 
 
 def pieces_of(result: Any, *, owner: str) -> list[Piece]:

@@ -19,7 +19,7 @@ __all__ = ["Tool", "tool_of", "toolbox"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tool:
-    """A function, and its description for the model."""
+    """Contains a function, and its description for the model."""
 
     name: str
     call: Callable[..., Any]

@@ -16,7 +16,7 @@ _LAST = re.compile(r"last_([1-9]\d*)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TurnOptions:
-    """The options of a run with tools or an environment.
+    """Contains the options of a run with tools or an environment.
 
     Raises:
         UsageError: a value that no run can use, or that nothing would read.

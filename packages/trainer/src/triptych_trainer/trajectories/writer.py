@@ -41,7 +41,7 @@ _TOOL = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suffix:
-    """What follows a sampled message: the results of its calls, and the beginning of the next message."""
+    """Contains what follows a sampled message: the results of its calls, and the beginning of the next message."""
 
     ids: tuple[int, ...]
     spans: tuple[ImageSpan, ...]

@@ -48,7 +48,7 @@ _PADS = (3, 16)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComparedRow:
-    """One prompt to compare on, alone in its batch row."""
+    """Contains one prompt to compare on, alone in its batch row."""
 
     where: str
     """Its name in error messages."""
@@ -58,7 +58,7 @@ class ComparedRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """What one comparison found: mean differences of log-probabilities, the largest over rows and ranks."""
+    """Contains what one comparison found: mean differences of log-probabilities, the largest over rows and ranks."""
 
     found: float
     allowed: float
@@ -70,7 +70,7 @@ class Difference:
 
 
 class Comparison:
-    """The rows, what the stock forward says of them, and how far we are from it."""
+    """Contains the rows, what the stock forward says of them, and how far we are from it."""
 
     def __init__(self, model: torch.nn.Module, batch: GroupBatch, rows: Sequence[ComparedRow]) -> None:
         """Run the stock forward over the prompts of ``batch``, of which ``rows[p]`` contains the stock inputs."""

@@ -29,7 +29,7 @@ NUM_PROBE_TOKENS = 16
 
 
 class VerificationError(Refusal, RuntimeError):
-    """A model computes other log-probabilities here than transformers computes with the same model."""
+    """Says that a model computes other log-probabilities here than transformers computes with the same model."""
 
 
 def verify_first_use(

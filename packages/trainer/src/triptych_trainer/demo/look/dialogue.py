@@ -11,7 +11,7 @@ __all__ = ["Said", "bare", "careful", "habitual", "with_needless_look"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """One message of the model."""
+    """Contains one message of the model."""
 
     text: str
     opens: int | None = None

@@ -14,7 +14,7 @@ LOOK_COST = 1 / 32
 
 
 class Boxes:
-    """Closed boxes that can be opened one at a time."""
+    """Plays closed boxes that can be opened one at a time."""
 
     def __init__(self) -> None:
         self._inside: tuple[Inside, ...] = ()
@@ -46,7 +46,7 @@ class Boxes:
 
 
 class BlankBoxes(Boxes):
-    """The same boxes, which show nothing when they are opened."""
+    """Plays the same boxes, which show nothing when they are opened."""
 
     def _shown(self, inside: Inside) -> Image.Image:
         return blank()

@@ -37,7 +37,7 @@ _TURNS: tuple[QuestionKind, ...] = ("lids", "one", "one", "one", "two")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inside:
-    """What is in a box."""
+    """Says what is in a box."""
 
     colour: str
     shape: str
@@ -45,7 +45,7 @@ class Inside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxSample:
-    """One question over one overview picture of closed boxes."""
+    """Contains one question over one overview picture of closed boxes."""
 
     id: str
     kind: QuestionKind

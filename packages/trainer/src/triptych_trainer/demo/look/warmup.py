@@ -16,7 +16,7 @@ __all__ = ["STAGES", "LookWarmup", "habit_stage", "see_stage", "text_stage"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookWarmup:
-    """All settings of the warm-up, other than the seed."""
+    """Contains all settings of the warm-up, other than the seed."""
 
     batch_size: int = 32
     text_accuracy: float = 0.97

@@ -20,7 +20,7 @@ __all__ = ["Begun", "Place", "RolloutsAhead", "place_after"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """Where a generation is in the order of a run."""
+    """Says where a generation is in the order of a run."""
 
     epoch: int
     number: int
@@ -31,7 +31,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Begun:
-    """A generation that the server was asked for."""
+    """Contains a generation that the server was asked for."""
 
     keys: tuple[int, ...]
     """The rows of this rank, one for each completion."""

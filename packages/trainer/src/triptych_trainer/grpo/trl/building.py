@@ -55,7 +55,7 @@ __all__ = ["Given", "check_run", "complete", "engine_of", "player_of"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Given:
-    """The arguments of a trainer, checked, with what was left out filled in."""
+    """Contains the arguments of a trainer, checked, with what was left out filled in."""
 
     model: Any
     args: GRPOConfig

@@ -22,7 +22,7 @@ MOSTLY = 0.5
 
 
 class MismatchWarning(UserWarning):
-    """The engine samples from another distribution than the trainer scores."""
+    """Says that the engine samples from another distribution than the trainer scores."""
 
 
 class MismatchWatch:

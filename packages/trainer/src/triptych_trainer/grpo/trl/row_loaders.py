@@ -12,7 +12,7 @@ __all__ = ["TrainerOfRows"]
 
 
 class TrainerOfRows(ResumableGRPOTrainer):
-    """A trainer whose batches contain the keys of rows, and never a copy of their images."""
+    """Gives a trainer batches that contain the keys of rows, and never a copy of their images."""
 
     tables: RunTables
     train_dataset: Any

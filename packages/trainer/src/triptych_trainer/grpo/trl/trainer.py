@@ -51,7 +51,7 @@ BATCH = "triptych_batch"
 
 
 class MultiImageGRPOTrainer(TrainerOfRows):
-    """TRL's ``GRPOTrainer`` in which every prompt, with its images, is paid for once for all of its completions.
+    """Trains as TRL's ``GRPOTrainer`` does, but computes every prompt once for all of its completions.
 
     The step itself is in `grpo/step.py`; here its values cross to TRL and back, once each way.
 
@@ -271,9 +271,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         return model.logps_BC, model.entropies_BC, model.aux_loss
 
     def cycle_parts(self) -> dict[str, Any]:
-        """Return what a checkpoint also keeps with the generation under way: rows left out, and what environments
-        showed.
-        """
+        """Return what a checkpoint also keeps: rows left out, and what environments showed in this generation."""
         return {
             "bad_rows": [] if self.bad_rows is None else self.bad_rows.to_state(),
             "shown": {} if self.play is None else self.play.shown,

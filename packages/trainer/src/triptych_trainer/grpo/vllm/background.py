@@ -24,7 +24,7 @@ def in_background(work: Callable[[], T]) -> "Future[T]":
 
 
 class InOrder:
-    """One thread that does pieces of work one after the other, in the order in which they are given."""
+    """Does pieces of work one after the other on one thread, in the order in which they are given."""
 
     def __init__(self) -> None:
         self._tasks: SimpleQueue[Task] = SimpleQueue()

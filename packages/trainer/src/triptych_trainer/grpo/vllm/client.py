@@ -42,7 +42,7 @@ FORGOTTEN = ("Cache miss for", "Expected a cached item")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """What a server sampled in one generation, and what it was sent for it."""
+    """Contains what a server sampled in one generation, and what it was sent for it."""
 
     completions: list[Completions]
     """Of each request."""
@@ -65,7 +65,7 @@ class _RequestRefusedError(RuntimeError):
 
 
 class RolloutClient:
-    """A vLLM server, with the images that it has been sent so far."""
+    """Talks to a vLLM server, and remembers the images that it has been sent so far."""
 
     def __init__(self, base_url: str, *, model: str, seconds: float) -> None:
         """Talk to the server at ``base_url``; all that a call asks for has to be there after ``seconds``."""

@@ -9,11 +9,11 @@ __all__ = ["EngineError", "RolloutMismatchError", "engine_failures"]
 
 
 class RolloutMismatchError(Refusal, RuntimeError):
-    """vLLM tokenized a prompt to other ids than those that are trained on; the text names the first difference."""
+    """Says that vLLM tokenized a prompt to other ids than those that are trained on, and names the first difference."""
 
 
 class EngineError(Refusal, RuntimeError):
-    """vLLM stopped, or answered with an error of its own."""
+    """Says that vLLM stopped, or answered with an error of its own."""
 
 
 @contextmanager

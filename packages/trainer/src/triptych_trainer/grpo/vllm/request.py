@@ -34,7 +34,7 @@ Completions = list[Sampled]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """One prompt as vLLM gets it, once for all of its completions."""
+    """Contains one prompt as vLLM gets it, once for all of its completions."""
 
     name: str
     """Where the prompt comes from, for errors."""

@@ -23,7 +23,7 @@ SECONDS = 1800.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """A generation that a server was asked for."""
+    """Contains a generation that a server was asked for."""
 
     sizes: Sequence[int]
     """Requests of each rank."""
@@ -33,7 +33,7 @@ class Asked:
 
 @dataclass(kw_only=True, slots=True)
 class RolloutServer:
-    """The server of a run, which does one thing after the other: loads weights, or samples a generation."""
+    """Orders the work of a run's server, which does one thing after the other: load weights, or sample a generation."""
 
     client: RolloutClient
     line: InOrder

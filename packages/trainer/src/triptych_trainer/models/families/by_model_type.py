@@ -64,7 +64,7 @@ _own: list[Family] = []
 
 
 class UnknownFamilyError(Refusal, ValueError):
-    """A model that no adapter describes and the generic one cannot serve."""
+    """Says that no adapter describes a model, and that the generic adapter cannot serve it."""
 
 
 def register_family(family: Family) -> None:

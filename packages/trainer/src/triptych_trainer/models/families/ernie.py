@@ -11,7 +11,7 @@ from triptych_trainer.models.families.glm4v import Glm4vFamily
 
 
 class ErnieVLFamily(Glm4vFamily):
-    """Patches have no temporal axis. A token's experts follow from whether it belongs to an image."""
+    """Takes patches without a temporal axis; a token's experts follow from whether it belongs to an image."""
 
     model_types = ("ernie4_5_vl_moe",)
 

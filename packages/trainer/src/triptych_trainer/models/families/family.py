@@ -21,7 +21,8 @@ ImageAttention = Literal["causal", "both_ways", "both_ways_in_window"]
 
 
 class Family:
-    """Defaults: features from `get_image_features`, 1-D positions, merge into the token embeddings, nothing more.
+    """Describes a model by defaults: features from `get_image_features`, 1-D positions, a merge into the token
+    embeddings.
 
     `model` below is the class with the language-model head, `vision_language_model` the module inside it that owns
     the vision tower and the language model.

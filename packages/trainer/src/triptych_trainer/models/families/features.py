@@ -14,7 +14,7 @@ tiles or images (`pixel_values` [patches, C*T*P*P] and `image_grid_thw` [1, 3] f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFeatures:
-    """Feature rows `[N, D]` of I images, concatenated in image order; `counts[i]` rows belong to image i."""
+    """Contains the feature rows `[N, D]` of I images, in their order; `counts[i]` rows belong to image i."""
 
     rows: torch.Tensor
     counts: tuple[int, ...]
@@ -61,7 +61,9 @@ class ImageFeatures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRows:
-    """The token rows of one model call, for what an adapter derives from them; all tensors are `[B, T]` on the CPU."""
+    """Contains the token rows of one model call, for what an adapter derives from them; all tensors are `[B, T]` on the
+    CPU.
+    """
 
     ids: torch.Tensor
     images: torch.Tensor

@@ -9,7 +9,7 @@ from triptych_trainer.models.families.features import TokenRows
 
 
 class Gemma3Family(Family):
-    """`pixel_values` `[1, C, H, W]` per image (or its crops); the text backbone mixes full and sliding layers."""
+    """Takes `pixel_values` `[1, C, H, W]` per image (or its crops); the text backbone mixes full and sliding layers."""
 
     model_types = ("gemma3",)
     types_cover_cache = True

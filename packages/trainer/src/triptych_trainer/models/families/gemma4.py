@@ -11,7 +11,9 @@ from triptych_trainer.models.families.features import ImageInputs, TokenRows
 
 
 class Gemma4Family(Family):
-    """`pixel_values` `[1, patches, D]` and `image_position_ids` `[1, patches, 2]` per image, padded to one length."""
+    """Takes `pixel_values` `[1, patches, D]` and `image_position_ids` `[1, patches, 2]` per image, padded to one
+    length.
+    """
 
     model_types: tuple[str, ...] = ("gemma4",)
     types_cover_cache = True
@@ -35,7 +37,7 @@ class Gemma4Family(Family):
 
 
 class Gemma4UnifiedFamily(Gemma4Family):
-    """Gemma 4 without a vision tower: merged patches are projected, one row each."""
+    """Projects merged patches, one row each, because this Gemma 4 has no vision tower."""
 
     model_types = ("gemma4_unified",)
 

@@ -9,13 +9,13 @@ from triptych_trainer.models.families.qwen_vl import QwenVLFamily
 
 
 class Glm4vFamily(QwenVLFamily):
-    """Same inputs as Qwen2-VL. Image and video share one placeholder id."""
+    """Takes the same inputs as Qwen2-VL. Image and video share one placeholder id."""
 
     model_types: tuple[str, ...] = ("glm4v", "glm46v", "glm4v_moe", "glm_ocr", "glmga")
 
 
 class PaddleOCRFamily(Glm4vFamily):
-    """`pixel_values` `[patches, C, P, P]`: patches keep their shape and have no temporal axis."""
+    """Takes `pixel_values` `[patches, C, P, P]`: patches keep their shape and have no temporal axis."""
 
     model_types = ("paddleocr_vl",)
 

@@ -12,7 +12,7 @@ from triptych_trainer.models.families.mistral3 import Mistral3Family
 
 
 class LlavaFamily(Mistral3Family):
-    """`pixel_values` `[1, C, H, W]` per image, with `image_sizes` `[1, 2]` where the tower is Pixtral."""
+    """Takes `pixel_values` `[1, C, H, W]` per image, with `image_sizes` `[1, 2]` if the tower is Pixtral."""
 
     model_types = ("llava", "vipllava")
 
@@ -41,13 +41,13 @@ class LlavaFamily(Mistral3Family):
 
 
 class OneTileFamily(Family):
-    """One tile of one size per image, and nothing that the generic adapter does not do."""
+    """Takes one tile of one size per image, and needs nothing that the generic adapter does not do."""
 
     model_types: tuple[str, ...] = ("aria", "deepseek_vl")
 
 
 class DeepseekHybridFamily(OneTileFamily):
-    """One tile of one size, and `high_res_pixel_values` `[1, C, H, W]` of another size for a second tower."""
+    """Takes one tile of one size, and `high_res_pixel_values` `[1, C, H, W]` of another size for a second tower."""
 
     model_types = ("deepseek_vl_hybrid",)
 

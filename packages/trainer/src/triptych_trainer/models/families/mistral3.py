@@ -11,7 +11,7 @@ from triptych_trainer.models.families.features import ImageInputs
 
 
 class Mistral3Family(Family):
-    """`pixel_values` `[1, C, H, W]` and `image_sizes` `[1, 2]` per image; a row per merge x merge patches."""
+    """Takes `pixel_values` `[1, C, H, W]` and `image_sizes` `[1, 2]` per image; a row per merge x merge patches."""
 
     model_types: tuple[str, ...] = ("mistral3", "lighton_ocr")
 

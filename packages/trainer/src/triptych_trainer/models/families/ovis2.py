@@ -14,7 +14,9 @@ from triptych_trainer.models.families.features import ImageFeatures, ImageInputs
 
 
 class Ovis2Family(Family):
-    """`pixel_values` `[tiles, C, H, W]` per image; beginning, end and tile breaks take rows that all images share."""
+    """Takes `pixel_values` `[tiles, C, H, W]` per image; beginning, end and tile breaks take rows that all images
+    share.
+    """
 
     model_types = ("ovis2",)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PaliGemmaFamily(Family):
-    """`pixel_values` `[1, C, H, W]` per image; positions begin at 1."""
+    """Takes `pixel_values` `[1, C, H, W]` per image; positions begin at 1."""
 
     model_types = ("paligemma",)
     path: SharingPath = "plain"

@@ -11,7 +11,7 @@ from triptych_trainer.models.families.features import ImageInputs
 
 
 class KimiVLFamily(Family):
-    """`pixel_values` `[patches, C, P, P]` and `image_grid_thw` `[1, 3]` per image; a row per merged square."""
+    """Takes `pixel_values` `[patches, C, P, P]` and `image_grid_thw` `[1, 3]` per image; a row per merged square."""
 
     model_types = ("kimi_k25",)
 
@@ -36,7 +36,7 @@ class KimiVLFamily(Family):
 
 
 class Lfm2VLFamily(Family):
-    """`pixel_values` `[tiles, patches, D]`, `spatial_shapes` `[tiles, 2]` and `pixel_attention_mask` per image.
+    """Takes `pixel_values` `[tiles, patches, D]`, `spatial_shapes` `[tiles, 2]` and `pixel_attention_mask` per image.
 
     Most layers of the text backbone convolve over the tokens, so that prompts share a cache.
     """
@@ -56,7 +56,9 @@ class Lfm2VLFamily(Family):
 
 
 class MiniCPMVFamily(Family):
-    """`pixel_values` `[1, C, P, patches * P]` and `target_sizes` `[slices, 2]` per image: slices next to each other."""
+    """Takes `pixel_values` `[1, C, P, patches * P]` and `target_sizes` `[slices, 2]` per image, with slices next to
+    each other.
+    """
 
     model_types: tuple[str, ...] = ("minicpmv4_6",)
     least_transformers: tuple[int, int] = (5, 19)  # before, its tower takes all images for as large as the first
@@ -80,7 +82,7 @@ class MiniCPMVFamily(Family):
 
 
 class MiniCPMOcrFamily(MiniCPMVFamily):
-    """The same images before a text backbone of full attention."""
+    """Takes the same images before a text backbone of full attention."""
 
     model_types = ("minicpm_ocr",)
     path = "packed"

@@ -7,7 +7,7 @@ from triptych_trainer.models.families.qwen_vl import QwenVLFamily
 
 
 class Qwen35Family(QwenVLFamily):
-    """Images as in Qwen2.5-VL. A packed row would hand one completion's state to the next: prompts share a cache."""
+    """Takes images as Qwen2.5-VL does; prompts share a cache, as a packed row would hand on a completion's state."""
 
     model_types = ("qwen3_5", "qwen3_5_moe")
     path: SharingPath = "cache"

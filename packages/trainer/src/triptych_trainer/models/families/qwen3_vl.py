@@ -13,7 +13,9 @@ from triptych_trainer.upstream.transformers_names import rows_per_layer
 
 
 class Qwen3VLFamily(QwenVLFamily):
-    """The tower also returns rows of intermediate layers; the text backbone adds them to its first layers' outputs."""
+    """Takes deepstack rows: the tower also returns rows of intermediate layers, which the text backbone adds to its
+    first layers.
+    """
 
     model_types = ("qwen3_vl", "qwen3_vl_moe", "cosmos3_omni", "cohere_compass")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PatchGridFamily(Family):
-    """`pixel_values` `[t*h*w, C*T*P*P]` and `image_grid_thw` `[1, 3]` per image; t*h*w / merge**2 rows."""
+    """Takes `pixel_values` `[t*h*w, C*T*P*P]` and `image_grid_thw` `[1, 3]` per image; t*h*w / merge**2 rows."""
 
     def num_rows(self, vision_language_model: torch.nn.Module, image: ImageInputs) -> int | None:
         """Return one row per merge x merge patches."""
@@ -32,14 +32,14 @@ class PatchGridFamily(Family):
 
 
 class Exaone45Family(PatchGridFamily):
-    """As the patch grid, and `generate` computes positions anew from the padded row."""
+    """Takes the patch grid, and lets `generate` compute positions anew from the padded row."""
 
     model_types = ("exaone4_5", "hyperclovax_vision_v2")
     generate_counts_pads = True
 
 
 class VideoLlama3Family(PatchGridFamily):
-    """The patch grid, and `image_merge_sizes` `[1]` per image: how many patches a side make a row."""
+    """Takes the patch grid, and `image_merge_sizes` `[1]` per image: how many patches a side make a row."""
 
     model_types = ("video_llama_3",)
 
@@ -58,7 +58,7 @@ class VideoLlama3Family(PatchGridFamily):
 
 
 class QwenVLFamily(PatchGridFamily):
-    """The patch grid with multimodal rotary positions (M-RoPE)."""
+    """Takes the patch grid with multimodal rotary positions (M-RoPE)."""
 
     model_types: tuple[str, ...] = ("qwen2_vl", "qwen2_5_vl")
 

@@ -10,7 +10,7 @@ from triptych_trainer.models.families.family import Family
 
 
 class TextFamily(Family):
-    """A causal language model: the whole model is its language model, because it has no other part."""
+    """Describes a causal language model: the whole model is its language model, because it has no other part."""
 
     takes_images = False
 

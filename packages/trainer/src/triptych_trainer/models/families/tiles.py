@@ -12,13 +12,13 @@ from triptych_trainer.models.families.features import ImageFeatures, ImageInputs
 
 
 class InternVLFamily(Family):
-    """`pixel_values` `[tiles, C, H, W]` per image; every tile gives the same number of rows."""
+    """Takes `pixel_values` `[tiles, C, H, W]` per image; every tile gives the same number of rows."""
 
     model_types = ("internvl", "aya_vision", "cohere2_vision", "qianfan_ocr")
 
 
 class SmolVLMFamily(Family):
-    """`pixel_values` `[1, tiles, C, H, W]` and `pixel_attention_mask` `[1, tiles, H, W]` per image.
+    """Takes `pixel_values` `[1, tiles, C, H, W]` and `pixel_attention_mask` `[1, tiles, H, W]` per image.
 
     Every image is a sample of its own to the processor. The model drops all-zero tiles.
     """
@@ -40,7 +40,7 @@ class SmolVLMFamily(Family):
 
 
 class Idefics2Family(SmolVLMFamily):
-    """As SmolVLM, with images of any size: `pixel_attention_mask` marks the padding at the bottom and right."""
+    """Takes images of any size as SmolVLM does: `pixel_attention_mask` marks the padding at the bottom and right."""
 
     model_types = ("idefics2",)
 
@@ -71,7 +71,9 @@ class Idefics2Family(SmolVLMFamily):
 
 
 class LlavaNextFamily(Family):
-    """`pixel_values` `[1, tiles, C, H, W]` and `image_sizes` `[1, 2]` per image, however many the prompt contains."""
+    """Takes `pixel_values` `[1, tiles, C, H, W]` and `image_sizes` `[1, 2]` per image, however many the prompt
+    contains.
+    """
 
     model_types = ("llava_next", "llava_next_video")
 
@@ -90,7 +92,7 @@ class LlavaNextFamily(Family):
 
 
 class LlavaOnevisionFamily(Family):
-    """`pixel_values` `[1, tiles, C, H, W]`, `image_sizes` `[1, 2]` and `single` `[1]` per image.
+    """Takes `pixel_values` `[1, tiles, C, H, W]`, `image_sizes` `[1, 2]` and `single` `[1]` per image.
 
     An image that is alone in its prompt is cut into tiles ("anyres"), an image among several is one tile. The
     processor says which by `batch_num_images`; here every image carries its own flag. What arrives in one turn counts

@@ -43,7 +43,7 @@ ROWS = "triptych_rows"
 
 @dataclass(kw_only=True, slots=True)
 class Scores:
-    """A pass as TRL's loss reads it: the outputs of a model with its fused head."""
+    """Contains a pass as TRL's loss reads it: the outputs of a model with its fused head."""
 
     log_probs: torch.Tensor
     entropy: torch.Tensor
@@ -59,7 +59,8 @@ def why_not_packed(base: torch.nn.Module) -> str | None:
 
 
 class MultiImageSFTTrainer(ResumableTrainer, SFTTrainer):
-    """TRL's ``SFTTrainer`` on the assistant's turns of conversations that show images wherever their markers are.
+    """Trains as TRL's ``SFTTrainer`` on the assistant's turns of conversations that show images wherever their markers
+    are.
 
     Args:
         args: TRL's options. With ``packing`` the rows of a batch are one sequence without pads.
