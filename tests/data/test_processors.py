@@ -129,7 +129,8 @@ def test_a_folder_whose_prompts_nobody_has_compared_is_refused_in_one_sentence(p
         load_processor(str(folder))
     assert str(caught.value) == (
         f"--model {folder}: GotOcr2Processor cannot be verified, a small prompt ends in an error: GotOcr2Processor "
-        "cannot count the tokens of an image; mend what it names, or use a processor that docs/markers.md names"
+        "cannot count the tokens of an image; correct what the error names, or use a processor that "
+        "docs/markers.md names"
     )
 
 

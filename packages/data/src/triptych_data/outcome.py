@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one line for what the user can mend."""
+"""How a command ends: its exit code, and one line for what the user can correct."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REFUSED = 2
 
 
 def outcome(command: str, run: Callable[[], int]) -> int:
-    """Run a command and return its exit code; what the user can mend is one line on standard error and exit code 2.
+    """Run a command and return its exit code; what the user can correct is one line on standard error and exit code 2.
 
     That is every `Refusal`, files and folders that the system refuses, and a lack of memory. Any other exception is a
     fault of the program and keeps its traceback.

@@ -80,7 +80,7 @@ def recalled_or_found(
     except DataError:
         save(place.path, Remembered(table="", headers=own.table, files=files))
         raise
-    # Whether a bad row has been mended, or an image on another machine replaced, only another look can say.
+    # Whether a bad row has been corrected, or an image on another machine replaced, only another look can say.
     table = "" if checked.bad or own.has_remote else place.table
     save(
         place.path,

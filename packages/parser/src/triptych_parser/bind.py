@@ -157,7 +157,7 @@ def bind(
 
 def _names(images: int | Sequence[str | None], prompt: Prompt) -> tuple[str | None, ...]:
     if isinstance(images, str):
-        raise TypeError(f"images is their number or one name for each, got the string {images!r}")
+        raise TypeError(f"expected images as their number or as a list of names, got the string {images!r}")
     names = (None,) * images if isinstance(images, int) else tuple(images)
     seen: dict[str, int] = {}
     for index, name in enumerate(names):

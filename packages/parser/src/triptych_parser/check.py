@@ -36,7 +36,12 @@ def check_file(path: Path, *, dialect: str = "image", no_markers: NoMarkers = "a
             try:
                 record = json.loads(line)
             except ValueError as error:
-                yield MarkerError(f"not a JSON record: {error}", source=str(path), line=number)
+                yield MarkerError(
+                    f"not a JSON record: {error}",
+                    source=str(path),
+                    line=number,
+                    remedy="write one JSON object on each line",
+                )
                 continue
             try:
                 check_record(record, source=str(path), line=number, dialect=dialect, no_markers=no_markers)
@@ -86,7 +91,13 @@ def _find(record: Any, fields: Sequence[str]) -> tuple[str, Any] | None:
 
 def _list(value: Any, source: str | None, line: int | None) -> list[Any]:
     if not isinstance(value, list):
-        raise MarkerError("the prompt is neither text nor messages", source=source, line=line, got=type(value).__name__)
+        raise MarkerError(
+            "the prompt is neither text nor messages",
+            source=source,
+            line=line,
+            got=type(value).__name__,
+            remedy="write it as one text, or as a list of messages with role and content",
+        )
     return value
 
 

@@ -6,7 +6,7 @@ __all__ = ["MarkerError", "Refusal"]
 
 
 class Refusal(Exception):  # noqa: N818 - its subclasses carry the suffix
-    """Says what the user can mend: what was expected, what came, where, and what to do.
+    """Says what the user can correct: what was expected, what came, where, and what to do.
 
     Every error of these packages that is meant for the user derives from it, and every command prints it as one line
     and ends with exit code 2. Whatever is no `Refusal` is a fault of the program and keeps its traceback.

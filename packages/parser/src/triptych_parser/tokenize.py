@@ -94,7 +94,12 @@ def tokenize_batch(
     writer = Writer(processor, settings=Settings(**settings))
     for name, given in (("image_sizes", image_sizes), ("image_tokens", image_tokens)):
         if given is not None and len(given) != len(bounds):
-            raise MarkerError(f"{name} needs one list per prompt", expected=len(bounds), got=len(given))
+            raise MarkerError(
+                f"{name} needs one list per prompt",
+                expected=len(bounds),
+                got=len(given),
+                remedy=f"pass as many lists in {name} as there are prompts",
+            )
     drafts = [
         writer.draft(
             bound,

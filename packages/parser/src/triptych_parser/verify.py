@@ -59,7 +59,7 @@ def check_processor(
             reason = error.problem if isinstance(error, MarkerError) else " ".join(str(error).split())
             raise MarkerError(
                 f"{type(processor).__name__} cannot be verified, a small prompt ends in {name}: {reason}",
-                remedy="mend what it names, or use a processor that docs/markers.md names",
+                remedy="correct what the error names, or use a processor that docs/markers.md names",
             ) from error
         if ours != theirs:
             raise _difference(processor, ours, theirs, len(sizes))

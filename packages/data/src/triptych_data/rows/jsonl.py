@@ -109,7 +109,12 @@ def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str
             kind="json",
         ) from error
     except RecursionError as error:
-        raise DataError("nested too deeply", source=source, remedy="correct or remove the line", kind="json") from error
+        raise DataError(
+            "the lists or objects are nested too deeply",
+            source=source,
+            remedy="correct or remove the line",
+            kind="json",
+        ) from error
     except ValueError as error:  # the one that json does not name: a number beyond Python's limit of digits
         raise DataError(_TOO_LONG, source=source, remedy="write it as text, in quotes", kind="json") from error
     if _ESCAPED_SURROGATE.search(text) and _has_surrogate(values):

@@ -103,7 +103,7 @@ def image_token(processor: Any) -> str:
     token = getattr(processor, "image_token", None)
     if not isinstance(token, str):
         raise MarkerError(
-            f"{type(processor).__name__} does not say which token stands for an image",
+            f"{type(processor).__name__} names no token for an image",
             remedy="pass image_token='<...>' and image_tokens=[...]",
         )
     return token

@@ -21,7 +21,7 @@ class OutOfMemoryError(Refusal, RuntimeError):
 
 
 def outcome(command: str, run: Callable[[], int]) -> int:
-    """Run a command and return its exit code: 2, after one line on standard error, for what the user can mend."""
+    """Run a command and return its exit code: 2, after one line on standard error, for what the user can correct."""
     return data_outcome(command, lambda: _explained(run))
 
 

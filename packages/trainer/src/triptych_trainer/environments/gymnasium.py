@@ -111,7 +111,8 @@ class GymnasiumEnvironment:
         if getattr(frame, "ndim", None) != 3 or frame.shape[2] != 3 or str(frame.dtype) != "uint8":
             found = f"{getattr(frame, 'dtype', type(frame).__name__)} of shape {getattr(frame, 'shape', '?')}"
             raise UsageError(
-                f"{type(self).__name__}: {self._id} drew {found}, expected a picture: uint8 of height x width x 3"
+                f"{type(self).__name__}: {self._id} drew {found}, expected a picture: uint8 of height x width x 3; "
+                "wrap the environment so that its `render` returns one"
             )
         picture = Image.fromarray(frame)
         if self.enlarge > 1:

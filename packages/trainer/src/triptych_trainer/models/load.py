@@ -47,7 +47,7 @@ def load_processor(
             image processor knows no pixel budget.
     """
     if path.startswith((".", "/", "~")) and not Path(path).is_dir():  # a hub id is asked for over the network
-        raise UsageError(f"{option} {path}: no such folder (looked from {Path.cwd()})")
+        raise UsageError(f"{option} {path}: no such folder (looked from {Path.cwd()}); correct the path")
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
     options |= {"padding_side": "left", "truncation_side": "left"}
     processor = load_stock_processor(path, option=option, needs_images=needs_images, **options)
@@ -168,7 +168,8 @@ def freeze_vision_modules(model: torch.nn.Module) -> int:
         outside = family.vision_parameters(family.vision_language_model(base))
     except AttributeError as error:
         raise UsageError(
-            f"--freeze_vision_modules: {type(model).__name__} does not say which part of it is the language model"
+            f"--freeze_vision_modules: {type(model).__name__} does not say which part of it is the language model; "
+            "leave the option out, or write an adapter (docs/add-a-family.md)"
         ) from error
     for parameter in outside:
         parameter.requires_grad_(False)

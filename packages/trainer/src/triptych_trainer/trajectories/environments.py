@@ -197,7 +197,7 @@ def is_done(environment: Any, *, where: str) -> bool:
 
 def _check_kind(kind: type) -> None:
     if not callable(getattr(kind, "reset", None)):
-        raise UsageError(f"environment_factory: {kind.__name__} has no method `reset(**row)`")
+        raise UsageError(f"environment_factory: {kind.__name__} has no method `reset(**row)`; add one")
     if callable(getattr(kind, "done", None)):
         raise UsageError(
             f"environment_factory: {kind.__name__}.done is a method, which is always true; make it an attribute or a "

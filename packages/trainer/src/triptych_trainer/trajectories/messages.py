@@ -96,7 +96,10 @@ def with_observation(example: Example, pieces: Sequence[Piece]) -> Example:
     bound_prompt, turns = example.prompt, example.prompt.prompt.turns
     at = next((k for k in reversed(range(len(turns))) if turns[k].role == "user"), None)
     if at is None:
-        raise UsageError(f"{example.source}: `reset` returned an observation, but the row has no user message for it")
+        raise UsageError(
+            f"{example.source}: `reset` returned an observation, but the row has no user message for it; write one "
+            "into the row, or let `reset` return nothing"
+        )
     part = _part(turns[at])
     segments = tuple(Text(text=p, part=part) if isinstance(p, str) else ImageMarker(part=part) for p in pieces)
     count = sum(not isinstance(piece, str) for piece in pieces)

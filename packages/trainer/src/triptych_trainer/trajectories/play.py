@@ -84,7 +84,9 @@ class Play:
             UsageError: a tool returned what is no message, or the chat template or an environment cannot take it.
         """
         if sampler.go_on is None:
-            raise UsageError("tools: this engine cannot go on with a rollout; sample with another one")
+            raise UsageError(
+                "tools: this sampler cannot continue a rollout after a call; use that of a model or of vLLM"
+            )
         groups, environments = self._begun(groups, sizes)
         live = [
             self._live(group, number=k, environment=own)
@@ -157,7 +159,10 @@ class Play:
     def observed(self, group: RolloutGroup, seen: Sequence[Piece]) -> RolloutGroup:
         """Return the group whose prompt ends with what its environment shows first."""
         if group.prompt.text is not None:
-            raise UsageError(f"{group.prompt.example.source}: `reset` can show nothing after a prompt of plain text")
+            raise UsageError(
+                f"{group.prompt.example.source}: `reset` can show nothing after a prompt of plain text; write the "
+                "prompt as messages, or let `reset` return nothing"
+            )
         prompt = self.preparer(with_observation(group.prompt.example, seen))
         return replace(group, prompt=prompt, observation=tuple(seen))
 

@@ -254,7 +254,9 @@ def turn_writer(
             reasons[name] = reason
     found = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     kind = "tools that return images" if common["takes_images"] else "tools"
-    raise UsageError(f"the chat template of {type(processor).__name__} takes no {kind} ({found})")
+    raise UsageError(
+        f"the chat template of {type(processor).__name__} takes no {kind} ({found}); set another chat template"
+    )
 
 
 def _form(results: Results) -> Any:

@@ -175,7 +175,7 @@ def _not_compared(base: torch.nn.Module, error: Exception) -> None:
         warnings.warn(f"{what}ends in {reason}", SharingWarning, stacklevel=3)
         return
     raise VerificationError(
-        f"{what}ends in {reason}; mend what the error names, or pass this check with --verify_model off"
+        f"{what}ends in {reason}; correct what the error names, or pass this check with --verify_model off"
     ) from error
 
 

@@ -31,5 +31,5 @@ def engine_failures(what: str, *, doing: str = "sampled") -> Iterator[None]:
         lines = str(error).strip().splitlines() or [""]
         raise EngineError(
             f"{what} failed while it {doing} ({type(error).__name__}: {lines[0]}); nothing was trained on this "
-            "generation: mend vLLM and go on from the last checkpoint with --resume_from_checkpoint latest"
+            "generation: repair vLLM and continue from the last checkpoint with --resume_from_checkpoint latest"
         ) from error
