@@ -17,8 +17,8 @@ class PageOptions:
 
     LEAST: ClassVar[dict[str, int]] = {"limit": 0, "max_megabytes": 0, "threads": 1}
 
-    limit: int = field(default=10_000, metadata={"help": "only the first rows; 0 for all"})
-    max_megabytes: float = field(default=64, metadata={"help": "embedded pictures at most"})
+    limit: int = field(default=10_000, metadata={"help": "look at the first rows only; 0: all"})
+    max_megabytes: float = field(default=64, metadata={"help": "the most that embedded pictures may take"})
     threads: int = field(default_factory=default_workers, metadata={"help": "threads that decode pictures"})
     quiet: bool = field(default=False, metadata={"help": "print only the last line"})
 

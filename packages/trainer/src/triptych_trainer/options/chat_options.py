@@ -19,13 +19,13 @@ class ChatOptions:
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"verify_model": ("on", "off")}
     LEAST: ClassVar[Mapping[str, int]] = {"port": 0, "max_completion_length": 1, "temperature": 0}
 
-    port: int = field(default=7860, metadata={"help": "of the page on 127.0.0.1; 0 takes any that is free"})
-    temperature: float = field(default=0.0, metadata={"help": "of sampling; 0 decodes greedily"})
+    port: int = field(default=7860, metadata={"help": "port of the page on 127.0.0.1; 0: any free port"})
+    temperature: float = field(default=0.0, metadata={"help": "temperature of sampling; 0 decodes greedily"})
     max_completion_length: int = field(default=512, metadata={"help": "most tokens of an answer"})
     family: str | None = field(
         default=None, metadata={"metavar": "CLASS", "help": "an adapter of your own for the model, as for train"}
     )
-    dtype: str = field(default="auto", metadata={"help": "of the weights: auto takes the checkpoint's"})
+    dtype: str = field(default="auto", metadata={"help": "precision of the weights; auto: that of the checkpoint"})
     verify_model: str = field(
         default="on", metadata={"help": "compare with its own transformers forward, at the first question"}
     )

@@ -37,7 +37,7 @@ class CommonArguments(DataOptions, PromptOptions):
     )
     vision_learning_rate: float | None = field(
         default=None,
-        metadata={"help": "for all but the language model (default: --learning_rate)"},
+        metadata={"help": "learning rate outside the language model (default: --learning_rate)"},
     )
     verify_model: str = field(
         default="on",
@@ -49,5 +49,7 @@ class CommonArguments(DataOptions, PromptOptions):
         default=None,
         metadata={"metavar": "NAME", "help": "start several processes: fsdp2, zero2, zero3, multi_gpu, or a file"},
     )
-    num_processes: int | None = field(default=None, metadata={"help": "how many (default: what that file says)"})
+    num_processes: int | None = field(
+        default=None, metadata={"help": "number of processes (default: what that file says)"}
+    )
     quiet: bool = field(default=False, metadata={"help": "print only warnings, errors and the last lines"})

@@ -18,7 +18,7 @@ class EvalOptions(SamplingOptions):
     """Contains the options that ``eval`` takes in addition to those that every command shares."""
 
     base: str | None = field(
-        default=None, metadata={"metavar": "NAME", "help": "a second model to compare with, such as the one before"}
+        default=None, metadata={"metavar": "NAME", "help": "a second model to compare with, such as the base model"}
     )
     by: list[str] | None = field(
         default=None, metadata={"metavar": "COLUMN", "help": "columns to slice by (default: those with few values)"}

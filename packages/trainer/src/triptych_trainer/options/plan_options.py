@@ -30,29 +30,32 @@ class PlanOptions:
     sft: bool = field(
         default=False, metadata={"help": "plan a run of `triptych sft`, from its options: memory and steps, no hours"}
     )
-    device: str = field(default="auto", metadata={"help": "plan for it; auto takes what is here"})
+    device: str = field(default="auto", metadata={"help": "kind of device to plan for; auto: that of this machine"})
     memory_gib: float | None = field(
         default=None, metadata={"help": "say whether the run fits (default: the device that is here)"}
     )
-    num_processes: int | None = field(default=None, metadata={"help": "devices (default: those of this launch)"})
+    num_processes: int | None = field(
+        default=None, metadata={"help": "number of devices (default: those of this launch)"}
+    )
     sharding: str | None = field(
         default=None,
         metadata={
             "metavar": "WORD",
-            "help": f"what they split: {', '.join(SHARDINGS)} (default: by --deepspeed and --fsdp)",
+            "help": f"what the devices split: {', '.join(SHARDINGS)} (default: by --deepspeed and --fsdp)",
         },
     )
     tflops: float | None = field(
-        default=None, metadata={"help": f"peak in training precision (default for cuda: {A100['tflops']:g})"}
+        default=None,
+        metadata={"help": f"peak TFLOP/s of a device in training precision (default for cuda: {A100['tflops']:g})"},
     )
     memory_bandwidth: float | None = field(
-        default=None, metadata={"help": f"in GB/s (default for cuda: {A100['memory_bandwidth']:g})"}
+        default=None, metadata={"help": f"memory bandwidth in GB/s (default for cuda: {A100['memory_bandwidth']:g})"}
     )
     mfu: float | None = field(
         default=None, metadata={"help": f"share of the peak that a run gets (default: {A100['mfu']})"}
     )
     mean_completion_length: float | None = field(
-        default=None, metadata={"help": "for the hours (default: --max_completion_length)"}
+        default=None, metadata={"help": "completion length for the hours (default: --max_completion_length)"}
     )
     turns: int | None = field(
         default=None, metadata={"help": "with tools: answered turns of every rollout (default: the most allowed)"}

@@ -22,7 +22,7 @@ class ReportOptions(PageOptions):
 
     compare: str | None = field(default=None, metadata={"metavar": "RUN_DIR", "help": "a second run next to it"})
     max_groups: int = field(default=2000, metadata={"help": "groups shown in full"})
-    max_image_mb: float = field(default=24, metadata={"help": "embedded thumbnails, in MB"})
+    max_image_mb: float = field(default=24, metadata={"help": "the most that embedded thumbnails may take, in MB"})
 
 
 def parser() -> OptionParser:

@@ -28,10 +28,10 @@ class RolloutOptions(SamplingOptions):
         metadata={"metavar": "NAME", "help": "the rewards, as for train"},
     )
     reward_weights: list[float] | None = field(
-        default=None, metadata={"help": "one for each reward, as for train (default: 1 each)"}
+        default=None, metadata={"help": "a weight for each reward, as for train (default: 1 each)"}
     )
     num_generations: int = field(default=8, metadata={"help": "completions per prompt"})
-    temperature: float = field(default=1.0, metadata={"help": "of sampling"})
+    temperature: float = field(default=1.0, metadata={"help": "temperature of sampling"})
     max_completion_length: int = field(default=512, metadata={"help": "most tokens of a completion"})
     keep_mixed: str | None = field(
         default=None,

@@ -40,7 +40,7 @@ class RunArguments(CommonArguments):
     )
     verdict: str | None = field(
         default=None,
-        metadata={"metavar": "REWARD", "help": "the one that says right or wrong in report.html (default: accuracy)"},
+        metadata={"metavar": "REWARD", "help": "reward that says right or wrong in report.html (default: accuracy)"},
     )
     tools: list[str] = field(
         default_factory=list,
@@ -61,10 +61,12 @@ class RunArguments(CommonArguments):
     )
     advantage: str = field(
         default="episode",
-        metadata={"help": "episode: that of the rollout; gigpo: also compare turns that began in the same state"},
+        metadata={
+            "help": "episode: the advantage of the rollout; gigpo: also compare turns that began in the same state"
+        },
     )
     step_advantage_weight: float | None = field(
-        default=None, metadata={"help": "with gigpo, of the comparison of turns (default: 1)"}
+        default=None, metadata={"help": "with gigpo, the weight of the comparison of turns (default: 1)"}
     )
     step_gamma: float | None = field(
         default=None, metadata={"help": "with gigpo, the discount of later rewards (default: 0.95)"}
@@ -78,7 +80,7 @@ class RunArguments(CommonArguments):
     )
     group_sharing: str = field(
         default="auto",
-        metadata={"help": "forward a prompt once a step, pass or completion"},
+        metadata={"help": "forward a prompt once a step, once a pass, or for each completion"},
     )
     shared_attention: str = field(
         default="auto",

@@ -22,7 +22,7 @@ class ScoreOptions(PageOptions):
         metadata={"metavar": "NAME", "help": "the rewards, as for train"},
     )
     reward_weights: list[float] | None = field(
-        default=None, metadata={"help": "one for each reward, as for train (default: 1 each)"}
+        default=None, metadata={"help": "a weight for each reward, as for train (default: 1 each)"}
     )
     keep_mixed: str | None = field(
         default=None,
