@@ -78,6 +78,17 @@ def test_the_files_that_pages_name_exist():
     assert {folder.rstrip("/") for folder in folders} <= known
 
 
+def test_the_walks_name_functions_that_exist_and_enter_each_file_once():
+    walks = re.findall(
+        r"^\| `([\w/]+\.py): (\w+)` \|", (ROOT / "docs/architecture.md").read_text(encoding="utf-8"), flags=re.M
+    )
+    files = [file for file, _ in walks]
+    assert len(files) == len(set(files)) > 20
+    for file, name in walks:
+        (path,) = ROOT.glob(f"packages/*/src/{'' if file.startswith('triptych_') else 'triptych_trainer/'}{file}")
+        assert re.search(rf"^(def|class) {name}\b", path.read_text(encoding="utf-8"), flags=re.M), f"{file}: {name}"
+
+
 def test_the_legend_of_shapes_has_every_letter():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     table = text.split("## Shape legend", 1)[1].split("## Style", 1)[0]
