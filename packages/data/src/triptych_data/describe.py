@@ -133,7 +133,7 @@ def unexpanded_ids(example: Example, *, model: ModelTokens, settings: PromptSett
 
 
 def unexpanded(processor: Any, *, num_images: int) -> dict[str, Any]:
-    """Return what to tell `tokenize` so that every image stays the one placeholder that the chat template writes."""
+    """Return the arguments of `tokenize` with which every image stays the one placeholder of the chat template."""
     return {"image_token": expander_of(processor).template_token, "image_tokens": [1] * num_images}
 
 

@@ -93,7 +93,7 @@ class Example:
 
     @property
     def key(self) -> str:
-        """What tells this example from every other one: equal for the same row of the same data in every process."""
+        """What distinguishes this example from all others: equal for the same row of the same data in every process."""
         return f"{self.table}:{self.row}" if self.table else f"{self.source}\n{self.id}\n{self.row}"
 
 

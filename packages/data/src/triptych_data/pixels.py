@@ -130,7 +130,7 @@ def _decode_fast(data: bytes) -> Pixels | None:
 def guessed_around(data: bytes, header: ImageHeader) -> bool:
     """Return whether a JPEG's compressed data contains more or less than its picture needs: stray bytes, or damage.
 
-    Decoders read on in silence. Only the strict one of the extra `fast` tells; without it the answer is False.
+    Decoders give no message. Only the strict decoder of the extra `fast` does; without it the answer is False.
     """
     decoder = fast_decoder() if header.format == "JPEG" and header.mode in ("RGB", "L") else None
     if decoder is None:

@@ -114,7 +114,7 @@ class SeenHeaders:
                 f"(expected {_in_words(seen)}, got {_in_words(stamp)})",
                 image=str(source),
                 kind="changed",
-                remedy="start the run again, which looks at every image anew, or leave such rows out with "
+                remedy="start the run again, which looks at every image again, or leave such rows out with "
                 'on_bad="skip" (--on_bad skip)',
             )
         return seen

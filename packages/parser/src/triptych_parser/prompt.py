@@ -94,7 +94,7 @@ class Prompt:
 
     @property
     def num_markers(self) -> int:
-        """How many markers the prompt holds.
+        """How many markers the prompt contains.
 
         >>> from triptych_parser import parse
         >>> parse("no picture here").num_markers

@@ -72,7 +72,7 @@ class Edges:
 def expand(
     ids: list[int], *, expansions: Sequence[Expansion], images: Sequence[int], edges: Edges, place: Place
 ) -> TokenizedPrompt:
-    """Repeat every placeholder as often as its run says, and note where each image came to stand.
+    """Repeat every placeholder as often as its run says, and note the place of each image.
 
     Raises MarkerError when `ids` does not hold one placeholder per run.
     """

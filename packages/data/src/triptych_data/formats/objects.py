@@ -80,7 +80,7 @@ def refuse_marks_of_objects(turns: Sequence[Turn]) -> None:
             if isinstance(turn["content"], str) and mark in turn["content"]:
                 raise RowError(
                     f"expected the column objects for {mark} in message {number}, got none",
-                    remedy=f'give it as {{"{name}": [...]}}, write what {mark} stands for in its place, or, for the '
+                    remedy=f'give it as {{"{name}": [...]}}, write what {mark} means in its place, or, for the '
                     'literal text, write the content as parts: [{"type": "text", "text": ...}]',
                 )
 

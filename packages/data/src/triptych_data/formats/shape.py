@@ -90,7 +90,7 @@ def _check_answer_shows_nothing(last: str | None, turns: list[Turn], images: Seq
 
 
 def _without_images(turns: list[Turn], source: str) -> tuple[list[Turn], list[Named]]:
-    """(turns whose parts hold no images, the images that stood in them, in order)."""
+    """(turns whose parts contain no images, the images that were in them, in order)."""
     check_indices(turns, what=source)
     inline: list[Named] = []
     plain: list[Turn] = []

@@ -43,7 +43,7 @@ def read_turns(value: object, *, what: str) -> list[Turn]:
     """Read turns of {role, content} from a list of {role, content} or {from, value}, or from text that writes such a
     list.
 
-    The content is as it stood: text, parts, or, in an answer, a number or a list of boxes.
+    The content is as it was: text, parts, or, in an answer, a number or a list of boxes.
     """
     turns = listed_text(value)
     if not isinstance(turns, (list, tuple)) or not is_turns(turns):

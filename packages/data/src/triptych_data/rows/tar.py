@@ -100,7 +100,7 @@ class _Entry(tarfile.TarInfo):
 
 
 def _index(path: Path) -> Iterator[tuple[ArchiveMember, list[ArchiveMember]]]:
-    """(JSON member, other members) of each sample: neighbours named alike up to the first dot."""
+    """(JSON member, other members) of each sample: neighbours whose names are equal up to the first dot."""
     size, last = os.path.getsize(path), -1
     current: str | None = None
     group: list[ArchiveMember] = []

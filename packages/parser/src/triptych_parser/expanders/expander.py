@@ -65,7 +65,7 @@ class ImageExpander:
 
     @property
     def inline_text(self) -> str:
-        """What stands for an image in a text that is written by hand, so that the result is the chat template's.
+        """What represents an image in a text that is written by hand, so that the result is the chat template's.
 
         >>> edges = {"opening": "<img>", "closings": ("</img>",)}
         >>> ImageExpander(template_token="<pad>", placeholder="<pad>", expand=lambda sizes: [], **edges).inline_text

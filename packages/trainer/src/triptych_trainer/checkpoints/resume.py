@@ -42,7 +42,7 @@ class ResumableTrainer(Trainer):
     """Saves atomically, and resumes in the middle of a logging interval, in any epoch; a base before a trainer of TRL.
 
     TRL's checkpoints leave out the metrics that are not logged yet, and the losses and the time since the start of the
-    run. Each rank adds them in its cycle file (see ``checkpoints.cycle``), with what a subclass knows besides: GRPO has
+    run. Each rank adds them in its cycle file (see ``checkpoints.cycle``), with what only a subclass knows: GRPO has
     a generation under way (``checkpoints.resume_grpo``). The order of the rows is a function of seed and epoch.
     """
 

@@ -21,10 +21,10 @@ class ResumableGRPOTrainer(ResumableTrainer, GRPOTrainer):
     - transformers computes that step 6 is the last of epoch 0, walks the sampler over the first five batches and asks
       for the next one. The sampler gives the prompts of the third generation, because its order is a function of seed
       and epoch.
-    - Alone, TRL would now generate anew: it counts its steps from 0. The cycle file says ``step`` 5, which is odd, so
-      the second half of a generation is due, and ``batches`` holds that generation: its completions, their advantages
-      and the log-probabilities of the policy that sampled them. Step 6 trains on them, and step 7 begins epoch 1 with a
-      generation of its own.
+    - Alone, TRL would now generate again: it counts its steps from 0. The cycle file says ``step`` 5, which is odd, so
+      the second half of a generation is due, and ``batches`` contains that generation: its completions, their
+      advantages and the log-probabilities of the policy that sampled them. Step 6 trains on them, and step 7 begins
+      epoch 1 with a generation of its own.
     """
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:

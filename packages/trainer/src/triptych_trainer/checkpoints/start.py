@@ -1,4 +1,4 @@
-"""How a run begins: anew or from a checkpoint, in an output folder that contains this run and no other."""
+"""How a run begins: as a new run or from a checkpoint, in an output folder that contains this run and no other."""
 
 import shutil
 import time
@@ -47,7 +47,7 @@ class Start:
     run: Run
     output: Path
     checkpoint: Path | None = None
-    """The checkpoint that it goes on from; None for a run that begins anew."""
+    """The checkpoint that it goes on from; None for a new run."""
     saved: Mapping[str, Any] | None = None
     """What that checkpoint says about the run that wrote it."""
 

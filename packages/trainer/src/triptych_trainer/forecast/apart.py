@@ -24,7 +24,7 @@ class ApartError(Refusal, RuntimeError):
 def computed_apart(work: Callable[[], Result], *, timeout_seconds: float = 120.0) -> Result:
     """Return what ``work`` returns in a child process, which never touches an accelerator.
 
-    On Linux the child is a fork and shares the imports and the memory of this process; elsewhere it is started anew,
+    On Linux the child is a fork and shares the imports and the memory of this process; elsewhere it is a new process,
     and ``work`` has to be picklable. The result is pickled.
 
     Raises:

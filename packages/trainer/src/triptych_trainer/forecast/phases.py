@@ -136,7 +136,7 @@ def _trace_at(
 
 @contextmanager
 def _hooks(skeleton: Skeleton, setting: Setting, recorder: Recorder) -> Iterator[None]:
-    """Everything that replaces the device's kernels and precision, and tells the recorder where a pass is."""
+    """Everything that replaces the device's kernels and precision, and informs the recorder where a pass is."""
     base = skeleton.base
     inner = family_of(base).vision_language_model(base)
     text = family_of(base).language_model(inner)
@@ -176,7 +176,7 @@ def _last_text_layer(skeleton: Skeleton) -> torch.nn.Module | None:
 
 @contextmanager
 def _sections(text: torch.nn.Module, last: torch.nn.Module | None, recorder: Recorder) -> Iterator[None]:
-    """Tell the recorder when the language model begins, when its last layer does, and when its backward has ended.
+    """Inform the recorder when the language model begins, when its last layer does, and when its backward has ended.
 
     What is live before the last layer can be highest at an early one (deepstack), after it at the cache of all layers.
     """

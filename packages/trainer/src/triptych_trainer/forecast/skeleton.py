@@ -47,7 +47,7 @@ class Skeleton:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stack:
-    """Contains a list of layers, and says which of them are alike."""
+    """Contains a list of layers, and says which of them are equal."""
 
     name: str
     layers: torch.nn.ModuleList

@@ -64,7 +64,7 @@ def why_not_by_groups(
         return "its attention has sinks"
     for layer in cache.layers:
         if type(layer) is not DynamicLayer:
-            return f"a layer caches in a {type(layer).__name__}, which holds less or other than all keys"
+            return f"a layer caches in a {type(layer).__name__}, which contains fewer or other keys than all"
         if not layer.is_initialized or layer.keys.shape[-1] != layer.values.shape[-1]:
             return "a layer has no keys of its own, or values of another width"
         if layer.keys.device.type != "cpu":

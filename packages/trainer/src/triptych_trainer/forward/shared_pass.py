@@ -1,4 +1,4 @@
-"""The object that travels through one model call and tells the two hooks (merge, attention) what this call computes."""
+"""The object that goes through one model call, from which the two hooks (merge, attention) know what it computes."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Agreement:
 class CheckedLogps:
     """Scores as `shared_logps`, which it compares on the first batch of each model, or as `plain_logps` if they differ.
 
-    It is verified once more on the first batch in which an image arrived in a completion; what holds there holds
+    It is verified once more on the first batch in which an image arrived in a completion; what is equal there is equal
     without such images, too. Ranks decide together, so that all take the same path: every rank has to make its calls at
     the same time until then.
     """
@@ -63,7 +63,7 @@ class CheckedLogps:
         self._verdicts: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple[_Way, bool], bool]]
         self._verdicts = weakref.WeakKeyDictionary()
         self.expects_completion_images = False
-        """Whether images may arrive in completions: ranks then tell each other when the first one did."""
+        """Whether images may arrive in completions: ranks then inform each other when the first one did."""
 
     def __call__(
         self,

@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(kw_only=True, slots=True)
 class Standstill:
-    """Remembers since which step each thing has stood still."""
+    """Remembers since which step each thing has not changed."""
 
     num_steps: int
     """The number of steps after which there is a warning, once."""

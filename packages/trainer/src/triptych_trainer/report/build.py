@@ -177,7 +177,7 @@ def _add_others(
 ) -> None:
     """Give each group the compared run's last visit to the same row, where there is one.
 
-    The same data under another path has other keys: then a sample's id tells, if only one row has it.
+    The same data under another path has other keys: then a sample's id decides, if only one row has it.
     """
     last = {(visit.key, visit.mode): visit for visit in others}
     keys_of: dict[str, set[str]] = defaultdict(set)

@@ -44,7 +44,7 @@ _BOTH = re.compile(r"\b(yes\W+(or|and)\W+no|no\W+(or|and)\W+yes|not\W+(yes|no))\
 
 
 def same_text(answer: str, expected: str) -> bool:
-    """Compare without case, surrounding quotes, final punctuation, LaTeX's dress, and spaces beside punctuation."""
+    """Compare without case, surrounding quotes, final punctuation, LaTeX's layout, and spaces next to punctuation."""
     return _plain(answer) == _plain(expected)
 
 

@@ -12,7 +12,7 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _GROUPED = re.compile(r"\s*[-+\u2212]?\d{1,3}(?: \d{3})+(?:\.\d+)?\s*")
-"""A whole text whose thousands are apart: inside a sentence `5 200` may be two numbers."""
+"""A whole text whose thousands are separated: inside a sentence `5 200` may be two numbers."""
 _POWER_OF_TEN = re.compile(r"(?<=\d) ?(?:[x*\u00d7\u00b7]|\\times|\\cdot) ?10 ?\^ ?\{?([-+]?\d{1,3})\}?(?!\d)")
 _PERCENT = re.compile(r"(?<=\d) ?(?:percent|per cent|pct)\b", re.IGNORECASE)
 _VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8"}

@@ -38,8 +38,8 @@ class Labelled:
 
 
 def whole_settings(settings: PromptSettings) -> PromptSettings:
-    """Return the settings by which a whole conversation is written: no turn is begun behind it, and no limit of a
-    prompt holds.
+    """Return the settings by which a whole conversation is written: no turn is begun behind it, and prompts have no
+    limit.
     """
     return _begun(replace(settings, max_prompt_tokens=None), is_begun=False)
 

@@ -18,7 +18,7 @@ from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
 __all__ = ["MOST_IMAGES", "BoxFrame", "box_in_picture", "picture_tools"]
 
 MOST_IMAGES = 16
-"""A rollout that holds so many images gets no further one from these tools."""
+"""A rollout that contains so many images gets no further one from these tools."""
 _FRAMES = {
     "thousandths": "in thousandths of the image's width and height",
     "pixels": "in pixels of the image as it was shown",

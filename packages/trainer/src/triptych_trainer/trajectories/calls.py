@@ -67,9 +67,9 @@ class Outcome:
 
 
 def read_calls(text: str) -> list[dict[str, Any]]:
-    """Return the calls of a text, each as JSON between ``<tool_call>`` and ``</tool_call>``, as a message holds them.
+    """Return the calls of a text, each as JSON between ``<tool_call>`` and ``</tool_call>``, in the form of messages.
 
-    Text in which a call is no JSON object with a name holds none: it is read as an answer.
+    Text in which a call is no JSON object with a name contains no call: it is read as an answer.
 
     >>> read_calls('Closer. <tool_call>{"name": "zoom", "arguments": {"image": 1}}</tool_call>')
     [{'type': 'function', 'function': {'name': 'zoom', 'arguments': {'image': 1}}}]

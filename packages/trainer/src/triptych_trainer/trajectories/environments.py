@@ -99,7 +99,7 @@ class Environments:
         """Begin the rollouts of one group; returns what all of them see first.
 
         Raises:
-            UsageError: one cannot begin, or shows what is no message, or they do not begin alike, and could not be
+            UsageError: one cannot begin, or shows what is no message, or they begin differently, and could not be
                 compared with each other.
         """
         kind = type(environments[0]).__name__

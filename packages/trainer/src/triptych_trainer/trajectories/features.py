@@ -20,7 +20,7 @@ def check_features(
 ) -> None:
     """Compare the placeholders of a rollout's images, or of those of one turn, with their feature rows.
 
-    ``num_rows`` says how many rows the tower makes of an image, where its inputs tell.
+    ``num_rows`` says how many rows the tower makes of an image, if its inputs say so.
 
     Raises:
         UsageError: they differ; names the rollout, the turn, the image and its tool.

@@ -62,7 +62,7 @@ class Play:
             writers: what writes turns, for each environment by name; under None where there is one for all rows.
             read: from the tokens before a message and its own tokens to the message.
             row_of: the columns of a key's row, for ``reset``.
-            num_rows: how many feature rows the tower makes of an image, where its inputs tell.
+            num_rows: how many feature rows the tower makes of an image, if its inputs say so.
             say: is told of every call that failed.
         """
         self.writers = writers

@@ -97,7 +97,7 @@ def warn_of_ban(trainer: "MultiImageGRPOTrainer") -> None:
     if banned > most:
         warnings.warn(
             f"--vllm_mode {trainer.args.vllm_mode}: vLLM returns the log-probabilities of {most} banned tokens, and "
-            f"{type(base).__name__} has {banned} that stand for images, so that their ban stays in mismatch_kl and in "
+            f"{type(base).__name__} has {banned} that represent images, so that their ban stays in mismatch_kl and in "
             "the ratios, by the probability that the model gives them (little, once it is trained)",
             MismatchWarning,
             stacklevel=2,

@@ -141,7 +141,7 @@ def _message_ends(trainer: "MultiImageGRPOTrainer") -> list[int]:
 class SendsAnew(TrainerCallback):
     """Sends vLLM the weights again when a training begins and after it has ended.
 
-    The number of the step does not tell of weights that changed between two trainings, or were loaded at the end as
+    The number of the step does not show weights that changed between two trainings, or were loaded at the end as
     the best ones (``--load_best_model_at_end``).
     """
 
@@ -150,7 +150,7 @@ class SendsAnew(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Take the weights as new, and ask for every generation anew."""
+        """Take the weights as new, and ask for every generation again."""
         self.trainer._last_loaded_step = NOTHING_LOADED
         if self.trainer.ahead is not None:
             self.trainer.ahead.forget()

@@ -80,7 +80,8 @@ class FolderLoad:
     def __call__(self, *, last: Path | None) -> None:
         """Load, and wait for it; ``last`` is the folder that this run had loaded before.
 
-        Where another one was loaded since, or the server began anew, it also drops what it computed with those weights.
+        If another folder was loaded since, or the server was started again, it also drops what it computed with
+        those weights.
 
         Raises:
             UsageError: the server does not see the folder.
@@ -110,7 +111,7 @@ class FolderLoad:
         """Check that the server still has the weights of this load.
 
         Raises:
-            UsageError: another run has loaded its own, or the server began anew.
+            UsageError: another run has loaded its own, or the server was started again.
         """
         answer = self.client.post("/collective_rpc", {"method": "triptych_weights"})
         if any(worker != [str(self.folder)] for worker in answer["results"]):

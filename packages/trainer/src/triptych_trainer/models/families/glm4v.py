@@ -1,4 +1,4 @@
-"""GLM-4.1V to GLM-OCR: packed patches and M-RoPE as in Qwen2-VL; positions are given for text and image runs alike."""
+"""GLM-4.1V to GLM-OCR: packed patches and M-RoPE as in Qwen2-VL; positions are given for runs of text and of images."""
 
 from __future__ import annotations
 

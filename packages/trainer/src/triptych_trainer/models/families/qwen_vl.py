@@ -32,7 +32,7 @@ class PatchGridFamily(Family):
 
 
 class Exaone45Family(PatchGridFamily):
-    """Takes the patch grid, and lets `generate` compute positions anew from the padded row."""
+    """Takes the patch grid, and lets `generate` compute positions again from the padded row."""
 
     model_types = ("exaone4_5", "hyperclovax_vision_v2")
     generate_counts_pads = True

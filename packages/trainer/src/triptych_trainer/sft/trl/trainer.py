@@ -38,7 +38,7 @@ from triptych_trainer.verification.first_use import verify_first_use
 __all__ = ["MultiImageSFTTrainer"]
 
 ROWS = "triptych_rows"
-"""The entry of a batch that holds its rows; the others are what TRL and transformers count by."""
+"""The entry of a batch that contains its rows; the others are what TRL and transformers count by."""
 
 
 @dataclass(kw_only=True, slots=True)
