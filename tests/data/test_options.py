@@ -17,10 +17,13 @@ from triptych_data.options import DataOptions, TemplateOptions, image_roots, pro
 @dataclass(kw_only=True)
 class Some:
     LEAST: ClassVar[dict[str, int]] = {"limit": 1}
+    ABOVE: ClassVar[dict[str, int]] = {"speed": 0}
+    MOST: ClassVar[dict[str, int]] = {"limit": 9}
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {"kind": ("plain", "fancy")}
 
     names: list[str] | None = None
     limit: int | None = None
+    speed: float | None = None
     kind: str = "plain"
     loud: bool = False
     pages: bool = field(default=True, metadata={"help": "write pages"})
@@ -50,6 +53,9 @@ def test_values_come_in_any_of_their_spellings():
         (["stray"], "'stray' belongs to no option; see `it --help`"),
         (["--limit", "x"], "--limit: invalid int value: 'x'; see `it --help`"),
         (["--limit", "0"], "--limit expects 1 or more, got 0"),
+        (["--limit", "10"], "--limit expects 9 or less, got 10"),
+        (["--speed", "0"], "--speed expects more than 0, got 0.0"),
+        (["--speed", "nan"], "--speed expects more than 0, got nan"),
         (["--kind", "fancyy"], "--kind expects one of plain, fancy, got 'fancyy'; did you mean fancy?"),
         (["--loud", "maybe"], "--loud: expected true or false, got 'maybe'; see `it --help`"),
         (["--lim", "3"], "there is no option --lim; did you mean --limit?; see `it --help`"),

@@ -51,7 +51,8 @@ def test_what_cannot_be_merged_is_said_and_nothing_is_written(adapters, model_di
         assert not out.exists() or not any(out.iterdir())
         return capsys.readouterr().err
 
-    assert "found no adapter_config.json" in refused(str(model_dir))
+    assert "(a folder with a whole model needs no merge)" in refused(str(model_dir))
+    assert "ADAPTERS nowhere: no such folder (looked from " in refused("nowhere")
     assert "expected one of auto, float32, float16, bfloat16" in refused(str(adapters), "--dtype", "int4")
     assert main([str(adapters), "-o", str(model_dir)]) == 2
     assert "got one that contains files" in capsys.readouterr().err

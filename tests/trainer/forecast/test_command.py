@@ -121,6 +121,7 @@ def test_calibration_measures_a_real_pass(options, model_dir, tmp_path, capsys):
         ),
         (["--max_prompt_image_tokens", "3"], "(id row-3): "),
         (["--max_prompt_tokens", "40"], "expected at most 40 prompt tokens, got "),
+        (["--tflops", "0"], "--tflops expects more than 0, got 0.0"),
     ],
 )
 def test_bad_options_are_one_line(options, capsys, arguments, expected):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import operator
 import sys
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -67,6 +68,12 @@ class Switch(argparse.Action):
         setattr(namespace, self.dest, _WORDS[word] != (option_string is not None and option_string == self.opposite))
 
 
+BOUNDS: Mapping[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "LEAST": (operator.ge, "{} or more"),
+    "ABOVE": (operator.gt, "more than {}"),
+    "MOST": (operator.le, "{} or less"),
+}
+"""What a class of options may say of its numbers, and how an error says it."""
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -126,10 +133,12 @@ def checked(options: T) -> T:
     """Return the same options, with a single word for a list as a list of that word; raise UsageError for a value that
     its class refuses.
 
-    A class says in `CHOICES` which words an option takes, and in `LEAST` its smallest number.
+    A class says in `CHOICES` which words an option takes, and in `LEAST` and `MOST` its smallest and largest number;
+    in `ABOVE` the number that it has to exceed.
     """
     hints = get_type_hints(type(options))
-    choices, least = of_classes(type(options), "CHOICES"), of_classes(type(options), "LEAST")
+    choices = of_classes(type(options), "CHOICES")
+    bounds = {name: of_classes(type(options), name) for name in BOUNDS}
     for option in fields(options):  # type: ignore[arg-type]
         name, value = option.name, getattr(options, option.name)
         if isinstance(value, str) and get_origin(_inner(hints[name])) is list:
@@ -137,8 +146,9 @@ def checked(options: T) -> T:
         if name in choices and value is not None and value not in choices[name]:
             known = choices[name]
             raise UsageError(f"--{name} expects one of {', '.join(known)}, got {value!r}{nearest(str(value), known)}")
-        if name in least and value is not None and not value >= least[name]:  # also "nan"
-            raise UsageError(f"--{name} expects {least[name]} or more, got {value}")
+        for kind, (holds, words) in BOUNDS.items():
+            if name in bounds[kind] and value is not None and not holds(value, bounds[kind][name]):  # also "nan"
+                raise UsageError(f"--{name} expects {words.format(bounds[kind][name])}, got {value}")
     return options
 
 

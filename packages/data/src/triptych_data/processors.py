@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from triptych_parser import MarkerError, check_processor
@@ -13,6 +12,7 @@ from triptych_parser.expanders import expander_of
 
 from triptych_data.adapter_folder import adapter_folder
 from triptych_data.errors import UsageError
+from triptych_data.model_name import check_model_name
 
 __all__ = ["is_of_config", "load_processor"]
 
@@ -41,6 +41,7 @@ def load_processor(path: str, *, option: str = "--model", needs_images: bool = T
         from transformers import AutoProcessor
     except ImportError as error:
         raise UsageError(f"{option} needs transformers: pip install transformers") from error
+    check_model_name(path, option=option)
     try:
         processor = AutoProcessor.from_pretrained(path, **options)
     except Exception as error:
@@ -106,8 +107,6 @@ def _reason(path: str, refused: Exception) -> str:
     """The first sentence of what transformers says, whose messages are long, and what to do."""
     from transformers.utils import is_torchvision_available
 
-    if Path(path).is_absolute() and not Path(path).exists():
-        return "there is no such folder; correct the path"
     reason = re.split(r"(?<=[\w'\"])\. (?=[A-Z])", " ".join(str(refused).split()), maxsplit=1)[0].rstrip(".")
     if not is_torchvision_available():
         return f"{reason}; torchvision is not installed, and some processors need it: pip install torchvision"

@@ -36,7 +36,9 @@ def parser() -> OptionParser:
         prog="triptych completion",
         usage="triptych completion SHELL",
         description="Print what a shell reads to complete commands and options, of TRL too.",
-        epilog='bash, zsh: eval "$(triptych completion bash)"     fish: triptych completion fish | source',
+        epilog="It takes some seconds, so write it to a file once, after each update. bash: triptych completion bash > "
+        "~/.triptych.bash, and `source ~/.triptych.bash` in ~/.bashrc; zsh: the same with its names; fish: triptych "
+        "completion fish > ~/.config/fish/completions/triptych.fish",
     )
     made.add_argument("shell", metavar="SHELL", help=", ".join(SHELLS))
     return made

@@ -146,6 +146,6 @@ def _check_devices(asked: Launch, option: str) -> None:
     wanted, here = asked.num_processes or int(said.get(PROCESSES) or 1), torch.cuda.device_count()
     if wanted > max(here, 1):
         raise UsageError(
-            f"{option}: expected a GPU for each of the {wanted} processes, found {here}; give --{PROCESSES}, or a "
-            f"file with `use_cpu: true` to --{CONFIG}"
+            f"{option}: expected a GPU for each of the {wanted} processes, found {here}; lower --{PROCESSES}, or give "
+            f"--{CONFIG} a file with `use_cpu: true`"
         )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 from triptych_data.adapter_folder import adapter_folder
+from triptych_data.model_name import check_model_name
 from triptych_data.option_parser import collected
 from trl import ModelConfig
 
@@ -61,10 +62,12 @@ def _merge(namespace: argparse.Namespace) -> int:
 
 
 def _check(path: str, out: Path, options: MergeOptions) -> None:
+    check_model_name(path, option="ADAPTERS")
     adapters = adapter_folder(path, revision=options.model_revision, option="ADAPTERS")
     if adapters is None:
         raise UsageError(
-            f"ADAPTERS {path}: expected a folder or hub id of adapters, found no adapter_config.json there"
+            f"ADAPTERS {path}: expected a folder or hub id of adapters, found no adapter_config.json there; name the "
+            "output folder of a run with --use_peft (a folder with a whole model needs no merge)"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out}: expected a new folder, got one that contains files; name another")

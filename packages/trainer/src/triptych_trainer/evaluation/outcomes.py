@@ -57,7 +57,7 @@ def print_outcomes(console: Console, found: Sequence[Outcome], before: Sequence[
         shown = mean_interval(values)
         row = [str(len(values)), "-" if shown is None else f"{shown.mean:.3f}"]
         if shown is not None and shown.low is not None:
-            row[1] += f" ({shown.low:.2f}-{shown.high:.2f})"
+            row[1] += f" ({shown.low:.2f} to {shown.high:.2f})"
         recorded = mean_interval(_means(before, name))
         table.add_row(
             Text(printable(name, kept="")),

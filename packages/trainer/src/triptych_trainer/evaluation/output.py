@@ -101,7 +101,7 @@ def _plain(slicings: Slices | Differences) -> dict[str, Any]:
 def _mean(found: Mean | None) -> str:
     if found is None:
         return "-"
-    return f"{found.mean:.3f} " + ("(one row)" if found.low is None else f"({found.low:.2f}-{found.high:.2f})")
+    return f"{found.mean:.3f} " + ("(one row)" if found.low is None else f"({found.low:.2f} to {found.high:.2f})")
 
 
 def _change(found: Difference | None) -> str:

@@ -1,7 +1,6 @@
 """Load a model folder or hub id: the processor first, because it is cheap and data is checked with it."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,8 +45,6 @@ def load_processor(
         UsageError: the folder has no processor of images, its token ids are not those that are written here, or its
             image processor knows no pixel budget.
     """
-    if path.startswith((".", "/", "~")) and not Path(path).is_dir():  # a hub id is asked for over the network
-        raise UsageError(f"{option} {path}: no such folder (looked from {Path.cwd()}); correct the path")
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
     options |= {"padding_side": "left", "truncation_side": "left"}
     processor = load_stock_processor(path, option=option, needs_images=needs_images, **options)

@@ -18,6 +18,7 @@ class ChatOptions:
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"verify_model": ("on", "off")}
     LEAST: ClassVar[Mapping[str, int]] = {"port": 0, "max_completion_length": 1, "temperature": 0}
+    MOST: ClassVar[Mapping[str, int]] = {"port": 65_535}
 
     port: int = field(default=7860, metadata={"help": "port of the page on 127.0.0.1; 0: any free port"})
     temperature: float = field(default=0.0, metadata={"help": "temperature of sampling; 0 decodes greedily"})

@@ -25,7 +25,9 @@ class PlanOptions:
     """Contains the options that ``plan`` takes in addition to those of ``train``."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"device": ("auto", "cpu", "cuda"), "sharding": SHARDINGS}
-    LEAST: ClassVar[Mapping[str, int]] = {"num_processes": 1, "limit": 1, "turns": 0}
+    LEAST: ClassVar[Mapping[str, int]] = {"num_processes": 1, "limit": 1, "turns": 0, "mean_completion_length": 0}
+    ABOVE: ClassVar[Mapping[str, int]] = dict.fromkeys(("memory_gib", "tflops", "memory_bandwidth", "mfu"), 0)
+    MOST: ClassVar[Mapping[str, int]] = {"mfu": 1}
 
     sft: bool = field(
         default=False, metadata={"help": "plan a run of `triptych sft`, from its options: memory and steps, no hours"}

@@ -22,6 +22,7 @@ class RolloutOptions(SamplingOptions):
     """Contains the options of ``rollout`` besides those that every command shares; the defaults are those of a run."""
 
     LEAST: ClassVar[Mapping[str, int]] = {"num_generations": 2, "vllm_tensor_parallel_size": 1}
+    MOST: ClassVar[Mapping[str, int]] = {"vllm_gpu_memory_utilization": 1}
 
     reward: list[str] = field(
         default_factory=lambda: DefaultRewards(["accuracy", "format"]),

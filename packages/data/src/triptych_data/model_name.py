@@ -1,0 +1,25 @@
+"""The names of models: folders of this machine, and hub ids."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from triptych_data.errors import UsageError
+
+__all__ = ["check_model_name"]
+
+HUB_ID = re.compile(r"\w[\w.\-]*/[\w.\-]+")
+
+
+def check_model_name(path: str, *, option: str) -> None:
+    """Check that a name is a folder that is there, or can be a hub id, before the hub is asked for it.
+
+    UsageError: it is neither.
+    """
+    if Path(path).is_dir() or HUB_ID.fullmatch(path):
+        return
+    raise UsageError(
+        f"{option} {path}: no such folder (looked from {Path.cwd()}); correct the path, or give a hub id, which has "
+        "the form owner/name"
+    )
