@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,11 @@ class FakeVLLM:
     """What the server keeps of images."""
     answer: Callable[[list[int], int], list[int]] | None = None
     """From the ids of a prompt, and the number of a completion, to the ids of the completion; None: some numbers."""
+    told: Callable[[int], dict[int, float]] | None = None
+    """From a sampled token to the log-probabilities of the likeliest tokens; None: only of that token, some number."""
+    masks: bool = False
+    """Whether the server says that it returns sampling masks."""
+    max_logprobs: int = 20
 
     def __post_init__(self) -> None:
         for name in ("mode", "accelerator", "temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
@@ -49,7 +55,7 @@ class FakeVLLM:
         self.image_token_id = self.model.config.image_token_id
         self.processor = self.options["processing_class"]
         self.forgotten: list[int] = []
-        limits = SimpleNamespace(max_model_len=self.max_model_len)
+        limits = SimpleNamespace(max_model_len=self.max_model_len, max_logprobs=self.max_logprobs)
         inner = SimpleNamespace(model_config=limits, reset_encoder_cache=self.forget)
         self.llm = SimpleNamespace(
             generate=self.engine_generate, wake_up=self.wake_up, sleep=self.sleep, llm_engine=inner
@@ -113,10 +119,19 @@ class FakeVLLM:
             rows = []
             for index in range(params["n"]):
                 ids = self._completion(number * 31 + index, expanded, index)
-                places = [{token: SimpleNamespace(logprob=-0.5 - k, rank=1)} for k, token in enumerate(ids)]
+                places = [
+                    {other: SimpleNamespace(logprob=logp, rank=1) for other, logp in self._told(token, k).items()}
+                    for k, token in enumerate(ids)
+                ]
                 rows.append(SimpleNamespace(index=index, token_ids=ids, logprobs=places))
             outputs.append(SimpleNamespace(prompt_token_ids=expanded, outputs=rows[::-1]))
         return outputs
+
+    def _told(self, token: int, place: int) -> dict[int, float]:
+        return {token: -0.5 - place} if self.told is None else self.told(token)
+
+    def _kept(self, token: int) -> list[int]:
+        return [other for other, logp in self._told(token, 0).items() if logp > -math.inf]
 
     def _iter_named_params(self) -> Any:
         yield from self.model.named_parameters()
@@ -124,7 +139,12 @@ class FakeVLLM:
     def server_get(self, path: str, **_: str) -> Any:
         assert path == "/server_info", path
         images = {"mm_processor_cache_gb": self.cache_gb}
-        model = {"max_model_len": self.max_model_len, "multimodal_config": images}
+        model = {
+            "max_model_len": self.max_model_len,
+            "multimodal_config": images,
+            "max_logprobs": self.max_logprobs,
+            "return_sampling_mask": self.masks,
+        }
         return {"vllm_config": {"model_config": model, "scheduler_config": {"max_num_seqs": 4}}}
 
     def server_post(self, path: str, body: Any = None, *, until: float | None = None) -> Any:
@@ -161,9 +181,18 @@ class FakeVLLM:
             {
                 "index": index,
                 "token_ids": row,
+                "sampling_mask": [self._kept(token) for token in row] if self.masks else None,
                 "logprobs": {
                     "content": [
-                        {"token": f"token_id:{token}", "logprob": -0.5 - k, "top_logprobs": []}
+                        {
+                            "token": f"token_id:{token}",
+                            "logprob": self._told(token, k)[token],
+                            "top_logprobs": [
+                                {"token": f"token_id:{other}", "logprob": max(logp, -9999.0)}
+                                for other, logp in self._told(token, k).items()
+                                if self.told is not None and not self.masks
+                            ],
+                        }
                         for k, token in enumerate(row)
                     ]
                 },

@@ -17,7 +17,7 @@ def test_a_ban_that_stays_in_the_ratios_is_said(vllm_trainer, write_rows, monkey
     trainer = vllm_trainer(write_rows([1]), mode=mode)
     monkeypatch.setattr(of, lambda self, config: range(most + 1))
     with pytest.warns(
-        MismatchWarning, match=rf"returns the log-probabilities of {most} .* has {most + 1} that stand for"
+        MismatchWarning, match=rf"returns the log-probabilities of {most} .* has {most + 1} that represent"
     ):
         warn_of_ban(trainer)
 
@@ -68,13 +68,18 @@ def test_a_correction_that_drops_most_completions_says_so(vllm_trainer, write_ro
     [
         ({"temperature": 0.0}, "--temperature expects a number above 0, got 0.0"),
         (
-            {"top_p": 0.9},
-            r"--top_p 0.9: vLLM then samples from other probabilities than the trainer scores.*leave it out",
+            {"repetition_penalty": 1.2},
+            r"--repetition_penalty 1.2: vLLM then samples from other probabilities than the trainer.*leave it out",
         ),
-        ({"top_k": 20, "min_p": 0.1}, r"--top_k 20, --min_p 0.1: .*leave them out"),
-        ({"repetition_penalty": 1.2}, r"--repetition_penalty 1.2: .*leave it out"),
         ({"vllm_structured_outputs_regex": "a+"}, r"--vllm_structured_outputs_regex: .*leave it out"),
-        ({"generation_kwargs": {"min_tokens": 3}}, r"--generation_kwargs min_tokens: .*leave it out"),
+        (
+            {"generation_kwargs": {"min_tokens": 3}, "top_p": 0.9, "repetition_penalty": 1.1},
+            r"^--repetition_penalty 1.1, --generation_kwargs min_tokens: .*leave them out",
+        ),
+        (
+            {"top_p": 0.9, "min_p": 0.1, "rollout_func": lambda prompts, trainer: {}},
+            r"--top_p 0.9, --min_p 0.1 with rollout_func: .*leave out the cut, or set --vllm_importance_sampling_corr",
+        ),
         ({"generation_kwargs": {"n": 3}}, r"--generation_kwargs n: the run sets it itself"),
         ({"generation_kwargs": {"min_tokns": 3}}, r"--generation_kwargs min_tokns: .*did you mean min_tokens\?"),
         ({"vllm_importance_sampling_mode": "median"}, r"--vllm_importance_sampling_mode median: expected one of token"),
@@ -99,10 +104,3 @@ def test_a_server_that_cannot_be_connected_to_is_one_sentence(vllm_trainer, writ
     monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", connect)
     with pytest.raises(UsageError, match=message):
         vllm_trainer(write_rows([1]), mode="server", vllm_weight_transfer="nccl")
-
-
-def test_a_cut_distribution_is_taken_where_nothing_is_corrected(vllm_trainer, write_rows):
-    trainer = vllm_trainer(write_rows([1]), mode="colocate", top_p=0.9, vllm_importance_sampling_correction=False)
-    batch = sample(trainer, 0)
-    assert batch.sampling_ratio is None
-    assert batch.old_logps_BC is not None, "the difference is measured all the same"

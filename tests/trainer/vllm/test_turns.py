@@ -4,6 +4,7 @@ The stand-in expands what it gets, and the trainer compares that with what it tr
 """
 
 import json
+import math
 
 import pytest
 from sampled import sample
@@ -83,6 +84,15 @@ def test_each_turn_goes_on_from_the_tokens_before_it(looking, mode):
         assert [len(call["content_parts"]) for call in calls] == [2, 3, 3, 4, 4]
         sent = sum(part["url"] is not None for call in calls for part in call["content_parts"])
         assert sent == 3 == logged["sampling/images_sent"][0], "two of the prompt; all closer looks are equal"
+
+
+@pytest.mark.parametrize("history", ["full", "last_1"])
+def test_each_turn_brings_the_tokens_that_were_kept_for_it(looking, history):
+    trainer = looking("colocate", turns=TurnOptions(history=history), top_k=2)
+    trainer.vllm_generation.told = lambda token: {token: math.log(0.9), 9: math.log(0.1), 8: -math.inf}
+    for one in sample(trainer, 1).rollouts:
+        rows = zip(one.ids, one.trained, one.kept.tolist(), strict=True)
+        assert all(kept == ([token, 9] if sampled else [-1, -1]) for token, sampled, kept in rows)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,6 +1,7 @@
 """A real server and the trainer agree, whenever the weights change and also when it samples ahead of the training."""
 
 import copy
+import json
 import os
 import signal
 import time
@@ -73,6 +74,26 @@ def test_more_completions_than_the_server_samples_at_a_time(served, monkeypatch)
     batch = sampled(served, 2)
     assert len(batch.rollouts) == 11
     assert len({rollout.ids for rollout in batch.rollouts}) > 5
+
+
+@pytest.mark.parametrize("cut", [{"top_k": 5}, {"top_k": 12, "top_p": 0.8, "min_p": 0.3}], ids=str)
+def test_a_cut_distribution_is_scored_over_the_tokens_that_the_server_kept(served, monkeypatch, cut):
+    answers, client = [], server_of(served.vllm_generation).client
+    post = client.post
+    monkeypatch.setattr(client, "post", lambda *some, **more: answers.append(post(*some, **more)) or answers[-1])
+    for name, value in {"scores_kept": True, **cut}.items():
+        monkeypatch.setattr(served.vllm_generation, name, value, raising=False)
+    found = differences(served, *range(RESIZED))
+    assert max(found.values()) < 1e-5, found
+    told = [
+        place
+        for answer in answers
+        if answer
+        for choice in answer.get("choices", ())
+        for place in choice["logprobs"]["content"]
+    ]
+    size = len(json.dumps([place["top_logprobs"] for place in told], separators=(",", ":"))) / len(told)
+    print(f"{cut}: {max(found.values()):.1e}; likeliest tokens of a token: {size:.0f} bytes of the answer")
 
 
 def test_turns_behind_the_image_of_a_tool_are_sampled_as_they_are_trained(looking, server):

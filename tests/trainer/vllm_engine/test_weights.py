@@ -2,6 +2,7 @@
 
 import copy
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from peft import LoraConfig
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.mismatch import measured
-from triptych_trainer.grpo.step import sampling_logps
+from triptych_trainer.grpo.step import sampling_logps, score
 
 ROWS = 7
 """In the last one images are resized, for vLLM as by the model's own processor."""
@@ -82,6 +83,39 @@ def test_image_tokens_are_never_sampled_and_the_ban_is_in_no_ratio(trainer):
     banned = {config.image_token_id, config.video_token_id, config.vision_start_token_id, config.vision_end_token_id}
     assert not banned & {token for rollout in batch.rollouts for token in rollout.ids}
     assert (batch.sampling_ratio - 1).abs().max() < 1e-3
+
+
+CUTS = [{"top_k": 5}, {"top_p": 0.8, "top_k": 60}, {"min_p": 0.8}, {"top_k": 12, "top_p": 0.7, "min_p": 0.5}]
+"""With `top_k`: the model of the tests is unsure, so that `top_p` alone keeps more tokens than an engine returns."""
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+def test_a_cut_distribution_is_scored_over_the_tokens_that_were_kept(trainer, cut, monkeypatch):
+    for name, value in {"scores_kept": True, **cut}.items():
+        monkeypatch.setattr(trainer.vllm_generation, name, value, raising=False)
+    batch = sampled(trainer, *range(ROWS))
+    told_BC = sampling_logps(batch, device=batch.old_logps_BC.device)
+    off = float((batch.old_logps_BC - told_BC).abs().max())
+    whole = [group.with_rollouts([replace(one, kept=None) for one in group.rollouts]) for group in batch.groups]
+    with torch.no_grad():
+        over_all_BC = score(
+            trainer.engine, lambda: nullcontext(trainer.model), replace(batch, groups=tuple(whole)), num_pieces=1
+        )
+    kept_mass = float((over_all_BC - told_BC)[batch.old_logps_BC != 0].max())
+    counts = [(one.kept >= 0).sum(dim=1) for one in batch.rollouts]
+    print(f"{cut}: off by {off:.1e}, over all tokens by {-kept_mass:.2f} and more, {max(map(max, counts))} tokens kept")
+    assert off < 1e-5
+    assert kept_mass < -0.1, "over all tokens every log-probability would be off by the kept mass"
+    assert max(map(max, counts)) > 1
+
+
+def test_more_kept_tokens_than_the_engine_returns_end_the_run_in_one_sentence(trainer, monkeypatch):
+    for name, value in {"scores_kept": True, "top_p": 0.99}.items():
+        monkeypatch.setattr(trainer.vllm_generation, name, value, raising=False)
+    with pytest.raises(
+        UsageError, match=r"rows.jsonl:1: example row-0: token 1 of a completion: vLLM drew it from mor"
+    ):
+        sampled(trainer, 0)
 
 
 @pytest.fixture

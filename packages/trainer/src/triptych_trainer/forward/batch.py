@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from triptych_parser import Refusal
 
+from triptych_trainer.forward.scoring import part_of
 from triptych_trainer.models.families import ImageInputs
 
 if TYPE_CHECKING:
+    import torch
     from triptych_parser import ImageSpan
 
 
@@ -52,6 +54,8 @@ class GroupBatch:
     """Per prompt and completion, which tokens are scored: sampled ones; those of tools and environments are not."""
     completion_images: tuple[tuple[tuple[CompletionImage, ...], ...], ...]
     """Per prompt and completion, the images that arrived in it, in order."""
+    kept: tuple[tuple[torch.Tensor | None, ...], ...] = ()
+    """Per prompt and completion, the table of the tokens that its tokens were drawn from (see `kept`); None: all."""
     image_keys: tuple[str, ...] = ()
     """What distinguishes each of `images` from every other image of the step; empty where nothing is kept of them."""
     span_names: tuple[tuple[str, ...], ...] = ()
@@ -87,6 +91,7 @@ class GroupBatch:
         images: Sequence[ImageInputs] = (),
         trained: Sequence[Sequence[Sequence[bool]]] | None = None,
         completion_images: Sequence[Sequence[Sequence[CompletionImage]]] | None = None,
+        kept: Sequence[Sequence[torch.Tensor | None]] = (),
         image_keys: Sequence[str] = (),
         span_names: Sequence[Sequence[str]] = (),
     ) -> GroupBatch:
@@ -111,6 +116,7 @@ class GroupBatch:
             images=tuple(images),
             trained=tuple(tuple(tuple(row) for row in group) for group in trained),
             completion_images=tuple(tuple(tuple(row) for row in group) for group in completion_images),
+            kept=tuple(tuple(group) for group in kept),
             image_keys=tuple(image_keys),
             span_names=tuple(tuple(row) for row in span_names),
         )
@@ -204,6 +210,11 @@ class GroupBatch:
             ],
             completion_images=[
                 [[replace(found, image=position[found.image]) for found in row] for row in group] for group in arrived
+            ],
+            kept=[
+                [part_of(self.kept[p][g], slice(stop)) for g, stop in group]
+                for (p, _), group in zip(chosen, cut, strict=True)
+                if self.kept
             ],
             image_keys=[self.image_keys[index] for index in kept] if self.image_keys else (),
             span_names=[self.span_names[p] for p, _ in chosen] if self.span_names else (),

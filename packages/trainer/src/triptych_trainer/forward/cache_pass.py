@@ -21,6 +21,7 @@ from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.head import head_logps
 from triptych_trainer.forward.hooks import install_hooks
+from triptych_trainer.forward.kept import kept_at
 from triptych_trainer.forward.layout import padded_layout, padded_positions
 from triptych_trainer.forward.merge import image_places
 from triptych_trainer.forward.positions import BatchPositions, batch_positions
@@ -227,18 +228,18 @@ def forward_branches(
         "use_cache": False,
         **images,
     }
-    scored = {"labels_K": labels_BS.to(device)[keep_BS], "temperature": temperature}
+    where = keep_BS.nonzero(as_tuple=True)
+    scored: dict[str, Any] = {"labels_K": labels_BS.to(device)[keep_BS], "temperature": temperature}
+    scored["kept_KJ"] = kept_at(batch, rows[where[0].cpu()], where[1], device=device)
     with checkpointing_keeps_caches(base), recording(router, held_BS):
         found = head_logps(model, call, keep=keep_BS, **scored)
         if found is None:
             logits_KV = rows_of_logits(base, model(**call, **kept_logits(base, keep_BS)).logits, keep_BS)
             found = token_logps(logits_KV, **scored)
-    where, outputs = keep_BS.nonzero(as_tuple=True), []
     scored_BC = torch.nn.functional.pad(scored_BS, (0, max(columns - num_tokens, 0)))[:, :columns].to(device)
-    for values_K in found:
-        grid = values_K.new_zeros(len(chosen), max(columns, num_tokens)).index_put(where, values_K)
-        outputs.append(grid[:, :columns] * scored_BC)
-    return outputs[0], outputs[1]
+    grid_BC = found[0].new_zeros(len(chosen), max(columns, num_tokens))
+    logps_BC, entropies_BC = (grid_BC.index_put(where, values_K)[:, :columns] * scored_BC for values_K in found)
+    return logps_BC, entropies_BC
 
 
 def _branch_tensors(

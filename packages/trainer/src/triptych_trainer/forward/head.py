@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from transformers.utils import ModelOutput
 
-from triptych_trainer.forward.scoring import grad_of_logits, logps_of_logits, slices_of
+from triptych_trainer.forward.scoring import grad_of_logits, logps_of_logits, part_of, slices_of
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import kept_logits
@@ -69,12 +69,19 @@ class _Head:
 
 
 def head_logps(
-    model: torch.nn.Module, call: dict[str, Any], *, keep: torch.Tensor, labels_K: torch.Tensor, temperature: float
+    model: torch.nn.Module,
+    call: dict[str, Any],
+    *,
+    keep: torch.Tensor,
+    labels_K: torch.Tensor,
+    temperature: float,
+    kept_KJ: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Call `model` and score `labels_K` at the positions that `keep` names; None, before any call, where it cannot.
 
     Args:
         keep: positions `[K]` of the only row, or a mask `[B, S]`.
+        kept_KJ: the tokens among which each label was drawn (see `kept`); None: among all.
 
     Returns:
         Float32 log-probabilities and entropies `[K]`, both differentiable.
@@ -107,7 +114,7 @@ def head_logps(
         is_matrix=_is_matrix(base, module, type(output), like=hidden_BTD),
     )
     hidden_KD = hidden_BTD[keep] if keep.dtype == torch.bool else hidden_BTD[0, keep]
-    return _HeadLogps.apply(head, temperature, labels_K, hidden_KD, *head.trainable)
+    return _HeadLogps.apply(head, temperature, labels_K, kept_KJ, hidden_KD, *head.trainable)
 
 
 class _HeadLogps(torch.autograd.Function):
@@ -117,41 +124,44 @@ class _HeadLogps(torch.autograd.Function):
         head: _Head,
         temperature: float,
         labels_K: torch.Tensor,
+        kept_KJ: torch.Tensor | None,
         hidden_KD: torch.Tensor,
         *trainable: torch.nn.Parameter,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         found, slopes = [], []
-        wants_slopes = head.is_matrix and not trainable and ctx.needs_input_grad[3]
+        wants_slopes = head.is_matrix and not trainable and ctx.needs_input_grad[4]
         for rows in slices_of(len(hidden_KD), head.vocabulary):
             logits_KV = head.logits(hidden_KD[rows])
-            found.append(logps_of_logits(logits_KV, labels_K[rows], temperature=temperature))
+            own: dict[str, Any] = {"temperature": temperature, "kept_KJ": part_of(kept_KJ, rows)}
+            found.append(logps_of_logits(logits_KV, labels_K[rows], **own))
             if wants_slopes:
-                slopes.append(_slopes(head, logits_KV, labels_K[rows], found[-1][2], temperature=temperature))
+                slopes.append(_slopes(head, logits_KV, labels_K[rows], found[-1][2], **own))
             del logits_KV
         logps_K, entropies_K, norms_K = (torch.cat(parts) for parts in zip(*found, strict=True))
         slopes_KD = torch.cat(slopes) if slopes else None
-        ctx.save_for_backward(labels_K, hidden_KD, norms_K, entropies_K, slopes_KD)
+        ctx.save_for_backward(labels_K, kept_KJ, hidden_KD, norms_K, entropies_K, slopes_KD)
         ctx.head, ctx.temperature, ctx.trainable = head, temperature, trainable
         ctx.set_materialize_grads(False)
         return logps_K, entropies_K
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        labels_K, hidden_KD, norms_K, entropies_K, slopes_KD = ctx.saved_tensors
+        labels_K, kept_KJ, hidden_KD, norms_K, entropies_K, slopes_KD = ctx.saved_tensors
         head: _Head = ctx.head
         if slopes_KD is not None and grads[0] is not None and grads[1] is None:
-            return None, None, None, (slopes_KD * grads[0][:, None]).to(hidden_KD.dtype)
+            return None, None, None, None, (slopes_KD * grads[0][:, None]).to(hidden_KD.dtype)
         grad_KD, sums = torch.empty_like(hidden_KD), _Sums(ctx.trainable)
         for rows in slices_of(len(hidden_KD), head.vocabulary):
-            parts = tuple(None if grad is None else grad[rows] for grad in grads)
+            parts = tuple(part_of(grad, rows) for grad in grads)
 
             def grad_of(logits_KV: torch.Tensor, rows: slice = rows, parts: Any = parts) -> torch.Tensor:
-                norms, entropies = norms_K[rows], entropies_K[rows]
-                return grad_of_logits(logits_KV, labels_K[rows], norms, entropies, *parts, temperature=ctx.temperature)
+                own = labels_K[rows], norms_K[rows], entropies_K[rows]
+                kept = part_of(kept_KJ, rows)
+                return grad_of_logits(logits_KV, *own, *parts, temperature=ctx.temperature, kept_KJ=kept)
 
             back = _back_through_matrix if head.is_matrix else _back_through_own_call
             grad_KD[rows] = back(head, hidden_KD[rows], grad_of, sums)
-        return None, None, None, grad_KD, *sums.gradients()
+        return None, None, None, None, grad_KD, *sums.gradients()
 
 
 class _Sums:
@@ -184,11 +194,11 @@ _GradOf = Callable[[torch.Tensor], torch.Tensor]
 
 
 def _slopes(
-    head: _Head, logits_KV: torch.Tensor, labels_K: torch.Tensor, norms_K: torch.Tensor, *, temperature: float
+    head: _Head, logits_KV: torch.Tensor, labels_K: torch.Tensor, norms_K: torch.Tensor, **own: Any
 ) -> torch.Tensor:
     """How each row's log-probability changes with its hidden state, `[K, D]`."""
     ones_K = torch.ones_like(norms_K)
-    slope_KV = grad_of_logits(logits_KV, labels_K, norms_K, ones_K, ones_K, None, temperature=temperature)
+    slope_KV = grad_of_logits(logits_KV, labels_K, norms_K, ones_K, ones_K, None, **own)
     weight_VD: Any = head.module.weight
     return slope_KV.to(logits_KV.dtype) @ weight_VD.to(logits_KV.dtype)
 

@@ -12,6 +12,7 @@ from triptych_trainer.forward.cache_pass import cached_logps
 from triptych_trainer.forward.choose import sharing_path
 from triptych_trainer.forward.head import head_logps
 from triptych_trainer.forward.hooks import install_hooks
+from triptych_trainer.forward.kept import kept_at, kept_in_rows
 from triptych_trainer.forward.layout import (
     PackedLayout,
     packed_layout,
@@ -78,12 +79,12 @@ def shared_logps(
     layout = packed_layout(batch, whole=router is not None)
     call = _packed_call(model, batch, layout=layout, features=features)
     device = call["input_ids"].device
-    labels_K, keep_K = layout.labels.to(device), layout.label_positions.to(device)
+    keep_K, scored = layout.label_positions.to(device), _labels(batch, layout, device, temperature=temperature)
     with recording(router, layout.token_weights(batch.group_sizes)):
-        if fused_lm_head:
-            logps_K, entropies_K = _fused(model, call, keep_K=keep_K, labels_K=labels_K)
+        if fused_lm_head and scored["kept_KJ"] is None:  # TRL's head knows only the whole vocabulary
+            logps_K, entropies_K = _fused(model, call, keep_K=keep_K, labels_K=scored["labels_K"])
         else:
-            logps_K, entropies_K = _selected(model, call, keep_K=keep_K, labels_K=labels_K, temperature=temperature)
+            logps_K, entropies_K = _selected(model, call, keep_K=keep_K, **scored)
     if compute_entropy and entropies_K is None:
         raise ValueError('no entropies: the fused head was added without outputs=("log_probs", "entropy")')
     shape = (batch.num_completions, _width(batch, width))
@@ -103,10 +104,16 @@ def continued_logps(
     install_hooks(model)
     call, layout, keep_K = branch_call(model, batch, kept)
     device = call["input_ids"].device
-    labels_K = layout.labels.to(device)
-    logps_K, entropies_K = _selected(model, call, keep_K=keep_K.to(device), labels_K=labels_K, temperature=temperature)
+    scored = _labels(batch, layout, device, temperature=temperature)
+    logps_K, entropies_K = _selected(model, call, keep_K=keep_K.to(device), **scored)
     shape = (batch.num_completions, _width(batch, width))
     return _placed(layout, logps_K, shape), _placed(layout, entropies_K, shape) if compute_entropy else None
+
+
+def _labels(batch: GroupBatch, layout: PackedLayout, device: torch.device, *, temperature: float) -> dict[str, Any]:
+    """What a packed row's labels are scored by."""
+    kept_KJ = kept_at(batch, layout.rows, layout.columns, device=device)
+    return {"labels_K": layout.labels.to(device), "temperature": temperature, "kept_KJ": kept_KJ}
 
 
 def _placed(layout: PackedLayout, values_K: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
@@ -163,7 +170,12 @@ def plain_logps(
     labels = layout.ids[:, num_tokens - columns :].to(device)
     mask = layout.scored.to(device)
     logits = rows_of_logits(base, outputs.logits, keep_K)[:, :-1]
-    logps, entropies = token_logps(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), temperature=temperature)
+    logps, entropies = token_logps(
+        logits.reshape(-1, logits.shape[-1]),
+        labels.reshape(-1),
+        temperature=temperature,
+        kept_KJ=kept_in_rows(batch, width=columns, device=device),
+    )
     extra = _width(batch, width) - columns
 
     def shape(values: torch.Tensor) -> torch.Tensor:
@@ -203,11 +215,11 @@ def _packed_call(
 
 
 def _selected(
-    model: torch.nn.Module, call: dict[str, Any], *, keep_K: torch.Tensor, labels_K: torch.Tensor, temperature: float
+    model: torch.nn.Module, call: dict[str, Any], *, keep_K: torch.Tensor, **scored: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Project only the label positions. Without any label, one position is projected and dropped: the graph stays."""
     call = {**call, "use_cache": False}
-    found = head_logps(model, call, keep=keep_K, labels_K=labels_K, temperature=temperature)
+    found = head_logps(model, call, keep=keep_K, **scored)
     if found is not None:
         return found
     keep = keep_K if len(keep_K) else keep_K.new_zeros(1)
@@ -216,7 +228,7 @@ def _selected(
     if not len(keep_K):
         nothing = logits_KV.float().sum(-1)[:0]
         return nothing, nothing
-    return token_logps(logits_KV, labels_K, temperature=temperature)
+    return token_logps(logits_KV, **scored)
 
 
 def _fused(

@@ -3,6 +3,7 @@
 With z = logits / temperature and p = softmax(z):   logp = z_label - logsumexp(z)      H = -sum_v p_v log p_v
     d logp / d logit_v = (1[v = label] - p_v) / temperature
     d H    / d logit_v = -p_v (log p_v + H) / temperature
+Where tokens were drawn among some tokens only (`kept`), p is 0 for the others, and so is the gradient of their logits.
 Only the logits and two numbers per row are kept; the float32 copy exists for one slice of rows at a time.
 """
 
@@ -12,48 +13,59 @@ from typing import Any
 
 import torch
 
+from triptych_trainer.forward.kept import cut_logits
+
 _SLICE_ELEMENTS = 1 << 23
 
 
 def token_logps(
-    logits_KV: torch.Tensor, labels_K: torch.Tensor, *, temperature: float = 1.0
+    logits_KV: torch.Tensor,
+    labels_K: torch.Tensor,
+    *,
+    temperature: float = 1.0,
+    kept_KJ: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return float32 log-probabilities `[K]` of the labels and entropies `[K]`, both differentiable."""
-    return _TokenLogps.apply(logits_KV, labels_K, temperature)
+    return _TokenLogps.apply(logits_KV, labels_K, temperature, kept_KJ)
 
 
 class _TokenLogps(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, logits_KV: torch.Tensor, labels_K: torch.Tensor, temperature: float
+        ctx: Any, logits_KV: torch.Tensor, labels_K: torch.Tensor, temperature: float, kept_KJ: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         found = [
-            logps_of_logits(logits_KV[rows], labels_K[rows], temperature=temperature)
+            logps_of_logits(logits_KV[rows], labels_K[rows], temperature=temperature, kept_KJ=part_of(kept_KJ, rows))
             for rows in slices_of(*logits_KV.shape)
         ]
         logps_K, entropies_K, norms_K = (torch.cat(parts) for parts in zip(*found, strict=True))
-        ctx.save_for_backward(logits_KV, labels_K, norms_K, entropies_K)
+        ctx.save_for_backward(logits_KV, labels_K, norms_K, entropies_K, kept_KJ)
         ctx.temperature = temperature
         ctx.set_materialize_grads(False)
         return logps_K, entropies_K
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor, None, None]:
-        logits_KV, labels_K, norms_K, entropies_K = ctx.saved_tensors
+    def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor, None, None, None]:
+        logits_KV, labels_K, norms_K, entropies_K, kept_KJ = ctx.saved_tensors
         grad_KV = torch.empty_like(logits_KV)
         for rows in slices_of(*logits_KV.shape):
-            parts = [None if grad is None else grad[rows] for grad in grads]
             grad_KV[rows] = grad_of_logits(
-                logits_KV[rows], labels_K[rows], norms_K[rows], entropies_K[rows], *parts, temperature=ctx.temperature
+                logits_KV[rows],
+                labels_K[rows],
+                norms_K[rows],
+                entropies_K[rows],
+                *(part_of(grad, rows) for grad in grads),
+                temperature=ctx.temperature,
+                kept_KJ=part_of(kept_KJ, rows),
             )
-        return grad_KV, None, None
+        return grad_KV, None, None, None
 
 
 def logps_of_logits(
-    logits_KV: torch.Tensor, labels_K: torch.Tensor, *, temperature: float
+    logits_KV: torch.Tensor, labels_K: torch.Tensor, *, temperature: float, kept_KJ: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the log-probabilities, entropies and log-sum-exps `[K]` of a slice; the backward pass needs the third."""
-    scaled_KV = logits_KV.float() / temperature
+    scaled_KV = cut_logits(logits_KV.float() / temperature, kept_KJ)
     norms_K = scaled_KV.logsumexp(-1)
     log_p_KV = scaled_KV.sub_(norms_K[:, None])
     logps_K = log_p_KV.gather(-1, labels_K[:, None]).squeeze(-1)
@@ -69,9 +81,10 @@ def grad_of_logits(
     grad_entropies_K: torch.Tensor | None,
     *,
     temperature: float,
+    kept_KJ: torch.Tensor | None,
 ) -> torch.Tensor:
     """Return the gradient of a slice of logits `[K, V]` in float32; None means a gradient of zeros."""
-    log_p_KV = (logits_KV.float() / temperature).sub_(norms_K[:, None])
+    log_p_KV = cut_logits(logits_KV.float() / temperature, kept_KJ).sub_(norms_K[:, None])
     grad_KV = log_p_KV.exp().neg_()
     if grad_entropies_K is None:
         factor = torch.zeros_like(norms_K) if grad_logps_K is None else grad_logps_K
@@ -88,3 +101,8 @@ def slices_of(num_rows: int, vocabulary: int) -> list[slice]:
     """Return slices of rows that are small enough to have logits at one time."""
     step = max(1, _SLICE_ELEMENTS // max(vocabulary, 1))
     return [slice(start, start + step) for start in range(0, max(num_rows, 1), step)]
+
+
+def part_of(values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
+    """Return some rows of a tensor that need not be there."""
+    return None if values is None else values[rows]

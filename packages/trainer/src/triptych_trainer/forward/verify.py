@@ -217,6 +217,7 @@ def _in_other_shapes(small: GroupBatch) -> GroupBatch:
         completions=tuple((*group, ids) for group, ids in zip(small.completions, last, strict=True)),
         trained=tuple((*group, (True,) * len(ids)) for group, ids in zip(small.trained, last, strict=True)),
         completion_images=tuple((*group, ()) for group in small.completion_images),
+        kept=tuple((*group, None) for group in small.kept),
     )
 
 

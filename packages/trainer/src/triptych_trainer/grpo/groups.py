@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
 from triptych_parser import Refusal
 
 from triptych_trainer.forward import CompletionImage, GroupBatch
@@ -36,9 +37,19 @@ def group_batch(groups: Sequence[RolloutGroup]) -> GroupBatch:
             [_arrived(rollout, place, source=group.prompt.example.source) for rollout in group.rollouts]
             for group in groups
         ],
+        kept=_kept(groups),
         image_keys=list(images),
         span_names=[group.span_names for group in groups] if any(group.span_names for group in groups) else (),
     )
+
+
+def _kept(groups: Sequence[RolloutGroup]) -> list[list[torch.Tensor | None]]:
+    """Return the tables of kept tokens of all rollouts, as far as the loss counts them; empty if none has one."""
+    if all(rollout.kept is None for group in groups for rollout in group.rollouts):
+        return []
+    return [
+        [None if one.kept is None else one.kept[: len(one.scored_ids)] for one in group.rollouts] for group in groups
+    ]
 
 
 def arrived_by_turn(rollouts: Sequence[Rollout]) -> list[GroupBatch]:

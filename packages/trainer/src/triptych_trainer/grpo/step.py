@@ -159,6 +159,7 @@ def _one_turn(sampler: Sampler, prompt: PreparedPrompt, sampled: Sampled) -> Rol
         messages=tuple(sampler.read(prompt, sampled.ids)),
         finish="stop" if ended else "length",
         sampling_logps=None if sampled.logps is None else tuple(sampled.logps),
+        kept=sampled.kept,
         policy_version=sampler.policy_version,
     )
 

@@ -7,11 +7,13 @@ from triptych_trainer.options.corrections import CORRECTION_MODES
 from triptych_trainer.options.generation_kwargs import reshaping
 
 __all__ = [
+    "check_kept",
     "check_lag_on_ranks",
     "check_rollout_lag",
     "check_sends_adapters",
     "check_vllm",
     "other_probabilities",
+    "scores_kept",
 ]
 
 
@@ -30,8 +32,8 @@ def check_vllm(args: GRPOConfig) -> None:
         )
     if args.vllm_importance_sampling_correction and (cuts := other_probabilities(args)):
         raise UsageError(
-            f"{', '.join(cuts)}: vLLM then samples from other probabilities than the trainer scores, in which no token "
-            "is cut or made likelier, so that the correction by their ratio would be wrong; leave "
+            f"{', '.join(cuts)}: vLLM then samples from other probabilities than the trainer scores, so that the "
+            "correction by their ratio would be wrong; leave "
             f"{'it' if len(cuts) == 1 else 'them'} out, or set --vllm_importance_sampling_correction false"
         )
 
@@ -90,16 +92,40 @@ def check_sends_adapters(*, use_vllm: bool, has_adapters: bool, fsdp: bool) -> N
         )
 
 
+def scores_kept(args: GRPOConfig) -> bool:
+    """Return whether vLLM cuts tokens off, and the trainer scores each token among those that vLLM kept."""
+    return bool(args.use_vllm and args.vllm_importance_sampling_correction and _cuts(args))
+
+
+def check_kept(args: GRPOConfig, *, rollout_func: object) -> None:
+    """Check that what a `rollout_func` samples is not cut, because it does not return the tokens that were kept.
+
+    Raises:
+        UsageError: says what to leave out.
+    """
+    if rollout_func is not None and scores_kept(args):
+        raise UsageError(
+            f"{', '.join(_cuts(args))} with rollout_func: a function returns its log-probabilities and not the tokens "
+            "that were kept, so that the trainer cannot score over the same tokens; leave out the cut, or set "
+            "--vllm_importance_sampling_correction false"
+        )
+
+
 def other_probabilities(args: GRPOConfig) -> list[str]:
     """Return the options that let vLLM sample from other probabilities than the trainer scores, as they were given."""
-    found = [(name, getattr(args, name)) for name in ("top_p", "top_k", "min_p")]
-    cuts = [
-        f"--{name} {value:g}"
-        for name, value in found
-        if value is not None and (value < 1.0 if name == "top_p" else value > 0)
-    ]
+    cuts = [] if scores_kept(args) else _cuts(args)
     if args.repetition_penalty != 1.0:
         cuts.append(f"--repetition_penalty {args.repetition_penalty:g}")
     if args.vllm_structured_outputs_regex:
         cuts.append("--vllm_structured_outputs_regex")
     return [*cuts, *(f"--generation_kwargs {name}" for name in reshaping(args.generation_kwargs))]
+
+
+def _cuts(args: GRPOConfig) -> list[str]:
+    """The options that let vLLM sample from the likeliest tokens only, as they were given."""
+    found = [(name, getattr(args, name)) for name in ("top_p", "top_k", "min_p")]
+    return [
+        f"--{name} {value:g}"
+        for name, value in found
+        if value is not None and (value < 1.0 if name == "top_p" else value > 0)
+    ]

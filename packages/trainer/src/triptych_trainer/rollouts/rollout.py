@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
+import torch
 from PIL import Image
 from triptych_parser import ImageSpan
 
@@ -127,6 +128,8 @@ class Rollout:
 
     None where the trainer's own model sampled.
     """
+    kept: torch.Tensor | None = field(default=None, compare=False)
+    """The table of the tokens that each token was drawn from, where the engine cut off others; None: from all."""
     images: tuple[ArrivedImage, ...] = ()
     policy_version: int = 0
     """The optimizer step whose weights sampled it."""
@@ -148,6 +151,8 @@ class Rollout:
         sizes = {"trained": len(self.trained)}
         if self.sampling_logps is not None:
             sizes["sampling_logps"] = len(self.sampling_logps)
+        if self.kept is not None:
+            sizes["kept"] = len(self.kept)
         wrong = {name: size for name, size in sizes.items() if size != len(self.ids)}
         if wrong:
             raise ValueError(f"a rollout of {len(self.ids)} tokens needs one entry per token in each list, got {wrong}")

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from triptych_trainer.prompts.prepare import PreparedPrompt
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
@@ -16,6 +18,8 @@ class Sampled:
 
     ids: Sequence[int]
     logps: Sequence[float] | None = None
+    kept: torch.Tensor | None = None
+    """The table of the tokens that each one was drawn from (`rollouts/kept.py`); None: from all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

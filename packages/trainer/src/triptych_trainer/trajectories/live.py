@@ -6,8 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+
 from triptych_trainer.models.image_processor import image_digest
 from triptych_trainer.prompts.prepare import PreparedPrompt
+from triptych_trainer.rollouts.kept import drawn_from_all, one_after_the_other
 from triptych_trainer.rollouts.rollout import (
     ArrivedImage,
     Finish,
@@ -48,6 +51,8 @@ class LiveRollout:
     """The same tokens as `ids`, with one placeholder per image."""
     logps: list[float] | None = field(default_factory=list)
     """Of each token, as the engine returned it, and 0 for those of the environment; None where it returned nothing."""
+    kept: torch.Tensor = field(default_factory=lambda: drawn_from_all(0))
+    """The table of the tokens that each token was drawn from."""
     messages: list[Mapping[str, Any]] = field(default_factory=list)
     arrived: list[ArrivedImage] = field(default_factory=list)
     results: list[Sequence[tuple[str, Sequence[Piece]]]] = field(default_factory=list)
@@ -103,6 +108,7 @@ class LiveRollout:
         """Add the sampled tokens to the rollout, up to ``most`` tokens."""
         before, images = self.behind
         own = tuple(sampled.ids)[: most - len(before)]
+        kept = drawn_from_all(len(own)) if sampled.kept is None else sampled.kept[: len(own)]
         self.finish = "stop" if own and own[-1] in end_ids else "length"
         if self.in_steps and own:
             self.steps.append(
@@ -112,12 +118,14 @@ class LiveRollout:
                     messages=(),
                     finish=self.finish,
                     sampling_logps=None if sampled.logps is None else (0.0,) * len(before) + _first(sampled, len(own)),
+                    kept=_if_any(one_after_the_other(drawn_from_all(len(before)), kept)),
                     images=tuple(images),
                     trajectory=self.number,
                 )
             )
         self.said.append(own)
         self.logps = None if self.logps is None or sampled.logps is None else [*self.logps, *_first(sampled, len(own))]
+        self.kept = one_after_the_other(self.kept, kept)
         self.ids += own
         self.short_ids += own
         self.trained += [True] * len(own)
@@ -162,6 +170,7 @@ class LiveRollout:
         self.short_ids += suffix.short_ids
         self.trained += [False] * len(suffix.ids)
         self.logps = None if self.logps is None else [*self.logps, *[0.0] * len(suffix.ids)]
+        self.kept = one_after_the_other(self.kept, drawn_from_all(len(suffix.ids)))
         self.results.append(results)
         self.history = history
 
@@ -203,6 +212,7 @@ class LiveRollout:
             messages=tuple(self.messages),
             finish=self.finish,
             sampling_logps=None if self.logps is None else tuple(self.logps),
+            kept=_if_any(self.kept),
             images=tuple(self.arrived),
             policy_version=policy_version,
             calls=tuple(self.asked),
@@ -223,3 +233,8 @@ class LiveRollout:
 def _first(sampled: Sampled, count: int) -> tuple[float, ...]:
     """The log-probabilities of the first ``count`` tokens."""
     return tuple(sampled.logps or ())[:count]
+
+
+def _if_any(kept: torch.Tensor) -> torch.Tensor | None:
+    """None for a table whose tokens were all drawn from all tokens."""
+    return kept if kept.shape[1] else None

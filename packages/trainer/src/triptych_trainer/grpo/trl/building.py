@@ -37,7 +37,7 @@ from triptych_trainer.options.refusals import (
     check_trainable,
     check_workers,
 )
-from triptych_trainer.options.vllm_refusals import check_lag_on_ranks, check_sends_adapters
+from triptych_trainer.options.vllm_refusals import check_kept, check_lag_on_ranks, check_sends_adapters
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.trajectories.limits import Limits
@@ -105,6 +105,7 @@ def complete(
         check_workers(args)
     args, image_threads = without_workers(args)
     check_rollout_func(rollout_func, tools=tools, environment_factory=environment_factory)
+    check_kept(args, rollout_func=rollout_func)
     turns = turns or TurnOptions()
     turns.check(has_tools=bool(tools or environment_factory), scale_rewards=args.scale_rewards)
     turns.calling_turns(args.max_tool_calling_iterations)  # refuses two numbers

@@ -10,6 +10,7 @@ from trl import GRPOConfig
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.trl.vllm_sampler import SendsAnew
 from triptych_trainer.grpo.vllm import TRANSFERS, EngineError, RolloutClient, folder_is_used
+from triptych_trainer.options.vllm_refusals import scores_kept
 from triptych_trainer.upstream.trl_names import vllm_generation_module
 
 if TYPE_CHECKING:
@@ -30,9 +31,12 @@ def connected(args: GRPOConfig, *, transfer: str) -> AbstractContextManager[None
 
 
 def begin_server(trainer: "MultiImageGRPOTrainer", *, transfer: str, seconds: float) -> None:
-    """Note on the connection how weights are sent, and how long a generation may take; send them at every training."""
+    """Note on the connection how weights are sent, how long a generation may take, and whether tokens are scored among
+    those that were kept; send the weights at every training.
+    """
     if trainer.use_vllm:
         trainer.add_callback(SendsAnew(trainer))
+        trainer.vllm_generation.scores_kept = scores_kept(trainer.args)
     if trainer.use_vllm and trainer.args.vllm_mode == "server":
         trainer.vllm_generation.sends_by_folder = _by_folder(trainer.args, transfer)
         trainer.vllm_generation.rollout_seconds = seconds

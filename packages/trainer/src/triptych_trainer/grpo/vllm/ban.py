@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-__all__ = ["ASKED_LOGPS", "BANNED_BIAS", "MOST_TOLD", "banned_in", "unbanned"]
+__all__ = ["ASKED_LOGPS", "BANNED_BIAS", "MOST_LOGPS", "MOST_TOLD", "banned_in", "unbanned"]
 
 BANNED_BIAS = -100.0
 """vLLM's lowest logit bias: a probability of e^-100."""

@@ -10,7 +10,6 @@ import hashlib
 import http.client
 import io
 import json
-import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -22,18 +21,18 @@ from urllib.parse import urlencode, urlsplit
 from PIL import Image
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.grpo.step import Sampled
 from triptych_trainer.grpo.vllm.background import in_background
-from triptych_trainer.grpo.vllm.ban import ASKED_LOGPS, BANNED_BIAS, MOST_TOLD, banned_in, unbanned
+from triptych_trainer.grpo.vllm.ban import MOST_LOGPS
 from triptych_trainer.grpo.vllm.failures import EngineError
 from triptych_trainer.grpo.vllm.request import Completions, Request, check_expanded, check_lengths, limit_of
+from triptych_trainer.grpo.vllm.told import UNTOLD, Asking, asking_for
 
 __all__ = ["Answers", "RolloutClient", "image_name"]
 
 AT_ONCE = 64
 """Requests under way at the same time."""
-UNTOLD = -9999.0
-"""What the server says of a log-probability that it does not know."""
+NO_LIMIT = 512
+"""How many likeliest tokens are asked for, without a `top_k`, from a server that returns any number."""
 UNKNOWN_CALL = "triptych_weights"
 """Part of what a server says whose workers did not learn to load weights (`serving/worker.py`)."""
 FORGOTTEN = ("Cache miss for", "Expected a cached item")
@@ -75,20 +74,22 @@ class RolloutClient:
         self._room = Semaphore(AT_ONCE)
         self._limits: Mapping[str, int] | None = None
 
-    def generate(self, wanted: Sequence[Request], *, options: Mapping[str, Any]) -> Answers:
+    def generate(self, wanted: Sequence[Request], *, options: Mapping[str, Any], is_cut: bool = False) -> Answers:
         """Return the completions of every request; ``options`` are vLLM's sampling parameters.
+
+        With ``is_cut`` each token comes with those that it was drawn from.
 
         Raises:
             RolloutMismatchError: the server expands a prompt differently.
-            UsageError: a prompt is too long for it.
+            UsageError: a prompt is too long for it, or it does not return all tokens that one was drawn from.
         """
         until = time.monotonic() + self.seconds
         limits = self.limits()
         check_lengths(wanted, longest=limits["max_model_len"])
-        banned_ids = banned_in(options["logit_bias"], most=MOST_TOLD["server"])
-        if banned_ids:  # of n asked tokens and the sampled one a server returns n, so one is asked for twice
-            asked = [*banned_ids, banned_ids[0]]
-            options = {**options, ASKED_LOGPS: asked, "logprobs": len(asked)}
+        asking = asking_for(
+            options, mode="server", is_cut=is_cut, most=limits["max_logprobs"], has_mask=bool(limits["has_mask"])
+        )
+        options = {**options, **asking.options}
         under_way = [
             [
                 self._begin(one, {**options, **limit_of(one), **of_part}, until=until)
@@ -97,10 +98,9 @@ class RolloutClient:
             for one in wanted
         ]
         answers = [[part.result() for part in parts] for parts in under_way]
-        bias = BANNED_BIAS / (options["temperature"] or 1.0)
         return Answers(
             completions=[
-                [one for part in parts for one in _read(request, part.content, banned_ids=banned_ids, bias=bias)]
+                [one for part in parts for one in _read(request, part.content, asking=asking)]
                 for request, parts in zip(wanted, answers, strict=True)
             ],
             payload_bytes=sum(part.payload_bytes for parts in answers for part in parts),
@@ -108,16 +108,19 @@ class RolloutClient:
         )
 
     def limits(self) -> Mapping[str, int]:
-        """Return how long a prompt with its completion may be, how many completions one request may ask for, and
-        whether the server keeps images.
+        """Return how long a prompt with its completion may be, how many completions one request may ask for, whether
+        the server keeps images, how many likeliest tokens it returns, and whether it returns sampling masks.
         """
         if self._limits is None:
             info = self.get("/server_info", config_format="json")["vllm_config"]
-            images = info["model_config"].get("multimodal_config") or {}
+            model = info["model_config"]
+            images, most = model.get("multimodal_config") or {}, int(model.get("max_logprobs", MOST_LOGPS))
             self._limits = {
-                "max_model_len": int(info["model_config"]["max_model_len"]),
+                "max_model_len": int(model["max_model_len"]),
                 "max_num_seqs": int(info["scheduler_config"]["max_num_seqs"]),
                 "keeps_images": int(images.get("mm_processor_cache_gb", 1) > 0),
+                "max_logprobs": most if most >= 0 else NO_LIMIT,
+                "has_mask": int(bool(model.get("return_sampling_mask"))),
             }
         return self._limits
 
@@ -248,23 +251,20 @@ def _parts(number: int, *, most: int, seed: int | None) -> list[dict[str, int]]:
     ]
 
 
-def _read(one: Request, answer: Mapping[str, Any], *, banned_ids: Sequence[int], bias: float) -> list[Sampled]:
+def _read(one: Request, answer: Mapping[str, Any], *, asking: Asking) -> Completions:
     """Check that the server expanded the prompt as it is trained on, and read what it sampled."""
     check_expanded(one, answer.get("prompt_token_ids") or ())
-    choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-    return [
-        Sampled(
-            ids=list(choice["token_ids"]),
-            logps=[_logp(place, banned_ids=banned_ids, bias=bias) for place in choice["logprobs"]["content"]],
-        )
-        for choice in choices
-    ]
+    found = []
+    for choice in sorted(answer["choices"], key=lambda choice: choice["index"]):
+        places, mask = choice["logprobs"]["content"], choice.get("sampling_mask")
+        logps, told = [_told(place["logprob"]) for place in places], [_others(place) for place in places]
+        found.append(asking.sampled(list(choice["token_ids"]), logps, told, mask=mask, where=one.name))
+    return found
 
 
-def _logp(place: Mapping[str, Any], *, banned_ids: Sequence[int], bias: float) -> float:
-    own = _told(place["logprob"])
-    told = {_token(one): _told(one["logprob"]) for one in place["top_logprobs"]}
-    return math.nan if own is None else unbanned(own, told, banned_ids=banned_ids, bias=bias)
+def _others(place: Mapping[str, Any]) -> dict[int, float | None]:
+    """The log-probabilities that came with that of a sampled token."""
+    return {_token(other): _told(other["logprob"]) for other in place["top_logprobs"]}
 
 
 def _token(told: Mapping[str, Any]) -> int:

@@ -10,18 +10,17 @@ import torch
 from accelerate.utils import is_peft_model
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.grpo.step import Sampled
-from triptych_trainer.grpo.vllm.ban import ASKED_LOGPS, BANNED_BIAS, banned_in, unbanned
+from triptych_trainer.grpo.vllm.ban import ASKED_LOGPS, MOST_LOGPS
 from triptych_trainer.grpo.vllm.failures import engine_failures
 from triptych_trainer.grpo.vllm.request import (
     Completions,
     Request,
     check_expanded,
     check_lengths,
-    known,
     limit_of,
     sampling_options,
 )
+from triptych_trainer.grpo.vllm.told import TIES, Asking, asking_for
 
 __all__ = ["from_engine", "let_sleep"]
 
@@ -46,9 +45,9 @@ def from_engine(
         backend.llm.wake_up(tags=["kv_cache"])
         backend.is_awake = True
     common = {**sampling_options(backend), **_structured(backend, options)}
-    banned_ids = banned_in(common["logit_bias"])
-    if banned_ids and ASKED_LOGPS in inspect.signature(sampling_params).parameters:
-        common |= {ASKED_LOGPS: banned_ids, "logprobs": len(banned_ids)}
+    asking = _asking(backend, common)
+    if ASKED_LOGPS not in asking.options or ASKED_LOGPS in inspect.signature(sampling_params).parameters:
+        common |= asking.options
     if backend.tensor_parallel_size > 1 and is_peft_model(backend.model):
         # As TRL does: the short all-reduce of adapters can still be under way, and vLLM's collectives hang (TRL #3671).
         torch.distributed.barrier(device_ids=[backend.accelerator.local_process_index])
@@ -60,11 +59,7 @@ def from_engine(
     if not stays_awake:
         let_sleep(backend)
     mine = slice(first, first + len(requests))
-    bias = BANNED_BIAS / backend.temperature
-    return [
-        _read(output, one, banned_ids=banned_ids, bias=bias)
-        for output, one in zip(outputs[mine], requests, strict=True)
-    ]
+    return [_read(output, one, asking=asking) for output, one in zip(outputs[mine], requests, strict=True)]
 
 
 def let_sleep(backend: Any) -> None:
@@ -72,6 +67,15 @@ def let_sleep(backend: Any) -> None:
     if backend.mode == "colocate" and backend.enable_sleep_mode and getattr(backend, "is_awake", False):
         backend.llm.sleep(level=2)
         backend.is_awake, backend._llm_weights_sleeping = False, True
+
+
+def _asking(backend: Any, sampling: Mapping[str, Any]) -> Asking:
+    """What the engine is asked to return; it is told to return as many likeliest tokens as `top_k` keeps."""
+    is_cut, config = getattr(backend, "scores_kept", False), backend.llm.llm_engine.model_config
+    most = getattr(config, "max_logprobs", MOST_LOGPS)
+    if is_cut and 0 <= most < sampling["top_k"] + TIES:
+        config.max_logprobs = most = sampling["top_k"] + TIES
+    return asking_for(sampling, mode="colocate", is_cut=is_cut, most=most if most >= 0 else MOST_LOGPS)
 
 
 def _sampling(sampling_params: Callable[..., Any], options: Mapping[str, Any], num_completions: int) -> Any:
@@ -100,21 +104,12 @@ def _engine_prompt(one: Request) -> dict[str, Any]:
     return prompt
 
 
-def _read(output: Any, one: Request, *, banned_ids: Sequence[int], bias: float) -> Completions:
+def _read(output: Any, one: Request, *, asking: Asking) -> Completions:
     """Check that the engine expanded the prompt as it is trained on, and read what it sampled."""
     check_expanded(one, list(output.prompt_token_ids))
-    return [
-        Sampled(
-            ids=list(row.token_ids),
-            logps=[
-                unbanned(
-                    known(places[token].logprob),
-                    {asked: place.logprob for asked, place in places.items()},
-                    banned_ids=banned_ids,
-                    bias=bias,
-                )
-                for token, places in zip(row.token_ids, row.logprobs, strict=True)
-            ],
-        )
-        for row in sorted(output.outputs, key=lambda completion: completion.index)
-    ]
+    found = []
+    for row in sorted(output.outputs, key=lambda completion: completion.index):
+        told = [{token: place.logprob for token, place in places.items()} for places in row.logprobs]
+        logps = [others[token] for token, others in zip(row.token_ids, told, strict=True)]
+        found.append(asking.sampled(list(row.token_ids), logps, told, mask=None, where=one.name))
+    return found

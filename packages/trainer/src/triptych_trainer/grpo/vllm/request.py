@@ -1,6 +1,5 @@
 """A prompt in the form in which vLLM takes it, and what vLLM is asked for."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +20,6 @@ __all__ = [
     "Request",
     "check_expanded",
     "check_lengths",
-    "known",
     "limit_of",
     "next_turns",
     "request",
@@ -156,8 +154,3 @@ def check_expanded(one: Request, got: Sequence[int]) -> None:
         f"{len(one.ids)}; both need the same model revision, processor and pixel limits (a server: "
         "--mm-processor-kwargs)"
     )
-
-
-def known(logprob: float | None) -> float:
-    """Return a log-probability as vLLM returns it, or NaN if it does not return it."""
-    return math.nan if logprob is None else logprob

@@ -42,7 +42,9 @@ class RolloutServer:
     loaded: FolderLoad | None = None
     """Loaded the weights that the server has."""
 
-    def generate(self, load: FolderLoad | None, requests: Sequence[Request], *, options: Mapping[str, Any]) -> Answers:
+    def generate(
+        self, load: FolderLoad | None, requests: Sequence[Request], *, options: Mapping[str, Any], is_cut: bool = False
+    ) -> Answers:
         """Load weights if there are any, and sample with those that were sent last, and with no others.
 
         Raises:
@@ -51,7 +53,7 @@ class RolloutServer:
         if load is not None:
             load(last=None if self.loaded is None else self.loaded.folder)
             self.loaded = load
-        answers = self.client.generate(requests, options=options)
+        answers = self.client.generate(requests, options=options, is_cut=is_cut)
         if self.loaded is not None:
             self.loaded.check_kept()
         return answers
@@ -78,7 +80,7 @@ def ask_server(backend: Any, requests: Sequence[Request], *, options: Mapping[st
     everyone = gather_object(list(requests))
     if not backend.accelerator.is_main_process:
         return Asked(sizes=sizes, answers=None)
-    server = server_of(backend)
+    server, is_cut = server_of(backend), getattr(backend, "scores_kept", False)
     load, server.load = server.load, None
     sampling = {**sampling_options(backend), **options}
     if backend.structured_outputs_regex is not None:
@@ -86,7 +88,7 @@ def ask_server(backend: Any, requests: Sequence[Request], *, options: Mapping[st
 
     def work() -> Answers:
         with engine_failures(f"the vLLM server at {server.client.base_url}"):
-            return server.generate(load, everyone, options=sampling)
+            return server.generate(load, everyone, options=sampling, is_cut=is_cut)
 
     return Asked(sizes=sizes, answers=server.line.do(work))
 

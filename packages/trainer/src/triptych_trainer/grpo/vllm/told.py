@@ -1,0 +1,128 @@
+"""What vLLM is asked to return of each sampled token beyond its own log-probability, and what is read from it.
+
+If tokens are drawn from the whole distribution, this is the log-probabilities of the banned tokens, by which the ban is
+taken out again (`ban.py`). If `top_p`, `top_k` or `min_p` cut the distribution, it is the tokens that were kept: as a
+sampling mask, or as the likeliest tokens. vLLM takes logarithms after it has cut, so that a token that was cut off has
+none, and the probabilities of those that were kept are 1 together. If they are less, some of them were not returned.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.vllm.ban import ASKED_LOGPS, BANNED_BIAS, MOST_LOGPS, MOST_TOLD, banned_in, unbanned
+from triptych_trainer.rollouts.kept import kept_table
+from triptych_trainer.rollouts.sampled import Sampled
+
+__all__ = ["Asking", "asking_for"]
+
+UNTOLD = -9999.0
+"""What a server says of a log-probability that it does not know, and of -inf."""
+TIES = 8
+"""How many tokens are asked for beyond `top_k`: vLLM keeps all tokens that are as likely as the last one."""
+ALL_OF_IT = 1e-5
+"""How far from 1 the probabilities of all kept tokens are at most, by rounding."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asking:
+    """Says what a generation asks vLLM to return, and reads it."""
+
+    options: Mapping[str, Any]
+    """The sampling parameters by which it is asked."""
+    banned_ids: Sequence[int]
+    bias: float
+    """What the ban adds to a banned token's logit, divided by the temperature."""
+    number: int | None = None
+    """How many of the likeliest tokens are returned, if the kept ones are read from them."""
+    has_mask: bool = False
+    """Whether the kept tokens are returned as a sampling mask."""
+
+    def sampled(
+        self,
+        ids: Sequence[int],
+        logps: Sequence[float | None],
+        told: Sequence[Mapping[int, float | None]],
+        *,
+        mask: Sequence[Sequence[int]] | None,
+        where: str,
+    ) -> Sampled:
+        """Return one completion, by its log-probabilities and those of other tokens as vLLM returned them.
+
+        Raises:
+            UsageError: a token was drawn from more tokens than were returned.
+        """
+        if self.number is None and not self.has_mask:
+            return Sampled(ids=ids, logps=[self._whole(*pair) for pair in zip(logps, told, strict=True)])
+        if self.has_mask:
+            kept = self._masked(ids, mask, where=where)
+        else:
+            kept = [
+                self._likeliest(token, logp, others, where=f"{where}: token {k + 1} of a completion")
+                for k, (token, logp, others) in enumerate(zip(ids, logps, told, strict=True))
+            ]
+        return Sampled(ids=ids, logps=[_or_nan(logp) for logp in logps], kept=kept_table(kept))
+
+    def _whole(self, logp: float | None, told: Mapping[int, float | None]) -> float:
+        return math.nan if logp is None else unbanned(logp, told, banned_ids=self.banned_ids, bias=self.bias)
+
+    def _masked(self, ids: Sequence[int], mask: Sequence[Sequence[int]] | None, *, where: str) -> list[list[int]]:
+        if (
+            mask is None
+            or len(mask) != len(ids)
+            or any(token not in kept for token, kept in zip(ids, mask, strict=True))
+        ):
+            raise UsageError(
+                f"{where}: the vLLM server was started with --return-sampling-mask, and returned no mask with every "
+                "sampled token in it; start it without that option"
+            )
+        banned = set(self.banned_ids)
+        return [[token for token in kept if token not in banned] for kept in mask]
+
+    def _likeliest(self, token: int, logp: float | None, told: Mapping[int, float | None], *, where: str) -> list[int]:
+        """Return the tokens that were kept; none where vLLM does not know the sampled token's log-probability."""
+        if logp is None:
+            return []
+        every = {token: logp, **told}
+        kept = {one: value for one, value in every.items() if value is not None and value > UNTOLD}
+        share = sum(map(math.exp, kept.values()))
+        assert self.number is not None
+        if len(kept) >= self.number and share < 1 - ALL_OF_IT:
+            raise UsageError(
+                f"{where}: vLLM drew it from more tokens than the {self.number} likeliest that it returns, which have "
+                f"{share:.4f} of the probability, so that it cannot be scored over the same tokens; set --top_k to at "
+                f"most {self.number}, start a server with a larger --max-logprobs, or leave out --top_p and --min_p"
+            )
+        banned = set(self.banned_ids)
+        return [one for one in kept if one not in banned]
+
+
+def asking_for(
+    sampling: Mapping[str, Any], *, mode: str, is_cut: bool, most: int = MOST_LOGPS, has_mask: bool = False
+) -> Asking:
+    """Say what to ask for, by the sampling parameters of a generation.
+
+    Args:
+        mode: "colocate" or "server".
+        is_cut: whether the tokens that were kept are to be returned.
+        most: how many of the likeliest tokens the engine returns.
+        has_mask: whether it returns a sampling mask.
+    """
+    bias = BANNED_BIAS / (sampling["temperature"] or 1.0)
+    if is_cut:
+        everyone = [int(token) for token, value in sampling["logit_bias"].items() if value == BANNED_BIAS]
+        if has_mask:
+            return Asking(options={}, banned_ids=everyone, bias=bias, has_mask=True)
+        number = min(sampling["top_k"] + TIES, most) if sampling["top_k"] > 0 else most
+        return Asking(options={"logprobs": number}, banned_ids=everyone, bias=bias, number=number)
+    banned_ids = banned_in(sampling["logit_bias"], most=MOST_TOLD[mode])
+    asked = [*banned_ids, *banned_ids[:1]] if mode == "server" else banned_ids
+    # Of n tokens and the sampled one a server returns n, so that it is asked for one of them twice.
+    options = {ASKED_LOGPS: asked, "logprobs": len(asked)} if asked else {}
+    return Asking(options=options, banned_ids=banned_ids, bias=bias)
+
+
+def _or_nan(logp: float | None) -> float:
+    return math.nan if logp is None else logp
