@@ -19,7 +19,7 @@ _running: dict[int, Any] = {}
 
 
 def new_page(*, width: int, height: int, owner: str) -> Any:
-    """Open a page in a context of its own, with a window of so many pixels.
+    """Open a page in a context of its own, with a window of the given size in pixels.
 
     Raises:
         UsageError: Playwright or Chromium is missing, or Chromium does not start.

@@ -121,7 +121,7 @@ def pixel_range(subject: Subject) -> tuple[int, int]:
 
 
 def capped(subject: Subject, max_pixels: int) -> Subject:
-    """Return the same run with at most so many pixels per image."""
+    """Return the same run with another limit of pixels per image."""
     counter = subject.counter.with_pixels(max_pixels)
     return replace(subject, counter=counter, rows=counter.recount(subject.rows))
 

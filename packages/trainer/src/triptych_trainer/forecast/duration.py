@@ -25,7 +25,7 @@ class Hardware:
     """True if ``tflops`` was measured: it is then taken as it is. A data sheet's value is taken in part."""
 
     def seconds(self, flops: float) -> float:
-        """Return the time for so many operations."""
+        """Return the seconds that a number of operations takes."""
         return flops / (self.tflops * 1e12 * self.mfu)
 
 

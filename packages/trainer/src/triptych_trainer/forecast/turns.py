@@ -45,7 +45,7 @@ class PlannedTurns:
         return sum(span.num_features for span in self.spans)
 
     def runs(self, completion_tokens: int) -> list[int]:
-        """Return how many tokens are sampled in each message of a rollout of so many tokens.
+        """Return how many tokens are sampled in each message of a rollout that has a given number of tokens.
 
         Raises:
             UsageError: the results leave no room for the messages.
@@ -70,7 +70,7 @@ class PlannedTurns:
         return [*found, *[True] * last]
 
     def places(self, completion_tokens: int) -> list[ImageSpan]:
-        """Return the images of a rollout of so many tokens, in order."""
+        """Return the images of a rollout that has a given number of tokens, in order."""
         found: list[ImageSpan] = []
         end = 0
         for length in self.runs(completion_tokens)[:-1]:

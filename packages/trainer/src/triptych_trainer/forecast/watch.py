@@ -50,7 +50,7 @@ def forecast_run(
     say: Callable[[str], None],
     seen: SeenHeaders | None = None,
 ) -> RunForecast | None:
-    """Forecast a run that is about to begin and say so in one line; None, with the reason said, where it cannot be.
+    """Forecast a run that is about to begin and print one line; return None, and print why, if that is impossible.
 
     With ``--gradient_checkpointing auto`` the forecast also chooses, and a second line says so. A separate process
     computes it, so that neither a function nor a random number of this one changes. Headers that are ``seen`` are not

@@ -77,7 +77,7 @@ def head_logps(
     temperature: float,
     kept_KJ: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Call `model` and score `labels_K` at the positions that `keep` names; None, before any call, where it cannot.
+    """Call `model` and score `labels_K` at the positions that `keep` names; return None, before any call, if it cannot.
 
     Args:
         keep: positions `[K]` of the only row, or a mask `[B, S]`.

@@ -65,7 +65,7 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         group_sharing: ``auto`` forwards each prompt once a step where that is exact, ``passes`` in each pass; ``off``.
         shared_attention: how shared prompts are attended: ``varlen`` without masks, ``masked``, or ``auto``.
         verify_model: compare the model with itself as transformers runs it, once, before it is sampled from.
-        completions_per_slice: score and back-propagate at most so many completions at a time; needs whole weights.
+        completions_per_slice: score and back-propagate at most this many completions at once; needs whole weights.
         vision_learning_rate: learning rate of the parameters outside the language model; None: that of ``args``.
         warn_after_steps: warn once when so many steps in a row could teach the model nothing; 0 never does.
         bad_rows: what becomes of rows that turn out to be unusable; None: they stop the run.
