@@ -63,7 +63,7 @@ def render(prompt: Prompt, *, annotations: Annotations = "aside") -> str | list[
 
 
 def convert(prompt: Prompt | BoundPrompt, *, to: str) -> Converted:
-    """Say the same prompt in another dialect; order, count and annotations stay.
+    """Write the same prompt in another dialect; order, count and annotations do not change.
 
     Markers become what the target writes: plain ones in a dialect without numbers, numbers in one that has no names.
     A prompt with named images is bound first, so that their numbers are known; prompts are then written by `render`.

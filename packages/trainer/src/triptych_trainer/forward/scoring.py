@@ -104,5 +104,5 @@ def slices_of(num_rows: int, vocabulary: int) -> list[slice]:
 
 
 def part_of(values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
-    """Return some rows of a tensor that need not be there."""
+    """Return some rows of a tensor, or None if there is no tensor."""
     return None if values is None else values[rows]

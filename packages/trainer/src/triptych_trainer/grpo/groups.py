@@ -114,7 +114,7 @@ def group_order(keys: Sequence[int], permutation: Sequence[int]) -> list[int]:
 
 
 def check_groups_on_ranks(*, per_device: int, steps_per_generation: int, num_generations: int, num_ranks: int) -> None:
-    """Check that whole groups fall on one rank, so that a prompt is shared and not computed once per rank.
+    """Check that whole groups are on one rank, so that a prompt is shared and not computed once per rank.
 
     Raises:
         GroupSplitError: with the arithmetic and the nearest sizes that work.

@@ -97,7 +97,7 @@ def saved_adapters(config: ModelConfig, *, merge: bool) -> PeftConfig | None:
 
 
 def check_merge(path: str, config: ModelConfig, *, merge_adapter: bool, has_adapters: bool) -> None:
-    """Check that adapters can be merged where they are to be.
+    """Check that adapters can be merged if ``--merge_adapter`` asks for it.
 
     Raises:
         UsageError: the folder contains none, or the weights would be quantized.

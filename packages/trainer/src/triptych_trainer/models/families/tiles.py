@@ -110,7 +110,7 @@ class LlavaOnevisionFamily(Family):
         return _one_by_one(tensors(image_processor(images=[list(images)], return_tensors="pt")), num_images=len(images))
 
     def preprocess_arrived(self, image_processor: Any, image: Any, *, alone: bool) -> ImageInputs:
-        """Cut into tiles where it is alone in its turn."""
+        """Cut an image into tiles if it is alone in its turn."""
         return self.preprocess(image_processor, [image] if alone else [image, image])[0]
 
     def collate_images(self, images: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
