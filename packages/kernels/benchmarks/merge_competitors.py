@@ -5,6 +5,7 @@ as many bytes as the result has, by plain copies.
 """
 
 from collections.abc import Callable
+from functools import cache
 from types import SimpleNamespace
 
 import torch
@@ -58,8 +59,10 @@ def scatter_add(grad_RD: torch.Tensor, slots: torch.Tensor, feature_S: torch.Ten
     return grad_RD.new_zeros(num_features, grad_RD.shape[1]).index_add(0, feature_S, grad_RD[slots])
 
 
-compiled_where_gather = torch.compile(where_gather, dynamic=False)
-compiled_scatter_add = torch.compile(scatter_add, dynamic=False)
+@cache
+def compiled(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The function compiled; only where it is called, because torch's compiler takes seconds to import."""
+    return torch.compile(function, dynamic=False)
 
 
 def _grad_rows(batch: Batch) -> torch.Tensor:
@@ -81,7 +84,7 @@ MERGES: dict[str, Merge] = {
     "transformers_masked_scatter": masked_scatter_rows,
     "index_copy": index_copy_rows,
     "where_gather": lambda b, embeds, features: where_gather(embeds, features, b.plan.src),
-    "compiled_where_gather": lambda b, embeds, features: compiled_where_gather(embeds, features, b.plan.src),
+    "compiled_where_gather": lambda b, embeds, features: compiled(where_gather)(embeds, features, b.plan.src),
 }
 
 
@@ -131,7 +134,7 @@ GROUPS: dict[str, dict[str, Row]] = {
         "index_copy": lambda b: (_per_feature(b, _grad_rows(b).index_select(0, b.slots)),),
         "where_gather": lambda b: (scatter_add(_grad_rows(b), b.slots, _feature_of_slot(b), b.plan.num_features),),
         "compiled_where_gather": lambda b: (
-            compiled_scatter_add(_grad_rows(b), b.slots, _feature_of_slot(b), b.plan.num_features),
+            compiled(scatter_add)(_grad_rows(b), b.slots, _feature_of_slot(b), b.plan.num_features),
         ),
         "copy_limit": lambda b: (features_limit(b),),
     },
