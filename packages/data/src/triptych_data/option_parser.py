@@ -48,7 +48,8 @@ class _Formatter(argparse.HelpFormatter):
         if not action.option_strings:
             return super()._format_action_invocation(action)
         value = action.metavar if isinstance(action.metavar, str) and action.nargs in (None, "+") else ""
-        names = ", ".join(action.option_strings)
+        switched_off = isinstance(action, Switch) and action.opposite
+        names = f"--[no_]{action.dest}" if switched_off else ", ".join(action.option_strings)
         return f"{names} {value}{' ...' if action.nargs == '+' else ''}".rstrip()
 
 

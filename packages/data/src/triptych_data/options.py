@@ -42,7 +42,7 @@ class DataOptions:
     )
     data_format: str = field(
         default="auto",
-        metadata={"metavar": "NAME", "help": f"auto (by the columns), {', '.join(FORMATS)}"},
+        metadata={"metavar": "NAME", "help": ", ".join(["auto", *FORMATS])},
     )
     allow_outside: list[str] | None = field(
         default=None, metadata={"metavar": "DIR", "help": "further folders that images may lie in"}

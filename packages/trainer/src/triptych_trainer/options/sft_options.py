@@ -48,5 +48,4 @@ def parser() -> OptionParser:
         trl_options=TRL_OPTIONS,
         title="the model and the run",
         description="Train on the turns of the assistant in conversations with several images.",
-        rare=["num_processes"],
     )

@@ -23,6 +23,7 @@ TRL_OPTIONS: TrlOptions = {
 """Options of TRL that nearly every run sets: metavar, text, and TRL's own default, which a test checks."""
 
 RARE = (
+    "group_sharing",
     "mismatch_kl_warn",
     "mismatch_kl_limit",
     "rollout_lag",
@@ -38,11 +39,10 @@ RARE = (
     "shared_attention",
     "placement",
     "blank_tool",
-    "num_processes",
     "memory_gib",
     "warn_after_steps",
 )
-"""Triptych's own options that few runs set; only ``--help_all`` lists them."""
+"""Options of GRPO that few runs set; only ``--help_all`` shows them."""
 
 
 def parser() -> OptionParser:
@@ -52,6 +52,6 @@ def parser() -> OptionParser:
         RunArguments,
         trl_options=TRL_OPTIONS,
         title="Triptych's own",
-        usage="\n       train            (the built-in demo)",
+        usage="   (without any of them: the built-in demo)",
         rare=RARE,
     )

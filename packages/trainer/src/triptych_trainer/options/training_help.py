@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
@@ -10,10 +11,22 @@ from triptych_data.options import DataOptions, PromptOptions
 
 from triptych_trainer.options.common_options import CommonArguments
 
-__all__ = ["TrlOptions", "training_help"]
+__all__ = ["RARE", "TrlOptions", "training_help"]
 
 TrlOptions = Mapping[str, tuple[str, str, object]]
 """Options of TRL by name: metavar, text, and default."""
+
+RARE = (
+    "allow_outside",
+    "allow_remote",
+    "max_image_pixels",
+    "animated",
+    "family",
+    "image_cache_gb",
+    "image_threads",
+    "num_processes",
+)
+"""Options that few runs set, or that a refusal names where a run needs them; only ``--help_all`` shows them."""
 
 
 def training_help(
@@ -31,8 +44,8 @@ def training_help(
     Args:
         arguments: Triptych's own options of the command, which the help lists under ``title``, last those that every
             training has.
-        usage: a second line of usage.
-        rare: options that only ``--help_all`` lists.
+        usage: what the line of usage ends in.
+        rare: further options that only ``--help_all`` shows.
     """
     made = OptionParser(
         prog=command,
@@ -48,7 +61,10 @@ def training_help(
     add_options(made, DataOptions, title="rows and images")
     add_options(made, PromptOptions, title="prompts")
     listed = [option.name for part in (DataOptions, PromptOptions) for option in fields(part)]
-    own = add_options(made, arguments, title=title, leave_out=[*listed, *rare])
+    own = add_options(made, arguments, title=title, leave_out=listed)
     common = [option.name for option in fields(CommonArguments)]
     own._group_actions.sort(key=lambda action: action.dest in common)
+    for action in made._actions:
+        if action.dest in ("help", *RARE, *rare):
+            action.help = argparse.SUPPRESS
     return made
