@@ -37,10 +37,14 @@ class Rows(Protocol):
     """Describes numbered rows that are read on demand; `files` are those that contain them, none for rows in memory."""
 
     @property
-    def file(self) -> str: ...
+    def file(self) -> str:
+        """The name of the rows, as messages call them."""
+        ...
 
     @property
-    def files(self) -> tuple[Path, ...]: ...
+    def files(self) -> tuple[Path, ...]:
+        """The files that contain the rows; none for rows in memory."""
+        ...
 
     def __len__(self) -> int: ...
 
