@@ -25,7 +25,7 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """The interval leaves out 0: chance alone would rarely give this difference."""
+        """Whether the interval leaves out 0: chance alone would rarely give this difference."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 

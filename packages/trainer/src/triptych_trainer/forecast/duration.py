@@ -40,12 +40,12 @@ class Duration:
 
     @property
     def step_seconds(self) -> float:
-        """All phases; rewards, decoding of images and the optimizer are not counted."""
+        """The seconds of all phases; rewards, decoding of images and the optimizer are not counted."""
         return self.generate_seconds + self.score_seconds + self.policy_seconds
 
     @property
     def hours(self) -> float:
-        """The whole run."""
+        """The hours of the whole run."""
         return self.step_seconds * self.num_steps / 3600
 
 

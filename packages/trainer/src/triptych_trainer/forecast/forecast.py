@@ -45,7 +45,7 @@ class PhaseForecast:
 
     @property
     def total_bytes(self) -> int:
-        """The sum."""
+        """The sum of all parts, in bytes."""
         own = self.activations_bytes + self.cache_bytes + self.features_bytes
         return own + self.gradients_bytes + self.static_bytes
 
@@ -72,7 +72,7 @@ class Forecast:
 
     @property
     def rise_bytes(self) -> int:
-        """The most that a later step needs beyond what lies in memory between two steps."""
+        """The most that a later step needs beyond what is in memory between two steps."""
         return max(phase.total_bytes - phase.static_bytes for phase in self.phases)
 
     def phase(self, name: str) -> PhaseForecast | None:

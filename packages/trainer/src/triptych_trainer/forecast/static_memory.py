@@ -38,7 +38,7 @@ class StaticMemory:
 
     @property
     def static_bytes(self) -> int:
-        """There in every phase, from the first optimizer step on."""
+        """The bytes that are in use in every phase, from the first optimizer step on."""
         return self.weights_bytes + self.reference_bytes + self.optimizer_bytes + self.buckets_bytes
 
 

@@ -39,7 +39,10 @@ class Labels:
 
     @property
     def pattern(self) -> re.Pattern[str] | None:
-        """Finds labels in running text, but not where one labels what follows it. A single letter needs a capital."""
+        """The pattern that finds labels in running text, but not where one labels what follows it.
+
+        A single letter needs a capital.
+        """
         if not self.images:
             return None
         words = "|".join(re.escape(word) for word in sorted(self.images, key=len, reverse=True))

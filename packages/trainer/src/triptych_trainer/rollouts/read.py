@@ -47,7 +47,7 @@ class Visit:
 
     @property
     def is_flat(self) -> bool:
-        """No completion was better than another: the advantages are all zero."""
+        """Whether no completion was better than another, so that the advantages are all zero."""
         return is_flat(self.totals)
 
 
