@@ -12,9 +12,9 @@ from triptych_trainer.forward.scoring import token_logps
 from triptych_trainer.rollouts.kept import drawn_from_all, kept_table, one_after_the_other
 
 TOLERANCE = 1e-5
-KEPT = [[2, 5], [0], [], [10, 1, 4]]
-"""Of each of four tokens, among 11; the third was drawn from all of them."""
-LABELS = [5, 0, 7, 4]
+KEPT = [[2, 5], [0], [10, 1, 4], []]
+"""Of each of four tokens, among 11; the last was drawn from all of them."""
+LABELS = [5, 0, 4, 7]
 
 
 def by_hand(logits_KV, kept, labels, temperature):

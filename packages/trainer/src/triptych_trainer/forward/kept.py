@@ -14,7 +14,7 @@ import torch
 if TYPE_CHECKING:
     from triptych_trainer.forward.batch import GroupBatch
 
-__all__ = ["CUT_OFF", "NO_TOKEN", "cut_logits", "kept_at", "kept_in_rows", "kept_of"]
+__all__ = ["CUT_OFF", "NO_TOKEN", "all_are_cut", "kept_at", "kept_in_rows", "kept_of", "normalised", "places"]
 
 NO_TOKEN = -1
 """What fills up the rows of a table."""
@@ -49,12 +49,26 @@ def kept_at(
     return None if kept_BCJ is None else kept_BCJ[rows_K.cpu(), columns_K.cpu()].to(device)
 
 
-def cut_logits(scaled_KV: torch.Tensor, kept_KJ: torch.Tensor | None) -> torch.Tensor:
-    """Give `CUT_OFF` to the logits of tokens that were cut off, in place."""
+def normalised(logits_KV: torch.Tensor, kept_KJ: torch.Tensor | None, *, temperature: float) -> torch.Tensor:
+    """Return the scaled float32 logits over which probabilities are normalised.
+
+    They are `[K, J]` if every row was drawn from some tokens only, else `[K, V]`, with `CUT_OFF` for what is cut off.
+    """
     if kept_KJ is None:
-        return scaled_KV
-    num_rows, vocabulary = scaled_KV.shape
-    is_cut_KV = torch.ones(num_rows, vocabulary + 1, dtype=torch.bool, device=scaled_KV.device)
-    is_cut_KV.scatter_(1, torch.where(kept_KJ < 0, vocabulary, kept_KJ).long(), False)
-    is_cut_KV &= (kept_KJ >= 0).any(dim=1, keepdim=True)
-    return scaled_KV.masked_fill_(is_cut_KV[:, :vocabulary], CUT_OFF)
+        return logits_KV.float() / temperature
+    if all_are_cut(kept_KJ):
+        scaled_KJ = logits_KV.gather(1, places(kept_KJ)).float() / temperature
+        return scaled_KJ.masked_fill_(kept_KJ < 0, CUT_OFF)
+    is_cut_KV = (kept_KJ[:, :1] >= 0).expand(-1, logits_KV.shape[1]).clone()
+    is_cut_KV.scatter_(1, places(kept_KJ), False)
+    return (logits_KV.float() / temperature).masked_fill_(is_cut_KV, CUT_OFF)
+
+
+def all_are_cut(kept_KJ: torch.Tensor | None) -> bool:
+    """Return whether every token of a table was drawn from some tokens only."""
+    return kept_KJ is not None and bool((kept_KJ[:, 0] >= 0).all())
+
+
+def places(kept_KJ: torch.Tensor) -> torch.Tensor:
+    """Return the table as indices; what a row is filled up with names its first token once more."""
+    return torch.where(kept_KJ < 0, kept_KJ[:, :1].clamp(min=0), kept_KJ).long()

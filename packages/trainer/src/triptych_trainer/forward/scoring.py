@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from triptych_trainer.forward.kept import cut_logits
+from triptych_trainer.forward.kept import all_are_cut, normalised, places
 
 _SLICE_ELEMENTS = 1 << 23
 
@@ -65,10 +65,13 @@ def logps_of_logits(
     logits_KV: torch.Tensor, labels_K: torch.Tensor, *, temperature: float, kept_KJ: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the log-probabilities, entropies and log-sum-exps `[K]` of a slice; the backward pass needs the third."""
-    scaled_KV = cut_logits(logits_KV.float() / temperature, kept_KJ)
+    scaled_KV = normalised(logits_KV, kept_KJ, temperature=temperature)
     norms_K = scaled_KV.logsumexp(-1)
     log_p_KV = scaled_KV.sub_(norms_K[:, None])
-    logps_K = log_p_KV.gather(-1, labels_K[:, None]).squeeze(-1)
+    if all_are_cut(kept_KJ):
+        logps_K = logits_KV.gather(-1, labels_K[:, None]).squeeze(-1).float() / temperature - norms_K
+    else:
+        logps_K = log_p_KV.gather(-1, labels_K[:, None]).squeeze(-1)
     return logps_K, -log_p_KV.exp().mul_(log_p_KV).sum(-1), norms_K
 
 
@@ -84,7 +87,7 @@ def grad_of_logits(
     kept_KJ: torch.Tensor | None,
 ) -> torch.Tensor:
     """Return the gradient of a slice of logits `[K, V]` in float32; None means a gradient of zeros."""
-    log_p_KV = cut_logits(logits_KV.float() / temperature, kept_KJ).sub_(norms_K[:, None])
+    log_p_KV = normalised(logits_KV, kept_KJ, temperature=temperature).sub_(norms_K[:, None])
     grad_KV = log_p_KV.exp().neg_()
     if grad_entropies_K is None:
         factor = torch.zeros_like(norms_K) if grad_logps_K is None else grad_logps_K
@@ -92,6 +95,9 @@ def grad_of_logits(
     else:
         log_p_KV.add_(entropies_K[:, None]).mul_(grad_entropies_K[:, None])
         grad_KV *= log_p_KV if grad_logps_K is None else log_p_KV.add_(grad_logps_K[:, None])
+    if kept_KJ is not None and all_are_cut(kept_KJ):
+        nothing_KV = torch.zeros(logits_KV.shape, dtype=grad_KV.dtype, device=grad_KV.device)
+        grad_KV = nothing_KV.scatter_add_(-1, places(kept_KJ), grad_KV)
     if grad_logps_K is not None:
         grad_KV.scatter_add_(-1, labels_K[:, None], grad_logps_K[:, None])
     return grad_KV.div_(temperature)
