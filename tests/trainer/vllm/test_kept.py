@@ -105,7 +105,11 @@ def test_tokens_that_were_not_all_returned_end_the_run_in_one_sentence():
 
 @pytest.mark.parametrize("mask", [None, [[7, 8]], [[2], [3]]])
 def test_a_mask_without_the_sampled_token_ends_the_run_in_one_sentence(mask):
-    sampling = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "logit_bias": BAN}
+    sampling = {"temperature": 1.0, "top_k": 5, "top_p": 0.9, "logit_bias": BAN}
+    with pytest.raises(
+        UsageError, match=r"^--top_k 0: the vLLM server was started with --return-sampling-mask, which "
+    ):
+        asking_for({**sampling, "top_k": 0}, mode="server", is_cut=True, has_mask=True)
     asking = asking_for(sampling, mode="server", is_cut=True, has_mask=True)
     with pytest.raises(
         UsageError, match=r"^a: the vLLM server was started with --return-sampling-mask, and returned no"

@@ -109,7 +109,15 @@ def asking_for(
         is_cut: whether the tokens that were kept are to be returned.
         most: how many of the likeliest tokens the engine returns.
         has_mask: whether it returns a sampling mask.
+
+    Raises:
+        UsageError: it would refuse every request, because a mask needs `top_k`.
     """
+    if has_mask and sampling["top_k"] <= 0:
+        raise UsageError(
+            f"--top_k {sampling['top_k']}: the vLLM server was started with --return-sampling-mask, which takes only "
+            "requests with a top_k above 0; set one (512 leaves nearly everything), or start it without that option"
+        )
     bias = BANNED_BIAS / (sampling["temperature"] or 1.0)
     if is_cut:
         everyone = [int(token) for token, value in sampling["logit_bias"].items() if value == BANNED_BIAS]
