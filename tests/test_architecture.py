@@ -274,3 +274,12 @@ def test_docstrings_of_public_classes_begin_with_a_verb(package):
             words = (ast.get_docstring(node) or "").split()
             known = bool(words) and words[0].rstrip(",") in CLASS_VERBS
             assert known or node.name.startswith("_"), f"{path}:{node.lineno} {node.name}: {' '.join(words[:6])!r}"
+
+
+def test_no_two_public_classes_have_one_name():
+    found: dict[str, Path] = {}
+    for path in [path for package in PACKAGES for path in sources(package)]:
+        for node in ast.parse(text_of(path)).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                assert node.name not in found, f"{node.name} is in {found[node.name]} and in {path}: rename one"
+                found[node.name] = path

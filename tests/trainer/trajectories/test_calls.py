@@ -6,7 +6,7 @@ import time
 
 import pytest
 from triptych_trainer.trajectories.async_loop import tool_loop
-from triptych_trainer.trajectories.calls import Call, Request, do_calls, why_unread
+from triptych_trainer.trajectories.calls import Call, CallRequest, do_calls, why_unread
 from triptych_trainer.trajectories.images import RolloutImages
 from triptych_trainer.trajectories.toolbox import toolbox
 
@@ -50,7 +50,7 @@ def test_a_plain_function_that_does_not_return_is_named_while_the_run_waits():
         time.sleep(0.2)
         return "done"
 
-    request = Request(
+    request = CallRequest(
         call=Call(name="wait", arguments={}), tools=toolbox([wait]), images=RolloutImages([]), where="a.jsonl:1, turn 2"
     )
     lines = []
@@ -87,7 +87,7 @@ def test_every_way_to_end_is_an_answer():
     tools = toolbox([later, now])
     asked = [("later", "exit"), ("later", "cancel"), ("later", "well"), ("now", "exit"), ("now", "well")]
     requests = [
-        Request(call=Call(name=name, arguments={"how": how}), tools=tools, images=RolloutImages([]), where="row 1")
+        CallRequest(call=Call(name=name, arguments={"how": how}), tools=tools, images=RolloutImages([]), where="row 1")
         for name, how in asked
     ]
     outcomes = do_calls(requests, loop=tool_loop, timeout_seconds=5)

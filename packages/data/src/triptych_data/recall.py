@@ -19,7 +19,7 @@ from triptych_data.seen_headers import SeenHeaders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RememberedPlace:
     """Names the file with what an earlier start found in a table, and the state of the table for which it holds."""
 
     path: Path
@@ -39,7 +39,7 @@ def place_of(
     policy: ImagePolicy,
     dataset_info: Path | None,
     row_check: RowCheck | None,
-) -> Place:
+) -> RememberedPlace:
     """Return the place of a table in the folder `memory`; a table with another image folder or policy has another
     place.
     """
@@ -47,14 +47,14 @@ def place_of(
     folders = [None if root is None else root.absolute() for root in roots]
     states = list(states_of([*files, *dataset_info_files(files, dataset_info)]))
     checked_as = "" if row_check is None else row_check.name
-    return Place(
+    return RememberedPlace(
         path=memory / f"{digest_of(files, folders, policy)}.npz",
         table="" if checked_as is None else digest_of(code_digest(), digest, states, checked_as),
     )
 
 
 def recalled_or_found(
-    place: Place,
+    place: RememberedPlace,
     look: Callable[[SeenHeaders], Checked],
     *,
     digest: str,

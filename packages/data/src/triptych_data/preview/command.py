@@ -12,7 +12,7 @@ from triptych_data.option_parser import collected
 from triptych_data.outcome import outcome
 from triptych_data.preview.build import Preview, build_preview
 from triptych_data.preview.collecting import Source, Trained, open_sources
-from triptych_data.preview.options import PageOptions, parser
+from triptych_data.preview.options import PreviewOptions, parser
 from triptych_data.progress import Reporter
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.shared_options import SharedOptions, shared_options
@@ -67,7 +67,7 @@ def write_preview(
         DataError: a file fails while it is read; refused rows are shown and do not raise.
         OSError: the page cannot be written.
     """
-    shared, options = shared_options(namespace), collected(PageOptions, namespace)
+    shared, options = shared_options(namespace), collected(PreviewOptions, namespace)
     reporter = Reporter(quiet=options.quiet)
     names = [Path(file).name for file, _ in (*shared.train_files, *shared.held_out_files)]
     preview = build_preview(

@@ -12,7 +12,7 @@ from triptych_data.shared_options import add_shared_options
 
 
 @dataclass(kw_only=True)
-class PageOptions:
+class PreviewOptions:
     """Contains the options that `preview` takes in addition to those that every command shares."""
 
     LEAST: ClassVar[dict[str, int]] = {"limit": 0, "max_megabytes": 0, "threads": 1}
@@ -33,7 +33,7 @@ def parser(prog: str = "triptych-data preview") -> OptionParser:
     )
     made.add_argument("files", nargs="*", metavar="FILE", help="data files; the same as --data")
     add_shared_options(made)
-    add_options(made, PageOptions, title="the page")
+    add_options(made, PreviewOptions, title="the page")
     made.add_argument(
         "-o", "--out", type=Path, default=Path("preview.html"), metavar="PAGE", help="page to write (preview.html)"
     )

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class AskedEvaluation:
     """Contains the parsed command line."""
 
     model: str
@@ -65,7 +65,7 @@ def _run(namespace: argparse.Namespace) -> int:
     from triptych_trainer.upstream.quiet import quiet_libraries
 
     shared = shared_options(namespace)
-    asked = Asked(
+    asked = AskedEvaluation(
         model=namespace.model,
         shared=shared,
         own=collected(EvalOptions, namespace),
@@ -120,7 +120,7 @@ def _run(namespace: argparse.Namespace) -> int:
 
 def _evaluate(
     path: str,
-    asked: Asked,
+    asked: AskedEvaluation,
     *,
     name: str,
     rewards: Sequence[Callable[..., Any]],
@@ -171,7 +171,7 @@ def _evaluate(
     return rows
 
 
-def _preparer(processor: Any, model: Any, asked: Asked, *, loader: ImageLoader) -> PromptPreparer:
+def _preparer(processor: Any, model: Any, asked: AskedEvaluation, *, loader: ImageLoader) -> PromptPreparer:
     return PromptPreparer(
         processor,
         loader=loader,
@@ -181,7 +181,7 @@ def _preparer(processor: Any, model: Any, asked: Asked, *, loader: ImageLoader) 
     )
 
 
-def _examples(asked: Asked, row_check: RowCheck | None) -> Examples:
+def _examples(asked: AskedEvaluation, row_check: RowCheck | None) -> Examples:
     """The rows that are scored; those of ``--eval_data`` where it is given."""
     options, shared = asked.own, asked.shared
     files, roots = zip(*(shared.held_out_files or shared.train_files), strict=True)

@@ -22,7 +22,7 @@ from triptych_trainer.commands.playing import Playing, playing_of
 from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.commands.sampled import generation_config, model_to_sample, named_weights, reward_functions
 from triptych_trainer.errors import UsageError
-from triptych_trainer.evaluation.outcomes import Outcome, mixed, print_outcomes, totals_of
+from triptych_trainer.evaluation.outcomes import PromptOutcome, mixed, print_outcomes, totals_of
 from triptych_trainer.evaluation.sampling import Sampling, sampled_groups, sampling_of_model
 from triptych_trainer.grpo.batch import scored_groups
 from triptych_trainer.grpo.rewarding import rewards_by_functions
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class AskedRollouts:
     """Contains the parsed command line."""
 
     model: str
@@ -87,7 +87,7 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
     quiet_libraries()
     use_own_family(options.family)
     reporter = Reporter(quiet=options.quiet)
-    asked = Asked(
+    asked = AskedRollouts(
         model=namespace.model,
         shared=shared,
         own=options,
@@ -108,7 +108,7 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
     return 0
 
 
-def _examples(asked: Asked, processor: Any) -> Examples:
+def _examples(asked: AskedRollouts, processor: Any) -> Examples:
     options, shared = asked.own, asked.shared
     row_check = row_check_of(
         processor,
@@ -130,15 +130,15 @@ def _examples(asked: Asked, processor: Any) -> Examples:
 
 
 def _sampled(
-    asked: Asked, table: ExampleTable, *, processor: Any, weights: Mapping[str, float], reporter: Reporter
-) -> dict[int, Outcome]:
+    asked: AskedRollouts, table: ExampleTable, *, processor: Any, weights: Mapping[str, float], reporter: Reporter
+) -> dict[int, PromptOutcome]:
     """Sample for all rows, score and record what was sampled, and return what each row's completions are worth."""
     options, shared, bad = asked.own, asked.shared, None
     if shared.data.on_bad == "skip":
         bad = BadRows(max_bad=shared.data.max_bad, num_rows=len(table), quarantine=asked.quarantine, say=reporter.say)
     policy = shared.settings.policy
     writer = RolloutWriter(asked.out, weights=weights, policy=policy)
-    outcomes: dict[int, Outcome] = {}
+    outcomes: dict[int, PromptOutcome] = {}
     torch.manual_seed(options.seed)
     with ImageLoader(policy=policy, seen=asked.seen) as loader, reporter.stage("rollout", len(table)) as bar:
         sampling, preparer = _sampling(asked, table, processor=processor, loader=loader, say=reporter.say)
@@ -157,7 +157,7 @@ def _sampled(
             scored = scored_groups(groups, scores)
             writer.record(scored, step=0, mode="eval")
             for one in scored:
-                outcomes[one.group.key] = Outcome(rewards=one.rewards, totals=totals_of(one.rewards, weights))
+                outcomes[one.group.key] = PromptOutcome(rewards=one.rewards, totals=totals_of(one.rewards, weights))
             bar.advance(len(scored), status=f"{len(mixed(outcomes.items()))} mixed")
     return outcomes
 
@@ -200,7 +200,7 @@ def given_options(*groups: Any) -> dict[str, Any]:
 
 
 def _sampling(
-    asked: Asked, table: ExampleTable, *, processor: Any, loader: ImageLoader, say: Callable[[str], object]
+    asked: AskedRollouts, table: ExampleTable, *, processor: Any, loader: ImageLoader, say: Callable[[str], object]
 ) -> tuple[Sampling, PromptPreparer]:
     """What samples, and what prepares prompts for it."""
     options, shared = asked.own, asked.shared
@@ -228,7 +228,7 @@ def _sampling(
 
 
 def _conclude(
-    outcomes: dict[int, Outcome],
+    outcomes: dict[int, PromptOutcome],
     table: ExampleTable,
     shared: SharedOptions,
     options: RolloutOptions,

@@ -18,7 +18,7 @@ from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.rollout import check_new_folder, given_options, keep_mixed
 from triptych_trainer.commands.sampled import named_weights, reward_functions
 from triptych_trainer.errors import UsageError
-from triptych_trainer.evaluation.outcomes import Outcome, mixed, print_outcomes, totals_of
+from triptych_trainer.evaluation.outcomes import PromptOutcome, mixed, print_outcomes, totals_of
 from triptych_trainer.evaluation.recorded import RecordedRows, rescored
 from triptych_trainer.monitor.run_record import write_command
 from triptych_trainer.options.score_options import ScoreOptions, parser
@@ -61,8 +61,8 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
                 scores = rescored(record, rows.row(place), rewards=rewards)
                 totals = totals_of(scores, weights)
                 places.append(place)
-                before.append(Outcome(rewards=visit.rewards, totals=visit.totals))
-                after.append(Outcome(rewards=scores, totals=totals))
+                before.append(PromptOutcome(rewards=visit.rewards, totals=visit.totals))
+                after.append(PromptOutcome(rewards=scores, totals=totals))
                 unknown = [None] * len(totals)
                 records.append(replace(record, rewards=scores, totals=totals, advantages=unknown))
                 bar.advance()
@@ -129,7 +129,7 @@ def _tables(data: DataOptions) -> list[ExampleTable]:
 def _keep(
     target: str,
     rows: RecordedRows,
-    outcomes: Sequence[tuple[tuple[int, int] | None, Outcome]],
+    outcomes: Sequence[tuple[tuple[int, int] | None, PromptOutcome]],
     data: DataOptions,
     *,
     reporter: Reporter,

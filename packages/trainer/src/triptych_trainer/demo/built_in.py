@@ -16,7 +16,7 @@ from triptych_trainer.demo.processor import build_processor
 from triptych_trainer.demo.recipe import GRPORecipe, LookOptions
 from triptych_trainer.demo.task import CHANCE, Placement
 from triptych_trainer.demo.tokenizer import build_tokenizer
-from triptych_trainer.demo.warmup import STAGES, Stage, WarmupRecipe
+from triptych_trainer.demo.warmup import STAGES, WarmupRecipe, WarmupStage
 
 __all__ = ["BuiltIn", "built_in"]
 
@@ -33,7 +33,7 @@ class BuiltIn:
     recipe: GRPORecipe
     warmup: Any
     """The settings of its warm-up."""
-    stages: Sequence[Stage]
+    stages: Sequence[WarmupStage]
     chance: Mapping[Any, float | None]
     """The share right of a guess, by kind of question; None where everything needed is visible."""
     calls: Mapping[Any, int] | None

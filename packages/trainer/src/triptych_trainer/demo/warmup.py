@@ -92,7 +92,7 @@ def image_stage(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class WarmupStage:
     """Describes one stage of the warm-up: `run` trains the model in place and yields after every step."""
 
     name: str
@@ -102,8 +102,8 @@ class Stage:
 
 
 STAGES = (
-    Stage(name="text", num_steps=lambda recipe: recipe.max_text_steps, run=text_stage),
-    Stage(name="image", num_steps=lambda recipe: recipe.image_steps, run=image_stage),
+    WarmupStage(name="text", num_steps=lambda recipe: recipe.max_text_steps, run=text_stage),
+    WarmupStage(name="image", num_steps=lambda recipe: recipe.image_steps, run=image_stage),
 )
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 from triptych_data.pages import fragment
 
-from triptych_trainer.evaluation.paired import Difference
+from triptych_trainer.evaluation.paired import PairedDifference
 from triptych_trainer.evaluation.scores import Mean
 
 __all__ = ["Differences", "Slices", "change_in_words", "table_html"]
 
 Slices = Mapping[str, Mapping[str, Mapping[str, Mean | None]]]
-Differences = Mapping[str, Mapping[str, Mapping[str, Difference | None]]]
+Differences = Mapping[str, Mapping[str, Mapping[str, PairedDifference | None]]]
 WIDTH, HEIGHT = 200, 14
 
 
@@ -33,7 +33,7 @@ def table_html(reward: str, sliced: Mapping[str, Slices], paired: Differences | 
     return fragment("triptych_trainer.evaluation", "table", caption=caption, heads=heads, lines=lines, size=size)
 
 
-def change_in_words(change: Difference) -> str:
+def change_in_words(change: PairedDifference) -> str:
     """Say what a paired difference means, in words, for readers who are not used to intervals."""
     if change.low is None or change.high is None:
         return f"{change.mean:+.3f} against the base on one row, which says nothing about others"
@@ -60,7 +60,7 @@ def _mean(found: Mean | None, run: str, low: float, high: float) -> dict[str, An
     return {"words": f"{found.mean:.3f} ({found.low:.2f} to {found.high:.2f})", "bar": _bar(places), "kind": run}
 
 
-def _difference(found: Difference | None) -> dict[str, Any]:
+def _difference(found: PairedDifference | None) -> dict[str, Any]:
     if found is None:
         return {"words": "–"}
     if found.low is None or found.high is None:

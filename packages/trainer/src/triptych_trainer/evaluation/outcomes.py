@@ -13,13 +13,13 @@ from triptych_parser.printable import printable
 from triptych_trainer.evaluation.scores import mean_interval
 from triptych_trainer.rollouts.read import is_flat, mean
 
-__all__ = ["Outcome", "mixed", "print_outcomes", "totals_of"]
+__all__ = ["PromptOutcome", "mixed", "print_outcomes", "totals_of"]
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class PromptOutcome:
     """Contains the scores of the completions of one prompt."""
 
     rewards: Mapping[str, Sequence[float | None]]
@@ -39,7 +39,7 @@ def totals_of(rewards: Mapping[str, Sequence[float | None]], weights: Mapping[st
     return totals
 
 
-def mixed(outcomes: Iterable[tuple[Key, Outcome]]) -> list[Key]:
+def mixed(outcomes: Iterable[tuple[Key, PromptOutcome]]) -> list[Key]:
     """Return the keys of the prompts whose completions have different scores, in order, each key once."""
     totals: dict[Key, list[float | None]] = defaultdict(list)
     for key, outcome in outcomes:
@@ -47,7 +47,7 @@ def mixed(outcomes: Iterable[tuple[Key, Outcome]]) -> list[Key]:
     return [key for key, found in totals.items() if not is_flat(found)]
 
 
-def print_outcomes(console: Console, found: Sequence[Outcome], before: Sequence[Outcome] = ()) -> None:
+def print_outcomes(console: Console, found: Sequence[PromptOutcome], before: Sequence[PromptOutcome] = ()) -> None:
     """Print the mean of every reward over prompts with its interval, and what it was ``before``."""
     table = Table("reward", title_justify="left")
     for name in ("prompts", "mean and 95 % interval", *(["recorded"] if before else [])):
@@ -73,7 +73,7 @@ def print_outcomes(console: Console, found: Sequence[Outcome], before: Sequence[
     )
 
 
-def _means(outcomes: Sequence[Outcome], name: str) -> list[float]:
+def _means(outcomes: Sequence[PromptOutcome], name: str) -> list[float]:
     """The mean score of each prompt by one reward, where it applied."""
     means = (mean(outcome.rewards.get(name, ())) for outcome in outcomes)
     return [value for value in means if value is not None]

@@ -14,7 +14,7 @@ from triptych_parser.printable import printable
 
 from triptych_trainer.evaluation.bars import Differences, Slices, change_in_words
 from triptych_trainer.evaluation.calls import call_counts
-from triptych_trainer.evaluation.paired import Difference
+from triptych_trainer.evaluation.paired import PairedDifference
 from triptych_trainer.evaluation.scores import Mean, ScoredRow
 
 __all__ = ["print_means", "short_columns", "write_json"]
@@ -104,7 +104,7 @@ def _mean(found: Mean | None) -> str:
     return f"{found.mean:.3f} " + ("(one row)" if found.low is None else f"({found.low:.2f} to {found.high:.2f})")
 
 
-def _change(found: Difference | None) -> str:
+def _change(found: PairedDifference | None) -> str:
     if found is None:
         return "-"
     return f"{found.mean:+.3f} " + ("(one row)" if found.low is None else f"({found.low:+.2f} to {found.high:+.2f})")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from triptych_trainer.evaluation.scores import NORMAL_95, ScoredRow, half_width, slicings
 
-__all__ = ["Difference", "differences", "paired_interval"]
+__all__ = ["PairedDifference", "differences", "paired_interval"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
+class PairedDifference:
     """Contains the mean of model minus base over rows that both answered, with its 95 % confidence interval."""
 
     mean: float
@@ -29,7 +29,7 @@ class Difference:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-def paired_interval(pairs: Sequence[tuple[float, float]]) -> Difference | None:
+def paired_interval(pairs: Sequence[tuple[float, float]]) -> PairedDifference | None:
     """Return the difference over (model, base) pairs of one row each, or None for no pairs.
 
     Looking at rows in pairs takes out how hard each row is, so that far fewer rows show a difference than two separate
@@ -53,16 +53,16 @@ def paired_interval(pairs: Sequence[tuple[float, float]]) -> Difference | None:
     else:
         spread = half_width(gaps, mean=mean)
         low, high = (None, None) if spread is None else (mean - spread, mean + spread)
-    return Difference(mean=mean, low=low, high=high, num_rows=n, improved=improved, regressed=regressed)
+    return PairedDifference(mean=mean, low=low, high=high, num_rows=n, improved=improved, regressed=regressed)
 
 
 def differences(
     rows: Sequence[ScoredRow], base: Sequence[ScoredRow], *, by: Sequence[str], position: str | None
-) -> dict[str, dict[str, dict[str, Difference | None]]]:
+) -> dict[str, dict[str, dict[str, PairedDifference | None]]]:
     """Return ``{slicing: {slice: {reward: difference}}}``, rows of the two models matched by their keys."""
     beside = {row.key: row for row in base}
 
-    def of(members: Sequence[ScoredRow], reward: str) -> Difference | None:
+    def of(members: Sequence[ScoredRow], reward: str) -> PairedDifference | None:
         pairs = [
             (score, other)
             for row in members

@@ -7,7 +7,7 @@ from typing import Any
 
 from triptych_trainer.report.claims import claims
 from triptych_trainer.report.mentions import Labels, bare_reference, labels_of, mentions
-from triptych_trainer.report.summary import History
+from triptych_trainer.report.summary import SampleHistory
 from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards import Box, ImageInfo, extract_answer, read_boxes
 from triptych_trainer.rewards.boxes import to_seen
@@ -28,7 +28,7 @@ def group_json(
     group: GroupRecord,
     visit: Visit,
     *,
-    history: History | None,
+    history: SampleHistory | None,
     thumbnails: Thumbnails,
     run_dir: Path,
     answer_frame: Frame = "seen",

@@ -24,7 +24,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class SampleHistory:
     """Contains the mean reward of one sample at each step that visited it in training, and how far it moved."""
 
     steps: Sequence[int]
@@ -74,14 +74,14 @@ def all_token_curves(visits: Sequence[Visit]) -> list[Curve]:
     return _curves(visits, "all tokens", partial(_counts, name="num_all_tokens"), deviation=True)
 
 
-def histories(visits: Sequence[Visit]) -> dict[str, History]:
+def histories(visits: Sequence[Visit]) -> dict[str, SampleHistory]:
     """Return the training history of each row of the data, by its key."""
     by_key: dict[str, list[Visit]] = defaultdict(list)
     for visit in visits:
         if visit.mode == "train":
             by_key[visit.key].append(visit)
     return {
-        key: History(steps=[visit.step for visit in own], means=[visit.mean for visit in own])
+        key: SampleHistory(steps=[visit.step for visit in own], means=[visit.mean for visit in own])
         for key, own in by_key.items()
     }
 

@@ -53,7 +53,7 @@ METHOD_COLUMN = "accu_reward_method"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class AnswerComparison:
     """Says how answers are compared, if the sample does not say otherwise."""
 
     mode: str = "auto"
@@ -91,7 +91,7 @@ def accuracy_reward(
     coordinates boxes and points are. `judge` contains the options of `Judge` (`url`, `model`, ...) and is needed when a
     sample, or `mode`, asks for the method `judge`.
     """
-    how = Comparison(mode=mode, lists=lists, answer_frame=answer_frame, completion_frame=completion_frame)
+    how = AnswerComparison(mode=mode, lists=lists, answer_frame=answer_frame, completion_frame=completion_frame)
     panel = Judge(**judge) if judge is not None else None
 
     def accuracy(
@@ -117,9 +117,9 @@ def accuracy_reward(
     return accuracy
 
 
-def accuracy_score(row: Row, *, how: Comparison | None = None) -> float:
+def accuracy_score(row: Row, *, how: AnswerComparison | None = None) -> float:
     """Score one row by a method other than `judge`."""
-    how = how or Comparison()
+    how = how or AnswerComparison()
     method = how.method(row)
     if method in PLACED:
         return PLACED[method](row, answer_frame=how.answer_frame, completion_frame=how.completion_frame)
@@ -137,7 +137,7 @@ def accuracy_score(row: Row, *, how: Comparison | None = None) -> float:
     return float(any(same_as_option(answer, expected, options) for expected in accepted))
 
 
-def check_expected(row: Row, *, how: Comparison) -> None:
+def check_expected(row: Row, *, how: AnswerComparison) -> None:
     """Raise ValueError, which names the sample, where no completion could meet what a row expects."""
     method = how.method(row)
     if method in EXPECTED:

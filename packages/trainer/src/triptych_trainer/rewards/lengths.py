@@ -3,7 +3,7 @@
 import math
 
 from triptych_trainer.rewards.accepted import Lists
-from triptych_trainer.rewards.correctness import Comparison, accuracy_score, check_expected
+from triptych_trainer.rewards.correctness import AnswerComparison, accuracy_score, check_expected
 from triptych_trainer.rewards.row import Reward, Row, row_reward
 
 
@@ -43,7 +43,7 @@ def cosine_length_reward(
     if max_tokens < 1:
         raise ValueError(f"expected max_tokens >= 1, got {max_tokens}")
 
-    how = Comparison(mode=mode, lists=lists)
+    how = AnswerComparison(mode=mode, lists=lists)
 
     def cosine_length(row: Row) -> float:
         tokens = num_tokens(row)

@@ -21,8 +21,8 @@ __all__ = [
     "CALL_CLOSE",
     "CALL_OPEN",
     "Call",
+    "CallRequest",
     "Outcome",
-    "Request",
     "calls_of",
     "do_calls",
     "do_messages",
@@ -46,7 +46,7 @@ class Call:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class CallRequest:
     """Contains a call, and everything that is needed to do it."""
 
     call: Call
@@ -132,10 +132,10 @@ def calls_of(message: Mapping[str, Any]) -> list[Call]:
 
 
 def do_messages(
-    messages: Sequence[Sequence[Request]],
+    messages: Sequence[Sequence[CallRequest]],
     *,
     is_over: Sequence[Callable[[], bool] | None],
-    do: Callable[[Sequence[Request]], Sequence[Outcome]],
+    do: Callable[[Sequence[CallRequest]], Sequence[Outcome]],
 ) -> list[list[Outcome]]:
     """Do the calls of a message of each rollout; return their outcomes, without those that were not done.
 
@@ -159,7 +159,7 @@ def _ended(is_over: Callable[[], bool] | None) -> bool:
 
 
 def do_calls(
-    requests: Sequence[Request],
+    requests: Sequence[CallRequest],
     *,
     loop: AsyncLoop,
     timeout_seconds: float,
@@ -189,7 +189,7 @@ def do_calls(
 
 
 @contextmanager
-def _watched(request: Request, seconds: float, say: Callable[[str], object]) -> Iterator[None]:
+def _watched(request: CallRequest, seconds: float, say: Callable[[str], object]) -> Iterator[None]:
     line = (
         f"{request.where}: {request.call.name} has been running for {seconds:g} seconds, and the run waits for it; "
         "only an `async` function is given up after this time"
@@ -203,7 +203,7 @@ def _watched(request: Request, seconds: float, say: Callable[[str], object]) -> 
         timer.cancel()
 
 
-def _bound(request: Request) -> tuple[Tool, dict[str, Any]]:
+def _bound(request: CallRequest) -> tuple[Tool, dict[str, Any]]:
     call = request.call
     tool = request.tools.get(call.name)
     if tool is None:
@@ -218,7 +218,7 @@ def _bound(request: Request) -> tuple[Tool, dict[str, Any]]:
     return tool, arguments
 
 
-def _outcome(request: Request, result: Any) -> Outcome:
+def _outcome(request: CallRequest, result: Any) -> Outcome:
     name = request.call.name
     if not isinstance(result, BaseException):
         try:

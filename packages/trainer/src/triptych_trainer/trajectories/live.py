@@ -22,7 +22,7 @@ from triptych_trainer.rollouts.rollout import (
     image_names,
 )
 from triptych_trainer.rollouts.sampled import Sampled
-from triptych_trainer.trajectories.calls import Call, Outcome, Request
+from triptych_trainer.trajectories.calls import Call, CallRequest, Outcome
 from triptych_trainer.trajectories.history import History, moved
 from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
 from triptych_trainer.trajectories.results import Piece
@@ -131,10 +131,10 @@ class LiveRollout:
         self.trained += [True] * len(own)
         self.calls = []
 
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[CallRequest]:
         """Return the calls of the last message, with what is needed to do them."""
         return [
-            Request(call=call, tools=self.tools, images=RolloutImages(self.images), where=self.where)
+            CallRequest(call=call, tools=self.tools, images=RolloutImages(self.images), where=self.where)
             for call in self.calls
         ]
 

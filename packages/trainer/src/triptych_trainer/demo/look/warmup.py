@@ -9,7 +9,7 @@ from triptych_trainer.demo.learning import move_shares, optimizers_of, scale_lea
 from triptych_trainer.demo.look.batches import supervised_batch
 from triptych_trainer.demo.look.dialogue import Said, bare, careful, habitual, with_needless_look
 from triptych_trainer.demo.look.task import QUESTION_KINDS, BoxSample, QuestionKind, make_sample
-from triptych_trainer.demo.warmup import Stage, WarmupStep
+from triptych_trainer.demo.warmup import WarmupStage, WarmupStep
 
 __all__ = ["STAGES", "LookWarmup", "habit_stage", "see_stage", "text_stage"]
 
@@ -90,9 +90,9 @@ def habit_stage(model: Any, *, processor: Any, seed: int, recipe: LookWarmup) ->
 
 
 STAGES = (
-    Stage(name="text", num_steps=lambda recipe: recipe.max_text_steps, run=text_stage),
-    Stage(name="see", num_steps=lambda recipe: recipe.max_see_steps, run=see_stage),
-    Stage(name="habits", num_steps=lambda recipe: recipe.habit_steps, run=habit_stage),
+    WarmupStage(name="text", num_steps=lambda recipe: recipe.max_text_steps, run=text_stage),
+    WarmupStage(name="see", num_steps=lambda recipe: recipe.max_see_steps, run=see_stage),
+    WarmupStage(name="habits", num_steps=lambda recipe: recipe.habit_steps, run=habit_stage),
 )
 
 

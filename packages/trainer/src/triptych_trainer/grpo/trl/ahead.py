@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from triptych_trainer.checkpoints.order import EpochSampler
 from triptych_trainer.grpo.step import Sampled
 from triptych_trainer.grpo.trl.vllm_sampler import ask_vllm
-from triptych_trainer.grpo.vllm import Asked, answers_of
+from triptych_trainer.grpo.vllm import AskedGeneration, answers_of
 from triptych_trainer.prompts.bad_rows import prepared_with
 from triptych_trainer.prompts.prepare import PreparedPrompt
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
-__all__ = ["Begun", "Place", "RolloutsAhead", "place_after"]
+__all__ = ["Begun", "GenerationPlace", "RolloutsAhead", "place_after"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class GenerationPlace:
     """Says where a generation is in the order of a run."""
 
     epoch: int
@@ -35,11 +35,11 @@ class Begun:
 
     keys: tuple[int, ...]
     """The rows of this rank, one for each completion."""
-    place: Place
+    place: GenerationPlace
     prompts: dict[int, PreparedPrompt]
     sizes: dict[int, int]
     """Completions of each prompt."""
-    asked: Asked
+    asked: AskedGeneration
     version: int
     """The optimizer step whose weights sample it."""
 
@@ -75,7 +75,7 @@ class RolloutsAhead:
         self._ask_for_next(trainer, behind=begun.place)
         return completions
 
-    def _ask_for_next(self, trainer: "MultiImageGRPOTrainer", *, behind: Place | None = None) -> None:
+    def _ask_for_next(self, trainer: "MultiImageGRPOTrainer", *, behind: GenerationPlace | None = None) -> None:
         wanted = self.lag + (behind is None)  # the first generation of all is still among those that were begun
         last = self._begun[-1].place if self._begun else behind
         while last is not None and len(self._begun) < wanted:
@@ -84,7 +84,7 @@ class RolloutsAhead:
                 return
             self._ask(trainer, last)
 
-    def _ask(self, trainer: "MultiImageGRPOTrainer", place: Place) -> None:
+    def _ask(self, trainer: "MultiImageGRPOTrainer", place: GenerationPlace) -> None:
         keys = keys_at(trainer, place)
         prompts, sizes = prepared_with(
             trainer.bad_rows,
@@ -100,7 +100,7 @@ class RolloutsAhead:
         )
 
 
-def place_of(trainer: "MultiImageGRPOTrainer", keys: Sequence[int]) -> Place:
+def place_of(trainer: "MultiImageGRPOTrainer", keys: Sequence[int]) -> GenerationPlace:
     """Return where the generation of these rows is in the epoch that is walked."""
     sampler = _sampler(trainer)
     first_of_all = trainer.args.process_index * len(keys) // trainer.num_generations
@@ -108,23 +108,23 @@ def place_of(trainer: "MultiImageGRPOTrainer", keys: Sequence[int]) -> Place:
     return _place(trainer, epoch=sampler.epoch, number=number)
 
 
-def place_after(trainer: "MultiImageGRPOTrainer", place: Place) -> Place:
+def place_after(trainer: "MultiImageGRPOTrainer", place: GenerationPlace) -> GenerationPlace:
     """Return the next generation, in this epoch or the next one."""
     sampler = _sampler(trainer)
     ends = place.number + 1 >= sampler.num_samples // sampler.batch_size
     return _place(trainer, epoch=place.epoch + ends, number=0 if ends else place.number + 1)
 
 
-def _place(trainer: "MultiImageGRPOTrainer", *, epoch: int, number: int) -> Place:
+def _place(trainer: "MultiImageGRPOTrainer", *, epoch: int, number: int) -> GenerationPlace:
     args, sampler = trainer.args, _sampler(trainer)
     every = args.steps_per_generation * trainer.num_iterations
     batches = sampler.num_samples // sampler.batch_size * every
     steps_per_epoch = -(-batches // args.gradient_accumulation_steps)
     first_step = epoch * steps_per_epoch + number * every // args.gradient_accumulation_steps
-    return Place(epoch=epoch, number=number, first_step=first_step)
+    return GenerationPlace(epoch=epoch, number=number, first_step=first_step)
 
 
-def keys_at(trainer: "MultiImageGRPOTrainer", place: Place) -> list[int]:
+def keys_at(trainer: "MultiImageGRPOTrainer", place: GenerationPlace) -> list[int]:
     """Return the rows of this rank in a generation, one for each completion: its part of all ranks' completions."""
     sampler, args = _sampler(trainer), trainer.args
     rows = sampler.rows_of(place.epoch)[place.number * sampler.batch_size :][: sampler.batch_size]

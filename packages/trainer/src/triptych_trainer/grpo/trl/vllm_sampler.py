@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 from triptych_trainer.grpo.step import Sampled, Sampler
 from triptych_trainer.grpo.vllm import (
-    Asked,
+    AskedGeneration,
     Request,
     anywhere,
     ask_ahead,
@@ -96,7 +96,9 @@ def vllm_sampler(
     )
 
 
-def ask_vllm(trainer: "MultiImageGRPOTrainer", prompts: Sequence[PreparedPrompt], sizes: Sequence[int]) -> Asked:
+def ask_vllm(
+    trainer: "MultiImageGRPOTrainer", prompts: Sequence[PreparedPrompt], sizes: Sequence[int]
+) -> AskedGeneration:
     """Ask a server for completions by the present weights, and do not wait for them."""
     update_vllm(trainer)
     requests = _requests(trainer, prompts, sizes)

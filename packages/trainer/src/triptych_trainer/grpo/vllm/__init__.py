@@ -13,14 +13,14 @@ from triptych_trainer.grpo.vllm.failures import EngineError, RolloutMismatchErro
 from triptych_trainer.grpo.vllm.folder_transfer import TRANSFERS, folder_is_used
 from triptych_trainer.grpo.vllm.request import Request, next_turns, request
 from triptych_trainer.grpo.vllm.rollouts import anywhere, ask_ahead, longest_prompt, vllm_rollouts
-from triptych_trainer.grpo.vllm.server import SECONDS, Asked, answers_of, payload_of
+from triptych_trainer.grpo.vllm.server import SECONDS, AskedGeneration, answers_of, payload_of
 from triptych_trainer.grpo.vllm.weights import engine_sleeps, send_weights
 
 __all__ = [
     "MOST_TOLD",
     "SECONDS",
     "TRANSFERS",
-    "Asked",
+    "AskedGeneration",
     "EngineError",
     "Request",
     "RolloutClient",

@@ -11,7 +11,7 @@ from triptych_trainer.grpo.vllm.ban import BANNED_BIAS
 from triptych_trainer.grpo.vllm.engine import from_engine
 from triptych_trainer.grpo.vllm.failures import engine_failures
 from triptych_trainer.grpo.vllm.request import Completions, Request
-from triptych_trainer.grpo.vllm.server import Asked, ask_server, from_server, server_of
+from triptych_trainer.grpo.vllm.server import AskedGeneration, ask_server, from_server, server_of
 
 __all__ = ["anywhere", "ask_ahead", "longest_prompt", "vllm_rollouts"]
 
@@ -55,7 +55,7 @@ def vllm_rollouts(
 
 def ask_ahead(
     backend: Any, requests: Sequence[Request], *, banned_ids: Sequence[int], options: Mapping[str, Any]
-) -> Asked:
+) -> AskedGeneration:
     """Ask a server for completions and do not wait for them; ``options`` as for ``vllm_rollouts``."""
     return ask_server(backend, requests, options={**_options(backend, banned_ids), **options})
 

@@ -15,14 +15,23 @@ from triptych_trainer.grpo.vllm.failures import engine_failures
 from triptych_trainer.grpo.vllm.folder_transfer import FolderLoad
 from triptych_trainer.grpo.vllm.request import Completions, Request, sampling_options
 
-__all__ = ["SECONDS", "Asked", "RolloutServer", "answers_of", "ask_server", "from_server", "payload_of", "server_of"]
+__all__ = [
+    "SECONDS",
+    "AskedGeneration",
+    "RolloutServer",
+    "answers_of",
+    "ask_server",
+    "from_server",
+    "payload_of",
+    "server_of",
+]
 
 SECONDS = 1800.0
 """How long one generation may take by default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class AskedGeneration:
     """Contains a generation that a server was asked for."""
 
     sizes: Sequence[int]
@@ -74,12 +83,12 @@ def server_of(backend: Any) -> RolloutServer:
     return found
 
 
-def ask_server(backend: Any, requests: Sequence[Request], *, options: Mapping[str, Any]) -> Asked:
+def ask_server(backend: Any, requests: Sequence[Request], *, options: Mapping[str, Any]) -> AskedGeneration:
     """Ask for the completions of all ranks' requests, after everything that was asked for before."""
     sizes = gather_object([len(requests)])
     everyone = gather_object(list(requests))
     if not backend.accelerator.is_main_process:
-        return Asked(sizes=sizes, answers=None)
+        return AskedGeneration(sizes=sizes, answers=None)
     server, is_cut = server_of(backend), getattr(backend, "scores_kept", False)
     load, server.load = server.load, None
     sampling = {**sampling_options(backend), **options}
@@ -90,10 +99,10 @@ def ask_server(backend: Any, requests: Sequence[Request], *, options: Mapping[st
         with engine_failures(f"the vLLM server at {server.client.base_url}"):
             return server.generate(load, everyone, options=sampling, is_cut=is_cut)
 
-    return Asked(sizes=sizes, answers=server.line.do(work))
+    return AskedGeneration(sizes=sizes, answers=server.line.do(work))
 
 
-def answers_of(backend: Any, asked: Asked) -> list[Completions]:
+def answers_of(backend: Any, asked: AskedGeneration) -> list[Completions]:
     """Wait for what was asked for; every rank gets the results of its own requests."""
     payload: list[Any] = [None]
     if asked.answers is not None:
