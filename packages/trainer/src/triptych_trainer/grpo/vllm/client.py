@@ -31,6 +31,8 @@ __all__ = ["Answers", "RolloutClient", "image_name"]
 
 AT_ONCE = 64
 """Requests under way at the same time."""
+PROCESSED = "processed_logprobs"
+"""The mode in which a server returns the log-probabilities that it draws from."""
 NO_LIMIT = 512
 """How many likeliest tokens are asked for, without a `top_k`, from a server that returns any number."""
 UNKNOWN_CALL = "triptych_weights"
@@ -110,10 +112,19 @@ class RolloutClient:
     def limits(self) -> Mapping[str, int]:
         """Return how long a prompt with its completion may be, how many completions one request may ask for, whether
         the server keeps images, how many likeliest tokens it returns, and whether it returns sampling masks.
+
+        Raises:
+            UsageError: its log-probabilities are not those that it draws from.
         """
         if self._limits is None:
             info = self.get("/server_info", config_format="json")["vllm_config"]
             model = info["model_config"]
+            if (mode := model.get("logprobs_mode", PROCESSED)) != PROCESSED:
+                raise UsageError(
+                    f"the vLLM server at {self.base_url} runs with --logprobs-mode {mode}, so that its "
+                    "log-probabilities are not those that it draws from; start it with `triptych serve MODEL`, without "
+                    "that option"
+                )
             images, most = model.get("multimodal_config") or {}, int(model.get("max_logprobs", MOST_LOGPS))
             self._limits = {
                 "max_model_len": int(model["max_model_len"]),
