@@ -39,6 +39,7 @@ class FakeVLLM:
     masks: bool = False
     """Whether the server says that it returns sampling masks."""
     max_logprobs: int = 20
+    logprobs_mode: str = "processed_logprobs"
 
     def __post_init__(self) -> None:
         for name in ("mode", "accelerator", "temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
@@ -144,6 +145,7 @@ class FakeVLLM:
             "multimodal_config": images,
             "max_logprobs": self.max_logprobs,
             "return_sampling_mask": self.masks,
+            "logprobs_mode": self.logprobs_mode,
         }
         return {"vllm_config": {"model_config": model, "scheduler_config": {"max_num_seqs": 4}}}
 

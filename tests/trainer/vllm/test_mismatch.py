@@ -56,6 +56,13 @@ def test_a_limit_ends_the_run(vllm_trainer, write_rows):
         vllm_trainer(write_rows([1, 2]), mode="server", mismatch_kl_limit=0.0)
 
 
+def test_a_server_that_returns_other_log_probabilities_is_refused(vllm_trainer, write_rows):
+    trainer = vllm_trainer(write_rows([1]), mode="server")
+    trainer.vllm_generation.logprobs_mode = "raw_logprobs"
+    with pytest.raises(UsageError, match=r"runs with --logprobs-mode raw_logprobs, .*; start it with `triptych serve "):
+        sample(trainer, 0)
+
+
 def test_a_correction_that_drops_most_completions_says_so(vllm_trainer, write_rows):
     trainer = vllm_trainer(write_rows([1, 2]), mode="colocate", max_completion_length=12)
     trainer.vllm_importance_sampling_clip_max = 1e-6
