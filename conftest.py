@@ -1,7 +1,9 @@
 """How every test runs: kept bytecode, hypothesis's draws, the workers, the CPU seconds, and what was skipped."""
 
 import atexit
+import functools
 import gc
+import importlib.metadata
 import os
 import resource
 import sys
@@ -26,6 +28,8 @@ os.environ.setdefault("TRIPTYCH_CACHE", "off")  # no test reads, or leaves, what
 os.environ.setdefault(
     "HF_HUB_OFFLINE", "1"
 )  # names of models that exist nowhere are not looked for on the hub, five times each
+# accelerate reads the descriptions of DeepSpeed and PEFT 16 times for each trainer, a millisecond each time
+importlib.metadata.metadata = functools.cache(importlib.metadata.metadata)
 os.fsync = os.fstat  # refuses what is no file, and waits for no disk: no test cuts the power
 MAX_WORKERS = 4
 CPU_SECONDS = "cpu_seconds"

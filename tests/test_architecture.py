@@ -54,10 +54,16 @@ def text_of(path: Path) -> str:
 
 
 @cache
+def tree_of(path: Path) -> ast.Module:
+    """The syntax tree of a file; each file is parsed once for all tests, which takes a second for all of them."""
+    return ast.parse(text_of(path))
+
+
+@cache
 def nodes_of(path: Path) -> dict[type, list[Any]]:
-    """The imports and functions of a file; each file is parsed once for all tests."""
+    """The imports and functions of a file."""
     found: dict[type, list[Any]] = {ast.Import: [], ast.ImportFrom: [], ast.FunctionDef: [], ast.AsyncFunctionDef: []}
-    for node in ast.walk(ast.parse(text_of(path))):
+    for node in ast.walk(tree_of(path)):
         found.get(type(node), []).append(node)
     return found
 
@@ -70,7 +76,7 @@ def imported_modules(path: Path) -> frozenset[str]:
 
 def exports_of(path: Path) -> list[str]:
     """The names in the `__all__` of a file, read without importing it."""
-    assigned = [node for node in ast.parse(text_of(path)).body if isinstance(node, (ast.Assign, ast.AnnAssign))]
+    assigned = [node for node in tree_of(path).body if isinstance(node, (ast.Assign, ast.AnnAssign))]
     lists = [node.value for node in assigned if "__all__" in ast.unparse(node).split("=")[0]]
     return [name for value in lists if value is not None for name in ast.literal_eval(value)]
 
@@ -259,7 +265,7 @@ def public_functions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.Asy
 @pytest.mark.parametrize("package", PACKAGES)
 def test_docstrings_of_public_functions_are_sentences_that_begin_with_a_verb(package):
     for path in sources(package):
-        for node in public_functions(ast.parse(text_of(path)).body):
+        for node in public_functions(tree_of(path).body):
             words = (ast.get_docstring(node) or "").split()
             where = f"{path}:{node.lineno} {node.name}: {' '.join(words[:6])!r}"
             assert words, where
@@ -270,7 +276,7 @@ def test_docstrings_of_public_functions_are_sentences_that_begin_with_a_verb(pac
 @pytest.mark.parametrize("package", PACKAGES)
 def test_docstrings_of_public_classes_begin_with_a_verb(package):
     for path in sources(package):
-        for node in (node for node in ast.parse(text_of(path)).body if isinstance(node, ast.ClassDef)):
+        for node in (node for node in tree_of(path).body if isinstance(node, ast.ClassDef)):
             words = (ast.get_docstring(node) or "").split()
             known = bool(words) and words[0].rstrip(",") in CLASS_VERBS
             assert known or node.name.startswith("_"), f"{path}:{node.lineno} {node.name}: {' '.join(words[:6])!r}"
@@ -279,7 +285,7 @@ def test_docstrings_of_public_classes_begin_with_a_verb(package):
 def test_no_two_public_classes_have_one_name():
     found: dict[str, Path] = {}
     for path in [path for package in PACKAGES for path in sources(package)]:
-        for node in ast.parse(text_of(path)).body:
+        for node in tree_of(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 assert node.name not in found, f"{node.name} is in {found[node.name]} and in {path}: rename one"
                 found[node.name] = path

@@ -5,7 +5,7 @@ import pytest
 SIZES = {"hidden": 64, "layers": 2, "vision_hidden": 32, "vision_layers": 2, "vocabulary": 1024, "side_pixels": 64}
 
 
-@pytest.mark.slow_except("different")
+@pytest.mark.slow
 @pytest.mark.benchmark(group="step with a tool")
 @pytest.mark.parametrize("shared", [True, False], ids=["same", "different"])
 def test_step_with_a_tool(benchmark, turns_subject, tmp_path, shared):

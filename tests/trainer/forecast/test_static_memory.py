@@ -15,7 +15,7 @@ def model_bytes(model: torch.nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
-@pytest.mark.slow_except("adafactor")
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw_torch_fused", "sgd", "adafactor", "rmsprop"])
 def test_optimizer_state_is_what_the_optimizer_makes(optimizer):
     config = run_config(optim=optimizer)

@@ -13,7 +13,7 @@ def trained(make_trainer, rows, **options):
     return torch.cat([p.detach().double().flatten() for _, p in sorted(trainer.model.named_parameters())]), losses
 
 
-@pytest.mark.slow_except("{}")
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}, {"entropy_coef": 0.01}], ids=str)
 def test_training_in_slices_gives_the_same_parameters(make_trainer, write_rows, options):
     rows = write_rows([0, 1, 2, 5])

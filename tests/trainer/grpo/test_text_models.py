@@ -64,7 +64,7 @@ def trained(trainer_class, folder, tmp_path, prompts):
     return trainer, seen
 
 
-@pytest.mark.slow_except("conversational")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "conversational"])
 def test_three_steps_equal_those_of_stock_trl(text_model_dir, tmp_path, kind):
     prompts = TEXTS if kind == "plain" else [[{"role": "user", "content": text}] for text in TEXTS]

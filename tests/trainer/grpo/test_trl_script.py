@@ -142,7 +142,7 @@ def test_workers_of_a_script_are_threads_that_decode_images(model_dir, tmp_path)
     assert loader.decodes == 3, "each picture of the two rows once"
 
 
-@pytest.mark.slow_except("dict")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     ["one", "dict", "DatasetDict", "later"],

@@ -59,7 +59,7 @@ def test_loss_types(build_ours, build_stock, write_rows, loss_type, level):
     assert_same_loss(build_ours(data, **changes), build_stock(data, **changes))
 
 
-@pytest.mark.slow_except("multi_objective_aggregation")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -50,6 +50,7 @@ def test_an_exact_model_agrees_in_every_comparison(kit_of, rows_of, name, dtype)
         assert sampling.found < 1e-5
 
 
+@pytest.mark.slow_except("dtype0")
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_features_wrong_by_a_hundredth_of_a_log_probability_are_found(kit_of, rows_of, monkeypatch, dtype):
     kit = kit_of("internvl")

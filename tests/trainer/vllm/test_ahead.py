@@ -31,7 +31,7 @@ class Seen:
 
 def trained(vllm_trainer, data, *, lag, mode="server", **options):
     seen = Seen()
-    trainer = vllm_trainer(data, mode=mode, rollout_lag=lag, on_rollouts=seen, **{**OPTIONS, "max_steps": 7, **options})
+    trainer = vllm_trainer(data, mode=mode, rollout_lag=lag, on_rollouts=seen, **{**OPTIONS, "max_steps": 5, **options})
     trainer.train()
     return trainer, seen
 
@@ -42,14 +42,14 @@ def test_a_generation_is_sampled_by_the_weights_of_so_many_generations_before(vl
     data = write_rows(ROWS)
     _, now = trained(vllm_trainer, data, lag=0)
     trainer, ahead = trained(vllm_trainer, data, lag=lag)
-    assert now.versions == {step: {step} for step in range(7)}
-    assert ahead.versions == {step: {max(0, step - lag)} for step in range(7)}
+    assert now.versions == {step: {step} for step in range(5)}
+    assert ahead.versions == {step: {max(0, step - lag)} for step in range(5)}
     assert ahead.rows == now.rows, "the order of rows does not depend on the lag, also over epochs"
     server = trainer.vllm_generation
-    assert len(server.calls) == 2 * 7, "nothing is asked for that no step trains on"
-    assert server.syncs == 7 - lag, "weights that sample nothing are not sent"
+    assert len(server.calls) == 2 * 5, "nothing is asked for that no step trains on"
+    assert server.syncs == 5 - lag, "weights that sample nothing are not sent"
     logged = [line for line in trainer.state.log_history if "sampling/lag" in line]
-    assert [line["sampling/lag"] for line in logged] == [min(step, lag) for step in range(7)]
+    assert [line["sampling/lag"] for line in logged] == [min(step, lag) for step in range(5)]
     assert all(line["sampling/wait_seconds"] >= 0 and line["sampling/payload_bytes"] > 0 for line in logged)
 
 

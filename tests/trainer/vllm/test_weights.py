@@ -17,7 +17,7 @@ from triptych_trainer.grpo.vllm.weight_names import under_names_of_vllm
 MODES = ["colocate", "server"]
 
 
-@pytest.mark.slow_except("server")
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_image_features_are_dropped_at_every_change_of_a_trained_tower(vllm_trainer, write_rows, mode):
     trainer = vllm_trainer(write_rows([1, 2, 0, 1]), mode=mode, max_steps=3)
@@ -25,7 +25,7 @@ def test_image_features_are_dropped_at_every_change_of_a_trained_tower(vllm_trai
     assert trainer.vllm_generation.forgotten == [1, 2, 3], "after each sending of weights, and after nothing else"
 
 
-@pytest.mark.slow_except("under adapters of the language model-server", "by option-colocate")
+@pytest.mark.slow_except("by option-colocate")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("frozen", ["by option", "under adapters of the language model"])
 def test_features_of_a_frozen_tower_are_kept(vllm_trainer, write_rows, mode, frozen):
