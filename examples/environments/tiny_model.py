@@ -15,10 +15,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from triptych_data import Example, read_examples
-from triptych_trainer.demo.look.evaluate import player
+from triptych_trainer.demo.look.evaluate import demo_player
 from triptych_trainer.demo.model import build_model
 from triptych_trainer.demo.processor import build_processor
-from triptych_trainer.demo.tokenizer import CHAT_TEMPLATE, tokenizer_of
+from triptych_trainer.demo.tokenizer import CHAT_TEMPLATE, trained_tokenizer
 from triptych_trainer.options.own_code import read_environment
 from triptych_trainer.rollouts.rollout import RolloutGroup
 from triptych_trainer.trajectories.messages import described
@@ -56,10 +56,12 @@ def main(name: str, folder: str) -> None:
     assert environment is not None
     examples = list(read_examples(HERE / f"{name}.jsonl"))
     torch.set_num_threads(1)
-    tokenizer = tokenizer_of(sentences(environment, examples, write), chat_template=CHAT_TEMPLATE, format_tokens=TAGS)
+    tokenizer = trained_tokenizer(
+        sentences(environment, examples, write), chat_template=CHAT_TEMPLATE, format_tokens=TAGS
+    )
     model, processor = build_model(0, tokenizer), build_processor(tokenizer)
     model.config.text_config.max_position_embeddings = 4096
-    with player(model, processor=processor, examples=examples, environment=environment) as play:
+    with demo_player(model, processor=processor, examples=examples, environment=environment) as play:
         teach(model, play, examples=examples, write=write)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

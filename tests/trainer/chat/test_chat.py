@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 from PIL import Image
 from triptych_data import ImageLoader
-from triptych_trainer.chat.answer import pieces_of
+from triptych_trainer.chat.answer import shown_tokens
 from triptych_trainer.cli import main
 from triptych_trainer.commands.chat import chat_server
 from triptych_trainer.options.chat_options import parser
@@ -148,7 +148,7 @@ def test_pieces_of_an_image_in_several_runs():
     from triptych_parser import ImageSpan
 
     span = ImageSpan(start=1, length=6, image=0, runs=((2, 2), (5, 1)))
-    pieces = pieces_of(list(range(8)), (span,), lambda ids: str(ids[0]))
+    pieces = shown_tokens(list(range(8)), (span,), lambda ids: str(ids[0]))
     first, second = ({"image": 1, "start": start, "tokens": tokens} for start, tokens in ((2, 2), (5, 1)))
     assert pieces == ["0", "1", first, "4", second, "6", "7"]
 

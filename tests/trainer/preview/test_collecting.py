@@ -9,7 +9,7 @@ from triptych_data import ImageLoader, read_examples
 from triptych_data.check import main as check
 from triptych_data.describe import describe
 from triptych_data.model_tokens import ModelTokens
-from triptych_data.preview.collecting import collect, open_sources, problems_of
+from triptych_data.preview.collecting import open_sources, problems_of, shown_rows
 from triptych_data.preview.counting import written
 from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.demo import build_tokenizer
@@ -23,7 +23,7 @@ LIMITS = [{}, {"max_pixels": 28 * 28 * 4}, {"min_pixels": 56 * 56}, {"max_prompt
 def rows_of(path, *, model=None, min_pixels=None, max_pixels=None, **settings):
     if model is not None:
         model = ModelTokens.of(load_processor(str(model), min_pixels=min_pixels, max_pixels=max_pixels))
-    found = collect(open_sources([str(path)]), model=model, settings=PromptSettings(**settings))
+    found = shown_rows(open_sources([str(path)]), model=model, settings=PromptSettings(**settings))
     return {row.id or row.source: row for row in found}
 
 
@@ -52,7 +52,7 @@ def test_tokens_and_sizes_are_those_of_a_run(data, model_dir, limits):
 
 def test_a_prompt_is_written_as_its_tokens_read(data, model_dir):
     model = ModelTokens.of(load_processor(str(model_dir)))
-    example = next(collect(open_sources([str(data)]))).example
+    example = next(shown_rows(open_sources([str(data)]))).example
     text = written(describe(example, model=model, settings=PromptSettings()), model)
     image = "<|vision_start|><|image_pad|> (x 8)<|vision_end|>"
     said = f"Before: {image}\nAfter: after the tap: {image}\nWhat changed?"
@@ -70,7 +70,7 @@ def test_a_processor_with_a_rule_of_its_own_is_asked_for_tokens_and_claims_no_si
         num_additional_image_tokens=1,
         image_token="<|image_pad|>",
     )
-    rows = {row.id: row for row in collect(open_sources([str(data)]), model=ModelTokens.of(processor))}
+    rows = {row.id: row for row in shown_rows(open_sources([str(data)]), model=ModelTokens.of(processor))}
     with ImageLoader(threads=1) as loader:
         prepared = PromptPreparer(processor, loader=loader)(rows["twice"].example)
     assert rows["twice"].tokens == (8, len(prepared.ids))
@@ -101,7 +101,7 @@ def test_a_row_that_the_chat_template_refuses_is_one_refused_row(data, model_dir
         "{% if 'and again' in messages | string %}{{ raise_exception('not again') }}{% endif %}"
         + model.processor.tokenizer.chat_template
     )
-    rows = {row.id: row for row in collect(open_sources([str(data)]), model=model)}
+    rows = {row.id: row for row in shown_rows(open_sources([str(data)]), model=model)}
     assert str(rows["twice"].refused).startswith(
         f"{data}:3 (id twice): the chat template refuses the messages, not again; correct the roles"
     )
@@ -151,6 +151,6 @@ def test_several_files_and_a_limit(data, tmp_path):
     more = tmp_path / "more.jsonl"
     more.write_text(data.read_text().splitlines()[1] + "\n")
     sources = open_sources([str(more), str(data)], image_roots=[data.parent, None])
-    rows = list(collect(sources, limit=3))
+    rows = list(shown_rows(sources, limit=3))
     assert [row.source for row in rows] == [f"{more}:1", f"{data}:1", f"{data}:2"]
     assert rows[2].repeats == f"{more}:1"

@@ -2,7 +2,7 @@
 
 import pytest
 from triptych_trainer.report.claims import LONGEST, claims
-from triptych_trainer.report.mentions import labels_of
+from triptych_trainer.report.mentions import image_labels
 from triptych_trainer.report.payload import completion_parts
 from triptych_trainer.rewards import ImageInfo
 
@@ -12,7 +12,7 @@ BEFORE = [("user", ["After : ", 0, " . Before : ", 1, " . Which colour was it be
 
 def said(text, count, prompt=(), *, ordinals=False):
     infos = [ImageInfo(index=k, name=None, width=56, height=56) for k in range(count)]
-    return claims(completion_parts(text, infos=infos, labels=labels_of(list(prompt)), ordinals=ordinals))
+    return claims(completion_parts(text, infos=infos, labels=image_labels(list(prompt)), ordinals=ordinals))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Which words of a text speak of which image."""
 
 import pytest
-from triptych_trainer.report.mentions import bare_reference, labels_of, mentions
+from triptych_trainer.report.mentions import bare_reference, image_labels, mentions
 from triptych_trainer.report.payload import asked
 from triptych_trainer.rewards import ImageInfo
 
@@ -14,11 +14,11 @@ def infos(count, names=()):
 
 
 def words(text, images, prompt, **options):
-    return [(text[one.start : one.end], one.images) for one in mentions(text, images, labels_of(prompt), **options)]
+    return [(text[one.start : one.end], one.images) for one in mentions(text, images, image_labels(prompt), **options)]
 
 
 def test_a_label_stands_for_the_images_that_follow_it():
-    assert labels_of(SHELVES).images == {"shelf a": (0, 1), "a": (0, 1), "shelf b": (2,), "b": (2,)}
+    assert image_labels(SHELVES).images == {"shelf a": (0, 1), "a": (0, 1), "shelf b": (2,), "b": (2,)}
     assert words("A red B blue, on shelf a", infos(3), SHELVES) == [("A", (0, 1)), ("B", (2,)), ("shelf a", (0, 1))]
     assert words("a red one, ABBA", infos(3), SHELVES) == []
 
@@ -37,7 +37,7 @@ def test_letters_that_match_without_regard_to_case_and_have_other_small_ones_are
     ],
 )
 def test_other_texts_are_no_labels(pieces):
-    assert labels_of([("user", pieces)]).images == {}
+    assert image_labels([("user", pieces)]).images == {}
 
 
 def test_numbers_ordinals_and_names_are_found_where_they_stand():
@@ -59,7 +59,7 @@ def test_ordinals_alone_count_where_the_answer_is_one():
 
 
 def test_an_answer_that_is_a_label_names_its_images():
-    labels = labels_of(SHELVES)
+    labels = image_labels(SHELVES)
     assert bare_reference(" B.", infos(3), labels) == (2,)
     assert bare_reference("Shelf  A", infos(3), labels) == (0, 1)
     assert bare_reference("C", infos(3), labels) == (), "a shelf without images"
@@ -67,10 +67,10 @@ def test_an_answer_that_is_a_label_names_its_images():
 
 
 def test_the_question_says_which_image_it_is_about():
-    assert asked(BEFORE, infos(2), labels_of(BEFORE)) == [1]
-    assert asked(SHELVES, infos(3), labels_of(SHELVES)) == []
-    assert asked([("user", [0, 1, "Compare image 1 with image 2"])], infos(2), labels_of([])) == []
+    assert asked(BEFORE, infos(2), image_labels(BEFORE)) == [1]
+    assert asked(SHELVES, infos(3), image_labels(SHELVES)) == []
+    assert asked([("user", [0, 1, "Compare image 1 with image 2"])], infos(2), image_labels([])) == []
 
 
 def test_reading_labels_stays_linear():
-    assert labels_of([("user", ["\n" * 200_000 + ": " * 100_000, 0])]).images == {}
+    assert image_labels([("user", ["\n" * 200_000 + ": " * 100_000, 0])]).images == {}

@@ -4,7 +4,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from triptych_trainer.rewards.literals import literal, literal_at
+from triptych_trainer.rewards.literals import literal_at, whole_literal
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-999, 999) | st.text(max_size=5),
@@ -15,8 +15,8 @@ values = st.recursive(
 
 @given(values)
 def test_what_json_or_python_writes_is_read_back(value):
-    assert literal(json.dumps(value)) == value
-    assert literal(repr(value)) == ast.literal_eval(repr(value))
+    assert whole_literal(json.dumps(value)) == value
+    assert whole_literal(repr(value)) == ast.literal_eval(repr(value))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_what_json_or_python_writes_is_read_back(value):
     ],
 )
 def test_known_texts(text, value):
-    assert literal(text) == value
+    assert whole_literal(text) == value
 
 
 def test_a_literal_is_read_from_the_middle_of_a_text():

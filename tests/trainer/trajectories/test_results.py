@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from triptych_data import ImageSource
 from triptych_trainer.errors import UsageError
-from triptych_trainer.trajectories.results import UnreadablePictureError, digest_of, first_pieces_of, pieces_of
+from triptych_trainer.trajectories.results import UnreadablePictureError, first_pieces_of, pieces_digest, pieces_of
 
 PICTURE = Image.new("RGB", (4, 4))
 PART = {"type": "image", "image": PICTURE}
@@ -79,6 +79,6 @@ def test_pictures_that_differ_in_their_palette_alone_are_different():
     red, green = (Image.new("P", (4, 2)) for _ in range(2))
     red.putpalette([255, 0, 0] * 256)
     green.putpalette([0, 255, 0] * 256)
-    assert digest_of([red]) != digest_of([green])
+    assert pieces_digest([red]) != pieces_digest([green])
     assert ImageSource(ref=red).key != ImageSource(ref=green).key
     assert ImageSource(ref=red).key == ImageSource(ref=red.copy()).key

@@ -8,7 +8,7 @@ from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.demo import build_tokenizer
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.trl.conversations import writers_of
-from triptych_trainer.trajectories.messages import answered
+from triptych_trainer.trajectories.messages import results_for_user
 from triptych_trainer.trajectories.toolbox import toolbox
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
@@ -54,7 +54,7 @@ def test_a_turn_is_what_the_template_writes_in_a_whole_conversation(name):
     said = {"role": "assistant", "content": "which", **({"tool_calls": [call]} if mode == "tool" else {})}
     came = {"role": "tool", "name": "look", "content": "the red one"}
     if mode == "user":
-        (text,) = answered(results)
+        (text,) = results_for_user(results)
         came = {"role": "user", "content": text}
     whole = tokenizer.apply_chat_template(
         [{"role": "user", "content": "which"}, said, came],

@@ -25,7 +25,7 @@ from triptych_data.outcome import outcome
 from triptych_data.quarantine import allowed
 from triptych_data.read_row import row_reader
 from triptych_data.rows import Rows, open_rows
-from triptych_data.scan import scan
+from triptych_data.scan import scan_rows
 from triptych_data.shared_options import SharedOptions, shared_options
 from triptych_data.show import show
 from triptych_data.tally import Tally
@@ -111,6 +111,6 @@ def _scan_file(rows: Rows, inspection: Inspection, *, workers: int) -> tuple[Tal
         bar.advance(task, done)
 
     try:
-        return scan(rows, inspection=inspection, workers=workers, progress=progress)
+        return scan_rows(rows, inspection=inspection, workers=workers, progress=progress)
     finally:
         bar.stop()

@@ -14,7 +14,7 @@ from triptych_data.example import Example
 from triptych_data.examples import Examples
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.read_row import row_reader
-from triptych_data.recall import place_of, recalled_or_found
+from triptych_data.recall import recalled_or_found, remembered_place
 from triptych_data.remembered import digest_of
 from triptych_data.rows import open_rows
 from triptych_data.seen_headers import SeenHeaders, header_sizes
@@ -73,7 +73,7 @@ def read_examples(
 
     if memory is None or not check_images or not rows.files:
         return Examples(rows, reader, look(seen))
-    place = place_of(
+    place = remembered_place(
         memory, rows, digest=digest, roots=roots, policy=policy, dataset_info=dataset_info, row_check=row_check
     )
     checked, headers = recalled_or_found(place, look, digest=digest, policy=policy, base=seen)

@@ -30,7 +30,7 @@ class RememberedPlace:
     """
 
 
-def place_of(
+def remembered_place(
     memory: Path,
     rows: Rows,
     *,

@@ -20,7 +20,7 @@ from triptych_data.tally import Tally
 _PART_ROWS, _PART_DECODED = 500, 20
 
 
-def scan(
+def scan_rows(
     rows: Rows,
     *,
     inspection: Inspection,

@@ -44,7 +44,7 @@ class UsedImages:
         """Take over what another process has noted; what was noted here is newer."""
         with self._lock:
             self._settle()
-            self._settled = joined(self._settled, table)
+            self._settled = join_tables(self._settled, table)
 
     @property
     def table(self) -> NDArray[np.void]:
@@ -56,11 +56,11 @@ class UsedImages:
     def _settle(self) -> None:
         if self._recent:
             recent = np.array(list(self._recent.values()), USED)
-            self._settled = joined(recent, self._settled)
+            self._settled = join_tables(recent, self._settled)
             self._recent = {}
 
 
-def joined(newer: NDArray[np.void], older: NDArray[np.void]) -> NDArray[np.void]:
+def join_tables(newer: NDArray[np.void], older: NDArray[np.void]) -> NDArray[np.void]:
     """Return both tables as one; for an image in both, the newer entry is kept, and it is sure only if their bytes are
     equal.
     """

@@ -11,7 +11,7 @@ from triptych_trainer.demo.built_in import built_in
 from triptych_trainer.demo.look import STAGES, Boxes, LookWarmup, evaluate, write_dataset
 from triptych_trainer.demo.look.batches import dialogue_ids, supervised_batch
 from triptych_trainer.demo.look.dialogue import bare, careful, habitual, with_needless_look
-from triptych_trainer.demo.look.evaluate import measure, player
+from triptych_trainer.demo.look.evaluate import demo_player, measure
 from triptych_trainer.demo.look.task import make_sample
 from triptych_trainer.grpo.step import rollout
 from triptych_trainer.rollouts.sampled import Sampled, Sampler
@@ -55,7 +55,7 @@ def played(parts, examples):
             end_ids=frozenset([tokenizer.eos_token_id]),
             go_on=go_on,
         )
-        with player(model, processor=processor, examples=examples, environment=Boxes) as play:
+        with demo_player(model, processor=processor, examples=examples, environment=Boxes) as play:
             dressed = [play.dressed(examples[row], key=row, is_text=False) for row in range(len(dialogues))]
             prompts = {row: play.preparer(example) for row, example in enumerate(dressed)}
             return rollout(sampler, prompts, num_generations=1, play=play)

@@ -23,7 +23,7 @@ from triptych_data.formats.columns import (
 )
 from triptych_data.formats.media import FRAMES, media_file, media_kind
 from triptych_data.formats.pictures import is_image_file
-from triptych_data.formats.prompts import MARKER, are_written, content_text, options_of
+from triptych_data.formats.prompts import MARKER, are_written, content_text, offered_options
 from triptych_data.formats.record import RowError, shown
 from triptych_data.formats.turns import is_turns, read_turns
 from triptych_data.sniff import is_base64_image
@@ -70,7 +70,7 @@ def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> No
 
     `prompt` is the text of the prompt, `images` are those that were read.
     """
-    for column, options in options_of(columns.row):
+    for column, options in offered_options(columns.row):
         if not are_written(options, prompt):
             raise RowError(
                 f"expected the {column} in the prompt, got {shown(options)} in a column that is not read",

@@ -56,7 +56,7 @@ def prompt_text(turns: list[Turn]) -> str:
     return "\n".join(joined_text(turn["content"]) for turn in turns)
 
 
-def options_of(row: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+def offered_options(row: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Return (column, texts) of every column with options."""
     return [(name, texts) for name in OPTIONS if name in row and (texts := _option_texts(row[name]))]
 
@@ -79,7 +79,7 @@ def check_answer_is_option(row: Mapping[str, Any], answer: str | None) -> None:
     said = _TAGS.sub("", answer or "").strip()
     if not said.isdecimal():
         return
-    for name, options in options_of(row):
+    for name, options in offered_options(row):
         texts = {text for option in options for text in (option.strip(), _LETTERED.sub("", option, count=1).strip())}
         if said not in texts and not any(re.match(rf"\(?{said}[.):]", text) for text in texts):
             raise RowError(
@@ -97,7 +97,9 @@ def are_written(options: list[str], text: str) -> bool:
 
 def _with_options(question: str, columns: Columns) -> str:
     """The question with the options below it, if the options have letters and are not in the question already."""
-    found = next(((name, texts) for name, texts in options_of(columns.row) if not are_written(texts, question)), None)
+    found = next(
+        ((name, texts) for name, texts in offered_options(columns.row) if not are_written(texts, question)), None
+    )
     if found is None:
         return question
     name, options = found

@@ -9,7 +9,7 @@ from triptych_data.describe import describe
 from triptych_data.inspect_row import FurtherLook
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.pages import rendered_page
-from triptych_data.preview.collecting import Source, Trained, collect, with_decode_errors
+from triptych_data.preview.collecting import Source, Trained, shown_rows, with_decode_errors
 from triptych_data.preview.counting import written
 from triptych_data.preview.embedding import Pictures, Started, side_for
 from triptych_data.preview.panels import panels_html
@@ -72,7 +72,7 @@ def build_preview(
     reporter, settings = reporter or Reporter(quiet=True), settings or PromptSettings()
     total = sum(len(source.rows) for source in sources)
     num_rows = min(limit, total) if limit else total
-    found = _windows(collect(sources, model=model, settings=settings, further=further, trained=trained, limit=limit))
+    found = _windows(shown_rows(sources, model=model, settings=settings, further=further, trained=trained, limit=limit))
     first = next(found, [])
     summary, payload = Summary(), Payload()
     sizes = [size for row in first for image in row.images if (size := image.model_size or image.size)]

@@ -64,7 +64,7 @@ def open_sources(
     ]
 
 
-def collect(
+def shown_rows(
     sources: Sequence[Source],
     *,
     model: ModelTokens | None = None,

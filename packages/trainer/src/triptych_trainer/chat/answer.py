@@ -19,7 +19,7 @@ from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.rollouts.rollout import Rollout
 
-__all__ = ["Answerer", "pieces_of"]
+__all__ = ["Answerer", "shown_tokens"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Answerer:
         tokenizer = self.preparer.processor.tokenizer
         sampled = [tokenizer.decode([token]) for token in said.ids]
         return {
-            "prompt": pieces_of(list(prompt.ids), prompt.spans, tokenizer.decode),
+            "prompt": shown_tokens(list(prompt.ids), prompt.spans, tokenizer.decode),
             "images": [
                 {
                     "number": info.number,
@@ -76,7 +76,7 @@ class Answerer:
         }
 
 
-def pieces_of(ids: list[int], spans: tuple[ImageSpan, ...], decode: Callable[[list[int]], str]) -> list[Any]:
+def shown_tokens(ids: list[int], spans: tuple[ImageSpan, ...], decode: Callable[[list[int]], str]) -> list[Any]:
     """Return the prompt's tokens in order: a text for each, and one object for the feature rows of an image.
 
     An image that its family writes in several runs has an object for each, with the same number.

@@ -30,7 +30,7 @@ from triptych_trainer.checkpoints.run import (
 )
 from triptych_trainer.checkpoints.weights import weights_digest
 from triptych_trainer.errors import UsageError
-from triptych_trainer.monitor.run_record import RECORD, read_record
+from triptych_trainer.monitor.run_record import RECORD, read_run_record
 from triptych_trainer.options.arguments import TrainingConfig
 
 __all__ = ["EARLIER", "Start", "begin_run", "choose_start"]
@@ -156,7 +156,7 @@ def _asked_for(config: TrainingConfig, output: Path, *, say: Callable[[str], Non
 
 def _recorded_id(output: Path) -> str | None:
     """The id of the run that an output folder contains, by its record."""
-    known = read_record(output).get("id")
+    known = read_run_record(output).get("id")
     return None if known is None else str(known)
 
 
@@ -193,7 +193,7 @@ def _set_earlier_aside(start: Start, *, say: Callable[[str], None]) -> None:
 
 def _files_of_others(start: Start) -> list[tuple[Path, str]]:
     """Each file and folder that another run wrote, with the id of that run."""
-    output, record = start.output, read_record(start.output)
+    output, record = start.output, read_run_record(start.output)
     known = _recorded_id(output) or f"unnamed-{time.strftime('%Y%m%d-%H%M%S')}"
     owners = {folder: run_id_of(folder) or known for folder in checkpoints(output) if folder != start.checkpoint}
     moves = [(folder, owner) for folder, owner in owners.items() if owner != start.run.id]

@@ -76,7 +76,7 @@ def show_tools(options: ToolOptions, *, seconds: float = 60.0) -> Environments |
         return None
     # brings transformers, which a check without tools does without
     from triptych_trainer.trajectories.environments import Environments
-    from triptych_trainer.trajectories.shown import in_words, tools_by_environment
+    from triptych_trainer.trajectories.shown import tool_in_words, tools_by_environment
 
     factory = read_environment(options.environment)
     environments = None if factory is None else Environments(factory, seconds=seconds)
@@ -84,7 +84,7 @@ def show_tools(options: ToolOptions, *, seconds: float = 60.0) -> Environments |
         if name is not None:
             print(f"rows whose environment is {name}:")
         for tool in tools.values():
-            print("\n".join(in_words(tool)))
+            print("\n".join(tool_in_words(tool)))
         if not tools:
             print("no tools: the environment has no public method except reset and those of rewards")
     return environments

@@ -14,7 +14,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.options.arguments import config_file, written_out
 from triptych_trainer.options.plan_options import Sharding
 
-__all__ = ["Launch", "PlannedLaunch", "launch", "launch_asked", "plan_of_launch"]
+__all__ = ["Launch", "PlannedLaunch", "launch_asked", "launch_processes", "plan_of_launch"]
 
 LAUNCHED = "TRIPTYCH_LAUNCHED"
 """Set in the processes that were started here: they find the same options and are the run."""
@@ -80,7 +80,7 @@ def launch_asked(argv: Sequence[str]) -> Launch | None:
     return asked
 
 
-def launch(asked: Launch, argv: Sequence[str], *, module: str | None = None) -> int:
+def launch_processes(asked: Launch, argv: Sequence[str], *, module: str | None = None) -> int:
     """Start a module with the same words in every process, and return the exit code of the first that fails, or 0."""
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed import run as torchrun

@@ -13,7 +13,7 @@ from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.lock import one_run_in
 from triptych_trainer.commands.begun import begun, processor_of
-from triptych_trainer.commands.launch import launch, launch_asked
+from triptych_trainer.commands.launch import launch_asked, launch_processes
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.train import read_data, reporter_of
 from triptych_trainer.errors import UsageError
@@ -23,7 +23,7 @@ from triptych_trainer.options.own_code import read_tools
 from triptych_trainer.options.refusals import check_adapter_folder, check_output_folder, check_trackers
 from triptych_trainer.options.sft_arguments import SftConfig, parse_sft, prompt_settings
 from triptych_trainer.sft.row_check import row_check_of, stored_end_ids
-from triptych_trainer.sft.rows import check_family
+from triptych_trainer.sft.rows import check_takes_conversations
 from triptych_trainer.sft.tools import tool_dress
 from triptych_trainer.training.sft import train_sft
 from triptych_trainer.upstream.quiet import quiet_libraries
@@ -40,7 +40,7 @@ def _sft(argv: Sequence[str]) -> int:
     if print_help("sft", argv):
         return 0
     if asked := launch_asked(argv):
-        return launch(asked, argv, module="triptych_trainer.commands.sft")
+        return launch_processes(asked, argv, module="triptych_trainer.commands.sft")
     config = parse_sft(argv)
     if config.model.model_name_or_path is None or not config.run.data:
         missing = "--model_name_or_path" if config.run.data else "--data"
@@ -109,7 +109,7 @@ def _check_model_type(path: str, *, revision: str | None, trust_remote_code: boo
         return  # loading says what is wrong with it
     for family in FAMILIES:
         if config.model_type in family.model_types:
-            check_family(family)
+            check_takes_conversations(family)
 
 
 if __name__ == "__main__":  # the form in which `launch` starts each process

@@ -13,7 +13,7 @@ from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.lock import one_run_in
 from triptych_trainer.commands.begun import begun, processor_of
-from triptych_trainer.commands.launch import launch, launch_asked
+from triptych_trainer.commands.launch import launch_asked, launch_processes
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.errors import UsageError
@@ -53,7 +53,7 @@ def _train(argv: Sequence[str]) -> int:
             raise UsageError(
                 "--accelerate_config, --num_processes: the built-in demo runs in one process; leave it out"
             )
-        return launch(asked, argv)
+        return launch_processes(asked, argv)
     if wants_demo(argv):
         from triptych_trainer.commands.demo import run_demo
 

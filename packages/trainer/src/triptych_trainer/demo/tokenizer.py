@@ -31,10 +31,10 @@ CHAT_TEMPLATE = (
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Train the tokenizer; every call gives the same vocabulary, so that ids of saved models stay valid."""
-    return tokenizer_of(_sentences(), chat_template=CHAT_TEMPLATE, format_tokens=FORMAT_TOKENS)
+    return trained_tokenizer(_sentences(), chat_template=CHAT_TEMPLATE, format_tokens=FORMAT_TOKENS)
 
 
-def tokenizer_of(
+def trained_tokenizer(
     sentences: Sequence[str], *, chat_template: str, format_tokens: Sequence[str]
 ) -> PreTrainedTokenizerFast:
     """Train a tokenizer with Qwen's special tokens on the words of a demo."""

@@ -56,7 +56,7 @@ class GymnasiumEnvironment:
         observation, _ = self._env.reset(seed=int(seed))
         self._reward, self._steps, self.done = 0.0, 0, False
         assert self._actions is not None
-        told = [*texts_of(observation), f"Actions: {self._actions.listed}."]
+        told = [*observed_texts(observation), f"Actions: {self._actions.listed}."]
         return [self._picture(), {"type": "text", "text": "\n".join(told)}]
 
     def act(self, actions: list) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ class GymnasiumEnvironment:
             observation, reward, terminated, truncated, _ = self._env.step(action)
             self._reward += float(reward)
             self._steps += 1
-            texts = texts_of(observation)
+            texts = observed_texts(observation)
             if terminated or truncated:
                 self.done = True
                 texts.append("The episode is over." if terminated else "The episode is over: no steps are left.")
@@ -126,7 +126,7 @@ class GymnasiumEnvironment:
         self._env = self._id = None
 
 
-def texts_of(observation: Any) -> list[str]:
+def observed_texts(observation: Any) -> list[str]:
     """Return the texts of an observation: itself if it is a text, or its entries, such as MiniGrid's mission."""
     if isinstance(observation, str):
         return [observation]

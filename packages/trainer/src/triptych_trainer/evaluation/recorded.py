@@ -15,7 +15,7 @@ from triptych_data.resize import resize
 
 from triptych_trainer.grpo.rewarding import TAKEN, call_rewards
 from triptych_trainer.prompts.example_table import ExampleTable
-from triptych_trainer.report.payload import image_infos
+from triptych_trainer.report.payload import recorded_infos
 from triptych_trainer.rollouts.image_record import ImageRecord
 from triptych_trainer.rollouts.record import GroupRecord
 
@@ -128,7 +128,7 @@ def _columns(record: GroupRecord, row: RecordedRow | None) -> dict[str, Any]:
     """The columns of the row under the names under which a run passes them to rewards."""
     infos = [
         replace(info, pixels=partial(_pixels, record.images[info.index], row, info.index))
-        for info in image_infos(record.images)
+        for info in recorded_infos(record.images)
     ]
     own: Mapping[str, Any] = {
         "answer": record.answer,

@@ -15,7 +15,7 @@ from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.prompts.prepare import PromptPreparer
-from triptych_trainer.report.mentions import labels_of
+from triptych_trainer.report.mentions import image_labels
 from triptych_trainer.report.payload import boxes_json, cites
 from triptych_trainer.rewards import ImageInfo, completion_text, extract_answer
 from triptych_trainer.rollouts.rollout import ScoredGroup
@@ -91,7 +91,7 @@ def _answer_image(answer: str | None, images: Sequence[ImageInfo], example: Exam
     """The one image, from 1, that an expected answer names or has all its boxes in."""
     expected = extract_answer(answer or "") or answer or ""
     turns = zip((turn.role for turn in example.prompt.prompt.turns), example.prompt.pieces(), strict=True)
-    found = set(cites(expected, images, labels_of(list(turns)))) | {
+    found = set(cites(expected, images, image_labels(list(turns)))) | {
         box["image"] for box in boxes_json(expected, images, frame="seen")
     }
     known = {index for index in found if index is not None and index >= 0}

@@ -10,7 +10,7 @@ from transformers.integrations import TensorBoardCallback
 from trl import GRPOConfig
 
 from triptych_trainer.monitor.no_learning import Generation, Standstill, in_words
-from triptych_trainer.monitor.run_record import add_to_record, read_record
+from triptych_trainer.monitor.run_record import add_to_record, read_run_record
 from triptych_trainer.monitor.tracker_guard import warn_switched_off
 
 __all__ = ["WARNINGS", "LearningWatch"]
@@ -59,7 +59,7 @@ class LearningWatch(TrainerCallback):
         text = in_words(findings, step=state.global_step, num_steps=num_steps)
         warnings.warn(text, RuntimeWarning, stacklevel=2)
         folder = Path(args.output_dir)
-        before: Mapping[str, Any] = read_record(folder).get(WARNINGS) or {}
+        before: Mapping[str, Any] = read_run_record(folder).get(WARNINGS) or {}
         add_to_record(folder, WARNINGS, {**before, str(state.global_step): text})
         for name in args.report_to:
             try:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from triptych_parser.printable import printable
 
-from triptych_trainer.monitor.run_record import read_record
+from triptych_trainer.monitor.run_record import read_run_record
 
 __all__ = ["CardFacts", "model_card"]
 
@@ -52,7 +52,7 @@ class CardFacts:
 
 def model_card(folder: Path, facts: CardFacts) -> str:
     """Write the card from what is known and from ``run.json`` and ``config.yaml`` of the folder; no path is in it."""
-    record, config = read_record(folder), _config(folder)
+    record, config = read_run_record(folder), _config(folder)
     parts = [
         f"# {_plain(facts.name)}",
         _introduction(facts),

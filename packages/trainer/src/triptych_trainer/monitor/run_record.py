@@ -14,7 +14,7 @@ import yaml
 from triptych_trainer.monitor.versions import installed_versions, machine
 from triptych_trainer.options.arguments import TrainingConfig
 
-__all__ = ["RECORD", "add_to_record", "read_record", "write_command", "write_record"]
+__all__ = ["RECORD", "add_to_record", "read_run_record", "write_command", "write_record"]
 
 RECORD = "run.json"
 
@@ -35,7 +35,7 @@ def write_record(
     are uploaded with the model by ``--push_to_hub``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    before = read_record(folder)
+    before = read_run_record(folder)
     goes_on = run_id is not None and before.get("id") == run_id
     kept = {name: before[name] for name in ("result", "warnings") if goes_on and name in before}
     record = {
@@ -86,10 +86,10 @@ def _without_tokens(command: Sequence[str]) -> list[str]:
 def add_to_record(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
     """Add what became known during the run to ``run.json``; a folder without one gets none."""
     if (folder / RECORD).is_file():
-        _write_json(folder / RECORD, {**read_record(folder), name: dict(entry)})
+        _write_json(folder / RECORD, {**read_run_record(folder), name: dict(entry)})
 
 
-def read_record(folder: Path) -> Mapping[str, Any]:
+def read_run_record(folder: Path) -> Mapping[str, Any]:
     """Return the content of ``run.json`` in an output folder; empty if it cannot be read."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from typing import Any
 
 from triptych_data import DataError, Example
 
-__all__ = ["COLUMN", "check_choice", "chosen_environment"]
+__all__ = ["COLUMN", "check_environment", "chosen_environment"]
 
 COLUMN = "environment"
 
@@ -31,7 +31,7 @@ def chosen_environment(row: Mapping[str, Any], names: Sequence[str], *, where: s
     return str(name)
 
 
-def check_choice(example: Example, names: Sequence[str]) -> None:
+def check_environment(example: Example, names: Sequence[str]) -> None:
     """Check that a row of a file chooses one of several environments; without ``names`` there is nothing to choose.
 
     Raises:

@@ -9,7 +9,7 @@ from triptych_data.budget import Size
 from triptych_data.inspect_row import FurtherLook
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.prompts.environment_column import check_choice
+from triptych_trainer.prompts.environment_column import check_environment
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.rewards import ImageInfo, load_reward
 from triptych_trainer.rewards.loading import PREFIX
@@ -53,7 +53,7 @@ def check_answer(
     Raises:
         DataError: no completion could be right, or the row chooses none of several environments.
     """
-    check_choice(example, environments)
+    check_environment(example, environments)
     if not checks:
         return
     columns = {**ExampleTable([example]).columns(0), "image_infos": _infos(example, sizes, model_sizes)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from triptych_trainer.rewards import ImageInfo
 from triptych_trainer.rewards.citation import image_index, located_images
 
-__all__ = ["Labels", "Mention", "bare_reference", "labels_of", "mentions"]
+__all__ = ["Labels", "Mention", "bare_reference", "image_labels", "mentions"]
 
 MOST_WORDS = 4
 LONGEST = 80
@@ -49,7 +49,7 @@ class Labels:
         return re.compile(rf"(?<!\w)(?:{words})(?!\w)(?!\s*:)", re.IGNORECASE)
 
 
-def labels_of(turns: Sequence[tuple[str, Sequence[Piece]]]) -> Labels:
+def image_labels(turns: Sequence[tuple[str, Sequence[Piece]]]) -> Labels:
     """Read the labels of a prompt's images; the same label before several images means all of them."""
     found: dict[str, list[int]] = {}
     current: str | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych_trainer.report.claims import claims
-from triptych_trainer.report.mentions import Labels, bare_reference, labels_of, mentions
+from triptych_trainer.report.mentions import Labels, bare_reference, image_labels, mentions
 from triptych_trainer.report.summary import SampleHistory
 from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards import Box, ImageInfo, extract_answer, read_boxes
@@ -35,7 +35,7 @@ def group_json(
     completion_frame: Frame = "seen",
 ) -> dict[str, Any]:
     """Return one group as JSON values; coordinates of boxes are pixels of the image as the model saw it."""
-    infos, labels = image_infos(group.images), labels_of(group.prompt)
+    infos, labels = recorded_infos(group.images), image_labels(group.prompt)
     expected = extract_answer(group.answer or "") or ""
     answer_boxes = boxes_json(expected, infos, frame=answer_frame)
     cited = cites(expected, infos, labels)
@@ -70,7 +70,7 @@ def completions_json(
     for k in range(len(group.completions)):
         trajectory = group.trajectories[k] if group.trajectories else None
         later = () if trajectory is None else trajectory.images
-        infos = image_infos([*group.images, *later])
+        infos = recorded_infos([*group.images, *later])
         one = completion_json(group, k, infos=infos, labels=labels, frame=frame)
         if trajectory is not None:
             images = [_image_json(image, thumbnails, run_dir=run_dir) for image in later]
@@ -234,7 +234,7 @@ def _split(part: list[str], *, infos: Sequence[ImageInfo], labels: Labels, ordin
     return found + ([[kind, text[done:]]] if done < len(text) else [])
 
 
-def image_infos(images: Sequence[ImageRecord]) -> list[ImageInfo]:
+def recorded_infos(images: Sequence[ImageRecord]) -> list[ImageInfo]:
     """Return images as rewards see them."""
     return [
         ImageInfo(
@@ -259,7 +259,7 @@ def other_json(
     completion_frame: Frame = "seen",
 ) -> Mapping[str, Any]:
     """Return what the compared run said to the same sample: scores and completions, not the prompt again."""
-    labels = labels_of(group.prompt)
+    labels = image_labels(group.prompt)
     return {
         "step": group.step,
         "mean": visit.mean,

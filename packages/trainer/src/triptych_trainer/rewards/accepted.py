@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from triptych_trainer.rewards.latex import boxed_answer, plain_text
-from triptych_trainer.rewards.literals import literal
+from triptych_trainer.rewards.literals import whole_literal
 from triptych_trainer.rewards.matching import choice_letter, yes_or_no
 from triptych_trainer.rewards.numbers import only_number
 from triptych_trainer.rewards.row import Row, as_text, expected_answer
@@ -58,7 +58,7 @@ def _items(row: Row, expected: str, *, lists: Lists) -> list[Any] | None:
     """Return the items of a list of plain values, None where the answer is one text."""
     value = row.answer_list
     if value is None and expected.startswith("[") and "<answer>" not in (row.answer or ""):
-        value = literal(expected)
+        value = whole_literal(expected)
         if lists == "auto" and isinstance(value, list) and not any(isinstance(item, str) for item in value):
             value = None
     if not isinstance(value, list | tuple) or any(isinstance(item, list | tuple | dict) for item in value):

@@ -7,7 +7,7 @@ from typing import Any
 
 from triptych_trainer.rewards.citation import image_index, mentioned_images
 from triptych_trainer.rewards.frames import Frame, scale_to_seen
-from triptych_trainer.rewards.literals import literal, literal_at
+from triptych_trainer.rewards.literals import literal_at, whole_literal
 from triptych_trainer.rewards.pairing import best_pairs
 from triptych_trainer.rewards.row import ImageInfo
 
@@ -99,7 +99,7 @@ def read_boxes(text: str, *, images: Sequence[ImageInfo] = ()) -> BoxReading:
 
 def names_boxes(text: str) -> bool:
     """Return whether a whole text writes objects with boxes, so that nothing else can be meant."""
-    value = literal(text)
+    value = whole_literal(text)
     entries = value if isinstance(value, list) else [value]
     return bool(entries) and all(isinstance(entry, Mapping) and _of_known_key(entry) is not None for entry in entries)
 

@@ -19,8 +19,8 @@ def length_reward(*, max_tokens: int, buffer_tokens: int = 0, min_tokens: int = 
         )
 
     def length(row: Row) -> float:
-        excess = num_tokens(row) - (max_tokens - buffer_tokens)
-        if num_tokens(row) < min_tokens or excess > buffer_tokens:
+        excess = num_completion_tokens(row) - (max_tokens - buffer_tokens)
+        if num_completion_tokens(row) < min_tokens or excess > buffer_tokens:
             return -1.0
         return -excess / buffer_tokens if excess > 0 else 0.0
 
@@ -46,7 +46,7 @@ def cosine_length_reward(
     how = AnswerComparison(mode=mode, lists=lists)
 
     def cosine_length(row: Row) -> float:
-        tokens = num_tokens(row)
+        tokens = num_completion_tokens(row)
         if tokens > max_tokens:
             return min(*right, *wrong)
         short, long = right if accuracy_score(row, how=how) >= 0.5 else wrong
@@ -58,7 +58,7 @@ def cosine_length_reward(
     return row_reward(cosine_length, check=check)
 
 
-def num_tokens(row: Row) -> int:
+def num_completion_tokens(row: Row) -> int:
     """Return the completion's length in tokens, or raise ValueError when the trainer gave none."""
     if row.completion_ids is None:
         raise ValueError(f"{row.where}: length rewards need completion_ids, which the trainer passes")

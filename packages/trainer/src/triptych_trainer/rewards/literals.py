@@ -5,7 +5,7 @@ import re
 import sys
 from typing import Any
 
-__all__ = ["literal", "literal_at"]
+__all__ = ["literal_at", "whole_literal"]
 
 LONGEST = 200_000
 """Characters of one literal that are read."""
@@ -20,7 +20,7 @@ _BRACKETS = {"(": "[", ")": "]"}
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|U[0-9a-fA-F]{8}|.)|\"", re.DOTALL)
 
 
-def literal(text: str) -> Any:
+def whole_literal(text: str) -> Any:
     """Return the value that a whole text writes, or None if it is no list or object and nothing else."""
     body = text.strip()
     if not body.startswith(("[", "{", "(")):

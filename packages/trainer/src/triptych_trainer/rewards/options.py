@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triptych_data.formats.prompts import content_text
-from triptych_data.formats.prompts import options_of as columns_of
+from triptych_data.formats.prompts import offered_options as columns_of
 
 from triptych_trainer.rewards.latex import plain_text
 from triptych_trainer.rewards.matching import same_any, same_text
 from triptych_trainer.rewards.row import Row
 
-__all__ = ["options_of", "same_as_option"]
+__all__ = ["options_by_letter", "same_as_option"]
 
 LETTERS = "ABCDEFGHIJ"
 _LINE = re.compile(r"^[ \t]*[(\[]?([A-J])[)\].:][ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
@@ -22,7 +22,7 @@ _LETTER = re.compile(
 )
 
 
-def options_of(row: Row) -> Mapping[str, str]:
+def options_by_letter(row: Row) -> Mapping[str, str]:
     """Return the text of each option by its letter: of the row's column `options` or its like, else of its prompt."""
     for _, texts in columns_of(row.extras):
         lettered = [_LETTERED.fullmatch(text) for text in texts]

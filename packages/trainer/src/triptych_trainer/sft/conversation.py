@@ -10,7 +10,7 @@ from triptych_data import DataError, Example
 from triptych_data.formats.columns import CONVERSATIONS, QUESTIONS, listed_text
 from triptych_parser import Text, Turn
 
-__all__ = ["ASSISTANT", "conversation", "refused", "until"]
+__all__ = ["ASSISTANT", "conversation", "refused_conversation", "until"]
 
 ASSISTANT = "assistant"
 WEIGHTS = ("weight", "loss", "train")
@@ -24,14 +24,14 @@ def conversation(example: Example) -> Example:
         DataError: the row has no text to train on, or says that a turn counts differently.
     """
     if not (example.reply or "").strip():
-        raise refused(
+        raise refused_conversation(
             example,
             "expected a text of the assistant to train on, got none after the prompt",
             "end the conversation with a turn of the assistant, or give one text as `completion`, `response`, "
             "`solution` or `answer`",
         )
     for place, key, value in _weights(example.columns):
-        raise refused(
+        raise refused_conversation(
             example,
             f"expected every turn of the assistant to count in the loss, got {key} {value!r} in {place}",
             f"remove {key}, or split the row so that each turn to train on ends a row of its own",
@@ -46,7 +46,7 @@ def until(example: Example, turn: int) -> Example:
     return _with_turns(example, example.prompt.prompt.turns[:turn])
 
 
-def refused(example: Example, reason: str, remedy: str) -> DataError:
+def refused_conversation(example: Example, reason: str, remedy: str) -> DataError:
     """Return the refusal of a row that cannot be trained on."""
     name = None if example.id == example.source else example.id
     return DataError(reason, source=example.source, id=name, remedy=remedy, kind="sft")

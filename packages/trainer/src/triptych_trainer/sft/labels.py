@@ -21,7 +21,7 @@ from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 from triptych_parser import ImageSpan, Text
 
-from triptych_trainer.sft.conversation import ASSISTANT, refused, until
+from triptych_trainer.sft.conversation import ASSISTANT, refused_conversation, until
 
 __all__ = ["Labelled", "labelled", "read_labels", "whole_settings"]
 
@@ -103,7 +103,7 @@ def labelled(
     for turn, start, limit in zip(asked, starts, [*starts[1:], len(ids)], strict=True):
         end = next((place + 1 for place in range(start, limit) if ids[place] in end_ids), None)
         if end is None and limit < len(ids):
-            raise refused(
+            raise refused_conversation(
                 example,
                 f"expected a token that ends the assistant's turn {turn + 1}, got none from the chat template",
                 "train on one turn of the assistant in each row, whose end is added, or pass another chat template",
@@ -158,7 +158,7 @@ def _start(
         before.accepted()  # --max_prompt_tokens is about the prompt
     prefix = _Units.of(before.ids, before.spans).units
     if whole.units[: len(prefix)] != prefix:
-        raise refused(
+        raise refused_conversation(
             example,
             f"expected the chat template to write the assistant's turn {turn + 1} behind the prompt that a model goes "
             f"on from, got other tokens from token {_first_difference(prefix, whole.units)} on",
@@ -183,7 +183,7 @@ def _end(example: Example, tokenizer: Any, end_ids: Collection[int]) -> int:
     """The token that ends the last message, for templates that leave it to the model."""
     end = tokenizer.eos_token_id
     if end is None or end not in end_ids:
-        raise refused(
+        raise refused_conversation(
             example,
             "expected a token that ends the last turn, got none from the chat template and the tokenizer",
             "set eos_token in tokenizer_config.json to a token that ends generation",
@@ -195,7 +195,7 @@ def _check_said(example: Example, turn: int, written: str) -> None:
     """Every text of a turn is in what its tokens spell; white space and forms of one character are not compared."""
     for segment in example.prompt.prompt.turns[turn].segments:
         if isinstance(segment, Text) and _plain(segment.text) not in _plain(written):
-            raise refused(
+            raise refused_conversation(
                 example,
                 f"expected the tokens of the assistant's turn {turn + 1} to spell all of its text, got "
                 f"{written[:80]!r} for {segment.text[:80]!r}",
@@ -210,7 +210,7 @@ def _plain(text: str) -> str:
 
 def _too_long(example: Example, num_tokens: int, num_image_tokens: int, limit: int) -> DataError:
     count = len(example.images)
-    return refused(
+    return refused_conversation(
         example,
         f"expected at most {limit} tokens, got {num_tokens}, {num_image_tokens} of them for {count} "
         f"image{'s' * (count != 1)}",

@@ -17,10 +17,10 @@ from triptych_trainer.sft.conversation import conversation
 from triptych_trainer.sft.labels import read_labels
 from triptych_trainer.sft.tools import Dress
 
-__all__ = ["end_ids_of", "row_check_of", "stored_end_ids"]
+__all__ = ["message_end_ids", "row_check_of", "stored_end_ids"]
 
 
-def end_ids_of(generation: GenerationConfig | None, processor: Any) -> frozenset[int]:
+def message_end_ids(generation: GenerationConfig | None, processor: Any) -> frozenset[int]:
     """Return the tokens that end a message: those of the model's generation settings, and the tokenizer's end token."""
     known = None if generation is None else generation.eos_token_id
     own = getattr(processor, "tokenizer", processor).eos_token_id
@@ -34,7 +34,7 @@ def stored_end_ids(path: str, processor: Any, *, revision: str | None = None) ->
         generation = GenerationConfig.from_pretrained(path, revision=revision)
     except (OSError, ValueError):
         generation = None
-    return end_ids_of(generation, processor)
+    return message_end_ids(generation, processor)
 
 
 def row_check_of(

@@ -18,7 +18,7 @@ from triptych_trainer.sft.conversation import conversation
 from triptych_trainer.sft.labels import labelled, whole_settings
 from triptych_trainer.sft.tools import Dress
 
-__all__ = ["ConversationPreparer", "LabelledRow", "check_family", "group_batch", "labels_of"]
+__all__ = ["ConversationPreparer", "LabelledRow", "check_takes_conversations", "group_batch", "labels_of"]
 
 IGNORED = -100
 
@@ -61,7 +61,7 @@ class ConversationPreparer:
         Raises:
             UsageError: the model takes no conversations.
         """
-        check_family(prompts.family)
+        check_takes_conversations(prompts.family)
         self.prompts = prompts
         self.settings: PromptSettings = prompts.settings
         self.end_ids = frozenset(end_ids)
@@ -94,7 +94,7 @@ class ConversationPreparer:
         return LabelledRow(prompt=replace(prepared, ids=list(found.ids)), trained=found.trained)
 
 
-def check_family(family: Family) -> None:
+def check_takes_conversations(family: Family) -> None:
     """Check that a model takes whole conversations.
 
     Raises:

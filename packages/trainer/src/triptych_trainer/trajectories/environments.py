@@ -13,7 +13,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.environment_column import COLUMN, chosen_environment
 from triptych_trainer.trajectories.async_loop import tool_loop
 from triptych_trainer.trajectories.failures import one_sentence_of
-from triptych_trainer.trajectories.results import Piece, digest_of, first_pieces_of
+from triptych_trainer.trajectories.results import Piece, first_pieces_of, pieces_digest
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 
 __all__ = ["Environments", "is_done", "rewards_of", "tells_turns", "turn_reward_of"]
@@ -121,7 +121,7 @@ class Environments:
                     "before its first turn; let `reset` set it to False"
                 )
         for k, other in enumerate(seen):
-            if digest_of(other) != digest_of(seen[0]):
+            if pieces_digest(other) != pieces_digest(seen[0]):
                 raise UsageError(
                     f"{where}: `reset` of {kind} showed rollout 1 and rollout {k + 1} different things, "
                     "but the rollouts of a row are compared with each other; draw what is random from the row, for "

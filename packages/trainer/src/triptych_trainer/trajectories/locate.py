@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from triptych_parser import ImageSpan
 
-__all__ = ["Written", "locate", "locate_in_turns", "runs_of", "written"]
+__all__ = ["Written", "locate", "locate_in_turns", "runs_of", "written_images"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +24,7 @@ class Written:
         return sum(length for _, length in self.runs)
 
 
-def written(ids: Sequence[int], spans: Sequence[ImageSpan]) -> list[Written]:
+def written_images(ids: Sequence[int], spans: Sequence[ImageSpan]) -> list[Written]:
     """Return what each image of a tokenized prompt is written as, in the order of its spans."""
     return [
         Written(

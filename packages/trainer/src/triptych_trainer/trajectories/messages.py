@@ -47,15 +47,15 @@ def described(schemas: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def answered(results: Sequence[tuple[str, Sequence[Piece]]]) -> list[Piece]:
+def results_for_user(results: Sequence[tuple[str, Sequence[Piece]]]) -> list[Piece]:
     """Return the results of a turn's calls as pieces of a user's message."""
     pieces: list[Piece] = []
     for k, (_, result) in enumerate(results):
         pieces += [f"{'' if k == 0 else chr(10)}{RESPONSE_OPEN}\n", *result, f"\n{RESPONSE_CLOSE}"]
-    return joined(pieces)
+    return join_pieces(pieces)
 
 
-def joined(pieces: Sequence[Piece]) -> list[Piece]:
+def join_pieces(pieces: Sequence[Piece]) -> list[Piece]:
     """Return neighbouring texts as one."""
     found: list[Piece] = []
     for piece in pieces:

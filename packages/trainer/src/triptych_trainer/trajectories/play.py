@@ -32,7 +32,7 @@ from triptych_trainer.trajectories.images import RolloutImage
 from triptych_trainer.trajectories.limits import Limits
 from triptych_trainer.trajectories.live import LiveRollout
 from triptych_trainer.trajectories.messages import with_observation
-from triptych_trainer.trajectories.results import Piece, as_content, digest_of
+from triptych_trainer.trajectories.results import Piece, as_content, pieces_digest
 from triptych_trainer.trajectories.returned import pictures_of, usable
 from triptych_trainer.trajectories.toolbox import Tool
 from triptych_trainer.trajectories.writer import TurnWriter
@@ -137,7 +137,7 @@ class Play:
         for group, own in zip(groups, owned, strict=True):
             where = group.prompt.example.source
             seen = self.environments.reset(own, self.row_of(group.key), where=where) if own else []
-            self.shown[group.key] = digest_of(seen)
+            self.shown[group.key] = pieces_digest(seen)
             begun.append(self.observed(group, seen) if seen else group)
         return begun, owned
 
@@ -148,7 +148,7 @@ class Play:
         for key, digest in shown.items():
             own = self.environments.take(1, self._environment_of(key))
             kind, where = type(own[0]).__name__, f"row {key + 1}"
-            if digest_of(self.environments.reset(own, self.row_of(key), where=where)) != digest:
+            if pieces_digest(self.environments.reset(own, self.row_of(key), where=where)) != digest:
                 self.say(
                     f"`reset` of {kind} shows {where} something else than before the interruption, so that rollouts "
                     "from now on are not those of an unbroken run; draw what is random from the row, for example from "

@@ -12,7 +12,7 @@ from PIL import Image
 from triptych_trainer.errors import UsageError
 from triptych_trainer.trajectories.characters import whole_characters
 
-__all__ = ["Piece", "UnreadablePictureError", "as_content", "digest_of", "first_pieces_of", "pieces_of"]
+__all__ = ["Piece", "UnreadablePictureError", "as_content", "first_pieces_of", "pieces_digest", "pieces_of"]
 
 Piece = str | Image.Image
 MOST_NUMBERS = 1000
@@ -62,7 +62,7 @@ def first_pieces_of(result: Any, *, owner: str) -> list[Piece]:
     return pieces_of(result, owner=owner)
 
 
-def digest_of(pieces: Sequence[Piece]) -> str:
+def pieces_digest(pieces: Sequence[Piece]) -> str:
     """Return a digest of texts and images; two digests are equal only if every character and pixel is equal."""
     digest = hashlib.blake2b(digest_size=16)
     for piece in pieces:

@@ -21,7 +21,7 @@ from triptych_trainer.rollouts.sampled import Sampler
 from triptych_trainer.trajectories.features import check_features
 from triptych_trainer.trajectories.function_output import Returned, read_output
 from triptych_trainer.trajectories.history import moved
-from triptych_trainer.trajectories.locate import Written, count_slots, locate, locate_in_turns, runs_of, written
+from triptych_trainer.trajectories.locate import Written, count_slots, locate, locate_in_turns, runs_of, written_images
 from triptych_trainer.trajectories.messages import bound, turn_of
 from triptych_trainer.trajectories.results import as_content
 
@@ -76,7 +76,7 @@ class RolloutFunction:
         prompt = group.prompt
         if list(ids) == list(prompt.ids):
             return group
-        images = written(prompt.ids, prompt.spans)
+        images = written_images(prompt.ids, prompt.spans)
         spans = locate(ids, images, slot_ids=self.slot_ids)
         if spans is None:
             raise UsageError(
@@ -165,7 +165,7 @@ class RolloutFunction:
             chat_template_images=self.preparer.settings.chat_template_images,
             chat_template_kwargs=self.preparer.settings.chat_template_kwargs,
         )
-        return written(made.ids, made.spans)
+        return written_images(made.ids, made.spans)
 
     def _misfit(
         self,

@@ -13,7 +13,7 @@ from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.trajectories.messages import with_observation
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 
-__all__ = ["begun_with", "in_words", "tools_by_environment"]
+__all__ = ["begun_with", "tool_in_words", "tools_by_environment"]
 
 
 def tools_by_environment(
@@ -39,7 +39,7 @@ def tools_by_environment(
     return found
 
 
-def in_words(tool: Tool) -> Iterator[str]:
+def tool_in_words(tool: Tool) -> Iterator[str]:
     """Yield the lines of the description of a tool that the model gets."""
     function = tool.schema["function"]
     yield f"{tool.name}: {' '.join(str(function.get('description', '')).split())}"

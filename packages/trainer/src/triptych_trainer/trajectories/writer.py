@@ -22,7 +22,7 @@ from triptych_data.prompt_settings import PromptSettings
 from triptych_parser import ImageSpan, MarkerError, Turn, tokenize
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.trajectories.messages import ToolsIn, answered, bound, described, turn_of, with_tools
+from triptych_trainer.trajectories.messages import ToolsIn, bound, described, results_for_user, turn_of, with_tools
 from triptych_trainer.trajectories.results import Piece
 
 __all__ = ["Mode", "Suffix", "TurnWriter", "turn_writer"]
@@ -170,7 +170,7 @@ class TurnWriter:
 
     def _turns(self, results: Results) -> list[Turn]:
         if self.mode == "user":
-            return [turn_of("user", answered(results))]
+            return [turn_of("user", results_for_user(results))]
         return [turn_of("tool", pieces, name=name) for name, pieces in results]
 
     def _tokenized(

@@ -19,7 +19,7 @@ from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.trajectories.limits import Limits
 from triptych_trainer.trajectories.play import Play
 
-__all__ = ["evaluate", "measure", "player", "roll_out"]
+__all__ = ["demo_player", "evaluate", "measure", "roll_out"]
 
 
 def evaluate(
@@ -45,7 +45,7 @@ def roll_out(
 ) -> list[Rollout]:
     """Return one rollout per example, played as one batch."""
     sampler = evaluation_sampler(model, processor=processor, sampled=sampled, max_new_tokens=COMPLETION_TOKENS)
-    with player(model, processor=processor, examples=examples, environment=environment) as play:
+    with demo_player(model, processor=processor, examples=examples, environment=environment) as play:
         prompts = {
             row: play.preparer(play.dressed(example, key=row, is_text=False)) for row, example in enumerate(examples)
         }
@@ -71,7 +71,7 @@ def measure(examples: Sequence[Example], rollouts: Sequence[Rollout]) -> Evaluat
 
 
 @contextmanager
-def player(
+def demo_player(
     model: Any, *, processor: Any, examples: Sequence[Example], environment: Callable[[], Any]
 ) -> Iterator[Play]:
     """Open the trainer's own play of the examples, while their pictures can be loaded."""

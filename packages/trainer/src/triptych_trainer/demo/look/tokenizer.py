@@ -4,7 +4,7 @@ from transformers import PreTrainedTokenizerFast
 
 from triptych_trainer.demo.look.dialogue import careful
 from triptych_trainer.demo.look.task import make_sample
-from triptych_trainer.demo.tokenizer import CHAT_TEMPLATE, FORMAT_TOKENS, tokenizer_of
+from triptych_trainer.demo.tokenizer import CHAT_TEMPLATE, FORMAT_TOKENS, trained_tokenizer
 
 __all__ = ["build_tokenizer"]
 
@@ -44,7 +44,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         f"{_CALLS}{{{{ '<|im_end|>\\n' }}}}{{%- endfor -%}}{{%- if add",
         1,
     )
-    tokenizer = tokenizer_of(_sentences(), chat_template=template, format_tokens=(*FORMAT_TOKENS, *_CALL_TOKENS))
+    tokenizer = trained_tokenizer(_sentences(), chat_template=template, format_tokens=(*FORMAT_TOKENS, *_CALL_TOKENS))
     tokenizer.response_template = RESPONSE_TEMPLATE
     return tokenizer
 

@@ -6,13 +6,13 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
-__all__ = ["InOrder", "in_background"]
+__all__ = ["InOrder", "begin_work"]
 
 T = TypeVar("T")
 Task = tuple[Callable[[], Any], "Future[Any]"]
 
 
-def in_background(work: Callable[[], T]) -> "Future[T]":
+def begin_work(work: Callable[[], T]) -> "Future[T]":
     """Begin a piece of work in a thread of its own.
 
     Threads of ``concurrent.futures`` are waited for when Python ends, so that a server that never answers would keep an

@@ -21,13 +21,13 @@ from urllib.parse import urlencode, urlsplit
 from PIL import Image
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.grpo.vllm.background import in_background
+from triptych_trainer.grpo.vllm.background import begin_work
 from triptych_trainer.grpo.vllm.ban import MOST_LOGPS
 from triptych_trainer.grpo.vllm.failures import EngineError
 from triptych_trainer.grpo.vllm.request import Completions, Request, check_expanded, check_lengths, limit_of
 from triptych_trainer.grpo.vllm.told import UNTOLD, Asking, asking_for
 
-__all__ = ["Answers", "RolloutClient", "image_name"]
+__all__ = ["Answers", "RolloutClient", "image_identifier"]
 
 AT_ONCE = 64
 """Requests under way at the same time."""
@@ -184,7 +184,7 @@ class RolloutClient:
 
     def _begin(self, one: Request, options: Mapping[str, Any], *, until: float) -> "Future[_Answer]":
         """Ask in the background; a request that names images which another one carries waits for that one."""
-        names = [image_name(image) for image in one.images]
+        names = [image_identifier(image) for image in one.images]
         kept = self._carried if self.limits()["keeps_images"] else {}
         others = {name: kept[name] for name in names if name in kept}
         mine = set(names) - others.keys()
@@ -202,7 +202,7 @@ class RolloutClient:
                 arrived.set_result(is_there)
 
         self._carried.update(dict.fromkeys(mine, arrived))
-        return in_background(ask)
+        return begin_work(ask)
 
     def _ask_twice(
         self, one: Request, names: Sequence[str], options: Mapping[str, Any], *, carrying: Collection[str], until: float
@@ -235,7 +235,7 @@ class RolloutClient:
         return _Answer(content=content, payload_bytes=len(data), images_sent=len(carrying))
 
 
-def image_name(image: Image.Image) -> str:
+def image_identifier(image: Image.Image) -> str:
     """Return the digest under which the server keeps an image: of its pixels as they are sent."""
     digest = hashlib.blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
     digest.update(image.tobytes())

@@ -28,7 +28,7 @@ from triptych_trainer.prompts.bad_rows import BadRows, prepared_with
 from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.prompts.run_tables import KEY, RunTables
-from triptych_trainer.sft.row_check import end_ids_of
+from triptych_trainer.sft.row_check import message_end_ids
 from triptych_trainer.sft.rows import ConversationPreparer, LabelledRow, group_batch, labels_of
 from triptych_trainer.sft.tools import Dress
 from triptych_trainer.upstream.transformers_names import declare_router_logits
@@ -122,7 +122,7 @@ class MultiImageSFTTrainer(ResumableTrainer, SFTTrainer):
         """Images of the rows trained on so far, on all ranks."""
         self.preparer = ConversationPreparer(
             preparer,
-            end_ids=end_ids_of(base.generation_config, preparer.processor),
+            end_ids=message_end_ids(base.generation_config, preparer.processor),
             max_tokens=args.max_length,
             dress=dress,
         )
