@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
+from triptych_trainer.forward.kept_attention import checkpoint_keeping_attention
 from triptych_trainer.forward.patch_products import patches_as_products
 from triptych_trainer.models.families import Family, ImageFeatures, ImageInputs, family_of
 from triptych_trainer.models.unwrap import unwrap
@@ -38,7 +37,7 @@ def checkpointed_tower(family: Family, vision_language_model: torch.nn.Module) -
     try:
         for layer in layers:
             layer.gradient_checkpointing = True
-            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+            layer._gradient_checkpointing_func = checkpoint_keeping_attention(layer)
         yield
     finally:
         for layer, was_on, function in before:

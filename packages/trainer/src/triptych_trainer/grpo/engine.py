@@ -20,6 +20,7 @@ from triptych_trainer.forward import (
     sliced_logps,
 )
 from triptych_trainer.forward.encode import checkpointed_tower, tower_is_trainable
+from triptych_trainer.forward.kept_attention import keeping_attention
 from triptych_trainer.forward.router_loss import RouterTap
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.turn_cache import TurnCache
@@ -129,7 +130,7 @@ class GroupEngine:
     ) -> TokenScores:
         """Score every completion token of a batch; with gradient where it is enabled."""
         router = _router_tap(model) if compute_router_loss else None
-        with self.autocast():
+        with self.autocast(), keeping_attention(unwrap(model)):
             logps_BC, entropies_BC = self._logps(
                 model, batch, keys=keys, compute_entropy=compute_entropy, router=router
             )
