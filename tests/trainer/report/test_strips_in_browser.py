@@ -135,9 +135,11 @@ def test_taps_are_drawn_and_only_those_that_changed_nothing_are_repetitions(open
     late = {"said": "", "calls": [tap, {**tap, "was_done": False}], "returned": [[screens[0]]]}
     played_ones.append(played(late, finish="done"))
     prompt = prepared(example(), model_size=(100, 200), decoded=(100, 200))
-    one = scored(prompt, played_ones, rewards={"accuracy": [1.0, 0.0, 1.0]}, advantages=[0.5, -0.5, 0.5])
+    one = scored(prompt, played_ones, rewards={"Screen": [0.2, 0.0, 0.2]}, advantages=[0.5, -0.5, 0.5])
     RolloutWriter(tmp_path).record([one], step=1, mode="train")
     page = open_page(build_report(tmp_path))
+    verdicts = page.locator(".completion .verdict").all_inner_texts()
+    assert verdicts == ["✓ right", "✗ wrong", "✓ right"], "more than 0 of the only reward"
     cells = page.locator(".completion").nth(0).locator(".cell")
     troubles = cells.evaluate_all("all => all.map(one => one.querySelectorAll('.trouble').length)")
     assert troubles == [0, 0, 1, 0], "the second tap got another screen"

@@ -5,12 +5,13 @@ import re
 
 import pyarrow.parquet as pq
 import pytest
-from made_up import played, prepared
+from made_up import played, prepared, scored
 from PIL import Image
 from played_runs import example, rollouts, write_played_run
 from triptych_trainer.report import build_report
 from triptych_trainer.rollouts.read import read_groups, read_visits
 from triptych_trainer.rollouts.turns import CallRecord, shown_images, trajectory_of
+from triptych_trainer.rollouts.write import RolloutWriter
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +112,26 @@ def test_the_page_has_turns_filters_and_curves(played_run, tmp_path):
     ]
     assert first["turns"][1]["parts"][0][2] == [2], "an image that arrived is an image"
     assert (first["finish"], first["allTokens"], len(first["images"])) == ("stop", 10, 1)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "options", "expected"),
+    [
+        (["Grid"], "", ("Grid", True)),
+        (["format", "Grid"], "environment:\n- envs.py:Grid\n", ("Grid", True)),
+        (["format", "Grid"], "environment: envs.py:Other\n", (None, False)),
+        (["format", "Grid"], "verdict: format\nenvironment: envs.py:Grid\n", ("format", False)),
+        (["accuracy", "Grid"], "environment: envs.py:Grid\n", ("accuracy", False)),
+    ],
+)
+def test_the_reward_of_an_environment_says_what_is_right_where_no_other_does(tmp_path, rewards, options, expected):
+    red = Image.new("RGB", (40, 40), "red")
+    look = {"said": "", "calls": [{"name": "look", "arguments": {"box": 1}}], "returned": [[red]]}
+    prompt = prepared(example(), model_size=(100, 200), decoded=(100, 200))
+    one = scored(prompt, [played(look, {"said": "red"})], rewards={name: [0.1] for name in rewards}, advantages=[0.0])
+    RolloutWriter(tmp_path).record([one], step=1, mode="train")
+    (tmp_path / "config.yaml").write_text(options)
+    page = build_report(tmp_path).read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    assert (data["verdict"], data["gained"]) == expected
+    assert (f"a rollout is right if <i>{expected[0]}</i> is more than 0" in page) is expected[1]

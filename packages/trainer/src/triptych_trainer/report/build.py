@@ -52,7 +52,8 @@ def build_report(
         compare: a second run, drawn next to the first and matched by sample id.
         max_groups: groups shown in full; curves always use all of them.
         max_image_bytes: of embedded thumbnails.
-        verdict: the reward that says right or wrong; by default what the run was told, else `accuracy`.
+        verdict: the reward that says right or wrong; by default what the run was told, else `accuracy`, else that of
+            an environment or of a tool's only reward function, of which more than 0 is right.
         answer_frame: coordinates of boxes in answers (see `triptych_trainer.rewards.to_seen`).
         completion_frame: coordinates of boxes in completions.
 
@@ -70,19 +71,21 @@ def build_report(
     _add_others(groups, others, thumbnails=thumbnails, run_dir=other_dir, completion_frame=completion_frame)
     rewards = list(dict.fromkeys(name for visit in visits for name in visit.rewards))
     says = _verdict(run_dir, rewards, verdict)
+    gained = None if says is not None else _gained(run_dir, rewards, groups)
     charts = panels(visits, others, names=names)
     charts += mismatch_panels(run_dir, None if compare is None else Path(compare), names=names)
     payload = {
         "run": names[0],
         "other": names[1] if compare is not None else None,
         "rewards": rewards,
-        "verdict": says,
+        "verdict": says or gained,
+        "gained": gained is not None,
         "curves": {panel.key: [_curve_json(series) for series in panel.series] for panel in charts},
         "groups": groups,
         "images": thumbnails.uris,
     }
     shown = facts(visits, shown=len(groups), left_out=thumbnails.left_out)
-    page = _page(names=names, payload=payload, facts=shown, panels=charts, verdict=says, record=run_record(run_dir))
+    page = _page(names=names, payload=payload, facts=shown, panels=charts, record=run_record(run_dir))
     write_whole(out, page.encode("utf-8"))
     return out
 
@@ -150,16 +153,33 @@ def facts(visits: Sequence[Visit], *, shown: int, left_out: int) -> list[tuple[s
 def _verdict(run_dir: Path, rewards: Sequence[str], chosen: str | None) -> str | None:
     """The reward that says right or wrong: the chosen one, else what the run's own options say, else the usual one."""
     if chosen is None:
-        try:
-            options = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):  # a page without this part is still a page
-            options = None
-        said = options.get("verdict") if isinstance(options, dict) else None
+        said = _options(run_dir).get("verdict")
         chosen = said if said in rewards else None
     try:
         return verdict_of(rewards, chosen)
     except ValueError as error:
         raise ReportError(str(error)) from error
+
+
+def _gained(run_dir: Path, rewards: Sequence[str], groups: Sequence[Mapping[str, Any]]) -> str | None:
+    """The reward of which more than 0 is right where no other says it: an environment's, or the only one of a tool."""
+    if not any(completion.get("turns") for group in groups for completion in group["completions"]):
+        return None
+    if len(rewards) == 1:
+        return rewards[0]
+    named = _options(run_dir).get("environment") or []
+    kinds = {str(one).rpartition(":")[2] for one in ([named] if isinstance(named, str) else named)}
+    own = [name for name in rewards if name in kinds]
+    return own[0] if len(own) == 1 else None
+
+
+def _options(run_dir: Path) -> Mapping[str, Any]:
+    """What the run was told; a page without this part is still a page."""
+    try:
+        options = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return options if isinstance(options, dict) else {}
 
 
 def _curve_json(series: Series) -> dict[str, Any]:
@@ -204,7 +224,6 @@ def _page(
     payload: Mapping[str, Any],
     facts: Sequence[tuple[str, str]],
     panels: Sequence[Panel],
-    verdict: str | None,
     record: Mapping[str, Any],
 ) -> str:
     title = names[0] if names[1] is None else f"{names[0]} against {names[1]}"
@@ -216,7 +235,8 @@ def _page(
         facts=facts,
         warnings=warnings_of(record),
         made=made_of(record),
-        verdict=verdict,
+        verdict=payload["verdict"],
+        gained=payload["gained"],
         panels=[panel_html(panel) for panel in panels],
         data=payload,
     )

@@ -10,7 +10,8 @@ const cards = (data) => {
   // Right or wrong is what one reward says; without it there is no verdict.
   function isRight(completion) {
     const score = data.verdict === null ? null : completion.rewards[data.verdict];
-    return known(score) ? score >= 0.5 : null;
+    if (!known(score)) return null;
+    return data.gained ? score > 0 : score >= 0.5;
   }
 
   // The sample's id and its line; one of the two where the data gives no ids.
