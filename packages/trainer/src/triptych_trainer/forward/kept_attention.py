@@ -40,7 +40,7 @@ def keeping_attention(model: torch.nn.Module) -> Iterator[None]:
 
 
 def checkpoint_keeping_attention(layer: torch.nn.Module) -> Callable[..., Any]:
-    """The checkpointing function for a layer: what attention returned is kept where it is computed on a CPU."""
+    """Return the checkpointing function for a layer; on a CPU it keeps what attention returned."""
     function = partial(checkpoint, use_reentrant=False)
     return partial(function, context_fn=_contexts) if _on_cpu(layer) else function
 
