@@ -4,7 +4,8 @@ import io
 
 import psutil
 from rich.console import Console
-from triptych_trainer.monitor import pace, progress
+from triptych_data import progress
+from triptych_trainer.monitor import pace
 from triptych_trainer.monitor.pace import Pace, Stopwatch, closing_table
 
 
