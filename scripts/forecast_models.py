@@ -1,21 +1,30 @@
-"""Print what `triptych plan` forecasts for the settings of examples/models, from configs that are written here.
+"""Print what `triptych plan` forecasts for the files of examples/models, from configs that are written here.
 
-uv run python scripts/forecast_models.py
+uv run python scripts/forecast_models.py [MODEL ...]
 
-The rows are eight prompts of four drawn images of 1024 x 768 pixels. Nothing is downloaded: the tokenizer is the
-demo's, so a prompt has few tokens of text, and the sizes of the models were written from memory of their configs.
+The rows are eight prompts of four drawn images of 1024 x 768 pixels. Nothing is downloaded: tokenizers are tiny, so a
+prompt has few tokens of text; the sizes of the models were written from memory of their configs, from the defaults of
+their classes in transformers, and for Gemma 4 from a test of NVIDIA's Megatron Bridge.
 """
 
 import json
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import transformers as hf
 from PIL import Image
 from transformers import Qwen2_5_VLConfig, Qwen3VLConfig
 from triptych_trainer.cli import main
 from triptych_trainer.demo import build_processor, build_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "trainer" / "families"))
+from kits import gemma, glm, tiles  # noqa: E402  (stock processors over tokenizers that are built in code)
+
+SETTINGS = ("one-gpu", "eight-gpus", "vllm")
 
 
 def qwen2_5_vl(hidden: int, layers: int, heads: int, kv: int, inner: int, vocabulary: int, *, tied: bool):
@@ -50,11 +59,58 @@ def qwen3_vl(hidden: int, inner: int, tower: tuple[int, int, int], deepstack: li
     return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=tied, dtype="bfloat16")
 
 
-CONFIGS = {
-    "qwen2.5-vl-3b": qwen2_5_vl(2048, 36, 16, 2, 11008, 151936, tied=True),
-    "qwen2.5-vl-7b": qwen2_5_vl(3584, 28, 28, 4, 18944, 152064, tied=False),
-    "qwen3-vl-4b": qwen3_vl(2560, 9728, (24, 1024, 4096), [5, 11, 17], tied=True),
-    "qwen3-vl-8b": qwen3_vl(4096, 12288, (27, 1152, 4304), [8, 16, 24], tied=False),
+def internvl3_5() -> Any:
+    """Qwen3-8B behind InternViT-300M."""
+    text = {"model_type": "qwen3", "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32}
+    text |= {"num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 12288, "vocab_size": 151936}
+    return hf.InternVLConfig(text_config={**text, "tie_word_embeddings": False}, tie_word_embeddings=False)
+
+
+def glm4v_9b() -> Any:
+    rope = {"rope_type": "default", "mrope_section": [8, 12, 12], "partial_rotary_factor": 0.5, "rope_theta": 1e4}
+    return hf.Glm4vConfig(text_config={"rope_parameters": rope})
+
+
+def gemma4_e4b() -> Any:
+    text = {"hidden_size": 2560, "num_hidden_layers": 42, "num_attention_heads": 8, "num_key_value_heads": 2}
+    text |= {"head_dim": 256, "intermediate_size": 10240, "num_kv_shared_layers": 18, "attention_k_eq_v": False}
+    return hf.Gemma4Config(text_config=text, vision_config={}, audio_config=None)
+
+
+def of_qwen(config: Any) -> Any:
+    made = build_processor(build_tokenizer())
+    made.image_processor.patch_size = config.vision_config.patch_size
+    return made
+
+
+def of_glm(config: Any) -> Any:
+    made = glm.processor(hf.Glm4vProcessor, hf.Glm4vImageProcessor)
+    made.image_processor = hf.Glm4vImageProcessor()
+    return made
+
+
+def of_internvl(config: Any) -> Any:
+    made = tiles.internvl_processor()
+    made.image_processor = hf.GotOcr2ImageProcessor(size={"height": 448, "width": 448}, min_patches=1, max_patches=12)
+    made.image_processor.crop_to_patches, made.image_seq_length = True, 256
+    return made
+
+
+def of_gemma(config: Any) -> Any:
+    made = gemma.gemma4_processor()
+    made.image_processor, made.image_seq_length = hf.Gemma4ImageProcessor(), 280
+    return made
+
+
+MODELS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "qwen2.5-vl-3b": (lambda: qwen2_5_vl(2048, 36, 16, 2, 11008, 151936, tied=True), of_qwen),
+    "qwen2.5-vl-7b": (lambda: qwen2_5_vl(3584, 28, 28, 4, 18944, 152064, tied=False), of_qwen),
+    "qwen3-vl-4b": (lambda: qwen3_vl(2560, 9728, (24, 1024, 4096), [5, 11, 17], tied=True), of_qwen),
+    "qwen3-vl-8b": (lambda: qwen3_vl(4096, 12288, (27, 1152, 4304), [8, 16, 24], tied=False), of_qwen),
+    "qwen3.5-9b": (lambda: hf.Qwen3_5Config(vision_config={"out_hidden_size": 4096}), of_qwen),
+    "internvl3.5-8b": (internvl3_5, of_internvl),
+    "gemma-4-e4b": (gemma4_e4b, of_gemma),
+    "glm-4.6v-flash": (glm4v_9b, of_glm),
 }
 
 
@@ -79,12 +135,12 @@ def forecast(name: str, kind: str, folder: Path, rows: Path) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as work:
         data = write_rows(Path(work))
-        for model, model_config in CONFIGS.items():
-            place = Path(work) / model
-            processor = build_processor(build_tokenizer())
-            processor.image_processor.patch_size = model_config.vision_config.patch_size
-            processor.save_pretrained(place)
+        for model in sys.argv[1:] or MODELS:
+            config_of, processor_of = MODELS[model]
+            place, model_config = Path(work) / model, config_of()
+            model_config.dtype = "bfloat16"
+            processor_of(model_config).save_pretrained(place)
             model_config.save_pretrained(place)
-            for setting in ("one-gpu", "eight-gpus"):
+            for setting in SETTINGS:
                 print(f"\n== {model}, {setting}", flush=True)
                 forecast(model, setting, place, data)

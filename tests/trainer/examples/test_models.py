@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from triptych_trainer.commands.launch import plan_of_launch
 from triptych_trainer.grpo.groups import check_groups_on_ranks
 from triptych_trainer.options.arguments import parse_run
@@ -22,6 +23,24 @@ def test_every_model_has_a_file_for_each_setting_and_stands_in_the_readme():
     for folder in (path for path in MODELS.iterdir() if path.is_dir()):
         assert tuple(sorted(path.stem for path in folder.iterdir())) == KINDS
         assert f"`{folder.name}`" in readme
+
+
+DIFFERENCES = {"output_dir", "model_name_or_path", "max_pixels"}
+OF_TILES = {"max_prompt_image_tokens", "vllm_max_model_length", "steps_per_generation"}
+"""What InternVL's 256 tokens for each of up to 13 tiles of an image ask for."""
+
+
+def test_the_files_of_all_models_differ_in_names_and_sizes_alone():
+    """So a start of one model's file, in the tests of families and of vLLM, is one of every model's."""
+    read = {file: yaml.safe_load(file.read_text(encoding="utf-8")) for file in FILES}
+    for file, options in read.items():
+        first = read[MODELS / "qwen2.5-vl-7b" / file.name]
+        allowed = DIFFERENCES | (OF_TILES if file.parent.name == "internvl3.5-8b" else set())
+        assert {name for name in first.keys() | options.keys() if first.get(name) != options.get(name)} <= allowed, file
+    for model in {file.parent for file in FILES}:
+        own = {name: value for name, value in read[model / "vllm.yaml"].items() if "vllm" not in name}
+        one_gpu = read[model / "one-gpu.yaml"]
+        assert {**own, "output_dir": ""} == {**one_gpu, "output_dir": ""}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")

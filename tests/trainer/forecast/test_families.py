@@ -15,6 +15,7 @@ LENGTHS = ((5, 3), (4, 4), (6, 2))
 KINDS = ("qwen3_vl_moe", "qwen3_5", "llava", "gemma3", "gemma4_small", "internvl_gpt_oss", "paligemma")
 """One family of every kind: experts, linear attention, one tile, both ways, shared keys, sinks, the plain pass."""
 
+LAYERS = ["sliding_attention", "full_attention"]
 WITH_GROUPED_EXPERTS = ("qwen3_vl_moe", "internvl_gpt_oss")
 
 
@@ -72,6 +73,20 @@ def test_every_kind_of_family_is_forecast(name, plan_for):
 @pytest.mark.parametrize("name", ["qwen3_vl", "gemma3", "internvl"])
 def test_the_cache_has_the_size_that_generation_leaves(name, plan_for, monkeypatch):
     model, batch = built(name, lengths=((6, 6), (6, 6), (6, 6)))
+    config, skeleton = plan_for(model.config)
+    traced = trace(skeleton, batch, phase="generate", setting=Setting.of(config, device="cpu"))
+    assert traced.cache_bytes == kept_cache_bytes(model, batch, monkeypatch)
+
+
+@pytest.mark.slow
+def test_layers_that_share_keys_are_traced_whole_however_many_there_are(plan_for, monkeypatch):
+    """As in Gemma 4 E4B: which layer gives its keys depends on all of them, so that none can be left out."""
+    case = kits.CASES["gemma4_small"]
+    processor = case.processor()
+    more = {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": len(processor.tokenizer)}
+    layers = {"num_hidden_layers": 12, "num_kv_shared_layers": 4, "layer_types": LAYERS * 6}
+    model = kits.gemma.gemma4(processor.tokenizer, use_bidirectional_attention=None, **layers, **more).eval()
+    batch = kits.build_prompts(case, model, processor, images=(1, 0, 1), lengths=((6, 6), (6, 6), (6, 6))).batch
     config, skeleton = plan_for(model.config)
     traced = trace(skeleton, batch, phase="generate", setting=Setting.of(config, device="cpu"))
     assert traced.cache_bytes == kept_cache_bytes(model, batch, monkeypatch)

@@ -1,7 +1,8 @@
 """The memory that is free on a machine, and within the limit of a container."""
 
 import pytest
-from triptych_trainer.forecast.room import free_memory
+from triptych_trainer.forecast.room import free_memory, left_by_vllm
+from trl import GRPOConfig
 
 MEMINFO = "MemTotal: 8000 kB\nMemFree: 1000 kB\nMemAvailable: 5000 kB\n"
 
@@ -21,3 +22,12 @@ def test_the_less_of_the_machine_and_the_container(limit, expected, tmp_path):
 
 def test_a_system_that_does_not_say(tmp_path):
     assert free_memory(meminfo=tmp_path / "meminfo", cgroup=tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [({}, 80), ({"use_vllm": True, "vllm_mode": "server"}, 80), ({"use_vllm": True, "vllm_mode": "colocate"}, 52)],
+)
+def test_vllm_keeps_its_share_where_it_samples_in_the_same_process(options, left, tmp_path):
+    args = GRPOConfig(tmp_path, bf16=False, use_cpu=True, vllm_gpu_memory_utilization=0.35, **options)
+    assert left_by_vllm(args, 80) == left

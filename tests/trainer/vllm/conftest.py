@@ -205,7 +205,13 @@ class FakeVLLM:
 
 
 @pytest.fixture
-def vllm_trainer(make_trainer, monkeypatch):
+def vllm_made() -> list[FakeVLLM]:
+    """Every stand-in that the trainers of a test have made."""
+    return []
+
+
+@pytest.fixture
+def vllm_trainer(make_trainer, monkeypatch, vllm_made):
     """Build a trainer that rolls out through ``FakeVLLM``, which is found at ``trainer.vllm_generation``.
 
     What the stand-in calls log-probabilities is far from the model's, of which nothing warns unless a test asks for it.
@@ -215,7 +221,7 @@ def vllm_trainer(make_trainer, monkeypatch):
     import trl.trainer.grpo_trainer as module
     from triptych_trainer.grpo.vllm.client import RolloutClient
 
-    made: list[FakeVLLM] = []
+    made = vllm_made
 
     def connect(**options: Any) -> FakeVLLM:
         made.append(FakeVLLM(options))

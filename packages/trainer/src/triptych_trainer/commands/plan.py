@@ -25,7 +25,7 @@ from triptych_trainer.forecast.calibrate import Measured, calibrate
 from triptych_trainer.forecast.checkpointing import both_forecasts, with_checkpointing
 from triptych_trainer.forecast.duration import Duration, Hardware, duration
 from triptych_trainer.forecast.forecast import Forecast, Subject, forecast
-from triptych_trainer.forecast.room import free_memory
+from triptych_trainer.forecast.room import free_memory, left_by_vllm
 from triptych_trainer.forecast.row_costs import RowCounter
 from triptych_trainer.forecast.show import as_json, show_alternatives, show_fit, show_forecast, show_time, size
 from triptych_trainer.forecast.skeleton import build_skeleton, read_model_config
@@ -114,7 +114,7 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
         raise UsageError(f"{missing} is missing: a plan needs a model folder (its weights are not read) and data")
     reporter = Reporter(quiet=config.run.quiet)
     use_own_family(config.run.family)
-    check_options(config.grpo)
+    check_options(config.grpo, runs_here=False)
     launched = plan_of_launch(config.run.accelerate_config, own.num_processes or config.run.num_processes)
     sharding: Any = own.sharding or launched.sharding or sharding_of(config.grpo)
     shared = config.run.group_sharing != "off"
@@ -171,11 +171,10 @@ def _free_here(subject: Subject) -> int | None:
 
 def _memory_bytes(own: PlanOptions, subject: Subject) -> int | None:
     stated = subject.config.run.memory_gib if own.memory_gib is None else own.memory_gib
-    if stated is not None:
-        return int(stated * 2**30)
-    if subject.device == "cuda" and torch.cuda.is_available():
-        return int(torch.cuda.get_device_properties(0).total_memory)
-    return None
+    total = None if stated is None else int(stated * 2**30)
+    if total is None and subject.device == "cuda" and torch.cuda.is_available():
+        total = int(torch.cuda.get_device_properties(0).total_memory)
+    return total if total is None or subject.device == "cpu" else left_by_vllm(subject.config.grpo, total)
 
 
 def _hardware(own: PlanOptions, device: Device, measured: Measured | None) -> Hardware | None:

@@ -79,6 +79,7 @@ def trace(skeleton: Skeleton, batch: GroupBatch, *, phase: Phase, setting: Setti
 
 def _first_layers(stack: Stack, *, count: int, extra: int | None, whole: bool) -> list[int]:
     """Positions kept of a stack: the first few of each kind, one more of kind ``extra``."""
+    whole = whole or stack.reads_others
     found: list[int] = []
     for kind, positions in enumerate(stack.kinds):
         found += positions if whole or len(positions) <= count + 1 else positions[: count + (kind == extra)]

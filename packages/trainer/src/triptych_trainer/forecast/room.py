@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from trl import GRPOConfig
 
-__all__ = ["free_memory", "room_of"]
+__all__ = ["free_memory", "left_by_vllm", "room_of"]
 
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
@@ -16,11 +16,13 @@ _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 def room_of(args: GRPOConfig, *, stated_gib: float | None, on_accelerator: bool, resident_bytes: int) -> int | None:
     """Return the bytes that one rank can take in all, weights included, or None if the system does not say.
 
-    ``stated_gib`` wins over what is found. On a CPU the ranks of a machine share what is free, and what the weights
-    take already (``resident_bytes``) belongs to the run. On a GPU vLLM's share is left out where it samples there.
+    ``stated_gib``, the memory of the device, wins over what is found. On a CPU the ranks of a machine share what is
+    free, and what the weights take already (``resident_bytes``) belongs to the run. On a GPU vLLM's share is left out
+    where it samples there.
     """
     if stated_gib is not None:
-        return int(stated_gib * 2**30)
+        stated = int(stated_gib * 2**30)
+        return left_by_vllm(args, stated) if on_accelerator else stated
     if not on_accelerator:
         free = free_memory()
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -28,8 +30,13 @@ def room_of(args: GRPOConfig, *, stated_gib: float | None, on_accelerator: bool,
     if not torch.cuda.is_available():
         return None
     free, total = torch.cuda.mem_get_info()
-    other = args.vllm_gpu_memory_utilization if args.use_vllm and args.vllm_mode == "colocate" else 0.0
-    return int(free + torch.cuda.memory_reserved() - other * total)
+    return free + torch.cuda.memory_reserved() - (total - left_by_vllm(args, total))
+
+
+def left_by_vllm(args: GRPOConfig, total_bytes: int) -> int:
+    """Return what vLLM leaves of a GPU's memory to a run: all of it, unless it samples in the same process."""
+    shares = args.use_vllm and args.vllm_mode == "colocate"
+    return int(total_bytes * (1 - args.vllm_gpu_memory_utilization)) if shares else total_bytes
 
 
 def free_memory(*, meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:

@@ -108,8 +108,9 @@ def show_time(
     images, prompt_tokens, completion_tokens = tokens_per_step(forecast, rows)
     step = forecast.step
     prompts = "1 prompt" if step.prompts_per_step == 1 else f"{step.prompts_per_step:g} prompts"
+    steps = "1 step" if step.num_steps == 1 else f"{step.num_steps:,} steps"
     console.print(
-        f"{step.num_steps:,} steps; a step has {prompts} with {images:,.0f} images, "
+        f"{steps}; a step has {prompts} with {images:,.0f} images, "
         f"{prompt_tokens:,.0f} prompt tokens and at most {completion_tokens:,.0f} completion tokens"
     )
     if step.arrived_tokens:

@@ -55,6 +55,8 @@ class Stack:
     """Positions of the layers of each kind."""
     is_text: bool
     """Whether these are the text backbone's layers."""
+    reads_others: bool = False
+    """Whether layers take keys and values from others by their positions, so that none may be left out."""
 
 
 def build_skeleton(config: TrainingConfig, *, model_config: Any = None) -> Skeleton:
@@ -156,7 +158,9 @@ def stacks_of(skeleton: Skeleton) -> list[Stack]:
         kinds: dict[Any, list[int]] = {}
         for index, layer in enumerate(module):
             kinds.setdefault((_shape(layer), types[index] if typed else None), []).append(index)
-        found.append(Stack(name=name, layers=module, kinds=tuple(map(tuple, kinds.values())), is_text=is_text))
+        reads_others = is_text and getattr(text.config, "num_kv_shared_layers", 0) > 0
+        positions = tuple(map(tuple, kinds.values()))
+        found.append(Stack(name=name, layers=module, kinds=positions, is_text=is_text, reads_others=reads_others))
     return found
 
 

@@ -16,7 +16,7 @@ from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.generation_kwargs import check_generation_kwargs
 from triptych_trainer.options.unread import check_unread
-from triptych_trainer.options.values import check_values
+from triptych_trainer.options.values import check_packages, check_values
 from triptych_trainer.options.vllm_refusals import check_vllm
 
 __all__ = [
@@ -35,13 +35,15 @@ __all__ = [
 ]
 
 
-def check_options(args: GRPOConfig) -> None:
-    """Check the options of a run before anything is loaded.
+def check_options(args: GRPOConfig, *, runs_here: bool = True) -> None:
+    """Check the options of a run before anything is loaded; one that does not run here needs no further packages.
 
     Raises:
         UsageError: names the option, why it cannot be used, and what to set instead.
     """
     check_values(args)
+    if runs_here:
+        check_packages(args)
     if args.use_transformers_continuous_batching:
         raise UsageError(
             "--use_transformers_continuous_batching: its engine takes token ids without images; leave it out "

@@ -19,7 +19,7 @@ from triptych_trainer.options.arguments import TrainingConfig, parsed, parser_of
 from triptych_trainer.options.refusals import check_deepspeed
 from triptych_trainer.options.sft_options import SftArguments
 from triptych_trainer.options.unread import IN_A_RUN, OF_4_BITS, OF_ADAPTERS, OF_TRAININGS, check_rules
-from triptych_trainer.options.values import check_values
+from triptych_trainer.options.values import check_packages, check_values
 
 __all__ = ["SftConfig", "check_options", "parse_sft", "prompt_settings", "sft_parser"]
 
@@ -118,6 +118,7 @@ def check_options(args: SFTConfig) -> None:
         UsageError: names the option, why it cannot hold, and what to set instead.
     """
     check_values(args, words=WORDS)
+    check_packages(args)
     check_deepspeed(args)
     if args.max_length is not None and args.max_length < 1:
         raise UsageError(f"--max_length expects 1 or more, got {args.max_length}")

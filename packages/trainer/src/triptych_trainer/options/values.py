@@ -8,7 +8,7 @@ from typing import Any
 
 from triptych_trainer.errors import UsageError
 
-__all__ = ["check_values"]
+__all__ = ["check_packages", "check_values"]
 
 Rule = tuple[Callable[[float], bool], str]
 _COUNT: Rule = (lambda value: value >= 1, "1 or more")
@@ -86,6 +86,14 @@ def check_values(args: Any, *, words: Mapping[str, tuple[object, ...]] = WORDS) 
             "--top_k 1: the completions of a group would all be equal, so that nothing could be learned; give 2 or "
             "more, or leave it out"
         )
+
+
+def check_packages(args: Any) -> None:
+    """Check that the packages are installed that the options of a run need.
+
+    Raises:
+        UsageError: names the option and the package.
+    """
     for name, package in PACKAGES.items():
         if getattr(args, name, False) and package not in sys.modules and find_spec(package) is None:
             shown = package.replace("_", "-")
