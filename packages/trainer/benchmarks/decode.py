@@ -1,7 +1,8 @@
 """Decoding by groups against transformers' own loop on repeated caches: ``python decode.py [--images 4 16] [--ends]``.
 
-Both go on from the same prefilled prompt with the same seed, in turns in one process; the tokens are compared. A line
-shows the medians of CPU time of one thread for one token of all rows, and the median of the pairs' ratios.
+By groups it is measured with packed copies of the weights, which each turn makes again, and with the weights
+themselves. All ways go on from the same prefilled prompt with the same seed, in turns in one process; the tokens are
+compared. A line shows the medians of CPU time of one thread for one token of all rows, and the median of the ratios.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from subject import PASS, build_model, group_batch, prepare_prompt, write_prompt
 from transformers import DynamicCache, GenerationConfig
 from transformers.utils import logging as transformers_logging
 from triptych_trainer.forward.generate import repeated
+from triptych_trainer.forward.packed_weights import packed_weights
 from triptych_trainer.forward.prefill import Prefilled, prefilled
 from triptych_trainer.upstream.transformers_names import cache_argument
 
@@ -38,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     transformers_logging.set_verbosity_error()
     model = build_model(replace(PASS, vocabulary=options.vocabulary)).eval()
     print(f"Decoding, G = {GROUP}, {options.tokens} tokens, vocabulary {options.vocabulary}\n")
-    print("| images | P | repeated caches, ms a token | by groups | ratio (pairs) |")
-    print("|---|---|---|---|---|")
+    print("| images | P | repeated caches, ms a token | by groups | by groups, packed | ratio (pairs) | packed alone |")
+    print("|---|---|---|---|---|---|---|")
     for images in options.images:
         with tempfile.TemporaryDirectory() as folder:
             prompt = prepare_prompt(write_prompts(Path(folder), num_images=images, side_pixels=448))
@@ -50,17 +53,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = GenerationConfig(
             do_sample=True, top_k=0, max_new_tokens=options.tokens, pad_token_id=0, eos_token_id=ends
         )
-        pairs = []
+        rounds = []
         for seed in range(options.pairs):
             found = [
-                seconds(model, _copy(begun, kept), config=config, seed=seed, by_groups=way) for way in (False, True)
+                seconds(model, _copy(begun, kept), config=config, seed=seed, by_groups=by_groups, packs=packs)
+                for by_groups, packs in ((False, False), (True, False), (True, True))
             ]
-            assert torch.equal(found[0][1], found[1][1]), "the two ways sampled other tokens"
-            pairs.append((found[0][0], found[1][0]))
-        columns = [statistics.median(column) / options.tokens * 1e3 for column in zip(*pairs, strict=True)]
-        ratios = sorted(old / new for old, new in pairs)
-        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        print(f"| {images} | {len(prompt.ids)} | {columns[0]:.1f} | {columns[1]:.1f} | **{spread}** |", flush=True)
+            assert all(torch.equal(found[0][1], ids_BT) for _, ids_BT in found), "the ways sampled other tokens"
+            rounds.append([took for took, _ in found])
+        columns = [statistics.median(column) / options.tokens * 1e3 for column in zip(*rounds, strict=True)]
+        cells = [f"{images}", f"{len(prompt.ids)}", *(f"{column:.1f}" for column in columns)]
+        cells += [
+            _spread([first / last for first, _, last in rounds]),
+            _spread([own / last for _, own, last in rounds]),
+        ]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    return f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _copy(begun: Prefilled, kept: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Prefilled:
@@ -72,20 +83,21 @@ def _copy(begun: Prefilled, kept: Sequence[tuple[torch.Tensor, torch.Tensor]]) -
 
 
 def seconds(
-    model: Any, begun: Prefilled, *, config: GenerationConfig, seed: int, by_groups: bool
+    model: Any, begun: Prefilled, *, config: GenerationConfig, seed: int, by_groups: bool, packs: bool
 ) -> tuple[float, torch.Tensor]:
     """CPU seconds of decoding, and the ids of all rows."""
     torch.manual_seed(seed)
     gc.collect()
     began = time.process_time()
     start = repeated(begun, group_sizes=[GROUP], by_groups=by_groups)
-    ids_BT = model.generate(
-        input_ids=start.ids_BT,
-        attention_mask=start.mask_BT,
-        **cache_argument(model, start.cache),
-        generation_config=config,
-        **start.extras,
-    )
+    with packed_weights(model, num_rows=GROUP, config=config) if packs else nullcontext():
+        ids_BT = model.generate(
+            input_ids=start.ids_BT,
+            attention_mask=start.mask_BT,
+            **cache_argument(model, start.cache),
+            generation_config=config,
+            **start.extras,
+        )
     return time.process_time() - began, ids_BT
 
 

@@ -8,7 +8,7 @@ import torch
 from packaging.version import Version
 from triptych_trainer.forecast.phases import trace
 from triptych_trainer.forecast.traced_passes import DECODE, Setting
-from triptych_trainer.forward import generate, install_hooks
+from triptych_trainer.forward import generate, install_hooks, packed_weights
 from triptych_trainer.grpo.engine import GroupEngine
 
 LENGTHS = ((5, 3), (4, 4), (6, 2))
@@ -114,3 +114,16 @@ def test_the_graph_that_generation_keeps_for_the_policy_pass_is_counted(plan_for
     for traced in (kept, checkpointed):
         assert traced.peaks[DECODE] == pytest.approx(without.peaks[DECODE] + traced.graph_bytes, rel=0.1)
         assert traced.features_bytes == without.features_bytes
+
+
+@pytest.mark.slow
+def test_the_copies_of_weights_with_which_a_cpu_decodes_are_counted(plan_for, monkeypatch):
+    model, batch = built("qwen3_vl", lengths=((16, 3), (4, 4), (6, 2)))
+    config, skeleton = plan_for(model.config)
+    setting = Setting.of(config, device="cpu")
+    monkeypatch.setattr(packed_weights, "_MIN_ELEMENTS", 1)
+    copied = packed_weights.packable(model)
+    with_copies = trace(skeleton, batch, phase="generate", setting=setting).peaks[DECODE]
+    monkeypatch.setattr(packed_weights, "_MIN_ELEMENTS", 1 << 40)
+    without = trace(skeleton, batch, phase="generate", setting=setting).peaks[DECODE]
+    assert with_copies - without == sum(layer.weight.numel() * layer.weight.element_size() for layer in copied)

@@ -19,6 +19,7 @@ from triptych_trainer.forward import GroupBatch
 from triptych_trainer.forward.generate import DecodingStart, repeated
 from triptych_trainer.forward.group_cache import DECODE_KWARG, GroupCache
 from triptych_trainer.forward.group_decode import why_not_by_groups
+from triptych_trainer.forward.packed_weights import empty_copies
 from triptych_trainer.forward.prefill import Prefilled, prefilled
 from triptych_trainer.forward.prompt_graph import why_not_once
 from triptych_trainer.grpo.engine import GroupEngine
@@ -140,12 +141,15 @@ def _generate(
         cache_bytes = 0
         if prompts.cache is not None:
             recorder.enter(DECODE)
+            counted = setting.device == "cpu" and setting.precision is None
+            copies = empty_copies(skeleton.base, num_tokens=batch.max_completion_tokens) if counted else []
             by_groups = turns is None and _decodes_by_groups(skeleton, prompts, setting)
             start = repeated(prompts, group_sizes=[max(batch.group_sizes)] * len(batch.prompts), by_groups=by_groups)
             if isinstance(start.cache, GroupCache):
                 start.cache.room = batch.max_completion_tokens
             graph += _decode(skeleton, batch, engine, recorder, start=start, positions_ABT=prompts.positions_ABT)
             cache_bytes = _cache_bytes(start.cache)
+            del copies
         kept = sum(_bytes(rows) for rows in engine.kept_tensors())
         states.clear()
         return cache_bytes, kept, graph

@@ -24,6 +24,7 @@ from triptych_trainer.forward.group_decode import decode_groups, why_not_by_grou
 from triptych_trainer.forward.hooks import install_hooks
 from triptych_trainer.forward.layout import padded_layout
 from triptych_trainer.forward.merge import image_places
+from triptych_trainer.forward.packed_weights import packed_weights
 from triptych_trainer.forward.prefill import Prefilled, prefilled
 from triptych_trainer.forward.prompt_graph import KeptPrompts, kept_prompts
 from triptych_trainer.forward.scores import CheckFirstScores, SuppressIds
@@ -89,7 +90,7 @@ def shared_generate(
         keep_prompts(kept)
     banned = family.image_token_ids(base.config) if suppress_ids is None else suppress_ids
     processors = _processors(generate_kwargs.pop("logits_processor", None) or [], banned=banned)
-    with _without_own_settings(base):
+    with _without_own_settings(base), packed_weights(base, num_rows=sum(sizes), config=generation_config):
         output_BT = model.generate(
             input_ids=start.ids_BT,
             attention_mask=start.mask_BT,

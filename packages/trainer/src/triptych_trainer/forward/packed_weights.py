@@ -1,0 +1,104 @@
+"""Matrices in the layout of oneDNN's kernels while tokens are sampled on a CPU, where few rows read every weight.
+
+`F.linear` with a few rows calls a product that is made for many: with 8 rows it takes two to three times as long as the
+same product with a weight that is stored in blocks. So the plain linear layers of a model get a copy of their weight in
+blocks for the time of one generation, and their `forward` multiplies with it. Sums are rounded in another order, as in
+any other kernel (float32, about 1e-6 of a value). The copies are freed at the end, because the next step moves weights.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensor
+from transformers import GenerationConfig
+
+from triptych_trainer.forward.sharded import is_sharded
+from triptych_trainer.models.families import family_of
+from triptych_trainer.models.unwrap import unwrap
+from triptych_trainer.upstream.torch_names import pack_weight, packed_product, why_no_packing
+
+__all__ = ["empty_copies", "packable", "packed_weights"]
+
+MIN_TOKENS = 16
+"""Making the copies takes as long as they save in about 7 tokens."""
+_MIN_ELEMENTS = 1 << 16
+"""Below, a product takes hardly longer than its call."""
+_MEMORY_SHARE = 8
+"""The copies take at most one part in so many of the machine's memory."""
+_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+@contextmanager
+def packed_weights(model: torch.nn.Module, *, num_rows: int, config: GenerationConfig) -> Iterator[None]:
+    """Let a model's text backbone and head multiply with packed copies, where enough tokens are to be sampled."""
+    linears = packable(model) if (config.max_new_tokens or 0) >= MIN_TOKENS else []
+    for linear in linears:
+        linear.forward = _product(linear, num_rows=num_rows)
+    try:
+        yield
+    finally:
+        for linear in linears:
+            del linear.forward
+
+
+def empty_copies(model: torch.nn.Module, *, num_tokens: int) -> list[torch.Tensor]:
+    """Make tensors of the size of all copies, which a forecast counts."""
+    return [torch.empty_like(layer.weight) for layer in packable(model)] if num_tokens >= MIN_TOKENS else []
+
+
+def packable(model: torch.nn.Module) -> list[torch.nn.Linear]:
+    """Find the layers of a text backbone and its head that can be packed: float32 on a CPU, plain, small together.
+
+    The answer depends on the model and the machine only, so that a run that is repeated computes the same bits.
+    """
+    if torch.is_autocast_enabled("cpu") or is_sharded(model) or why_no_packing() is not None:
+        return []
+    base: Any = unwrap(model)
+    family = family_of(base)
+    parts = [family.language_model(family.vision_language_model(base)), base.get_output_embeddings()]
+    modules = dict.fromkeys(module for part in parts if part is not None for module in part.modules())
+    found = [module for module in modules if isinstance(module, torch.nn.Linear) and _is_plain(module)]
+    num_bytes = sum(linear.weight.numel() * linear.weight.element_size() for linear in found)
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return found if num_bytes * ranks * _MEMORY_SHARE <= _machine_bytes() else []
+
+
+def _is_plain(module: torch.nn.Linear) -> bool:
+    """Whether a layer is nothing but torch's own product with a whole matrix that nobody else computes."""
+    weight = module.weight
+    own = type(module) is torch.nn.Linear and "forward" not in module.__dict__
+    whole = type(weight) in (torch.nn.Parameter, FakeTensor)  # a forecast's weights are of the second type
+    dense = whole and weight.layout == torch.strided and weight.is_contiguous()
+    return (
+        own
+        and dense
+        and weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and weight.numel() >= _MIN_ELEMENTS
+    )
+
+
+def _product(linear: torch.nn.Linear, *, num_rows: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    packed = pack_weight(linear.weight.detach(), num_rows=num_rows)
+    bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(input: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled() or input.dtype != torch.float32 or not input.numel():
+            return F.linear(input, linear.weight, linear.bias)
+        return packed_product(input, packed, bias)
+
+    return forward
+
+
+def _machine_bytes() -> int:
+    """The machine's memory, or what its container may use."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _LIMIT.read_text().strip() if _LIMIT.is_file() else ""
+    return min(whole, int(limit)) if limit.isdecimal() else whole
