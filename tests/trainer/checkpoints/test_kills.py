@@ -141,7 +141,7 @@ import signal
 
 from PIL import Image
 
-FILES = int(os.environ.get("DRIFT", "0"))
+DRIFT = int(os.environ.get("DRIFT", "0"))
 
 
 class Boxes:
@@ -150,7 +150,7 @@ class Boxes:
     calls = 0
 
     def reset(self, example_id="", **row):
-        shade = sum(map(ord, example_id)) % 200 + FILES
+        shade = sum(map(ord, example_id)) % 200
         return [{"type": "image", "image": Image.new("RGB", (28, 28), (shade, 9, 9))}]
 
     def look(self, side: int) -> list:
@@ -162,7 +162,7 @@ class Boxes:
         Boxes.calls += 1
         if os.environ.get("DEED") == f"call:{Boxes.calls}":
             os.kill(os.getpid(), signal.SIGKILL)
-        return [{"type": "image", "image": Image.new("RGB", (side, 56), (9, side, 9))}]
+        return [{"type": "image", "image": Image.new("RGB", (side, 56), (9, side, 9 + DRIFT))}]
 '''
 CALLS = """
 import signal
@@ -245,7 +245,7 @@ def test_rollouts_with_images_that_are_killed_in_a_call_in_scoring_and_in_the_po
     assert_same_run(folder, whole)
     ended = start_train(last.name, *options, *resume, before=f"os.environ['DRIFT'] = '1'\n{CALLS}").wait()
     (line,) = [line for line in ended.stdout.splitlines() if "something else than before" in line]
-    assert "`reset` of Boxes shows row " in line
+    assert "turn 1: the same call of `look` is answered with something else than before" in line
     assert "are not those of an unbroken run" in line
 
 

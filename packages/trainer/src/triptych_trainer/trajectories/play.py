@@ -32,6 +32,7 @@ from triptych_trainer.trajectories.images import RolloutImage
 from triptych_trainer.trajectories.limits import Limits
 from triptych_trainer.trajectories.live import LiveRollout
 from triptych_trainer.trajectories.messages import with_observation
+from triptych_trainer.trajectories.replay import first_answer
 from triptych_trainer.trajectories.results import Piece, as_content, pieces_digest
 from triptych_trainer.trajectories.returned import pictures_of, usable
 from triptych_trainer.trajectories.toolbox import Tool
@@ -76,6 +77,8 @@ class Play:
         self.say = say
         self.shown: dict[int, str] = {}
         """For each row of the last batch, under its key, a digest of what its environment showed first."""
+        self.answered: dict[str, Any] = {}
+        """What was asked first in the last batch, and a digest of the answer (see `replay`)."""
 
     def __call__(self, sampler: Sampler, groups: Sequence[RolloutGroup], sizes: Sequence[int]) -> list[RolloutGroup]:
         """Sample ``sizes[p]`` rollouts for each group.
@@ -89,12 +92,14 @@ class Play:
             )
         groups, environments = self._begun(groups, sizes)
         live = [
-            self._live(group, number=k, environment=own)
+            self.live(group, number=k, environment=own)
             for group, owned in zip(groups, environments, strict=True)
             for k, own in enumerate(owned)
         ]
         first = [one for group in sampler.sample(groups, sizes) for one in group]
         going = self._after(live, first, sampler)
+        keys = [group.key for group, owned in zip(groups, environments, strict=True) for _ in owned]
+        self.answered = first_answer(live, keys)
         while sampler.anywhere(bool(going)):
             room = max((self.limits.completion_tokens - len(one.behind[0]) for one in going), default=1)
             found = sampler.go_on([one.so_far(key) for key, one in enumerate(going)], room)
@@ -106,21 +111,22 @@ class Play:
             for group, size in zip(groups, sizes, strict=True)
         ]
 
-    def _live(self, group: RolloutGroup, *, number: int, environment: Any) -> LiveRollout:
+    def live(self, group: RolloutGroup, *, number: int, environment: Any) -> LiveRollout:
+        """Return a rollout of a group before its first turn."""
         tools = {**self.tools, **({} if environment is None else self._tools_of(environment))}
         return LiveRollout(
             prompt=group.prompt,
             number=number,
             images=self._shown(group.prompt, tools),
             tools=tools,
-            writer=self.writers[self._environment_of(group.key)],
+            writer=self.writers[self.environment_of(group.key)],
             environment=environment,
             in_steps=self.limits.kept_images is not None,
             turn_rewards=[] if tells_turns(environment) else None,
         )
 
-    def _environment_of(self, key: int) -> str | None:
-        """The name of the environment that a row chooses."""
+    def environment_of(self, key: int) -> str | None:
+        """Return the name of the environment that a row chooses."""
         if self.environments is None or not self.environments.names:
             return None
         return self.environments.name_of(self.row_of(key), where=f"row {key + 1}")
@@ -131,7 +137,7 @@ class Play:
         """The groups with the texts and images that ``reset`` returned, and the environment of each rollout."""
         if self.environments is None:
             return list(groups), [[None] * size for size in sizes]
-        owned = self.environments.deal([self._environment_of(group.key) for group in groups], sizes)
+        owned = self.environments.deal([self.environment_of(group.key) for group in groups], sizes)
         self.shown = {}
         begun = []
         for group, own in zip(groups, owned, strict=True):
@@ -140,21 +146,6 @@ class Play:
             self.shown[group.key] = pieces_digest(seen)
             begun.append(self.observed(group, seen) if seen else group)
         return begun, owned
-
-    def check_shown(self, shown: Mapping[int, str]) -> None:
-        """Call ``reset`` again for the last rows of an interrupted run; print a line if it shows something else."""
-        if self.environments is None:
-            return
-        for key, digest in shown.items():
-            own = self.environments.take(1, self._environment_of(key))
-            kind, where = type(own[0]).__name__, f"row {key + 1}"
-            if pieces_digest(self.environments.reset(own, self.row_of(key), where=where)) != digest:
-                self.say(
-                    f"`reset` of {kind} shows {where} something else than before the interruption, so that rollouts "
-                    "from now on are not those of an unbroken run; draw what is random from the row, for example from "
-                    "a column `seed`"
-                )
-                return
 
     def observed(self, group: RolloutGroup, seen: Sequence[Piece]) -> RolloutGroup:
         """Return the group whose prompt ends with what its environment shows first."""
@@ -175,7 +166,7 @@ class Play:
         """
         if is_text:
             raise UsageError(f"{example.source}: tools need messages, got a prompt of plain text; write it as messages")
-        return self.writers[self._environment_of(key)].dressed(example)
+        return self.writers[self.environment_of(key)].dressed(example)
 
     def _tools_of(self, environment: Any) -> dict[str, Tool]:
         assert self.environments is not None
@@ -206,6 +197,10 @@ class Play:
                 one.finish = "turns"
             elif one.calls:
                 asking.append(one)
+        return [one for one, own in zip(asking, self.outcomes(asking), strict=True) if self._answered(one, own)]
+
+    def outcomes(self, asking: Sequence[LiveRollout]) -> list[list[Outcome]]:
+        """Do the calls of the last messages, and return what the model is told of those that were done."""
         outcomes = do_messages(
             [one.requests() for one in asking],
             is_over=[
@@ -214,7 +209,7 @@ class Play:
             ],
             do=partial(do_calls, loop=tool_loop, timeout_seconds=self.limits.tool_seconds, say=self.say),
         )
-        return [one for one, own in zip(asking, outcomes, strict=True) if self._answered(one, own)]
+        return [usable(own, self.preparer, where=one.where) for one, own in zip(asking, outcomes, strict=True)]
 
     def _message(self, one: LiveRollout, before: Sequence[int]) -> dict[str, Any]:
         """What the model said last; a call in it that cannot be read is remembered with the reason."""
@@ -232,7 +227,6 @@ class Play:
 
     def _answered(self, one: LiveRollout, outcomes: Sequence[Outcome]) -> bool:
         """Add the results of a turn to its rollout; return whether the rollout goes on."""
-        outcomes = usable(outcomes, self.preparer, where=one.where)
         one.note_calls(outcomes)
         for outcome in outcomes:
             if outcome.failure is not None:

@@ -41,6 +41,7 @@ from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.prompts.run_tables import KEY, RunTables
 from triptych_trainer.rollouts.rollout import RolloutGroup
+from triptych_trainer.trajectories.replay import answers_of, check_answers
 from triptych_trainer.trajectories.turn_options import TurnOptions
 from triptych_trainer.upstream.trl_names import check_no_images
 
@@ -271,18 +272,18 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         return model.logps_BC, model.entropies_BC, model.aux_loss
 
     def cycle_parts(self) -> dict[str, Any]:
-        """Return what a checkpoint also keeps: rows left out, and what environments showed in this generation."""
+        """Return what a checkpoint also keeps: rows left out, and what environments and tools answered last."""
         return {
             "bad_rows": [] if self.bad_rows is None else self.bad_rows.to_state(),
-            "shown": {} if self.play is None else self.play.shown,
+            **answers_of(self.play),
         }
 
     def restore_cycle_parts(self, parts: Mapping[str, Any]) -> None:
-        """Leave out the same rows as before, and look whether environments begin as before."""
+        """Leave out the same rows as before, and look whether environments and tools answer as before."""
         if self.bad_rows is not None:
             self.bad_rows.restore(parts["bad_rows"])
         if self.play is not None:
-            self.play.check_shown(parts.get("shown", {}))
+            check_answers(self.play, parts, begin=self._begin)
 
     def cycle_to_state(self) -> Any:
         """Return what later steps of the generation under way are trained on, or None before the first generation."""
