@@ -24,6 +24,7 @@ def _families() -> Any:
 
 
 kits, kit_of = _families().kits, _families().kit_of
+pytest_generate_tests = _families().pytest_generate_tests
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,14 @@ from types import MethodType
 import pytest
 import torch
 from triptych_trainer.forward import install_hooks
+from triptych_trainer.forward.prefill import prefilled
 from triptych_trainer.forward.sinks import attention_with_sinks
 from triptych_trainer.models.families import Family, ImageFeatures, family_of
 from triptych_trainer.models.families.gemma3 import Gemma3Family
 from triptych_trainer.models.families.qwen_vl import QwenVLFamily
+from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.verification.comparison import Comparison
+from triptych_trainer.verification.first_tokens import NUM_TOKENS
 from triptych_trainer.verification.first_use import verify_comparison
 
 PRECISIONS = [torch.float32, torch.bfloat16]
@@ -22,6 +25,18 @@ def compared(kit, rows_of, *, dtype=torch.float32):
     install_hooks(model)
     with torch.no_grad():
         return model, Comparison(model, *rows_of(kit))
+
+
+def counted(layer):
+    """The number of positions that each later call of a layer gets."""
+    numbers = []
+
+    def count(module, args, kwargs):
+        given = args[0] if args else next(value for name, value in kwargs.items() if "states" in name)
+        numbers.append(given[..., 0].numel())
+
+    layer.register_forward_pre_hook(count, with_kwargs=True)
+    return numbers
 
 
 def scaled_features(monkeypatch, family, factor):
@@ -166,17 +181,55 @@ def test_what_is_no_number_is_no_agreement(kit_of, rows_of):
     assert comparison.worst == 1
 
 
-def test_the_comparison_costs_one_stock_pass_one_of_ours_and_what_is_sampled(kit_of, rows_of):
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_the_comparison_costs_one_forward_of_its_rows_and_a_few_tokens(kit_of, rows_of, dtype):
     kit = kit_of("qwen2_5_vl")
-    model = kit.model()
+    model = kit.model().to(dtype)
     install_hooks(model)
-    calls = []
-    model.register_forward_pre_hook(
-        lambda module, args, kwargs: (
-            calls.append("ours" if "triptych_pass" in kwargs else "stock") if kwargs["input_ids"].shape[1] > 1 else None
-        ),
-        with_kwargs=True,
-    )
     batch, rows = rows_of(kit)
-    verify_comparison(model, batch, rows, open_for_sampling=lambda: nullcontext(model))
-    assert calls == ["stock"] * len(rows) + ["ours"] * len(rows) + ["ours"]
+    tokens, patches = counted(model.model.language_model.layers[0]), counted(model.model.visual.blocks[0])
+    begun = []
+    verify_comparison(model, batch, rows, open_for_sampling=lambda: nullcontext(model), at_prefill=begun.append)
+    stock = [len(ids) + len(row.completion) for ids, row in zip(batch.prompts, rows, strict=True)]
+    assert tokens == stock
+    assert patches == [int(row.inputs["image_grid_thw"].prod(-1).sum()) for row in rows]
+    prefill = prefilled(model, batch, features=None, pad_id=0)
+    tokens.clear(), patches.clear()
+    begun[0](model, batch, prefill)
+    assert tokens == [len(rows)] * min(NUM_TOKENS, *(len(row.completion) for row in rows))
+    assert patches == []
+
+
+def test_no_family_forwards_towers_and_backbone_twice(family_name, kit_of, rows_of):
+    """But for eight tokens of each row without positions, and for Idefics 2's small resampler."""
+    model, comparison = compared(kit_of(family_name), rows_of)
+    base = unwrap(model)
+    layers = [part[0] for part in base.modules() if isinstance(part, torch.nn.ModuleList) and len(part)]
+    seen = {name: counted(part) for name, part in base.named_modules() if part in layers}
+    with torch.no_grad():
+        assert comparison.agrees_at_once(attention_follows=True)
+    seen.pop("model.connector.perceiver_resampler.layers.0", None)
+    assert {number for numbers in seen.values() for number in numbers} <= {8}
+
+
+def test_a_module_is_not_taken_for_computed_where_an_input_or_its_output_changed(kit_of, rows_of, monkeypatch):
+    model, comparison = compared(kit_of("qwen2_5_vl"), rows_of)
+    patch_embed, tower = model.model.visual.patch_embed.proj, model.model.visual
+    replays = comparison.replays
+    with torch.no_grad(), replays.replaying():
+        call = next(call for call in replays.calls if call.module is tower)
+        again = {name: value.clone() for name, value in call.inputs.items()}
+        tower(**again)
+        assert replays.taken == 1
+        tower(**{**again, "hidden_states": again["hidden_states"] * 1.001})
+        assert replays.taken == 1
+        weight = patch_embed.weight.clone()
+        patch_embed.weight.mul_(1.001)
+        tower(**again)
+        assert replays.taken == 1, "patches are embedded otherwise"
+        patch_embed.weight.copy_(weight)
+        tower(**again)
+        assert replays.taken == 2
+        call.output.last_hidden_state.mul_(2)
+        tower(**again)
+        assert replays.taken == 2

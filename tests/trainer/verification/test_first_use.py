@@ -1,20 +1,24 @@
 """A run compares its model with itself as transformers runs it, and ends in one sentence where they differ."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import GenerationConfig
 from triptych_data import ImageLoader, read_examples
 from triptych_parser import ImageSpan
 from triptych_trainer.commands.train import main
-from triptych_trainer.forward import install_hooks
+from triptych_trainer.forward import install_hooks, shared_generate
+from triptych_trainer.forward.prefill import prefilled
 from triptych_trainer.forward.verify import SharingWarning
 from triptych_trainer.models.families import Family, by_model_type, family_of
 from triptych_trainer.models.families.qwen_vl import QwenVLFamily
 from triptych_trainer.models.load import load_processor
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.verification import first_use
+from triptych_trainer.verification.comparison import Comparison
 from triptych_trainer.verification.first_use import (
     VerificationError,
     chosen,
@@ -93,6 +97,76 @@ def test_ids_that_the_model_itself_refuses_are_one_sentence(kit_of, rows_of):
 
 
 @pytest.fixture
+def at_prefill(kit_of, rows_of):
+    """A model, and its comparison on two prompts of a batch of four, to be called with a prefill of that batch."""
+
+    def at_prefill(name, *, prepared=lambda model: None):
+        kit, waiting = kit_of(name), []
+        model = kit.model()
+        prepared(model)
+        verify_comparison(model, *rows_of(kit), open_for_sampling=lambda: nullcontext(model), at_prefill=waiting.append)
+        return model, kit.prompts.batch, waiting[0]
+
+    return at_prefill
+
+
+@torch.no_grad()
+def prefilled_of(model, batch):
+    """The prompts of a batch as a run prefills them."""
+    return prefilled(model, batch, features=None, pad_id=0)
+
+
+def counted(layer):
+    """The number of positions that each later call of a layer gets."""
+    numbers = []
+    layer.register_forward_pre_hook(lambda module, args: numbers.append(args[0].shape[1]))
+    return numbers
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", pytest.param("gemma3", marks=pytest.mark.slow), "qwen3_5"])
+def test_the_run_s_own_prefill_is_compared_and_stays_as_it_was(at_prefill, name):
+    model, batch, compare = at_prefill(name)
+    config = GenerationConfig(do_sample=False, max_new_tokens=4, pad_token_id=0)
+    sampled, given = [], []
+
+    def compare_once(begun):
+        given.append(begun.layout.ids.shape)
+        compare(model, batch, begun)
+
+    for on_prefill in (None, compare_once):
+        sampled.append(
+            shared_generate(model, batch, num_generations=2, generation_config=config, on_prefill=on_prefill)
+        )
+    assert sampled[0] == sampled[1]
+    assert [num_prompts for num_prompts, _ in given] == [len(batch.prompts)]
+
+
+def test_a_prefill_with_the_images_of_another_row_is_not_taken_for_this_row_s(at_prefill):
+    """Two rows may have equal ids; and prompts that an environment changed are prefilled once more."""
+    model, batch, compare = at_prefill("qwen2_5_vl")
+    images = tuple({**inputs, "pixel_values": inputs["pixel_values"] + 1} for inputs in batch.images)
+    for others in (replace(batch, images=images), batch.select([0, 1])[0]):
+        prefills = counted(model.model.language_model.layers[0])
+        begun = prefilled_of(model, others)
+        prefills.clear()
+        compare(model, others, begun)
+        assert max(prefills) > len(batch.prompts), "more than one token of each"
+
+
+def test_a_prefill_with_dropout_is_compared_once_more_without_it(at_prefill):
+    def drop(model):
+        model.model.language_model.norm = torch.nn.Sequential(model.model.language_model.norm, torch.nn.Dropout(0.5))
+
+    model, batch, compare = at_prefill("qwen2_5_vl", prepared=drop)
+    begun = prefilled_of(model.train(), batch)
+    for layer in begun.cache.layers:
+        layer.keys *= 2  # as dropout would change them, and more
+    compare(model, batch, begun)
+    with pytest.raises(VerificationError, match="would sample its first tokens from another distribution"):
+        compare(model.eval(), batch, begun)
+
+
+@pytest.fixture
 def command(model_dir, write_rows, tmp_path):
     """A command line that trains one tiny step on two images and on none."""
     return [
@@ -122,15 +196,19 @@ def test_a_run_on_a_model_that_samples_from_other_positions_ends_in_one_sentence
 
 
 @pytest.mark.slow
-def test_the_comparison_runs_once_and_its_keyword_switches_it_off(make_trainer, write_rows, monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-        "triptych_trainer.grpo.trl.passes.verify_first_use",
-        lambda model, prompts, preparer, open_for_sampling: calls.append([len(prompt.spans) for prompt in prompts]),
-    )
+def test_the_comparison_runs_once_on_the_run_s_own_prefill_and_its_keyword_switches_it_off(
+    make_trainer, write_rows, monkeypatch
+):
+    calls, stock = [], Comparison.sampling
+
+    def sampling(self, open_model, *, begun=None):
+        calls.append([len(spans) for spans in self.batch.spans])
+        assert begun is not None
+        return stock(self, open_model, begun=begun)
+
+    monkeypatch.setattr(Comparison, "sampling", sampling)
     make_trainer(write_rows([1, 2, 0, 3]), max_steps=2).train()
-    assert len(calls) == 1
-    assert sorted(calls[0]) == [0, 1, 2, 3]
+    assert calls == [[3, 0]]
     make_trainer(write_rows([1, 2, 0, 3]), max_steps=1, verify_model=False).train()
     assert len(calls) == 1
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -110,7 +111,13 @@ def sampling_of_model(
     def before(prompts: Sequence[PreparedPrompt]) -> None:
         engine.forget()
         if to_verify[0]:
-            verify_first_use(model, list(prompts), preparer, open_for_sampling=lambda: nullcontext(model))
+            verify_first_use(
+                model,
+                list(prompts),
+                preparer,
+                open_for_sampling=lambda: nullcontext(model),
+                at_prefill=partial(setattr, engine, "at_prefill"),
+            )
             to_verify[0] = False
 
     return Sampling(sampler=sampler, before=before, play=play)

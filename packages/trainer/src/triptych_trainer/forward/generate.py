@@ -58,6 +58,8 @@ def shared_generate(
     suppress_ids: tuple[int, ...] | None = None,
     turns: TurnCache | None = None,
     keep_prompts: Callable[[KeptPrompts], object] | None = None,
+    begun: Prefilled | None = None,
+    on_prefill: Callable[[Prefilled], object] | None = None,
     **generate_kwargs: Any,
 ) -> list[list[list[int]]]:
     """Generate `num_generations` completions for each prompt of `batch` (its completions are ignored).
@@ -71,6 +73,8 @@ def shared_generate(
         suppress_ids: ids never to sample; default: every image and video id of the model's configuration.
         turns: keeps keys and values for the next call, whose prompts may go on from what was sampled now.
         keep_prompts: is called with the prompts' keys and values and their graph, where rows are decoded by groups.
+        begun: the prompts of `batch` if they have been prefilled; the call takes over their cache.
+        on_prefill: is called with the prefilled prompts before anything is sampled, where the family prefills.
         generate_kwargs: passed to `generate` (stopping criteria, ...).
 
     Returns:
@@ -82,7 +86,9 @@ def shared_generate(
     sizes = [num_generations] * len(batch.prompts) if isinstance(num_generations, int) else list(num_generations)
     if family.prefills:
         with torch.enable_grad() if keep_prompts is not None else nullcontext():
-            begun = prefilled(model, batch, features=features, pad_id=pad_id, turns=turns)
+            begun = begun or prefilled(model, batch, features=features, pad_id=pad_id, turns=turns)
+        if on_prefill is not None:
+            on_prefill(begun)
         start = _begin(base, begun, turns, sizes=sizes, config=generation_config, further=generate_kwargs)
     else:
         start = not_prefilled(model, batch, group_sizes=sizes, pad_id=pad_id)
@@ -90,24 +96,31 @@ def shared_generate(
         keep_prompts(kept)
     banned = family.image_token_ids(base.config) if suppress_ids is None else suppress_ids
     processors = _processors(generate_kwargs.pop("logits_processor", None) or [], banned=banned)
-    with _without_own_settings(base), packed_weights(base, num_rows=sum(sizes), config=generation_config):
-        output_BT = model.generate(
-            input_ids=start.ids_BT,
-            attention_mask=start.mask_BT,
-            **cache_argument(base, start.cache),
-            generation_config=generation_config,
-            logits_processor=processors,
-            # `generate` itself does not see that accelerate's FSDP2 shards a model.
-            synced_gpus=is_sharded(base) and dist.is_initialized() and dist.get_world_size() > 1,
-            **start.extras,
-            **generate_kwargs,
-        )
+    with packed_weights(base, num_rows=sum(sizes), config=generation_config):
+        output_BT = _generated(model, start, generation_config, logits_processor=processors, **generate_kwargs)
     sampled = _until_end(output_BT[:, start.ids_BT.shape[1] :], ends=_ends(base, generation_config))
     if turns is not None and why_not_kept(family, base) is None:
         # A `generate` that somebody replaced may have sampled without this cache.
         filled = start.cache is not None and start.cache.get_seq_length() >= output_BT.shape[1] - 1
         turns.keep(start.cache if filled else None, batch, mask_BT=start.mask_BT, group_sizes=sizes, sampled=sampled)
     return [list(islice(rows, size)) for rows in [iter(sampled)] for size in sizes]
+
+
+def _generated(model: torch.nn.Module, start: DecodingStart, config: GenerationConfig, **further: Any) -> torch.Tensor:
+    """The prompts and what transformers' `generate` samples after them, as ids [B, T]."""
+    base = unwrap(model)
+    with _without_own_settings(base):
+        output_BT: torch.Tensor = model.generate(
+            input_ids=start.ids_BT,
+            attention_mask=start.mask_BT,
+            **cache_argument(base, start.cache),
+            generation_config=config,
+            # `generate` itself does not see that accelerate's FSDP2 shards a model.
+            synced_gpus=is_sharded(base) and dist.is_initialized() and dist.get_world_size() > 1,
+            **start.extras,
+            **further,
+        )
+    return output_BT
 
 
 def _begin(

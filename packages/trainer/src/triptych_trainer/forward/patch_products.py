@@ -14,15 +14,15 @@ from functools import partial
 
 import torch
 
-__all__ = ["patches_as_products"]
+__all__ = ["CONVOLUTIONS", "patches_as_products"]
 
-_CONVOLUTIONS = (torch.nn.Conv2d, torch.nn.Conv3d)
+CONVOLUTIONS = (torch.nn.Conv2d, torch.nn.Conv3d)
 
 
 @contextmanager
 def patches_as_products(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
     """Let convolutions among the modules multiply, while this is open, if their input is as large as their kernel."""
-    changed = [module for module in modules if type(module) in _CONVOLUTIONS and _is_plain(module)]
+    changed = [module for module in modules if type(module) in CONVOLUTIONS and _is_plain(module)]
     for module in changed:
         module.forward = partial(_multiplied, module)
     try:
@@ -34,7 +34,7 @@ def patches_as_products(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
 
 def _is_plain(module: torch.nn.Module) -> bool:
     """Whether a convolution has one group and no padding, and nobody else has replaced its forward."""
-    assert isinstance(module, _CONVOLUTIONS)
+    assert isinstance(module, CONVOLUTIONS)
     padded = isinstance(module.padding, str) or any(module.padding)
     return not padded and module.groups == 1 and "forward" not in vars(module)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import DynamicCache
@@ -18,7 +20,7 @@ from triptych_trainer.models.families import Family, ImageFeatures
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import cache_argument, kept_logits
 
-__all__ = ["Prefilled", "prefilled"]
+__all__ = ["OnPrefill", "Prefilled", "prefilled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,41 @@ class Prefilled:
     def text(self) -> torch.nn.Module:
         """The text backbone."""
         return self.family.language_model(self.vision_language_model)
+
+    def pick(self, prompts: Sequence[int]) -> Prefilled:
+        """Take some of the prompts, with copies of their keys, values and states."""
+        rows_P = torch.tensor(prompts)
+        device = self.positions_ABT.device
+        layout = replace(
+            self.layout,
+            ids=self.layout.ids[rows_P],
+            mask=self.layout.mask[rows_P],
+            offsets=tuple(self.layout.offsets[p] for p in prompts),
+            prompt_of_row=tuple(range(len(prompts))),
+            completion_of_row=(0,) * len(prompts),
+            scored=self.layout.scored[rows_P],
+        )
+        return replace(
+            self,
+            layout=layout,
+            positions_ABT=self.positions_ABT[:, rows_P.to(device)],
+            next_minus_length_P=self.next_minus_length_P[rows_P],
+            cache=None if self.cache is None else _rows_of_cache(self.cache, rows_P.to(device)),
+        )
+
+
+OnPrefill = Callable[[torch.nn.Module, GroupBatch, Prefilled], None]
+"""Is given the model as it generates, a batch, and the prefilled prompts of that batch."""
+
+
+def _rows_of_cache(cache: DynamicCache, rows: torch.Tensor) -> DynamicCache:
+    """A cache of some rows that shares no tensor with the one that it is made of."""
+    picked = copy.copy(cache)
+    picked.layers = [copy.copy(layer) for layer in cache.layers]
+    for layer in picked.layers:
+        vars(layer).update({k: copy.copy(v) for k, v in vars(layer).items() if isinstance(v, (list, dict))})
+    picked.reorder_cache(rows)
+    return picked
 
 
 def prefilled(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from triptych_trainer.forward import (
 )
 from triptych_trainer.forward.encode import checkpointed_tower, tower_is_trainable
 from triptych_trainer.forward.kept_attention import keeping_attention
+from triptych_trainer.forward.prefill import OnPrefill
 from triptych_trainer.forward.router_loss import RouterTap
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.turn_cache import TurnCache
@@ -82,6 +84,8 @@ class GroupEngine:
         self.turns = TurnCache()
         """What is kept of rollouts between their turns, and how many tokens they prefilled."""
         self.prompts = PromptsOnce(enabled=keeps_prompts, verify=verify)
+        self.at_prefill: OnPrefill | None = None
+        """Called once: with the prefilled prompts of the next generation, before anything is sampled."""
         self._kept: dict[Hashable, ImageFeatures] = {}
         self._shared_logps = CheckedLogps()
         self._shared_logps.expects_completion_images = later_images
@@ -106,6 +110,7 @@ class GroupEngine:
         With ``keep_turns`` prompts may go on from rollouts of the call before; then only what is new is prefilled.
         """
         self.prompts.forget()
+        at_prefill, self.at_prefill = self.at_prefill, None
         features = self.features(model, batch, keys=keys, with_graph=self.trains_once and unwrap(model).training)
         # features that an earlier pass without gradient has left would cut the tower off the prompts' graph
         is_cut = features is not None and not features.rows.requires_grad and _learns_tower(model)
@@ -117,6 +122,7 @@ class GroupEngine:
             features=features,
             turns=self.turns if keep_turns else None,
             keep_prompts=None if keep_turns or is_cut else self.prompts.keeper(model, keys=keys),
+            on_prefill=None if at_prefill is None else partial(at_prefill, model, batch),
         )
 
     def logps(
@@ -153,37 +159,18 @@ class GroupEngine:
         found = self._continued(model, batch, keys=keys, router=router, compute_entropy=compute_entropy)
         if found is not None:
             return found
+        given: dict[str, Any] = {"temperature": self.temperature, "features": features}
         if not self.share_prompts:
-            return plain_logps(
-                model,
-                batch,
-                temperature=self.temperature,
-                features=features,
-                compute_entropy=compute_entropy,
-                router=router,
-            )
+            return plain_logps(model, batch, **given, compute_entropy=compute_entropy, router=router)
         # With turns even a few completions are sliced: ranks can have different numbers of them, and verify together.
         least = 0 if self._shared_logps.expects_completion_images else self.completions_per_slice or 0
         rows_per_slice = self.completions_per_slice if batch.num_completions > least else None
         fused = next(base.parameters()).device.type == "cuda" if self.fused_lm_head is None else self.fused_lm_head
         if not self.verify and rows_per_slice is not None:
-            return sliced_logps(
-                model,
-                batch,
-                rows_per_slice=rows_per_slice,
-                temperature=self.temperature,
-                features=features,
-                autocast=self.autocast,
-            )
+            return sliced_logps(model, batch, rows_per_slice=rows_per_slice, **given, autocast=self.autocast)
         if not self.verify:
             return shared_logps(
-                model,
-                batch,
-                temperature=self.temperature,
-                features=features,
-                compute_entropy=compute_entropy,
-                fused_lm_head=fused,
-                router=router,
+                model, batch, **given, compute_entropy=compute_entropy, fused_lm_head=fused, router=router
             )
         return self._shared_logps(
             model,
@@ -191,8 +178,7 @@ class GroupEngine:
             known_features=lambda: self.features(model, batch, keys=keys),
             rows_per_slice=rows_per_slice,
             autocast=self.autocast,
-            temperature=self.temperature,
-            features=features,
+            **given,
             compute_entropy=compute_entropy,
             fused_lm_head=fused,
             router=router,

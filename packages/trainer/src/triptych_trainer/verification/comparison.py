@@ -4,6 +4,10 @@
     attention  the stock forward under our attention function against the same under the user's
     sampling   the first tokens of `shared_generate`, led along the completion, against the stock forward
 
+All three together cost one forward of the rows, the stock one: our plain pass runs towers and backbone again only on
+inputs that are not those of the stock forward (`replays`), and the tokens are sampled from prompts that the run has
+prefilled for itself.
+
 The first comparison repeats the stock arithmetic in the same shapes. Where ids, positions, masks and features are right
 it differs by less than 1e-6 in float32 and in bfloat16 alike, so its bound applies to both. The other two take other
 kernels: in half precision their bound follows from the difference between two stock forwards of the same row, with and
@@ -12,7 +16,7 @@ two markers), the first bound follows from the difference that such batches make
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,11 +27,13 @@ from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.encode import encode_images
 from triptych_trainer.forward.hooks import own_attention
 from triptych_trainer.forward.logps import plain_logps
+from triptych_trainer.forward.prefill import Prefilled
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.verify import in_half_precision
 from triptych_trainer.models.families import ImageFeatures
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.verification.first_tokens import NUM_TOKENS, sampling_distributions
+from triptych_trainer.verification.replays import Replays, replayable
 from triptych_trainer.verification.stock_inputs import StockInputs
 from triptych_trainer.verification.stock_pass import stock_distributions
 from triptych_trainer.verification.swaps import culprits
@@ -83,16 +89,26 @@ class Comparison:
         self.where = ""
         """The row that differed most on any rank."""
         self._worst_rank = 0
-        with own_attention(self.model) as self.attention_is_replaced:
+        self._pads: tuple[int, ...] = _PADS
+        self.replays = Replays([] if self.sharded else replayable(base))  # ranks that share weights run them in step
+        with own_attention(self.model) as self.attention_is_replaced, self.replays.recording():
             self.stock = [stock_distributions(self.model, row.inputs, row.completion) for row in rows]
 
-    def agrees_at_once(self) -> bool:
-        """Return whether our plain pass under our own attention equals the stock forward: then inputs and attention are
-        right.
+    def agrees_at_once(self, *, attention_follows: bool) -> bool:
+        """Return whether our plain pass equals the stock forward, computed only where its inputs differ.
 
-        In a call without a shared pass our attention is torch's own, so that one pass nearly always says it for both.
+        It runs under our own attention, so that inputs and attention are right if it does. Where our attention is
+        another function than the user's, everything has to be computed; if the comparison of the sampling follows,
+        which runs under our attention, too, our pass runs under the user's instead.
         """
-        return self._largest_of_plain() <= ALLOWED
+        with ExitStack() as entered:
+            if self.attention_is_replaced and attention_follows:
+                entered.enter_context(own_attention(self.model))
+            if attention_follows or not self.attention_is_replaced:
+                entered.enter_context(self.replays.replaying())
+            found = self._largest_of_plain()
+        self.replays.calls.clear()
+        return found <= ALLOWED
 
     def _largest_of_plain(self) -> float:
         return self._largest([float(self._differences(p, self.plain(p)).mean()) for p in range(len(self.rows))])
@@ -113,11 +129,16 @@ class Comparison:
         )
         return self._difference(found, allowed=self._least(), noise=self._noise_of_labels)
 
-    def sampling(self, open_model: OpenModel) -> Difference:
-        """Return the distributions that the first tokens are sampled from."""
+    def sampling(self, open_model: OpenModel, *, begun: Prefilled | None = None) -> Difference:
+        """Return by how much what the first tokens are sampled from differs.
+
+        ``begun`` are the prompts of the rows, if they have been prefilled.
+        """
         with open_model() as model:
             known = [row.completion for row in self.rows]
-            found_PKV = sampling_distributions(model, self.batch, known) if known else ()
+            found_PKV = sampling_distributions(model, self.batch, known, begun=begun) if known else ()
+        if begun is not None:
+            self._pads = tuple(sorted({*_PADS, *begun.layout.offsets}))
         found = self._largest(
             [self._typical(_expected_differences(self.stock[p], logps_KV)) for p, logps_KV in enumerate(found_PKV)]
         )
@@ -187,7 +208,7 @@ class Comparison:
             found = [
                 float(differences(p, stock_distributions(self.model, row.inputs, row.completion, pads=pads)).mean())
                 for p, row in enumerate(self.rows)
-                for pads in _PADS
+                for pads in self._pads
             ]
         return self._largest_noise(found)
 

@@ -8,6 +8,7 @@ from transformers import GenerationConfig, LogitsProcessor
 
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.generate import shared_generate
+from triptych_trainer.forward.prefill import Prefilled
 from triptych_trainer.models.unwrap import unwrap
 
 __all__ = ["NUM_TOKENS", "sampling_distributions"]
@@ -30,11 +31,16 @@ class _Led(LogitsProcessor):
 
 
 def sampling_distributions(
-    model: torch.nn.Module, batch: GroupBatch, completions: Sequence[Sequence[int]]
+    model: torch.nn.Module,
+    batch: GroupBatch,
+    completions: Sequence[Sequence[int]],
+    *,
+    begun: Prefilled | None = None,
 ) -> torch.Tensor:
     """Return the log-probabilities [P, K, V] of the first K tokens after each prompt of a left-padded batch.
 
-    Row p is led along ``completions[p]``. The values are the model's own, before any setting of the sampling.
+    Row p is led along ``completions[p]``. The values are the model's own, before any setting of the sampling. With
+    ``begun`` the prompts have been prefilled.
     """
     num_tokens = min(NUM_TOKENS, *(len(ids) for ids in completions))
     never = 1 + max(token for ids in completions for token in ids)  # none of the known tokens ends a row
@@ -53,6 +59,7 @@ def sampling_distributions(
                 do_sample=False, max_new_tokens=num_tokens, pad_token_id=0, eos_token_id=never
             ),
             suppress_ids=(),
+            begun=begun,
             logits_processor=[_Led(completions)],
         )
     finally:

@@ -1,27 +1,33 @@
 """A model is compared with itself as transformers runs it, on prompts of the first batch, before it is sampled from.
 
 At most two rows: the prompt with the most images, and the shortest one with another number of images. The last text
-tokens of the prompt itself take the place of a completion, so that nothing has to be sampled first. Whether the
-prompt-sharing pass equals the plain one is found out when it is first used (`forward/verify.py`).
+tokens of the prompt itself take the place of a completion, so that nothing has to be sampled first. The comparison
+costs one forward of these rows, the stock one: the first tokens are sampled from the run's own first prefill, as soon
+as that is there. Whether the prompt-sharing pass equals the plain one is found out when it is first used
+(`forward/verify.py`).
 """
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 import torch.distributed as dist
 from triptych_parser import Refusal
 
 from triptych_trainer.forward.batch import GroupBatch
+from triptych_trainer.forward.prefill import OnPrefill, Prefilled
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.verify import SharingWarning, without_dropout
-from triptych_trainer.models.families import FAMILIES
+from triptych_trainer.models.families import FAMILIES, family_of
 from triptych_trainer.models.load import is_about_memory
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS
 from triptych_trainer.verification.comparison import ComparedRow, Comparison, Difference, OpenModel
 from triptych_trainer.verification.stock_inputs import stock_inputs
+from triptych_trainer.verification.swaps import same
 
 __all__ = ["VerificationError", "chosen", "probe", "verify_comparison", "verify_first_use"]
 
@@ -38,10 +44,14 @@ def verify_first_use(
     preparer: PromptPreparer,
     *,
     open_for_sampling: OpenModel | None,
+    at_prefill: Callable[[OnPrefill], object] | None = None,
 ) -> None:
     """Compare on prompts of this rank's first batch; every rank calls this at the same time.
 
-    ``open_for_sampling`` gives the model as it generates; None where another engine samples.
+    Args:
+        open_for_sampling: gives the model as it generates; None where another engine samples.
+        at_prefill: takes what is to be called with the run's next prefill, of prompts of this batch: the comparison of
+            what is sampled. By default the compared prompts are prefilled here, once more.
 
     Raises:
         VerificationError: by how much the model differs, on which row, by which input, and what to do.
@@ -55,7 +65,7 @@ def verify_first_use(
         _not_compared(unwrap(model), error)
         return
     if found or not is_sharded(unwrap(model)):
-        verify_comparison(model, _batch(found), rows, open_for_sampling=open_for_sampling)
+        verify_comparison(model, _batch(found), rows, open_for_sampling=open_for_sampling, at_prefill=at_prefill)
 
 
 @torch.no_grad()
@@ -65,8 +75,11 @@ def verify_comparison(
     rows: Sequence[ComparedRow],
     *,
     open_for_sampling: OpenModel | None = None,
+    at_prefill: Callable[[OnPrefill], object] | None = None,
 ) -> None:
     """Compare on the prompts of ``batch``, of which ``rows[p]`` contains the stock inputs; all ranks decide together.
+
+    The other arguments are those of `verify_first_use`.
 
     Raises:
         VerificationError: as above.
@@ -88,24 +101,73 @@ def verify_comparison(
                 "or infinite values, or overflow in its precision; give another checkpoint, or --dtype bfloat16 or "
                 "float32"
             )
-        try:
-            _refuse_difference(comparison, open_for_sampling=open_for_sampling)
-        except Refusal:
+        with _refusing_failures(comparison):
+            _refuse_other_inputs(comparison, is_sampled=open_for_sampling is not None)
+            if open_for_sampling is None:
+                return
+            if at_prefill is None or comparison.sharded or not family_of(unwrap(model)).prefills:
+                _refuse_other_samples(comparison, comparison.sampling(open_for_sampling))
+            else:
+                at_prefill(partial(_verify_prefill, comparison))
+
+
+@torch.no_grad()
+def _verify_prefill(comparison: Comparison, model: torch.nn.Module, batch: GroupBatch, begun: Prefilled) -> None:
+    """Compare what the first tokens are sampled from, after prompts that the run has prefilled with others.
+
+    A prefill with dropout, or of other prompts (an environment has changed them), cannot be compared: then the compared
+    prompts are prefilled once more, without it.
+    """
+    places = [_place(comparison.batch, p, batch) for p in range(len(comparison.rows))]
+    known = [place for place in places if place is not None]
+    drops = any(module.training for module in model.modules() if isinstance(module, torch.nn.Dropout))
+    with _refusing_failures(comparison), without_dropout(model):
+        opened = partial(nullcontext, model)
+        picked = begun.pick(known) if len(known) == len(places) else None
+        difference = comparison.sampling(opened, begun=picked)
+        if not difference.holds and drops:
+            difference = comparison.sampling(opened)
+        _refuse_other_samples(comparison, difference)
+
+
+def _place(batch: GroupBatch, prompt: int, others: GroupBatch) -> int | None:
+    """Which prompt of a batch has the ids and images of this one."""
+    wanted = batch.prompts[prompt], batch.spans[prompt]
+    images = batch.images_of(prompt)
+    for p, found in enumerate(zip(others.prompts, others.spans, strict=True)):
+        if found == wanted and same(others.images_of(p), images):
+            return p
+    return None
+
+
+@contextmanager
+def _refusing_failures(comparison: Comparison) -> Iterator[None]:
+    """The generic adapter may fail in any way on a model that it does not describe."""
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as error:
+        if _is_tested(unwrap(comparison.model)):
             raise
-        except Exception as error:  # the generic adapter may fail in any way on a model that it does not describe
-            if _is_tested(unwrap(model)):
-                raise
-            raise VerificationError(_of_failure(comparison, error)) from error
+        raise VerificationError(_of_failure(comparison, error)) from error
 
 
-def _refuse_difference(comparison: Comparison, *, open_for_sampling: OpenModel | None) -> None:
-    if not comparison.agrees_at_once():
+def _refuse_other_inputs(comparison: Comparison, *, is_sampled: bool) -> None:
+    if not comparison.agrees_at_once(attention_follows=is_sampled):
         if not (difference := comparison.inputs()).holds:
             raise VerificationError(_of_inputs(comparison, difference))
         if not (difference := comparison.attention()).holds:
             raise VerificationError(_of_attention(comparison, difference))
-    if open_for_sampling is not None and not (difference := comparison.sampling(open_for_sampling)).holds:
-        raise VerificationError(_of_sampling(comparison, difference))
+
+
+def _refuse_other_samples(comparison: Comparison, difference: Difference) -> None:
+    if difference.holds:
+        return
+    message = _of_sampling(comparison, difference)
+    if not (of_attention := comparison.attention()).holds:
+        message = _of_attention(comparison, of_attention)
+    raise VerificationError(message)
 
 
 def chosen(prompts: Sequence[PreparedPrompt]) -> list[int]:

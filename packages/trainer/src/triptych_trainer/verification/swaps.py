@@ -13,7 +13,7 @@ import torch
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
 
-__all__ = ["culprits"]
+__all__ = ["culprits", "same"]
 
 _IGNORED = {"triptych_pass", "use_cache", "cache", "past_key_values", "input_ids", "return_dict", "cache_position"}
 
@@ -41,7 +41,7 @@ def culprits(
         ours()
     differing: dict[str, dict[str, Any]] = {}
     for name in {*theirs, *own} - _IGNORED:
-        if not _same(theirs.get(name), own.get(name)):
+        if not same(theirs.get(name), own.get(name)):
             differing.setdefault(_group(name), {})[name] = theirs.get(name)
     found = []
     for group, swapped in _parts(differing, own, images_T=images_T).items():
@@ -100,11 +100,12 @@ def _replaced(text: torch.nn.Module, swapped: Mapping[str, Any]) -> Iterator[Non
         handle.remove()
 
 
-def _same(mine: Any, own: Any) -> bool:
+def same(mine: Any, own: Any) -> bool:
+    """Return whether two inputs of a module are equal bit by bit."""
     if isinstance(mine, torch.Tensor) and isinstance(own, torch.Tensor):
         return mine.shape == own.shape and torch.equal(mine, own)
     if isinstance(mine, dict) and isinstance(own, dict):
-        return mine.keys() == own.keys() and all(_same(mine[key], own[key]) for key in mine)
+        return mine.keys() == own.keys() and all(same(mine[key], own[key]) for key in mine)
     if isinstance(mine, (list, tuple)) and isinstance(own, (list, tuple)):
-        return len(mine) == len(own) and all(_same(one, other) for one, other in zip(mine, own, strict=True))
+        return len(mine) == len(own) and all(same(one, other) for one, other in zip(mine, own, strict=True))
     return isinstance(mine, type(own)) and not isinstance(mine, torch.Tensor) and bool(mine == own)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.integrations import is_deepspeed_zero3_enabled
 
+from triptych_trainer.forward.prefill import OnPrefill
 from triptych_trainer.grpo.sampler import model_sampler
 from triptych_trainer.grpo.step import Correction, Sampler, Scoring, StepSettings
 from triptych_trainer.grpo.trl.completions import completion_reader
@@ -171,4 +172,15 @@ def verify(trainer: "MultiImageGRPOTrainer", prompts: Sequence[PreparedPrompt]) 
             list(prompts),
             trainer.preparer,
             open_for_sampling=None if trainer.use_vllm else lambda: opened_for_generation(trainer),
+            at_prefill=partial(_call_at_prefill, trainer) if trainer.own_rollouts is None else None,
         )
+
+
+def _call_at_prefill(trainer: "MultiImageGRPOTrainer", compare: OnPrefill) -> None:
+    """Compare at the next prefill, in the precision of the other passes."""
+
+    def compared(*given: Any) -> None:
+        with trainer.engine.autocast():
+            compare(*given)
+
+    trainer.engine.at_prefill = compared
