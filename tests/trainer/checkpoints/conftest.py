@@ -1,7 +1,6 @@
 """Real `train` processes on a tiny model, with rewards that can kill, signal, limit or break them at a given step."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,11 +55,10 @@ def start_train(
             *("--reward", f"{reward}:variety", "--output_dir", str(tmp_path / name), "--seed", "7"),
             *("--num_generations", "2", "--per_device_train_batch_size", "4", "--max_completion_length", "6"),
             *("--learning_rate", "1e-3", "--rollouts", "false", "--memory_forecast", "false", *options),
-            environment={"DEED": deed, "SCORED": str(tmp_path / f"{name}.scored.jsonl"), **slow_saves},
+            environment={"DEED": deed, "SCORED": str(tmp_path / f"{name}.scored.jsonl")},
             before=before,
         )
 
-    slow_saves = {"TRIPTYCH_SLOW_SAVE_SECONDS": os.environ.get("TRIPTYCH_SLOW_SAVE_SECONDS", "0.4")}
     return start
 
 

@@ -1,7 +1,8 @@
 """Signal 9 at random moments, half of them inside a save: what is resumed equals the run that nobody killed.
 
-CI does a few; `make kill-check` does 200, or `KILLS=N`. `TRIPTYCH_SLOW_SAVE_SECONDS` is how long a save takes (0.4):
-the child processes read it, and sleep before each file that they write or rename. `KILL_SEED` repeats the moments.
+CI does a few; `make kill-check` does 200, or `KILLS=N`. `TRIPTYCH_SLOW_SAVE_SECONDS` is how long a save takes (0.4
+seconds with `KILLS`, else 0.2): the child processes sleep before each file that they write or rename. `KILL_SEED`
+repeats the moments.
 """
 
 import json
@@ -20,17 +21,17 @@ from triptych_trainer.rollouts.read import read_visits
 
 KILLS = int(os.environ.get("KILLS", "2"))
 SEED = int(os.environ.get("KILL_SEED", time.time_ns() % 10**6 if "KILLS" in os.environ else 0))
-SLOW_SAVE_SECONDS = float(os.environ.get("TRIPTYCH_SLOW_SAVE_SECONDS", "0.4"))
+SLOW_SAVE_SECONDS = float(os.environ.get("TRIPTYCH_SLOW_SAVE_SECONDS", "0.4" if "KILLS" in os.environ else "0.2"))
 TIMES = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 OPTIONS = (
     *("--max_steps", "5", "--num_iterations", "2", "--save_steps", "1", "--save_total_limit", "2"),
     *("--logging_steps", "2", "--rollouts", "true"),
 )
-SLOW_SAVES = """
+SLOW_SAVES = f"""
 import time
 from pathlib import Path
 
-PAUSE = float(os.environ["TRIPTYCH_SLOW_SAVE_SECONDS"]) / 30  # a save writes, forces to disk and renames about as often
+PAUSE = {SLOW_SAVE_SECONDS / 30}  # a save writes, forces to disk and renames about as often
 
 
 def slowly(function):
