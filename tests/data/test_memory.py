@@ -6,18 +6,18 @@ import subprocess
 import sys
 
 import pytest
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from triptych_data import VisionSpec
 
 CHILD = """
 import resource, sys
 from pathlib import Path
-import torch
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from triptych_data import ImageLoader, VisionSpec, load_image, read_examples
 from triptych_data.resize import resize
 import numpy as np
 
 examples = read_examples(sys.argv[1])
-spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
+spec = eval(sys.argv[2])
 resize(np.zeros((64, 64, 3), np.uint8), (28, 28))  # load everything before the measurement
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with ImageLoader(threads=4, memory_bytes=150 << 20) as images:
@@ -41,6 +41,8 @@ def test_peak_memory_is_within_the_bound_and_300_mb(write_jsonl, draw, encode, t
         (tmp_path / f"{index}.jpg").write_bytes(data)
     rows = [{"prompt": "<image>" * 4, "images": [f"{4 * row + k}.jpg" for k in range(4)]} for row in range(5)]
     path = write_jsonl(rows)
-    run = subprocess.run([sys.executable, "-c", CHILD, str(path)], capture_output=True, text=True, check=False)
+    spec = VisionSpec.from_processor(Qwen2VLImageProcessorPil())
+    words = [sys.executable, "-c", CHILD, str(path), repr(spec)]
+    run = subprocess.run(words, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) <= 150 + 300

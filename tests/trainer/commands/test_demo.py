@@ -21,6 +21,7 @@ def test_the_look_demo_runs_from_its_pictures_to_its_tables(tmp_path, capsys, mo
 
     monkeypatch.setattr(built_in, "_look", cut)
     small = ["--max_steps", "1", "--num_generations", "2", "--per_device_train_batch_size", "4"]
+    small += ["--memory_forecast", "false"]
     out = tmp_path / "out"
     assert main(["--demo", "look", "--blank_tool", *small, "--output_dir", str(out)]) == 0
     said = capsys.readouterr().out
