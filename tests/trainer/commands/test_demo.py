@@ -2,24 +2,21 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from triptych_trainer.commands.train import main
 from triptych_trainer.demo import built_in
 from triptych_trainer.demo.look import LookWarmup
-from triptych_trainer.demo.recipe import GRPORecipe, LookOptions
+from triptych_trainer.demo.recipe import GRPORecipe
 
 
 @pytest.mark.slow
 def test_the_look_demo_runs_from_its_pictures_to_its_tables(tmp_path, capsys, monkeypatch):
     short = LookWarmup(batch_size=5, max_text_steps=1, max_see_steps=1, habit_steps=1)
     whole = built_in._look
-
-    def cut(seed, *, blank_tool):
-        made = whole(seed, blank_tool=blank_tool)
-        return replace(made, warmup=short, recipe=GRPORecipe(num_train=8, num_heldout=5, options=LookOptions()))
-
-    monkeypatch.setattr(built_in, "_look", cut)
+    monkeypatch.setattr(built_in, "GRPORecipe", partial(GRPORecipe, num_train=8, num_heldout=5))
+    monkeypatch.setattr(built_in, "_look", lambda *seed, **options: replace(whole(*seed, **options), warmup=short))
     small = ["--max_steps", "1", "--num_generations", "2", "--per_device_train_batch_size", "4"]
     small += ["--memory_forecast", "false"]
     out = tmp_path / "out"
