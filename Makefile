@@ -37,7 +37,7 @@ bench-trainer: ## tables of whole steps against stock TRL, and of decoding
 kill-check: ## kill -9 a run at KILLS (200) random moments, half of them inside a save; about 20 minutes
 	KILLS=$${KILLS:-200} uv run pytest -q -s tests/trainer/checkpoints/test_kills.py
 
-gpu-check: ## kernels, attention and three steps on a CUDA machine, under ten minutes
+gpu-check: ## kernels, attention and three steps on a CUDA machine, in one table, in at most ten minutes
 	bash scripts/gpu_check.sh
 
 vllm-check: ## test rollouts through a real vLLM engine on this CPU, in an environment of its own (3.3 GB)

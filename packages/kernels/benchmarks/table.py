@@ -118,6 +118,14 @@ def line(group: str, batch: Batch, seconds: dict[str, list[float]], columns: lis
     return "| " + " | ".join(cells) + " |"
 
 
+def result(group: str, batch: Batch, seconds: dict[str, list[float]], columns: list[str]) -> str:
+    """The last case of a group in words, for the table of `scripts/gpu_check.sh`."""
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    ours = median["triptych"]
+    others = ", ".join(f"{name} {median[name] / ours:.2f}" for name in columns if name in median)
+    return f"RESULT {group}, {batch.case}: {ours * 1e3:.3g} ms; time of others divided by it: {others}"
+
+
 def header(group: str, columns: list[str]) -> str:
     names = ["case", "triptych ms", "spread", "GB/s", *(name.replace("copy_limit", "copy") for name in columns)]
     return f"\n### {group}\n| " + " | ".join(names) + " |\n|" + " --- |" * len(names)
@@ -135,7 +143,10 @@ def print_tables(options: argparse.Namespace, timer: Timer) -> None:
             batch = make_batch(case)
             rows = rows_for(group, case, compiled=not options.no_compile)
             check(group, rows, batch)
-            print(line(group, batch, measure(rows, batch, options.rounds, timer), columns), flush=True)
+            seconds = measure(rows, batch, options.rounds, timer)
+            print(line(group, batch, seconds, columns), flush=True)
+        if options.results:
+            print(result(group, batch, seconds, columns), flush=True)
     if find_spec("transformers") is None:
         print("\ntransformers is not installed: its masked_scatter rows are left out")
     print_tiny_calls(options)
@@ -178,6 +189,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--keep-heap", action="store_true", help="keep freed memory in the process, so that no page faults are timed"
     )
+    parser.add_argument("--results", action="store_true", help="print the last case of each group in one line, too")
     options = parser.parse_args(arguments)
     if options.rounds < 2:
         parser.error(f"--rounds expects 2 or more, for the spread between rounds; got {options.rounds}")

@@ -1,10 +1,10 @@
-"""What only a GPU can tell of the trainer: ``python device_steps.py [--cpu-tiny]``.
+"""Three training steps on a device: ``python device_steps.py [--trainer triptych] [--trainer trl] [--cpu-tiny]``.
 
-First the table of `device_attention`. Then three training steps of a model of Qwen2.5-VL-3B's shape: random weights,
-one prompt with 4 images of 448 x 448, G = 8, C = 128, bfloat16, AdamW on all weights, gradient checkpointing. A step
-samples, scores with gradient and updates, by Triptych's engine without TRL. Where TRL is installed, its own trainer
-makes three steps on the same sizes, and the forecast of `triptych plan` for the policy pass is printed next to the peak
-that was measured. Packages that are missing are named.
+A model of Qwen2.5-VL-3B's shape: random weights, one prompt with 4 images of 448 x 448, G = 8, C = 128, bfloat16,
+AdamW on all weights, gradient checkpointing. A step samples, scores with gradient and updates, by Triptych's engine
+without TRL. Where TRL is installed, the forecast of `triptych plan` for the policy pass is printed next to the measured
+peak, and TRL's own trainer makes three steps on the same sizes. Packages that are missing are named.
+`scripts/gpu_check.sh` shows the lines that begin with RESULT.
 """
 
 import argparse
@@ -16,62 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import device_attention
 import torch
 from device_attention import synchronize
-from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-from triptych_parser import ImageSpan
-from triptych_trainer.forward import GroupBatch, install_hooks
+from device_model import TINY, Size, build_batch, build_model
+from transformers import GenerationConfig
+from triptych_trainer.forward import GroupBatch
 from triptych_trainer.forward.tower_attention import TOWER_IMPLEMENTATION
 from triptych_trainer.grpo.engine import GroupEngine
 
 NUM_STEPS = 3
-IMAGE, START, END = 10, 11, 12
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Size:
-    """Dimensions of a model and its batch; those of Qwen2.5-VL-3B by default."""
-
-    hidden: int = 2048
-    inner: int = 11008
-    layers: int = 36
-    heads: int = 16
-    kv_heads: int = 2
-    vocabulary: int = 151936
-    vision_hidden: int = 1280
-    vision_inner: int = 3420
-    vision_layers: int = 32
-    vision_heads: int = 16
-    side_pixels: int = 448
-    num_images: int = 4
-    group: int = 8
-    completion_tokens: int = 128
-    dtype: torch.dtype = torch.bfloat16
-
-    @property
-    def patches(self) -> int:
-        """Patches of 14 pixels along a side of an image; two by two they are a token."""
-        return self.side_pixels // 14
-
-
-TINY = Size(
-    hidden=64,
-    inner=96,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    vocabulary=512,
-    vision_hidden=32,
-    vision_inner=48,
-    vision_layers=2,
-    vision_heads=2,
-    side_pixels=56,
-    num_images=2,
-    group=2,
-    completion_tokens=4,
-    dtype=torch.float32,
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,13 +41,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cpu-tiny", action="store_true", help="a tiny model in float32 on the CPU, to run every line")
-    parser.add_argument("--no-trl", action="store_true", help="leave out TRL's steps")
+    parser.add_argument("--trainer", action="append", choices=["triptych", "trl"], help="default: one after the other")
     options = parser.parse_args(argv)
     device, size = torch.device("cpu" if options.cpu_tiny else "cuda"), TINY if options.cpu_tiny else Size()
-    device_attention.main(["--cpu-tiny"] if options.cpu_tiny else [])
-    ours(size, device=device)
-    gc.collect()
-    if not options.no_trl:
+    trainers = options.trainer or ["triptych", "trl"]
+    print("| trainer | step | generation s | policy pass s | step s | peak GB |\n|---|---|---|---|---|---|", flush=True)
+    if "triptych" in trainers:
+        ours(size, device=device)
+        gc.collect()
+    if "trl" in trainers:
         print(attempt(lambda: stock(size, device=device)), flush=True)
 
 
@@ -103,16 +58,30 @@ def ours(size: Size, *, device: torch.device) -> None:
     torch.manual_seed(0)
     model = build_model(size, device=device)
     batch = build_batch(size)
+    found = steps(model, batch, size, device=device)
+    print("\n".join(line("Triptych", number, step) for number, step in enumerate(found, start=1)))
     parameters = sum(p.numel() for p in model.parameters())
-    print(f"\nThree steps: {parameters / 1e9:.2f} G parameters, {str(size.dtype).removeprefix('torch.')} on {device}, ")
-    print(f"P = {len(batch.prompts[0])}, {size.num_images} images, G = {size.group}, C = {size.completion_tokens}\n")
-    print("| trainer | step | generation s | policy pass s | step s | peak GB |\n|---|---|---|---|---|---|")
-    for number, step in enumerate(steps(model, batch, size, device=device), start=1):
-        print(line("Triptych", number, step), flush=True)
     print(
-        f"\ntower: {model.model.visual.config._attn_implementation} ({TOWER_IMPLEMENTATION}: all windows in one call)"
+        f"RESULT model: {parameters / 1e9:.2f} G parameters, {str(size.dtype).removeprefix('torch.')} on {device}, "
+        f"P = {len(batch.prompts[0])}, {size.num_images} images, G = {size.group}, C = {size.completion_tokens}"
     )
+    print(result("Triptych", found))
+    tower = model.model.visual.config._attn_implementation
+    print(f"RESULT tower: {tower} ({TOWER_IMPLEMENTATION} computes all windows in one call)", flush=True)
     print(attempt(lambda: forecast(model, batch, size, device=device)), flush=True)
+
+
+def result(name: str, found: Sequence[Step]) -> str:
+    """The last step, in which nothing is compiled or allocated for the first time."""
+    last = found[-1]
+    parts = [
+        ("generation", last.generation_seconds),
+        ("policy pass", last.policy_seconds),
+        ("whole step", last.seconds),
+    ]
+    shown = ", ".join(f"{part} {seconds:.2f} s" for part, seconds in parts if seconds is not None)
+    peak = "" if last.peak_bytes is None else f", peak {last.peak_bytes / 1e9:.2f} GB"
+    return f"RESULT step {len(found)} of {name}: {shown}{peak}"
 
 
 def attempt(part: Callable[[], str]) -> str:
@@ -120,9 +89,9 @@ def attempt(part: Callable[[], str]) -> str:
     try:
         return part()
     except ModuleNotFoundError as error:
-        return f"left out: {error}; put its wheel into the folder that TRIPTYCH_WHEELS names"
+        return f"RESULT left out: {error}; put its wheel into the folder that TRIPTYCH_WHEELS names"
     except RuntimeError as error:
-        return f"failed: {' '.join(str(error).split())[:300]}"
+        return f"RESULT FAILED: {' '.join(str(error).split())[:300]}"
 
 
 def line(name: str, number: int, step: Step) -> str:
@@ -131,67 +100,6 @@ def line(name: str, number: int, step: Step) -> str:
     cells = [name, str(number), *("-" if value is None else f"{value:.2f}" for value in seconds)]
     cells.append("-" if step.peak_bytes is None else f"{step.peak_bytes / 1e9:.2f}")
     return f"| {' | '.join(cells)} |"
-
-
-def build_model(size: Size, *, device: torch.device) -> Qwen2_5_VLForConditionalGeneration:
-    """Random weights, made on the device, with gradient checkpointing."""
-    width = size.hidden // size.heads // 2
-    sections = [width - 2 * (3 * width // 8), 3 * width // 8, 3 * width // 8]
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": size.vocabulary,
-            "hidden_size": size.hidden,
-            "intermediate_size": size.inner,
-            "num_hidden_layers": size.layers,
-            "num_attention_heads": size.heads,
-            "num_key_value_heads": size.kv_heads,
-            "max_position_embeddings": 32768,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections},
-            "bos_token_id": None,
-            "eos_token_id": 1,
-            "pad_token_id": 0,
-        },
-        vision_config={
-            "depth": size.vision_layers,
-            "hidden_size": size.vision_hidden,
-            "intermediate_size": size.vision_inner,
-            "num_heads": size.vision_heads,
-            "out_hidden_size": size.hidden,
-            "fullatt_block_indexes": sorted({*range(7, size.vision_layers, 8), size.vision_layers - 1}),
-        },
-        image_token_id=IMAGE,
-        vision_start_token_id=START,
-        vision_end_token_id=END,
-        video_token_id=13,
-        eos_token_id=1,
-        pad_token_id=0,
-        tie_word_embeddings=True,
-    )
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(size.dtype)
-    try:
-        with torch.device(device):
-            model = Qwen2_5_VLForConditionalGeneration(config).train()
-    finally:
-        torch.set_default_dtype(before)
-    model = model.to(device)
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    install_hooks(model)
-    return model
-
-
-def build_batch(size: Size) -> GroupBatch:
-    """One prompt: text, and images of noise between their marks."""
-    generator = torch.Generator().manual_seed(0)
-    ids, spans = [*range(20, 40)], []
-    length = (size.patches // 2) ** 2
-    for number in range(size.num_images):
-        spans.append(ImageSpan(start=len(ids) + 1, length=length, image=number, runs=((len(ids) + 1, length),)))
-        ids += [START, *[IMAGE] * length, END, *range(20, 30)]
-    pixels = [torch.randn(size.patches**2, 3 * 2 * 14 * 14, generator=generator) for _ in spans]
-    grid = torch.tensor([[1, size.patches, size.patches]])
-    images = [{"pixel_values": values, "image_grid_thw": grid} for values in pixels]
-    return GroupBatch.build([ids], spans=[spans], images=images)
 
 
 def steps(model: Any, batch: GroupBatch, size: Size, *, device: torch.device) -> list[Step]:
@@ -255,9 +163,8 @@ def forecast(model: Any, batch: GroupBatch, size: Size, *, device: torch.device)
     skeleton = build_skeleton(config, model_config=model.config)
     planned = trace(skeleton, scored, phase="policy", setting=Setting.of(config, device=device.type)).peak
     if device.type == "cpu":
-        return (
-            f"forecast of the policy pass beyond weights and gradients: {planned / 1e6:.1f} MB (not measured on a CPU)"
-        )
+        beyond = f"beyond weights and gradients: {planned / 1e6:.1f} MB"
+        return f"RESULT forecast of the policy pass {beyond} (not measured on a CPU)"
     add_fused_lm_head(model, temperature=1.0, outputs=("log_probs", "entropy"))
     engine = GroupEngine(verify=False)
     torch.cuda.reset_peak_memory_stats()
@@ -265,7 +172,7 @@ def forecast(model: Any, batch: GroupBatch, size: Size, *, device: torch.device)
     engine.logps(model, scored, keys=[0]).logps_BC.sum().backward()
     measured = torch.cuda.max_memory_allocated() - before
     return (
-        f"policy pass beyond weights, gradients and optimizer: forecast {planned / 1e9:.2f} GB, measured "
+        f"RESULT policy pass beyond weights, gradients and optimizer: forecast {planned / 1e9:.2f} GB, measured "
         f"{measured / 1e9:.2f} GB, ratio {planned / measured:.2f}"
     )
 
@@ -311,7 +218,8 @@ def stock(size: Size, *, device: torch.device) -> str:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         trainer.train()
-    return "\n".join(line("TRL", number, step) for number, step in enumerate(clock.found, start=1))
+    lines = [line("TRL", number, step) for number, step in enumerate(clock.found, start=1)]
+    return "\n".join([*lines, result("TRL", clock.found)])
 
 
 if __name__ == "__main__":
