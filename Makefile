@@ -1,4 +1,4 @@
-.PHONY: help install format lint typecheck test fuzz bench bench-kernels bench-trainer kill-check gpu-check vllm-check env-check
+.PHONY: help install format lint typecheck test fuzz bench bench-kernels bench-trainer bench-passes kill-check gpu-check vllm-check env-check
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -29,10 +29,14 @@ bench: ## time the pytest-benchmark groups of every package
 bench-kernels: ## one table of merge-kernel ratios, measured round-robin
 	uv run python packages/kernels/benchmarks/table.py
 
-bench-trainer: ## tables of whole steps against stock TRL, and of decoding
+bench-trainer: ## tables of whole steps against stock TRL, of saved memory and of decoding; about half an hour
 	uv run python packages/trainer/benchmarks/whole.py
-	uv run python packages/trainer/benchmarks/table.py --steps --passes --saved
-	uv run python packages/trainer/benchmarks/decode.py
+	uv run python packages/trainer/benchmarks/table.py --saved
+	uv run python packages/trainer/benchmarks/decode.py --pairs 3
+
+bench-passes: ## tables of policy passes against stock transformers, and of the head in slices
+	uv run python packages/trainer/benchmarks/table.py --steps --passes
+	uv run python packages/trainer/benchmarks/head.py --pairs 1
 
 kill-check: ## kill -9 a run at KILLS (200) random moments, half of them inside a save; about 20 minutes
 	KILLS=$${KILLS:-200} uv run pytest -q -s tests/trainer/checkpoints/test_kills.py
