@@ -117,4 +117,6 @@ def _generic_fails(model: torch.nn.Module) -> str | None:
     types = [name for name in inspect.signature(type(model).forward).parameters if name.endswith("token_type_ids")]
     if types:
         return f"its masks or positions depend on which tokens are images ({types[0]})"
+    if "pixel_values" not in inspect.signature(inner.get_image_features).parameters:
+        return "its get_image_features takes no pixel_values"
     return None

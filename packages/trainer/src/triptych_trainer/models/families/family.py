@@ -8,7 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+import transformers
 
+from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.models.families.features import ImageFeatures, ImageInputs, TokenRows
 
 if TYPE_CHECKING:
@@ -100,13 +102,21 @@ class Family:
         return self.read_features(output, images=images)
 
     def read_features(self, output: Any, *, images: Sequence[ImageInputs]) -> ImageFeatures:
-        """Flatten the tower's pooled output: one `[n, D]` entry per image, or one per tile of its `pixel_values`."""
+        """Flatten the tower's pooled output: one `[n, D]` entry per image, or one per tile of its `pixel_values`.
+
+        Raises:
+            IncompatibleVersionError: there is another number of entries.
+        """
         parts = [part.reshape(-1, part.shape[-1]) for part in output.pooler_output]
         sizes = [1] * len(images)
         if len(parts) != len(images):
             sizes = [self.num_tiles(image) for image in images]
         if sum(sizes) != len(parts):
-            raise ValueError(f"the vision tower returned {len(parts)} entries for {len(images)} images ({sizes} tiles)")
+            raise IncompatibleVersionError(
+                f"expected features of {len(images)} images or of their {sum(sizes)} tiles, and the vision tower "
+                f"returned {len(parts)} entries with transformers {transformers.__version__}; install a later version, "
+                "or write an adapter, which docs/add-a-family.md shows"
+            )
         ends = torch.tensor(sizes).cumsum(0).tolist()
         counts = tuple(
             sum(part.shape[0] for part in parts[end - size : end]) for size, end in zip(sizes, ends, strict=True)
