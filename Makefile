@@ -20,7 +20,7 @@ typecheck: ## check the types of the four packages
 test: ## run every CPU test, benchmarks once each
 	uv run pytest
 
-families: ## measure every model family and write the table of docs/families.md
+families: ## measure every model family and write the tables of docs/families.md
 	uv run pytest -q -n0 tests/trainer/families --write-families
 
 bench: ## time the pytest-benchmark groups of every package

@@ -5,6 +5,7 @@ from .case import Case, Prompts, build_model, build_prompts, pictures, spread
 from .stock import accepted, replicated, stock_generate, stock_logps
 from .table import DOCUMENT, differences, stated_rows, write_rows
 from .turns import Trajectories, arrivals, build_trajectories, rollouts_so_far, stock_trajectory_logps
+from .verdicts import stated_verdicts, write_verdicts
 
 CASES: dict[str, Case] = {**qwen.CASES, **glm.CASES, **llava.CASES, **tiles.CASES, **gemma.CASES, **others.CASES}
 CASES |= tail.CASES
@@ -29,8 +30,10 @@ __all__ = [
     "rollouts_so_far",
     "spread",
     "stated_rows",
+    "stated_verdicts",
     "stock_generate",
     "stock_logps",
     "stock_trajectory_logps",
     "write_rows",
+    "write_verdicts",
 ]

@@ -6,6 +6,7 @@ _VIEWS = "its processor cuts an image into views in a layout of their own, and n
 _NOT_COMPARED = "it has not been compared with its own forward"
 
 NOT_SERVED: dict[str, str] = {
+    "apertus1p5": _CODEBOOK,
     "chameleon": _CODEBOOK,
     "emu3": _CODEBOOK,
     "diffusion_gemma": "it denoises blocks of tokens, and does not sample one token after the other",
