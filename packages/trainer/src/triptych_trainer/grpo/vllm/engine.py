@@ -73,8 +73,9 @@ def _asking(backend: Any, sampling: Mapping[str, Any]) -> Asking:
     """What the engine is asked to return; it is told to return as many likeliest tokens as `top_k` keeps."""
     is_cut, config = getattr(backend, "scores_kept", False), backend.llm.llm_engine.model_config
     most = getattr(config, "max_logprobs", MOST_LOGPS)
-    if is_cut and 0 <= most < sampling["top_k"] + TIES:
-        config.max_logprobs = most = sampling["top_k"] + TIES
+    top_k = sampling["top_k"] or 0
+    if is_cut and 0 <= most < top_k + TIES:
+        config.max_logprobs = most = top_k + TIES
     return asking_for(sampling, mode="colocate", is_cut=is_cut, most=most if most >= 0 else MOST_LOGPS)
 
 

@@ -113,9 +113,10 @@ def asking_for(
     Raises:
         UsageError: it would refuse every request, because a mask needs `top_k`.
     """
-    if has_mask and sampling["top_k"] <= 0:
+    top_k = sampling.get("top_k") or 0
+    if has_mask and top_k <= 0:
         raise UsageError(
-            f"--top_k {sampling['top_k']}: the vLLM server was started with --return-sampling-mask, which takes only "
+            f"--top_k {top_k}: the vLLM server was started with --return-sampling-mask, which takes only "
             "requests with a top_k above 0; set one (512 leaves nearly everything), or start it without that option"
         )
     bias = BANNED_BIAS / (sampling["temperature"] or 1.0)
@@ -123,7 +124,7 @@ def asking_for(
         everyone = [int(token) for token, value in sampling["logit_bias"].items() if value == BANNED_BIAS]
         if has_mask:
             return Asking(options={}, banned_ids=everyone, bias=bias, has_mask=True)
-        number = min(sampling["top_k"] + TIES, most) if sampling["top_k"] > 0 else most
+        number = min(top_k + TIES, most) if top_k > 0 else most
         return Asking(options={"logprobs": number}, banned_ids=everyone, bias=bias, number=number)
     banned_ids = banned_in(sampling["logit_bias"], most=MOST_TOLD[mode])
     asked = [*banned_ids, *banned_ids[:1]] if mode == "server" else banned_ids
