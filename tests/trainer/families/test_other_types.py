@@ -164,7 +164,8 @@ def test_a_type_that_is_not_served_is_refused_by_name(model_type):
 def verdict_of(model_type):
     """What becomes of a type: by the comparison above, by its name, or by the structure of a model without weights."""
     if model_type in PATCHES:
-        return "exact, generic adapter", NAMES[model_type]
+        below = "; refused with transformers 5.17" if model_type in REFUSED_BELOW_5_18 else ""
+        return "exact, generic adapter", NAMES[model_type] + below
     if model_type in NOT_SERVED:
         return "refused", NOT_SERVED[model_type]
     config = CONFIG_MAPPING[model_type]()
