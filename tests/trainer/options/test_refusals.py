@@ -49,6 +49,7 @@ VALUES = {
     "--learning_rate 0": "--learning_rate 0: no weight would change; give a number above 0, or leave it out",
     "--reward_weights 0": "--reward_weights: every weight is 0, so that nothing could be learned; give one above 0",
     "--top_k 1": "--top_k 1: the completions of a group would all be equal, so that nothing could be",
+    "--min_p 1": "--min_p 1.0: the completions of a group would all be equal, so that nothing could be",
     "--remove_unused_columns true": "--remove_unused_columns: rewards would get no column of a row .*; leave it out",
     "--load_best_model_at_end true --save_strategy no": "--load_best_model_at_end is read by nothing in",
     "--chat_template_kwargs {bad": "--chat_template_kwargs expects a JSON object such as .*, got '{bad': Expecting",

@@ -160,9 +160,10 @@ class FakeVLLM:
             self.syncs += 1
             self.weights_of = [folder]
             return {"results": [{"missing": [], "before": before, "unseen": self.unseen}]}
-        elif path == "/inference/v1/generate":
-            return self.server_generate(json.loads(body))
         return None
+
+    def server_generated(self, request: bytes) -> bytes:
+        return json.dumps(self.server_generate(json.loads(request))).encode()
 
     def server_generate(self, request: dict[str, Any]) -> dict[str, Any]:
         self.calls.append(request)
@@ -232,6 +233,7 @@ def vllm_trainer(make_trainer, monkeypatch, vllm_made):
 
     monkeypatch.setattr(RolloutClient, "get", get)
     monkeypatch.setattr(RolloutClient, "post", lambda self, *args, **more: made[-1].server_post(*args, **more))
+    monkeypatch.setattr(RolloutClient, "generated", lambda self, request, **_: made[-1].server_generated(request))
     monkeypatch.setattr(module, "VLLMGeneration", connect)
     fake = SimpleNamespace(SamplingParams=lambda **options: options)
     monkeypatch.setitem(sys.modules, "vllm", fake)

@@ -99,6 +99,7 @@ def stand_in() -> list[Any]:
 
     RolloutClient.get = lambda self, path, **more: made[-1].server_get(path, **more) if path != "/health" else None
     RolloutClient.post = lambda self, *args, **more: made[-1].server_post(*args, **more)
+    RolloutClient.generated = lambda self, request, **_: made[-1].server_generated(request)
     trl.trainer.grpo_trainer.VLLMGeneration = connect
     sys.modules["vllm"] = SimpleNamespace()  # type: ignore[assignment]
     return made

@@ -91,7 +91,11 @@ def test_tokens_that_were_not_all_returned_end_the_run_in_one_sentence():
         return asking.sampled([2], [told[2]], [told], mask=None, where="rows.jsonl:1: example a").kept.tolist()
 
     assert read(likeliest(4, 1.0)) == [[2, 0, 1, 3]], "all of the probability"
-    assert read(likeliest(3, 0.9)) == [[2, 0, 1]], "fewer than were asked for, so that no other is left"
+    assert read(likeliest(3, 1.0)) == [[2, 0, 1]], "fewer than were asked for, so that no other is left"
+    with pytest.raises(
+        UsageError, match=r"vLLM returned 3 of the 4 likeliest .* probabilities are 0.9000 together inst"
+    ):
+        read(likeliest(3, 0.9))
     with pytest.raises(
         UsageError,
         match=r"^rows.jsonl:1: example a: token 1 of a completion: vLLM drew it from more tok"

@@ -13,7 +13,6 @@ from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.vllm import EngineError, RolloutMismatchError
 from triptych_trainer.grpo.vllm.ban import BANNED_BIAS, banned_in
-from triptych_trainer.grpo.vllm.client import _others
 from triptych_trainer.grpo.vllm.told import asking_for
 
 MODES = ["colocate", "server"]
@@ -121,7 +120,8 @@ def test_log_probabilities_are_read_as_each_version_of_the_server_names_them(nam
     }
     banned = math.log1p(math.exp(-1.0))  # token 3 has e^-1 of what the others have together
     asking = asking_for({"temperature": 1.0, "logit_bias": {3: BANNED_BIAS}}, mode="server", is_cut=False)
-    found = asking.sampled([7], [place["logprob"]], [_others(place)], mask=None, where="rows.jsonl:1")
+    choice = {"index": 0, "token_ids": [7], "logprobs": {"content": [place]}}
+    (found,) = asking.read([choice], where="rows.jsonl:1")
     assert found.logps == pytest.approx([-1.0 - banned])
 
 

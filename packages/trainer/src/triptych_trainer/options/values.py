@@ -81,11 +81,12 @@ def check_values(args: Any, *, words: Mapping[str, tuple[object, ...]] = WORDS) 
             raise UsageError(f"--reward_weights expects a number for each reward, got {weight}")
     if weights and not any(weights):
         raise UsageError("--reward_weights: every weight is 0, so that nothing could be learned; give one above 0")
-    if getattr(args, "top_k", None) == 1:
-        raise UsageError(
-            "--top_k 1: the completions of a group would all be equal, so that nothing could be learned; give 2 or "
-            "more, or leave it out"
-        )
+    for name, others in (("top_k", "2 or more"), ("min_p", "a number below 1")):
+        if (value := getattr(args, name, None)) == 1:
+            raise UsageError(
+                f"--{name} {value}: the completions of a group would all be equal, so that nothing could be learned; "
+                f"give {others}, or leave it out"
+            )
 
 
 def check_packages(args: Any) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from threading import Semaphore
+from threading import Lock, Semaphore
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -25,7 +25,7 @@ from triptych_trainer.grpo.vllm.background import begin_work
 from triptych_trainer.grpo.vllm.ban import MOST_LOGPS
 from triptych_trainer.grpo.vllm.failures import EngineError
 from triptych_trainer.grpo.vllm.request import Completions, Request, check_expanded, check_lengths, limit_of
-from triptych_trainer.grpo.vllm.told import UNTOLD, Asking, asking_for
+from triptych_trainer.grpo.vllm.told import Asking, asking_for
 
 __all__ = ["Answers", "RolloutClient", "image_identifier"]
 
@@ -56,7 +56,7 @@ class Answers:
 class _Answer:
     """The answer to one request."""
 
-    content: Mapping[str, Any]
+    completions: Completions
     payload_bytes: int
     images_sent: int
 
@@ -73,7 +73,7 @@ class RolloutClient:
         self.base_url, self.model, self.seconds = base_url, model, seconds
         self._carried: dict[str, Future[bool]] = {}
         """By its digest, whether the request that carries an image has been answered; it keeps no answer alive."""
-        self._room = Semaphore(AT_ONCE)
+        self._room, self._reading = Semaphore(AT_ONCE), Lock()
         self._limits: Mapping[str, int] | None = None
 
     def generate(self, wanted: Sequence[Request], *, options: Mapping[str, Any], is_cut: bool = False) -> Answers:
@@ -94,17 +94,14 @@ class RolloutClient:
         options = {**options, **asking.options}
         under_way = [
             [
-                self._begin(one, {**options, **limit_of(one), **of_part}, until=until)
+                self._begin(one, {**options, **limit_of(one), **of_part}, asking=asking, until=until)
                 for of_part in _parts(one.num_completions, most=limits["max_num_seqs"], seed=options.get("seed"))
             ]
             for one in wanted
         ]
         answers = [[part.result() for part in parts] for parts in under_way]
         return Answers(
-            completions=[
-                [one for part in parts for one in _read(request, part.content, asking=asking)]
-                for request, parts in zip(wanted, answers, strict=True)
-            ],
+            completions=[[one for part in parts for one in part.completions] for parts in answers],
             payload_bytes=sum(part.payload_bytes for parts in answers for part in parts),
             images_sent=sum(part.images_sent for parts in answers for part in parts),
         )
@@ -155,7 +152,20 @@ class RolloutClient:
         left = self.seconds if until is None else max(until - time.monotonic(), 0.001)
         return self._call("POST", path, data, left=left)
 
+    def generated(self, request: bytes, *, until: float) -> bytes:
+        """Return the answer to a request for completions as it came.
+
+        Raises:
+            UsageError: the server is not one that `triptych serve` started.
+            EngineError: it does not answer in time.
+        """
+        return self._sent("POST", "/inference/v1/generate", request, left=max(until - time.monotonic(), 0.001))
+
     def _call(self, method: str, path: str, data: bytes | None, *, left: float) -> Any:
+        content = self._sent(method, path, data, left=left)
+        return json.loads(content) if content else None
+
+    def _sent(self, method: str, path: str, data: bytes | None, *, left: float) -> bytes:
         place = urlsplit(self.base_url)
         kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
         connection = kind(place.netloc, timeout=left)
@@ -172,7 +182,7 @@ class RolloutClient:
         finally:
             connection.close()
         if status == 200:
-            return json.loads(content) if content else None
+            return content
         said = _said(content)
         if status == 404 or UNKNOWN_CALL in said:
             raise UsageError(
@@ -182,7 +192,7 @@ class RolloutClient:
         kind_of_error = _RequestRefusedError if 400 <= status < 500 else RuntimeError
         raise kind_of_error(f"{path} was answered with {status}: {said}")
 
-    def _begin(self, one: Request, options: Mapping[str, Any], *, until: float) -> "Future[_Answer]":
+    def _begin(self, one: Request, options: Mapping[str, Any], *, asking: Asking, until: float) -> "Future[_Answer]":
         """Ask in the background; a request that names images which another one carries waits for that one."""
         names = [image_identifier(image) for image in one.images]
         kept = self._carried if self.limits()["keeps_images"] else {}
@@ -195,18 +205,22 @@ class RolloutClient:
             try:
                 missing = {name for name, carrier in others.items() if not carrier.result()}
                 with self._room:
-                    answer = self._ask_twice(one, names, options, carrying=mine | missing, until=until)
+                    text, size, carried = self._ask_twice(one, names, options, carrying=mine | missing, until=until)
                 is_there = True
-                return answer
             finally:
                 arrived.set_result(is_there)
+            with self._reading:  # an answer is many times as large as what is read from it: one of them at a time
+                answer = json.loads(text)
+                check_expanded(one, answer.get("prompt_token_ids") or ())
+                found = asking.read(answer["choices"], where=one.name)
+            return _Answer(completions=found, payload_bytes=size, images_sent=carried)
 
         self._carried.update(dict.fromkeys(mine, arrived))
         return begin_work(ask)
 
     def _ask_twice(
         self, one: Request, names: Sequence[str], options: Mapping[str, Any], *, carrying: Collection[str], until: float
-    ) -> _Answer:
+    ) -> tuple[bytes, int, int]:
         """Ask, and once more with all images where the server has dropped one, in whatever words it says so."""
         try:
             return self._ask(one, names, options, carrying=carrying, until=until)
@@ -218,7 +232,8 @@ class RolloutClient:
 
     def _ask(
         self, one: Request, names: Sequence[str], options: Mapping[str, Any], *, carrying: Collection[str], until: float
-    ) -> _Answer:
+    ) -> tuple[bytes, int, int]:
+        """Return the answer as it came, the size of the request, and the number of images in it."""
         parts = [
             {"type": "image_url", "uuid": name, "url": _data_url(image) if name in carrying else None}
             for name, image in zip(names, one.images, strict=True)
@@ -231,8 +246,7 @@ class RolloutClient:
             "return_token_ids": True,
         }
         data = json.dumps(body).encode()
-        content = self.post("/inference/v1/generate", data, until=until)
-        return _Answer(content=content, payload_bytes=len(data), images_sent=len(carrying))
+        return self.generated(data, until=until), len(data), len(carrying)
 
 
 def image_identifier(image: Image.Image) -> str:
@@ -260,31 +274,6 @@ def _parts(number: int, *, most: int, seed: int | None) -> list[dict[str, int]]:
         {"n": min(most, number - start)} | ({} if seed is None else {"seed": seed + start})
         for start in range(0, number, most)
     ]
-
-
-def _read(one: Request, answer: Mapping[str, Any], *, asking: Asking) -> Completions:
-    """Check that the server expanded the prompt as it is trained on, and read what it sampled."""
-    check_expanded(one, answer.get("prompt_token_ids") or ())
-    found = []
-    for choice in sorted(answer["choices"], key=lambda choice: choice["index"]):
-        places, mask = choice["logprobs"]["content"], choice.get("sampling_mask")
-        logps, told = [_told(place["logprob"]) for place in places], [_others(place) for place in places]
-        found.append(asking.sampled(list(choice["token_ids"]), logps, told, mask=mask, where=one.name))
-    return found
-
-
-def _others(place: Mapping[str, Any]) -> dict[int, float | None]:
-    """The log-probabilities that came with that of a sampled token."""
-    return {_token(other): _told(other["logprob"]) for other in place["top_logprobs"]}
-
-
-def _token(told: Mapping[str, Any]) -> int:
-    """The token that a log-probability is of: vLLM 0.31 names it ``token_id:7`` in ``token``, 0.32 has ``token_id``."""
-    return int(told["token_id"]) if "token_id" in told else int(told["token"].removeprefix("token_id:"))
-
-
-def _told(logprob: float | None) -> float | None:
-    return None if logprob is None or logprob <= UNTOLD else logprob
 
 
 def _said(content: bytes) -> str:

@@ -24,6 +24,9 @@ from triptych_trainer.grpo.vllm.told import TIES, Asking, asking_for
 
 __all__ = ["from_engine", "let_sleep"]
 
+MOST_KEPT = 1024
+"""How many likeliest tokens an engine is asked for, at most: each is an object of about 200 bytes for each token."""
+
 
 def from_engine(
     backend: Any,
@@ -73,10 +76,11 @@ def _asking(backend: Any, sampling: Mapping[str, Any]) -> Asking:
     """What the engine is asked to return; it is told to return as many likeliest tokens as `top_k` keeps."""
     is_cut, config = getattr(backend, "scores_kept", False), backend.llm.llm_engine.model_config
     most = getattr(config, "max_logprobs", MOST_LOGPS)
-    top_k = sampling["top_k"] or 0
-    if is_cut and 0 <= most < top_k + TIES:
-        config.max_logprobs = most = top_k + TIES
-    return asking_for(sampling, mode="colocate", is_cut=is_cut, most=most if most >= 0 else MOST_LOGPS)
+    vocabulary = config.get_vocab_size() if hasattr(config, "get_vocab_size") else MOST_KEPT
+    wanted = min((sampling["top_k"] or 0) + TIES, MOST_KEPT, vocabulary)
+    if is_cut and 0 <= most < wanted:
+        config.max_logprobs = most = wanted
+    return asking_for(sampling, mode="colocate", is_cut=is_cut, most=most if most >= 0 else max(wanted, MOST_LOGPS))
 
 
 def _sampling(sampling_params: Callable[..., Any], options: Mapping[str, Any], num_completions: int) -> Any:

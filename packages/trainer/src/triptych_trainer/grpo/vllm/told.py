@@ -65,6 +65,20 @@ class Asking:
             ]
         return Sampled(ids=ids, logps=[_or_nan(logp) for logp in logps], kept=kept_table(kept))
 
+    def read(self, choices: Sequence[Mapping[str, Any]], *, where: str) -> list[Sampled]:
+        """Return the completions of a server's answer, in order.
+
+        Raises:
+            UsageError: a token was drawn from more tokens than were returned.
+        """
+        found = []
+        for choice in sorted(choices, key=lambda choice: choice["index"]):
+            places, mask = choice["logprobs"]["content"], choice.get("sampling_mask")
+            logps = [_told(place["logprob"]) for place in places]
+            told = [{_token(other): _told(other["logprob"]) for other in place["top_logprobs"]} for place in places]
+            found.append(self.sampled(list(choice["token_ids"]), logps, told, mask=mask, where=where))
+        return found
+
     def _whole(self, logp: float | None, told: Mapping[int, float | None]) -> float:
         return math.nan if logp is None else unbanned(logp, told, banned_ids=self.banned_ids, bias=self.bias)
 
@@ -89,7 +103,13 @@ class Asking:
         kept = {one: value for one, value in every.items() if value is not None and value > UNTOLD}
         share = sum(map(math.exp, kept.values()))
         assert self.number is not None
-        if len(kept) >= self.number and share < 1 - ALL_OF_IT:
+        if abs(share - 1) > ALL_OF_IT and (len(kept) < self.number or share > 1):
+            raise UsageError(
+                f"{where}: vLLM returned {len(kept)} of the {self.number} likeliest tokens that were asked for, whose "
+                f"probabilities are {share:.4f} together instead of 1, so that they are not the tokens that it drew "
+                "from; let no other program sample from the same server, or leave out --top_p, --top_k and --min_p"
+            )
+        if share < 1 - ALL_OF_IT:
             raise UsageError(
                 f"{where}: vLLM drew it from more tokens than the {self.number} likeliest that it returns, which have "
                 f"{share:.4f} of the probability, so that it cannot be scored over the same tokens; set --top_k to at "
@@ -131,6 +151,15 @@ def asking_for(
     # Of n tokens and the sampled one a server returns n, so that it is asked for one of them twice.
     options = {ASKED_LOGPS: asked, "logprobs": len(asked)} if asked else {}
     return Asking(options=options, banned_ids=banned_ids, bias=bias)
+
+
+def _token(told: Mapping[str, Any]) -> int:
+    """The token that a log-probability is of: vLLM 0.31 names it ``token_id:7`` in ``token``, 0.32 has ``token_id``."""
+    return int(told["token_id"]) if "token_id" in told else int(told["token"].removeprefix("token_id:"))
+
+
+def _told(logprob: float | None) -> float | None:
+    return None if logprob is None or logprob <= UNTOLD else logprob
 
 
 def _or_nan(logp: float | None) -> float:
