@@ -11,10 +11,12 @@ def reference(logits_KV, labels_K, temperature):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 1.7])
-@pytest.mark.parametrize("step", [None, 3])
-def test_values_and_gradients(monkeypatch, temperature, step):
+@pytest.mark.parametrize(("step", "cached"), [(None, None), (3, None), (3, 2)])
+def test_values_and_gradients(monkeypatch, temperature, step, cached):
     if step is not None:
         monkeypatch.setattr("triptych_trainer.forward.scoring._SLICE_ELEMENTS", step * 11)
+    if cached is not None:
+        monkeypatch.setattr("triptych_trainer.forward.scoring._CACHED_ELEMENTS", cached * 11)
     generator = torch.Generator().manual_seed(0)
     logits = (torch.randn(8, 11, generator=generator) * 4).requires_grad_()
     labels = torch.randint(0, 11, (8,), generator=generator)

@@ -16,6 +16,8 @@ import torch
 from triptych_trainer.forward.kept import all_are_cut, normalised, places
 
 _SLICE_ELEMENTS = 1 << 23
+_CACHED_ELEMENTS = 1 << 20
+"""So many logits of a slice are scored at one time on a CPU: larger temporary tensors would go through its memory."""
 
 
 def token_logps(
@@ -65,6 +67,17 @@ def logps_of_logits(
     logits_KV: torch.Tensor, labels_K: torch.Tensor, *, temperature: float, kept_KJ: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the log-probabilities, entropies and log-sum-exps `[K]` of a slice; the backward pass needs the third."""
+    found = [
+        _logps_of_part(logits_KV[rows], labels_K[rows], temperature=temperature, kept_KJ=part_of(kept_KJ, rows))
+        for rows in _cached_rows(logits_KV)
+    ]
+    logps_K, entropies_K, norms_K = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return logps_K, entropies_K, norms_K
+
+
+def _logps_of_part(
+    logits_KV: torch.Tensor, labels_K: torch.Tensor, *, temperature: float, kept_KJ: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     scaled_KV = normalised(logits_KV, kept_KJ, temperature=temperature)
     norms_K = scaled_KV.logsumexp(-1)
     log_p_KV = scaled_KV.sub_(norms_K[:, None])
@@ -106,6 +119,15 @@ def grad_of_logits(
 def slices_of(num_rows: int, vocabulary: int) -> list[slice]:
     """Return slices of rows that are small enough to have logits at one time."""
     step = max(1, _SLICE_ELEMENTS // max(vocabulary, 1))
+    return [slice(start, start + step) for start in range(0, max(num_rows, 1), step)]
+
+
+def _cached_rows(logits_KV: torch.Tensor) -> list[slice]:
+    """Return the rows of a slice that are scored at one time: on a CPU few, elsewhere all."""
+    num_rows, vocabulary = logits_KV.shape
+    if logits_KV.device.type != "cpu":
+        return [slice(0, num_rows)]
+    step = max(1, _CACHED_ELEMENTS // max(vocabulary, 1))
     return [slice(start, start + step) for start in range(0, max(num_rows, 1), step)]
 
 
