@@ -64,4 +64,7 @@ def _can_keep(module: torch.nn.Module) -> bool:
 
 
 def _on_cpu(module: torch.nn.Module) -> bool:
+    """Whether a layer computes on a CPU without autocast, whose kept casts make the second forward another one."""
+    if torch.is_autocast_enabled("cpu"):
+        return False
     return all(parameter.device.type == "cpu" for parameter in module.parameters())
