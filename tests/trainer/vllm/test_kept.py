@@ -10,6 +10,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.batch import TrainingBatch
 from triptych_trainer.grpo.groups import group_batch
 from triptych_trainer.grpo.step import sampling_logps
+from triptych_trainer.grpo.vllm.engine import _sampling
 from triptych_trainer.grpo.vllm.told import asking_for
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
@@ -128,3 +129,11 @@ def test_without_correction_a_cut_distribution_is_scored_over_all_tokens_as_by_t
     assert batch.sampling_ratio is None
     assert batch.old_logps_BC is not None, "the difference is measured all the same"
     assert [one.kept for one in batch.rollouts] == [None, None]
+
+
+def test_options_that_vllm_refuses_end_the_run_in_one_sentence():
+    def refusing(**options):
+        raise Exception("temperature must be in [0, 2],\ngot 50.0.")
+
+    with pytest.raises(UsageError, match=r"^vLLM refuses the options of sampling .*: temperature must be in .* got 50"):
+        _sampling(refusing, {"temperature": 50.0}, 2)

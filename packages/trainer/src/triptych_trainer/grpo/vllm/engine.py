@@ -86,8 +86,11 @@ def _asking(backend: Any, sampling: Mapping[str, Any]) -> Asking:
 def _sampling(sampling_params: Callable[..., Any], options: Mapping[str, Any], num_completions: int) -> Any:
     try:
         return sampling_params(**options, n=num_completions)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"--generation_kwargs: vLLM refuses them: {' '.join(str(error).split())}") from error
+    except Exception as error:  # vLLM's own errors are no ValueError
+        said = " ".join(str(error).split())
+        raise UsageError(
+            f"vLLM refuses the options of sampling (--temperature, --generation_kwargs): {said}"
+        ) from error
 
 
 def _structured(backend: Any, options: Mapping[str, Any]) -> dict[str, Any]:
