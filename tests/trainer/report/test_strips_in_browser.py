@@ -114,6 +114,8 @@ def test_a_wrong_rollout_without_a_failure_is_compared_with_the_right_ones(open_
             ],
         ),
     ]
+    line = page.locator("#went-wrong").inner_text()
+    assert line == "4 rollouts: 3 wrong, none by a turn that failed: the foot of each says where to look."
     note = page.locator(".completion").nth(1).locator(".notes .bad").first.inner_text()
     assert note.startswith("wrong, and no turn failed by the record; turn 2: from here on it differs")
 

@@ -170,7 +170,9 @@
       });
       line.append(button);
     }
-    if (!line.childElementCount) line.append("in none of them did a turn go wrong in a way that the record shows.");
+    if (line.childElementCount) return;
+    const wrong = groups.flatMap((group) => group.completions).filter((one) => one.turns && isRight(one) === false).length;
+    line.append(wrong ? wrong + " wrong, none by a turn that failed: the foot of each says where to look." : "in none of them did a turn go wrong in a way that the record shows.");
   }
 
   function found() {
