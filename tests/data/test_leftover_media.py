@@ -1,5 +1,7 @@
 """Videos, sounds, and images that are named in the text or in columns that nobody reads, are refused by name."""
 
+import json
+
 import pytest
 from refused_rows import ASK, ASSISTANT, GPT, PNG, TALK, USER, Refused, check_refused, part
 
@@ -114,6 +116,7 @@ REFUSED: Refused = {
                 "<image_pad>",
             ),
             *("{image}", "{image_1}", "[image]", "![front](0.png)", '<img src="0.png">', "<Image 1>"),
+            *("&lt;image&gt;", "< image >"),
         )
     },
     **{
@@ -170,6 +173,36 @@ REFUSED: Refused = {
         {**ASK, "picture": "https://example.invalid/a.png?x=1"},
         "in picture, which is not read",
         {**ASK, "image": "0.png"},
+    ),
+    **{
+        f"a number or name of an image in {name}": (
+            {**ASK, name: value},
+            f"expected the row's image in the column images, got .* in {name} and no image; put the path",
+            {**ASK, "image": "0.png", name: value},
+        )
+        for name, value in (("image_id", 458752), ("imageId", "2354786"), ("img_name", "COCO_1"), ("image_key", "k/7"))
+    },
+    **{
+        f"a change of the image in {name}": (
+            {**ASK, "image": "0.png", name: value},
+            f"expected the images as the model shall see them, got the column {name}, which is not read",
+            {**ASK, "image": "0.png", f"reward_{name}": value},
+        )
+        for name, value in (("crop", [1, 2, 3, 4]), ("crop_box", [1, 2, 3, 4]), ("rotate", 90), ("resize", [9, 9]))
+    },
+    **{
+        f"content parts as text, {written[:4]}": (
+            {"messages": [{"role": "user", "content": written}, ASSISTANT]},
+            r"expected the content parts of messages\[0\] as a list, got a text that writes them",
+            {"messages": [{"role": "user", "content": parts}, ASSISTANT]},
+        )
+        for parts in ([{"type": "image", "image": "0.png"}, {"type": "text", "text": "Colour?"}],)
+        for written in (json.dumps(parts), str(parts), str(parts[0]))
+    },
+    "a file name between parts": (
+        {"messages": [{"role": "user", "content": ["Colour?", "0.png"]}, ASSISTANT]},
+        r"expected messages\[0\].content\[1\] to say whether it is a text or an image, got '0.png'",
+        {"messages": [{"role": "user", "content": ["Colour?", {"type": "image", "image": "0.png"}]}, ASSISTANT]},
     ),
 }
 

@@ -161,7 +161,17 @@ REFUSED: Refused = {
             f"expected the whole text in the prompt, got the column {name}, which is not read",
             {**ASK, f"reward_{name}": "It is a car."},
         )
-        for name in ("context", "passage", "hint", "instructions", "prompt_suffix", "document", "few_shot")
+        for name in (
+            "context",
+            "passage",
+            "hint",
+            "instructions",
+            "prompt_suffix",
+            "document",
+            "few_shot",
+            "table",
+            "action_history",
+        )
     },
     "another conversation": (
         {**ASK, "dialog": [{"role": "user", "content": "Size?"}]},

@@ -67,9 +67,10 @@ def test_what_would_be_a_guess_is_refused(prepare, turns, settings, message):
         prepare(*turns, **({"settings": settings} if settings else {}))
 
 
-def test_a_turn_that_others_leave_out_of_the_loss_is_refused(prepare):
-    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]
-    with pytest.raises(DataError, match=r"the assistant to count in the loss, got weight 0 in messages\[1\]"):
+@pytest.mark.parametrize("key", ["weight", "loss_scale"])
+def test_a_turn_that_others_leave_out_of_the_loss_is_refused(prepare, key):
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", key: 0}]
+    with pytest.raises(DataError, match=rf"the assistant to count in the loss, got {key} 0 in messages\[1\]"):
         prepare(("user", "a"), columns={"messages": messages})
 
 

@@ -39,15 +39,20 @@ _TEXTS = re.compile(
     r"(((task|format|answer|output|user|extra|additional|global)_?)?instruction|input|context|passage|premise|hint|"
     r"article|document|paragraph|background|persona|preamble|knowledge|fact|story|distractor|"
     r"few_?shot|demonstration|demo|few_?shot_example|in_?context_example|(pre|post)_?prompt|prompt_template|"
-    r"((prompt|question|query|problem)_?)?(prefix|suffix))s?|history",
+    r"table|(previous|past|prior|earlier)_?(action|step|turn)|"
+    r"((prompt|question|query|problem)_?)?(prefix|suffix))s?|"
+    r"((action|step|chat|dialog|dialogue|conversation)_?)?history",
     re.IGNORECASE,
 )
+_PICTURE_ID = re.compile(r"(image|img|picture|photo|screenshot)_?(id|name|key|file)s?", re.IGNORECASE)
+_CHANGES = re.compile(r"crop(_?(box|bbox|region|area))?|rotate|rotation|flip|resize", re.IGNORECASE)
 _OPTION = re.compile(r"[A-Ha-h]|op[a-h]|(option|choice)[_ -]?([A-Ha-h]|[0-9])")
 _LIMITS = re.compile(
     r"resized_(height|width)|((image|video)_)?(min|max)_?pixels|(min|max)_image_pixels|total_pixels|image_resolution|"
     r"(mm_processor|processor|images)_kwargs|(min|max)_dynamic_patch|max_slice_nums|max_num_tiles",
     re.IGNORECASE,
 )
+_NAMES_OF_INPUT = (_TOOLS, _SYSTEM, _LIMITS, _TEXTS, _OPTION, _PICTURE_ID, _CHANGES)
 _READ_ELSEWHERE = {*ANSWERS, *OPTIONS, "objects"}
 _LOOKED_FOR = {
     *(*CONVERSATIONS, *QUESTIONS, *IMAGES, *ANSWERS, *LABELS, *SYSTEM, *OPTIONS, *PIXELS),
@@ -90,7 +95,7 @@ def is_free_name(name: object) -> bool:
     """
     if not isinstance(name, str) or name in _LOOKED_FOR or media_kind(name) is not None:
         return False
-    return not any(form.fullmatch(name) for form in (_TOOLS, _SYSTEM, _LIMITS, _TEXTS, _OPTION))
+    return not any(form.fullmatch(name) for form in _NAMES_OF_INPUT)
 
 
 def refuse_media(row: Mapping[str, Any]) -> None:
@@ -171,6 +176,16 @@ def _check(name: str, value: Any, *, prompt: str, images: Sequence[Any]) -> None
         raise RowError(
             f"expected one conversation in the row, got another one in the column {name}, which is not read",
             remedy=f"write its turns into the prompt, or call it reward_{name} where only rewards need it",
+        )
+    if images and _CHANGES.fullmatch(name) and value not in (False, 0):
+        raise RowError(
+            f"expected the images as the model shall see them, got the column {name}, which is not read",
+            remedy=f"change the image files themselves, or call it reward_{name} where only rewards need it",
+        )
+    if not images and _PICTURE_ID.fullmatch(name) and isinstance(value, (str, int)) and not isinstance(value, bool):
+        raise RowError(
+            f"expected the row's image in the column images, got {shown(value)} in {name} and no image",
+            remedy=f"put the path of that image into images, or call the column reward_{name} where the row has none",
         )
     _check_image(name, value, images)
 

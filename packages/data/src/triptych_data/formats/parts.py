@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from triptych_data.formats.columns import is_empty, may_be_input
+from triptych_data.formats.columns import is_empty, listed_text, may_be_input
 from triptych_data.formats.entry import ENTRY_KEYS, LIMITS, check_keys
-from triptych_data.formats.media import FRAMES, media_kind
+from triptych_data.formats.media import FRAMES, media_file, media_kind
+from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.record import RowError, shown
 
 _TEXT_TYPES = ("text", "input_text", "output_text")
@@ -23,6 +24,7 @@ def read_parts(content: Iterable[Any], *, what: str) -> tuple[list[dict[str, Any
     for number, part in enumerate(content):
         place = f"{what}[{number}]"
         if isinstance(part, str):
+            _refuse_file(part, place)
             parts.append({"type": "text", "text": part})
             continue
         if not isinstance(part, Mapping):
@@ -37,6 +39,31 @@ def read_parts(content: Iterable[Any], *, what: str) -> tuple[list[dict[str, Any
         if image is not None:
             images.append((image, kept.get("name")))
     return parts, images
+
+
+def _refuse_file(text: str, place: str) -> None:
+    """RowError for a bare text between parts that is a file: it may be an image, and would be read as its name."""
+    if len(text.split(maxsplit=1)) == 1 and (media_file(text) is not None or is_image_file(text)):
+        raise RowError(
+            f"expected {place} to say whether it is a text or an image, got {shown(text)}",
+            remedy='write {"type": "image", "image": ...} for an image, or {"type": "text", "text": ...} for the text',
+        )
+
+
+def refuse_written_parts(text: str, *, what: str) -> None:
+    """Raise RowError if the text of a message writes content parts: their images would be text that nobody sees."""
+    if "type" not in text:
+        return
+    found = listed_text(text)
+    parts = [found] if isinstance(found, Mapping) else found
+    if isinstance(parts, list) and any(
+        isinstance(part, Mapping) and part.get("type") in (*_TEXT_TYPES, *_IMAGE_TYPES) for part in parts
+    ):
+        raise RowError(
+            f"expected the content parts of {what} as a list, got a text that writes them, {shown(text)}",
+            remedy="write them as a list without quotes around it, or, for the literal text, write the content as "
+            'parts: [{"type": "text", "text": ...}]',
+        )
 
 
 def check_indices(turns: Iterable[Mapping[str, Any]], *, what: str) -> None:

@@ -9,7 +9,7 @@ from triptych_data.formats.answers import read_answer, read_reply, split_answer
 from triptych_data.formats.columns import CONVERSATIONS, PIXELS, SYSTEM, Columns, is_empty
 from triptych_data.formats.leftover import refuse_file_name, refuse_marks, refuse_media, refuse_rendered, refuse_unread
 from triptych_data.formats.objects import fill, is_objects, read_objects, refuse_marks_of_objects
-from triptych_data.formats.parts import check_indices, read_parts
+from triptych_data.formats.parts import check_indices, read_parts, refuse_written_parts
 from triptych_data.formats.pictures import Named, as_names, read_images
 from triptych_data.formats.plain_row import plain_record
 from triptych_data.formats.prompts import MARKER, check_answer_is_option, prompt_text, read_prompt
@@ -104,6 +104,7 @@ def _without_images(turns: list[Turn], source: str) -> tuple[list[Turn], list[Na
             refuse_rendered(content, what=f"{source}[{number}]")
             if turn["role"] in ("user", "system"):
                 refuse_file_name(content, what=f"{source}[{number}]")
+                refuse_written_parts(content, what=f"{source}[{number}]")
         else:
             raise RowError(
                 f"expected the content of {source}[{number}] to be text or parts, got {type(content).__name__}",

@@ -13,7 +13,7 @@ from triptych_parser import Text, Turn
 __all__ = ["ASSISTANT", "conversation", "refused_conversation", "until"]
 
 ASSISTANT = "assistant"
-WEIGHTS = ("weight", "loss", "train")
+WEIGHTS = ("weight", "loss", "train", "loss_weight", "loss_scale", "trainable", "training")
 """Keys of a message by which other trainers leave a turn out of the loss."""
 
 
