@@ -75,8 +75,7 @@ def test_an_evaluation_between_samples_by_the_weights_of_its_step(vllm_trainer, 
 @pytest.mark.slow
 def test_a_run_that_goes_on_has_the_same_rows_and_samples_them_anew(vllm_trainer, write_rows, tmp_path):
     data = write_rows(ROWS)
-    _, whole = trained(vllm_trainer, data, lag=1)
-    trained(vllm_trainer, data, lag=1, max_steps=7, save_strategy="steps", save_steps=4)
+    _, whole = trained(vllm_trainer, data, lag=1, max_steps=7, save_strategy="steps", save_steps=4)
     folder = tmp_path / "out" / "checkpoint-4"
     seen = Seen()
     trainer = vllm_trainer(data, mode="server", rollout_lag=1, on_rollouts=seen, max_steps=7, **OPTIONS)
