@@ -191,6 +191,14 @@ REFUSED: Refused = {
         for name, value in (("crop", [1, 2, 3, 4]), ("crop_box", [1, 2, 3, 4]), ("rotate", 90), ("resize", [9, 9]))
     },
     **{
+        f"a folder of the images in {name}": (
+            {**ASK, "image": "0.png", name: "images"},
+            f"expected images by their whole path under the image root, got the folder 'images' in {name}",
+            {**ASK, "image": "0.png", f"reward_{name}": "images"},
+        )
+        for name in ("image_folder", "image_dir", "image_root", "data_path")
+    },
+    **{
         f"content parts as text, {written[:4]}": (
             {"messages": [{"role": "user", "content": written}, ASSISTANT]},
             r"expected the content parts of messages\[0\] as a list, got a text that writes them",

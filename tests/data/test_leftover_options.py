@@ -132,6 +132,11 @@ REFUSED: Refused = {
         )
         for answer in (1, "<answer>1</answer>")
     },
+    "an answer that no option has": (
+        {**ASK, "options": ["A. red", "B. blue"], "answer": "C"},
+        "expected the answer to be the letter or the text of one of the options, got the letter C, which no option",
+        {**ASK, "options": ["A. red", "B. blue"], "answer": "B"},
+    ),
     "options by another name": (
         {**ASK, "answer_choices": ["red", "blue"]},
         "expected the answer_choices in the question, or with letters",

@@ -45,6 +45,7 @@ def test_the_letter_of_an_option_counts_as_its_text():
     options = {"options": [["the dog", "the cat"]]}
     for answer, right in {"B": 1, "(b)": 1, "The answer is B.": 1, "B. the cat": 1, "A": 0, "B. the dog": 0}.items():
         assert score(answer, "the cat", **options) == right, answer
+        assert score(answer, "B", **options) == right, answer
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,18 @@ _TEXTS = re.compile(
 )
 _PICTURE_ID = re.compile(r"(image|img|picture|photo|screenshot)_?(id|name|key|file)s?", re.IGNORECASE)
 _CHANGES = re.compile(r"crop(_?(box|bbox|region|area))?|rotate|rotation|flip|resize", re.IGNORECASE)
+_FOLDER = re.compile(
+    r"(image|img|picture|photo|media)s?_?(folder|dir|directory|root|base|base_?path|root_?path)|data_path",
+    re.IGNORECASE,
+)
+_ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
 _OPTION = re.compile(r"[A-Ha-h]|op[a-h]|(option|choice)[_ -]?([A-Ha-h]|[0-9])")
 _LIMITS = re.compile(
     r"resized_(height|width)|((image|video)_)?(min|max)_?pixels|(min|max)_image_pixels|total_pixels|image_resolution|"
     r"(mm_processor|processor|images)_kwargs|(min|max)_dynamic_patch|max_slice_nums|max_num_tiles",
     re.IGNORECASE,
 )
-_NAMES_OF_INPUT = (_TOOLS, _SYSTEM, _LIMITS, _TEXTS, _OPTION, _PICTURE_ID, _CHANGES)
+_NAMES_OF_INPUT = (_TOOLS, _SYSTEM, _LIMITS, _TEXTS, _OPTION, _PICTURE_ID, _CHANGES, _FOLDER)
 _READ_ELSEWHERE = {*ANSWERS, *OPTIONS, "objects"}
 _LOOKED_FOR = {
     *(*CONVERSATIONS, *QUESTIONS, *IMAGES, *ANSWERS, *LABELS, *SYSTEM, *OPTIONS, *PIXELS),
@@ -182,12 +187,26 @@ def _check(name: str, value: Any, *, prompt: str, images: Sequence[Any]) -> None
             f"expected the images as the model shall see them, got the column {name}, which is not read",
             remedy=f"change the image files themselves, or call it reward_{name} where only rewards need it",
         )
+    if _FOLDER.fullmatch(name) and isinstance(value, str) and not _are_inside(images, value):
+        raise RowError(
+            f"expected images by their whole path under the image root, got the folder {shown(value)} in {name}, which "
+            "is not read",
+            remedy=f"write the folder into the paths of the images and remove {name}, or call it reward_{name} where "
+            "only rewards need it",
+        )
     if not images and _PICTURE_ID.fullmatch(name) and isinstance(value, (str, int)) and not isinstance(value, bool):
         raise RowError(
             f"expected the row's image in the column images, got {shown(value)} in {name} and no image",
             remedy=f"put the path of that image into images, or call the column reward_{name} where the row has none",
         )
     _check_image(name, value, images)
+
+
+def _are_inside(images: Sequence[Any], folder: str) -> bool:
+    """Whether every image with a relative path has one that begins with the folder."""
+    paths = [image.get("path") if isinstance(image, Mapping) else image for image in images]
+    relative = [path for path in paths if isinstance(path, str) and not _ABSOLUTE.match(path)]
+    return all(path.startswith(folder.rstrip("/") + "/") for path in relative)
 
 
 def _is_chat(value: Any) -> bool:

@@ -75,17 +75,23 @@ def _option_texts(value: Any) -> list[str]:
 
 
 def check_answer_is_option(row: Mapping[str, Any], answer: str | None) -> None:
-    """Raise RowError if the answer of a row with options is a number that is no option: it may count the options."""
+    """Raise RowError if the answer of a row with options is a number or a letter that no option is.
+
+    A number may count the options, and no completion can be right about a letter that is not among them.
+    """
     said = _TAGS.sub("", answer or "").strip()
-    if not said.isdecimal():
+    kind = "number" if said.isdecimal() else "letter"
+    if kind == "letter" and not re.fullmatch("[A-Z]", said):
         return
     for name, options in offered_options(row):
         texts = {text for option in options for text in (option.strip(), _LETTERED.sub("", option, count=1).strip())}
-        if said not in texts and not any(re.match(rf"\(?{said}[.):]", text) for text in texts):
+        is_given = any(re.match(rf"\(?{said}[.):]", text, re.IGNORECASE) for text in texts)
+        is_counted = kind == "letter" and (len(options) < 2 or ord(said) - ord("A") < len(options))
+        if said not in texts and not is_given and not is_counted:
             raise RowError(
-                f"expected the answer to be the letter or the text of one of the {name}, got the number {said}, which "
+                f"expected the answer to be the letter or the text of one of the {name}, got the {kind} {said}, which "
                 "no option is",
-                remedy="write the letter or the text of the option that it counts, or call the column reward_answer "
+                remedy="write the letter or the text of the option that is meant, or call the column reward_answer "
                 "where only rewards of your own need it",
             )
 

@@ -14,7 +14,7 @@ from triptych_trainer.rewards.frames import Frame, check_frames
 from triptych_trainer.rewards.grounding import COCO_THRESHOLDS, expected_box, expected_boxes, score_boxes, score_iou
 from triptych_trainer.rewards.judge import Judge
 from triptych_trainer.rewards.matching import Matcher
-from triptych_trainer.rewards.options import options_by_letter, same_as_option
+from triptych_trainer.rewards.options import contradicts_itself, options_by_letter, same_as_option
 from triptych_trainer.rewards.ordering import expected_order, score_order
 from triptych_trainer.rewards.row import Completion, Reward, Row, rows
 
@@ -131,9 +131,11 @@ def accuracy_score(row: Row, *, how: AnswerComparison | None = None) -> float:
     answer = row.said_answer
     if answer is None:
         return 0.0
+    options = options_by_letter(row) if method in ("auto", "choice") else {}
+    if contradicts_itself(answer, options):
+        return 0.0
     if any(MODES[method](answer, expected) for expected in accepted):
         return 1.0
-    options = options_by_letter(row) if method in ("auto", "choice") else {}
     return float(any(same_as_option(answer, expected, options) for expected in accepted))
 
 

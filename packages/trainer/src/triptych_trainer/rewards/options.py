@@ -11,7 +11,7 @@ from triptych_trainer.rewards.latex import plain_text
 from triptych_trainer.rewards.matching import same_any, same_text
 from triptych_trainer.rewards.row import Row
 
-__all__ = ["options_by_letter", "same_as_option"]
+__all__ = ["contradicts_itself", "options_by_letter", "same_as_option"]
 
 LETTERS = "ABCDEFGHIJ"
 _LINE = re.compile(r"^[ \t]*[(\[]?([A-J])[)\].:][ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
@@ -42,6 +42,15 @@ def same_as_option(answer: str, expected: str, options: Mapping[str, str]) -> bo
         return False
     wanted = _letter_of(expected, options)
     return wanted is not None and _letter_of(answer, options) == wanted
+
+
+def contradicts_itself(answer: str, options: Mapping[str, str]) -> bool:
+    """Return whether an answer gives the letter of one option with the text of another."""
+    match = _LETTERED.fullmatch(plain_text(answer).strip())
+    if match is None or match[1].upper() not in options:
+        return False
+    named = [letter for letter, option in options.items() if same_text(match[2], option)]
+    return bool(named) and match[1].upper() not in named
 
 
 def _letter_of(text: str, options: Mapping[str, str]) -> str | None:
