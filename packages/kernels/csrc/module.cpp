@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "merge.h"
+#include "packed.h"
 
 namespace py = pybind11;
 
@@ -56,7 +57,7 @@ void bind_ops(py::module_& m, const Ops<Launch>& ops) {
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
-  m.doc() = "Merge kernels on raw addresses; use triptych_kernels, which checks its tensors, instead.";
+  m.doc() = "Kernels on raw addresses; use triptych_kernels, which checks its tensors, instead.";
   m.def("place_runs", [](Address index, Size R, Address runs_K3, Size K) {
     return place_runs(at<std::int32_t>(index), R, at<const std::int64_t>(runs_K3), K);
   });
@@ -64,6 +65,14 @@ PYBIND11_MODULE(_native, m) {
 
   py::module_ cpu_ops = m.def_submodule("cpu", "Last argument: number of threads.");
   bind_ops<cpu::Launch, int>(cpu_ops, {cpu::merge, cpu::features_grad, cpu::text_grad});
+  cpu_ops.attr("packed_width") = cpu::kPackedWidth;
+  cpu_ops.def(
+      "packed_product",
+      [](Address out, Address x, Address w, Address bias, Size R, Size I, Size O, int num_threads) {
+        cpu::packed_product({at<float>(out), at<const float>(x), at<const float>(w), at<const float>(bias), R, I, O},
+                            num_threads);
+      },
+      py::call_guard<py::gil_scoped_release>());
 
   py::module_ emulated = m.def_submodule("emulator", "Last arguments: number of blocks, threads per block.");
   bind_ops<emulator::Launch, std::int64_t, int>(emulated,

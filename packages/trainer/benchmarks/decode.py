@@ -90,7 +90,7 @@ def seconds(
     gc.collect()
     began = time.process_time()
     start = repeated(begun, group_sizes=[GROUP], by_groups=by_groups)
-    with packed_weights(model, num_rows=GROUP, config=config) if packs else nullcontext():
+    with packed_weights(model, config=config) if packs else nullcontext():
         ids_BT = model.generate(
             input_ids=start.ids_BT,
             attention_mask=start.mask_BT,

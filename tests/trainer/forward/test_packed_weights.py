@@ -4,6 +4,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig
+from triptych_kernels import PackedMatrix
 from triptych_trainer.forward import packed_weights, shared_generate
 
 RECIPE = {"images": (2, 0, 1), "completions": ((), (), ())}
@@ -13,14 +14,14 @@ RECIPE = {"images": (2, 0, 1), "completions": ((), (), ())}
 def products(monkeypatch):
     """Every matrix is worth a copy; the shapes of the products with copies."""
     seen = []
-    stock = packed_weights.packed_product
+    stock = PackedMatrix.product
 
-    def recording(input, packed, bias):
+    def recording(packed, input, bias):
         seen.append(tuple(input.shape))
-        return stock(input, packed, bias)
+        return stock(packed, input, bias)
 
     monkeypatch.setattr(packed_weights, "_MIN_ELEMENTS", 1)
-    monkeypatch.setattr(packed_weights, "packed_product", recording)
+    monkeypatch.setattr(PackedMatrix, "product", recording)
     return seen
 
 
@@ -72,7 +73,7 @@ def test_layers_are_themselves_again_after_a_failure(lab, products):
     during = []
 
     def fails():
-        with packed_weights.packed_weights(model, num_rows=2, config=GenerationConfig(max_new_tokens=99)):
+        with packed_weights.packed_weights(model, config=GenerationConfig(max_new_tokens=99)):
             during.append("forward" in model.lm_head.__dict__)
             raise RuntimeError("of the test")
 
@@ -85,7 +86,7 @@ def test_layers_are_themselves_again_after_a_failure(lab, products):
 def test_with_gradients_a_layer_multiplies_with_its_own_weight(lab, products):
     model = lab.qwen2_5_vl().eval()
     hidden = torch.randn(2, model.lm_head.in_features)
-    with packed_weights.packed_weights(model, num_rows=2, config=GenerationConfig(max_new_tokens=99)):
+    with packed_weights.packed_weights(model, config=GenerationConfig(max_new_tokens=99)):
         model.lm_head(hidden).sum().backward()
         assert model.lm_head.weight.grad is not None
         with torch.no_grad():
@@ -98,7 +99,7 @@ class Scaled(torch.nn.Linear):
     """Computes more than a product."""
 
 
-@pytest.mark.parametrize("why", ["half", "other type", "other forward", "autocast", "memory", "torch"])
+@pytest.mark.parametrize("why", ["half", "other type", "other forward", "autocast", "memory"])
 def test_what_is_not_a_plain_float32_matrix_is_left_alone(lab, monkeypatch, products, why):
     model = lab.qwen2_5_vl().eval()
     assert len(layers(model)) == 15
@@ -111,8 +112,6 @@ def test_what_is_not_a_plain_float32_matrix_is_left_alone(lab, monkeypatch, prod
         head.forward = lambda hidden: hidden
     elif why == "memory":
         monkeypatch.setattr(packed_weights, "_machine_bytes", lambda: 1000)
-    elif why == "torch":
-        monkeypatch.setattr(packed_weights, "why_no_packing", lambda: "of the test")
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=why == "autocast"):
         found = layers(model)
     assert len(found) == (14 if why.startswith("other") else 0)

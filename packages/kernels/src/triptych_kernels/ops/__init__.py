@@ -1,3 +1,4 @@
 from triptych_kernels.ops.merge import merge
+from triptych_kernels.ops.packed import PackedMatrix
 
-__all__ = ["merge"]
+__all__ = ["PackedMatrix", "merge"]

@@ -96,7 +96,7 @@ def shared_generate(
         keep_prompts(kept)
     banned = family.image_token_ids(base.config) if suppress_ids is None else suppress_ids
     processors = _processors(generate_kwargs.pop("logits_processor", None) or [], banned=banned)
-    with packed_weights(base, num_rows=sum(sizes), config=generation_config):
+    with packed_weights(base, config=generation_config):
         output_BT = _generated(model, start, generation_config, logits_processor=processors, **generate_kwargs)
     sampled = _until_end(output_BT[:, start.ids_BT.shape[1] :], ends=_ends(base, generation_config))
     if turns is not None and why_not_kept(family, base) is None:

@@ -1,9 +1,10 @@
-"""Matrices in the layout of oneDNN's kernels while tokens are sampled on a CPU, where few rows read every weight.
+"""Matrices in blocks while tokens are sampled on a CPU, where few rows read every weight.
 
-`F.linear` with a few rows calls a product that is made for many: with 8 rows it takes two to three times as long as the
-same product with a weight that is stored in blocks. So the plain linear layers of a model get a copy of their weight in
-blocks for the time of one generation, and their `forward` multiplies with it. Sums are rounded in another order, as in
-any other kernel (float32, about 1e-6 of a value). The copies are freed at the end, because the next step moves weights.
+`F.linear` with a few rows calls a product that is made for many: with 8 rows it takes two to three times as long as
+reading the weight once. So the plain linear layers of a model get a copy of their weight in blocks for the time of one
+generation (`triptych_kernels.PackedMatrix`), and their `forward` multiplies with it. Sums are rounded in another order,
+as in any other kernel (float32, about 1e-6 of a value). The copies are freed at the end, because the next step moves
+weights.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensor
 from transformers import GenerationConfig
+from triptych_kernels import PackedMatrix
 
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
-from triptych_trainer.upstream.torch_names import pack_weight, packed_product, why_no_packing
 
 __all__ = ["empty_copies", "packable", "packed_weights"]
 
 MIN_TOKENS = 16
-"""Making the copies takes as long as they save in about 7 tokens."""
-_MIN_ELEMENTS = 1 << 16
+"""Making the copies takes as long as they save in about 10 tokens."""
+_MIN_ELEMENTS = 1 << 15
 """Below, a product takes hardly longer than its call."""
 _MEMORY_SHARE = 8
 """The copies take at most one part in so many of the machine's memory."""
@@ -36,11 +37,11 @@ _LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @contextmanager
-def packed_weights(model: torch.nn.Module, *, num_rows: int, config: GenerationConfig) -> Iterator[None]:
+def packed_weights(model: torch.nn.Module, *, config: GenerationConfig) -> Iterator[None]:
     """Let a model's text backbone and head multiply with packed copies, where enough tokens are to be sampled."""
     linears = packable(model) if (config.max_new_tokens or 0) >= MIN_TOKENS else []
     for linear in linears:
-        linear.forward = _product(linear, num_rows=num_rows)
+        linear.forward = _product(linear)
     try:
         yield
     finally:
@@ -58,7 +59,7 @@ def packable(model: torch.nn.Module) -> list[torch.nn.Linear]:
 
     The answer depends on the model and the machine only, so that a run that is repeated computes the same bits.
     """
-    if torch.is_autocast_enabled("cpu") or is_sharded(model) or why_no_packing() is not None:
+    if torch.is_autocast_enabled("cpu") or is_sharded(model):
         return []
     base: Any = unwrap(model)
     family = family_of(base)
@@ -85,14 +86,14 @@ def _is_plain(module: torch.nn.Linear) -> bool:
     )
 
 
-def _product(linear: torch.nn.Linear, *, num_rows: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    packed = pack_weight(linear.weight.detach(), num_rows=num_rows)
+def _product(linear: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+    packed = PackedMatrix.of(linear.weight)
     bias = None if linear.bias is None else linear.bias.detach()
 
     def forward(input: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled() or input.dtype != torch.float32 or not input.numel():
             return F.linear(input, linear.weight, linear.bias)
-        return packed_product(input, packed, bias)
+        return packed.product(input, bias)
 
     return forward
 

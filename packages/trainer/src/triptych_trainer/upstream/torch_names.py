@@ -12,10 +12,7 @@ __all__ = [
     "flash_forward",
     "load_to_numbered_cpus",
     "missing_arguments",
-    "pack_weight",
-    "packed_product",
     "why_no_flash",
-    "why_no_packing",
 ]
 
 _FORWARD = (
@@ -27,9 +24,6 @@ _BACKWARD = (
     *("dropout_p", "is_causal", "rng_state", "unused", "scale", "window_size_left", "window_size_right"),
 )
 """Arguments that `flash_forward` and `flash_backward` give; from torch 2.11 to 2.15 both ops begin with them."""
-_PACK = ("self", "batch_size")
-_PRODUCT = ("X", "W", "B", "attr", "scalars", "algorithm")
-"""Arguments that `pack_weight` and `packed_product` give; torch's own compiler for CPUs calls these ops."""
 
 
 @functools.cache
@@ -125,29 +119,4 @@ def missing_arguments() -> str | None:
         further = [argument.name for argument in arguments[len(expected) :] if not argument.has_default_value()]
         if found[: len(expected)] != expected or further:
             return f"{name} of torch {torch.__version__} takes other arguments: {', '.join(found)}"
-    return None
-
-
-def pack_weight(weight: torch.Tensor, *, num_rows: int) -> torch.Tensor:
-    """Write a matrix `[out, in]` into the blocks that oneDNN reads for about `num_rows` rows."""
-    return torch.ops.mkldnn._reorder_linear_weight(weight, num_rows)  # type: ignore[no-any-return]
-
-
-def packed_product(input: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Compute `F.linear` with a packed matrix, without a gradient: `[..., in]` -> `[..., out]`."""
-    return torch.ops.mkldnn._linear_pointwise(input, packed, bias, "none", [], "")  # type: ignore[no-any-return]
-
-
-@functools.cache
-def why_no_packing() -> str | None:
-    """Say why these two cannot be called, as the end of a sentence; None where they can."""
-    if not torch.backends.mkldnn.is_available():
-        return f"torch {torch.__version__} was built without oneDNN"
-    for name, expected in (("_reorder_linear_weight", _PACK), ("_linear_pointwise", _PRODUCT)):
-        op = getattr(torch.ops.mkldnn, name, None)
-        if op is None:
-            return f"torch {torch.__version__} has no op mkldnn::{name}"
-        found = tuple(argument.name for argument in op.default._schema.arguments)
-        if found != expected:
-            return f"mkldnn::{name} of torch {torch.__version__} takes other arguments: {', '.join(found)}"
     return None
