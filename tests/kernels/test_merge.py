@@ -1,4 +1,6 @@
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,3 +81,19 @@ def test_a_gradient_that_is_not_contiguous(randn: Randn) -> None:
     merge(embeds_BTD, features_ND, PLAN).backward(grad_BTD)
     assert torch.equal(features_ND.grad, reference.features_grad(grad_BTD, PLAN))
     assert torch.equal(embeds_BTD.grad, reference.text_grad(grad_BTD, PLAN))
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage/enabled").exists(), reason="no huge pages here")
+def test_a_large_result_is_asked_for_in_huge_pages() -> None:
+    plan = MergePlan.from_images((1, 10000), [(0, 0, [(5, 9000)])], features_per_image=[9000])
+    embeds, features = torch.ones(1, 10000, 2048, dtype=torch.bfloat16), torch.zeros(9000, 2048, dtype=torch.bfloat16)
+    merged = merge(embeds, features, plan)
+    assert torch.equal(merged, reference.merge(embeds, features, plan))
+    middle, flags = merged.data_ptr() + merged.nbytes // 2, None
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if found := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(found[1], 16) <= middle < int(found[2], 16)
+        elif line.startswith("VmFlags:") and inside:
+            flags = line.split()
+    assert flags is not None
+    assert "hg" in flags

@@ -21,7 +21,7 @@ const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked_child.stor
 bool is_forked_child() { return forked_child.load(std::memory_order_relaxed); }
 
 void merge(const MergeArgs& args, Launch launch) {
-  const Copy how = copy_for(args.R * args.row_bytes);
+  const Copy how = copy_into(args.out_RD, args.R * args.row_bytes);
   parallel_rows(args.R, args.row_bytes, launch.num_threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       const std::int64_t feature = args.index[r];
@@ -36,7 +36,7 @@ void features_grad(const FeaturesGradArgs& args, Launch launch) {
   const RowMath& math = row_math(args.dtype);
   const std::int64_t row_bytes = args.D * math.element_bytes;
   const Index index = split_index(args.index, args.R, args.N);
-  const Copy how = copy_for(args.N * row_bytes);
+  const Copy how = copy_into(args.out_ND, args.N * row_bytes);
   parallel_rows(args.N, row_bytes, launch.num_threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t n = begin; n < end; ++n) {
       char* out = row_of(args.out_ND, n, row_bytes);
@@ -54,7 +54,7 @@ void features_grad(const FeaturesGradArgs& args, Launch launch) {
 }
 
 void text_grad(const TextGradArgs& args, Launch launch) {
-  const Copy how = copy_for(args.R * args.row_bytes);
+  const Copy how = copy_into(args.out_RD, args.R * args.row_bytes);
   parallel_rows(args.R, args.row_bytes, launch.num_threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       char* to = row_of(args.out_RD, r, args.row_bytes);

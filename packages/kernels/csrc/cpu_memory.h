@@ -18,8 +18,8 @@ enum class Copy {
   kFresh,   // the destination is large and was never written: each page faults in, which slows memcpy's long moves most
 };
 
-// How to write a new buffer of `bytes` in all.
-Copy copy_for(std::int64_t bytes);
+// How to write the new buffer `to` of `bytes` in all. A large one is asked for in huge pages: fewer faults.
+Copy copy_into(void* to, std::int64_t bytes);
 
 void copy_row(char* to, const char* from, std::int64_t bytes, Copy how);
 
