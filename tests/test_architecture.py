@@ -169,6 +169,13 @@ def test_no_circle_leads_through_the_folders_of_the_trainer():
     assert not arrows, "these folders import each other"
 
 
+def test_only_the_entry_points_and_the_errors_lie_at_the_root_of_the_trainer():
+    root = ROOT / "packages" / "trainer" / "src" / "triptych_trainer"
+    assert {path.name for path in root.glob("*.py")} == {"__init__.py", "__main__.py", "cli.py", "errors.py"}
+    inside = [name for name in imported_modules(root / "errors.py") if name.startswith("triptych_trainer")]
+    assert not inside, f"errors.py imports {inside}; every folder imports errors.py, so that would be a circle"
+
+
 def pictures() -> list[dict[str, set[str]]]:
     """The arrows of the pictures in docs/architecture.md whose boxes are packages or folders."""
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
