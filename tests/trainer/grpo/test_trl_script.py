@@ -10,6 +10,8 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from PIL import Image
+from transformers import AutoTokenizer
+from triptych_data import DataError
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.rewards import ImageInfo
@@ -72,6 +74,18 @@ def test_the_script_of_the_readme_runs_with_either_import(model_dir, tmp_path, m
     assert all("lora" in name for name, value in trainer.model.named_parameters() if value.requires_grad)
 
 
+def with_pixels(messages):
+    """Messages with what can be compared of their images."""
+    return [
+        {**message, "content": [{**part, "image": pixels(part.get("image"))} for part in message["content"]]}
+        for message in messages
+    ]
+
+
+def pixels(image):
+    return image and (image.mode, image.size, image.tobytes())
+
+
 @pytest.mark.slow_except("images")
 @pytest.mark.parametrize("column", ["images", "image"])
 def test_rewards_get_every_column_with_its_own_value(model_dir, tmp_path, column):
@@ -91,6 +105,8 @@ def test_rewards_get_every_column_with_its_own_value(model_dir, tmp_path, column
     assert set(stock) <= set(ours)
     for name in ("answer", "level"):
         assert ours[name] == stock[name]
+    for mine, theirs in zip(ours["prompts"], stock["prompts"], strict=True):
+        assert with_pixels(mine) == with_pixels(theirs)
     for one, other in zip(ours[column], stock[column], strict=True):
         pictures = zip([one], [other], strict=True) if column == "image" else zip(one, other, strict=True)
         for mine, theirs in pictures:
@@ -238,7 +254,10 @@ def test_arguments_are_optional(model_dir, tmp_path, monkeypatch):
             r"train_dataset is an IterableDataset, whose rows have no num",
         ),
         ({"eval_dataset": {"a": rows().to_iterable_dataset()}}, r"eval_dataset\['a'\] is an IterableDataset"),
-        ({"train_dataset": [{"prompt": "a"}]}, r"train_dataset: expected a datasets.Dataset or a table .*got list"),
+        (
+            {"train_dataset": [{"prompt": "a"}]},
+            r"train_dataset: expected a datasets.Dataset or a table .*got list; make",
+        ),
         ({"environment_factory": {}}, r"environment_factory: expected an environment, got an empty mapping"),
         ({"environment_factory": object}, r"environment_factory: object has no method `reset\(\*\*row\)`"),
         (
@@ -252,6 +271,13 @@ def test_what_cannot_be_taken_is_refused_in_one_sentence(model_dir, tmp_path, ch
     data = changes.pop("train_dataset", rows())
     with pytest.raises(UsageError, match=expected):
         build(model_dir, tmp_path, data, **changes)
+
+
+def test_a_tokenizer_in_the_place_of_a_processor_is_refused_with_the_row(model_dir, tmp_path):
+    trainer = build(model_dir, tmp_path, rows(), processing_class=AutoTokenizer.from_pretrained(model_dir))
+    expected = r"train_dataset\[0\]: the row contains images, .*; pass the model's processor as processing_class"
+    with pytest.raises(DataError, match=expected):
+        trainer.prompt_of(0)
 
 
 def test_without_a_dataset_trl_says_so(model_dir, tmp_path):

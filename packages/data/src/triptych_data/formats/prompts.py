@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from triptych_data.formats.columns import CONVERSATIONS, OPTIONS, QUESTIONS, Columns, listed_text
+from triptych_data.formats.columns import CONVERSATIONS, OPTIONS, QUESTIONS, Columns, is_empty, listed_text
 from triptych_data.formats.parts import joined_text
 from triptych_data.formats.record import RowError, require_text, shown
 from triptych_data.formats.turns import Turn, is_turns, read_turns
@@ -28,6 +28,10 @@ def read_prompt(columns: Columns) -> tuple[list[Turn], str]:
         del found["message"]
     if not found:  # an image may be the whole question
         found = {name: "" for name in QUESTIONS if columns.row.get(name) == ""}
+    if not found and (empty := [name for name in (*CONVERSATIONS, *QUESTIONS) if is_empty(columns.row.get(name, 0))]):
+        raise RowError(
+            f"expected a prompt, got nothing in {', '.join(empty)}", remedy="write the question, or remove the row"
+        )
     if not found:
         raise RowError(
             f"expected a prompt in one of {', '.join((*CONVERSATIONS, *QUESTIONS))}, "

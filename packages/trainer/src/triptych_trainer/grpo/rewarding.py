@@ -3,12 +3,14 @@
 import asyncio
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 
 from triptych_trainer.grpo.batch import Rewards
+from triptych_trainer.prompts.dataset_table import open_bytes
 from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.rollouts.rollout import RolloutGroup
@@ -18,6 +20,7 @@ __all__ = [
     "completions_for_rewards",
     "completions_of",
     "prompt_as_read",
+    "prompt_with_images",
     "reward_columns",
     "rewards_by_functions",
     "texts_of",
@@ -76,7 +79,7 @@ def completions_for_rewards(group: RolloutGroup) -> list[Any]:
 
 
 def prompt_as_read(tables: Table, group: RolloutGroup) -> str | list[dict[str, Any]]:
-    """Return the prompt of a group as rewards and logs get it: the row's own, or with what its environment showed
+    """Return the prompt of a group as logs get it: the row's own, or with what its environment showed
     first.
     """
     own = tables.prompt(group.key)
@@ -90,6 +93,30 @@ def prompt_as_read(tables: Table, group: RolloutGroup) -> str | list[dict[str, A
         parts = [{"type": "text", "text": content}] if isinstance(content, str) and content else list(content)
         told = parts + [{"type": "text", "text": one} if isinstance(one, str) else {"type": "image"} for one in seen]
     return [*own[:at], {**own[at], "content": told}, *own[at + 1 :]]
+
+
+def prompt_with_images(tables: Table, group: RolloutGroup) -> str | list[dict[str, Any]]:
+    """Return the prompt as rewards get it, where TRL puts PIL images into the messages: those that the row contains, or
+    that its environment showed. An image that a row names by its path is a part without pixels.
+    """
+    prompt, example = prompt_as_read(tables, group), group.prompt.example
+    if isinstance(prompt, str) or not example.images:
+        return prompt
+    shown = (example.images[number].ref for number in example.prompt.image_order)
+    return [
+        {**message, "content": [_filled(part, shown) for part in message["content"]]}
+        if isinstance(message.get("content"), list)
+        else message
+        for message in prompt
+    ]
+
+
+def _filled(part: dict[str, Any], shown: Iterator[Any]) -> dict[str, Any]:
+    if part.get("type") != "image":
+        return part
+    ref = next(shown)
+    picture = open_bytes(ref) if isinstance(ref, bytes) else ref
+    return {**part, "image": picture} if isinstance(picture, Image.Image) else part
 
 
 def texts_of(completion: Any) -> Any:
@@ -124,7 +151,7 @@ def rewards_by_functions(
         repeated["environments"] = environments
     scores = call_rewards(
         rewards,
-        prompts=[prompt for group in groups for prompt in [prompt_as_read(table, group)] * len(group)],
+        prompts=[prompt for group in groups for prompt in [prompt_with_images(table, group)] * len(group)],
         completions=[completion for group in groups for completion in completions_for_rewards(group)],
         completion_ids=[list(rollout.ids) for group in groups for rollout in group.rollouts],
         columns=repeated,

@@ -9,14 +9,19 @@ from typing import Any
 
 import datasets
 from PIL import ExifTags, Image, ImageOps
-from triptych_data import Example
+from triptych_data import DataError, Example
 from triptych_data.read_row import row_reader
 from triptych_data.rows import SourceRow
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.example_table import with_names
 
-__all__ = ["DatasetTable"]
+__all__ = ["DatasetTable", "open_bytes"]
+
+TABLES = ("arrow", "pandas", "polars")
+"""The formats of ``datasets`` whose rows are no dictionaries."""
+READ = ("prompt", "image", "images")
+"""Columns that are read as they are stored, in whatever format a dataset gives the others."""
 
 
 class DatasetTable:
@@ -31,9 +36,11 @@ class DatasetTable:
         check_is_map_style(dataset, name=name)
         self.name = name
         self._features = dataset.features
-        live = dataset.format["type"] is not None  # what a transform or format makes of a row is made on access
+        kind = dataset.format["type"]
+        live = kind == "custom"  # what a transform makes of a row is made on access
         self._values: Callable[[int], Mapping[str, Any]]
         self._values = dataset.__getitem__ if live else _undecoded(dataset)
+        self._formatted = None if live or kind is None else _formatted(dataset)
         self._read = row_reader(
             format="trl" if "prompt" in dataset.column_names or live else "auto",
             table=f"{name}@{dataset._fingerprint}",
@@ -46,14 +53,15 @@ class DatasetTable:
 
     def example(self, row: int) -> Example:
         """Return the row as it is trained on."""
-        values = self._values(row)
         source = f"{self.name}[{row}]"
-        return self._read(SourceRow(values=_readable(values), file=self.name, source=source, index=row, folder=Path()))
+        values = _readable(self._values(row), source=source)
+        return self._read(SourceRow(values=values, file=self.name, source=source, index=row, folder=Path()))
 
     def columns(self, row: int) -> dict[str, Any]:
         """Return the row's own columns as the dataset gives them; images are decoded when they are used."""
         values = self._values(row)
         own = {name: _opened(value, self._features.get(name)) for name, value in values.items()}
+        own |= {} if self._formatted is None else self._formatted[row]
         return with_names(self.example(row), own)
 
     def prompt(self, row: int) -> str | list[dict[str, Any]]:
@@ -80,7 +88,17 @@ def check_is_map_style(dataset: Any, *, name: str) -> None:
             "streaming=False) or Dataset.from_generator"
         )
     if not isinstance(dataset, datasets.Dataset):
-        raise UsageError(f"{name}: expected a datasets.Dataset or a table of examples, got {type(dataset).__name__}")
+        remedy = "make a dataset of it, with datasets.Dataset.from_list or from_generator"
+        if isinstance(dataset, Mapping):
+            remedy = f"pass one of its parts: {', '.join(map(repr, dataset)) or 'it has none'}"
+        raise UsageError(
+            f"{name}: expected a datasets.Dataset or a table of examples, got {type(dataset).__name__}; {remedy}"
+        )
+    if dataset.format["type"] in TABLES:
+        raise UsageError(
+            f"{name}: expected rows that are dictionaries, got the format {dataset.format['type']}, whose rows are "
+            "tables; pass the dataset with_format(None)"
+        )
 
 
 def _undecoded(dataset: datasets.Dataset) -> Callable[[int], Mapping[str, Any]]:
@@ -89,15 +107,27 @@ def _undecoded(dataset: datasets.Dataset) -> Callable[[int], Mapping[str, Any]]:
     return lambda index: stored[index].to_pylist()[0]
 
 
-def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
+def _formatted(dataset: datasets.Dataset) -> datasets.Dataset:
+    """The columns that rewards get as arrays or tensors, as the dataset's format says; TRL takes no such images."""
+    wanted = dataset.format
+    columns = [name for name in wanted["columns"] if name not in READ]
+    return dataset.with_format(wanted["type"], columns=columns, **wanted["format_kwargs"])
+
+
+def _readable(values: Mapping[str, Any], *, source: str) -> dict[str, Any]:
     """The values with the bytes of every image of an Image column, which the user's own code named by its path."""
-    return {name: _with_bytes(value) for name, value in values.items()}
+    try:
+        return {name: _with_bytes(value) for name, value in values.items()}
+    except OSError as error:
+        raise DataError(
+            f"an image of the row cannot be read: {error}", source=source, remedy="correct its path"
+        ) from error
 
 
 def _with_bytes(value: Any) -> Any:
     if _is_encoded(value):
-        is_file = value["bytes"] is None and Path(value["path"]).is_file()
-        return {**value, "bytes": Path(value["path"]).read_bytes()} if is_file else value
+        unread = value["bytes"] is None and value["path"] is not None and "://" not in value["path"]
+        return {**value, "bytes": Path(value["path"]).read_bytes()} if unread else value
     if isinstance(value, list):
         return [_with_bytes(item) for item in value]
     return value
@@ -111,7 +141,7 @@ def _is_encoded(value: Any) -> bool:
 def _opened(value: Any, feature: Any) -> Any:
     """Encoded images as PIL images, whose pixels are decoded at their first use; everything else as it is."""
     if isinstance(feature, datasets.Image) and _is_encoded(value):
-        return _open(value) if feature.decode else value
+        return open_bytes(_with_bytes(value)["bytes"]) if feature.decode else value
     if isinstance(feature, datasets.List) and isinstance(value, list):
         return [_opened(item, feature.feature) for item in value]
     if isinstance(feature, Mapping) and isinstance(value, Mapping):
@@ -119,8 +149,9 @@ def _opened(value: Any, feature: Any) -> Any:
     return value
 
 
-def _open(encoded: Mapping[str, Any]) -> Image.Image:
-    image = Image.open(io.BytesIO(_with_bytes(encoded)["bytes"]))
+def open_bytes(encoded: bytes) -> Image.Image:
+    """Return a PIL image whose pixels are decoded at their first use, turned as ``datasets`` turns it."""
+    image = Image.open(io.BytesIO(encoded))
     may_be_turned = "exif" in image.info or image.format == "TIFF"  # asking a PNG without it would decode it
     turned = may_be_turned and image.getexif().get(ExifTags.Base.Orientation) is not None
-    return ImageOps.exif_transpose(image) if turned else image  # as datasets does
+    return ImageOps.exif_transpose(image) if turned else image

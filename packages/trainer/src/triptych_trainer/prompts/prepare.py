@@ -142,6 +142,13 @@ class PromptPreparer:
                 id=None if example.id == example.source else example.id,
                 remedy="train a vision-language model, or leave the images out of the data",
             )
+        if example.images and not hasattr(self.processor, "image_processor"):
+            raise DataError(
+                f"the row contains images, but they cannot be prepared by a {type(self.processor).__name__}",
+                source=example.source,
+                id=None if example.id == example.source else example.id,
+                remedy="pass the model's processor as processing_class, or leave processing_class out",
+            )
         sizes = self.loader.sizes(example)
         counted = describe(example, model=self.model, settings=self.settings, sizes=sizes).accepted()
         resized = counted.images.resized

@@ -7,7 +7,7 @@ import torch
 
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.grpo.batch import Rewards
-from triptych_trainer.grpo.rewarding import completions_for_rewards, prompt_as_read, reward_columns
+from triptych_trainer.grpo.rewarding import completions_for_rewards, prompt_with_images, reward_columns
 from triptych_trainer.rollouts.rollout import RolloutGroup
 from triptych_trainer.upstream.trl_names import TESTED_TRL
 
@@ -39,7 +39,7 @@ def reward_groups(trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGrou
     completions = [completion for group in groups for completion in completions_for_rewards(group)]
     scores_BF = trainer._calculate_rewards(
         rows,
-        [prompt for group in groups for prompt in [prompt_as_read(trainer.tables, group)] * len(group)],
+        [prompt for group in groups for prompt in [prompt_with_images(trainer.tables, group)] * len(group)],
         completions,
         [list(rollout.ids) for rollout in rollouts],
     )
