@@ -173,3 +173,10 @@ def test_kept_folders_are_opened_once_and_closed_and_nothing_leads_out_of_them(t
     os.close(open_beneath(tree / "root", "sub/good"))
     assert opened.count(tree / "root") == (2 if way == "openat2" else 0), "afterwards each file opens its folder again"
     assert set(os.listdir("/dev/fd")) == before
+
+
+@pytest.mark.parametrize("given", ["a", Path("a"), ["a"], (Path("a"),)], ids=["text", "path", "list", "tuple"])
+def test_a_policy_takes_folders_as_a_script_writes_them(given):
+    policy = ImagePolicy(allow_outside=given, cache_dir="b")
+    assert policy == ImagePolicy(allow_outside=(Path("a"),), cache_dir=Path("b"))
+    assert hash(policy) == hash(ImagePolicy(allow_outside=(Path("a"),), cache_dir=Path("b")))

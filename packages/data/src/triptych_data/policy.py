@@ -16,7 +16,7 @@ class ImagePolicy:
     allow_remote: bool = False
     """Read http(s) and other fsspec addresses."""
     allow_outside: tuple[Path, ...] = ()
-    """Further folders that image paths may lie in, in addition to the image root."""
+    """Further folders that image paths may lie in, in addition to the image root; also a list, or texts."""
     max_image_pixels: int = 50_000_000
     """Refuse larger images from their header, before any decode."""
     max_file_bytes: int = 64 << 20
@@ -35,6 +35,11 @@ class ImagePolicy:
     """Folder for copies of remote images; None keeps none."""
     cache_bytes: int = 10 << 30
     """Upper bound of that folder."""
+
+    def __post_init__(self) -> None:
+        outside = [self.allow_outside] if isinstance(self.allow_outside, (str, Path)) else self.allow_outside
+        object.__setattr__(self, "allow_outside", tuple(Path(folder) for folder in outside))
+        object.__setattr__(self, "cache_dir", None if self.cache_dir is None else Path(self.cache_dir))
 
 
 DEFAULT_POLICY = ImagePolicy()
