@@ -252,6 +252,8 @@ def check_whole(found: Example, row: dict[str, Any]) -> None:
     images = [str(image.ref) for image in found.images]
     others = {*FREE, *ANSWERS, "reward_model", "objects"} | (set() if is_turns(row.get("message")) else {"message"})
     others |= {"extra_info", "meta"} if images else set()  # a text in there may say where the images were taken from
+    if found.images and isinstance(row.get("path"), str) and not row["path"].endswith(".png"):
+        others.add("path")  # next to images a text there may be the path of anything
     inputs = {name: value for name, value in row.items() if name not in others}
     asked = words([row[name] for name in QUESTIONS if isinstance(row.get(name), str) and not is_turns(row[name])], "s")
     for kind, role in (("u", "user"), ("s", "system"), ("o", "tool")):

@@ -42,6 +42,11 @@ REFUSED: Refused = {
         "got video in the column clip",
         {**ASK, "image": "0.png"},
     ),
+    "images inside the column path, next to others": (
+        {**ASK, "images": ["0.png"], "path": {"views": [{"left": "1.jpg"}]}},
+        "got different ones in images and path; remove path",
+        {**ASK, "images": ["0.png"]},
+    ),
     "a question that is a film": (
         {**ASK, "problem": "m.mp4"},
         r"expected a question or an instruction in problem\[0\], got a file, 'm\.mp4'; write the text there",

@@ -25,7 +25,7 @@ def read_images(columns: Columns, inline: Sequence[Named]) -> list[Named]:
     """Return the images of a row in order, from its parts or its columns; raise RowError if two of these differ."""
     given = {name: listed(value) for name, value in columns.given(IMAGES).items()}
     path = given.get("path")
-    if path is not None and len(given) + bool(inline) > 1 and not all(is_image_file(image) for image, _ in path):
+    if path is not None and len(given) + bool(inline) > 1 and not any(map(_may_be_image, path)):
         columns.read.remove("path")  # next to other images a path may lead anywhere
         del given["path"]
     for name, images in given.items():
@@ -42,6 +42,11 @@ def read_images(columns: Columns, inline: Sequence[Named]) -> list[Named]:
                 remedy=f"remove {second}, or {first}",
             )
     return found[0][1] if found else []
+
+
+def _may_be_image(named: Named) -> bool:
+    """Whether an entry of a column `path` is an image, or more than a text: a mapping may contain images."""
+    return not isinstance(named[0], (str, int, float)) or is_image_file(named[0])
 
 
 def listed(value: object) -> list[Named]:
