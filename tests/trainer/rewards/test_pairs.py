@@ -23,6 +23,21 @@ def test_the_table_says_what_is_right_and_wrong(expected, right, wrong):
     assert {answer: score(answer, *expected) for answer in wrong} == dict.fromkeys(wrong, 0.0)
 
 
+@pytest.mark.parametrize("tags", ["<ANSWER>{}</ANSWER>", "<answer>dog</answer><Answer>{}</Answer>"])
+def test_the_tags_of_an_answer_may_be_in_capitals(tags):
+    scored = accuracy_reward()([tags.format("cat"), tags.format("dog"), f"<THINK>{tags}"], answer=["cat"] * 3)
+    assert scored == [1.0, 0.0, 0.0]
+    assert accuracy_reward()(["cat"], answer=[tags.format("cat")]) == [1.0]
+
+
+def test_an_expected_object_is_met_by_the_same_object():
+    assert score('{"answer": "3", "unit": "cm"}', '{"answer": "3", "unit": "cm"}') == 1.0
+
+
+def test_the_method_exact_unwraps_nothing():
+    assert score('{"answer": "cat"}', "cat", accu_reward_method=["all_match"]) == 0.0
+
+
 @pytest.mark.parametrize(
     "columns",
     [

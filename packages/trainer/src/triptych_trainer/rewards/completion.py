@@ -12,6 +12,7 @@ ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 """Where a message contains the reasoning that a response template took out of its content."""
 
+_TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 _OPENED = re.compile(rf"{THINK_OPEN}\s*({THINK_CLOSE}\s*)?\Z")
 
 
@@ -58,8 +59,9 @@ def read_completion(text: str, *, opened: str = "") -> Reading:
 def extract_answer(text: str) -> str | None:
     r"""Return the text of the last closed `<answer>`; without tags, what follows the reasoning, or None if unfinished.
 
-    Of either it is what the last `\boxed{}` contains, where there is one.
+    Of either it is what the last `\boxed{}` contains, where there is one. The tags count in capitals too.
     """
+    text = lower_tags(text)
     end = text.rfind(ANSWER_CLOSE)
     if end >= 0:
         start = text.rfind(ANSWER_OPEN, 0, end)
@@ -74,6 +76,11 @@ def extract_answer(text: str) -> str | None:
     if THINK_OPEN in rest:
         return None
     return boxed_answer(rest) or (None if "\\boxed{" in rest else rest.strip() or None)
+
+
+def lower_tags(text: str) -> str:
+    """Return a text with the tags of reasoning and answer in small letters."""
+    return _TAG.sub(lambda match: match.group().lower(), text)
 
 
 def layout_problem(text: str, *, opened: str = "") -> str | None:

@@ -17,6 +17,7 @@ from triptych_trainer.rewards.matching import Matcher
 from triptych_trainer.rewards.options import contradicts_itself, options_by_letter, same_as_option
 from triptych_trainer.rewards.ordering import expected_order, score_order
 from triptych_trainer.rewards.row import Completion, Reward, Row, rows
+from triptych_trainer.rewards.wrapping import unwrapped
 
 MODES: Mapping[str, Matcher] = {
     "auto": matching.same_any,
@@ -131,10 +132,11 @@ def accuracy_score(row: Row, *, how: AnswerComparison | None = None) -> float:
     answer = row.said_answer
     if answer is None:
         return 0.0
+    as_given, answer = answer, answer if method == "exact" else unwrapped(answer)
     options = options_by_letter(row) if method in ("auto", "choice") else {}
     if contradicts_itself(answer, options):
         return 0.0
-    if any(MODES[method](answer, expected) for expected in accepted):
+    if any(MODES[method](answer, expected) or matching.same_text(as_given, expected) for expected in accepted):
         return 1.0
     return float(any(same_as_option(answer, expected, options) for expected in accepted))
 

@@ -2,6 +2,8 @@ r"""LaTeX as models write answers in it: what is in the last `\boxed{}`, and the
 
 import re
 
+from triptych_trainer.rewards.expressions import one_spelling
+
 __all__ = ["boxed_answer", "plain_text"]
 
 _BRACE = re.compile(r"\\{1,2}f?boxed\s{0,3}\{|\\.|[{}]", re.DOTALL)
@@ -53,8 +55,9 @@ def _boxes(text: str) -> list[tuple[int, int, str]]:
 def plain_text(text: str) -> str:
     r"""Return a text without the commands that only dress an answer: `$`, `\text{}`, `\%`, `\frac{1}{2}` as `1/2`.
 
-    Commands that mean something else, such as `\sqrt`, stay.
+    Commands that mean something else, such as `\sqrt`, stay. Signs with several spellings have one (`one_spelling`).
     """
+    text = one_spelling(text)
     if "\\" not in text and "$" not in text and "{" not in text and "°" not in text:
         return text
     plain = _ESCAPED.sub(r"\1", _THOUSANDS.sub(",", text))

@@ -14,8 +14,9 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
+from triptych_trainer.rewards.expressions import is_expression, one_spelling
 from triptych_trainer.rewards.latex import plain_text
-from triptych_trainer.rewards.numbers import is_number, only_number
+from triptych_trainer.rewards.numbers import is_number, only_number, plain_digits
 from triptych_trainer.rewards.quantities import quantity, same_quantity
 
 Matcher = Callable[[str, str], bool]
@@ -31,7 +32,11 @@ _SEVERAL_CHOICES = re.compile(
     r"[(\[]?[A-J][)\]]?(?:(?:\s*[,;&/]\s*|\s+|\s*,?\s*and\s+)[(\[]?[A-J][)\]]?)+\.?|[A-J]{2,}\.?"
 )
 _ASSIGNED = re.compile(r"\s*([A-Za-z]\w{0,2})\s*=\s*([^=]+)")
-_SPACING = re.compile(r"\s*([,;:=()\[\]{}])\s*|(?<=\d)\s+(?=[a-z°%])")
+_SPACING = re.compile(r"\s*([,;:=()\[\]{}<>≤≥≠+*/×÷])\s*|(?<=\w)\s(-)\s(?=\w)|(?<=\d)\s+(?=[a-z°%])")
+_ROOT = re.compile(r"\\sqrt\s*(?:\{\s*(\w+)\s*\}|(\w))|(?:√|\bsqrt)\s*\(\s*(\w+)\s*\)|√\s?(\d+|\w)")
+_FACTOR = re.compile(r"(?<=[\d)])\s*[*·×]?\s*(?=[√π])")
+_NAMED_SIGNS = (("\\times", "×"), ("\\cdot", "·"), ("\\div", "÷"), ("\\pi", "π"))
+_UNIT_BEHIND = re.compile(r"(?<=\d)(?=[A-Za-z](?![A-Za-z]))")
 _UNSEEN = re.compile("[\u200b\u200c\u200d\u2060\ufeff]")
 _WORD = r"zero|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|\w+ty|hundred|[-+\u2212]?[.\d]"
 _DENIED = re.compile(
@@ -39,6 +44,13 @@ _DENIED = re.compile(
     rf"(?i:exactly\s+|equal\s+to\s+)?(?:(?:(?i:option)\s+)?[(\[]?[A-Z]\b|(?:{_WORD}))"
 )
 """A word that denies, or only bounds, the number or the letter behind it."""
+_DENIED_BEHIND = re.compile(
+    r"(?<!\w)(?:[A-Z]|[-\d.,]*\d)[)\].]?\s+(?i:is|was)(?i:\s+\w+ly)?\s+(?i:not|wrong|incorrect|false)\b"
+    r"|(?<!\w)(?:[A-Z]|[-\d.,]*\d)[)\].]?\s+(?i:isn['\u2019]t|wasn['\u2019]t|cannot|can['\u2019]t)\b"
+    r"|(?:不是|并非|没有|大于|小于|超过|低于|高于|至少|至多|多于|少于|不到|不选|[不非除])\s*[(\[（]?[A-Z\d]"
+    r"|[A-Z\d][)\]）]?\s*(?:是)?(?:不是|不对|不正确|错|以上|以下|除外)"
+)
+"""The same where the word follows (`B is wrong`), and in Chinese."""
 _YES_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 _BOTH = re.compile(r"\b(yes\W+(or|and)\W+no|no\W+(or|and)\W+yes|not\W+(yes|no))\b|\b(yes/no|no/yes)\b", re.IGNORECASE)
 
@@ -51,7 +63,7 @@ def same_text(answer: str, expected: str) -> bool:
 def same_number(answer: str, expected: str, *, relative_tolerance: float = 1e-6) -> bool:
     """Compare the only number of each text: `1,234` equals `1234`, `1/2` `0.5`, `50%` `50` and `0.5`, `three` `3`."""
     got, wanted = only_number(plain_text(answer)), only_number(plain_text(expected))
-    if got is None or wanted is None or (_is_denied(answer) and not _is_denied(expected)):
+    if got is None or wanted is None or _says_more(answer, expected):
         return False
     (value, percent), (target, target_percent) = got, wanted
     values = [value, value / 100] if percent and not target_percent else [value]
@@ -62,7 +74,7 @@ def same_number(answer: str, expected: str, *, relative_tolerance: float = 1e-6)
 def same_choice(answer: str, expected: str) -> bool:
     """Compare option letters: `B`, `(b)`, `B. the cat`, `The answer is B`."""
     letter = choice_letter(plain_text(answer))
-    if letter is None or (_is_denied(answer) and not _is_denied(expected)):
+    if letter is None or (_is_denied(answer) and not _is_denied(expected)):  # letters are no expressions
         return False
     return letter == choice_letter(plain_text(expected))
 
@@ -103,7 +115,8 @@ def same_any(answer: str, expected: str) -> bool:
 
 def same_measure(answer: str, expected: str) -> bool:
     """Compare with an expected number that has a unit (see `same_quantity`)."""
-    return same_quantity(answer, expected) and (_is_denied(expected) or not _is_denied(answer))
+    apart = _UNIT_BEHIND.sub(" ", answer)
+    return same_quantity(apart, expected) and not _says_more(apart, expected)
 
 
 def same_side(answer: str, expected: str) -> bool:
@@ -142,7 +155,7 @@ def looks_like(expected: str) -> Matcher:
         return same_side
     if _SEVERAL_CHOICES.fullmatch(text):
         return same_choices
-    if ("\\" in text or "$" in expected) and math_verify_installed():
+    if ("\\" in text or "$" in expected or "√" in text) and math_verify_installed():
         return same_math
     return same_text
 
@@ -185,13 +198,24 @@ def _math_verify() -> tuple[Callable[..., Any], Callable[..., bool]]:
 
 def _plain(text: str) -> str:
     seen = _UNSEEN.sub("", unicodedata.normalize("NFKC", plain_text(text)))
-    collapsed = _SPACING.sub(r"\1", " ".join(seen.casefold().split()))
+    for name, sign in _NAMED_SIGNS:
+        seen = seen.replace(name, sign) if name in seen else seen
+    rooted = _FACTOR.sub("", _ROOT.sub(lambda match: f"√({match[match.lastindex or 0]})", seen))
+    collapsed = _SPACING.sub(r"\1\2", " ".join(rooted.casefold().split()))
     return collapsed.strip("\"'`*").rstrip(".!").strip("\"'`* ")
 
 
 def _is_denied(text: str) -> bool:
-    return _DENIED.search(text) is not None
+    return _DENIED.search(text) is not None or _DENIED_BEHIND.search(text) is not None
+
+
+def _says_more(answer: str, expected: str) -> bool:
+    """Whether an answer denies its number, or has it in an expression, and the expected one does not."""
+    return (_is_denied(answer) and not _is_denied(expected)) or (
+        is_expression(plain_digits(plain_text(answer))) and not is_expression(plain_digits(plain_text(expected)))
+    )
 
 
 def _as_latex(text: str) -> str:
+    text = _ROOT.sub(lambda match: rf"\sqrt{{{match[match.lastindex or 0]}}}", one_spelling(text))
     return text if "$" in text or "\\boxed" in text else f"${text}$"

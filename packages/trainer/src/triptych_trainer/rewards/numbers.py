@@ -3,6 +3,8 @@
 import math
 import re
 
+from triptych_trainer.rewards.expressions import plain_powers
+
 __all__ = ["is_number", "only_number", "plain_digits"]
 
 _NUMBER = re.compile(
@@ -68,8 +70,8 @@ def _value(text: str) -> tuple[float, bool]:
 
 
 def plain_digits(text: str) -> str:
-    """Return a text with `½` and `percent` written as `1/2` and `%`, and the thousands of a lone number together."""
-    text = _POWER_OF_TEN.sub(r"e\1", _PERCENT.sub("%", text))
+    """Return a text with `½`, `percent` and `10^3` as `1/2`, `%` and `1000`, and a lone number's thousands together."""
+    text = plain_powers(_POWER_OF_TEN.sub(r"e\1", _PERCENT.sub("%", text)))
     for sign, fraction in _VULGAR.items():
         if sign in text:
             text = re.sub(rf"(?<=\d)\s?{sign}", f" {fraction}", text).replace(sign, fraction)

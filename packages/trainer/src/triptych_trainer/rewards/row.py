@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from triptych_trainer.rewards.completion import completion_text, extract_answer, has_reasoning, opened_by
+from triptych_trainer.rewards.completion import completion_text, extract_answer, has_reasoning, lower_tags, opened_by
 
 Completion = str | list[dict[str, Any]]
 Reward = Callable[..., Any]  # (prompts, completions, completion_ids, **columns) -> list[float | None], or a coroutine
@@ -184,7 +184,8 @@ def expected_value(row: Row, column: str) -> str:
             f"(other columns: {have}); add it to the record, or use a reward that needs none (such as format)"
         )
     text = (value if isinstance(value, str) else as_text(value)).strip()
-    start, end = text.rfind("<answer>"), text.rfind("</answer>")
+    lowered = lower_tags(text)
+    start, end = lowered.rfind("<answer>"), lowered.rfind("</answer>")
     text = text[start + len("<answer>") : end].strip() if 0 <= start < end else text
     if not text:
         raise ValueError(
