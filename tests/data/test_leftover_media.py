@@ -43,9 +43,9 @@ REFUSED: Refused = {
         {**ASK, "image": "0.png"},
     ),
     "images inside the column path, next to others": (
-        {**ASK, "images": ["0.png"], "path": {"views": [{"left": "1.jpg"}]}},
-        "got different ones in images and path; remove path",
-        {**ASK, "images": ["0.png"]},
+        {**ASK, "image": "0.png", "path": {"views": [{"left": "1.jpg"}]}},
+        "got different ones in image and path; remove path",
+        {**ASK, "image": "0.png"},
     ),
     "a question that is a film": (
         {**ASK, "problem": "m.mp4"},
