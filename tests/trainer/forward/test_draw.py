@@ -7,14 +7,15 @@ from triptych_trainer.forward.draw import draw_tokens
 from triptych_trainer.forward.scores import SamplingError
 
 
+@pytest.mark.parametrize("spread", [0, 2, 30])
 @pytest.mark.parametrize("by_logarithms", [True, False])
-def test_tokens_and_random_state_are_those_of_multinomial(monkeypatch, by_logarithms):
+def test_tokens_and_random_state_are_those_of_multinomial(monkeypatch, by_logarithms, spread):
     assert draw._is_log_of_uniform()
     monkeypatch.setattr(draw, "_is_log_of_uniform", lambda: by_logarithms)
     generator = torch.Generator().manual_seed(0)
-    scores_BV = torch.randn(5, 700, generator=generator) * 2
+    scores_BV = torch.randn(5, 700, generator=generator) * spread
     scores_BV[:, 100:200] = -torch.inf
-    for seed, rows in enumerate(([0, 1, 2, 3, 4], [4], [1, 3], [0, 2, 3], [0, 1, 2, 3, 4])):
+    for seed, rows in enumerate(([0, 1, 2, 3, 4], [4], [1, 3], [0, 2, 3], [0, 1, 2, 3, 4]) * 20):
         torch.manual_seed(seed)
         expected = torch.multinomial(scores_BV.softmax(-1), 1)[rows, 0]
         state = torch.get_rng_state()
