@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,14 +55,23 @@ class _Head:
         """The autocast under which the model was called."""
         return nullcontext() if self.autocast is None else torch.autocast(self.device, dtype=self.autocast)
 
-    def logits(self, hidden_KD: torch.Tensor) -> torch.Tensor:
+    def room(self, hidden_KD: torch.Tensor) -> torch.Tensor | None:
+        """Memory for the logits of any slice, because new memory is pages that fault in; None if it cannot be used."""
+        weight_VD: Any = self.module.weight
+        plain = self.is_matrix and self.autocast is None and self.module.bias is None
+        if not plain or hidden_KD.dtype != weight_VD.dtype:
+            return None
+        return hidden_KD.new_empty(len(hidden_KD[slices_of(len(hidden_KD), self.vocabulary)[0]]), self.vocabulary)
+
+    def logits(self, hidden_KD: torch.Tensor, *, room: torch.Tensor | None = None) -> torch.Tensor:
         """`[K, V]`, as the model computes them."""
-        if self.is_matrix:
-            with self.precision():
-                return F.linear(hidden_KD, self.module.weight, self.module.bias)  # type: ignore[arg-type]
+        if room is not None:
+            weight_VD: Any = self.module.weight
+            return torch.mm(hidden_KD, weight_VD.t(), out=room[: len(hidden_KD)])
         with self.precision():
-            logits: torch.Tensor = self.own_call(hidden_KD.unsqueeze(0)).logits
-        return logits[0]
+            if self.is_matrix:
+                return F.linear(hidden_KD, self.module.weight, self.module.bias)  # type: ignore[arg-type]
+            return self.own_call(hidden_KD.unsqueeze(0)).logits[0]  # type: ignore[no-any-return]
 
     def own_call(self, hidden_BTD: torch.Tensor) -> Any:
         """The model's own forward, whose backbone returns these hidden states."""
@@ -128,10 +138,10 @@ class _HeadLogps(torch.autograd.Function):
         hidden_KD: torch.Tensor,
         *trainable: torch.nn.Parameter,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        found, slopes = [], []
+        found, slopes, room = [], [], head.room(hidden_KD)
         wants_slopes = head.is_matrix and not trainable and ctx.needs_input_grad[4]
         for rows in slices_of(len(hidden_KD), head.vocabulary):
-            logits_KV = head.logits(hidden_KD[rows])
+            logits_KV = head.logits(hidden_KD[rows], room=room)
             own: dict[str, Any] = {"temperature": temperature, "kept_KJ": part_of(kept_KJ, rows)}
             found.append(logps_of_logits(logits_KV, labels_K[rows], **own))
             if wants_slopes:
@@ -150,17 +160,22 @@ class _HeadLogps(torch.autograd.Function):
         head: _Head = ctx.head
         if slopes_KD is not None and grads[0] is not None and grads[1] is None:
             return None, None, None, None, (slopes_KD * grads[0][:, None]).to(hidden_KD.dtype)
-        grad_KD, sums = torch.empty_like(hidden_KD), _Sums(ctx.trainable)
+        grad_KD, sums, room = torch.empty_like(hidden_KD), _Sums(ctx.trainable), head.room(hidden_KD)
         for rows in slices_of(len(hidden_KD), head.vocabulary):
-            parts = tuple(part_of(grad, rows) for grad in grads)
-
-            def grad_of(logits_KV: torch.Tensor, rows: slice = rows, parts: Any = parts) -> torch.Tensor:
-                own = labels_K[rows], norms_K[rows], entropies_K[rows]
-                kept = part_of(kept_KJ, rows)
-                return grad_of_logits(logits_KV, *own, *parts, temperature=ctx.temperature, kept_KJ=kept)
-
-            back = _back_through_matrix if head.is_matrix else _back_through_own_call
-            grad_KD[rows] = back(head, hidden_KD[rows], grad_of, sums)
+            grad_of = partial(
+                grad_of_logits,
+                labels_K=labels_K[rows],
+                norms_K=norms_K[rows],
+                entropies_K=entropies_K[rows],
+                grad_logps_K=part_of(grads[0], rows),
+                grad_entropies_K=part_of(grads[1], rows),
+                temperature=ctx.temperature,
+                kept_KJ=part_of(kept_KJ, rows),
+            )
+            if head.is_matrix:
+                grad_KD[rows] = _back_through_matrix(head, hidden_KD[rows], grad_of, sums, room=room)
+            else:
+                grad_KD[rows] = _back_through_own_call(head, hidden_KD[rows], grad_of, sums)
         return None, None, None, None, grad_KD, *sums.gradients()
 
 
@@ -190,7 +205,7 @@ class _Sums:
         return [None if grad is None else grad.to(parameter.dtype) for grad, parameter in pairs]
 
 
-_GradOf = Callable[[torch.Tensor], torch.Tensor]
+_GradOf = Callable[..., torch.Tensor]
 
 
 def _slopes(
@@ -203,12 +218,14 @@ def _slopes(
     return slope_KV.to(logits_KV.dtype) @ weight_VD.to(logits_KV.dtype)
 
 
-def _back_through_matrix(head: _Head, hidden_KD: torch.Tensor, grad_of: _GradOf, sums: _Sums) -> torch.Tensor:
+def _back_through_matrix(
+    head: _Head, hidden_KD: torch.Tensor, grad_of: _GradOf, sums: _Sums, *, room: torch.Tensor | None
+) -> torch.Tensor:
     """The gradient of a slice of hidden states; what the head's own parameters get is added to `sums`."""
     weight_VD: Any = head.module.weight
-    logits_KV = head.logits(hidden_KD)
+    logits_KV = head.logits(hidden_KD, room=room)
     dtype = logits_KV.dtype
-    grad_KV = grad_of(logits_KV).to(dtype)
+    grad_KV = grad_of(logits_KV, in_place=True).to(dtype)
     del logits_KV
     for number, parameter in enumerate(sums.parameters):
         if parameter is weight_VD:

@@ -53,9 +53,10 @@ def normalised(logits_KV: torch.Tensor, kept_KJ: torch.Tensor | None, *, tempera
     """Return the scaled float32 logits over which probabilities are normalised.
 
     They are `[K, J]` if every row was drawn from some tokens only, else `[K, V]`, with `CUT_OFF` for what is cut off.
+    They may be the logits themselves, so nothing may be written into them.
     """
     if kept_KJ is None:
-        return logits_KV.float() / temperature
+        return logits_KV.float() if temperature == 1 else logits_KV.float() / temperature
     if all_are_cut(kept_KJ):
         scaled_KJ = logits_KV.gather(1, places(kept_KJ)).float() / temperature
         return scaled_KJ.masked_fill_(kept_KJ < 0, CUT_OFF)

@@ -67,25 +67,36 @@ def logps_of_logits(
     logits_KV: torch.Tensor, labels_K: torch.Tensor, *, temperature: float, kept_KJ: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the log-probabilities, entropies and log-sum-exps `[K]` of a slice; the backward pass needs the third."""
+    parts = _cached_rows(logits_KV)
+    rooms = [torch.empty_like(logits_KV[parts[0]], dtype=torch.float32) for _ in range(2)]
     found = [
-        _logps_of_part(logits_KV[rows], labels_K[rows], temperature=temperature, kept_KJ=part_of(kept_KJ, rows))
-        for rows in _cached_rows(logits_KV)
+        _logps_of_part(logits_KV[rows], labels_K[rows], rooms, temperature=temperature, kept_KJ=part_of(kept_KJ, rows))
+        for rows in parts
     ]
-    logps_K, entropies_K, norms_K = (torch.cat(parts) for parts in zip(*found, strict=True))
+    logps_K, entropies_K, norms_K = (torch.cat(columns) for columns in zip(*found, strict=True))
     return logps_K, entropies_K, norms_K
 
 
 def _logps_of_part(
-    logits_KV: torch.Tensor, labels_K: torch.Tensor, *, temperature: float, kept_KJ: torch.Tensor | None
+    logits_KV: torch.Tensor,
+    labels_K: torch.Tensor,
+    rooms: list[torch.Tensor],
+    *,
+    temperature: float,
+    kept_KJ: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Score some rows; `rooms` are two tensors to write into, because new ones would be pages that fault in."""
     scaled_KV = normalised(logits_KV, kept_KJ, temperature=temperature)
-    norms_K = scaled_KV.logsumexp(-1)
-    log_p_KV = scaled_KV.sub_(norms_K[:, None])
+    below_KV, weights_KV = (room[: len(scaled_KV), : scaled_KV.shape[1]] for room in rooms)
+    tops_K = scaled_KV.amax(-1)
+    torch.sub(scaled_KV, tops_K[:, None], out=below_KV)
+    sums_K = torch.exp(below_KV, out=weights_KV).sum(-1)
+    logs_K = sums_K.log()
     if all_are_cut(kept_KJ):
-        logps_K = logits_KV.gather(-1, labels_K[:, None]).squeeze(-1).float() / temperature - norms_K
+        logps_K = logits_KV.gather(-1, labels_K[:, None]).squeeze(-1).float() / temperature - tops_K - logs_K
     else:
-        logps_K = log_p_KV.gather(-1, labels_K[:, None]).squeeze(-1)
-    return logps_K, -log_p_KV.exp().mul_(log_p_KV).sum(-1), norms_K
+        logps_K = below_KV.gather(-1, labels_K[:, None]).squeeze(-1) - logs_K
+    return logps_K, logs_K - weights_KV.mul_(below_KV).sum(-1) / sums_K, tops_K + logs_K
 
 
 def grad_of_logits(
@@ -98,22 +109,54 @@ def grad_of_logits(
     *,
     temperature: float,
     kept_KJ: torch.Tensor | None,
+    in_place: bool = False,
 ) -> torch.Tensor:
-    """Return the gradient of a slice of logits `[K, V]` in float32; None means a gradient of zeros."""
-    log_p_KV = normalised(logits_KV, kept_KJ, temperature=temperature).sub_(norms_K[:, None])
-    grad_KV = log_p_KV.exp().neg_()
-    if grad_entropies_K is None:
-        factor = torch.zeros_like(norms_K) if grad_logps_K is None else grad_logps_K
-        grad_KV *= factor[:, None]
-    else:
-        log_p_KV.add_(entropies_K[:, None]).mul_(grad_entropies_K[:, None])
-        grad_KV *= log_p_KV if grad_logps_K is None else log_p_KV.add_(grad_logps_K[:, None])
-    if kept_KJ is not None and all_are_cut(kept_KJ):
-        nothing_KV = torch.zeros(logits_KV.shape, dtype=grad_KV.dtype, device=grad_KV.device)
-        grad_KV = nothing_KV.scatter_add_(-1, places(kept_KJ), grad_KV)
+    """Return the gradient of a slice of logits `[K, V]` in float32; None means a gradient of zeros.
+
+    With `in_place` it may be written into the logits.
+    """
+    in_place = in_place and logits_KV.dtype == torch.float32
+    grad_KV = logits_KV if in_place else torch.empty_like(logits_KV, dtype=torch.float32)
+    for rows in _cached_rows(logits_KV):
+        _grad_of_part(
+            grad_KV[rows],
+            logits_KV[rows],
+            norms_K[rows],
+            entropies_K[rows],
+            part_of(grad_logps_K, rows),
+            part_of(grad_entropies_K, rows),
+            temperature=temperature,
+            kept_KJ=part_of(kept_KJ, rows),
+        )
     if grad_logps_K is not None:
-        grad_KV.scatter_add_(-1, labels_K[:, None], grad_logps_K[:, None])
-    return grad_KV.div_(temperature)
+        grad_KV.scatter_add_(-1, labels_K[:, None], (grad_logps_K / temperature)[:, None])
+    return grad_KV
+
+
+def _grad_of_part(
+    grad_KV: torch.Tensor,
+    logits_KV: torch.Tensor,
+    norms_K: torch.Tensor,
+    entropies_K: torch.Tensor,
+    grad_logps_K: torch.Tensor | None,
+    grad_entropies_K: torch.Tensor | None,
+    *,
+    temperature: float,
+    kept_KJ: torch.Tensor | None,
+) -> None:
+    """Write the gradient of some rows of logits, without what a label adds to its own."""
+    scaled_KV = normalised(logits_KV, kept_KJ, temperature=temperature)
+    is_narrow = all_are_cut(kept_KJ)
+    found_KV = torch.empty_like(scaled_KV) if is_narrow else grad_KV
+    torch.sub(scaled_KV, norms_K[:, None], out=found_KV)
+    factors_K = torch.zeros_like(norms_K) if grad_logps_K is None else grad_logps_K
+    if grad_entropies_K is None:
+        found_KV.exp_().mul_((factors_K / -temperature)[:, None])
+    else:
+        slopes_KV = (found_KV + entropies_K[:, None]).mul_(grad_entropies_K[:, None]).add_(factors_K[:, None])
+        found_KV.exp_().mul_(slopes_KV).div_(-temperature)
+    if kept_KJ is not None and is_narrow:
+        grad_KV.zero_().scatter_add_(-1, places(kept_KJ), found_KV)
 
 
 def slices_of(num_rows: int, vocabulary: int) -> list[slice]:
