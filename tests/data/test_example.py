@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import datasets
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from triptych_data import DataError, Example, read_examples
-from triptych_data.rows import base
+from triptych_data.rows import fingerprint
 
 ROWS = st.lists(
     st.fixed_dictionaries({"prompt": st.sampled_from("abc")}, optional={"id": st.sampled_from([1, "1", "x"])}),
@@ -108,14 +109,40 @@ def test_the_fingerprint_sees_one_letter_of_a_large_file(tmp_path):
     assert digests[0] != digests[1]
 
 
-def test_the_fingerprint_of_a_file_that_is_read_in_pieces_sees_its_middle(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "WHOLE_BYTES", 16 << 20)
-    digests = []
-    for number in range(2):
-        path = tmp_path / "large.tar"
-        path.write_bytes(b"a" * (8 << 20) + bytes([number]) * (1 << 20) + b"a" * (8 << 20))
-        digests.append(base.file_fingerprint(path))
-    assert digests[0] != digests[1]
+def test_the_digest_of_a_large_file_is_of_every_byte_and_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr(fingerprint, "LARGE_BYTES", 100)
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    read = []
+    monkeypatch.setattr(
+        fingerprint, "_digest", lambda path, size, known=fingerprint._digest: read.append(path) or known(path, size)
+    )
+    path, copy = tmp_path / "large.jsonl", tmp_path / "copy.jsonl"
+
+    def digest(file, letter, *, second):
+        if letter is not None:
+            file.write_bytes(b"a" * 500 + letter + b"a" * 500)
+        os.utime(file, (second, second))
+        fingerprint._in_this_process.cache_clear()
+        return fingerprint.file_fingerprint(file)
+
+    first = digest(path, b"x", second=1_000)
+    assert digest(path, None, second=1_000) == first
+    assert read == [path]
+    assert digest(path, b"y", second=2_000) != first
+    assert digest(copy, b"x", second=3_000) == first
+    for remembered in (tmp_path / "cache").iterdir():
+        remembered.write_text("damaged")
+    assert digest(copy, None, second=3_000) == first
+    assert read == [path, path, copy, copy]
+
+
+def test_the_digest_of_a_file_that_was_just_written_is_not_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr(fingerprint, "LARGE_BYTES", 100)
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "large.jsonl"
+    path.write_bytes(b"a" * 500)
+    fingerprint.file_fingerprint(path)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_columns_are_the_row_as_it_was_read(write_jsonl):

@@ -61,7 +61,7 @@ class Examples(Sequence[Example]):
     def fingerprint(self) -> str:
         """A digest of the rows, of how they are read and of which are kept: equal for equal data in any folder.
 
-        It was taken when the rows were read: of a file's size and parts of its bytes, of a table's own rows.
+        It was taken when the rows were read: of a file's size and bytes, of a table's own rows.
         """
         digest = hashlib.blake2b(self.checked.digest.encode(), digest_size=16)
         digest.update(array("q", self._kept).tobytes())

@@ -11,7 +11,8 @@ from typing import Any
 
 from triptych_data.errors import DataError
 from triptych_data.extras import needed
-from triptych_data.rows.base import SourceRow, file_fingerprint
+from triptych_data.rows.base import SourceRow
+from triptych_data.rows.fingerprint import file_fingerprint
 from triptych_data.rows.parquet import check_expansion
 
 _LOOKED_AT = 16

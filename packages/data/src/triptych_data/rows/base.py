@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from triptych_data.example import ArchiveMember
-
-_PIECE_BYTES, _NUM_PIECES = 1 << 20, 16
-WHOLE_BYTES = 256 << 20
-"""The largest file of which every byte is part of the fingerprint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,22 +54,3 @@ class Rows(Protocol):
     def fingerprint(self) -> str:
         """Return a digest of the rows, which is the same for a copy of them."""
         ...
-
-
-def file_fingerprint(path: Path) -> str:
-    """Return a digest of a file's size and bytes, the same for a copy elsewhere.
-
-    Of a file beyond 256 MiB it reads 16 pieces of 1 MiB, spread evenly from the first byte to the last.
-    """
-    size = path.stat().st_size
-    digest = hashlib.blake2b(str(size).encode(), digest_size=16)
-    last = max(0, size - _PIECE_BYTES)
-    with path.open("rb") as stream:
-        if size <= WHOLE_BYTES:
-            while piece := stream.read(_PIECE_BYTES):
-                digest.update(piece)
-            return digest.hexdigest()
-        for number in range(_NUM_PIECES):
-            stream.seek(last * number // (_NUM_PIECES - 1))
-            digest.update(stream.read(_PIECE_BYTES))
-    return digest.hexdigest()

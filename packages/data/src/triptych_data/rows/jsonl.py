@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from triptych_data.errors import DataError
-from triptych_data.rows.base import SourceRow, file_fingerprint
+from triptych_data.rows.base import SourceRow
+from triptych_data.rows.fingerprint import file_fingerprint
 
 _BLOCK = 1 << 20
 _BOM = b"\xef\xbb\xbf"

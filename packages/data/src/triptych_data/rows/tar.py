@@ -12,7 +12,8 @@ from typing import Any, BinaryIO, Self
 from triptych_data.errors import DataError
 from triptych_data.example import ArchiveMember
 from triptych_data.formats.pictures import names_images
-from triptych_data.rows.base import SourceRow, file_fingerprint
+from triptych_data.rows.base import SourceRow
+from triptych_data.rows.fingerprint import file_fingerprint
 from triptych_data.rows.jsonl import parse_row
 
 _TEXTS = (".txt", ".cls")
