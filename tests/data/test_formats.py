@@ -169,7 +169,7 @@ def test_images_as_bytes_base64_and_limits_of_their_own(write_jsonl, tmp_path, p
     first, second = read_examples(write_jsonl([row]))[0].images
     assert (first.min_pixels, first.max_pixels) == (784, 9000)
     assert (second.min_pixels, second.max_pixels) == (784, 5000)
-    with pytest.raises(DataError, match="expected max_pixels to be a number of pixels, got 'many'"):
+    with pytest.raises(DataError, match="max_pixels to be a number of pixels, 1 or more, got 'many'; write a number"):
         read_examples(write_jsonl([{"prompt": "<image>", "images": [{"path": "x", "max_pixels": "many"}]}]))
 
 
@@ -271,3 +271,21 @@ def test_the_sample_of_another_project():
     assert len(examples[0].images) == 1  # the same file twice is one image at two markers
     assert examples[0].answer == "They are celebrating on the soccer field."
     assert {load_image(example.images[0]).width for example in examples} == {300}
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        pytest.param({"answer": True}, "true", id="a boolean"),
+        pytest.param({"solution": {"text": "red"}}, "red", id="an object with one key"),
+        pytest.param({"answer": {"answer": ["3", "three"]}}, '["3", "three"]', id="an object with a list"),
+        pytest.param({"answers": {"value": 3}}, "3", id="an object in a column that may be an answer"),
+        pytest.param({"answer": {"action": "type", "text": "hi"}}, '{"action": "type", "text": "hi"}', id="an object"),
+        pytest.param({"answer": {"text": ""}}, "", id="an object that says nothing"),
+        pytest.param({"answers": {"text": ["red"], "answer_start": [3]}}, None, id="columns that only may be answers"),
+    ],
+)
+def test_objects_and_booleans_as_answers(write_jsonl, row, answer):
+    (example,) = read_examples(write_jsonl([{"problem": "Colour?", **row}]))
+    assert example.answer == answer
+    assert example.columns.items() >= row.items()

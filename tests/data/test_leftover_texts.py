@@ -4,6 +4,16 @@ import pytest
 from refused_rows import ASK, ASSISTANT, GPT, HUMAN, SYSTEM, TALK, USER, Refused, check_refused, part
 
 REFUSED: Refused = {
+    "an answer as TriviaQA has it": (
+        {**ASK, "answer": {"value": "red", "aliases": ["Red", "scarlet"]}},
+        r"expected an answer in answer, got a mapping with aliases; .* as a list, \['red', 'Red', 'scarlet'\]",
+        {**ASK, "answer": ["red", "Red", "scarlet"]},
+    ),
+    "a truth as SQuAD has it": (
+        {"prompt": "Colour?", "reward_model": {"ground_truth": {"text": ["red"], "answer_start": [3]}}},
+        "expected an answer in reward_model.ground_truth, got a mapping with answer_start",
+        {"prompt": "Colour?", "reward_model": {"ground_truth": ["red"]}},
+    ),
     # names for one thing that give two
     "two images": (
         {**ASK, "images": ["0.png"], "image": "1.jpg", "problem": "<image>Colour?"},

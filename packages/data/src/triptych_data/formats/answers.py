@@ -9,7 +9,7 @@ from typing import Any
 from triptych_data.formats.columns import ANSWERS, LABELS, Columns, is_empty, listed_text
 from triptych_data.formats.parts import text_of_part
 from triptych_data.formats.record import RowError, as_answer
-from triptych_data.formats.truths import further_answers, ground_truths, is_said
+from triptych_data.formats.truths import further_answers, ground_truths, is_said, only_answer, stated_answer
 from triptych_data.formats.turns import Turn, is_turns, read_turns
 
 
@@ -49,7 +49,8 @@ def read_answer(columns: Columns, turn: str | None) -> str | None:
 
 def _labels(row: Mapping[str, Any]) -> dict[str, str]:
     """The texts, numbers or lists of them in columns that may be answers, if they agree; nothing where they do not."""
-    found = {name: as_answer(value) or "" for name in LABELS if is_said(value := row.get(name))}
+    said = {name: only_answer(row.get(name)) for name in LABELS}
+    found = {name: as_answer(value) or "" for name, value in said.items() if is_said(value)}
     return found if len(set(found.values())) == 1 else {}
 
 
@@ -83,7 +84,7 @@ def read_reply(columns: Columns, turn: str | None) -> str | None:
 def _answer_text(name: str, value: Any) -> str:
     if name == "completion" and is_turns(value):
         return _text_of(read_turns(value, what=name)[-1]["content"], what=name)
-    return as_answer(value) or ""
+    return as_answer(stated_answer(value, what=name)) or ""
 
 
 def _agree(first: str, second: str) -> bool:

@@ -136,9 +136,14 @@ def accuracy_score(row: Row, *, how: AnswerComparison | None = None) -> float:
     options = options_by_letter(row) if method in ("auto", "choice") else {}
     if contradicts_itself(answer, options):
         return 0.0
-    if any(MODES[method](answer, expected) or matching.same_text(as_given, expected) for expected in accepted):
+    if any(MODES[method](answer, expected) or _meets_as_given(as_given, expected) for expected in accepted):
         return 1.0
     return float(any(same_as_option(answer, expected, options) for expected in accepted))
+
+
+def _meets_as_given(answer: str, expected: str) -> bool:
+    """Whether an answer is the expected text, or object, with what it is wrapped in."""
+    return matching.same_text(answer, expected) or matching.same_object(answer, expected)
 
 
 def check_expected(row: Row, *, how: AnswerComparison) -> None:

@@ -16,8 +16,10 @@ from typing import Any
 
 from triptych_trainer.rewards.expressions import is_expression, one_spelling
 from triptych_trainer.rewards.latex import plain_text
+from triptych_trainer.rewards.literals import whole_literal
 from triptych_trainer.rewards.numbers import is_number, only_number, plain_digits
 from triptych_trainer.rewards.quantities import quantity, same_quantity
+from triptych_trainer.rewards.wrapping import without_fence
 
 Matcher = Callable[[str, str], bool]
 LONGEST_MATH = 2_000
@@ -119,6 +121,24 @@ def same_measure(answer: str, expected: str) -> bool:
     return same_quantity(apart, expected) and not _says_more(apart, expected)
 
 
+def same_object(answer: str, expected: str) -> bool:
+    """Compare two objects, written as JSON or as Python does: equal keys, in any order, with values that agree."""
+    wanted = whole_literal(expected)
+    return isinstance(wanted, dict) and _same_value(whole_literal(without_fence(answer)), wanted)
+
+
+def _same_value(answer: Any, expected: Any) -> bool:
+    if isinstance(expected, dict):
+        same_keys = isinstance(answer, dict) and answer.keys() == expected.keys()
+        return same_keys and all(_same_value(answer[key], value) for key, value in expected.items())
+    if isinstance(expected, list):
+        same_length = isinstance(answer, list) and len(answer) == len(expected)
+        return same_length and all(_same_value(*pair) for pair in zip(answer, expected, strict=True))
+    if isinstance(expected, str):
+        return isinstance(answer, str) and same_text(answer, expected)
+    return type(answer) is not bool and answer == expected if type(expected) is not bool else answer is expected
+
+
 def same_side(answer: str, expected: str) -> bool:
     """Compare with an expected `x = 12`: the right side is enough, another name on the left is not."""
     wanted, got = (_ASSIGNED.fullmatch(plain_text(text).strip()) for text in (expected, answer))
@@ -140,6 +160,8 @@ def _letters(text: str) -> list[str]:
 def looks_like(expected: str) -> Matcher:
     """Return the matcher that fits the form of an expected answer."""
     text = plain_text(expected).strip()
+    if text.startswith("{") and isinstance(whole_literal(text), dict):
+        return same_object
     if text.lower().rstrip(".") in ("yes", "no"):
         return same_yes_no
     if re.fullmatch(r"[(\[]?[A-Z][)\].:]?", text):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from triptych_trainer.rewards.literals import whole_literal
 
-__all__ = ["unwrapped"]
+__all__ = ["unwrapped", "without_fence"]
 
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 _KEYS = ("answer", "final_answer")
@@ -21,8 +21,7 @@ def unwrapped(answer: str) -> str:
 
     An object is read if it has one key `answer` (or `final_answer`) with a plain value, and no second one.
     """
-    fenced = _FENCED.fullmatch(answer)
-    text = fenced[1] if fenced else answer
+    text = without_fence(answer)
     found = whole_literal(text) if text.lstrip().startswith("{") and len(_KEY.findall(text)) == 1 else None
     if isinstance(found, Mapping):
         named = [value for name, value in found.items() if str(name).lower() in _KEYS]
@@ -30,3 +29,9 @@ def unwrapped(answer: str) -> str:
             return str(named[0]).strip()
     lead = _CHINESE_LEAD.match(answer)
     return answer if lead is None else answer[lead.end() :].strip().rstrip("。") or answer
+
+
+def without_fence(text: str) -> str:
+    """Return what a Markdown fence of code contains, or the text itself."""
+    fenced = _FENCED.fullmatch(text)
+    return fenced[1] if fenced else text
