@@ -304,7 +304,12 @@ def test_base64_and_data_uris_are_read() -> None:
     import base64
 
     bare = base64.b64encode(JPEG).decode()
-    for ref in (bare, f"data:image/jpeg;base64,{bare}"):
+    for_addresses = base64.urlsafe_b64encode(JPEG).decode()
+    assert for_addresses != bare
+    in_capitals = f"DATA:IMAGE/JPEG;BASE64,{bare}"
+    lines = "\n".join(bare[start : start + 76] for start in range(0, len(bare), 76))
+    addresses = (f"data:image/jpeg;base64,{bare}", f"data:;base64,{for_addresses}", in_capitals)
+    for ref in (bare, for_addresses, lines, *addresses):
         assert np.array_equal(
             np.asarray(load_image(ImageSource(ref=ref))), np.asarray(load_image(ImageSource(ref=JPEG)))
         )

@@ -4,6 +4,16 @@ import pytest
 from refused_rows import ASK, ASSISTANT, GPT, PNG, TALK, USER, Refused, check_refused, part
 
 REFUSED: Refused = {
+    "a limit written as text": (
+        {**ASK, "image": "0.png", "max_pixels": "200704"},
+        "expected max_pixels to be a number of pixels, 1 or more, got '200704'; write it without quotes: 200704",
+        {**ASK, "image": "0.png", "max_pixels": 200704},
+    ),
+    "a limit that is no number": (
+        {**ASK, "image": {"path": "0.png", "min_pixels": "auto"}},
+        "min_pixels to be a number of pixels, 1 or more, got 'auto'; write a number, or remove min_pixels",
+        {**ASK, "image": {"path": "0.png"}},
+    ),
     # tools, limits, options, texts
     "tools": (
         {"prompt": [USER], "tools": [{"name": "zoom"}]},

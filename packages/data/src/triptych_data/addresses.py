@@ -20,6 +20,11 @@ _STORES = frozenset(
 _CACHES = frozenset({"simplecache", "filecache", "blockcache"})
 
 
+def is_data_address(text: str) -> bool:
+    """Return whether a text is a `data:` address, in capitals or not (RFC 3986: the case of a scheme says nothing)."""
+    return text[:5].lower() == "data:"
+
+
 def is_address(text: str) -> bool:
     """Return whether a reference to an image is an address and not a path: it has a scheme, or is a chain of them."""
     scheme = _SCHEME.match(text) if ":" in text else None

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from triptych_data.addresses import is_data_address
+
 if TYPE_CHECKING:
     from triptych_parser import BoundPrompt
 
@@ -100,7 +102,7 @@ class Example:
 def _identity(ref: object, root: Path | None) -> Hashable:
     """Equal exactly when the same pixels will be read: by place for files, by content for what is in memory."""
     if isinstance(ref, str):
-        if ref.startswith("data:"):
+        if is_data_address(ref):
             return ("data", hashlib.blake2b(ref.encode("utf-8", "surrogatepass"), digest_size=16).digest())
         return ("path", None if root is None else str(root), ref)
     if isinstance(ref, bytes):

@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 from PIL import Image
 
-from triptych_data.addresses import is_address, is_local, local_path
+from triptych_data.addresses import is_address, is_data_address, is_local, local_path
 from triptych_data.errors import ImageError
 from triptych_data.example import ArchiveMember, ImageSource
 from triptych_data.paths import open_beneath, open_with_status
@@ -50,7 +50,7 @@ def open_path(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> t
     elsewhere.
     """
     ref = source.ref
-    if not isinstance(ref, str) or ref.startswith("data:") or is_base64_image(ref) or is_address(ref):
+    if not isinstance(ref, str) or is_data_address(ref) or is_base64_image(ref) or is_address(ref):
         return None
     root = source.root if source.root is not None else Path()
     return open_with_status(root, ref, allow_outside=policy.allow_outside, max_bytes=policy.max_file_bytes)
@@ -105,18 +105,23 @@ def _within(data: bytes, image: str, policy: ImagePolicy) -> bytes:
 
 def _inline_bytes(ref: str) -> bytes | None:
     """The bytes that the text itself carries, as a data URI or as bare base64; None for a path or an address."""
-    if ref.startswith("data:"):
+    if is_data_address(ref):
         head, comma, body = ref.partition(",")
-        if not comma or not head.endswith(";base64"):
+        if not comma or not head.lower().endswith(";base64"):
             raise _bad_inline(ref, "expected data:<type>;base64,<data>")
     elif is_base64_image(ref):
         body = ref
     else:
         return None
     try:
-        return base64.b64decode(body, validate=False)
+        return base64.b64decode(_decodable(body), validate=True)
     except (binascii.Error, ValueError) as error:
         raise _bad_inline(ref, f"base64 does not decode ({error})") from error
+
+
+def _decodable(body: str) -> str:
+    """The base64 without white space, with `-` and `_` of the alphabet for addresses (RFC 4648, 5) as `+` and `/`."""
+    return "".join(body.split()).replace("-", "+").replace("_", "/")
 
 
 def _bad_inline(ref: str, reason: str) -> ImageError:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from triptych_data.addresses import is_data_address
 from triptych_data.errors import UsageError
 from triptych_data.example import ArchiveMember, Example
 from triptych_data.examples import Examples
@@ -113,7 +114,7 @@ def _as_it_stands(rows: Rows, index: int) -> str | None:
 
 def _check_paths(example: Example, row: SourceRow, folder: Path, *, option: str) -> None:
     for image in example.images:
-        if isinstance(image.ref, str) and not image.ref.startswith("data:") and "://" not in image.ref:
+        if isinstance(image.ref, str) and not is_data_address(image.ref) and "://" not in image.ref:
             raise UsageError(
                 f"{option}: expected a file in {row.folder.resolve()}, where the images of {row.source} are looked "
                 f"for, got one in {folder.resolve()}: name a file there, or give --image_root"

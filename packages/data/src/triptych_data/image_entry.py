@@ -78,6 +78,13 @@ def _pixels(entry: Mapping[str, Any], name: str) -> int | None:
     value = entry.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 1:
-        raise RowError(f"expected {name} to be a number of pixels, got {shown(value)}", remedy="correct the row")
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or value < 1 or value % 1:
+        number = value.strip() if isinstance(value, str) else ""
+        raise RowError(
+            f"expected {name} to be a number of pixels, 1 or more, got {shown(value)}",
+            remedy=f"write it without quotes: {number}"
+            if number.isascii() and number.isdigit() and int(number)
+            else f"write a number, or remove {name}",
+        )
     return int(value)

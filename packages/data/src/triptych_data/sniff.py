@@ -7,9 +7,9 @@ import re
 from triptych_data.errors import ImageError
 from triptych_data.policy import FORMATS, ImagePolicy
 
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/\s]+|[A-Za-z0-9_\-\s]+)={0,2}\s*")  # the usual alphabet, or that of addresses
 # What the base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins with: it tells an encoded image from a path.
-_BASE64_STARTS = ("/9j/", "iVBOR", "R0lGO", "UklGR", "Qk", "SUkq", "TU0A")
+_BASE64_STARTS = ("/9j/", "_9j_", "iVBOR", "R0lGO", "UklGR", "Qk", "SUkq", "TU0A")
 
 
 def is_base64_image(text: str) -> bool:

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych_data.addresses import is_address
+from triptych_data.addresses import is_address, is_data_address
 from triptych_data.example import ArchiveMember, ImageSource
 from triptych_data.fetch import Stamp
 
@@ -80,7 +80,7 @@ def name_of(source: ImageSource) -> int | None:
     ref = source.ref
     if isinstance(ref, ArchiveMember):
         text = repr((ref.archive.name, ref.name, ref.offset, ref.size))
-    elif isinstance(ref, str) and not ref.startswith("data:") and not is_address(ref):
+    elif isinstance(ref, str) and not is_data_address(ref) and not is_address(ref):
         text = ref
     else:
         return None

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from triptych_data.addresses import is_data_address
 from triptych_data.formats.columns import (
     ANSWERS,
     CONVERSATIONS,
@@ -284,9 +285,9 @@ def _is_among(value: Any, images: Sequence[Any]) -> bool:
 def _file_name(value: Any) -> str | None:
     if isinstance(value, Mapping):
         value = value.get("path") or value.get("image")
-    return PurePosixPath(value).name if isinstance(value, str) and not value.startswith("data:") else None
+    return PurePosixPath(value).name if isinstance(value, str) and not is_data_address(value) else None
 
 
 def _is_file(value: Any) -> bool:
     """Whether a value is pixels or a file itself, and no text that happens to name one."""
-    return not isinstance(value, str) or value.startswith("data:image/") or is_base64_image(value)
+    return not isinstance(value, str) or value[:11].lower() == "data:image/" or is_base64_image(value)

@@ -6,6 +6,8 @@ import functools
 import re
 from collections.abc import Mapping
 
+from triptych_data.addresses import is_data_address
+
 FRAMES = {
     "video": "give its frames as images, each with its <image>",
     "audio": "write what is said as text, and remove it",
@@ -33,6 +35,6 @@ def media_file(path: object) -> str | None:
     """Return "video" or "audio" if a path, an address or the path of a file ends as one does, or None otherwise."""
     if not isinstance(path, str) and isinstance(path, Mapping):
         path = path.get("path")
-    if not isinstance(path, str) or path.startswith("data:"):
+    if not isinstance(path, str) or is_data_address(path):
         return None
     return _SUFFIXES.get(path.partition("?")[0].rpartition(".")[2].strip().lower())

@@ -89,7 +89,7 @@ def is_image_file(value: object) -> bool:
     """
     if isinstance(value, str):
         path = value.partition("?")[0].strip().lower()
-        return value.startswith("data:image/") or path.endswith(_SUFFIXES) or is_base64_image(value)
+        return path.startswith("data:image/") or path.endswith(_SUFFIXES) or is_base64_image(value)
     if isinstance(value, Mapping):
         return any(not is_empty(value.get(name)) for name in SOURCES)
     if isinstance(value, (bytes, bytearray)):

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from triptych_data import Example, ImagePolicy, ImageSource, load_image
+from triptych_data.addresses import is_data_address
 from triptych_data.write_whole import write_whole
 
 from triptych_trainer.prompts.image_info import image_infos
@@ -173,7 +174,7 @@ def messages_json(rollout: Rollout, *, is_plain: bool) -> str | None:
 
 def is_file(source: ImageSource) -> bool:
     """Return whether the image is a file that a report can read later."""
-    return isinstance(source.ref, str) and not source.ref.startswith("data:") and "://" not in source.ref
+    return isinstance(source.ref, str) and not is_data_address(source.ref) and "://" not in source.ref
 
 
 def image_ref(source: ImageSource) -> str:
