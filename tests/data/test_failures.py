@@ -205,7 +205,7 @@ CASES = [
     ),
     Case(number="41", name="http", make=lambda f: "https://example.invalid/x.jpg", kind="remote", says="allow_remote"),
     Case(number="41b", name="file address", make=lambda f: "file:///etc/passwd", kind="escape", says="allow_outside"),
-    Case(number="41c", name="data URI, broken", make=lambda f: "data:image/png;base64,@", kind="truncated"),
+    Case(number="41c", name="data URI, broken", make=lambda f: "data:image/png;base64,@", kind="corrupt"),
     Case(number="41d", name="data URI, not base64", make=lambda f: "data:image/png,abc", kind="corrupt"),
     Case(number="42", name="NUL in path", make=lambda f: "a\0.jpg", kind="escape", says="NUL"),
     Case(number="42b", name="lone surrogate", make=lambda f: "a\ud800.jpg", kind="missing", says="surrogate"),
