@@ -1,6 +1,7 @@
 """The head in slices against the whole logits of the model's own forward: values, gradients, and what is held."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -108,7 +109,27 @@ def test_log_probabilities_alone_have_the_same_gradients(lab, slices_of_four):
     lab.assert_same_gradients(*gradients, tolerance=1e-5)
 
 
-def test_no_tensor_holds_more_logits_than_a_slice(lab, slices_of_four):
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_replicated_rows_have_the_same_values_in_slices(lab, slices_of_four, temperature):
+    values, gradients = [], []
+    for whole in (False, True):
+        model = lab.qwen2_5_vl().train()
+        got = plain_logps(
+            model, lab.qwen_batch(), temperature=temperature, compute_entropy=True, width=9, whole_logits=whole
+        )
+        lab.weighted_loss(*got).backward()
+        values.append(got)
+        gradients.append(lab.gradients(model))
+    torch.testing.assert_close(*values, rtol=1e-5, atol=1e-5)
+    lab.assert_same_gradients(*gradients, tolerance=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("way", "most"),
+    [(shared_logps, 4), (partial(plain_logps, whole_logits=False), 12)],  # the model's call keeps one of each row
+    ids=["packed row", "replicated rows"],
+)
+def test_no_tensor_holds_more_logits_than_a_slice(lab, slices_of_four, way, most):
     widest = []
 
     class Widest(torch.overrides.TorchFunctionMode):
@@ -121,9 +142,9 @@ def test_no_tensor_holds_more_logits_than_a_slice(lab, slices_of_four):
 
     model, batch = lab.qwen2_5_vl().train(), lab.qwen_batch()
     with Widest():
-        logps, _ = shared_logps(model, batch)
+        logps, _ = way(model, batch)
         logps.sum().backward()
-    assert max(widest) == 4
+    assert max(widest) == most
 
 
 def test_a_step_of_a_model_in_half_precision_is_near_the_whole_logits(lab, slices_of_four):

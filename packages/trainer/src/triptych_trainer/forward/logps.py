@@ -15,6 +15,7 @@ from triptych_trainer.forward.hooks import install_hooks
 from triptych_trainer.forward.kept import kept_at, kept_in_rows
 from triptych_trainer.forward.layout import (
     PackedLayout,
+    PaddedLayout,
     packed_layout,
     packed_positions,
     padded_layout,
@@ -75,6 +76,7 @@ def shared_logps(
             width=width,
             pad_id=pad_id,
             router=router,
+            whole_logits=False,
         )
     layout = packed_layout(batch, whole=router is not None)
     call = _packed_call(model, batch, layout=layout, features=features)
@@ -132,18 +134,60 @@ def plain_logps(
     width: int | None = None,
     pad_id: int = 0,
     router: RouterTap | None = None,
+    whole_logits: bool = True,
 ) -> Result:
     """Compute the numbers of `shared_logps` from replicated, left-padded rows, for every model.
 
-    Images are still encoded once each; G rows share their features.
+    Images are still encoded once each; G rows share their features. What other passes are compared with takes the whole
+    logits of the model's own call; a run that trains by this pass has them computed in slices.
     """
-    family = install_hooks(model)
+    install_hooks(model)
     base = unwrap(model)
+    layout = padded_layout(batch, pad_id=pad_id)
+    call = _padded_call(model, batch, layout=layout, features=features)
+    device = call["input_ids"].device
+    num_rows, num_tokens = layout.ids.shape
+    # Positions and not their number: given a number, some models drop queries of their last layers, and causality.
+    keep_K = torch.arange(num_tokens - layout.width - 1, num_tokens, device=device)
+    columns = layout.width
+    labels = layout.ids[:, num_tokens - columns :].to(device)
+    mask = layout.scored.to(device)
+    kept_KJ = kept_in_rows(batch, width=columns, device=device)
+    extra = _width(batch, width) - columns
+    found = None
+    with recording(router, layout.mask):
+        if not whole_logits:
+            found = head_logps(
+                model,
+                call,
+                keep=torch.nn.functional.pad(mask, (num_tokens - columns - 1, 1)),
+                labels_K=labels[mask],
+                temperature=temperature,
+                kept_KJ=None if kept_KJ is None else kept_KJ[mask.flatten()],
+            )
+        if found is None:
+            logits = rows_of_logits(base, model(**call, **kept_logits(base, keep_K)).logits, keep_K)[:, :-1]
+            found_BC = token_logps(
+                logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), temperature=temperature, kept_KJ=kept_KJ
+            )
+            found = tuple(values.view(num_rows, columns)[mask] for values in found_BC)
+
+    def shape(values_K: torch.Tensor) -> torch.Tensor:
+        placed_BC = values_K.new_zeros(num_rows, columns).index_put(mask.nonzero(as_tuple=True), values_K)
+        return torch.nn.functional.pad(placed_BC, (0, extra))
+
+    return shape(found[0]), shape(found[1]) if compute_entropy else None
+
+
+def _padded_call(
+    model: torch.nn.Module, batch: GroupBatch, *, layout: PaddedLayout, features: ImageFeatures | None
+) -> dict[str, Any]:
+    """Keyword arguments of the one model call over replicated rows."""
+    base = unwrap(model)
+    family = family_of(base)
     inner = family.vision_language_model(base)
     device = next(inner.parameters()).device
-    layout = padded_layout(batch, pad_id=pad_id)
     positions_ABT = padded_positions(layout, batch_positions(family, inner, batch))
-    num_rows, num_tokens = layout.ids.shape
     shared = SharedPass(
         family=family,
         vision_model=inner,
@@ -154,34 +198,14 @@ def plain_logps(
         places=image_places(batch, starts=layout.prompt_starts, completion_starts=layout.completion_starts),
         features=features,
     )
-    # Positions and not their number: given a number, some models drop queries of their last layers, and causality.
-    keep_K = torch.arange(num_tokens - layout.width - 1, num_tokens, device=device)
-    with recording(router, layout.mask):
-        outputs = model(
-            input_ids=layout.ids.to(device),
-            attention_mask=layout.mask.to(device),
-            position_ids=family.position_ids(positions_ABT.to(device)),
-            **kept_logits(base, keep_K),
-            use_cache=False,
-            **{PASS_KWARG: shared},
-            **shared.extras(base.config, device=device),
-        )
-    columns = layout.width
-    labels = layout.ids[:, num_tokens - columns :].to(device)
-    mask = layout.scored.to(device)
-    logits = rows_of_logits(base, outputs.logits, keep_K)[:, :-1]
-    logps, entropies = token_logps(
-        logits.reshape(-1, logits.shape[-1]),
-        labels.reshape(-1),
-        temperature=temperature,
-        kept_KJ=kept_in_rows(batch, width=columns, device=device),
-    )
-    extra = _width(batch, width) - columns
-
-    def shape(values: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.pad(values.view(num_rows, columns).masked_fill(~mask, 0.0), (0, extra))
-
-    return shape(logps), shape(entropies) if compute_entropy else None
+    return {
+        "input_ids": layout.ids.to(device),
+        "attention_mask": layout.mask.to(device),
+        "position_ids": family.position_ids(positions_ABT.to(device)),
+        "use_cache": False,
+        PASS_KWARG: shared,
+        **shared.extras(base.config, device=device),
+    }
 
 
 def _packed_call(

@@ -102,7 +102,7 @@ class CheckedLogps:
         if verdicts[case]:
             return shared_logps(model, batch, **arguments)
         arguments.pop("fused_lm_head", None)
-        return plain_logps(model, batch, **arguments)
+        return plain_logps(model, batch, **arguments, whole_logits=False)
 
     def _has_completion_images(self, base: torch.nn.Module, batch: GroupBatch, *, known: bool) -> bool:
         """Whether this rank's batch has images in completions; until that case is verified, whether any rank's has."""

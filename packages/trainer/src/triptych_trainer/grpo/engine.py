@@ -161,7 +161,9 @@ class GroupEngine:
             return found
         given: dict[str, Any] = {"temperature": self.temperature, "features": features}
         if not self.share_prompts:
-            return plain_logps(model, batch, **given, compute_entropy=compute_entropy, router=router)
+            return plain_logps(
+                model, batch, **given, compute_entropy=compute_entropy, router=router, whole_logits=False
+            )
         # With turns even a few completions are sliced: ranks can have different numbers of them, and verify together.
         least = 0 if self._shared_logps.expects_completion_images else self.completions_per_slice or 0
         rows_per_slice = self.completions_per_slice if batch.num_completions > least else None
