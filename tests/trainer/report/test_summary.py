@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,15 @@ def test_change_is_last_minus_first_in_training():
     assert known["a"].steps == [1, 2]
     assert known["b"].change is None
     assert known["c"].change is None
+
+
+def test_rows_with_equal_ids_have_histories_of_their_own():
+    first, other = (replace(visit(1, key, [value]), sample_id="x") for key, value in (("t:0", 0.0), ("t:1", 1.0)))
+    later = replace(visit(2, "t:1", [0.5]), sample_id="x")
+    assert {key: list(found.means) for key, found in histories([first, other, later]).items()} == {
+        "t:0": [0.0],
+        "t:1": [1.0, 0.5],
+    }
 
 
 def test_all_groups_are_shown_when_they_fit():
