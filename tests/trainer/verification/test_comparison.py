@@ -1,6 +1,7 @@
 """A model that is exact agrees with its stock forward in every precision; one that is wrong by a hundredth does not."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from types import MethodType
 
 import pytest
@@ -158,6 +159,21 @@ def test_an_attention_function_that_drops_sinks_is_found(kit_of, rows_of, monkey
         )
         assert comparison.inputs().holds, "under the attention that the user chose"
         assert not comparison.attention().holds
+
+
+def test_where_attention_is_ours_every_known_token_is_sampled(kit_of, rows_of):
+    model = kit_of("internvl_gpt_oss").model()
+    install_hooks(model)
+    batch, rows = rows_of(kit_of("internvl_gpt_oss"))
+    with torch.no_grad():
+        comparison = Comparison(model, batch, [replace(row, completion=row.completion * 4) for row in rows])
+    decoded = counted(model.model.language_model.layers[0])
+    with torch.no_grad():
+        assert comparison.sampling(lambda: nullcontext(model)).holds
+    most = min(len(row.completion) for row in comparison.rows)
+    assert most > NUM_TOKENS
+    assert decoded[-most:] == [len(comparison.rows)] * most
+    assert decoded[-most - 1] > len(comparison.rows), "the prefill"
 
 
 def test_half_precision_measures_the_models_own_noise_before_it_refuses(kit_of, rows_of):

@@ -18,6 +18,7 @@ two markers), the first bound follows from the difference that such batches make
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -132,17 +133,20 @@ class Comparison:
     def sampling(self, open_model: OpenModel, *, begun: Prefilled | None = None) -> Difference:
         """Return by how much what the first tokens are sampled from differs.
 
-        ``begun`` are the prompts of the rows, if they have been prefilled.
+        ``begun`` are the prompts of the rows, if they have been prefilled. Where our attention is another function than
+        the user's, this comparison is the one that decides on it, and every known token is sampled.
         """
+        most = max(len(row.completion) for row in self.rows) if self.attention_is_replaced and self.rows else NUM_TOKENS
         with open_model() as model:
             known = [row.completion for row in self.rows]
-            found_PKV = sampling_distributions(model, self.batch, known, begun=begun) if known else ()
+            found_PKV = sampling_distributions(model, self.batch, known, begun=begun, most=most) if known else ()
         if begun is not None:
             self._pads = tuple(sorted({*_PADS, *begun.layout.offsets}))
         found = self._largest(
             [self._typical(_expected_differences(self.stock[p], logps_KV)) for p, logps_KV in enumerate(found_PKV)]
         )
-        return self._difference(found, allowed=self._least(), noise=self._noise_of_sampling)
+        noise = partial(self._noise_of_sampling, most)
+        return self._difference(found, allowed=self._least(), noise=noise)
 
     def plain(self, row: int, *, features: ImageFeatures | None = None) -> torch.Tensor:
         """Return our log-probabilities [C] of one row, without other rows and without pads."""
@@ -199,8 +203,8 @@ class Comparison:
     def _noise_of_labels(self) -> float:
         return self._noise(lambda p, logps_KV: self._differences(p, self._labels(p, logps_KV)))
 
-    def _noise_of_sampling(self) -> float:
-        return self._noise(lambda p, logps_KV: _expected_differences(self.stock[p], logps_KV[:NUM_TOKENS]))
+    def _noise_of_sampling(self, num_tokens: int) -> float:
+        return self._noise(lambda p, logps_KV: _expected_differences(self.stock[p], logps_KV[:num_tokens]))
 
     def _noise(self, differences: Callable[[int, torch.Tensor], torch.Tensor]) -> float:
         """The difference between two stock forwards of one row whose inputs differ only in pads."""

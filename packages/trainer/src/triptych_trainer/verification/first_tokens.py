@@ -36,13 +36,14 @@ def sampling_distributions(
     completions: Sequence[Sequence[int]],
     *,
     begun: Prefilled | None = None,
+    most: int = NUM_TOKENS,
 ) -> torch.Tensor:
-    """Return the log-probabilities [P, K, V] of the first K tokens after each prompt of a left-padded batch.
+    """Return the log-probabilities [P, K, V] of at most ``most`` tokens after each prompt of a left-padded batch.
 
     Row p is led along ``completions[p]``. The values are the model's own, before any setting of the sampling. With
     ``begun`` the prompts have been prefilled.
     """
-    num_tokens = min(NUM_TOKENS, *(len(ids) for ids in completions))
+    num_tokens = min(most, *(len(ids) for ids in completions))
     never = 1 + max(token for ids in completions for token in ids)  # none of the known tokens ends a row
     seen: list[torch.Tensor] = []
 
