@@ -52,6 +52,8 @@ build() { # the kernels for this device, into a folder of this run
 }
 export -f build
 
+"$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)' ||
+    { echo "expected an interpreter with torch, and $python has none; name one in TRIPTYCH_PYTHON" >&2; exit 2; }
 "$python" -c 'import sys, torch; print("python", sys.version.split()[0], "torch", torch.__version__)'
 own=$(printf "%s:" "$PWD"/packages/{parser,data,trainer}/src)
 benchmarks=packages/trainer/benchmarks
