@@ -6,8 +6,9 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, BertConfig
 from triptych_trainer.errors import UsageError
-from triptych_trainer.models.load import load_model, load_processor
+from triptych_trainer.models.load import load_model, load_processor, model_without_weights
 from trl import ModelConfig
 
 
@@ -65,3 +66,17 @@ def test_a_vocabulary_without_the_padding_token_is_one_sentence(model_dir, tmp_p
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match="no model can be loaded: Padding_idx must be within num_embeddings"):
         load_model(str(folder), ModelConfig())
+
+
+def test_a_config_from_which_no_model_can_be_built_is_one_short_sentence(model_dir):
+    with pytest.raises(
+        UsageError, match=r"^--model x: no model .* for this kind of .* none of the \d+ types for im"
+    ) as found:
+        model_without_weights(BertConfig(), trust_remote_code=False, option="--model x")
+    assert len(str(found.value)) < 400
+    sizes = AutoConfig.from_pretrained(model_dir)
+    sizes.text_config.vocab_size, sizes.text_config.pad_token_id = 1, 5
+    with pytest.raises(
+        UsageError, match="--model x: no model can be built from its config: Padding_idx must be within"
+    ):
+        model_without_weights(sizes, trust_remote_code=False, option="--model x")

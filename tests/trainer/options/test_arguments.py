@@ -43,11 +43,12 @@ def test_command_line_wins_over_config_which_wins_over_defaults(tmp_path):
         ("learning_rte: 1\n", r"unknown options: learning_rte; did you mean learning_rate\?"),
         ("- a\n- b\n", "must contain a mapping"),
         ("a: [\n", "is not valid YAML"),
+        (b"\xff\xfe\x00", "is not valid YAML: 'utf-8' codec"),
     ],
 )
 def test_bad_config_files_are_named(tmp_path, content, expected):
     path = tmp_path / "c.yaml"
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UsageError, match=expected):
         parse_run(["--config", str(path)])
 

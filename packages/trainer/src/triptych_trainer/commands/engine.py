@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
+from transformers import AutoConfig, GenerationConfig
 from triptych_data.adapter_folder import adapter_folder
 from triptych_data.options import ModelOptions
 
@@ -16,6 +16,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.sampling import Engine, Sampling, sampling_of_engine
 from triptych_trainer.grpo.vllm import check_config
 from triptych_trainer.models.families import family_of
+from triptych_trainer.models.load import model_without_weights
 from triptych_trainer.options.rollout_options import RolloutOptions
 from triptych_trainer.prompts.prepare import PromptPreparer
 
@@ -75,11 +76,10 @@ def _without_weights(path: str, loading: ModelOptions) -> Any:
     options = {"revision": loading.model_revision, "trust_remote_code": loading.trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(path, **options)
-        with torch.device("meta"):
-            return AutoModelForImageTextToText.from_config(config, trust_remote_code=loading.trust_remote_code)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"--model {path}: no model config can be read: {reason}") from error
+    return model_without_weights(config, trust_remote_code=loading.trust_remote_code, option=f"--model {path}")
 
 
 def _generation_of(path: str, loading: ModelOptions, model: Any) -> GenerationConfig:

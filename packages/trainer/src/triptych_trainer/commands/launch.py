@@ -130,7 +130,7 @@ def _file(name: str) -> Path:
 def _said(file: Path) -> Mapping[str, Any]:
     try:
         said: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"--{CONFIG} {file}: no YAML can be read: {' '.join(str(error).split())}") from error
     if not isinstance(said, Mapping):
         raise UsageError(f"--{CONFIG} {file} must contain a mapping, got {type(said).__name__}")

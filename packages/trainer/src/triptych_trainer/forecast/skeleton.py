@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from peft import get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig
 from triptych_data.adapter_folder import adapter_folder
 
 from triptych_trainer.errors import UsageError
@@ -23,7 +23,7 @@ from triptych_trainer.forward import install_hooks
 from triptych_trainer.forward.attention_choice import known_choice
 from triptych_trainer.models.adapters import adapter_config, saved_adapters
 from triptych_trainer.models.families import family_of
-from triptych_trainer.models.load import freeze_vision_modules
+from triptych_trainer.models.load import freeze_vision_modules, model_without_weights
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.options.arguments import TrainingConfig
 from triptych_trainer.upstream.transformers_names import GradientCheckpointingLayer, no_init_weights
@@ -71,10 +71,11 @@ def build_skeleton(config: TrainingConfig, *, model_config: Any = None) -> Skele
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with torch.device("meta"), no_init_weights(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = AutoModelForImageTextToText.from_config(
+        model = model_without_weights(
             model_config,
             dtype=_dtype(config, model_config),
             trust_remote_code=config.trl.trust_remote_code,
+            option=f"--model_name_or_path {config.model.model_name_or_path}",
         )
         model.tie_weights()
         if config.run.freeze_vision_modules:

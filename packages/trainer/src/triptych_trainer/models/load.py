@@ -24,7 +24,14 @@ from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.models.whole import check_is_whole
 
-__all__ = ["chosen_processor", "freeze_vision_modules", "is_about_memory", "load_model", "load_processor"]
+__all__ = [
+    "chosen_processor",
+    "freeze_vision_modules",
+    "is_about_memory",
+    "load_model",
+    "load_processor",
+    "model_without_weights",
+]
 
 
 def load_processor(
@@ -148,9 +155,26 @@ def _stored_quantization(path: str, *, revision: str | None, trust_remote_code: 
 def _not_quantized(path: str, config: ModelConfig, *, trust_remote_code: bool) -> list[str]:
     """Names of what stays in full precision: all but the language model's layers, read from a model without weights."""
     described = AutoConfig.from_pretrained(path, revision=config.model_revision, trust_remote_code=trust_remote_code)
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(described, trust_remote_code=trust_remote_code)
-    return outside_language_model(model)
+    return outside_language_model(
+        model_without_weights(described, trust_remote_code=trust_remote_code, option=f"--model_name_or_path {path}")
+    )
+
+
+def model_without_weights(
+    described: Any, *, trust_remote_code: bool, option: str, dtype: torch.dtype | None = None
+) -> Any:
+    """Build the model of a config on no device.
+
+    Raises:
+        UsageError: the config is that of another kind of model, or its sizes do not fit together.
+    """
+    try:
+        with torch.device("meta"):
+            return AutoModelForImageTextToText.from_config(
+                described, trust_remote_code=trust_remote_code, **({} if dtype is None else {"dtype": dtype})
+            )
+    except Exception as error:  # sizes that do not fit together fail anywhere in a model's code
+        raise UsageError(f"{option}: no model can be built from its config: {_one_line(error)}") from error
 
 
 def freeze_vision_modules(model: torch.nn.Module) -> int:
@@ -174,4 +198,5 @@ def freeze_vision_modules(model: torch.nn.Module) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    reason, _, known = " ".join(str(error).split()).partition(" Model type should be one of ")
+    return f"{reason} It is none of the {known.count(',') + 1} types for images and text." if known else reason

@@ -117,7 +117,7 @@ def config_file(argv: Sequence[str]) -> Mapping[str, Any]:
         raise UsageError(f"--config expects the path of a YAML file, got {path}: no such file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (ValueError, yaml.YAMLError) as error:  # a ValueError: it is no text
         raise UsageError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UsageError(
