@@ -12,6 +12,7 @@ from triptych_data.check import main
 from triptych_data.errors import UsageError
 from triptych_data.option_parser import OptionParser, add_options, checked, collected, underscored
 from triptych_data.options import DataOptions, TemplateOptions, image_roots, prompt_settings
+from triptych_data.preview.options import parser as preview_parser
 
 
 @dataclass(kw_only=True)
@@ -65,6 +66,12 @@ def test_an_error_names_the_option_and_the_nearest_word(words, expected):
     with pytest.raises(UsageError) as caught:
         parsed(*words)
     assert str(caught.value) == expected
+
+
+def test_an_empty_path_is_refused():
+    """`preview -o ""` ended in a traceback, because the page would have been a folder."""
+    with pytest.raises(UsageError, match="^-o/--out: expected a path, got nothing; see"):
+        preview_parser().parse_args(["a.jsonl", "-o", ""])
 
 
 def test_one_word_from_a_configuration_file_is_a_list_of_it():

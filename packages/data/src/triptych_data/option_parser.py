@@ -9,6 +9,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from triptych_data.errors import UsageError
@@ -88,6 +89,13 @@ def _underscored(word: str) -> str:
         return word
     name, equals, value = word[2:].partition("=")
     return f"--{name.replace('-', '_')}{equals}{value}"
+
+
+def given_path(text: str) -> Path:
+    """Return the path that an argument of a command line names; refuse an empty one, which would be this folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got nothing")
+    return Path(text)
 
 
 def option_names(parser: argparse.ArgumentParser) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from triptych_data.check_options import default_workers
-from triptych_data.option_parser import OptionParser, add_options
+from triptych_data.option_parser import OptionParser, add_options, given_path
 from triptych_data.shared_options import add_shared_options
 
 
@@ -35,6 +35,11 @@ def parser(prog: str = "triptych-data preview") -> OptionParser:
     add_shared_options(made)
     add_options(made, PreviewOptions, title="the page")
     made.add_argument(
-        "-o", "--out", type=Path, default=Path("preview.html"), metavar="PAGE", help="page to write (preview.html)"
+        "-o",
+        "--out",
+        type=given_path,
+        default=Path("preview.html"),
+        metavar="PAGE",
+        help="page to write (preview.html)",
     )
     return made

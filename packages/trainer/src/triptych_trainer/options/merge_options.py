@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from triptych_data.option_parser import OptionParser, add_options
+from triptych_data.option_parser import OptionParser, add_options, given_path
 
 __all__ = ["MergeOptions", "parser"]
 
@@ -29,6 +28,6 @@ def parser() -> OptionParser:
         description="Merge adapters into the weights of their model, and save one model that any engine can serve.",
     )
     made.add_argument("adapters", metavar="ADAPTERS", help="folder or hub id of the adapters, such as a run's output")
-    made.add_argument("-o", "--out", type=Path, metavar="FOLDER", required=True, help="new folder for the model")
+    made.add_argument("-o", "--out", type=given_path, metavar="FOLDER", required=True, help="new folder for the model")
     add_options(made, MergeOptions, title="loading")
     return made

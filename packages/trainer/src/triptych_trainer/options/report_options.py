@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
-from triptych_data.option_parser import OptionParser, add_options
+from triptych_data.option_parser import OptionParser, add_options, given_path
 
 from triptych_trainer.options.page_options import PageOptions
 
@@ -32,7 +31,9 @@ def parser() -> OptionParser:
         usage="triptych report RUN_DIR [options]",
         description="Build one self-contained page from the rollouts of a run.",
     )
-    made.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="output folder of a run, finished or not")
-    made.add_argument("-o", "--out", type=Path, metavar="PAGE", help="page to write (default: RUN_DIR/report.html)")
+    made.add_argument("run_dir", type=given_path, metavar="RUN_DIR", help="output folder of a run, finished or not")
+    made.add_argument(
+        "-o", "--out", type=given_path, metavar="PAGE", help="page to write (default: RUN_DIR/report.html)"
+    )
     add_options(made, ReportOptions, title="the page")
     return made

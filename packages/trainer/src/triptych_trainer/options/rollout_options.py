@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
-from triptych_data.option_parser import OptionParser, add_options
+from triptych_data.option_parser import OptionParser, add_options, given_path
 from triptych_data.shared_options import add_shared_options
 
 from triptych_trainer.options.default_rewards import DefaultRewards
@@ -54,7 +53,9 @@ def parser() -> OptionParser:
         description="Sample completions for the rows of a dataset as a run would, score them, and show them as a page.",
         epilog="`triptych score DIR --reward ...` scores what was sampled by other rewards, without the model.",
     )
-    made.add_argument("-o", "--out", type=Path, metavar="DIR", required=True, help="new folder for rollouts and page")
+    made.add_argument(
+        "-o", "--out", type=given_path, metavar="DIR", required=True, help="new folder for rollouts and page"
+    )
     add_shared_options(made, needs_model=True, model_help="the model to sample from")
     add_options(made, RolloutOptions, title="the rollouts")
     add_options(made, PlayOptions, title="tools, as for train")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from triptych_data.option_parser import OptionParser, add_options
+from triptych_data.option_parser import OptionParser, add_options, given_path
 from triptych_data.options import DataOptions
 
 from triptych_trainer.options.page_options import PageOptions
@@ -39,9 +38,9 @@ def parser() -> OptionParser:
         description="Score completions that a run or `triptych rollout` sampled before. No model is loaded.",
         epilog="Rewards get the columns of the rows, which are read from --data or from the files in DIR/config.yaml.",
     )
-    made.add_argument("run_dir", type=Path, metavar="DIR", help="output folder of a run or of `triptych rollout`")
+    made.add_argument("run_dir", type=given_path, metavar="DIR", help="output folder of a run or of `triptych rollout`")
     made.add_argument(
-        "-o", "--out", type=Path, metavar="DIR", help="new folder for the rollouts with these scores, and a page"
+        "-o", "--out", type=given_path, metavar="DIR", help="new folder for the rollouts with these scores, and a page"
     )
     add_options(made, ScoreOptions, title="the scores")
     add_options(made, DataOptions, title="rows and images, as for train")
