@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from triptych_trainer.forward import GroupBatch, encode_images, install_hooks, plain_logps, shared_logps
+from triptych_trainer.forward import logps as logps_module
 from trl.trainer.utils import add_fused_lm_head
 
 TOLERANCE = 1e-5
@@ -141,6 +142,17 @@ def test_a_prompt_of_one_token(lab):
     model = copy.deepcopy(stock)
     batch = GroupBatch.build([[5], [6, 7]], completions=[[[8, 9, 10], [11]], [[12, 13]]])
     compare(lab, stock, model, batch)
+
+
+@pytest.mark.parametrize("path", ["packed", "cache"])
+def test_prompts_of_one_token_whose_completions_are_all_left_out(lab, monkeypatch, path):
+    """The packed row had no token, and the prompts' cache none either."""
+    monkeypatch.setattr(logps_module, "sharing_path", lambda model: path)
+    model = lab.qwen2_5_vl().train()
+    logps, entropies = shared_logps(model, GroupBatch.build([[5]], completions=[[[], []]]), compute_entropy=True)
+    assert logps.shape == entropies.shape == (2, 0)
+    (logps.sum() + entropies.sum()).backward()
+    assert all(g.abs().max() == 0 for g in lab.gradients(model).values())
 
 
 def test_text_only_batch_touches_a_trainable_tower(lab):

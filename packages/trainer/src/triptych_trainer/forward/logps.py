@@ -63,10 +63,11 @@ def shared_logps(
     """
     install_hooks(model)
     path = sharing_path(model)
-    if path == "cache":
+    has_prefix = any(len(prompt) > 1 for prompt in batch.prompts)
+    if path == "cache" and has_prefix:
         found = cached_logps(model, batch, temperature=temperature, features=features, width=width, router=router)
         return found if compute_entropy else (found[0], None)
-    if path == "plain":
+    if path != "packed":  # a cache is of no use without a token to share
         return plain_logps(
             model,
             batch,
@@ -78,7 +79,8 @@ def shared_logps(
             router=router,
             whole_logits=False,
         )
-    layout = packed_layout(batch, whole=router is not None)
+    is_empty = not (has_prefix or batch.max_completion_tokens)  # no model takes a row without tokens
+    layout = packed_layout(batch, whole=router is not None or is_empty)
     call = _packed_call(model, batch, layout=layout, features=features)
     device = call["input_ids"].device
     keep_K, scored = layout.label_positions.to(device), _labels(batch, layout, device, temperature=temperature)
