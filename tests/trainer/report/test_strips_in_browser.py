@@ -120,6 +120,24 @@ def test_a_wrong_rollout_without_a_failure_is_compared_with_the_right_ones(open_
     assert note.startswith("wrong, and no turn failed by the record; turn 2: from here on it differs")
 
 
+@pytest.mark.parametrize(
+    ("scores", "marks"),
+    [
+        ({"Grid": [0.9, 0.0], "Page": [None, None]}, ["✓ right", "✗ wrong"]),
+        ({"Grid": [None, None], "Page": [-1.0, 1.0]}, ["✗ wrong", "✓ right"]),
+    ],
+)
+def test_a_rollout_of_several_environments_is_right_by_the_reward_of_its_own(open_page, tmp_path, scores, marks):
+    red = Image.new("RGB", (40, 40), "red")
+    look = {"said": "", "calls": [{"name": "look", "arguments": {"box": 1}}], "returned": [[red]]}
+    prompt = prepared(example(), model_size=(100, 200), decoded=(100, 200))
+    one = scored(prompt, [played(look, {"said": "red"})] * 2, rewards=scores, advantages=[0.5, -0.5])
+    RolloutWriter(tmp_path).record([one], step=1, mode="train")
+    (tmp_path / "config.yaml").write_text("environment:\n- grid=envs.py:Grid\n- page=envs.py:Page\n")
+    page = open_page(build_report(tmp_path))
+    assert page.locator(".completion .verdict").all_inner_texts() == marks
+
+
 def test_a_narrow_window_scrolls_only_the_strip(browser, page_file):
     context = browser.new_context(viewport={"width": 390, "height": 800})
     page = context.new_page()

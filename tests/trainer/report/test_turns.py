@@ -117,11 +117,12 @@ def test_the_page_has_turns_filters_and_curves(played_run, tmp_path):
 @pytest.mark.parametrize(
     ("rewards", "options", "expected"),
     [
-        (["Grid"], "", ("Grid", True)),
-        (["format", "Grid"], "environment:\n- envs.py:Grid\n", ("Grid", True)),
-        (["format", "Grid"], "environment: envs.py:Other\n", (None, False)),
-        (["format", "Grid"], "verdict: format\nenvironment: envs.py:Grid\n", ("format", False)),
-        (["accuracy", "Grid"], "environment: envs.py:Grid\n", ("accuracy", False)),
+        (["Grid"], "", (None, ["Grid"])),
+        (["format", "Grid"], "environment:\n- envs.py:Grid\n", (None, ["Grid"])),
+        (["format", "Grid"], "environment: envs.py:Other\n", (None, [])),
+        (["format", "Grid"], "verdict: format\nenvironment: envs.py:Grid\n", ("format", [])),
+        (["accuracy", "Grid"], "environment: envs.py:Grid\n", ("accuracy", [])),
+        (["Grid", "Page"], "environment:\n- grid=envs.py:Grid\n- page=envs.py:Page\n", (None, ["Grid", "Page"])),
     ],
 )
 def test_the_reward_of_an_environment_says_what_is_right_where_no_other_does(tmp_path, rewards, options, expected):
@@ -134,4 +135,8 @@ def test_the_reward_of_an_environment_says_what_is_right_where_no_other_does(tmp
     page = build_report(tmp_path).read_text(encoding="utf-8")
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
     assert (data["verdict"], data["gained"]) == expected
-    assert (f"a rollout is right if <i>{expected[0]}</i> is more than 0" in page) is expected[1]
+    words = {
+        1: "a rollout is right if <i>Grid</i> is more than 0",
+        2: "a rollout is right if the reward of its environment (<i>Grid</i>, <i>Page</i>) is more than 0",
+    }
+    assert [count for count, said in words.items() if said in page] == ([len(expected[1])] if expected[1] else [])

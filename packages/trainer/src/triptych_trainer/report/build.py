@@ -71,15 +71,15 @@ def build_report(
     _add_others(groups, others, thumbnails=thumbnails, run_dir=other_dir, completion_frame=completion_frame)
     rewards = list(dict.fromkeys(name for visit in visits for name in visit.rewards))
     says = _verdict(run_dir, rewards, verdict)
-    gained = None if says is not None else _gained(run_dir, rewards, groups)
+    gained = [] if says is not None else _gained(run_dir, rewards, groups)
     charts = panels(visits, others, names=names)
     charts += mismatch_panels(run_dir, None if compare is None else Path(compare), names=names)
     payload = {
         "run": names[0],
         "other": names[1] if compare is not None else None,
         "rewards": rewards,
-        "verdict": says or gained,
-        "gained": gained is not None,
+        "verdict": says,
+        "gained": gained,
         "curves": {panel.key: [_curve_json(series) for series in panel.series] for panel in charts},
         "groups": groups,
         "images": thumbnails.uris,
@@ -161,16 +161,17 @@ def _verdict(run_dir: Path, rewards: Sequence[str], chosen: str | None) -> str |
         raise ReportError(str(error)) from error
 
 
-def _gained(run_dir: Path, rewards: Sequence[str], groups: Sequence[Mapping[str, Any]]) -> str | None:
-    """The reward of which more than 0 is right where no other says it: an environment's, or the only one of a tool."""
+def _gained(run_dir: Path, rewards: Sequence[str], groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rewards of which more than 0 is right where no other says it: those of the environments, or the only one of a
+    tool. A rollout has the reward of its own environment alone.
+    """
     if not any(completion.get("turns") for group in groups for completion in group["completions"]):
-        return None
+        return []
     if len(rewards) == 1:
-        return rewards[0]
+        return [*rewards]
     named = _options(run_dir).get("environment") or []
     kinds = {str(one).rpartition(":")[2] for one in ([named] if isinstance(named, str) else named)}
-    own = [name for name in rewards if name in kinds]
-    return own[0] if len(own) == 1 else None
+    return [name for name in rewards if name in kinds]
 
 
 def _options(run_dir: Path) -> Mapping[str, Any]:

@@ -7,11 +7,13 @@ const cards = (data) => {
     return "image " + (index + 1) + (image && image.name ? ", " + image.name : "");
   }
 
-  // Right or wrong is what one reward says; without it there is no verdict.
+  const deciding = data.verdict !== null ? [data.verdict] : data.gained || [];
+
+  // Right or wrong is what one reward says: the verdict, or that of the rollout's own environment. Without it nothing is marked.
   function isRight(completion) {
-    const score = data.verdict === null ? null : completion.rewards[data.verdict];
+    const score = deciding.map((name) => completion.rewards[name]).find(known);
     if (!known(score)) return null;
-    return data.gained ? score > 0 : score >= 0.5;
+    return data.verdict === null ? score > 0 : score >= 0.5;
   }
 
   // The sample's id and its line; one of the two where the data gives no ids.
@@ -281,7 +283,7 @@ const cards = (data) => {
   // Choices that go by right or wrong are off, with the reason, where no reward says it.
   function needVerdict(select, choices) {
     for (const option of select.options) {
-      if (data.verdict !== null || !choices.includes(option.value)) continue;
+      if (deciding.length || !choices.includes(option.value)) continue;
       option.disabled = true;
       option.textContent += " (no reward says it: --verdict)";
     }
