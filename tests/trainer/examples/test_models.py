@@ -22,7 +22,8 @@ def test_every_model_has_a_file_for_each_setting_and_stands_in_the_readme():
     readme = (MODELS / "README.md").read_text(encoding="utf-8")
     for folder in (path for path in MODELS.iterdir() if path.is_dir()):
         assert tuple(sorted(path.stem for path in folder.iterdir())) == KINDS
-        assert f"`{folder.name}`" in readme
+        for kind in KINDS:
+            assert f"| `{folder.name}` | `{kind}` |" in readme, "the table of forecasts"
 
 
 DIFFERENCES = {"output_dir", "model_name_or_path", "max_pixels"}
