@@ -1,6 +1,7 @@
 """The recipes for named models: every file is read by the parser of a run, and its groups fit its processes."""
 
 import re
+import runpy
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,3 +63,20 @@ def test_a_run_takes_the_file(file, monkeypatch):
         num_ranks=launched.num_processes or 1,
     )
     assert re.match(r"# .* It has not run on a GPU\.\n", file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_a_row_of_the_readme_is_what_the_script_prints(tmp_path, capsys, monkeypatch):
+    """One of the 24, for each takes five seconds or more."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    script = runpy.run_path(str(MODELS.parents[1] / "scripts" / "forecast_models.py"))
+    config_of, processor_of = script["MODELS"]["qwen2.5-vl-3b"]
+    config = config_of()
+    config.dtype = "bfloat16"
+    config.save_pretrained(tmp_path / "model")
+    processor_of(config).save_pretrained(tmp_path / "model")
+    script["forecast"]("qwen2.5-vl-3b", "one-gpu", tmp_path / "model", script["write_rows"](tmp_path))
+    said = capsys.readouterr().out
+    found = [re.search(kind, said)[1] for kind in (r"([\d,.]+ M) parameters", r"peak (\S+ GiB)", r"(\S+ s) a step")]
+    readme = (MODELS / "README.md").read_text(encoding="utf-8")
+    assert f"| `qwen2.5-vl-3b` | `one-gpu` | {' | '.join(found)} |" in readme
