@@ -37,6 +37,7 @@ NOT_HERE = {
     ("uv", "sync"): "made the environment that this runs in",
     ("pip", "install"): "scripts/install_alone.sh, which .ci/run calls, installs the wheels",
     ("bash", "scripts/lanes.sh"): "builds whole environments, by hand after a change of a bound",
+    ("bash", "scripts/walk.sh"): "the same, and runs the section that docs/install.md shows as one",
     ("triptych", "serve"): "the sampling server: `make vllm-check` starts one",
     ("triptych", "chat"): "serves a page until Ctrl-C: tests/trainer/chat",
 }
@@ -193,7 +194,7 @@ def local(command: Command, request: pytest.FixtureRequest) -> list[str]:
     """The words after the command's own, with the model and the judge's address replaced by stand-ins."""
     model, words = str(request.getfixturevalue("model_dir")), list(command.words[1:])
     for k, word in enumerate(words):
-        if HUB_NAME.fullmatch(word) or words[k - 1] == "--model":
+        if HUB_NAME.fullmatch(word) or words[k - 1] in ("--model", "--base"):
             words[k] = model
         if "127.0.0.1:8000" in word:
             words[k] = word.replace("127.0.0.1:8000", request.getfixturevalue("judge"))
