@@ -8,7 +8,6 @@ import hashlib
 import time
 from pathlib import Path
 
-from triptych_data.remembered import cache_folder, digest_of, states_of
 from triptych_data.write_whole import write_whole
 
 __all__ = ["file_fingerprint"]
@@ -26,6 +25,8 @@ def file_fingerprint(path: Path) -> str:
     The digest of a file of 256 MiB or more is read from the cache folder while path, length and time of change are as
     they were (see `triptych_data.remembered`).
     """
+    from triptych_data.remembered import cache_folder, states_of  # imports numpy, and `--help` imports this module
+
     state = next(iter(states_of([path])))
     _, size, changed = state
     if size < LARGE_BYTES:
@@ -37,6 +38,8 @@ def file_fingerprint(path: Path) -> str:
 
 
 def _remembered(folder: Path, path: Path, state: tuple[str, int, int]) -> str:
+    from triptych_data.remembered import digest_of
+
     place = folder / f"{digest_of('file', *state)}.digest"
     with contextlib.suppress(OSError, ValueError):
         known = place.read_text(encoding="ascii")
