@@ -29,9 +29,7 @@ def file_fingerprint(path: Path) -> str:
 
     state = next(iter(states_of([path])))
     _, size, changed = state
-    if size < LARGE_BYTES:
-        return _digest(path, size)
-    if time.time() - changed / 1e9 < _SETTLED_SECONDS:
+    if size < LARGE_BYTES or time.time() - changed / 1e9 < _SETTLED_SECONDS:
         return _digest(path, size)
     folder = cache_folder()
     return _in_this_process(path, state) if folder is None else _remembered(folder, path, state)
