@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from triptych_data.addresses import is_data_address
+from triptych_data.orientation import ORIENTATION_NOTES
 
 if TYPE_CHECKING:
     from triptych_parser import BoundPrompt
@@ -114,13 +115,13 @@ def _identity(ref: object, root: Path | None) -> Hashable:
 
 
 def _how_to_read(picture: Image.Image) -> tuple[Hashable, ...]:
-    """What else decides the colours and the direction of a picture: its palette, transparency and EXIF orientation."""
+    """What else decides the colours and the direction of a picture: its palette, transparency and orientation."""
     palette = picture.getpalette("RGBA") if picture.mode in ("P", "PA") else None
     return tuple(
         (name, hashlib.blake2b(repr(value).encode(), digest_size=16).digest())
         for name, value in (
             ("palette", palette),
-            *((name, picture.info.get(name)) for name in ("transparency", "exif")),
+            *((name, picture.info.get(name)) for name in ("transparency", *ORIENTATION_NOTES)),
         )
         if value is not None
     )

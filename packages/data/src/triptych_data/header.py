@@ -23,6 +23,7 @@ from triptych_data.errors import ImageError
 from triptych_data.example import ImageSource
 from triptych_data.fetch import open_image
 from triptych_data.jpeg import JpegHeader, read_jpeg_header
+from triptych_data.orientation import ORIENTATION_TAG, legal_orientation, orientation_in, orientation_of
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.sniff import refused_format, sniff
 
@@ -89,7 +90,7 @@ def _memory_header(picture: Image.Image, policy: ImagePolicy) -> ImageHeader:
 
 
 def _jpeg_header(facts: JpegHeader, policy: ImagePolicy) -> ImageHeader:
-    orientation = exif_orientation(facts.exif) if policy.exif == "apply" else 1
+    orientation = orientation_in(facts.exif, xmp=facts.xmp) if policy.exif == "apply" else 1
     height, width = (facts.width, facts.height) if orientation >= 5 else (facts.height, facts.width)
     mode = {1: "L", 3: "RGB", 4: "CMYK"}.get(facts.num_components, f"{facts.num_components} components")
     return ImageHeader(
@@ -132,7 +133,9 @@ def plain_png_header(start: bytes) -> ImageHeader | None:
 def _pillow_header(picture: ImageFile.ImageFile, format_name: str, policy: ImagePolicy) -> ImageHeader:
     orientation = _orientation_of(picture, policy)
     width, height = picture.size
-    if orientation >= 5 and format_name != "TIFF":  # Pillow turns TIFF by itself
+    # Pillow turns TIFF by itself, and its size knows of the tag before that, but not of XMP.
+    knows = isinstance(picture, TiffImagePlugin.TiffImageFile) and ORIENTATION_TAG in picture.tag_v2
+    if orientation >= 5 and not knows:
         width, height = height, width
     return ImageHeader(
         height=height,
@@ -235,31 +238,6 @@ def _orientation_of(picture: Image.Image, policy: ImagePolicy) -> int:
     if policy.exif == "ignore":
         return 1
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        return _legal(picture.tag_v2.get(274, 1))
-    raw = picture.info.get("exif")
-    return exif_orientation(raw) if isinstance(raw, bytes) else 1
-
-
-def exif_orientation(raw: bytes) -> int:
-    """Return the orientation (1 to 8) in an EXIF block, or 1 if it is absent, illegal or unreadable (EXIF 2.32, tag
-    274).
-    """
-    start = raw.find(b"Exif\0\0")
-    block = raw[start + 6 :] if start >= 0 else raw
-    order = {b"II": "<", b"MM": ">"}.get(block[:2])
-    if order is None:
-        return 1
-    try:
-        (offset,) = struct.unpack_from(f"{order}I", block, 4)
-        (count,) = struct.unpack_from(f"{order}H", block, offset)
-        for entry in range(offset + 2, offset + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", block, entry)
-            if tag == 274:
-                return _legal(struct.unpack_from(f"{order}H" if kind == 3 else f"{order}I", block, entry + 8)[0])
-    except struct.error:
-        return 1
-    return 1
-
-
-def _legal(orientation: object) -> int:
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+        tagged = picture.tag_v2.get(ORIENTATION_TAG)
+        return orientation_of(picture.info) if tagged is None else legal_orientation(tagged)
+    return orientation_of(picture.info)

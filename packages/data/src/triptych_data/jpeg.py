@@ -13,6 +13,7 @@ _WINDOW = 4096  # at least; more is read where a segment needs it
 _MAX_STRAY = 65536
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END, _EXIF, _MULTI_PICTURE = 0xDA, 0xD9, 0xE1, 0xE2
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _FRAME = struct.Struct(">BHHB")
 _NO_MARKER = (0x00, 0xFF)  # a stuffed byte, a fill byte
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -23,12 +24,13 @@ _PASSED_OVER = (
 
 
 class JpegHeader(NamedTuple):
-    """Contains the part of a file before the scan; `exif` is the first EXIF block with its name, or empty."""
+    """Contains the part of a file before the scan; `exif` and `xmp` are the first blocks with their names, or empty."""
 
     height: int
     width: int
     num_components: int
     exif: bytes
+    xmp: bytes
     metadata: tuple[tuple[int, int], ...]  # [start, stop) of EXIF, XMP and multi-picture segments
 
 
@@ -38,7 +40,7 @@ def read_jpeg_header(stream: BinaryIO, *, start: bytes = b"") -> JpegHeader:
     `start` is what has been read of the stream's first bytes.
     """
     window = _Window(stream, start)
-    position, exif, metadata = _SOI_LENGTH, b"", []
+    position, exif, xmp, metadata = _SOI_LENGTH, b"", b"", []
     frame: tuple[int, int, int] | None = None
     while True:
         position = _behind_passed(start, position)
@@ -67,11 +69,15 @@ def read_jpeg_header(stream: BinaryIO, *, start: bytes = b"") -> JpegHeader:
                 metadata.append((position - 2, stop))
             if marker == _EXIF and body.startswith(b"Exif\0\0") and not exif:
                 exif = body
+            elif marker == _EXIF and body.startswith(_XMP) and not xmp:
+                xmp = body
         position = stop
     if frame is None:
         raise ValueError("no frame header before the scan")
     height, width, components = frame
-    return JpegHeader(height=height, width=width, num_components=components, exif=exif, metadata=tuple(metadata))
+    return JpegHeader(
+        height=height, width=width, num_components=components, exif=exif, xmp=xmp, metadata=tuple(metadata)
+    )
 
 
 def plain_jpeg_size(start: bytes) -> tuple[int, int] | None:

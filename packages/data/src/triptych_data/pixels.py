@@ -25,6 +25,7 @@ from triptych_data.header import (
     unreadable,
 )
 from triptych_data.jpeg import read_jpeg_header, without_metadata
+from triptych_data.orientation import orientation_of
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 
 Pixels = NDArray[np.uint8]
@@ -96,6 +97,7 @@ def _decoded(data: bytes, header: ImageHeader, image: str, policy: ImagePolicy, 
         if at_least is not None:
             picture.draft(picture.mode, (at_least, at_least))  # the decoder skips detail: two to four times faster
         picture.load()
+        _check_orientation(picture, header, image, policy)
         return _normalised(picture, header, image, policy)
     except ImageError:
         raise
@@ -165,6 +167,18 @@ def to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (255, 255
         flat.paste(translucent, mask=translucent.getchannel("A"))
         return flat
     return picture if mode == "RGB" else picture.convert("RGB")
+
+
+def _check_orientation(picture: Image.Image, header: ImageHeader, image: str, policy: ImagePolicy) -> None:
+    """Raise ImageError for a PNG whose orientation stands after its pixels, where its header was not looked for."""
+    if header.format != "PNG" or policy.exif == "ignore" or orientation_of(picture.info) == header.orientation:
+        return
+    raise ImageError(
+        f"its orientation, {orientation_of(picture.info)}, stands after its pixels",
+        image=image,
+        kind="corrupt",
+        remedy="save the file upright, or with its EXIF or XMP before the pixels",
+    )
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -32,7 +32,7 @@ import numpy as np
 from triptych_data.header_table import HeaderTable
 from triptych_data.image_files import ImageFiles
 
-VERSION = 1
+VERSION = 2
 LIMIT_BYTES = 1 << 30
 """The size of the folder, beyond which the files that were not used for longest are removed."""
 

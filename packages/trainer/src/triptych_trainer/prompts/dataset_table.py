@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 from PIL import ExifTags, Image, ImageOps
 from triptych_data import DataError, Example
+from triptych_data.orientation import ORIENTATION_NOTES
 from triptych_data.read_row import row_reader
 from triptych_data.rows import SourceRow
 
@@ -152,6 +153,8 @@ def _opened(value: Any, feature: Any) -> Any:
 def open_bytes(encoded: bytes) -> Image.Image:
     """Return a PIL image whose pixels are decoded at their first use, turned as ``datasets`` turns it."""
     image = Image.open(io.BytesIO(encoded))
-    may_be_turned = "exif" in image.info or image.format == "TIFF"  # asking a PNG without it would decode it
+    may_be_turned = image.format == "TIFF" or any(
+        note in image.info for note in ORIENTATION_NOTES
+    )  # asking a PNG without it would decode it
     turned = may_be_turned and image.getexif().get(ExifTags.Base.Orientation) is not None
     return ImageOps.exif_transpose(image) if turned else image
