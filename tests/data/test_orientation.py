@@ -1,4 +1,4 @@
-"""Orientations that stand elsewhere than in EXIF; Pillow's own `exif_transpose` says what is right."""
+"""Orientations in EXIF, XMP, raw profiles and TIFF tags; Pillow's own `exif_transpose` says what is right."""
 
 import io
 import zlib
@@ -61,6 +61,24 @@ def test_an_orientation_outside_exif_turns_the_picture(kind: str, orientation: i
         assert np.array_equal(np.asarray(load_image(picture)), np.asarray(expected))
         as_stored = load_image(ImageSource(ref=data), policy=ImagePolicy(exif="ignore"))
         assert (as_stored.width, as_stored.height) == scene().size
+
+
+def test_all_eight_orientations_are_turned_as_pillow_turns_them() -> None:
+    for format in ("JPEG", "PNG", "WEBP"):
+        for orientation in range(1, 9):
+            data = rotated(orientation, format)
+            expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+            source = ImageSource(ref=data)
+            assert np.array_equal(np.asarray(load_image(source)), np.asarray(expected)), (format, orientation)
+            assert probe_image(source) == (expected.height, expected.width)
+
+
+def test_tiff_orientation_is_applied_once() -> None:
+    tags = {274: 6}
+    data = encoded(scene(), "TIFF", tiffinfo=tags)
+    upright = np.asarray(scene()).transpose(1, 0, 2)[:, ::-1]
+    assert np.array_equal(np.asarray(load_image(ImageSource(ref=data))), upright)
+    assert probe_image(ImageSource(ref=data)) == (96, 64)
 
 
 def test_exif_counts_before_xmp() -> None:

@@ -19,7 +19,7 @@ def test_markers_take_images_in_order_by_number_and_by_name() -> None:
         ("<image> <image>", 1, "column 9, <image>: marker 2 has no image (expected 2 images, got 1)"),
         ("<image>", 3, "images 2, 3 have no marker (expected 3 markers, got 1)"),
         ("<image>", ["a", "late"], "image 2 ('late') has no marker (expected 2 markers, got 1)"),
-        ("nothing", 1, "pass no_markers='first' to put all images first"),
+        ("nothing", 1, "at the start of the text for images that come first"),
         ("<image:3>", 2, "there is no image 3 (expected at least 3 images, got 2)"),
         ("<image:c>", ["a", "b"], "no image has this name (expected one of 'a', 'b', got 'c')"),
         ("<image:c>", 2, "no image has this name (expected named images, got images without names)"),

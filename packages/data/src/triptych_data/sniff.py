@@ -7,6 +7,7 @@ import re
 from triptych_data.errors import ImageError
 from triptych_data.policy import FORMATS, ImagePolicy
 
+LFS_POINTER = "a Git LFS pointer"
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/\s]+|[A-Za-z0-9_\-\s]+)={0,2}\s*")  # the usual alphabet, or that of addresses
 # What the base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins with: it tells an encoded image from a path.
 _BASE64_STARTS = ("/9j/", "_9j_", "iVBOR", "R0lGO", "UklGR", "Qk", "SUkq", "TU0A")
@@ -54,7 +55,7 @@ _MAGIC = (
     (b"<html", "HTML"),
     (b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (b"\0\0\x01\0", "ICO"),
-    (b"version https://git-lfs", "a Git LFS pointer"),
+    (b"version https://git-lfs", LFS_POINTER),
 )
 
 
@@ -69,6 +70,8 @@ def refused_format(start: bytes, format_name: str, image: str, policy: ImagePoli
         remedy = f"convert it, or add {format_name!r} to formats"
     if format_name in ("HTML", "TEXT"):
         remedy = "the download failed: fetch the file again"
+    if format_name == LFS_POINTER:
+        remedy = "fetch what it stands for, with `git lfs pull` in its repository"
     shown = f"unknown bytes {start[:8].hex(' ')}" if format_name == "UNKNOWN" else format_name
     return ImageError(
         f"expected an image ({', '.join(policy.formats)}), got {shown}", image=image, kind="format", remedy=remedy

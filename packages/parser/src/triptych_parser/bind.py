@@ -248,7 +248,8 @@ def _check_unused(prompt: Prompt, names: tuple[str | None, ...], order: tuple[in
         got=f"{len(unused)} images without" if addressed else prompt.num_markers,
         remedy="add <image> where it belongs, or take the image out of the record"
         if prompt.num_markers
-        else "add <image> where each belongs, or pass no_markers='first' to put all images first",
+        else "add <image> where each belongs: at the start of the text for images that come first (in Python, "
+        "no_markers='first' does so)",
     )
 
 
