@@ -146,6 +146,19 @@ def test_a_narrow_window_scrolls_only_the_strip(browser, page_file):
     context.close()
 
 
+def test_a_box_that_cannot_be_drawn_says_why(open_page, tmp_path):
+    arguments = {"image": 9, "box": [10, 10, 50, 50]}
+    missing = {"name": "zoom", "arguments": arguments, "box_frame": "pixels"}
+    silent = {"name": "crop", "arguments": {**arguments, "image": 1}}
+    turn = {"said": "", "calls": [missing, silent], "returned": [["no image 9"], ["done"]]}
+    prompt = prepared(example(), model_size=(100, 200), decoded=(100, 200))
+    one = scored(prompt, [played(turn, {"said": "red"})], rewards={"Screen": [0.2]}, advantages=[0.5])
+    RolloutWriter(tmp_path).record([one], step=1, mode="train")
+    page = open_page(build_report(tmp_path))
+    reasons = page.locator(".call .of").filter(has_text="not drawn").all_inner_texts()
+    assert reasons == ["not drawn: there was no image 9", "not drawn: crop does not say its box_frame"]
+
+
 def test_taps_are_drawn_and_only_those_that_changed_nothing_are_repetitions(open_page, tmp_path):
     screens = [Image.new("RGB", (200, 240), colour) for colour in ("white", "grey")]
     tap = {"name": "tap", "arguments": {"x": 150, "y": 60}, "box_frame": "pixels"}

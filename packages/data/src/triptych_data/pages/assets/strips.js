@@ -164,7 +164,10 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
       asked.append(figure);
     } else {
       if (image) asked.append(element("div", "of", "of " + imageTitle(group, call.image)));
-      if (/"box"\s*:\s*\[(\s*-?[\d.]+\s*,){3}\s*-?[\d.]+\s*\]|"x"\s*:\s*-?[\d.]+/.test(call.arguments)) asked.append(element("div", "of", "not drawn: " + call.tool + " does not say its box_frame"));
+      if (/"box"\s*:\s*\[(\s*-?[\d.]+\s*,){3}\s*-?[\d.]+\s*\]|"x"\s*:\s*-?[\d.]+/.test(call.arguments)) {
+        const named = known(call.image) ? null : /"image"\s*:\s*("[^"]*"|-?[\d.]+)/.exec(call.arguments);
+        asked.append(element("div", "of", "not drawn: " + (named ? "there was no image " + named[1] : call.tool + " does not say its box_frame")));
+      }
     }
     if (!call.done) return [labelled("asked", asked), labelled("got", element("span", "empty", "nothing: this call was not done"))];
     const got = element("div", call.failed ? "got bad" : "got");
