@@ -1,6 +1,7 @@
 """The policy pass goes on from what generation has forwarded of the prompts: the same numbers, gradients and tokens."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -102,6 +103,24 @@ def test_prompts_that_were_not_sampled_from_are_forwarded_anew(model, groups):
     got, _ = passed(engine, model, groups)
     assert engine.prompts.taken == 0
     assert torch.equal(got.logps_BC, expected.logps_BC)
+
+
+def test_completions_that_are_all_left_out_end_no_run(model, groups):
+    """The row of the branches had no token, as where every completion of a batch was cut and is masked."""
+    engine = once()
+    sampled(engine, model, groups)
+    empty = [
+        replace(group, rollouts=tuple(replace(each, ids=(), trained=()) for each in group.rollouts)) for group in groups
+    ]
+    scores, gradients = passed(engine, model, empty)
+    assert scores.logps_BC.shape == (6, 0)
+    assert all(values.abs().max() == 0 for values in gradients.values())
+    engine.forget()
+    sampled(engine, model, groups)
+    expected, _ = passed(GroupEngine(), model, [empty[0], *groups[1:]])
+    got, _ = passed(engine, model, [empty[0], *groups[1:]])
+    assert engine.prompts.taken == 1
+    assert (got.logps_BC - expected.logps_BC).abs().max() < 1e-5
 
 
 def test_a_tower_whose_features_were_known_without_a_graph_still_learns(model, groups):

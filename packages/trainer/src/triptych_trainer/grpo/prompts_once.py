@@ -74,6 +74,8 @@ class PromptsOnce:
         base = unwrap(model)
         if not all(key in numbers for key in keys):
             return None
+        if not batch.max_completion_tokens:  # no model takes a row without tokens
+            return None
         found = continued_logps(model, batch, kept.pick([numbers[key] for key in keys]), **arguments)
         if self.verify and base not in self._verdicts:
             agreement = agreement_with_plain(
