@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "decode.h"
 #include "merge.h"
 #include "packed.h"
 
@@ -71,6 +72,21 @@ PYBIND11_MODULE(_native, m) {
       [](Address out, Address x, Address w, Address bias, Size R, Size I, Size O, int num_threads) {
         cpu::packed_product({at<float>(out), at<const float>(x), at<const float>(w), at<const float>(bias), R, I, O},
                             num_threads);
+      },
+      py::call_guard<py::gil_scoped_release>());
+
+  cpu_ops.attr("key_block") = cpu::kKeyBlock;
+  cpu_ops.attr("value_unit") = cpu::kValueUnit;
+  cpu_ops.def(
+      "decode_attention",
+      [](Address out, Address query, Address new_keys, Address new_values, Address keys, Address values, Address slots,
+         Address prompts, Size R, Size H, Size K, Size D, Size P, Size N, Size C, float scale, int dtype,
+         int num_threads) {
+        cpu::decode_attention({at<void>(out), at<const void>(query), at<const void>(new_keys),
+                               at<const void>(new_values), at<void>(keys), at<void>(values),
+                               at<const std::int64_t>(slots), at<const cpu::DecodePrompt>(prompts), R, H, K, D, P, N,
+                               C, scale, static_cast<DType>(dtype)},
+                              num_threads);
       },
       py::call_guard<py::gil_scoped_release>());
 

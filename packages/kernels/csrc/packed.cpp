@@ -4,8 +4,7 @@
 #include <algorithm>
 
 #include "cpu_parallel.h"
-
-#define TRIPTYCH_INLINE inline __attribute__((always_inline))
+#include "vectors.h"
 
 namespace triptych::cpu {
 namespace {
@@ -13,7 +12,7 @@ namespace {
 // `kVectors` registers of `Vector` for each of `kRows` rows: one tile of the result stays in registers.
 template <typename Vector, int kRows, int kVectors>
 TRIPTYCH_INLINE void tile(float* sums_RW, const float* x_RI, const float* w_IW, std::int64_t I) {
-  constexpr int kWidth = sizeof(Vector) / sizeof(float);
+  constexpr int kWidth = kWidthOf<Vector>;
   Vector sums[kRows][kVectors] = {};
   for (std::int64_t begin = 0; begin < I; begin += kPackedInputs) {
     const std::int64_t end = std::min(I, begin + kPackedInputs);
@@ -23,7 +22,7 @@ TRIPTYCH_INLINE void tile(float* sums_RW, const float* x_RI, const float* w_IW, 
       __builtin_prefetch(w + 16 * kPackedWidth);
       __builtin_prefetch(w + 16 * kPackedWidth + kPackedWidth / 2);
       Vector weights[kVectors];
-      for (int v = 0; v < kVectors; ++v) __builtin_memcpy(&weights[v], w + v * kWidth, sizeof(Vector));
+      for (int v = 0; v < kVectors; ++v) weights[v] = load<Vector>(w + v * kWidth);
       for (int r = 0; r < kRows; ++r) {
         for (int v = 0; v < kVectors; ++v) part[r][v] += x_RI[r * I + i] * weights[v];
       }
@@ -38,7 +37,7 @@ TRIPTYCH_INLINE void tile(float* sums_RW, const float* x_RI, const float* w_IW, 
 // One block for `kRows` rows, tile by tile.
 template <typename Vector, int kRows, int kVectors>
 TRIPTYCH_INLINE void block_rows(const PackedArgs& args, std::int64_t block, std::int64_t first) {
-  constexpr int kTile = kVectors * sizeof(Vector) / sizeof(float);
+  constexpr int kTile = kVectors * kWidthOf<Vector>;
   float sums_RW[kRows * kPackedWidth];
   for (std::int64_t column = 0; column < kPackedWidth; column += kTile) {
     tile<Vector, kRows, kVectors>(sums_RW + column, args.x_RI + first * args.I,
@@ -63,10 +62,6 @@ TRIPTYCH_INLINE void blocks(const PackedArgs& args, std::int64_t begin, std::int
     if (row < args.R) block_rows<Vector, 1, kVectors>(args, block, row);
   }
 }
-
-typedef float Sixteen __attribute__((vector_size(64)));
-typedef float Eight __attribute__((vector_size(32)));
-typedef float Four __attribute__((vector_size(16)));
 
 using Blocks = void (*)(const PackedArgs&, std::int64_t, std::int64_t);
 

@@ -1,5 +1,7 @@
 """The ops in plain torch: the oracle of the tests, the baseline of the benchmarks, the fallback on other devices."""
 
+from collections.abc import Sequence
+
 import torch
 
 from triptych_kernels.plan import MergePlan
@@ -29,3 +31,25 @@ def features_grad(grad_BTD: torch.Tensor, plan: MergePlan) -> torch.Tensor:
 def text_grad(grad_BTD: torch.Tensor, plan: MergePlan) -> torch.Tensor:
     """Return the gradient of the embedded rows: `grad_BTD` at text positions, zero at image positions."""
     return grad_BTD.masked_fill((plan.src >= 0)[..., None], 0)
+
+
+def decode_attention(
+    query: torch.Tensor,
+    prompts: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    own: tuple[torch.Tensor, torch.Tensor],
+    *,
+    sizes: Sequence[int],
+    scale: float,
+) -> torch.Tensor:
+    """Return the attention of every row, one after another, to its prompt and its own tokens; rounded once.
+
+    `prompts` are keys and values `[kv_heads, T, width]`, `sizes[p]` rows of each, and `own` those of the rows `[R,
+    kv_heads, N, width]`.
+    """
+    rows = []
+    for row, p in enumerate(p for p, size in enumerate(sizes) for _ in range(size)):
+        keys, values = (torch.cat([prompts[p][i], own[i][row]], dim=1).double() for i in range(2))
+        grouped = query[row].double().unflatten(0, (len(keys), -1))
+        weights = (scale * grouped @ keys.transpose(1, 2)).softmax(-1)
+        rows.append((weights @ values).flatten(0, 1))
+    return torch.stack(rows).to(query.dtype) if rows else torch.empty_like(query)
