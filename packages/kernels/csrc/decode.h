@@ -1,4 +1,4 @@
-// Attention of one new token for each of some rows, on the CPU only. Rows of a prompt read its keys and values together.
+// Attention of one new token for each of some rows, on the CPU only. Rows of a prompt read its keys and values once.
 //
 //   out[r, h] = softmax(scale query[r, h] . [prompt keys, own keys of the row]) [prompt values, own values of the row]
 //

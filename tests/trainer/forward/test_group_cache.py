@@ -4,38 +4,42 @@ import pytest
 import torch
 import torch.nn.functional as F
 from transformers import DynamicCache
+from triptych_kernels import DecodeCache
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.forward.group_cache import GroupCache
 
 HEADS, KV_HEADS, WIDTH = 6, 2, 8
 
 
-def prefilled(*, prompts, tokens):
+def prefilled(*, prompts, tokens, dtype=torch.float32):
     cache = DynamicCache()
     for layer in range(2):
-        cache.update(*(torch.randn(prompts, KV_HEADS, tokens, WIDTH) for _ in range(2)), layer)
+        cache.update(*(torch.randn(prompts, KV_HEADS, tokens, WIDTH, dtype=dtype) for _ in range(2)), layer)
     return cache
 
 
-def test_attention_is_that_of_rows_with_a_copy_each():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_attention_is_that_of_rows_with_a_copy_each(dtype):
     torch.manual_seed(0)
     pads, sizes = [0, 3, 9], [2, 3, 1]  # the last prompt has one token, whose keys are not prefilled
-    prompts = prefilled(prompts=3, tokens=9)
+    prompts = prefilled(prompts=3, tokens=9, dtype=dtype)
     cache = GroupCache(prompts, pads=pads, sizes=sizes, room=5)
     rows = torch.tensor([0, 0, 1, 1, 1, 2])
     own = [[], []]
     for step in range(5):
         for layer in range(2):
-            query = torch.randn(len(rows), HEADS, 1, WIDTH)
-            new = [torch.randn(len(rows), KV_HEADS, 1, WIDTH) for _ in range(2)]
+            query = torch.randn(len(rows), HEADS, 1, WIDTH, dtype=dtype)
+            new = [torch.randn(len(rows), KV_HEADS, 1, WIDTH, dtype=dtype) for _ in range(2)]
             own[layer].append(new)
             got = cache.attend(query, *cache.update(*new, layer), scaling=0.3)
             whole = [prompts.layers[layer].keys[rows], prompts.layers[layer].values[rows]]
             keys, values = (torch.cat([whole[k], *(old[k] for old in own[layer])], dim=2) for k in range(2))
             mask = (torch.arange(keys.shape[2]) >= torch.tensor(pads)[rows, None])[:, None, None]
             expected = F.scaled_dot_product_attention(query, keys, values, mask, scale=0.3, enable_gqa=True)
-            torch.testing.assert_close(got, expected.transpose(1, 2), atol=1e-6, rtol=1e-5)
+            tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-6
+            torch.testing.assert_close(got, expected.transpose(1, 2), atol=tolerance, rtol=tolerance)
         assert cache.get_seq_length() == 9 + step + 1
+        assert isinstance(getattr(cache.layers[0], "decoded", None), DecodeCache) == (dtype != torch.float64)
         if step == 2:
             kept = torch.tensor([1, 3, 4])
             cache.leave_rows(kept)

@@ -47,6 +47,7 @@ class DecodeCache:
         self.values = keys.new_zeros(num_rows, num_heads, room, width + -width % _native.cpu.value_unit)
         self._width = width
         self._slots_R = torch.arange(num_rows)
+        self._prompts_P6 = self._table()
 
     def attend(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *, scale: float) -> torch.Tensor:
         """Add a token to every row and attend with it to its prompt and to the row's tokens; `[R, heads, width]`.
@@ -60,14 +61,15 @@ class DecodeCache:
         num_rows, num_heads, width = query.shape
         query, keys, values = query.contiguous(), keys.contiguous(), values.contiguous()
         out = torch.empty_like(query)
-        prompts = array("q")
-        for (prompt_keys, prompt_values), size in zip(self.prompts, self.sizes, strict=True):
-            strides = prompt_values.stride()[:2]
-            prompts.extend((prompt_keys.data_ptr(), prompt_values.data_ptr(), *strides, prompt_values.shape[1], size))
         self.num_tokens += 1
         _native.cpu.decode_attention(
             *(out.data_ptr(), query.data_ptr(), keys.data_ptr(), values.data_ptr()),
-            *(self.keys.data_ptr(), self.values.data_ptr(), self._slots_R.data_ptr(), prompts.buffer_info()[0]),
+            *(
+                self.keys.data_ptr(),
+                self.values.data_ptr(),
+                self._slots_R.data_ptr(),
+                self._prompts_P6.buffer_info()[0],
+            ),
             *(num_rows, num_heads, keys.shape[1], width, len(self.sizes), self.num_tokens, self.values.shape[2]),
             *(scale, _DTYPES[query.dtype], torch.get_num_threads()),
         )
@@ -78,6 +80,14 @@ class DecodeCache:
         prompt_of_row = torch.arange(len(self.sizes)).repeat_interleave(torch.tensor(self.sizes))
         self._slots_R = self._slots_R[kept_R]
         self.sizes = torch.bincount(prompt_of_row[kept_R], minlength=len(self.sizes)).tolist()
+        self._prompts_P6 = self._table()
+
+    def _table(self) -> array[int]:
+        """The prompts as the kernel reads them."""
+        table = array("q")
+        for (keys, values), size in zip(self.prompts, self.sizes, strict=True):
+            table.extend((keys.data_ptr(), values.data_ptr(), *values.stride()[:2], values.shape[1], size))
+        return table
 
     def _check(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
         num_rows, (kv_heads, room), width = len(self._slots_R), self.values.shape[1:3], self._width
