@@ -19,10 +19,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import torch
-import torch.distributed as dist
 
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.encode import encode_images
@@ -34,6 +32,7 @@ from triptych_trainer.forward.verify import in_half_precision
 from triptych_trainer.models.families import ImageFeatures
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.verification.first_tokens import NUM_TOKENS, sampling_distributions
+from triptych_trainer.verification.ranks import of_ranks
 from triptych_trainer.verification.replays import Replays, replayable
 from triptych_trainer.verification.stock_inputs import StockInputs
 from triptych_trainer.verification.stock_pass import stock_distributions
@@ -41,7 +40,6 @@ from triptych_trainer.verification.swaps import culprits
 
 __all__ = ["ALLOWED", "ALLOWED_HALF", "ComparedRow", "Comparison", "Difference", "OpenModel"]
 
-Value = TypeVar("Value")
 OpenModel = Callable[[], AbstractContextManager[torch.nn.Module]]
 ALLOWED = 1e-3
 """Largest mean difference of log-probabilities where both sides compute the same in the same way, and in float32."""
@@ -91,7 +89,7 @@ class Comparison:
         """The row that differed most on any rank."""
         self._worst_rank = 0
         self._pads: tuple[int, ...] = _PADS
-        self.replays = Replays([] if self.sharded else replayable(base))  # ranks that share weights run them in step
+        self.replays = Replays(replayable(base), in_step=self.sharded)
         with own_attention(self.model) as self.attention_is_replaced, self.replays.recording():
             self.stock = [stock_distributions(self.model, row.inputs, row.completion) for row in rows]
 
@@ -158,7 +156,7 @@ class Comparison:
         """Return which inputs of the text backbone make the worst row differ; nothing if the weights are sharded."""
         if self.sharded:
             return []
-        return _of_ranks(self._causes() if self.rows else [])[self._worst_rank]
+        return of_ranks(self._causes() if self.rows else [])[self._worst_rank]
 
     def _causes(self) -> list[str]:
         p = self.worst
@@ -243,19 +241,10 @@ class Comparison:
         known = [value if value == value else float("inf") for value in differences] or [0.0]
         self.worst = max(range(len(known)), key=known.__getitem__)
         where = self.rows[self.worst].where if self.worst < len(self.rows) else ""
-        found = _of_ranks((known[self.worst], where))
+        found = of_ranks((known[self.worst], where))
         self._worst_rank = max(range(len(found)), key=lambda rank: found[rank][0])
         largest, self.where = found[self._worst_rank]
         return largest
-
-
-def _of_ranks(value: Value) -> list[Value]:
-    """The values of all ranks."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return [value]
-    found: list[Value] = [value] * dist.get_world_size()
-    dist.all_gather_object(found, value)
-    return found
 
 
 def _expected_differences(stock_CV: torch.Tensor, found_KV: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """What `shared_generate` samples from at the first tokens, read while it is led along a known completion."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor
@@ -9,7 +8,6 @@ from transformers import GenerationConfig, LogitsProcessor
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.generate import shared_generate
 from triptych_trainer.forward.prefill import Prefilled
-from triptych_trainer.models.unwrap import unwrap
 
 __all__ = ["NUM_TOKENS", "sampling_distributions"]
 
@@ -18,15 +16,18 @@ NUM_TOKENS = 3
 
 
 class _Led(LogitsProcessor):
-    """Forces the known token at every step."""
+    """Forces the known token at every step, and keeps what would have been sampled from.
+
+    A rank that waits for others forwards on without it.
+    """
 
     def __init__(self, completions: Sequence[Sequence[int]]) -> None:
         self.completions = completions
-        self.step = 0
+        self.seen: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        known_B = torch.tensor([ids[self.step] for ids in self.completions], device=scores.device)
-        self.step += 1
+        known_B = torch.tensor([ids[len(self.seen)] for ids in self.completions], device=scores.device)
+        self.seen.append(scores.float())
         return torch.full_like(scores, -torch.inf).scatter(1, known_B[:, None], 0.0)
 
 
@@ -45,24 +46,16 @@ def sampling_distributions(
     """
     num_tokens = min(most, *(len(ids) for ids in completions))
     never = 1 + max(token for ids in completions for token in ids)  # none of the known tokens ends a row
-    seen: list[torch.Tensor] = []
-
-    def keep(module: torch.nn.Module, args: Any, output: Any) -> None:
-        seen.append(output.logits[:, -1].float())
-
-    handle = unwrap(model).register_forward_hook(keep)
-    try:
-        shared_generate(
-            model,
-            batch,
-            num_generations=1,
-            generation_config=GenerationConfig(
-                do_sample=False, max_new_tokens=num_tokens, pad_token_id=0, eos_token_id=never
-            ),
-            suppress_ids=(),
-            begun=begun,
-            logits_processor=[_Led(completions)],
-        )
-    finally:
-        handle.remove()
-    return torch.stack(seen[-num_tokens:], dim=1).log_softmax(-1)
+    led = _Led(completions)
+    shared_generate(
+        model,
+        batch,
+        num_generations=1,
+        generation_config=GenerationConfig(
+            do_sample=False, max_new_tokens=num_tokens, pad_token_id=0, eos_token_id=never
+        ),
+        suppress_ids=(),
+        begun=begun,
+        logits_processor=[led],
+    )
+    return torch.stack(led.seen, dim=1).log_softmax(-1)

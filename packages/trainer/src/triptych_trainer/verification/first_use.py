@@ -26,6 +26,7 @@ from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS
 from triptych_trainer.verification.comparison import ComparedRow, Comparison, Difference, OpenModel
+from triptych_trainer.verification.ranks import of_ranks
 from triptych_trainer.verification.stock_inputs import stock_inputs
 from triptych_trainer.verification.swaps import same
 
@@ -105,7 +106,7 @@ def verify_comparison(
             _refuse_other_inputs(comparison, is_sampled=open_for_sampling is not None)
             if open_for_sampling is None:
                 return
-            if at_prefill is None or comparison.sharded or not family_of(unwrap(model)).prefills:
+            if at_prefill is None or not family_of(unwrap(model)).prefills:
                 _refuse_other_samples(comparison, comparison.sampling(open_for_sampling))
             else:
                 at_prefill(partial(_verify_prefill, comparison))
@@ -120,10 +121,13 @@ def _verify_prefill(comparison: Comparison, model: torch.nn.Module, batch: Group
     """
     places = [_place(comparison.batch, p, batch) for p in range(len(comparison.rows))]
     known = [place for place in places if place is not None]
+    has_all = len(known) == len(places)
+    if comparison.sharded:
+        has_all = all(of_ranks(has_all))  # none prefills alone
     drops = any(module.training for module in model.modules() if isinstance(module, torch.nn.Dropout))
     with _refusing_failures(comparison), without_dropout(model):
         opened = partial(nullcontext, model)
-        picked = begun.pick(known) if len(known) == len(places) else None
+        picked = begun.pick(known) if has_all else None
         difference = comparison.sampling(opened, begun=picked)
         if not difference.holds and drops:
             difference = comparison.sampling(opened)

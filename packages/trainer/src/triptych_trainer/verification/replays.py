@@ -4,7 +4,7 @@ The stock forward and our plain pass call the same modules: each tower, and the 
 runs, the inputs and outputs of these calls are kept. While our pass runs, a call whose inputs equal kept ones bit by
 bit returns the kept output, because the same module would compute the same numbers again. All that is between these
 calls is computed as always: embeddings, projectors, merge, positions, masks, head. A call with any other input is
-computed, too.
+computed, too. Ranks that share weights compute or reuse each call together.
 
 Two inputs may differ. The stock forward often leaves the positions to the backbone, where ours gives 0, 1, 2, ...: then
 a few tokens are forwarded both ways. And our towers embed patches by a product instead of a convolution: then the
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -27,9 +27,12 @@ from triptych_trainer.forward.patch_products import CONVOLUTIONS
 from triptych_trainer.forward.shared_pass import PASS_KWARG
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
+from triptych_trainer.verification.ranks import of_ranks
 from triptych_trainer.verification.swaps import same
 
 __all__ = ["Replays", "replayable"]
+
+Value = TypeVar("Value")
 
 _SAY_NOTHING_IF_FALSE = {"use_cache", "output_router_logits"}
 """Keywords that stock forwards also hand to towers, which read neither."""
@@ -70,9 +73,10 @@ def _is_tower(module: torch.nn.Module, *, text: torch.nn.Module) -> bool:
 class Replays:
     """Keeps the calls of a few modules from one forward for another."""
 
-    def __init__(self, modules: Iterable[torch.nn.Module]) -> None:
-        """Keep nothing yet."""
+    def __init__(self, modules: Iterable[torch.nn.Module], *, in_step: bool = False) -> None:
+        """Keep nothing yet; ``in_step`` says that a call of a module has to run on all ranks or on none."""
         self.modules = list(modules)
+        self.in_step = in_step
         self.calls: list[_Call] = []
         self.taken = 0
         """Calls that were not computed again."""
@@ -112,15 +116,29 @@ class Replays:
         """Answer calls from those that were kept, where their inputs are the same."""
 
         def replay(forward: Callable[..., Any], module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-            inputs = _named(module, args, kwargs)
-            for call in self.calls:
-                if call.module is module and _equals(call, inputs, forward=forward):
-                    self.taken += 1
-                    return copy.copy(call.output)
-            return forward(*args, **kwargs)
+            call = self._kept(module, _named(module, args, kwargs), forward=forward)
+            if call is None:
+                return forward(*args, **kwargs)
+            self.taken += 1
+            return copy.copy(call.output)
 
         with _replaced(self.modules, replay):
             yield
+
+    def _kept(self, module: torch.nn.Module, inputs: Mapping[str, Any], *, forward: Callable[..., Any]) -> _Call | None:
+        """The kept call with these inputs; None if there is none, or none on another rank that runs in step."""
+        found = ((call, _likeness(call, inputs)) for call in self.calls if call.module is module)
+        call, likeness = next(((call, likeness) for call, likeness in found if likeness is not None), (None, None))
+        patches = [] if call is None else call.patches
+        ranks = self._of_ranks((likeness, len(patches)))
+        if call is None or any(rank != ranks[0] for rank in ranks):
+            return None
+        equal = [_counts_itself(inputs, forward=forward)] if likeness == "positions" else []
+        equal += [_embeds_alike(*patch) for patch in patches]  # all of them, because ranks may have to gather weights
+        return call if all(self._of_ranks(all(equal))) else None
+
+    def _of_ranks(self, value: Value) -> list[Value]:
+        return of_ranks(value) if self.in_step else [value]
 
 
 @contextmanager
@@ -155,20 +173,24 @@ def _versions(output: Any) -> tuple[int, ...]:
     return tuple(version for part in parts for version in _versions(part))
 
 
-def _equals(call: _Call, inputs: Mapping[str, Any], *, forward: Callable[..., Any]) -> bool:
+def _likeness(call: _Call, inputs: Mapping[str, Any]) -> Literal["inputs", "positions"] | None:
+    """Whether a call had these inputs, or all but the positions 0, 1, 2, ...; None if anything else differs."""
     if call.versions != _versions(call.output):
-        return False
+        return None
     differing = {name for name in {*call.inputs, *inputs} if not same(call.inputs.get(name), inputs.get(name))}
-    if differing == {"position_ids"} and "position_ids" not in call.inputs:
-        return _counts_itself(inputs, forward=forward)
-    return not differing and all(_embeds_alike(*patch) for patch in call.patches)
+    if not differing:
+        return "inputs"
+    embeds = inputs.get("inputs_embeds")
+    if embeds is None or differing != {"position_ids"} or "position_ids" in call.inputs:
+        return None
+    positions = inputs["position_ids"]
+    counted = torch.arange(embeds.shape[1]).expand_as(positions).to(positions)
+    return "positions" if torch.equal(positions, counted) else None
 
 
 def _counts_itself(inputs: Mapping[str, Any], *, forward: Callable[..., Any]) -> bool:
-    """Whether the positions given are 0, 1, 2, ..., and the module would number a few tokens so by itself."""
-    positions, embeds = inputs["position_ids"], inputs.get("inputs_embeds")
-    if embeds is None or not torch.equal(positions, torch.arange(embeds.shape[1]).expand_as(positions).to(positions)):
-        return False
+    """Whether the module numbers a few tokens by itself as the positions given do, which are 0, 1, 2, ...."""
+    positions, embeds = inputs["position_ids"], inputs["inputs_embeds"]
     few = {"inputs_embeds": embeds[:, :_NUM_TRIED], "use_cache": False}
     found = forward(**few), forward(**few, position_ids=positions[..., :_NUM_TRIED])
     return torch.equal(*(output.last_hidden_state for output in found))
