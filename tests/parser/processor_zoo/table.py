@@ -38,6 +38,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "cohere2_vision": tiles.cohere2_vision,
     "gemma3": lambda: tiles.gemma3(False),
     "gemma3_pan_and_scan": lambda: tiles.gemma3(True),
+    "gemma3n": tiles.gemma3n,
     "idefics2": lambda: tiles.idefics2(False),
     "idefics2_split": lambda: tiles.idefics2(True),
     "lfm2_vl": tiles.lfm2_vl,

@@ -66,6 +66,17 @@ def gemma3(pan_and_scan: bool, tokenizer: Any = None) -> Any:
     return processor
 
 
+def gemma3n() -> Any:
+    names = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+    names |= {"boa_token": "<start_of_audio>", "eoa_token": "<end_of_audio>", "audio_token": "<audio_soft_token>"}
+    tokenizer = sentence_piece(["<start_of_turn>", "<end_of_turn>"], prefix="never", extra_special_tokens=names)
+    tokenizer.add_tokens([AddedToken("\n" * count, normalized=False, special=False) for count in (1, 2, 3, 4, 5)])
+    images = stock("siglip", "SiglipImageProcessorPil")(size={"height": 28, "width": 28})
+    template = GEMMA_TEMPLATE.replace("<start_of_image>", "<image_soft_token>")
+    cls = images_only(stock("gemma3n", "Gemma3nProcessor"), "feature_extractor", "image_processor", "tokenizer")
+    return cls(None, images, tokenizer, chat_template=template, image_seq_length=4)
+
+
 def idefics2(splits: bool) -> Any:
     tokenizer = sentence_piece([], prefix="always")
     images = stock("idefics2", "Idefics2ImageProcessorPil")(

@@ -77,6 +77,8 @@ def kit_of(kits: ModuleType) -> Callable[[str], Kit]:
 
     def kit_of(name: str) -> Kit:
         case = kits.CASES[name]
+        if case.needs is not None:
+            pytest.importorskip(case.needs)
         if name not in built:
             try:
                 processor = case.processor()

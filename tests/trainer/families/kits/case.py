@@ -39,6 +39,8 @@ class Case:
     """Whether the processor takes prompts without an image."""
     note: str = ""
     """What the case stands for, in the table of families."""
+    needs: str | None = None
+    """A package that the model needs and the project does not install; without it the family's tests are skipped."""
     spared: str | None = None
     """Part of the names of parameters that are not scaled up: recurrent layers, whose rounding would grow as well."""
 

@@ -14,6 +14,12 @@ from .tokenizer import build_tokenizer, chat_template
 
 LAYERS = {"head_dim": 8, "sliding_window": 10, "layer_types": ["sliding_attention", "full_attention"]}
 GEMMA3 = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+GEMMA3N = {
+    **GEMMA3,
+    "boa_token": "<start_of_audio>",
+    "eoa_token": "<end_of_audio>",
+    "audio_token": "<audio_soft_token>",
+}
 GEMMA4 = {"boi_token": "<|image>", "eoi_token": "<image|>", "image_token": "<|image|>"}
 GEMMA4 |= {"boa_token": "<|audio>", "eoa_token": "<audio|>", "audio_token": "<|audio|>"}
 
@@ -37,6 +43,45 @@ def gemma3(tokenizer: Any) -> torch.nn.Module:
         image_token_index=tokenizer.image_token_id,
     )
     return hf.Gemma3ForConditionalGeneration(config)
+
+
+def gemma3n_processor() -> Any:
+    return hf.Gemma3nProcessor(
+        feature_extractor=hf.Gemma3nAudioFeatureExtractor(),
+        image_processor=hf.SiglipImageProcessor(size={"height": 160, "width": 160}),
+        tokenizer=build_tokenizer(named=GEMMA3N),
+        image_seq_length=25,
+        chat_template=chat_template("<image_soft_token>"),
+    )
+
+
+def gemma3n(tokenizer: Any) -> torch.nn.Module:
+    """As the E2B and E4B models, with a small tower of timm's (without norms over a batch, as the real one)."""
+    size = len(tokenizer)
+    layers = {
+        "num_hidden_layers": 4,
+        "intermediate_size": [48] * 4,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "num_kv_shared_layers": 2,
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": size,
+        "laurel_rank": 4,
+        "activation_sparsity_pattern": [0.5, 0.0, 0.0, 0.0],
+    }
+    audio = {"hidden_size": 16, "conf_num_attention_heads": 2, "conf_num_hidden_layers": 1}
+    config = hf.Gemma3nConfig(
+        text_config=text(tokenizer, **{**LAYERS, **layers}),
+        vision_config={
+            "architecture": "test_efficientnet_ln",
+            "hidden_size": 256,
+            "vocab_size": 4,
+            "vocab_offset": size,
+        },
+        audio_config={**audio, "sscp_conv_channel_size": [4, 2], "vocab_size": 4, "vocab_offset": size + 4},
+        vision_soft_tokens_per_image=25,
+        **{f"{name}_id": getattr(tokenizer, f"{name}_id") for name in GEMMA3N},
+    )
+    return hf.Gemma3nForConditionalGeneration(config)
 
 
 def gemma4_processor(cls: type = hf.Gemma4Processor, images: type | None = None) -> Any:
@@ -121,6 +166,13 @@ CASES = {
     ),
     "gemma4": Case(
         note="Gemma 4: images both ways in sliding layers", processor=gemma4_processor, model=gemma4, marker="<|image|>"
+    ),
+    "gemma3n": Case(
+        note="Gemma 3n: shared keys, inputs of every layer, a tower of timm",
+        processor=gemma3n_processor,
+        model=gemma3n,
+        marker="<image_soft_token>",
+        needs="timm",
     ),
     "gemma4_moe": Case(note="Gemma 4 with experts", processor=gemma4_processor, model=gemma4_moe, marker="<|image|>"),
     "gemma4_small": Case(

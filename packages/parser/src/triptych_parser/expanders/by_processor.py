@@ -26,6 +26,7 @@ EXPANDERS: Mapping[str, Make] = MappingProxyType(
         "DeepseekVLProcessor": runs.fixed,
         "Ernie4_5_VLMoeProcessor": runs.grid(None, None),
         "Gemma3Processor": tiles.gemma3,
+        "Gemma3nProcessor": runs.gemma3n,
         "Gemma4Processor": runs.gemma4,
         "Gemma4UnifiedProcessor": runs.gemma4,
         "Glm46VProcessor": _GLM,

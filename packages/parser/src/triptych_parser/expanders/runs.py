@@ -16,7 +16,7 @@ from triptych_parser.expanders.expander import (
 )
 from triptych_parser.expanders.options import output_size, own_function, read_option, side
 
-__all__ = ["fixed", "gemma4", "grid", "internvl", "llava", "llava_next", "llava_onevision", "paligemma"]
+__all__ = ["fixed", "gemma3n", "gemma4", "grid", "internvl", "llava", "llava_next", "llava_onevision", "paligemma"]
 
 
 def grid(opening: str | None, closing: str | None, *, template_text: str | None = None) -> Make:
@@ -48,6 +48,13 @@ def grid(opening: str | None, closing: str | None, *, template_text: str | None 
         )
 
     return make
+
+
+def gemma3n(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
+    """Return an expander that writes the same number of soft tokens for every image, in a paragraph of their own."""
+    token, opening, closing = image_token(processor), processor.tokenizer.boi_token, processor.tokenizer.eoi_token
+    image = Expansion(text=f"\n\n{opening}{token}{closing}\n\n", runs=(int(processor.image_seq_length),))
+    return between_edges(lambda height, width: image, placeholder=token, opening=opening, closing=closing)
 
 
 def gemma4(processor: Any, options: Mapping[str, Any]) -> ImageExpander:

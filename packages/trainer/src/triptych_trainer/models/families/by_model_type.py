@@ -9,7 +9,7 @@ from triptych_parser import Refusal
 
 from triptych_trainer.models.families.ernie import ErnieVLFamily
 from triptych_trainer.models.families.family import Family
-from triptych_trainer.models.families.gemma3 import Gemma3Family
+from triptych_trainer.models.families.gemma3 import Gemma3Family, Gemma3nFamily
 from triptych_trainer.models.families.gemma4 import Gemma4Family, Gemma4UnifiedFamily
 from triptych_trainer.models.families.glm4v import Glm4vFamily, PaddleOCRFamily
 from triptych_trainer.models.families.llava import DeepseekHybridFamily, LlavaFamily, OneTileFamily
@@ -43,6 +43,7 @@ FAMILIES: tuple[Family, ...] = (
     LlavaNextFamily(),
     LlavaOnevisionFamily(),
     Gemma3Family(),
+    Gemma3nFamily(),
     Gemma4Family(),
     Gemma4UnifiedFamily(),
     SmolVLMFamily(),
