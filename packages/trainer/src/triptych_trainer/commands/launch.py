@@ -1,5 +1,6 @@
 """``train --accelerate_config``: the same command in several processes, which accelerate starts, on CPUs torch."""
 
+import itertools
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -107,7 +108,7 @@ def launch_processes(asked: Launch, argv: Sequence[str], *, module: str | None =
 def _given(words: Sequence[str]) -> dict[str, str]:
     """The two options as a command line gives them; the last one counts."""
     found = {}
-    for word, after in zip(words, [*words[1:], None], strict=True):
+    for word, after in itertools.zip_longest(words, words[1:]):
         name, equals, value = word.removeprefix("--").partition("=")
         if word.startswith("--") and name in (CONFIG, PROCESSES):
             if not equals and (after is None or after.startswith("--")):
