@@ -2,7 +2,8 @@
 
 import pytest
 from triptych_trainer.errors import UsageError
-from triptych_trainer.options.arguments import parse_run, wants_demo
+from triptych_trainer.options.arguments import parse_run
+from triptych_trainer.options.words import wants_demo
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,14 @@ T = TypeVar("T")
 
 
 class OptionParser(argparse.ArgumentParser):
-    """Parses arguments: it abbreviates nothing, takes `--data-format` for `--data_format`, and raises UsageError."""
+    """Parses arguments: it abbreviates nothing, takes `--data-format` for `--data_format`, and raises UsageError.
+
+    Its `option_classes` are those whose fields `add_options` has added to it.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
+        self.option_classes: list[type] = []
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the options; UsageError names the nearest option if a word is unknown."""
@@ -76,6 +80,24 @@ BOUNDS: Mapping[str, tuple[Callable[[Any, Any], bool], str]] = {
     "MOST": (operator.le, "{} or less"),
 }
 """What a class of options may say of its numbers, and how an error says it."""
+SAME: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("max_rows", "max_samples", "max_examples", "num_samples", "num_rows"), ("limit",)),
+    **dict.fromkeys(("dataset", "dataset_name", "train_file", "files"), ("data",)),
+    **dict.fromkeys(("model_id", "model_name", "model_path"), ("model",)),
+    **dict.fromkeys(("batch_size", "micro_batch_size"), ("per_device_train_batch_size",)),
+    **dict.fromkeys(("max_new_tokens", "max_tokens", "max_response_length"), ("max_completion_length",)),
+    **dict.fromkeys(("group_size", "num_completions", "rollout_n"), ("num_generations",)),
+    **dict.fromkeys(("rewards", "reward_funcs", "reward_function"), ("reward",)),
+    **dict.fromkeys(("output", "save_dir"), ("output_dir", "out")),
+    "out": ("output_dir",),
+    "output_dir": ("out",),
+    "lora": ("use_peft",),
+    "lr": ("learning_rate",),
+    "epochs": ("num_train_epochs",),
+    "resume": ("resume_from_checkpoint",),
+    "steps": ("max_steps",),
+}
+"""What other tools call an option, and its names here; the first one that a command has is proposed."""
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -109,7 +131,9 @@ def unknown_option(word: str, known: Sequence[str], *, command: str) -> UsageErr
     if not word.startswith("-"):
         return UsageError(f"{word!r} belongs to no option; see `{command} --help`")
     name = word.partition("=")[0]
-    return UsageError(f"there is no option {name}{nearest(name, known)}; see `{command} --help`")
+    same = next((option for option in SAME.get(name.removeprefix("--"), ()) if f"--{option}" in known), None)
+    hint = nearest(name, known) if same is None else f"; did you mean --{same}?"
+    return UsageError(f"there is no option {name}{hint}; see `{command} --help`")
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -123,6 +147,8 @@ def add_options(
 ) -> argparse._ArgumentGroup:
     """Add the fields of a dataclass as a group of options, and return it; each field's metadata has its `help`."""
     group = parser.add_argument_group(title)
+    if isinstance(parser, OptionParser):
+        parser.option_classes.append(options)
     hints, choices = get_type_hints(options), of_classes(options, "CHOICES")
     for option in fields(options):
         if option.name not in leave_out:

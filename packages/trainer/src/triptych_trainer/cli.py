@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 
 from triptych_data.option_parser import nearest
 
+from triptych_trainer.commands.first_look import first_look
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.monitor.versions import installed_versions
 from triptych_trainer.options.help import print_help
-from triptych_trainer.upstream.versions import import_checked
+from triptych_trainer.upstream.versions import check_versions, import_checked
 
 __all__ = ["main", "train"]
 
@@ -71,6 +72,9 @@ def _run(module: str, arguments: Sequence[str], *, name: str) -> int:
     if print_help(name, arguments):
         return 0
     try:
+        check_versions()
+        if refused := first_look(name, arguments):
+            return refused
         command: Callable[[Sequence[str]], int] = import_checked(module).main
         return command(arguments)
     except IncompatibleVersionError as error:

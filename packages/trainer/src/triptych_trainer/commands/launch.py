@@ -1,21 +1,21 @@
 """``train --accelerate_config``: the same command in several processes, which accelerate starts, on CPUs torch."""
 
+import importlib.util
 import itertools
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.options.arguments import config_file, written_out
 from triptych_trainer.options.plan_options import Sharding
+from triptych_trainer.options.words import config_file, written_out
 
-__all__ = ["Launch", "PlannedLaunch", "launch_asked", "launch_processes", "plan_of_launch"]
+__all__ = ["Launch", "PlannedLaunch", "check_launch_words", "launch_asked", "launch_processes", "plan_of_launch"]
 
 LAUNCHED = "TRIPTYCH_LAUNCHED"
 """Set in the processes that were started here: they find the same options and are the run."""
@@ -34,6 +34,8 @@ class Launch:
     file: Path
     num_processes: int | None
     """None: what the file says."""
+    option: str
+    """The words that ask for it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +67,14 @@ def launch_asked(argv: Sequence[str]) -> Launch | None:
     Raises:
         UsageError: there is no such configuration, too few GPUs, or another launcher has started this process.
     """
+    asked = check_launch_words(argv)
+    if asked is not None:
+        _check_devices(asked)
+    return asked
+
+
+def check_launch_words(argv: Sequence[str]) -> Launch | None:
+    """Return what ``launch_asked`` does, without a look at the GPUs, and so without importing torch."""
     words = written_out(argv)
     given: dict[str, Any] = {**config_file(words), **_given(words)}
     name, number = given.get(CONFIG), given.get(PROCESSES)
@@ -76,9 +86,8 @@ def launch_asked(argv: Sequence[str]) -> Launch | None:
     if number is not None and not (str(number).isdecimal() and int(number) > 0):
         raise UsageError(f"--{PROCESSES} expects 1 or more, got {number}")
     file = _file(str(name or DEFAULT))
-    asked = Launch(file=file, num_processes=None if number is None else int(number))
-    _check_devices(asked, option)
-    return asked
+    _said(file)
+    return Launch(file=file, num_processes=None if number is None else int(number), option=option)
 
 
 def launch_processes(asked: Launch, argv: Sequence[str], *, module: str | None = None) -> int:
@@ -121,7 +130,8 @@ def _file(name: str) -> Path:
     """A file of accelerate's, or one of those that TRL brings, by its name."""
     if Path(name).is_file():
         return Path(name)
-    folder = Path(str(resources.files("trl") / "accelerate_configs"))
+    trl = importlib.util.find_spec("trl")  # found, but not imported
+    folder = Path(next(iter((trl and trl.submodule_search_locations) or ()), "")) / "accelerate_configs"
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
         raise UsageError(f"--{CONFIG} {name}: expected a file of accelerate's, or one of {', '.join(known)}")
@@ -138,7 +148,7 @@ def _said(file: Path) -> Mapping[str, Any]:
     return said
 
 
-def _check_devices(asked: Launch, option: str) -> None:
+def _check_devices(asked: Launch) -> None:
     import torch
 
     said = _said(asked.file)
@@ -147,6 +157,6 @@ def _check_devices(asked: Launch, option: str) -> None:
     wanted, here = asked.num_processes or int(said.get(PROCESSES) or 1), torch.cuda.device_count()
     if wanted > max(here, 1):
         raise UsageError(
-            f"{option}: expected a GPU for each of the {wanted} processes, found {here}; lower --{PROCESSES}, or give "
-            f"--{CONFIG} a file with `use_cpu: true`"
+            f"{asked.option}: expected a GPU for each of the {wanted} processes, found {here}; lower --{PROCESSES}, or "
+            f"give --{CONFIG} a file with `use_cpu: true`"
         )

@@ -19,7 +19,6 @@ from triptych_trainer.commands.begun import processor_of
 from triptych_trainer.commands.launch import plan_of_launch
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.planned_tools import planned_tools
-from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.alternatives import Alternative, alternatives, cap_that_fits
 from triptych_trainer.forecast.calibrate import Measured, calibrate
 from triptych_trainer.forecast.checkpointing import both_forecasts, with_checkpointing
@@ -35,6 +34,7 @@ from triptych_trainer.models.families import use_own_family
 from triptych_trainer.options.arguments import image_policy, parse_run, prompt_settings
 from triptych_trainer.options.plan_options import A100, PlanOptions, own_parser
 from triptych_trainer.options.refusals import check_num_prompts, check_options, check_slices
+from triptych_trainer.options.words import check_model_and_data
 
 __all__ = ["main"]
 
@@ -109,9 +109,7 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
 
     device = _device(own)
     config = parse_run(rest, defaults={"use_cpu": True, "bf16": True} if _is_elsewhere(device) else None)
-    if config.model.model_name_or_path is None or not config.run.data:
-        missing = "--model" if config.run.data else "--data"
-        raise UsageError(f"{missing} is missing: a plan needs a model folder (its weights are not read) and data")
+    check_model_and_data(config.model.model_name_or_path, config.run.data, command="plan")
     reporter = Reporter(quiet=config.run.quiet)
     use_own_family(config.run.family)
     check_options(config.grpo, runs_here=False)

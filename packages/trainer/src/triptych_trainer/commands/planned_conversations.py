@@ -26,6 +26,7 @@ from triptych_trainer.models.families import use_own_family
 from triptych_trainer.options.own_code import read_tools
 from triptych_trainer.options.plan_options import PlanOptions
 from triptych_trainer.options.sft_arguments import SftConfig, parse_sft, prompt_settings
+from triptych_trainer.options.words import check_model_and_data
 from triptych_trainer.sft.conversation import conversation
 from triptych_trainer.sft.labels import whole_settings
 from triptych_trainer.sft.row_check import row_check_of, stored_end_ids
@@ -42,9 +43,7 @@ def plan_sft(own: PlanOptions, words: Sequence[str], *, device: Device, is_elsew
     if given := [name for name in UNREAD if getattr(own, name) not in (None, False, [])]:
         raise UsageError(f"--{given[0]}: a plan of sft forecasts memory and steps and does not read it; leave it out")
     config = parse_sft([*words, *(["--use_cpu", "true", "--bf16", "true"] if is_elsewhere else [])])
-    if config.model.model_name_or_path is None or not config.run.data:
-        missing = "--model" if config.run.data else "--data"
-        raise UsageError(f"{missing} is missing: a plan needs a model folder (its weights are not read) and data")
+    check_model_and_data(config.model.model_name_or_path, config.run.data, command="plan")
     use_own_family(config.run.family)
     reporter = Reporter(quiet=config.run.quiet)
     subject = _subject(config, own, device=device, reporter=reporter)

@@ -16,12 +16,12 @@ from triptych_trainer.commands.begun import begun, processor_of
 from triptych_trainer.commands.launch import launch_asked, launch_processes
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.train import read_data, reporter_of
-from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import FAMILIES, use_own_family
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_tools
 from triptych_trainer.options.refusals import check_adapter_folder, check_output_folder, check_trackers
 from triptych_trainer.options.sft_arguments import SftConfig, parse_sft, prompt_settings
+from triptych_trainer.options.words import check_model_and_data
 from triptych_trainer.sft.row_check import row_check_of, stored_end_ids
 from triptych_trainer.sft.rows import check_takes_conversations
 from triptych_trainer.sft.tools import tool_dress
@@ -42,9 +42,7 @@ def _sft(argv: Sequence[str]) -> int:
     if asked := launch_asked(argv):
         return launch_processes(asked, argv, module="triptych_trainer.commands.sft")
     config = parse_sft(argv)
-    if config.model.model_name_or_path is None or not config.run.data:
-        missing = "--model_name_or_path" if config.run.data else "--data"
-        raise UsageError(f"{missing} is missing: give a model and data")
+    check_model_and_data(config.model.model_name_or_path, config.run.data, command="sft")
     quiet_libraries()
     use_own_family(config.run.family)
     check_trackers(config.sft)

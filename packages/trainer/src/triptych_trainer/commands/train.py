@@ -18,7 +18,7 @@ from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import use_own_family
-from triptych_trainer.options.arguments import RunConfig, TrainingConfig, parse_run, prompt_settings, wants_demo
+from triptych_trainer.options.arguments import RunConfig, TrainingConfig, parse_run, prompt_settings
 from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_environment, read_tools
@@ -29,6 +29,7 @@ from triptych_trainer.options.refusals import (
     check_trackers,
 )
 from triptych_trainer.options.vllm_refusals import check_rollout_lag
+from triptych_trainer.options.words import check_model_and_data, wants_demo
 from triptych_trainer.prompts.row_check import row_check_of
 from triptych_trainer.rewards.read import chosen_verdict, read_rewards
 from triptych_trainer.training.train import train_model, turn_options
@@ -71,9 +72,7 @@ def reporter_of(config: TrainingConfig) -> Reporter:
 
 def run(config: RunConfig, *, reporter: Reporter) -> int:
     """Train a model folder or hub id on data files."""
-    if config.model.model_name_or_path is None or not config.run.data:
-        missing = "--model_name_or_path" if config.run.data else "--data"
-        raise UsageError(f"{missing} is missing: give a model and data, or neither for the built-in demo")
+    check_model_and_data(config.model.model_name_or_path, config.run.data, command="train")
     for option, given in (("--demo look", config.run.demo == "look"), ("--blank_tool", config.run.blank_tool)):
         if given:
             raise UsageError(f"{option}: a demo brings its own model and data; leave it out, or give neither")

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import yaml
 from transformers import TrainingArguments
-from triptych_data.option_parser import checked, nearest, option_names, underscored, unknown_option
+from triptych_data.option_parser import checked, option_names, unknown_option
 from triptych_data.options import check_pixels, image_policy
 from triptych_data.options import prompt_settings as settings_of
 from triptych_data.prompt_settings import PromptSettings
@@ -26,20 +25,19 @@ from triptych_trainer.options.checkpointing import AUTO, CHECKPOINTING, auto_or_
 from triptych_trainer.options.common_options import CommonArguments
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.unread import check_given
+from triptych_trainer.options.words import check_config, config_file, true_or_false, without_config, written_out
 
 __all__ = [
     "Parsed",
     "RunArguments",
     "RunConfig",
     "TrainingConfig",
-    "config_file",
     "device_defaults",
     "image_policy",
     "parse_run",
     "parsed",
     "parser_of",
     "prompt_settings",
-    "wants_demo",
 ]
 
 
@@ -79,51 +77,6 @@ class RunConfig(TrainingConfig):
 def prompt_settings(config: RunConfig) -> PromptSettings:
     """Return the settings by which the rows of a run become prompts."""
     return settings_of(config.run, config.run, chat_template_kwargs=config.grpo.chat_template_kwargs)
-
-
-def wants_demo(argv: Sequence[str]) -> bool:
-    """Return whether a command line names neither a model nor data, directly or in its ``--config``."""
-    words = written_out(argv)
-    given = {word.split("=")[0].lstrip("-") for word in words if word.startswith("--")}
-    return not (given | set(config_file(words))) & {"model_name_or_path", "data"}
-
-
-def written_out(argv: Sequence[str]) -> list[str]:
-    """Return the words of a command line with ``_`` in names and TRL's name for ``--model``, and the file of
-    ``--config``.
-    """
-    words: list[str] = []
-    for word in underscored(argv):
-        name, equals, value = word.partition("=")
-        if name == "--model":
-            word = f"--model_name_or_path{equals}{value}"
-        words += [name, value] if name == "--config" and equals else [word]
-    return words
-
-
-def config_file(argv: Sequence[str]) -> Mapping[str, Any]:
-    """Return the content of the file of ``--config``; empty if there is none.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    if "--config" not in argv:
-        return {}
-    position = list(argv).index("--config") + 1
-    if position >= len(argv):
-        raise UsageError("--config expects the path of a YAML file, got nothing after it")
-    path = Path(argv[position])
-    if not path.is_file():
-        raise UsageError(f"--config expects the path of a YAML file, got {path}: no such file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:  # a ValueError: it is no text
-        raise UsageError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UsageError(
-            f"--config {path} must contain a mapping of option names to values, got {type(content).__name__}"
-        )
-    return content
 
 
 def device_defaults() -> dict[str, Any]:
@@ -178,11 +131,8 @@ def parsed(argv: Sequence[str], parser: TrlParser, *, parts: Sequence[type]) -> 
     words = written_out(argv)
     config = config_file(words)  # its errors are clearer than the parser's
     known = option_names(parser)
-    unknown = sorted(set(config) - {action.dest for action in parser._actions} - {"env"})
-    if unknown:
-        hint = nearest(f"--{unknown[0]}", known).replace("--", "")
-        raise UsageError(f"--config names unknown options: {', '.join(unknown)}{hint}; see `{parser.prog} --help`")
-    rest = parser.parse_known_args(_without_config(words))[1]
+    check_config(config, {action.dest for action in parser._actions}, known=known, command=parser.prog)
+    rest = parser.parse_known_args(without_config(words))[1]
     if rest:
         raise unknown_option(rest[0], known, command=parser.prog)
     try:
@@ -220,6 +170,8 @@ def parser_of(parts: Sequence[type], *, command: str, defaults: Mapping[str, Any
     for action in parser._actions:
         if action.dest == CHECKPOINTING and action.default == AUTO:
             action.type, action.help = auto_or_bool, "Compute activations again; auto: where they do not fit (auto)."
+        elif getattr(action.type, "__name__", "") == "string_to_bool":
+            action.type = true_or_false  # refuses other words as all other commands do
         opposite = next((name for name in action.option_strings if name.startswith("--no_")), None)
         if opposite is not None:  # its text would be that of the option it switches off
             action.help = f"Switch off --{action.dest}."
@@ -241,7 +193,7 @@ def _check_mappings(args: GRPOConfig) -> None:
 
 def _given(parser: TrlParser, argv: Sequence[str], *, parts: Sequence[type]) -> dict[str, Any]:
     """The parsed options before any dataclass derives others from them, without those left at their defaults."""
-    values = vars(parser.parse_known_args(_without_config(argv))[0])
+    values = vars(parser.parse_known_args(without_config(argv))[0])
     chooses = any(action.type is auto_or_bool for action in parser._actions)  # the defaults are now those of --config
     given = {}
     for part in parts:
@@ -262,11 +214,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value.value if isinstance(value, Enum) else value
-
-
-def _without_config(argv: Sequence[str]) -> list[str]:
-    kept = list(argv)
-    if "--config" in kept:
-        position = kept.index("--config")
-        del kept[position : position + 2]
-    return kept

@@ -1,9 +1,14 @@
 """``--gradient_checkpointing auto``: the third word, and how a choice is written into the options."""
 
-from argparse import ArgumentTypeError
+from __future__ import annotations
 
-from transformers.hf_argparser import string_to_bool
-from trl import GRPOConfig
+from argparse import ArgumentTypeError
+from typing import TYPE_CHECKING
+
+from triptych_trainer.options.words import true_or_false
+
+if TYPE_CHECKING:
+    from trl import GRPOConfig
 
 __all__ = ["AUTO", "CHECKPOINTING", "auto_or_bool", "set_checkpointing"]
 
@@ -22,7 +27,7 @@ def auto_or_bool(word: str) -> str | bool:
     if word == AUTO:
         return word
     try:
-        return bool(string_to_bool(word))
+        return true_or_false(word)
     except ArgumentTypeError as error:
         raise ArgumentTypeError(f"expected auto, true or false, got {word!r}") from error
 

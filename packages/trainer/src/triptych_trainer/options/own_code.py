@@ -14,7 +14,7 @@ from typing import Any
 
 from triptych_trainer.errors import UsageError
 
-__all__ = ["read_environment", "read_tools"]
+__all__ = ["check_own_files", "read_environment", "read_tools"]
 
 _NAMED = re.compile(r"([\w.-]+)=(.+)")
 """An environment with the name by which rows choose it."""
@@ -77,11 +77,25 @@ def _named(spec: str, *, option: str) -> Any:
     return getattr(module, name)
 
 
-def _file(path: Path, what: str) -> ModuleType:
+def check_own_files(specs: Sequence[str], *, option: str) -> None:
+    """Raise UsageError if a file that ``--tools`` or ``--environment`` names does not exist; nothing is loaded."""
+    for spec in specs:
+        named = _NAMED.fullmatch(spec)
+        place = named[2] if named and option == "--environment" else spec
+        location, colon, _ = place.rpartition(":")
+        if colon and location.endswith(".py"):
+            _check_file(Path(location), f"{option} {place}")
+
+
+def _check_file(path: Path, what: str) -> None:
     if not path.is_file():
         raise UsageError(
             f"{what}: there is no file {path}; name one that exists, from the folder in which the command runs"
         )
+
+
+def _file(path: Path, what: str) -> ModuleType:
+    _check_file(path, what)
     unique = f"triptych_own_{path.stem}_{zlib.crc32(bytes(path.resolve())):08x}"
     if unique in sys.modules:
         return sys.modules[unique]

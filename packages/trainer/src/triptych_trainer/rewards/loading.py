@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,16 +49,31 @@ def load_reward(spec: str) -> Reward:
     head, options = _split_options(spec)
     if ":" in head:
         return _own_reward(head, options, spec=spec)
-    if head not in KNOWN_REWARDS:
-        close = difflib.get_close_matches(head, KNOWN_REWARDS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(
-            f"unknown reward {head!r}{hint}; known rewards: {', '.join(KNOWN_REWARDS)}; "
-            "for your own function write 'module:function' or 'path/to/file.py:function'"
-        )
-    build = KNOWN_REWARDS[head]
+    build = _known(head)
     _check_options(build, options, spec=spec)
     return build(**options)
+
+
+def check_names(specs: Iterable[str]) -> None:
+    """Raise ValueError if a known reward or the file of an own one does not exist; nothing is loaded."""
+    for spec in specs:
+        head, _ = _split_options(spec)
+        location, colon, _ = head.rpartition(":")
+        if not colon:
+            _known(head)
+        elif location.endswith(".py"):
+            _check_file(Path(location), spec=spec)
+
+
+def _known(name: str) -> Callable[..., Reward]:
+    if name not in KNOWN_REWARDS:
+        close = difflib.get_close_matches(name, KNOWN_REWARDS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(
+            f"unknown reward {name!r}{hint}; known rewards: {', '.join(KNOWN_REWARDS)}; "
+            "for your own function write 'module:function' or 'path/to/file.py:function'"
+        )
+    return KNOWN_REWARDS[name]
 
 
 def _split_options(spec: str) -> tuple[str, dict[str, Any]]:
@@ -94,9 +109,13 @@ def _own_reward(target: str, options: Mapping[str, Any], *, spec: str) -> Reward
     return function
 
 
-def _load_file(path: Path, *, spec: str) -> ModuleType:
+def _check_file(path: Path, *, spec: str) -> None:
     if not path.is_file():
         raise ValueError(f"reward {spec!r}: no file {path} (looked from {Path.cwd()}); check the path before ':'")
+
+
+def _load_file(path: Path, *, spec: str) -> ModuleType:
+    _check_file(path, spec=spec)
     unique = f"triptych_reward_{path.stem}_{zlib.crc32(bytes(path.resolve())):08x}"
     module_spec = importlib.util.spec_from_file_location(unique, path.resolve())
     assert module_spec is not None  # the name ends in .py
