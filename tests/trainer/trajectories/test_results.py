@@ -35,6 +35,10 @@ def test_texts_and_images_in_order(result, expected):
     assert pieces_of(result, owner="zoom") == expected
 
 
+async def later():
+    yield 1
+
+
 @pytest.mark.parametrize(
     ("result", "expected"),
     [
@@ -46,6 +50,7 @@ def test_texts_and_images_in_order(result, expected):
         (np.zeros((56, 56)), r"returned ndarray with an array of shape \(56, 56\) in it"),
         (object(), r"returned object with an object of class object in it"),
         ([(k for k in range(3))], r"returned list with an object of class generator in it"),
+        (later(), r"returned async_generator with an object of class async_generator in it"),
         (
             [PICTURE, 3],
             r"zoom: part 2 of what it returned is of class int, neither text nor an image; return a list of",

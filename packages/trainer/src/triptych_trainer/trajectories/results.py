@@ -109,7 +109,8 @@ def _hidden_pixels(result: Any, *, depth: int = 3) -> str | None:
         return f"an array of shape {shape}"
     kind: Any = type(result)
     is_plain = kind.__repr__ is object.__repr__ and kind.__str__ is object.__str__
-    if is_plain or inspect.isgenerator(result) or inspect.isroutine(result):
+    is_unfinished = inspect.isgenerator(result) or inspect.isasyncgen(result) or inspect.isawaitable(result)
+    if is_plain or is_unfinished or inspect.isroutine(result):
         return f"an object of class {kind.__name__}"
     inner: Any = result.values() if isinstance(result, Mapping) else result
     if depth == 0 or not isinstance(result, (Mapping, list, tuple)):
