@@ -6,7 +6,7 @@ import time
 
 import pytest
 from triptych_trainer.trajectories.async_loop import tool_loop
-from triptych_trainer.trajectories.calls import Call, CallRequest, do_calls, why_unread
+from triptych_trainer.trajectories.calls import Call, CallRequest, calls_of, do_calls, read_calls, why_unread
 from triptych_trainer.trajectories.images import RolloutImages
 from triptych_trainer.trajectories.toolbox import toolbox
 
@@ -26,6 +26,11 @@ GOOD = '<tool_call>{"name": "look"}</tool_call>'
             "it is not valid JSON (Expecting value: line 1 column 10 (char 9))",
         ),
         (f"{GOOD}<tool_call>[1]</tool_call>", 0, 'it is not a JSON object with the "name" of a tool'),
+        (
+            '<tool_call>{"name": "look", "parameters": {"image": 2}}</tool_call>',
+            0,
+            """it has the key 'parameters'; a call has only "name" and "arguments\"""",
+        ),
         (f"<tool_call>{'[' * 9999}</tool_call>", 0, "it is nested too deeply"),
         (
             "<|tool_call_start|>[look(]",
@@ -61,6 +66,62 @@ def test_a_plain_function_that_does_not_return_is_named_while_the_run_waits():
     ]
     do_calls([request], loop=tool_loop, timeout_seconds=5, say=lines.append)
     assert len(lines) == 1
+
+
+@pytest.mark.parametrize("given", ["[]", '""', "0", "false", '"{}"'])
+def test_arguments_that_are_no_object_are_not_taken_for_none(given):
+    def look(image: int = 1) -> str:
+        """Look.
+
+        Args:
+            image: its number.
+        """
+        return f"image {image}"
+
+    def told(text):
+        (call,) = calls_of({"tool_calls": read_calls(text)})
+        request = CallRequest(call=call, tools=toolbox([look]), images=RolloutImages([]), where="row 1")
+        return do_calls([request], loop=tool_loop, timeout_seconds=5)[0].pieces
+
+    wrong = f'<tool_call>{{"name": "look", "arguments": {given}}}</tool_call>'
+    assert told(wrong) == ("{'error': 'the arguments of look are no JSON object'}",)
+    assert told(wrong.replace(given, "null")) == told(GOOD) == ("image 1",)
+
+
+def test_a_result_or_an_exception_without_words_of_its_own_is_told_as_a_failure():
+    class SilentError(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    def show(raises: bool) -> object:
+        """Show.
+
+        Args:
+            raises: whether it fails.
+        """
+        if raises:
+            raise SilentError
+        return "shown"
+
+    class Odd:
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    def odd() -> object:
+        """Show."""
+        return Odd()
+
+    asked = [("show", {"raises": True}), ("odd", {})]
+    requests = [
+        CallRequest(
+            call=Call(name=name, arguments=arguments), tools=toolbox([show, odd]), images=RolloutImages([]), where="a"
+        )
+        for name, arguments in asked
+    ]
+    silent, odd_one = do_calls(requests, loop=tool_loop, timeout_seconds=5)
+    assert silent.pieces == ("{'error': 'SilentError'}",)
+    assert odd_one.pieces == ("{'error': 'no words'}",)
+    assert odd_one.failure == "a: odd failed, and the model was told: ValueError: no words"
 
 
 def test_every_way_to_end_is_an_answer():

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.trajectories.async_loop import AsyncLoop
 from triptych_trainer.trajectories.characters import whole_characters
 from triptych_trainer.trajectories.images import RolloutImages
@@ -69,7 +70,8 @@ class Outcome:
 def read_calls(text: str) -> list[dict[str, Any]]:
     """Return the calls of a text, each as JSON between ``<tool_call>`` and ``</tool_call>``, in the form of messages.
 
-    Text in which a call is no JSON object with a name contains no call: it is read as an answer.
+    Text in which a call is no JSON object with a name and arguments, and nothing else, contains no call: it is read as
+    an answer. So no call is done with other arguments than the model wrote.
 
     >>> read_calls('Closer. <tool_call>{"name": "zoom", "arguments": {"image": 1}}</tool_call>')
     [{'type': 'function', 'function': {'name': 'zoom', 'arguments': {'image': 1}}}]
@@ -80,11 +82,16 @@ def read_calls(text: str) -> list[dict[str, Any]]:
             value = json.loads(body)
         except (ValueError, RecursionError):
             return []
-        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        if _why_no_form(value) is not None:
             return []
-        function = {"name": value["name"], "arguments": value.get("arguments") or {}}
-        found.append({"type": "function", "function": function})
+        found.append({"type": "function", "function": {"name": value["name"], "arguments": _arguments(value)}})
     return found
+
+
+def _arguments(function: Mapping[str, Any]) -> Any:
+    """The arguments of a call; none are an empty object, and anything else is what the model wrote."""
+    given = function.get("arguments")
+    return {} if given is None else given
 
 
 def without_calls(text: str) -> str:
@@ -121,14 +128,21 @@ def _why_no_call(body: str) -> str | None:
         return "it is nested too deeply"
     except ValueError as error:
         return f"it is not valid JSON ({error})"
-    is_call = isinstance(value, dict) and isinstance(value.get("name"), str)
-    return None if is_call else 'it is not a JSON object with the "name" of a tool'
+    return _why_no_form(value)
+
+
+def _why_no_form(value: Any) -> str | None:
+    """Why a JSON value is no call, or None if it is one."""
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        return 'it is not a JSON object with the "name" of a tool'
+    other = next((key for key in value if key not in ("name", "arguments")), None)
+    return None if other is None else f'it has the key {other!r}; a call has only "name" and "arguments"'
 
 
 def calls_of(message: Mapping[str, Any]) -> list[Call]:
     """Return the calls in a message of the assistant."""
     functions = [call.get("function", call) for call in message.get("tool_calls") or ()]
-    return [Call(name=function["name"], arguments=function.get("arguments") or {}) for function in functions]
+    return [Call(name=function["name"], arguments=_arguments(function)) for function in functions]
 
 
 def do_messages(
@@ -226,6 +240,18 @@ def _outcome(request: CallRequest, result: Any) -> Outcome:
         except UnreadablePictureError as error:
             failure = f"{error}; the model was told"
             return Outcome(name=name, pieces=(str({"error": f"an image of {name} cannot be read"}),), failure=failure)
-    reason = whole_characters(" ".join(str(result).split())) or type(result).__name__
+        except UsageError:
+            raise
+        except Exception as error:  # the `__str__` of a result is code of the tool, too
+            result = error
+    told = _words_of(result)
+    reason = whole_characters(" ".join(told.split())) or type(result).__name__
     failure = f"{request.where}: {name} failed, and the model was told: {type(result).__name__}: {reason}"
-    return Outcome(name=name, pieces=(str({"error": str(result) or type(result).__name__}),), failure=failure)
+    return Outcome(name=name, pieces=(str({"error": told}),), failure=failure)
+
+
+def _words_of(error: BaseException) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # an exception whose own text cannot be made
+        return type(error).__name__
