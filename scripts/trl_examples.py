@@ -10,6 +10,7 @@ code. It prints a line for each example, and fails if one does not train with im
 import argparse
 import base64
 import io
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -155,10 +156,11 @@ def main() -> None:
     """Run every example of the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a checkout of huggingface/trl")
-    scripts = parser.parse_args().folder / "examples" / "scripts" / "openenv"
+    scripts = (parser.parse_args().folder / "examples" / "scripts" / "openenv").resolve()
     stand_in("carla_env", CarlaEnv=Carla, CarlaAction=SimpleNamespace)
     stand_in("browsergym_env", BrowserGymEnv=Browser, BrowserGymAction=SimpleNamespace)
     with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # an example may name no output folder, and would write into this repository
         model = Path(folder) / "model"
         tiny = build_model(0)
         tiny.config.get_text_config().max_position_embeddings = 16384  # its tokenizer knows few words of these prompts
