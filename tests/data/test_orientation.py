@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 from damaged_files import encoded, rotated, scene
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 from PIL.PngImagePlugin import PngInfo
 from triptych_data import ImageError, ImagePolicy, ImageSource, load_image, probe_image
 
@@ -45,7 +45,11 @@ FILES = {
     "png": lambda k: in_png("XML:com.adobe.xmp", xmp(k).decode()),
     "png-raw-profile": lambda k: in_png("Raw profile type exif", raw_profile(k)),
     "tiff": lambda k: encoded(scene(), "TIFF", tiffinfo={700: xmp(k)}),
+    "tiff-tag-and-xmp": lambda k: encoded(scene(), "TIFF", tiffinfo={274: k, 700: xmp(6)}),
 }
+if features.check("avif"):
+    FILES["avif"] = lambda k: encoded(scene(), "AVIF", xmp=xmp(k), quality=100)
+    FILES["avif-exif-without-tag"] = lambda k: encoded(scene(), "AVIF", xmp=xmp(k), exif=without_tag(), quality=100)
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -56,9 +60,12 @@ def test_an_orientation_outside_exif_turns_the_picture(kind: str, orientation: i
     assert expected.size == (scene().size[::-1] if orientation >= 5 else scene().size)
     assert np.array_equal(np.asarray(load_image(ImageSource(ref=data))), np.asarray(expected))
     assert probe_image(ImageSource(ref=data)) == (expected.height, expected.width)
-    if kind != "tiff":  # Pillow turns it by itself
-        picture = ImageSource(ref=Image.open(io.BytesIO(data)))
-        assert np.array_equal(np.asarray(load_image(picture)), np.asarray(expected))
+    opened, loaded = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(data))
+    loaded.load()
+    for picture in (opened, loaded):
+        assert probe_image(ImageSource(ref=picture)) == (expected.height, expected.width)
+        assert np.array_equal(np.asarray(load_image(ImageSource(ref=picture))), np.asarray(expected))
+    if not kind.startswith("tiff"):  # Pillow turns it by itself
         as_stored = load_image(ImageSource(ref=data), policy=ImagePolicy(exif="ignore"))
         assert (as_stored.width, as_stored.height) == scene().size
 

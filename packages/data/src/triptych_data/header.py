@@ -238,6 +238,5 @@ def _orientation_of(picture: Image.Image, policy: ImagePolicy) -> int:
     if policy.exif == "ignore":
         return 1
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        tagged = picture.tag_v2.get(ORIENTATION_TAG)
-        return orientation_of(picture.info) if tagged is None else legal_orientation(tagged)
+        return legal_orientation(picture.getexif().get(ORIENTATION_TAG))  # loading takes the tag out of `tag_v2`
     return orientation_of(picture.info)
