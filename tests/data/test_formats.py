@@ -224,8 +224,9 @@ def test_parquet_and_saved_datasets(tmp_path, pictures, draw, hf_cache):
     datasets.DatasetDict(train=table, test=table.select([2])).save_to_disk(tmp_path / "splits")
     for source, split, count, name in (
         (tmp_path / "rows.parquet", "train", 3, "rows.parquet"),
-        (tmp_path / "saved", "train", 3, "saved:train"),
+        (tmp_path / "saved", "train", 3, "saved"),
         (tmp_path / "splits", "test", 1, "splits:test"),
+        (tmp_path / "splits" / "test", "train", 1, "splits/test"),
     ):
         examples = read_examples(source, split=split)
         assert len(examples) == count

@@ -95,3 +95,43 @@ def test_an_address_of_parquet_files_is_read_through_fsspec(tmp_path):
     assert rows_of(address) == [(f"{address}:1", "far")]
     with pytest.raises(DataError, match="expected an address of parquet files"):
         read_examples("s3://bucket/rows.jsonl")
+
+
+def saved(folder, *names):
+    """A folder of `save_to_disk`, of one dataset or of one for each name of a split."""
+    table = datasets.Dataset.from_list([{"prompt": "x", "id": "a"}])
+    splits = {name: datasets.Dataset.from_list([{"prompt": name, "id": "a"}], split=name) for name in names}
+    (datasets.DatasetDict(splits) if names else table).save_to_disk(folder)
+    return folder
+
+
+def test_a_source_names_the_split_that_its_row_is_of(tmp_path):
+    splits, alone = saved(tmp_path / "splits", "train", "test"), saved(tmp_path / "alone")
+    for name, source in (
+        (splits, f"{splits}:train:1"),
+        (f"{splits}:test", f"{splits}:test:1"),
+        (splits / "test", f"{splits / 'test'}:test:1"),
+        (f"{splits / 'test'}:test", f"{splits / 'test'}:test:1"),
+        (alone, f"{alone}:1"),
+    ):
+        assert [example.source for example in read_examples(name)] == [source]
+
+
+@pytest.mark.parametrize(
+    ("kind", "got"),
+    [
+        ("alone", "got one that has no splits"),
+        ("splits/train", "got one that has only its split 'train'"),
+        ("files", r"got a folder of files \(test.jsonl to train.jsonl\)"),
+    ],
+)
+def test_a_split_that_is_not_there_is_refused_and_no_other_rows_are_read(tmp_path, kind, got):
+    """`saved:test` was read as the whole of what was saved, also as the rows of an evaluation."""
+    saved(tmp_path / "splits", "train", "test"), saved(tmp_path / "alone")
+    (tmp_path / "files").mkdir()
+    for name in ("test", "train"):
+        (tmp_path / "files" / f"{name}.jsonl").write_text('{"prompt": "x"}\n')
+    with pytest.raises(DataError, match=got) as caught:
+        read_examples(f"{tmp_path / kind}:test")
+    assert ":test" in caught.value.remedy
+    assert len(read_examples(tmp_path / kind)) > 0, "the remedy"

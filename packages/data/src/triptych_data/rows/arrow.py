@@ -170,20 +170,42 @@ def load_parquet_at(address: str) -> TableRows:
     return TableRows(table, file=address)
 
 
-def load_table(name: str, *, split: str) -> TableRows:
-    """Load a dataset that was saved with `save_to_disk`, a local dataset folder, or a dataset on the hub."""
+def load_table(name: str, *, split: str | None) -> TableRows:
+    """Load a dataset that was saved with `save_to_disk`, a local dataset folder, or a dataset on the hub.
+
+    Where it has several splits and none is asked for, it is the one for training.
+    """
     datasets = needed("datasets", extra="hub", doing=f"loading the dataset {name}")
 
     folder = Path(name)
     saved = (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
     for file in folder.rglob("*.parquet") if folder.is_dir() else ():
         check_expansion(file)
+    wanted: str | None = split or "train"
     try:
-        table = datasets.load_from_disk(name) if saved else datasets.load_dataset(name, split=split)
+        table = datasets.load_from_disk(name) if saved else datasets.load_dataset(name, split=wanted)
         if isinstance(table, datasets.DatasetDict):
-            table = table[split]
+            table = table[wanted]
+        elif saved:
+            wanted = _only_split(table, name, asked=split)
+    except DataError:
+        raise
     except Exception as error:  # a missing folder, split, network or permission: each library has its own kind
-        reason = f"cannot be loaded as a dataset with split {split!r} ({' '.join(str(error).split())})"
+        reason = f"cannot be loaded as a dataset with split {wanted!r} ({' '.join(str(error).split())})"
         remedy = "correct the path or the split (name:split)"
         raise DataError(reason, source=name, remedy=remedy, kind="missing") from error
-    return TableRows(table, file=f"{name}:{split}", folder=folder if folder.is_dir() else None)
+    named = name if wanted is None else f"{name}:{wanted}"
+    return TableRows(table, file=named, folder=folder if folder.is_dir() else None)
+
+
+def _only_split(table: Any, name: str, *, asked: str | None) -> str | None:
+    """The split that a saved dataset is, if it knows; DataError if another one is asked for."""
+    own = None if table.split is None else str(table.split)
+    if asked not in (None, own):
+        got = "no splits" if own is None else f"only its split {own!r}"
+        raise DataError(
+            f"expected a saved dataset with a split {asked!r}, got one that has {got}",
+            source=name,
+            remedy=f"leave out :{asked} if these are the rows that you mean",
+        )
+    return own

@@ -38,7 +38,8 @@ def open_rows(source: Any, *, split: str = "train", roots: Sequence[Path | None]
     elif name.kind == "pattern":
         rows = _files(matching(name.name))
     else:
-        rows = _dataset(name.name, name.split or split, is_address=name.kind == "address")
+        asked = name.split or (split if split != "train" else None)
+        rows = _dataset(name.name, asked, is_address=name.kind == "address")
     return _not_empty(rows, str(source))
 
 
@@ -93,12 +94,18 @@ def _file(path: Path) -> Rows:
     return JsonArrayRows(path) if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[") else JsonlRows(path)
 
 
-def _dataset(name: str, split: str, *, is_address: bool) -> Rows:
+def _dataset(name: str, split: str | None, *, is_address: bool) -> Rows:
     from triptych_data.rows.arrow import load_parquet_at, load_table
 
     if is_address:
         return load_parquet_at(name)
     shards = _row_files(Path(name))
+    if shards and split is not None:
+        raise DataError(
+            f"expected a dataset with a split {split!r}, got a folder of files ({shards[0].name} to {shards[-1].name})",
+            source=name,
+            remedy=f"name the files of the split, or read them all without :{split}",
+        )
     return _files(shards) if shards else load_table(name, split=split)
 
 
