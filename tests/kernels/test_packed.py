@@ -33,6 +33,15 @@ def test_a_row_has_the_same_bits_for_every_number_of_rows_and_threads(randn):
         torch.set_num_threads(threads)
 
 
+def test_matrices_that_are_copied_together_give_the_bits_of_each_alone(randn):
+    weights = [randn(*shape) for shape in ((33, 40), (1, 7), (640, 1100))]
+    for weight, packed in zip(weights, PackedMatrix.of_all(weights), strict=True):
+        input = randn(3, weight.shape[1])
+        assert torch.equal(packed.product(input), PackedMatrix.of(weight).product(input))
+        torch.testing.assert_close(packed.product(input), F.linear(input, weight), rtol=1e-5, atol=1e-4)
+    assert PackedMatrix.of_all([]) == []
+
+
 def test_inputs_need_not_be_contiguous_and_may_be_empty(randn):
     packed = PackedMatrix.of(randn(40, 6).t())
     input = randn(40, 5)

@@ -16,7 +16,8 @@ constexpr std::int64_t kLargeBytes = 32 * 1024 * 1024;
 
 constexpr std::uintptr_t kHugeBytes = 2 * 1024 * 1024;
 
-// A hint: it changes nothing where the system has no huge pages, gives none, or has them everywhere.
+}  // namespace
+
 void ask_for_huge_pages(void* to, std::int64_t bytes) {
 #ifdef MADV_HUGEPAGE
   const std::uintptr_t begin = reinterpret_cast<std::uintptr_t>(to);
@@ -25,8 +26,6 @@ void ask_for_huge_pages(void* to, std::int64_t bytes) {
   if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 #endif
 }
-
-}  // namespace
 
 Copy copy_into(void* to, std::int64_t bytes) {
   if (bytes < kLargeBytes) return Copy::kCached;

@@ -13,6 +13,10 @@ inline char* row_of(void* rows, std::int64_t row, std::int64_t stride) {
   return static_cast<char*>(rows) + row * stride;
 }
 
+// A hint for memory that is not written yet: it changes nothing where the system has no huge pages, gives none, or has
+// them everywhere.
+void ask_for_huge_pages(void* to, std::int64_t bytes);
+
 enum class Copy {
   kCached,  // the destination fits into the cache: memcpy
   kFresh,   // the destination is large and was never written: each page faults in, which slows memcpy's long moves most

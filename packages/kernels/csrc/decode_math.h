@@ -20,11 +20,7 @@ TRIPTYCH_INLINE void tile(float* out, std::int64_t out_stride, const float* left
   Vector sums[kRows][kVectors] = {};
   for (std::int64_t i = 0; i < I; ++i) {
     const T* from = right + i * right_stride;
-    if (kReadsMemory) {
-      for (std::size_t byte = 0; byte < kVectors * kWidth * sizeof(T); byte += 64) {
-        __builtin_prefetch(reinterpret_cast<const char*>(from + 16 * right_stride) + byte);
-      }
-    }
+    if (kReadsMemory) prefetch<kVectors * kWidth * sizeof(T)>(from, right_stride * sizeof(T));
     Vector columns[kVectors];
     for (int v = 0; v < kVectors; ++v) columns[v] = load<Vector>(from + v * kWidth);
     for (int r = 0; r < kRows; ++r) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cpu_memory.h"
 #include "decode.h"
 #include "merge.h"
 #include "packed.h"
@@ -66,6 +67,7 @@ PYBIND11_MODULE(_native, m) {
 
   py::module_ cpu_ops = m.def_submodule("cpu", "Last argument: number of threads.");
   bind_ops<cpu::Launch, int>(cpu_ops, {cpu::merge, cpu::features_grad, cpu::text_grad});
+  m.def("ask_for_huge_pages", [](Address to, Size bytes) { cpu::ask_for_huge_pages(at<void>(to), bytes); });
   cpu_ops.attr("packed_width") = cpu::kPackedWidth;
   cpu_ops.def(
       "packed_product",

@@ -19,8 +19,7 @@ TRIPTYCH_INLINE void tile(float* sums_RW, const float* x_RI, const float* w_IW, 
     Vector part[kRows][kVectors] = {};
     for (std::int64_t i = begin; i < end; ++i) {
       const float* w = w_IW + i * kPackedWidth;
-      __builtin_prefetch(w + 16 * kPackedWidth);
-      __builtin_prefetch(w + 16 * kPackedWidth + kPackedWidth / 2);
+      prefetch<kPackedWidth * sizeof(float)>(w, kPackedWidth * sizeof(float));
       Vector weights[kVectors];
       for (int v = 0; v < kVectors; ++v) weights[v] = load<Vector>(w + v * kWidth);
       for (int r = 0; r < kRows; ++r) {

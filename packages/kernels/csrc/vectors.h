@@ -1,6 +1,7 @@
 // Vectors of float32 as the compiler knows them: loops written with them are compiled for several kinds of processors.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "elements.h"
@@ -53,6 +54,15 @@ TRIPTYCH_INLINE Vector load(const BFloat16* from) {
   Vector value;
   __builtin_memcpy(&value, &bits, sizeof value);
   return value;
+}
+
+// Asks for `kBytes` of rows that are read soon: 8 rows ahead into the first cache, 32 ahead into the second.
+template <std::size_t kBytes>
+TRIPTYCH_INLINE void prefetch(const void* row, std::int64_t row_bytes) {
+  for (std::size_t byte = 0; byte < kBytes; byte += 64) {
+    __builtin_prefetch(static_cast<const char*>(row) + 8 * row_bytes + byte, 0, 3);
+    __builtin_prefetch(static_cast<const char*>(row) + 32 * row_bytes + byte, 0, 2);
+  }
 }
 
 template <typename Vector>

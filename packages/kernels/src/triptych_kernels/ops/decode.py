@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from triptych_kernels import _native
+from triptych_kernels.memory import in_huge_pages
 
 __all__ = ["DecodeCache"]
 
@@ -43,8 +44,10 @@ class DecodeCache:
         num_rows, num_blocks = sum(sizes), -(-room // _native.cpu.key_block)
         self.prompts = [(_in_blocks(keys), _in_units(values)) for keys, values in prompts]
         """Keys in blocks `[kv_heads, B, width, W]`, values `[kv_heads, T, width]` with zeros up to a whole unit."""
-        self.keys = keys.new_empty(num_rows, num_heads, num_blocks, width, _native.cpu.key_block)
-        self.values = keys.new_zeros(num_rows, num_heads, room, width + -width % _native.cpu.value_unit)
+        units = width + -width % _native.cpu.value_unit
+        self.keys = in_huge_pages(num_rows, num_heads, num_blocks, width, _native.cpu.key_block, dtype=keys.dtype)
+        self.values = in_huge_pages(num_rows, num_heads, room, units, dtype=keys.dtype)
+        self.values[..., width:] = 0
         self._width = width
         self._slots_R = torch.arange(num_rows)
         self._prompts_P6 = self._table()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
-import torch.nn.functional as F
 
 from triptych_kernels import _native
+from triptych_kernels.memory import in_huge_pages
 
 __all__ = ["PackedMatrix"]
 
@@ -30,16 +32,27 @@ class PackedMatrix:
         Raises:
             TypeError: it is not a float32 matrix on a CPU.
         """
-        if weight_OI.dim() != 2 or weight_OI.dtype != torch.float32 or weight_OI.device.type != "cpu":
-            raise TypeError(
-                f"expected a float32 matrix on a CPU, got {list(weight_OI.shape)} of {weight_OI.dtype} on "
-                f"{weight_OI.device}; multiply with torch.nn.functional.linear there"
-            )
-        num_outputs, num_inputs = weight_OI.shape
+        return cls.of_all([weight_OI])[0]
+
+    @classmethod
+    def of_all(cls, weights: Sequence[torch.Tensor]) -> list[PackedMatrix]:
+        """Return copies of matrices, one after another in the same memory: in the order in which they are multiplied.
+
+        Raises:
+            TypeError: one is not a float32 matrix on a CPU.
+        """
         width = _native.cpu.packed_width
-        padded_OI = F.pad(weight_OI.detach(), (0, 0, 0, -num_outputs % width))
-        blocks_BIW = padded_OI.view(-1, width, num_inputs).transpose(1, 2).contiguous()
-        return cls(blocks_BIW=blocks_BIW, num_outputs=num_outputs)
+        shapes = []
+        for weight_OI in weights:
+            if weight_OI.dim() != 2 or weight_OI.dtype != torch.float32 or weight_OI.device.type != "cpu":
+                raise TypeError(
+                    f"expected a float32 matrix on a CPU, got {list(weight_OI.shape)} of {weight_OI.dtype} on "
+                    f"{weight_OI.device}; multiply with torch.nn.functional.linear there"
+                )
+            shapes.append((-(-weight_OI.shape[0] // width), weight_OI.shape[1], width))
+        whole = in_huge_pages(sum(map(prod, shapes)), dtype=torch.float32)
+        parts = whole.split([prod(shape) for shape in shapes])
+        return [_packed(weight, part.view(shape)) for weight, part, shape in zip(weights, parts, shapes, strict=True)]
 
     def product(self, input: torch.Tensor, bias_O: torch.Tensor | None = None) -> torch.Tensor:
         """Compute `torch.nn.functional.linear(input, weight, bias)`: `[..., I]` -> `[..., O]`.
@@ -65,3 +78,13 @@ class PackedMatrix:
             *(rows.shape[:-1].numel(), num_inputs, self.num_outputs, torch.get_num_threads()),
         )
         return out
+
+
+def _packed(weight_OI: torch.Tensor, blocks_BIW: torch.Tensor) -> PackedMatrix:
+    num_outputs, width = weight_OI.shape[0], blocks_BIW.shape[2]
+    whole = num_outputs // width
+    outputs_IO = weight_OI.detach().t()
+    blocks_BIW[:whole].copy_(outputs_IO[:, : whole * width].unflatten(1, (whole, width)).transpose(0, 1))
+    if whole < len(blocks_BIW):
+        blocks_BIW[whole].zero_()[:, : num_outputs - whole * width].copy_(outputs_IO[:, whole * width :])
+    return PackedMatrix(blocks_BIW=blocks_BIW, num_outputs=num_outputs)

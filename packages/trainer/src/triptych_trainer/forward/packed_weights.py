@@ -40,8 +40,8 @@ _LIMIT = Path("/sys/fs/cgroup/memory.max")
 def packed_weights(model: torch.nn.Module, *, config: GenerationConfig) -> Iterator[None]:
     """Let a model's text backbone and head multiply with packed copies, where enough tokens are to be sampled."""
     linears = packable(model) if (config.max_new_tokens or 0) >= MIN_TOKENS else []
-    for linear in linears:
-        linear.forward = _product(linear)
+    for linear, packed in zip(linears, PackedMatrix.of_all([linear.weight for linear in linears]), strict=True):
+        linear.forward = _product(linear, packed)
     try:
         yield
     finally:
@@ -86,8 +86,7 @@ def _is_plain(module: torch.nn.Linear) -> bool:
     )
 
 
-def _product(linear: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
-    packed = PackedMatrix.of(linear.weight)
+def _product(linear: torch.nn.Linear, packed: PackedMatrix) -> Callable[[torch.Tensor], torch.Tensor]:
     bias = None if linear.bias is None else linear.bias.detach()
 
     def forward(input: torch.Tensor) -> torch.Tensor:
