@@ -12,7 +12,10 @@ from triptych_data.check import main
 from triptych_data.errors import UsageError
 from triptych_data.option_parser import OptionParser, add_options, checked, collected, underscored
 from triptych_data.options import DataOptions, TemplateOptions, image_roots, prompt_settings
+from triptych_data.preview.command import write_preview
 from triptych_data.preview.options import parser as preview_parser
+from triptych_data.prompt_settings import PromptSettings
+from triptych_data.write_whole import check_target
 
 
 @dataclass(kw_only=True)
@@ -57,6 +60,12 @@ def test_values_come_in_any_of_their_spellings():
         (["--limit", "10"], "--limit expects 9 or less, got 10"),
         (["--speed", "0"], "--speed expects more than 0, got 0.0"),
         (["--speed", "nan"], "--speed expects more than 0, got nan"),
+        (["--speed", "inf"], "--speed expects a finite number, got inf"),
+        (["--names", "a", ""], "--names expects a value, got an empty one; give one, or leave it out"),
+        (["--max_rows", "3"], "there is no option --max_rows; did you mean --limit?; see `it --help`"),
+        (["--lr", "3"], "there is no option --lr; see `it --help`"),
+        (["--kid", "x"], "there is no option --kid; did you mean --kind?; see `it --help`"),
+        (["--kind", "gain"], "--kind expects one of plain, fancy, got 'gain'"),
         (["--kind", "fancyy"], "--kind expects one of plain, fancy, got 'fancyy'; did you mean fancy?"),
         (["--loud", "maybe"], "--loud: expected true or false, got 'maybe'; see `it --help`"),
         (["--lim", "3"], "there is no option --lim; did you mean --limit?; see `it --help`"),
@@ -66,6 +75,33 @@ def test_an_error_names_the_option_and_the_nearest_word(words, expected):
     with pytest.raises(UsageError) as caught:
         parsed(*words)
     assert str(caught.value) == expected
+
+
+def test_an_empty_name_of_data_is_not_this_folder(tmp_path, monkeypatch, capsys):
+    """`check ""` read every file of the folder in which it ran."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("{}")
+    for words in (["", "rows.jsonl"], ["--data", ""]):
+        assert main(words) == 2
+        assert "got nothing" in (said := capsys.readouterr().err) or "got an empty one" in said
+
+
+def test_a_result_never_replaces_the_data_it_is_made_of(tmp_path):
+    """`preview rows.jsonl -o rows.jsonl` replaced the rows by the page."""
+    rows, page = tmp_path / "rows.jsonl", tmp_path / "new" / "page.html"
+    rows.write_text("{}")
+    check_target(page, option="--out", read=[rows])
+    for target, said in (
+        (rows, "--out would overwrite .*, which is being read: name another file"),
+        (tmp_path, "expected a file, got a folder; name a file in it"),
+        (rows / "page.html", "rows.jsonl is a file; name a file in a folder"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            check_target(target, option="--out", read=[rows])
+    words = [str(rows), "-o", str(rows)]
+    with pytest.raises(UsageError, match="--out would overwrite"):
+        write_preview(preview_parser().parse_args(words), [], model=None, settings=PromptSettings())
+    assert rows.read_text() == "{}"
 
 
 def test_an_empty_path_is_refused():

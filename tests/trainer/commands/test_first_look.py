@@ -27,7 +27,7 @@ WRONG = {
     "train --model m --data d/d --accelerate_config zero4": "--accelerate_config zero4: expected a file of",
     "sft --model m --data d/d --packin": "no option --packin; did you mean --packing?; see `triptych sft --help`",
     "sft --model m": "triptych sft: error: --data is missing: give a model and data",
-    "plan --device tpu": "triptych plan: error: --device expects one of auto, cpu, cuda, got 'tpu'; did you mean cpu?",
+    "plan --device tpu": "triptych plan: error: --device expects one of auto, cpu, cuda, got 'tpu'",
     "plan --model m": "--data is missing: a plan needs a model folder (its weights are not read) and data",
     "plan --model m --data d/d --num_generation 4": "no option --num_generation; did you mean --num_generations?",
     "rollout --model m --data d/d -o o --max_rows 3": "there is no option --max_rows; did you mean --limit?",

@@ -189,7 +189,7 @@ def test_an_unknown_shell_is_one_line(capsys):
     from triptych_trainer.cli import main as triptych
 
     assert triptych(["completion", "tcsh"]) == 2
-    assert "expected one of bash, zsh, fish, got tcsh" in capsys.readouterr().err
+    assert "expected one of bash, zsh, fish, got 'tcsh'" in capsys.readouterr().err
 
 
 def test_the_command_without_words_asks_for_no_processes():

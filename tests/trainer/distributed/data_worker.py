@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 from accelerate import PartialState
+from triptych_data import recall
 from triptych_data.checked import RowCheck
 from triptych_data.errors import DataError
 from triptych_data.options import DataOptions
@@ -17,19 +18,23 @@ def main(data: str, on_bad: str, result: str) -> None:
     """Read as ``train`` does, and write what this rank looked at and what it got."""
     PartialState(cpu=True)
     rank = dist.get_rank()
-    looks = {"headers": 0, "rows": 0}
-    read = SeenHeaders._read
+    looks = {"headers": 0, "checked": 0, "saved": 0}
+    read, save = SeenHeaders._read, recall.save
 
     def counted(self, source):
         looks["headers"] += 1
         return read(self, source)
 
+    def counted_save(*given):
+        looks["saved"] += 1
+        return save(*given)
+
     def row_check(example, sizes):
-        looks["rows"] += 1
+        looks["checked"] += 1
         if example.answer == "none":
             raise DataError("no such answer", source=example.source, remedy="drop the row")
 
-    SeenHeaders._read = counted
+    SeenHeaders._read, recall.save = counted, counted_save
     seen = SeenHeaders()
     options = DataOptions(data=[data], on_bad=on_bad, max_bad=1)
     try:

@@ -10,6 +10,7 @@ from planned_runs import run_config
 from triptych_data import read_examples
 from triptych_trainer.cli import main
 from triptych_trainer.demo import build_model
+from triptych_trainer.forecast import checkpointing
 from triptych_trainer.forecast.watch import forecast_run
 from triptych_trainer.models.load import load_processor
 
@@ -24,8 +25,18 @@ def options(model_dir, write_rows, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_holds_its_forecast_against_what_it_took(options, tmp_path, capsys):
+def test_a_run_holds_its_forecast_against_what_it_took(options, tmp_path, capsys, monkeypatch):
+    forecast, processes = checkpointing.forecast, tmp_path / "processes"
+
+    def noted(subject):
+        with processes.open("a") as stream:
+            stream.write(f"{os.getpid()}\n")
+        return forecast(subject)
+
+    monkeypatch.setattr(checkpointing, "forecast", noted)
     assert main(options) == 0
+    (process,) = set(processes.read_text().split())
+    assert int(process) != os.getpid(), "what a trace replaces (attention, among others) would be replaced in the run"
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("memory:")]
     assert len(lines) == 2
     assert "rows.jsonl:3, id row-2: 5 images" in lines[0]

@@ -9,6 +9,7 @@ from dataclasses import fields
 import pytest
 from triptych_data.option_parser import option_names
 from triptych_data.options import DataOptions, PromptOptions
+from triptych_data.other_names import KNOWN, NAMES
 from triptych_trainer.cli import COMMANDS
 from triptych_trainer.cli import main as triptych
 from triptych_trainer.options.arguments import parse_run, run_parser
@@ -45,6 +46,12 @@ def parser_of(command):
 
 def test_no_help_imports_what_takes_seconds():
     subprocess.run([sys.executable, "-c", EVERY_HELP], check=True, capture_output=True, text=True)
+
+
+def test_what_other_trainers_call_an_option_leads_to_one_that_exists():
+    known = {name for command in PARSERS for name in parser_of(command)} | set(option_names(run_parser()))
+    assert {f"--{name}" for names in NAMES for name in names} <= known
+    assert all(here != (name,) for name, here in KNOWN.items())
 
 
 def test_every_command_has_help():

@@ -41,6 +41,8 @@ VALUES = {
     "--num_iterations 0": "--num_iterations expects 1 or more, got 0",
     "--temperature 0": "--temperature expects a number above 0, got 0.0",
     "--top_p 2": "--top_p expects a number above 0 and at most 1, got 2.0",
+    "--use_vllm --vllm_gpu_memory_utilization 2": "--vllm_gpu_memory_utilization expects a number above 0 and at",
+    "--use_peft --lora_dropout 1": "--lora_dropout expects a number from 0 to below 1, got 1.0",
     "--top_k -1": "--top_k expects 0 or more, got -1",
     "--beta -1": "--beta expects 0 or more, got -1.0",
     "--adam_beta1 2": "--adam_beta1 expects a number from 0 to below 1, got 2.0",

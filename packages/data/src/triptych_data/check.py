@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from triptych_parser.printable import printable
 
 from triptych_data.check_options import CheckOptions, parser
-from triptych_data.fix import refuse_overwriting, replacing, write_passed
+from triptych_data.fix import replacing, write_passed
 from triptych_data.formats.dataset_info import ColumnNames
 from triptych_data.inspect_row import FurtherLook, Inspection
 from triptych_data.model_tokens import ModelTokens, chosen_model
@@ -29,6 +29,7 @@ from triptych_data.scan import scan_rows
 from triptych_data.shared_options import SharedOptions, shared_options
 from triptych_data.show import show
 from triptych_data.tally import Tally
+from triptych_data.write_whole import check_target
 
 COMMAND = "triptych-data check"
 
@@ -73,7 +74,7 @@ def _checked_files(
     with contextlib.ExitStack() as stack:
         fixed = None
         if fix is not None:
-            refuse_overwriting(fix, [file for file, _ in files], option="--fix")
+            check_target(fix, read=[file for file, _ in files], option="--fix")
             fixed = stack.enter_context(replacing(fix))
         for file, root in files:
             start = time.perf_counter()

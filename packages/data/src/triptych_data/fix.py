@@ -18,6 +18,7 @@ from triptych_data.rows import Rows, SourceRow
 from triptych_data.rows.jsonl import JsonArrayRows, JsonlRows
 from triptych_data.rows.several import SeveralRows
 from triptych_data.sniff import sniff
+from triptych_data.write_whole import check_target
 
 
 def write_chosen(
@@ -40,7 +41,7 @@ def write_chosen(
             f"{option} {target}: expected one image folder for all files, got {len(folders)}; run the command once "
             "for each of them"
         )
-    refuse_overwriting(target, [str(file) for file in examples.rows.files], option=option)
+    check_target(target, option=option, read=examples.rows.files)
     with replacing(target) as stream:
         write_passed(
             examples.rows,
@@ -54,16 +55,11 @@ def write_chosen(
         )
 
 
-def refuse_overwriting(target: Path, files: Sequence[str], *, option: str) -> None:
-    """Check that a file to be written is none of those that are read; raises UsageError."""
-    if any(target.exists() and Path(file).exists() and target.samefile(file) for file in files):
-        raise UsageError(f"{option} would overwrite {target}, which is being read: name another file")
-
-
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[TextIO]:
     """Open a file that takes the place of `target` once everything is written, and is removed if that fails."""
     partial = target.with_name(f"{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with partial.open("w", encoding="utf-8", newline="") as stream:
             yield stream

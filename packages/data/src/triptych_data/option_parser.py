@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import operator
 import sys
 import types
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from triptych_data.errors import UsageError
+from triptych_data.other_names import nearest_option
 
 T = TypeVar("T")
 
@@ -80,24 +82,6 @@ BOUNDS: Mapping[str, tuple[Callable[[Any, Any], bool], str]] = {
     "MOST": (operator.le, "{} or less"),
 }
 """What a class of options may say of its numbers, and how an error says it."""
-SAME: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("max_rows", "max_samples", "max_examples", "num_samples", "num_rows"), ("limit",)),
-    **dict.fromkeys(("dataset", "dataset_name", "train_file", "files"), ("data",)),
-    **dict.fromkeys(("model_id", "model_name", "model_path"), ("model",)),
-    **dict.fromkeys(("batch_size", "micro_batch_size"), ("per_device_train_batch_size",)),
-    **dict.fromkeys(("max_new_tokens", "max_tokens", "max_response_length"), ("max_completion_length",)),
-    **dict.fromkeys(("group_size", "num_completions", "rollout_n"), ("num_generations",)),
-    **dict.fromkeys(("rewards", "reward_funcs", "reward_function"), ("reward",)),
-    **dict.fromkeys(("output", "save_dir"), ("output_dir", "out")),
-    "out": ("output_dir",),
-    "output_dir": ("out",),
-    "lora": ("use_peft",),
-    "lr": ("learning_rate",),
-    "epochs": ("num_train_epochs",),
-    "resume": ("resume_from_checkpoint",),
-    "steps": ("max_steps",),
-}
-"""What other tools call an option, and its names here; the first one that a command has is proposed."""
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -131,14 +115,12 @@ def unknown_option(word: str, known: Sequence[str], *, command: str) -> UsageErr
     if not word.startswith("-"):
         return UsageError(f"{word!r} belongs to no option; see `{command} --help`")
     name = word.partition("=")[0]
-    same = next((option for option in SAME.get(name.removeprefix("--"), ()) if f"--{option}" in known), None)
-    hint = nearest(name, known) if same is None else f"; did you mean --{same}?"
-    return UsageError(f"there is no option {name}{hint}; see `{command} --help`")
+    return UsageError(f"there is no option {name}{nearest_option(name, known)}; see `{command} --help`")
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """Return a question that proposes the nearest of the known words, or nothing if none is near."""
-    found = difflib.get_close_matches(word, known, n=1)
+    found = difflib.get_close_matches(word, known, n=1, cutoff=0.7)  # "gpu" is not meant to be "cpu"
     return f"; did you mean {found[0]}?" if found else ""
 
 
@@ -178,12 +160,17 @@ def checked(options: T) -> T:
         name, value = option.name, getattr(options, option.name)
         if isinstance(value, str) and get_origin(_inner(hints[name])) is list:
             setattr(options, name, [value])
+        if "" in (value if isinstance(value, list) else [value]):
+            raise UsageError(f"--{name} expects a value, got an empty one; give one, or leave it out")
         if name in choices and value is not None and value not in choices[name]:
             known = choices[name]
             raise UsageError(f"--{name} expects one of {', '.join(known)}, got {value!r}{nearest(str(value), known)}")
         for kind, (holds, words) in BOUNDS.items():
             if name in bounds[kind] and value is not None and not holds(value, bounds[kind][name]):  # also "nan"
                 raise UsageError(f"--{name} expects {words.format(bounds[kind][name])}, got {value}")
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UsageError(f"--{name} expects a finite number, got {number}")
     return options
 
 

@@ -196,6 +196,8 @@ def data_files(options: DataOptions, named: Sequence[str] = ()) -> list[str]:
     files = [*named, *(options.data or ())]
     if not files and not options.eval_data:
         raise UsageError("--data is missing: name the data files with it, or before any option")
+    if "" in files:
+        raise UsageError("expected the name of a data file, got nothing")
     for option, given in (("--data ", files), ("--eval_data ", options.eval_data or ())):
         for file in given:
             try:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from triptych_data.model_name import check_revision
 from triptych_data.option_parser import OptionParser, add_options, collected
 from triptych_data.options import (
     DataOptions,
@@ -68,5 +69,6 @@ def shared_options(namespace: argparse.Namespace) -> SharedOptions:
     data, prompt = collected(DataOptions, namespace), collected(TemplateOptions, namespace)
     data.data = data_files(data, getattr(namespace, "files", ()))
     need_model(prompt, namespace.model)
+    check_revision(namespace.model, namespace.model_revision)
     check_pixels(prompt)
     return SharedOptions(model=namespace.model, loading=collected(ModelOptions, namespace), data=data, prompt=prompt)

@@ -1,8 +1,10 @@
 """Files that a reader finds complete or not at all."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from triptych_data.errors import UsageError
 
 
 def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -16,3 +18,19 @@ def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_target(target: Path, *, option: str, read: Sequence[str | Path] = ()) -> None:
+    """Check that a file can be written before the work whose result it is to contain.
+
+    UsageError: it is a folder, or one of the files that are ``read``, or nothing can be written there.
+    """
+    if target.is_dir():
+        raise UsageError(f"{option} {target}: expected a file, got a folder; name a file in it")
+    if any(target.exists() and Path(file).exists() and target.samefile(file) for file in read):
+        raise UsageError(f"{option} would overwrite {target}, which is being read: name another file")
+    existing = next(part for part in target.absolute().parents if part.exists())
+    if not existing.is_dir():
+        raise UsageError(f"{option} {target}: {existing} is a file; name a file in a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {target}: {existing} cannot be written; name a folder that you may write to")

@@ -16,6 +16,7 @@ from triptych_data.preview.options import PreviewOptions, parser
 from triptych_data.progress import Reporter
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.shared_options import SharedOptions, shared_options
+from triptych_data.write_whole import check_target
 
 COMMAND = "triptych-data preview"
 
@@ -69,7 +70,9 @@ def write_preview(
     """
     shared, options = shared_options(namespace), collected(PreviewOptions, namespace)
     reporter = Reporter(quiet=options.quiet)
-    names = [Path(file).name for file, _ in (*shared.train_files, *shared.held_out_files)]
+    files = [file for file, _ in (*shared.train_files, *shared.held_out_files)]
+    check_target(namespace.out, option="--out", read=files)
+    names = [Path(file).name for file in files]
     preview = build_preview(
         sources,
         namespace.out,

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from triptych_data import ImageLoader
+from triptych_data.model_name import check_revision
 from triptych_data.option_parser import collected
 from triptych_data.options import DataOptions, ModelOptions, TemplateOptions, check_pixels, prompt_settings
 
@@ -49,6 +50,7 @@ def chat_server(namespace: argparse.Namespace, loader: ImageLoader) -> ChatServe
     options, loading = collected(ChatOptions, namespace), collected(ModelOptions, namespace)
     prompt = collected(TemplateOptions, namespace)
     check_pixels(prompt)
+    check_revision(namespace.model, loading.model_revision)
     use_own_family(options.family)
     processor = chosen_processor(namespace.model, loading, prompt, option="MODEL")
     model = model_to_sample(namespace.model, loading, dtype=options.dtype, option="MODEL")

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _print(shell: str) -> int:
     if shell not in SHELLS:
-        raise UsageError(f"expected one of {', '.join(SHELLS)}, got {shell}")
+        raise UsageError(f"expected one of {', '.join(SHELLS)}, got {shell!r}")
     options = _options()
     if shell == "fish":
         print(_fish(options), end="")

@@ -15,6 +15,7 @@ from triptych_data.options import image_policy
 from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 from triptych_data.shared_options import SharedOptions, shared_options
+from triptych_data.write_whole import check_target
 
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.playing import Playing, playing_of
@@ -73,6 +74,10 @@ def _run(namespace: argparse.Namespace) -> int:
         playing=playing_of(collected(PlayOptions, namespace)),
     )
     options = asked.own
+    files = [file for file, _ in (*shared.train_files, *shared.held_out_files)]
+    for option, target in (("--json", options.json), ("--html", options.html)):
+        if target is not None:
+            check_target(Path(target), option=option, read=files)
     reporter = Reporter(quiet=options.quiet)
     quiet_libraries()
     use_own_family(options.family)

@@ -77,7 +77,7 @@ def _look_at_run(run: str, argv: Sequence[str], *, of: str, further: Sequence[st
     check_config(config, {action.dest for action in parser._actions}, known=known, command=parser.prog)
     namespace, rest = parser.parse_known_args(without_config(words))
     if rest:
-        raise unknown_option(rest[0], [*known, *further], command=parser.prog)
+        raise unknown_option(rest[0], [*further, *known], command="triptych plan" if of == "plan" else parser.prog)
     given = {name: value for name, value in vars(namespace).items() if value is not None}
     if of == "train" and wants_demo(argv):
         return

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 from triptych_data.adapter_folder import adapter_folder
-from triptych_data.model_name import check_model_name
+from triptych_data.model_name import check_model_name, check_revision
 from triptych_data.option_parser import collected
 from trl import ModelConfig
 
@@ -63,6 +63,7 @@ def _merge(namespace: argparse.Namespace) -> int:
 
 def _check(path: str, out: Path, options: MergeOptions) -> None:
     check_model_name(path, option="ADAPTERS")
+    check_revision(path, options.model_revision)
     adapters = adapter_folder(path, revision=options.model_revision, option="ADAPTERS")
     if adapters is None:
         raise UsageError(

@@ -11,14 +11,18 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from triptych_data.adapter_folder import adapter_folder
 from triptych_data.option_parser import collected
 from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
+from triptych_data.write_whole import check_target, write_whole
 
 from triptych_trainer.commands.begun import processor_of
 from triptych_trainer.commands.launch import plan_of_launch
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.planned_tools import planned_tools
+from triptych_trainer.commands.sampled import named_weights
+from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.alternatives import Alternative, alternatives, cap_that_fits
 from triptych_trainer.forecast.calibrate import Measured, calibrate
 from triptych_trainer.forecast.checkpointing import both_forecasts, with_checkpointing
@@ -30,11 +34,15 @@ from triptych_trainer.forecast.show import as_json, show_alternatives, show_fit,
 from triptych_trainer.forecast.skeleton import build_skeleton, read_model_config
 from triptych_trainer.forecast.static_memory import sharding_of
 from triptych_trainer.forecast.traced_passes import Device
+from triptych_trainer.models.adapters import check_merge, check_quantization
 from triptych_trainer.models.families import use_own_family
-from triptych_trainer.options.arguments import image_policy, parse_run, prompt_settings
+from triptych_trainer.options.arguments import RunConfig, image_policy, parse_run, prompt_settings
+from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.plan_options import A100, PlanOptions, own_parser
-from triptych_trainer.options.refusals import check_num_prompts, check_options, check_slices
+from triptych_trainer.options.refusals import check_num_prompts, check_slices
 from triptych_trainer.options.words import check_model_and_data
+from triptych_trainer.rewards.loading import PREFIX
+from triptych_trainer.rewards.read import chosen_verdict, read_rewards
 
 __all__ = ["main"]
 
@@ -49,6 +57,10 @@ def _plan(argv: Sequence[str]) -> int:
 
     namespace, rest = own_parser().parse_known_args(argv)
     own = collected(PlanOptions, namespace)
+    if own.json is not None:
+        check_target(Path(own.json), option="--json")
+    if own.calibrate and _is_elsewhere(_device(own)):
+        raise UsageError("--calibrate measures on this machine, which has no GPU; leave it out, or --device cuda")
     quiet_libraries()
     if own.sft:
         from triptych_trainer.commands.planned_conversations import plan_sft
@@ -94,7 +106,7 @@ def _plan(argv: Sequence[str]) -> int:
             memory_bytes=memory,
             cap=cap,
         )
-        Path(own.json).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_whole(Path(own.json), (json.dumps(content, indent=1) + "\n").encode())
     return 0
 
 
@@ -105,14 +117,23 @@ def _silent() -> Any:
 
 
 def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
-    from triptych_trainer.commands.train import read_data
+    from triptych_trainer.commands.train import check_run, read_data
 
     device = _device(own)
-    config = parse_run(rest, defaults={"use_cpu": True, "bf16": True} if _is_elsewhere(device) else None)
+    config = parse_run(
+        rest, defaults={"use_cpu": True, "bf16": True} if _is_elsewhere(device) else None, own=own_parser()
+    )
     check_model_and_data(config.model.model_name_or_path, config.run.data, command="plan")
     reporter = Reporter(quiet=config.run.quiet)
     use_own_family(config.run.family)
-    check_options(config.grpo, runs_here=False)
+    check_run(config, runs_here=False)
+    if (own.mean_completion_length or 0) > config.grpo.max_completion_length:
+        raise UsageError(
+            f"--mean_completion_length {own.mean_completion_length:g} is more than --max_completion_length "
+            f"{config.grpo.max_completion_length}, which no completion exceeds; lower it, or raise the other"
+        )
+    _check_rewards(config)
+    _check_adapters(config, config.model.model_name_or_path)
     launched = plan_of_launch(config.run.accelerate_config, own.num_processes or config.run.num_processes)
     sharding: Any = own.sharding or launched.sharding or sharding_of(config.grpo)
     shared = config.run.group_sharing != "off"
@@ -141,6 +162,24 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
         turns=None if played is None else played.turns,
     )
     return subject, reporter
+
+
+def _check_adapters(config: RunConfig, path: str) -> None:
+    has_adapters = adapter_folder(path, revision=config.model.model_revision) is not None
+    check_merge(path, config.model, merge_adapter=config.run.merge_adapter, has_adapters=has_adapters)
+    check_quantization(config.model, continued=has_adapters, runs_here=False)
+
+
+def _check_rewards(config: RunConfig) -> None:
+    """Check the names of rewards as the run does; a reward model is not loaded for it."""
+    has_environment = bool(config.run.environment)
+    names = named_rewards(config.run.reward, has_environment=has_environment)
+    functions = [name for name in names if not name.startswith(PREFIX)]
+    if functions or not names:
+        found = read_rewards(functions, has_environment=has_environment)
+        if len(found) == len(names):
+            chosen_verdict(found, config.run.verdict)
+            named_weights(found, config.grpo.reward_weights)
 
 
 def _device(own: PlanOptions) -> Device:

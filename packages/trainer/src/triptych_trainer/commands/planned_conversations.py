@@ -24,7 +24,7 @@ from triptych_trainer.forecast.static_memory import sharding_of
 from triptych_trainer.forecast.traced_passes import Device
 from triptych_trainer.models.families import use_own_family
 from triptych_trainer.options.own_code import read_tools
-from triptych_trainer.options.plan_options import PlanOptions
+from triptych_trainer.options.plan_options import PlanOptions, own_parser
 from triptych_trainer.options.sft_arguments import SftConfig, parse_sft, prompt_settings
 from triptych_trainer.options.words import check_model_and_data
 from triptych_trainer.sft.conversation import conversation
@@ -42,7 +42,8 @@ def plan_sft(own: PlanOptions, words: Sequence[str], *, device: Device, is_elsew
     """Forecast memory and steps of a run of ``sft``, from its own options and its data."""
     if given := [name for name in UNREAD if getattr(own, name) not in (None, False, [])]:
         raise UsageError(f"--{given[0]}: a plan of sft forecasts memory and steps and does not read it; leave it out")
-    config = parse_sft([*words, *(["--use_cpu", "true", "--bf16", "true"] if is_elsewhere else [])])
+    elsewhere = ["--use_cpu", "true", "--bf16", "true"] if is_elsewhere else []
+    config = parse_sft([*words, *elsewhere], own=own_parser())
     check_model_and_data(config.model.model_name_or_path, config.run.data, command="plan")
     use_own_family(config.run.family)
     reporter = Reporter(quiet=config.run.quiet)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from triptych_data.option_parser import collected
+from triptych_data.write_whole import check_target
 from triptych_parser.printable import printable
 
 from triptych_trainer.commands.outcome import outcome
@@ -20,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(namespace: argparse.Namespace) -> int:
     options = collected(ReportOptions, namespace)
+    if namespace.out is not None:
+        check_target(namespace.out, option="--out")
     compare = None if options.compare is None else Path(options.compare)
     if is_learned(namespace.run_dir):
         page = build_learned_report(namespace.run_dir, namespace.out, compare=compare)

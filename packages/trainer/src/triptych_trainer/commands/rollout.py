@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from triptych_data import Examples, ImageLoader
-from triptych_data.fix import refuse_overwriting, write_chosen
+from triptych_data.fix import write_chosen
 from triptych_data.option_parser import collected
 from triptych_data.options import QUARANTINE, image_policy
 from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 from triptych_data.shared_options import SharedOptions, shared_options
+from triptych_data.write_whole import check_target
 
 from triptych_trainer.commands.engine import engine_to_sample
 from triptych_trainer.commands.outcome import outcome
@@ -178,7 +179,7 @@ def _check(shared: SharedOptions, options: RolloutOptions, out: Path, *, has_too
         )
     if options.keep_mixed:
         files = [file for file, _ in shared.train_files]
-        refuse_overwriting(Path(options.keep_mixed), files, option="--keep_mixed")
+        check_target(Path(options.keep_mixed), option="--keep_mixed", read=files)
 
 
 def check_new_folder(out: Path) -> None:

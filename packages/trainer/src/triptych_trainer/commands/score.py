@@ -13,6 +13,7 @@ from triptych_data import DataError, Examples, read_examples
 from triptych_data.option_parser import checked, collected
 from triptych_data.options import DataOptions, data_files, image_policy, image_roots
 from triptych_data.progress import Reporter
+from triptych_data.write_whole import check_target
 
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.rollout import check_new_folder, given_options, keep_mixed
@@ -50,6 +51,8 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
     chosen_verdict(rewards, options.verdict)
     weights = named_weights(rewards, options.reward_weights)
     data = _data_options(namespace)
+    if options.keep_mixed:
+        check_target(Path(options.keep_mixed), option="--keep_mixed", read=data.data or ())
     rows = RecordedRows(_tables(data), policy=image_policy(data))
     before, after, places = [], [], []
     writer = None if out is None else RolloutWriter(out, weights=weights)

@@ -16,6 +16,7 @@ from triptych_trainer.commands.begun import begun, processor_of
 from triptych_trainer.commands.launch import launch_asked, launch_processes
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.read_files import read_files
+from triptych_trainer.commands.sampled import named_weights
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import use_own_family
 from triptych_trainer.options.arguments import RunConfig, TrainingConfig, parse_run, prompt_settings
@@ -73,22 +74,30 @@ def reporter_of(config: TrainingConfig) -> Reporter:
 def run(config: RunConfig, *, reporter: Reporter) -> int:
     """Train a model folder or hub id on data files."""
     check_model_and_data(config.model.model_name_or_path, config.run.data, command="train")
-    for option, given in (("--demo look", config.run.demo == "look"), ("--blank_tool", config.run.blank_tool)):
-        if given:
-            raise UsageError(f"{option}: a demo brings its own model and data; leave it out, or give neither")
     quiet_libraries()
     use_own_family(config.run.family)
     check_trackers(config.grpo)
-    check_options(config.grpo)
-    tools, environment = read_tools(config.run.tools), read_environment(config.run.environment)
-    check_rollout_lag(config.run.rollout_lag, config.grpo, has_turns=bool(tools or environment))
-    turn_options(config.run).check(has_tools=bool(tools or environment), scale_rewards=config.grpo.scale_rewards)
-    check_adapter_folder(
-        config.model.model_name_or_path, use_peft=config.model.use_peft, merge_adapter=config.run.merge_adapter
-    )
+    check_run(config)
     check_output_folder(Path(config.grpo.output_dir))
     with one_run_in(config.grpo, say=reporter.say):
         return _run_alone(config, reporter=reporter)
+
+
+def check_run(config: RunConfig, *, runs_here: bool = True) -> None:
+    """Check the options of a run, and what they name, before data and model are read; `plan` calls it as well.
+
+    Raises:
+        UsageError: names the option, why it cannot be used, and what to set instead.
+    """
+    for option, given in (("--demo look", config.run.demo == "look"), ("--blank_tool", config.run.blank_tool)):
+        if given:
+            raise UsageError(f"{option}: a demo brings its own model and data; leave it out, or give neither")
+    check_options(config.grpo, runs_here=runs_here)
+    has_turns = bool(read_tools(config.run.tools) or read_environment(config.run.environment))
+    check_rollout_lag(config.run.rollout_lag, config.grpo, has_turns=has_turns)
+    turn_options(config.run).check(has_tools=has_turns, scale_rewards=config.grpo.scale_rewards)
+    path = str(config.model.model_name_or_path)
+    check_adapter_folder(path, use_peft=config.model.use_peft, merge_adapter=config.run.merge_adapter)
 
 
 def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
@@ -97,6 +106,7 @@ def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
     config.run.reward = named_rewards(config.run.reward, has_environment=bool(config.run.environment))
     rewards = read_rewards(config.run.reward, has_environment=bool(config.run.environment))
     chosen_verdict(rewards, config.run.verdict)
+    named_weights(rewards, config.grpo.reward_weights)
     seen = SeenHeaders(policy=image_policy(config.run))
     path, trust = config.model.model_name_or_path, config.grpo.trust_remote_code
     processor = processor_of(config, path)

@@ -42,7 +42,7 @@ MERGE_TOKENS = 64
 
 
 def register_attention() -> None:
-    """Make `attn_implementation="group_shared"` known to transformers ; a second call changes nothing."""
+    """Make `attn_implementation="group_shared"` known to transformers; a second call changes nothing."""
     AttentionInterface.register(IMPLEMENTATION, group_shared_attention)
     AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
 

@@ -33,7 +33,7 @@ def adapter_config(config: ModelConfig, model: torch.nn.Module, *, freeze_vision
     modules get one wherever they are, outside the language model only unless ``freeze_vision``.
 
     Raises:
-        UsageError: the language model has no linear layer to adapt.
+        UsageError: the language model has no linear layer to adapt, or a name in the option fits no module.
     """
     lora = get_peft_config(config)
     if lora is None:
@@ -45,7 +45,29 @@ def adapter_config(config: ModelConfig, model: torch.nn.Module, *, freeze_vision
         lora.target_modules = _linear_layers(model.get_submodule(text), text=text)
     elif freeze_vision:
         lora.exclude_modules = rf"(?!{re.escape(text)}\.).*"
+    if config.lora_target_modules is not None:
+        _check_names(lora.target_modules, model, option="--lora_target_modules")
+    _check_names(config.lora_modules_to_save, model, option="--lora_modules_to_save")
     return lora
+
+
+def _check_names(given: Any, model: torch.nn.Module, *, option: str) -> None:
+    """Check that every name that an option gives fits a module: PEFT says nothing where one of several does not."""
+    names = [name for name, _ in model.named_modules()]
+    for one in [given] if isinstance(given, str) else sorted(given or ()):
+        pattern = one if isinstance(given, str) else rf"(.*\.)?{re.escape(one)}"
+        try:
+            fits = one == "all-linear" or any(re.fullmatch(pattern, name) for name in names)
+        except re.error as error:
+            raise UsageError(
+                f"{option} {one}: not a regular expression ({error}); correct it, or name layers"
+            ) from error
+        if not fits:
+            linear = {name.rpartition(".")[2] for name, part in model.named_modules() if type(part) is torch.nn.Linear}
+            raise UsageError(
+                f"{option} {one}: no module of this {type(model).__name__} has such a name; its linear layers are "
+                f"{', '.join(sorted(linear))}: name some of these, or leave it out"
+            )
 
 
 def with_adapters(
@@ -162,10 +184,11 @@ def _linear_layers(language_model: torch.nn.Module, *, text: str) -> str:
     return rf"{re.escape(text)}\.(.*\.)?({'|'.join(map(re.escape, leaves))})"
 
 
-def check_quantization(config: ModelConfig, *, continued: bool = False) -> None:
+def check_quantization(config: ModelConfig, *, continued: bool = False, runs_here: bool = True) -> None:
     """Check what ``--load_in_4bit`` and ``--load_in_8bit`` need before a model is loaded.
 
-    ``continued`` says that saved adapters are trained further, so that no new ones are needed.
+    ``continued`` says that saved adapters are trained further, so that no new ones are needed; a run that is only
+    planned here (``runs_here``) needs no further package.
 
     Raises:
         UsageError: bitsandbytes is missing, or the quantized weights would have nothing to train.
@@ -175,5 +198,5 @@ def check_quantization(config: ModelConfig, *, continued: bool = False) -> None:
         return
     if not config.use_peft and not continued:
         raise UsageError(f"--{chosen[0]}: quantized weights cannot be trained; add --use_peft for adapters on them")
-    if importlib.util.find_spec("bitsandbytes") is None:
+    if runs_here and importlib.util.find_spec("bitsandbytes") is None:
         raise UsageError(f"--{chosen[0]} needs bitsandbytes, which is not installed: pip install bitsandbytes")

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 from transformers import TrainingArguments
-from triptych_data.option_parser import checked, option_names, unknown_option
+from triptych_data.option_parser import OptionParser, checked, option_names, unknown_option
 from triptych_data.options import check_pixels, image_policy
 from triptych_data.options import prompt_settings as settings_of
 from triptych_data.prompt_settings import PromptSettings
@@ -23,6 +23,7 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.checkpointing import AUTO, CHECKPOINTING, auto_or_bool, set_checkpointing
 from triptych_trainer.options.common_options import CommonArguments
+from triptych_trainer.options.explained import explained
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.unread import check_given
 from triptych_trainer.options.words import check_config, config_file, true_or_false, without_config, written_out
@@ -86,13 +87,16 @@ def device_defaults() -> dict[str, Any]:
     return {"use_cpu": True, "bf16": False}
 
 
-def parse_run(argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None) -> RunConfig:
-    """Parse a command line; explicit options win over ``--config``, which wins over ``defaults``.
+def parse_run(
+    argv: Sequence[str], *, defaults: Mapping[str, Any] | None = None, own: OptionParser | None = None
+) -> RunConfig:
+    """Parse a command line; explicit options win over ``--config``, which wins over ``defaults``. ``own`` is the parser
+    of a command that took its further options from the line before.
 
     Raises:
         UsageError: an unknown option, or a value that TRL or transformers refuses, with its own explanation.
     """
-    found = parsed(argv, run_parser(defaults), parts=_PARTS)
+    found = parsed(argv, run_parser(defaults), parts=_PARTS, own=own)
     run, grpo, model = found.parts
     _check_mappings(grpo)
     check_pixels(checked(run))
@@ -122,8 +126,8 @@ class Parsed:
     """The options that differ from their defaults."""
 
 
-def parsed(argv: Sequence[str], parser: TrlParser, *, parts: Sequence[type]) -> Parsed:
-    """Parse a command line and its ``--config`` into objects of the classes ``parts``.
+def parsed(argv: Sequence[str], parser: TrlParser, *, parts: Sequence[type], own: OptionParser | None = None) -> Parsed:
+    """Parse a command line and its ``--config`` into objects of the classes ``parts``; ``own`` as in `parse_run`.
 
     Raises:
         UsageError: an unknown option, or a value that TRL or transformers refuses, with its own explanation.
@@ -132,17 +136,21 @@ def parsed(argv: Sequence[str], parser: TrlParser, *, parts: Sequence[type]) -> 
     config = config_file(words)  # its errors are clearer than the parser's
     known = option_names(parser)
     check_config(config, {action.dest for action in parser._actions}, known=known, command=parser.prog)
-    rest = parser.parse_known_args(without_config(words))[1]
+    given, rest = parser.parse_known_args(without_config(words))
+    vars(given).update({name: value for name, value in config.items() if f"--{name}" not in words})
     if rest:
-        raise unknown_option(rest[0], known, command=parser.prog)
+        of_command = [] if own is None else option_names(own)
+        raise unknown_option(rest[0], [*of_command, *known], command=(own or parser).prog)
     try:
         made = parser.parse_args_and_config(args=list(words))
     except json.JSONDecodeError as error:
         before = next((name for name, word in itertools.pairwise(words) if word == error.doc), "")
+        if not before and given.deepspeed:
+            raise UsageError(f"--deepspeed {given.deepspeed} is not valid JSON: {error}; correct the file") from error
         named = f"{before.partition('=')[0]} expects" if before.startswith("--") else "expected"
         raise UsageError(f"{named} a JSON object such as '{{\"a\": true}}', got {error.doc!r}: {error}") from error
     except ValueError as error:
-        raise UsageError(" ".join(str(error).split())) from error
+        raise UsageError(explained(error, given)) from error
     except TypeError as error:
         if "__init__() got an unexpected keyword argument" not in str(error):
             raise
@@ -150,6 +158,9 @@ def parsed(argv: Sequence[str], parser: TrlParser, *, parts: Sequence[type]) -> 
         raise UsageError(f"--accelerator_config {name}: accelerate has no such entry; leave it out") from error
     except ZeroDivisionError as error:  # TRL divides by it before it looks at it
         raise UsageError("--num_generations expects 2 or more, got 0") from error
+    for part, name in itertools.product(made, ("output_dir", "model_name_or_path")):
+        if getattr(part, name, None) == "":
+            raise UsageError(f"--{name} expects a name, got nothing")
     command = (Path(sys.argv[0]).name, *argv)
     return Parsed(parts=tuple(made), command=command, options=_given(parser, words, parts=parts))
 

@@ -16,7 +16,10 @@ __all__ = ["ChatOptions", "parser"]
 class ChatOptions:
     """Contains the options that ``chat`` takes in addition to those of the model and of prompts."""
 
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"verify_model": ("on", "off")}
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "verify_model": ("on", "off"),
+        "dtype": ("auto", "bfloat16", "float16", "float32"),
+    }
     LEAST: ClassVar[Mapping[str, int]] = {"port": 0, "max_completion_length": 1, "temperature": 0}
     MOST: ClassVar[Mapping[str, int]] = {"port": 65_535}
 

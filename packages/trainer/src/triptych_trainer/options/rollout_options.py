@@ -18,7 +18,7 @@ __all__ = ["RolloutOptions", "parser"]
 
 @dataclass(kw_only=True)
 class RolloutOptions(SamplingOptions):
-    """Contains the options of ``rollout`` besides those that every command shares; the defaults are those of a run."""
+    """Contains the options that ``rollout`` takes in addition to those of every command; the defaults are a run's."""
 
     LEAST: ClassVar[Mapping[str, int]] = {"num_generations": 2, "vllm_tensor_parallel_size": 1}
     MOST: ClassVar[Mapping[str, int]] = {"vllm_gpu_memory_utilization": 1}

@@ -16,14 +16,19 @@ __all__ = ["SamplingOptions"]
 class SamplingOptions(PageOptions):
     """Says how a model's completions are sampled and scored, and what their page marks."""
 
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"verify_model": ("on", "off")}
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "verify_model": ("on", "off"),
+        "dtype": ("auto", "bfloat16", "float16", "float32"),
+    }
     LEAST: ClassVar[Mapping[str, int]] = {
         "limit": 0,
         "batch_size": 1,
         "num_generations": 1,
         "max_completion_length": 1,
         "temperature": 0,
+        "seed": 0,
     }
+    MOST: ClassVar[Mapping[str, int]] = {"seed": 2**32 - 1}
 
     reward: list[str] = field(
         default_factory=lambda: DefaultRewards(["accuracy"]),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
-from triptych_data.option_parser import checked
+from triptych_data.option_parser import OptionParser, checked
 from triptych_data.options import check_pixels, json_object
 from triptych_data.options import prompt_settings as settings_of
 from triptych_data.prompt_settings import PromptSettings
@@ -19,7 +19,7 @@ from triptych_trainer.options.arguments import TrainingConfig, parsed, parser_of
 from triptych_trainer.options.refusals import check_deepspeed
 from triptych_trainer.options.sft_options import SftArguments
 from triptych_trainer.options.unread import IN_A_RUN, OF_4_BITS, OF_ADAPTERS, OF_TRAININGS, check_rules
-from triptych_trainer.options.values import check_packages, check_values
+from triptych_trainer.options.values import check_numbers, check_packages, check_values
 
 __all__ = ["SftConfig", "check_options", "parse_sft", "prompt_settings", "sft_parser"]
 
@@ -96,16 +96,17 @@ def sft_parser() -> TrlParser:
     return parser_of(_PARTS, command="triptych sft", defaults={"max_length": None})
 
 
-def parse_sft(argv: Sequence[str]) -> SftConfig:
-    """Parse a command line; explicit options win over ``--config``.
+def parse_sft(argv: Sequence[str], *, own: OptionParser | None = None) -> SftConfig:
+    """Parse a command line; explicit options win over ``--config``. ``own`` is the parser of a command that took its
+    further options from the line before.
 
     Raises:
         UsageError: an unknown option, a value that TRL or transformers refuses, or an option that no run reads.
     """
-    found = parsed(argv, sft_parser(), parts=_PARTS)
+    found = parsed(argv, sft_parser(), parts=_PARTS, own=own)
     run, sft, model = found.parts
     check_pixels(checked(run))
-    prompt_settings(run)  # refuses what it cannot hold
+    prompt_settings(run)  # refuses what it cannot use
     _check_given(found.options, sft, model, run)
     check_options(sft)
     return SftConfig(run=run, sft=sft, model=model, command=found.command, options=found.options)
@@ -115,7 +116,7 @@ def check_options(args: SFTConfig) -> None:
     """Check the options of a run before anything is loaded.
 
     Raises:
-        UsageError: names the option, why it cannot hold, and what to set instead.
+        UsageError: names the option, why it cannot be used, and what to set instead.
     """
     check_values(args, words=WORDS)
     check_packages(args)
@@ -135,6 +136,7 @@ def _check_given(given: Mapping[str, Any], args: SFTConfig, model: ModelConfig, 
         if name in given:
             raise UsageError(f"--{name}: {why}" + ("" if "set" in why else "; leave it out"))
     check_rules(given, args, never=NEVER, needs=OF_TRAININGS)
+    check_numbers(model)
     if (args.eval_strategy != "no" or args.eval_on_start) and not run.eval_data:
         raise UsageError("--eval_strategy, --eval_on_start: nothing is held out to evaluate on; add --eval_data")
     for names, holds, remedy in (

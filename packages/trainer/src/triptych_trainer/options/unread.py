@@ -9,6 +9,7 @@ from trl import GRPOConfig, ModelConfig
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.run_options import RunArguments
+from triptych_trainer.options.values import check_numbers
 
 __all__ = ["IN_A_RUN", "OF_4_BITS", "OF_ADAPTERS", "OF_TRAININGS", "check_given", "check_rules", "check_unread"]
 
@@ -176,6 +177,7 @@ def check_given(given: Mapping[str, Any], args: GRPOConfig, model: ModelConfig, 
         if name in given:
             raise UsageError(f"--{name}: {why}" + ("" if "set" in why else "; leave it out"))
     check_rules(given, args)
+    check_numbers(model)
     if args.learning_rate == 0 and not run.vision_learning_rate:
         raise UsageError("--learning_rate 0: no weight would change; give a number above 0, or leave it out")
     if (args.eval_strategy != "no" or args.eval_on_start) and not run.eval_data:

@@ -8,7 +8,7 @@ from typing import Any
 
 from triptych_trainer.errors import UsageError
 
-__all__ = ["check_packages", "check_values"]
+__all__ = ["check_numbers", "check_packages", "check_values"]
 
 Rule = tuple[Callable[[float], bool], str]
 _COUNT: Rule = (lambda value: value >= 1, "1 or more")
@@ -16,6 +16,7 @@ _POSITIVE: Rule = (lambda value: 0 < value < math.inf, "a number above 0")
 _NOT_NEGATIVE: Rule = (lambda value: 0 <= value < math.inf, "0 or more")
 _SHARE: Rule = (lambda value: 0 <= value <= 1, "a number from 0 to 1")
 _SEED: Rule = (lambda value: 0 <= value < 2**32, "a whole number from 0 to 2**32 - 1")
+_PORT: Rule = (lambda value: 1 <= value <= 65_535, "a port from 1 to 65535")
 _BELOW_ONE: Rule = (lambda value: 0 <= value < 1, "a number from 0 to below 1")
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(
@@ -23,6 +24,7 @@ RULES: Mapping[str, Rule] = {
             *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
             *("steps_per_generation", "generation_batch_size", "num_iterations", "save_total_limit"),
             *("ref_model_sync_steps", "max_completion_length", "ddp_timeout", "num_generations_eval"),
+            *("vllm_tensor_parallel_size", "vllm_max_model_length", "lora_r", "lora_alpha"),
         ),
         _COUNT,
     ),
@@ -30,7 +32,7 @@ RULES: Mapping[str, Rule] = {
         (
             *("temperature", "repetition_penalty", "epsilon", "epsilon_high", "delta", "adam_epsilon", "save_steps"),
             *("sapo_temperature_neg", "sapo_temperature_pos", "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg"),
-            *("vespo_lambda_neg", "eval_steps"),
+            *("vespo_lambda_neg", "eval_steps", "vllm_server_timeout"),
         ),
         _POSITIVE,
     ),
@@ -43,8 +45,10 @@ RULES: Mapping[str, Rule] = {
         _NOT_NEGATIVE,
     ),
     **dict.fromkeys(("min_p", "top_entropy_quantile", "ref_model_mixup_alpha"), _SHARE),
-    **dict.fromkeys(("adam_beta1", "adam_beta2"), _BELOW_ONE),
+    **dict.fromkeys(("adam_beta1", "adam_beta2", "lora_dropout"), _BELOW_ONE),
     **dict.fromkeys(("seed", "data_seed"), _SEED),
+    **dict.fromkeys(("vllm_server_port", "vllm_group_port"), _PORT),
+    "vllm_gpu_memory_utilization": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
     "top_p": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
     "max_steps": (lambda value: value == -1 or value >= 1, "1 or more, or -1 for as long as --num_train_epochs says"),
     "label_smoothing_factor": (lambda value: value == 0, "0, because GRPO's loss has no labels to smooth"),
@@ -65,10 +69,7 @@ def check_values(args: Any, *, words: Mapping[str, tuple[object, ...]] = WORDS) 
     Raises:
         UsageError: names the option, what it expects and what it got.
     """
-    for name, (holds, expected) in RULES.items():
-        value = getattr(args, name, None)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and not holds(value):
-            raise UsageError(f"--{name} expects {expected}, got {value}")
+    check_numbers(args)
     for name, known in words.items():
         value = getattr(args, name, None)
         if value is not None and value not in known:
@@ -87,6 +88,18 @@ def check_values(args: Any, *, words: Mapping[str, tuple[object, ...]] = WORDS) 
                 f"--{name} {value}: the completions of a group would all be equal, so that nothing could be learned; "
                 f"give {others}, or leave it out"
             )
+
+
+def check_numbers(args: Any) -> None:
+    """Check the numbers of options of any kind, those of adapters too.
+
+    Raises:
+        UsageError: as above.
+    """
+    for name, (holds, expected) in RULES.items():
+        value = getattr(args, name, None)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not holds(value):
+            raise UsageError(f"--{name} expects {expected}, got {value}")
 
 
 def check_packages(args: Any) -> None:

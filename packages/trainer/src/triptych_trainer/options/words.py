@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from triptych_data.option_parser import nearest, underscored
+from triptych_data.option_parser import underscored
+from triptych_data.other_names import nearest_option
 
 from triptych_trainer.errors import UsageError
 
@@ -82,7 +83,7 @@ def check_config(config: Mapping[str, Any], names: Collection[str], *, known: Se
     """
     unknown = sorted(set(config) - set(names) - {"env"})
     if unknown:
-        hint = nearest(f"--{unknown[0]}", known).replace("--", "")
+        hint = nearest_option(f"--{unknown[0]}", known).replace("--", "")
         raise UsageError(f"--config names unknown options: {', '.join(unknown)}{hint}; see `{command} --help`")
 
 
