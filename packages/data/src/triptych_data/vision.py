@@ -216,7 +216,7 @@ def _refuse_own_limits(images: Sequence[ImageSource]) -> None:
 
 
 def _over_budget(reason: str) -> ImageError:
-    return ImageError(reason, image=ALL_IMAGES, kind="budget", remedy="raise max_prompt_image_tokens or drop images")
+    return ImageError(reason, image=ALL_IMAGES, kind="budget", remedy="raise --max_prompt_image_tokens or drop images")
 
 
 def _replaced(spec: VisionSpec) -> VisionSpec:
