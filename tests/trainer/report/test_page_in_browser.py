@@ -142,7 +142,7 @@ def test_boxes_lie_on_the_image_that_they_refer_to(opened):
     assert box == pytest.approx(expected, abs=4)
     assert page.locator(".completion").nth(2).locator(".notes").inner_text().splitlines() == [
         "cites an image that is not there",
-        "1 box is in no image of this prompt",
+        "1 box is in an image that is not there",
     ]
 
 

@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
 from made_up import played, prepared, scored
 from PIL import Image
 from played_runs import example, rollouts, write_played_run
+from triptych_parser import bind, parse
 from triptych_trainer.report import build_report
 from triptych_trainer.rollouts.read import read_groups, read_visits
 from triptych_trainer.rollouts.turns import CallRecord, shown_images, trajectory_of
@@ -45,6 +47,22 @@ def test_boxes_are_pixels_of_the_image_that_they_were_asked_of(group):
     assert (call.image, call.box) == (0, [10.0, 10.0, 70.0, 70.0]), "thousandths of 200 x 100 pixels"
     assert call.returned == ["Here: ", 2], "the image that arrived is the third"
     assert group.trajectories[1].turns[1].calls[0].image is None, "there is no ninth image"
+
+
+@pytest.mark.parametrize(("num_images", "image"), [(1, 0), (2, None)])
+def test_a_box_without_an_image_is_in_the_only_one_of_the_prompt_as_for_rewards(tmp_path, num_images, image):
+    picture = Image.new("RGB", (40, 40), "red")
+    row = replace(
+        example(), images=example().images[:num_images], prompt=bind(parse("<image>" * num_images), num_images)
+    )
+    look = {"name": "look", "arguments": {}}
+    answered = {"said": "<answer>[1, 2, 3, 4]</answer>"}
+    ones = [played(answered), played({"said": "", "calls": [look], "returned": [[picture]]}, answered)]
+    RolloutWriter(tmp_path).record([scored(prepared(row), ones, rewards={"iou": [0.0, 0.0]})], step=1, mode="eval")
+    page = build_report(tmp_path).read_text(encoding="utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    (group,) = json.loads(data)["groups"]
+    assert [[box["image"] for box in one["boxes"]] for one in group["completions"]] == [[image], [image]]
 
 
 @pytest.mark.parametrize(

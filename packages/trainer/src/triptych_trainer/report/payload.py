@@ -144,7 +144,7 @@ def completion_json(
         "rewards": {name: scores[k] for name, scores in group.rewards.items()},
         "total": totals[k],
         "advantage": group.advantages[k],
-        "boxes": boxes_json(answer, infos, frame=frame),
+        "boxes": boxes_json(answer, infos, frame=frame, num_prompt_images=len(group.images)),
         "cites": cites(answer, infos, labels),
     }
 
@@ -186,9 +186,16 @@ def parts(text: str, *, opened: str = "") -> list[list[str]]:
     return found
 
 
-def boxes_json(text: str, images: Sequence[ImageInfo], *, frame: Frame) -> list[dict[str, Any]]:
-    """Return the boxes of a text; `image` is null when it is not said, -1 when there is no such image."""
-    return [_box_json(box, images, frame) for box in read_boxes(text, images=images).boxes[:MOST_BOXES]]
+def boxes_json(
+    text: str, images: Sequence[ImageInfo], *, frame: Frame, num_prompt_images: int | None = None
+) -> list[dict[str, Any]]:
+    """Return the boxes of a text; `image` is null when it is not said, -1 when there is no such image.
+
+    A box that names no image is in the only image of the prompt, as for rewards, whatever images arrived later.
+    """
+    count = len(images) if num_prompt_images is None else num_prompt_images
+    found = read_boxes(text, images=images).boxes[:MOST_BOXES]
+    return [_box_json(box, images, frame, is_only=count == 1) for box in found]
 
 
 def cites(answer: str, images: Sequence[ImageInfo], labels: Labels | None = None) -> list[int]:
@@ -269,8 +276,8 @@ def other_json(
     }
 
 
-def _box_json(box: Box, images: Sequence[ImageInfo], frame: Frame) -> dict[str, Any]:
-    index = box.image if box.image is not None else 0 if len(images) == 1 else None
+def _box_json(box: Box, images: Sequence[ImageInfo], frame: Frame, *, is_only: bool) -> dict[str, Any]:
+    index = box.image if box.image is not None else 0 if is_only else None
     known = images[index] if index is not None and 0 <= index < len(images) else None
     placed = to_seen(box, known, frame=frame) if known is not None and _can_place(known, frame) else box
     corners = [round(value, 2) for value in (placed.x1, placed.y1, placed.x2, placed.y2)]

@@ -244,8 +244,12 @@ const cards = (data) => {
     if (wrong.length) notes.append(element("div", "bad", verdict(group, completion)));
     else if (listed(group, named)) notes.append(element("div", "", "cites " + listed(group, named)));
     if (named.includes(-1)) notes.append(element("div", "bad", "cites an image that is not there"));
-    const lost = completion.boxes.filter((box) => box.image === null || box.image < 0).length;
-    if (lost) notes.append(element("div", "bad", lost + (lost === 1 ? " box is" : " boxes are") + " in no image of this prompt"));
+    const many = (kind, one, several) => {
+      const count = completion.boxes.filter(kind).length;
+      if (count) notes.append(element("div", "bad", count === 1 ? "1 box " + one : count + " boxes " + several));
+    };
+    many((box) => box.image === null, "does not say in which image it is", "do not say in which images they are");
+    many((box) => known(box.image) && box.image < 0, "is in an image that is not there", "are in images that are not there");
     return notes;
   }
 
