@@ -35,7 +35,7 @@ def run(*options, data="d", held_out="h", weights="w"):
         (["--lr_scheduler_type", "cosine"], ["--lr_scheduler_type is 'cosine' from here on"]),
         (["--optim", "adamw_torch"], ["--optim is 'adamw_torch' from here on"]),
         (["--output_dir", "b", "--logging_steps", "9", "--save_steps", "7", "--quiet"], []),
-        (["--run_name", "x", "--image_threads", "3", "--report_to", "none", "--data", "elsewhere/a.jsonl"], []),
+        (["--run_name", "x", "--image_threads", "3", "--report_to", "tensorboard", "--data", "elsewhere/a.jsonl"], []),
     ],
 )
 def test_every_option_that_can_change_a_number_is_named_and_no_other(options, said):

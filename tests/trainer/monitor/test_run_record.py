@@ -25,7 +25,7 @@ def test_the_written_config_gives_the_same_options(tmp_path):
 
 def test_tokens_are_not_written(tmp_path):
     argv = ["--hub_token", "hf_one", "--push_to_hub_token=hf_two", "--output_dir", str(tmp_path)]
-    config = replace(parse_run(argv[:2]), command=("train", *argv))
+    config = replace(parse_run([*argv[:2], "--push_to_hub"]), command=("train", *argv))
     write_record(tmp_path, config, data=[])
     assert json.loads((tmp_path / "run.json").read_text())["command"][1:4] == [
         "--hub_token",

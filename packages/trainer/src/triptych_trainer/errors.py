@@ -6,11 +6,22 @@ from contextlib import contextmanager
 from triptych_data.errors import UsageError
 from triptych_parser import Refusal
 
-__all__ = ["IncompatibleVersionError", "UsageError", "refusing_values"]
+__all__ = ["IncompatibleVersionError", "UploadError", "UsageError", "is_of_network", "refusing_values"]
+
+_CLIENTS = ("httpx", "httpx2", "requests", "huggingface_hub")
 
 
 class IncompatibleVersionError(Refusal, RuntimeError):
     """Says that an installed library, or a model, is not shaped as the code that hooks into it expects."""
+
+
+class UploadError(Refusal, RuntimeError):
+    """Says that the hub cannot be reached, or does not take what is sent to it."""
+
+
+def is_of_network(error: BaseException) -> bool:
+    """Return whether a client of the hub failed: its libraries have several names, and need not be imported for it."""
+    return any(kind.__module__.partition(".")[0] in _CLIENTS for kind in type(error).__mro__)
 
 
 @contextmanager

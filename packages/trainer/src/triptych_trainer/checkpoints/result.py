@@ -10,6 +10,7 @@ from accelerate.utils import broadcast_object_list
 from triptych_trainer.checkpoints.finite import check_finite
 from triptych_trainer.checkpoints.folder import CheckpointError, name_aside, sync_all
 from triptych_trainer.checkpoints.resume import WRITE_ERRORS
+from triptych_trainer.errors import UploadError, is_of_network
 from triptych_trainer.monitor.run_record import add_to_record
 
 __all__ = ["push_result", "save_result"]
@@ -50,9 +51,23 @@ def save_result(trainer: Any) -> None:
 
 
 def push_result(trainer: Any) -> None:
-    """Upload the output folder where ``--push_to_hub`` asks for it, with the page and the state next to the model."""
-    if trainer.args.push_to_hub:
+    """Upload the output folder where ``--push_to_hub`` asks for it, with the page and the state next to the model.
+
+    Raises:
+        UploadError: the hub does not take it; says where the model is.
+    """
+    if not trainer.args.push_to_hub:
+        return
+    try:
         trainer.push_to_hub(commit_message="Model save", revision=trainer.args.hub_revision)
+    except Exception as error:
+        if not is_of_network(error):
+            raise
+        said = " ".join(str(error).split())
+        raise UploadError(
+            f"the trained model is in {trainer.args.output_dir}, but --push_to_hub failed: {said}; the same "
+            "command with --resume_from_checkpoint latest trains nothing more, and uploads it"
+        ) from error
 
 
 def _move_over(path: Path, target: Path) -> None:

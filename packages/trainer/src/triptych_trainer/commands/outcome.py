@@ -6,6 +6,8 @@ from collections.abc import Callable
 from triptych_data.outcome import outcome as data_outcome
 from triptych_parser import Refusal
 
+from triptych_trainer.errors import UploadError, is_of_network
+
 __all__ = ["OutOfMemoryError", "outcome"]
 
 _CPU = "not enough memory: you tried to allocate"
@@ -35,6 +37,14 @@ def _explained(run: Callable[[], int]) -> int:
         raise OutOfMemoryError(_sentence(text)) from error
     except MemoryError as error:
         raise OutOfMemoryError(f"this machine has no memory left; {ADVICE}") from error
+    except Exception as error:
+        if isinstance(error, (Refusal, OSError)) or not is_of_network(error):
+            raise
+        said = " ".join(str(error).split())
+        raise UploadError(
+            f"the hub cannot be reached ({said}); check the network, or leave out --push_to_hub, "
+            "--log_completions_hub_repo and names of the hub"
+        ) from error
 
 
 def _sentence(text: str) -> str:

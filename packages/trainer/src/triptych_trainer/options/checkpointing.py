@@ -5,17 +5,22 @@ from __future__ import annotations
 from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.options.words import true_or_false
 
 if TYPE_CHECKING:
+    from transformers import TrainingArguments
     from trl import GRPOConfig
 
-__all__ = ["AUTO", "CHECKPOINTING", "auto_or_bool", "set_checkpointing"]
+__all__ = ["AUTO", "CHECKPOINTING", "auto_or_bool", "check_checkpointing", "set_checkpointing"]
 
 AUTO = "auto"
 CHECKPOINTING = "gradient_checkpointing"
 _NAMES = (CHECKPOINTING, "activation_checkpointing")
 """Since transformers 5.21 the trainer reads the second name, and the first one mirrors it."""
+_ENTRIES = ("use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop")
+"""What torch's checkpointing takes, without the contexts, in which results of attention are kept."""
+_OF_TRANSFORMERS = ("every_n_layers", "offload")
 
 
 def auto_or_bool(word: str) -> str | bool:
@@ -37,3 +42,21 @@ def set_checkpointing(args: GRPOConfig, on: bool) -> None:
     for name in _NAMES:
         if hasattr(args, name):
             setattr(args, name, on)
+
+
+def check_checkpointing(args: TrainingArguments) -> None:
+    """Check that checkpointing is told only what it can be told each time that it is switched on.
+
+    Raises:
+        UsageError: names the entry.
+    """
+    for name in args.gradient_checkpointing_kwargs or {}:
+        if name in _OF_TRANSFORMERS:
+            reason = "checkpointing is off while completions are sampled or compared, and TRL switches it on without it"
+        elif name not in _ENTRIES:
+            reason = f"torch's checkpointing has no such entry (entries are: {', '.join(_ENTRIES)})"
+        else:
+            continue
+        raise UsageError(
+            f"--gradient_checkpointing_kwargs, --activation_checkpointing_kwargs {name}: {reason}; leave it out"
+        )

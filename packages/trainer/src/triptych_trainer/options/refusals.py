@@ -14,12 +14,14 @@ from trl import GRPOConfig
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
+from triptych_trainer.options.checkpointing import check_checkpointing
 from triptych_trainer.options.generation_kwargs import check_generation_kwargs
 from triptych_trainer.options.unread import check_unread
 from triptych_trainer.options.values import check_packages, check_values
 from triptych_trainer.options.vllm_refusals import check_vllm
 
 __all__ = [
+    "check_accelerator",
     "check_adapter_folder",
     "check_deepspeed",
     "check_ends",
@@ -57,6 +59,8 @@ def check_options(args: GRPOConfig, *, runs_here: bool = True) -> None:
     check_generation_kwargs(args)
     check_vllm(args)
     check_deepspeed(args)
+    check_accelerator(args)
+    check_checkpointing(args)
     check_unread(args)
 
 
@@ -70,6 +74,25 @@ def check_workers(args: GRPOConfig) -> None:
         raise UsageError(
             f"--dataloader_num_workers {args.dataloader_num_workers}: the rows contain no images to load, because "
             "threads decode the images ahead of the step; leave it at 0 and set --image_threads"
+        )
+
+
+def check_accelerator(args: TrainingArguments) -> None:
+    """Check that accelerate's settings say nothing that has an option of its own, or that the sampler would not read.
+
+    Raises:
+        UsageError: names the entry.
+    """
+    given = args.accelerator_config
+    if "num_steps" in (getattr(given, "gradient_accumulation_kwargs", None) or {}):
+        raise UsageError(
+            "--accelerator_config gradient_accumulation_kwargs num_steps: the sizes of a generation would be computed "
+            "without it; set --gradient_accumulation_steps"
+        )
+    if not getattr(given, "use_seedable_sampler", True):
+        raise UsageError(
+            "--accelerator_config use_seedable_sampler: the order of the rows is always that of --seed or --data_seed; "
+            "leave it out"
         )
 
 

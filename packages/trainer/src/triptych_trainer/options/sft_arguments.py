@@ -16,7 +16,8 @@ from trl import ModelConfig, SFTConfig, TrlParser
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.arguments import TrainingConfig, parsed, parser_of
-from triptych_trainer.options.refusals import check_deepspeed
+from triptych_trainer.options.checkpointing import check_checkpointing
+from triptych_trainer.options.refusals import check_accelerator, check_deepspeed
 from triptych_trainer.options.sft_options import SftArguments
 from triptych_trainer.options.unread import IN_A_RUN, OF_4_BITS, OF_ADAPTERS, OF_TRAININGS, check_rules
 from triptych_trainer.options.values import check_numbers, check_packages, check_values
@@ -47,10 +48,11 @@ NEVER: Mapping[str, str] = {
     "enable_jit_checkpoint": "SIGTERM always saves a checkpoint first",
     "parallelism_config": "a row with images cannot be split over devices",
     "length_column_name": "rows are not grouped by length",
+    "use_cache": "the tokens of a row are all forwarded at once, without a cache",
     **dict.fromkeys(
         (
             *("dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
-            "dataloader_multiprocessing_context",
+            *("dataloader_multiprocessing_context", "dataloader_in_order"),
         ),
         _NO_WORKERS,
     ),
@@ -121,6 +123,8 @@ def check_options(args: SFTConfig) -> None:
     check_values(args, words=WORDS)
     check_packages(args)
     check_deepspeed(args)
+    check_checkpointing(args)
+    check_accelerator(args)
     if args.max_length is not None and args.max_length < 1:
         raise UsageError(f"--max_length expects 1 or more, got {args.max_length}")
     given = {}

@@ -11,7 +11,17 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.values import check_numbers
 
-__all__ = ["IN_A_RUN", "OF_4_BITS", "OF_ADAPTERS", "OF_TRAININGS", "check_given", "check_rules", "check_unread"]
+__all__ = [
+    "IN_A_RUN",
+    "NEEDS",
+    "NEVER",
+    "OF_4_BITS",
+    "OF_ADAPTERS",
+    "OF_TRAININGS",
+    "check_given",
+    "check_rules",
+    "check_unread",
+]
 
 _NO_LABELS = "evaluation samples completions and scores them with the rewards, so there are no labels and predictions"
 _OWN_SAMPLER = (
@@ -25,9 +35,13 @@ NEVER: Mapping[str, str] = {
     "pad_to_multiple_of": "completions are packed after their prompt, without pads",
     "enable_jit_checkpoint": "SIGTERM always saves a checkpoint first",
     "parallelism_config": "a packed row of prompts and completions cannot be split over devices",
+    "use_cache": "completions are always sampled from the cache of their prompt, and scored without one",
     **dict.fromkeys(("train_sampling_strategy", "length_column_name"), _OWN_SAMPLER),
     **dict.fromkeys(
-        ("dataloader_persistent_workers", "dataloader_prefetch_factor", "dataloader_multiprocessing_context"),
+        (
+            *("dataloader_persistent_workers", "dataloader_prefetch_factor", "dataloader_multiprocessing_context"),
+            *("dataloader_in_order", "dataloader_pin_memory"),
+        ),
         _NO_WORKERS,
     ),
     **dict.fromkeys(
@@ -41,7 +55,11 @@ NEVER: Mapping[str, str] = {
 """Options of transformers and TRL that this trainer cannot read, and why."""
 AS_GIVEN = (
     *("eval_steps", "metric_for_best_model", "greater_is_better", "pad_to_multiple_of"),
-    *("eval_delay", "num_generations_eval", "hub_model_id", "hub_strategy"),
+    *("eval_delay", "num_generations_eval", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo"),
+    *("hub_always_push", "hub_revision", "run_name", "project", "trackio_space_id", "trackio_bucket_id"),
+    *("trackio_static_space_id", "save_steps", "save_total_limit", "save_only_model", "save_on_each_node"),
+    *("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs", "fsdp_config", "use_cache"),
+    *("dataloader_in_order", "dataloader_pin_memory"),
 )
 """Options that are checked on command lines only: other options set them, or a script may use them."""
 IN_A_RUN: Mapping[str, str] = {
@@ -49,6 +67,7 @@ IN_A_RUN: Mapping[str, str] = {
     "lora_task_type": "these models write text, which is its default",
     "remove_unused_columns": "rewards would get no column of a row but its images",
     "do_eval": "set --eval_strategy steps or epoch, with --eval_data",
+    "disable_tqdm": "a run has lines of progress of its own; set --quiet to see only warnings and errors",
     **dict.fromkeys(
         ("bf16_full_eval", "fp16_full_eval"), "evaluation within a run computes as its training does; set --bf16"
     ),
@@ -105,7 +124,39 @@ OF_TRAININGS = (
         holds=lambda args: any(name in args.optim for name in ("galore", "apollo")),
         remedy="set an --optim that projects gradients (galore_adamw, apollo_adamw, ...)",
     ),
-    Needs(names=("hub_model_id", "hub_strategy"), holds=lambda args: args.push_to_hub, remedy="add --push_to_hub"),
+    Needs(
+        names=("adam_beta1", "adam_beta2"),
+        holds=lambda args: any(word in args.optim for word in ("adam", "ademamix", "lion")),
+        remedy="set an --optim that has it (adamw_torch, adamw_8bit, lion_8bit, ...)",
+    ),
+    Needs(
+        names=("adam_epsilon",),
+        holds=lambda args: any(word in args.optim for word in ("adam", "ademamix")),
+        remedy="set an --optim that has it (adamw_torch, adamw_8bit, ...)",
+    ),
+    Needs(
+        names=("hub_token", "hub_private_repo"),
+        holds=lambda args: args.push_to_hub or getattr(args, "log_completions_hub_repo", None) is not None,
+        remedy="add --push_to_hub",
+    ),
+    Needs(names=("hub_*",), holds=lambda args: args.push_to_hub, remedy="add --push_to_hub"),
+    Needs(
+        names=("project", "trackio_*"),
+        holds=lambda args: "trackio" in args.report_to,
+        remedy="add --report_to trackio",
+    ),
+    Needs(names=("run_name",), holds=lambda args: bool(args.report_to), remedy="add --report_to with a tracker"),
+    Needs(
+        names=("save_steps", "save_total_limit", "save_only_model", "save_on_each_node"),
+        holds=lambda args: args.save_strategy != "no",
+        remedy="leave out --save_strategy no",
+    ),
+    Needs(
+        names=("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"),
+        holds=lambda args: bool(args.gradient_checkpointing),
+        remedy="add --gradient_checkpointing true",
+    ),
+    Needs(names=("fsdp_config",), holds=lambda args: bool(args.fsdp), remedy="add --fsdp"),
 )
 """The rules of transformers' options, for trainings of every kind."""
 NEEDS = (

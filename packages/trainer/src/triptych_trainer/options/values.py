@@ -25,6 +25,7 @@ RULES: Mapping[str, Rule] = {
             *("steps_per_generation", "generation_batch_size", "num_iterations", "save_total_limit"),
             *("ref_model_sync_steps", "max_completion_length", "ddp_timeout", "num_generations_eval"),
             *("vllm_tensor_parallel_size", "vllm_max_model_length", "lora_r", "lora_alpha"),
+            "num_completions_to_print",
         ),
         _COUNT,
     ),
@@ -32,7 +33,7 @@ RULES: Mapping[str, Rule] = {
         (
             *("temperature", "repetition_penalty", "epsilon", "epsilon_high", "delta", "adam_epsilon", "save_steps"),
             *("sapo_temperature_neg", "sapo_temperature_pos", "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg"),
-            *("vespo_lambda_neg", "eval_steps", "vllm_server_timeout"),
+            *("vespo_lambda_neg", "eval_steps", "vllm_server_timeout", "logging_steps"),
         ),
         _POSITIVE,
     ),

@@ -24,7 +24,7 @@ from triptych_trainer.grpo.trl.building import attend_shared_prompts, check_run,
 from triptych_trainer.grpo.trl.cycle import new_cycle, restored_cycle
 from triptych_trainer.grpo.trl.loss import by_what_remains, loss_inputs
 from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch, warn_of_ban
-from triptych_trainer.grpo.trl.one_sentence import one_sentence
+from triptych_trainer.grpo.trl.optimizing import OptimizingTrainer
 from triptych_trainer.grpo.trl.own_rollouts import own_rollouts
 from triptych_trainer.grpo.trl.passes import prompts_of, sampler, scoring, settings, verify
 from triptych_trainer.grpo.trl.reports import show_images, tell
@@ -32,7 +32,6 @@ from triptych_trainer.grpo.trl.rewards import reward_groups
 from triptych_trainer.grpo.trl.row_loaders import TrainerOfRows
 from triptych_trainer.grpo.trl.server import begin_server, connected
 from triptych_trainer.grpo.vllm import SECONDS
-from triptych_trainer.models.learning_rates import set_vision_learning_rate
 from triptych_trainer.models.whole import only_whole_models
 from triptych_trainer.monitor.learning_watch import LearningWatch
 from triptych_trainer.options.vllm_refusals import check_rollout_lag
@@ -51,7 +50,7 @@ BATCH = "triptych_batch"
 """The one entry of a batch as TRL's training loop hands it from `_prepare_inputs` to `_compute_loss`."""
 
 
-class MultiImageGRPOTrainer(TrainerOfRows):
+class MultiImageGRPOTrainer(OptimizingTrainer, TrainerOfRows):
     """Trains as TRL's ``GRPOTrainer`` does, but computes every prompt once for all of its completions.
 
     The step itself is in `grpo/step.py`; here its values cross to TRL and back, once each way.
@@ -172,26 +171,6 @@ class MultiImageGRPOTrainer(TrainerOfRows):
         self.tracker_images = show_images(self)
         self.learning = LearningWatch(self.args, num_steps=warn_after_steps, callbacks=self.callback_handler.callbacks)
         self.add_callback(self.learning)
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Make transformers' optimizer, with own parameter groups for a tower that has its own learning rate."""
-        fresh = self.optimizer is None
-        with one_sentence(f"--optim {getattr(self.args.optim, 'value', self.args.optim)}", ImportError):
-            optimizer = super().create_optimizer(model)
-        if fresh and self.vision_learning_rate is not None:
-            set_vision_learning_rate(optimizer, self.model if model is None else model, self.vision_learning_rate)
-        return optimizer
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Do as transformers does, with the same arguments."""
-        kind, given = getattr(self.args.lr_scheduler_type, "value", ""), self.args.lr_scheduler_kwargs or {}
-        with one_sentence(f"--lr_scheduler_type {kind} with --lr_scheduler_kwargs {given}", TypeError, ValueError):
-            return super().create_scheduler(num_training_steps, optimizer)
-
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Do as transformers does, with the same arguments."""
-        with one_sentence(f"--metric_for_best_model {self.args.metric_for_best_model}", KeyError):
-            return bool(super()._determine_best_metric(metrics, trial))
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """Return the next part, in whole groups, of the generation; sample a new generation after the last part."""

@@ -20,7 +20,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import install_hooks
 from triptych_trainer.forward.choose import sharing_path_and_reason
 from triptych_trainer.grpo.engine import GroupEngine
-from triptych_trainer.models.learning_rates import set_vision_learning_rate
+from triptych_trainer.grpo.trl.optimizing import OptimizingTrainer
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.models.whole import only_whole_models, warn_of_made_up_weights
 from triptych_trainer.options.refusals import check_router_loss, check_trainable
@@ -58,7 +58,7 @@ def why_not_packed(base: torch.nn.Module) -> str | None:
     return None if path == "packed" else reason or "its layers keep a state from row to row"
 
 
-class MultiImageSFTTrainer(ResumableTrainer, SFTTrainer):
+class MultiImageSFTTrainer(OptimizingTrainer, ResumableTrainer, SFTTrainer):
     """Trains as TRL's ``SFTTrainer`` on the assistant's turns of conversations that show images wherever their markers
     are.
 
@@ -218,14 +218,6 @@ class MultiImageSFTTrainer(ResumableTrainer, SFTTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = [KEY]
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Make transformers' optimizer, with own parameter groups for a tower that has its own learning rate."""
-        fresh = self.optimizer is None
-        optimizer = super().create_optimizer(model)
-        if fresh and self.vision_learning_rate is not None:
-            set_vision_learning_rate(optimizer, self.model if model is None else model, self.vision_learning_rate)
-        return optimizer
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Return 0, because the estimate of transformers knows no images."""
