@@ -201,6 +201,41 @@ def test_what_an_environment_does_wrong_is_one_sentence_with_row_and_rollout(sta
         stage.run([call("open", box=1), "red"], ["red"])
 
 
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (picture("red", (0, 4)), r"rows.jsonl:1: image 2 of `reset` \(0 x 4 pixels\) cannot be used: the image has no"),
+        (Image.new("I", (56, 56)), r"image 2 of `reset` \(56 x 56 pixels\) cannot be used: expected 8 or 16 bits"),
+        (picture("red", (1, 4000)), r"cannot be used: .*aspect ratio.*; return another image, or text"),
+    ],
+)
+def test_an_image_of_reset_that_cannot_be_used_is_not_taken_for_one_of_the_data(stage_of, shown, words):
+    class Odd(Box):
+        def reset(self, **row) -> list:
+            return [picture("red"), shown]
+
+    with pytest.raises(UsageError, match=words):
+        stage_of(environment=Odd).run(["red"])
+
+
+def test_an_environment_that_ends_the_process_is_named():
+    class Gone(Box):
+        def reset(self, **row) -> None:
+            raise SystemExit("no display")
+
+    environments = Environments(Gone)
+    with pytest.raises(UsageError, match=r"a:1: rollout 1: `reset` of Gone failed: SystemExit: no display \("):
+        environments.reset(environments.take(1), {}, where="a:1")
+
+
+def test_a_public_helper_is_named_with_its_class():
+    class Helped(Box):
+        def distance(self, a, b): ...
+
+    with pytest.raises(UsageError, match=r"tools: distance cannot be .* public method of Helped, .* an underscore if"):
+        Environments(Helped)
+
+
 def test_a_reward_that_fails_or_is_no_number_names_its_rollout():
     environments = Environments(Grid)
     (reward,) = rewards_of(environments)

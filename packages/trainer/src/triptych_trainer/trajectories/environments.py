@@ -92,8 +92,19 @@ class Environments:
         return [[next(left[name]) for _ in range(size)] for name, size in zip(names, sizes, strict=True)]
 
     def tools(self, environment: Any) -> dict[str, Tool]:
-        """Return the public methods of an environment."""
-        return toolbox([getattr(environment, name) for name in _methods(type(environment))])
+        """Return the public methods of an environment.
+
+        Raises:
+            UsageError: one cannot be described to the model.
+        """
+        kind = type(environment)
+        try:
+            return toolbox([getattr(environment, name) for name in _methods(kind)])
+        except UsageError as error:
+            raise UsageError(
+                f"{error}. It is a public method of {kind.__name__}, and so a tool: begin its name with an underscore "
+                "if the model shall not call it"
+            ) from error
 
     def reset(self, environments: Sequence[Any], row: Mapping[str, Any], *, where: str) -> list[Piece]:
         """Begin the rollouts of one group; returns what all of them see first.

@@ -30,13 +30,13 @@ def one_sentence_of(method: str, *, where: str, remedy: str) -> Iterator[None]:
         yield
     except UsageError:
         raise
-    except Exception as error:  # an environment is the user's own code, and may fail in any way
+    except (Exception, SystemExit) as error:  # an environment is the user's own code, and may fail in any way
         failure = EnvironmentFailedError(f"{where}{method} failed: {_reason(error, with_line=True)}; {remedy}")
         failure.reason = _reason(error, with_line=False)
         raise failure from error
 
 
-def _reason(error: Exception, *, with_line: bool) -> str:
+def _reason(error: BaseException, *, with_line: bool) -> str:
     said = " ".join(str(error).split())
     if not with_line:
         return said or type(error).__name__

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from PIL import Image
-from triptych_data import Example
+from triptych_data import DataError, Example
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import ImageInputs
@@ -154,8 +154,19 @@ class Play:
                 f"{group.prompt.example.source}: `reset` can show nothing after a prompt of plain text; write the "
                 "prompt as messages, or let `reset` return nothing"
             )
-        prompt = self.preparer(with_observation(group.prompt.example, seen))
+        try:
+            prompt = self.preparer(with_observation(group.prompt.example, seen))
+        except DataError:
+            self._check_shown(group, seen)
+            raise
         return replace(group, prompt=prompt, observation=tuple(seen))
+
+    def _check_shown(self, group: RolloutGroup, seen: Sequence[Piece]) -> None:
+        """Name ``reset`` if an image that it returned cannot be used."""
+        pictures = [piece for piece in seen if isinstance(piece, Image.Image)]
+        for k, picture in enumerate(pictures):
+            where = f"{group.prompt.example.source}: image {k + 1} of `reset`"
+            self.preparer.picture(picture, where=where, alone=len(pictures) == 1)
 
     def dressed(self, example: Example, *, key: int, is_text: bool) -> Example:
         """Return the example of a row with the list of the tools that the model may call.
