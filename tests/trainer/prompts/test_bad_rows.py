@@ -77,6 +77,16 @@ def test_a_row_is_listed_once_and_not_tried_again(tmp_path):
     assert list(bad.known) == [1]
 
 
+def test_a_row_that_two_ranks_leave_out_is_listed_once_and_counts_on_both(tmp_path):
+    ranks = bad_rows(tmp_path), bad_rows(tmp_path)
+    for bad in ranks:
+        prepared(bad, {1: 2}, 1)
+    prepared(ranks[0], {2: 2}, 2)
+    listed = [json.loads(line)["source"] for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
+    assert listed == ["rows.jsonl:2", "rows.jsonl:3"]
+    assert [list(bad.known) for bad in ranks] == [[1, 2], [1]]
+
+
 def test_where_every_other_row_is_in_the_batch_one_of_them_gets_more_completions(tmp_path):
     prompts, sizes = prepared(bad_rows(tmp_path), {0: 2, 1: 2, 2: 2}, 1, num_rows=3)
     assert set(prompts) == {0, 2}

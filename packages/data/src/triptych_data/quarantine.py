@@ -8,8 +8,11 @@ from pathlib import Path
 from triptych_data.errors import DataError
 
 
-def write_quarantined(path: Path, error: DataError) -> None:
-    """Append one refused row: source, id, kind, reason and remedy."""
+def write_quarantined(path: Path, error: DataError, *, once: bool = False) -> None:
+    """Append one refused row: source, id, kind, reason and remedy.
+
+    With ``once`` a row is not added to a list that has it already, from another rank or an earlier start.
+    """
     entry = {
         "source": error.source,
         "id": error.id,
@@ -17,11 +20,12 @@ def write_quarantined(path: Path, error: DataError) -> None:
         "reason": error.reason,
         "remedy": error.remedy,
     }
+    line = (json.dumps(entry, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open(
-        "a", encoding="utf-8", errors="backslashreplace"
-    ) as stream:  # one short write per line: ranks may share the file
-        stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    with path.open("a+b") as stream:  # one short write per line: ranks may share the file
+        stream.seek(0)
+        if not (once and line in stream):
+            stream.write(line)
 
 
 def allowed(max_bad: float, total: int) -> float:
