@@ -216,6 +216,28 @@ def test_the_comparison_costs_one_forward_of_its_rows_and_a_few_tokens(kit_of, r
     assert patches == []
 
 
+def test_attention_of_our_own_costs_a_second_forward_where_nothing_is_sampled(kit_of, rows_of):
+    model = kit_of("internvl_gpt_oss").model()
+    install_hooks(model)
+    batch, rows = rows_of(kit_of("internvl_gpt_oss"))
+    tokens = counted(model.model.language_model.layers[0])
+    verify_comparison(model, batch, rows)
+    stock = [len(ids) + len(row.completion) for ids, row in zip(batch.prompts, rows, strict=True)]
+    assert tokens == stock * 2
+
+
+def test_a_prompt_that_cannot_be_prefilled_costs_a_second_forward(kit_of, rows_of):
+    """And a token of each row, which `generate` decodes."""
+    model = kit_of("paligemma").model()
+    install_hooks(model)
+    batch, rows = rows_of(kit_of("paligemma"))
+    tokens = counted(model.model.language_model.layers[0])
+    verify_comparison(model, batch, rows, open_for_sampling=lambda: nullcontext(model), at_prefill=pytest.fail)
+    stock = [len(ids) + len(row.completion) for ids, row in zip(batch.prompts, rows, strict=True)]
+    decoded = min(NUM_TOKENS, *(len(row.completion) for row in rows)) - 1
+    assert tokens == [*stock, len(rows) * max(map(len, batch.prompts)), *[len(rows)] * decoded]
+
+
 def test_no_family_forwards_towers_and_backbone_twice(family_name, kit_of, rows_of):
     """But for eight tokens of each row without positions, and for Idefics 2's small resampler."""
     model, comparison = compared(kit_of(family_name), rows_of)
