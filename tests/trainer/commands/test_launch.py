@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import yaml
 from accelerate.commands import launch as accelerate
+from accelerate.commands.config.config_args import ClusterConfig
 from triptych_trainer.cli import main as triptych
 from triptych_trainer.commands.launch import LAUNCHED, launch_asked, plan_of_launch
 from triptych_trainer.commands.train import main
@@ -35,7 +36,8 @@ sys.exit(int((here / f"{rank}.end").read_text()))
 
 @pytest.fixture
 def on_cpus(tmp_path):
-    (tmp_path / "cpus.yaml").write_text(yaml.safe_dump(CPUS))
+    """A file that accelerate writes."""
+    ClusterConfig(compute_environment="LOCAL_MACHINE", debug=False, **CPUS).to_yaml_file(str(tmp_path / "cpus.yaml"))
     return str(tmp_path / "cpus.yaml")
 
 
@@ -194,3 +196,59 @@ def test_an_unknown_shell_is_one_line(capsys):
 
 def test_the_command_without_words_asks_for_no_processes():
     assert launch_asked([]) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            {"distributed_type": "FSDP", "use_cpu": True},
+            "accelerate splits no weights on CPUs, and FSDP with use_cpu would",
+        ),
+        ({"distributed_type": "DEEPSPEED", "use_cpu": True}, "write distributed_type: MULTI_CPU, or use_cpu: false"),
+        (
+            {"distributed_type": "MULTI_CPU", "use_cpu": True, "num_machines": 2},
+            "num_machines 2 with use_cpu: only the",
+        ),
+        (
+            {"distributed_type": "MEGATRON_LM"},
+            "distributed_type expects one of NO, MULTI_CPU, MULTI_GPU, FSDP, DEEPSPEED",
+        ),
+        ({"num_processes": "two"}, "num_processes expects 1 or more, got 'two'"),
+        ({"num_machines": 0}, "num_machines expects 1 or more, got 0"),
+        ({**NODES, "no_such_key": 1}, "accelerate cannot launch this configuration: The config file at"),
+        ({**NODES, "mixed_precision": "fp12"}, "accelerate cannot launch this configuration: "),
+        (["MULTI_GPU"], "must contain a mapping, got list"),
+        ("{", "no YAML can be read"),
+    ],
+)
+def test_a_file_that_cannot_be_launched_is_one_line(said, expected, tmp_path, capsys):
+    file = tmp_path / "file.yaml"
+    file.write_text(said if isinstance(said, str) else yaml.safe_dump(said))
+    before = dict(os.environ)
+    assert main(["--model", "m", "--data", "d/d", "--accelerate_config", str(file)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith(f"train: error: --accelerate_config {file}")
+    assert expected in error
+    assert len(error.splitlines()) == 1
+    assert dict(os.environ) == before
+
+
+def test_a_file_that_accelerate_wrote_is_launched(tmp_path, started, monkeypatch):
+    """Of the form that `accelerate config` writes, with every key that it has."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    sharded = {"fsdp_version": 2, "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "fsdp_reshard_after_forward": True}
+    for kind, more in (("MULTI_GPU", {}), ("FSDP", {"fsdp_config": sharded})):
+        file = tmp_path / f"{kind}.yaml"
+        written = ClusterConfig(
+            compute_environment="LOCAL_MACHINE",
+            distributed_type=kind,
+            mixed_precision="bf16",
+            use_cpu=False,
+            debug=False,
+            num_processes=2,
+            **more,
+        )
+        written.to_yaml_file(str(file))
+        assert main(["--model", "m", "--data", "d/d", "--accelerate_config", str(file), "--num_processes", "2"]) == 0
+        assert started.pop().config_file == str(file)

@@ -4,7 +4,8 @@ import importlib.util
 import itertools
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ MODULE = "triptych_trainer"
 """What each process runs, unless a command names its own module."""
 CONFIG, PROCESSES = "accelerate_config", "num_processes"
 DEFAULT = "multi_gpu"
+TYPES = ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP", "DEEPSPEED")
+"""The ways of accelerate that a run was tried with."""
 STAGES: Mapping[int | None, Sharding] = {1: "optimizer", 2: "gradients", 3: "full"}
 """What DeepSpeed's ZeRO splits."""
 
@@ -57,7 +60,7 @@ def plan_of_launch(name: str | None, num_processes: int | None) -> PlannedLaunch
     said = _said(_file(name))
     stage = (said.get("deepspeed_config") or {}).get("zero_stage")
     sharding: Sharding = "full" if said.get("distributed_type") == "FSDP" else STAGES.get(stage, "none")
-    return PlannedLaunch(num_processes=num_processes or int(said.get(PROCESSES) or 1), sharding=sharding)
+    return PlannedLaunch(num_processes=num_processes or _number(said), sharding=sharding)
 
 
 def launch_asked(argv: Sequence[str]) -> Launch | None:
@@ -91,27 +94,52 @@ def check_launch_words(argv: Sequence[str]) -> Launch | None:
 
 
 def launch_processes(asked: Launch, argv: Sequence[str], *, module: str | None = None) -> int:
-    """Start a module with the same words in every process, and return the exit code of the first that fails, or 0."""
+    """Start a module with the same words in every process, and return the exit code of the first that fails, or 0.
+
+    Raises:
+        UsageError: accelerate refuses the configuration.
+    """
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     said, script = _said(asked.file), ["-m", module or MODULE, *argv]
-    number = asked.num_processes or int(said.get(PROCESSES) or 1)
-    os.environ[LAUNCHED] = "1"
+    number = str(asked.num_processes or _number(said))
+    told = {LAUNCHED: "1"}
+    if said.get("use_cpu"):
+        told |= {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_MIXED_PRECISION": _precision(said)}
     try:
-        if said.get("use_cpu"):  # there accelerate starts one process, however many it is told to start
-            torchrun.main(["--standalone", "--nproc_per_node", str(number), *script])
-        else:
-            words = ["--config_file", str(asked.file), "--num_processes", str(number), *script]
-            launch_command(launch_command_parser().parse_args(words))
+        with _environment(told):
+            if said.get("use_cpu"):  # there accelerate starts one process, however many it is told to start
+                torchrun.main(["--standalone", "--nproc_per_node", number, *script])
+            else:
+                words = ["--config_file", str(asked.file), "--num_processes", number, *script]
+                launch_command(launch_command_parser().parse_args(words))
     except ChildFailedError as error:  # the process itself has said what is wrong
         return int(error.get_first_failure()[1].exitcode)
     except subprocess.CalledProcessError as error:
         return error.returncode
-    finally:
-        del os.environ[LAUNCHED]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # of accelerate, before it starts anything
+        text = " ".join(str(error).split())
+        raise UsageError(f"--{CONFIG} {asked.file}: accelerate cannot launch this configuration: {text}") from error
     return 0
+
+
+@contextmanager
+def _environment(told: Mapping[str, str]) -> Iterator[None]:
+    """Variables that the started processes get."""
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _precision(said: Mapping[str, Any]) -> str:
+    word = said.get("mixed_precision")
+    return str(word) if word else "no"  # an unquoted `no` is read as false
 
 
 def _given(words: Sequence[str]) -> dict[str, str]:
@@ -145,7 +173,28 @@ def _said(file: Path) -> Mapping[str, Any]:
         raise UsageError(f"--{CONFIG} {file}: no YAML can be read: {' '.join(str(error).split())}") from error
     if not isinstance(said, Mapping):
         raise UsageError(f"--{CONFIG} {file} must contain a mapping, got {type(said).__name__}")
+    for name in (PROCESSES, "num_machines"):
+        number = said.get(name)
+        if number is not None and not (isinstance(number, int) and number > 0):
+            raise UsageError(f"--{CONFIG} {file}: {name} expects 1 or more, got {number!r}")
+    kind = said.get("distributed_type")
+    if kind is not None and kind not in TYPES:
+        raise UsageError(f"--{CONFIG} {file}: distributed_type expects one of {', '.join(TYPES)}, got {kind!r}")
+    if said.get("use_cpu") and kind in ("FSDP", "DEEPSPEED"):
+        raise UsageError(
+            f"--{CONFIG} {file}: accelerate splits no weights on CPUs, and {kind} with use_cpu would train whole "
+            "weights on every process; write distributed_type: MULTI_CPU, or use_cpu: false where there are GPUs"
+        )
+    if said.get("use_cpu") and (said.get("num_machines") or 1) > 1:
+        raise UsageError(
+            f"--{CONFIG} {file}: num_machines {said['num_machines']} with use_cpu: only the processes of this machine "
+            "can be started; start each machine with torchrun -m triptych_trainer"
+        )
     return said
+
+
+def _number(said: Mapping[str, Any]) -> int:
+    return int(said.get(PROCESSES) or 1)
 
 
 def _check_devices(asked: Launch) -> None:
@@ -154,7 +203,7 @@ def _check_devices(asked: Launch) -> None:
     said = _said(asked.file)
     if said.get("use_cpu") or int(said.get("num_machines") or 1) > 1:
         return
-    wanted, here = asked.num_processes or int(said.get(PROCESSES) or 1), torch.cuda.device_count()
+    wanted, here = asked.num_processes or _number(said), torch.cuda.device_count()
     if wanted > max(here, 1):
         raise UsageError(
             f"{asked.option}: expected a GPU for each of the {wanted} processes, found {here}; lower --{PROCESSES}, or "
