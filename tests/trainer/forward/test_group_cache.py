@@ -48,6 +48,22 @@ def test_attention_is_that_of_rows_with_a_copy_each(dtype):
             assert cache.sizes == [1, 2, 0]
 
 
+def test_values_of_another_precision_than_keys_are_read_as_them():
+    """A run of TRL's defaults on a CPU (autocast to bfloat16 inside the model) ended in a traceback."""
+    torch.manual_seed(0)
+    prompts, given = prefilled(prompts=1, tokens=4), []
+    for dtypes in ((torch.float32,) * 3, (torch.float32, torch.float32, torch.bfloat16)):
+        torch.manual_seed(1)
+        mixed = DynamicCache()
+        for k, layer in enumerate(prompts.layers):
+            mixed.update(layer.keys, layer.values.to(torch.bfloat16).to(dtypes[2]), k)
+        cache = GroupCache(mixed, pads=[0], sizes=[2], room=3)
+        query, key, value = (torch.randn(2, heads, 1, WIDTH) for heads in (HEADS, KV_HEADS, KV_HEADS))
+        value = value.to(torch.bfloat16).to(dtypes[2])
+        given.append(cache.attend(query, *cache.update(key, value, 0), scaling=0.3))
+    assert torch.equal(*given)
+
+
 def test_keys_that_are_not_its_own_or_not_read_are_refused():
     cache = GroupCache(prefilled(prompts=1, tokens=4), pads=[0], sizes=[2], room=3)
     new = [torch.randn(2, KV_HEADS, 1, WIDTH) for _ in range(2)]

@@ -128,9 +128,13 @@ class _KernelLayer(_GroupLayer):
         return key_states, value_states
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scaling: float) -> torch.Tensor:
+        dtype = self.prompt_keys.dtype
         if self.decoded is None:
-            self.decoded = DecodeCache(self.prompts(), sizes=self.cache.sizes, room=self.cache.room)
-        return self.decoded.attend(query.squeeze(2), key.squeeze(2), value.squeeze(2), scale=scaling).unsqueeze(1)
+            prompts = [(keys, values.to(dtype)) for keys, values in self.prompts()]
+            self.decoded = DecodeCache(prompts, sizes=self.cache.sizes, room=self.cache.room)
+        # under autocast values are bfloat16, and keys float32 where the model turns them in float32
+        queries, keys, values = (states.squeeze(2).to(dtype) for states in (query, key, value))
+        return self.decoded.attend(queries, keys, values, scale=scaling).to(query.dtype).unsqueeze(1)
 
     def leave_rows(self, kept_R: torch.Tensor) -> None:
         if self.decoded is not None:
