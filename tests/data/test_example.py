@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from triptych_data import DataError, Example, read_examples
 from triptych_data.rows import fingerprint
+from triptych_data.rows.arrow import TableRows
 
 ROWS = st.lists(
     st.fixed_dictionaries({"prompt": st.sampled_from("abc")}, optional={"id": st.sampled_from([1, "1", "x"])}),
@@ -96,6 +97,19 @@ def test_fingerprints_follow_the_rows_and_not_the_folder(tmp_path):
     assert digests[0] == digests[1]
     assert not set(digests[0]) & set(digests[2])
     assert len(set(digests[0])) == 5
+
+
+def test_the_fingerprint_of_a_dataset_sees_one_row_of_many_and_no_difference_in_how_they_lie(tmp_path):
+    rows = [{"prompt": f"{k}", "answer": None if k % 3 else "x"} for k in range(500)]
+    table = datasets.Dataset.from_list(rows)
+    table.save_to_disk(tmp_path / "saved", num_shards=3)
+    joined = datasets.concatenate_datasets([table.select(range(70)), table.select(range(70, 500))])
+    known = TableRows(table).fingerprint()
+    for copy in (datasets.load_from_disk(tmp_path / "saved"), joined, table.select(list(range(500)))):
+        assert TableRows(copy).fingerprint() == known
+    edited = [{**row, "answer": "y"} if k == 123 else row for k, row in enumerate(rows)]
+    for other in (datasets.Dataset.from_list(edited), table.shuffle(seed=0), table.select(range(499))):
+        assert TableRows(other).fingerprint() != known
 
 
 @pytest.mark.slow

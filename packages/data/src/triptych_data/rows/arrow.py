@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from triptych_data.rows.base import SourceRow
 from triptych_data.rows.fingerprint import file_fingerprint
 from triptych_data.rows.parquet import check_expansion
 
-_LOOKED_AT = 16
+_ROWS_DIGESTED = 100  # of Arrow's arrays of bytes, none may be longer than 2 GiB
 
 
 class TableRows:
@@ -96,16 +96,23 @@ class TableRows:
         return path, index - (self._ends[number] - count)
 
     def fingerprint(self) -> str:
-        """Return a digest of the shards, or else of the table's columns, its length and rows spread over it; copies
-        have the same.
-        """
-        if self._shards:
-            found: list[object] = [file_fingerprint(path) for path, _ in self._shards]
-        else:
-            last = len(self) - 1
-            spread = sorted({last * number // (_LOOKED_AT - 1) for number in range(_LOOKED_AT)}) if len(self) else ()
-            found = [len(self), str(self._dataset.features), *(self._dataset[index] for index in spread)]
+        """Return a digest of every row and of the columns' types; copies have the same."""
+        found: list[object] = [file_fingerprint(path) for path, _ in self._shards]
+        if not self._shards:
+            found = [len(self), str(self._dataset.features), *_digests(self._dataset)]
         return hashlib.blake2b(repr(found).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _digests(dataset: Any) -> Iterator[str]:
+    """A digest of every hundred rows, as they are in memory or mapped into it."""
+    rows = dataset.with_format("arrow")
+    for start in range(0, len(rows), _ROWS_DIGESTED):
+        digest = hashlib.blake2b(digest_size=16)
+        part = rows[start : start + _ROWS_DIGESTED]
+        copied = part.take(list(range(len(part)))).combine_chunks()  # a slice of memory has its neighbours' bits
+        for batch in copied.to_batches():
+            digest.update(batch.replace_schema_metadata(None).serialize())
+        yield digest.hexdigest()
 
 
 def _name_in_memory(dataset: Any) -> str:
