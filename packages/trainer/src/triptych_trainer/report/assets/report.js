@@ -158,10 +158,12 @@
     const line = byId("went-wrong"), choice = byId("show");
     const total = groups.flatMap((group) => group.completions).filter((completion) => completion.turns).length;
     line.replaceChildren(total === 1 ? "1 rollout: " : total + " rollouts: ");
+    const wrong = groups.flatMap((group) => group.completions).filter((one) => one.turns && isRight(one) === false).length;
     for (const option of choice.options) {
-      const count = groups.reduce((sum, group) => sum + (ways(group).get(option.value) || 0), 0);
+      const isWrong = option.value === "wrong"; // shows their groups whole, to compare them with the right ones
+      const count = isWrong ? wrong : groups.reduce((sum, group) => sum + (ways(group).get(option.value) || 0), 0);
       if (!count) continue;
-      const button = element("button", "way", count + " × " + option.textContent);
+      const button = element("button", "way", count + " × " + (isWrong ? "wrong" : option.textContent));
       button.type = "button";
       button.setAttribute("aria-pressed", String(choice.value === option.value));
       button.addEventListener("click", () => {
@@ -170,9 +172,8 @@
       });
       line.append(button);
     }
-    if (line.childElementCount) return;
-    const wrong = groups.flatMap((group) => group.completions).filter((one) => one.turns && isRight(one) === false).length;
-    line.append(wrong ? wrong + " wrong, none by a turn that failed: the foot of each says where to look." : "in none of them did a turn go wrong in a way that the record shows.");
+    if (!line.childElementCount) line.append("in none of them did a turn go wrong in a way that the record shows.");
+    else if (wrong && line.childElementCount === 1) line.append("none by a turn that failed: the foot of each says where to look.");
   }
 
   function found() {
