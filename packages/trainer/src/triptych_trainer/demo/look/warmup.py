@@ -25,7 +25,7 @@ class LookWarmup:
     see_accuracy: float = 0.9
     """The second stage ends when `one` and `two` pass this."""
     max_see_steps: int = 240
-    habit_steps: int = 40
+    habit_steps: int = 50
     habit_share: float = 0.6
     """Share of the third stage's dialogues that follow a habit."""
     bare_share: float = 0.03
