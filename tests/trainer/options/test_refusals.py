@@ -8,6 +8,7 @@ import pytest
 from triptych_trainer.commands.train import main
 from triptych_trainer.demo import build_model
 from triptych_trainer.errors import UsageError
+from triptych_trainer.options import values
 from triptych_trainer.options.refusals import check_deepspeed, check_ends, check_options, check_router_loss
 from trl import GRPOConfig
 
@@ -192,3 +193,11 @@ def test_a_deepspeed_config_that_leaves_out_how_gradients_are_clipped_is_refused
     described.config["gradient_clipping"] = 0.5
     check_deepspeed(args)
     check_deepspeed(SimpleNamespace(max_grad_norm=0.5))
+
+
+def test_a_missing_package_is_an_import_error_as_in_trl(monkeypatch):
+    monkeypatch.setattr(values, "find_spec", lambda name: None)
+    with pytest.raises(
+        ImportError, match="--use_liger_kernel: liger-kernel is not installed; pip install"
+    ):
+        values.check_packages(SimpleNamespace(use_liger_kernel=True))

@@ -19,6 +19,7 @@ from triptych_trainer.models.load import load_processor
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.verification import first_use
 from triptych_trainer.verification.comparison import Comparison
+from triptych_trainer.verification.first_tokens import has_own_generate
 from triptych_trainer.verification.first_use import (
     VerificationError,
     chosen,
@@ -42,6 +43,14 @@ def test_the_prompt_with_the_most_images_is_chosen_and_a_short_one_with_another_
     assert chosen([prompt_of(images=2), prompt_of(images=2, length=5), prompt_of(images=0, length=50)]) == [1, 2]
     assert chosen([prompt_of(images=2), prompt_of(images=2, length=5)]) == [1, 0]
     assert chosen([prompt_of()]) == [0]
+
+
+def test_a_generate_that_a_script_has_put_on_a_model_is_not_compared_and_that_is_said(kit_of):
+    model = kit_of("llava").model()
+    assert not has_own_generate(model)
+    model.generate = lambda **given: given["input_ids"]
+    with pytest.warns(UserWarning, match="`generate` of this LlavaForConditionalGeneration was replaced by a function"):
+        assert has_own_generate(model)
 
 
 def test_the_probe_is_the_last_text_of_the_prompt():

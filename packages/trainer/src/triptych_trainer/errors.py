@@ -6,7 +6,14 @@ from contextlib import contextmanager
 from triptych_data.errors import UsageError
 from triptych_parser import Refusal
 
-__all__ = ["IncompatibleVersionError", "UploadError", "UsageError", "is_of_network", "refusing_values"]
+__all__ = [
+    "IncompatibleVersionError",
+    "MissingPackageError",
+    "UploadError",
+    "UsageError",
+    "is_of_network",
+    "refusing_values",
+]
 
 _CLIENTS = ("httpx", "httpx2", "requests", "huggingface_hub")
 
@@ -22,6 +29,10 @@ class UploadError(Refusal, RuntimeError):
 def is_of_network(error: BaseException) -> bool:
     """Return whether a client of the hub failed: its libraries have several names, and need not be imported for it."""
     return any(kind.__module__.partition(".")[0] in _CLIENTS for kind in type(error).__mro__)
+
+
+class MissingPackageError(UsageError, ImportError):
+    """Says that an option needs a package that is not installed; in a script it is an ImportError, as TRL's is."""
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from triptych_trainer.errors import UsageError
+from triptych_trainer.errors import MissingPackageError, UsageError
 
 __all__ = ["check_numbers", "check_packages", "check_values"]
 
@@ -107,9 +107,9 @@ def check_packages(args: Any) -> None:
     """Check that the packages are installed that the options of a run need.
 
     Raises:
-        UsageError: names the option and the package.
+        MissingPackageError: names the option and the package.
     """
     for name, package in PACKAGES.items():
         if getattr(args, name, False) and package not in sys.modules and find_spec(package) is None:
             shown = package.replace("_", "-")
-            raise UsageError(f"--{name}: {shown} is not installed; pip install {shown}, or leave it out")
+            raise MissingPackageError(f"--{name}: {shown} is not installed; pip install {shown}, or leave it out")

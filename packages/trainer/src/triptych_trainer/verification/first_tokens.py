@@ -1,5 +1,6 @@
 """What `shared_generate` samples from at the first tokens, read while it is led along a known completion."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -8,11 +9,27 @@ from transformers import GenerationConfig, LogitsProcessor
 from triptych_trainer.forward.batch import GroupBatch
 from triptych_trainer.forward.generate import shared_generate
 from triptych_trainer.forward.prefill import Prefilled
+from triptych_trainer.models.unwrap import unwrap
 
-__all__ = ["NUM_TOKENS", "sampling_distributions"]
+__all__ = ["NUM_TOKENS", "has_own_generate", "sampling_distributions"]
 
 NUM_TOKENS = 3
 """The first token follows the prompt's cache, the second one a decoded token, the third one is as all others."""
+
+
+def has_own_generate(model: torch.nn.Module) -> bool:
+    """Return whether a script has put a function of its own in the place of this object's `generate`, and warn if so.
+
+    A model class that defines `generate` is no such case.
+    """
+    found = any("generate" in vars(one) for one in (model, unwrap(model)))
+    if found:
+        warnings.warn(
+            f"`generate` of this {type(unwrap(model)).__name__} was replaced by a function of the script, so the "
+            "tokens that it samples are not compared with the model's own distribution",
+            stacklevel=2,
+        )
+    return found
 
 
 class _Led(LogitsProcessor):

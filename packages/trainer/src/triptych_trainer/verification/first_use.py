@@ -26,6 +26,7 @@ from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS
 from triptych_trainer.verification.comparison import ComparedRow, Comparison, Difference, OpenModel
+from triptych_trainer.verification.first_tokens import has_own_generate
 from triptych_trainer.verification.ranks import of_ranks
 from triptych_trainer.verification.stock_inputs import stock_inputs
 from triptych_trainer.verification.swaps import same
@@ -57,6 +58,8 @@ def verify_first_use(
     Raises:
         VerificationError: by how much the model differs, on which row, by which input, and what to do.
     """
+    if open_for_sampling is not None and has_own_generate(model):
+        open_for_sampling = None
     found = [prompts[k] for k in chosen(prompts)]
     if is_sharded(unwrap(model)):
         found = _in_step(found, device=next(model.parameters()).device)
