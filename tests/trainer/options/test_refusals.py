@@ -197,7 +197,5 @@ def test_a_deepspeed_config_that_leaves_out_how_gradients_are_clipped_is_refused
 
 def test_a_missing_package_is_an_import_error_as_in_trl(monkeypatch):
     monkeypatch.setattr(values, "find_spec", lambda name: None)
-    with pytest.raises(
-        ImportError, match="--use_liger_kernel: liger-kernel is not installed; pip install"
-    ):
+    with pytest.raises(ImportError, match="--use_liger_kernel: liger-kernel is not installed; pip install"):
         values.check_packages(SimpleNamespace(use_liger_kernel=True))

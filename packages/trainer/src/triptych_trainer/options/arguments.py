@@ -23,6 +23,7 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.checkpointing import AUTO, CHECKPOINTING, auto_or_bool, set_checkpointing
 from triptych_trainer.options.common_options import CommonArguments
+from triptych_trainer.options.config_kinds import check_kinds
 from triptych_trainer.options.explained import explained
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.unread import check_given
@@ -136,6 +137,7 @@ def parsed(argv: Sequence[str], parser: TrlParser, *, parts: Sequence[type], own
     config = config_file(words)  # its errors are clearer than the parser's
     known = option_names(parser)
     check_config(config, {action.dest for action in parser._actions}, known=known, command=parser.prog)
+    check_kinds(config, parts)
     given, rest = parser.parse_known_args(without_config(words))
     vars(given).update({name: value for name, value in config.items() if f"--{name}" not in words})
     if rest:

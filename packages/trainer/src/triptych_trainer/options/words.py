@@ -50,6 +50,20 @@ def written_out(argv: Sequence[str]) -> list[str]:
     return words
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """Reads YAML, and refuses a key that is there twice: only the last one would count."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Return the mapping of a node."""
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def config_file(argv: Sequence[str]) -> Mapping[str, Any]:
     """Return the content of the file of ``--config``; empty if there is none.
 
@@ -65,13 +79,15 @@ def config_file(argv: Sequence[str]) -> Mapping[str, Any]:
     if not path.is_file():
         raise UsageError(f"--config expects the path of a YAML file, got {path}: no such file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)
     except (ValueError, yaml.YAMLError) as error:  # a ValueError: it is no text
         raise UsageError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UsageError(
             f"--config {path} must contain a mapping of option names to values, got {type(content).__name__}"
         )
+    if others := [key for key in content if not isinstance(key, str)]:
+        raise UsageError(f"--config {path}: expected the names of options as keys, got {others[0]!r}")
     return content
 
 
@@ -81,7 +97,7 @@ def check_config(config: Mapping[str, Any], names: Collection[str], *, known: Se
     Args:
         known: the options as a command line writes them, of which the nearest one is proposed.
     """
-    unknown = sorted(set(config) - set(names) - {"env"})
+    unknown = sorted((set(config) - set(names) - {"env"}) | (set(config) & {"help"}))
     if unknown:
         hint = nearest_option(f"--{unknown[0]}", known).replace("--", "")
         raise UsageError(f"--config names unknown options: {', '.join(unknown)}{hint}; see `{command} --help`")
