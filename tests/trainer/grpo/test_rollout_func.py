@@ -166,6 +166,14 @@ REFUSED = {
         {"logprobs": lambda found: [[0.0]] * 4},
         r"\[0\]: rollout 1: rollout_func: logprobs: expected one number for each",
     ),
+    "a probability": (
+        {"logprobs": lambda found: [[0.9] * len(ids) for ids in found["completion_ids"]]},
+        r"rollout 1: rollout_func: logprobs: .* of at most 0, got 0.9 for token \d+ of the completion",
+    ),
+    "a probability of zero": (
+        {"logprobs": lambda found: [[float("-inf")] * len(ids) for ids in found["completion_ids"]]},
+        r"rollout 1: rollout_func: logprobs: .* a finite number of at most 0, got -inf for token \d+",
+    ),
     "ids": (
         {"completion_ids": lambda found: [[10**7]] * 4},
         r"completion_ids: expected token ids from 0 to \d+, got 1",
@@ -197,7 +205,7 @@ def test_a_prompt_with_another_text_is_sampled_behind_and_survives_a_checkpoint(
     logps = [[-1.0] * 3, None, None, [None] * 3]
 
     def told(found):
-        return [one or [0.5] * len(ids) for one, ids in zip(logps, found["completion_ids"], strict=True)]
+        return [one or [-0.5] * len(ids) for one, ids in zip(logps, found["completion_ids"], strict=True)]
 
     trainer = build(model_dir, tmp_path, Loop(prompt_ids=longer, logprobs=told), gradient_accumulation_steps=1)
     trainer.train()

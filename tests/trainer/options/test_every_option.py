@@ -43,7 +43,8 @@ CHANGES: dict[str, str] = {
     "nothing, because launchers and scripts read it": "local_rank do_train",
 }
 """What the options change that no rule of `unread.py` is about. Each one was tried on 2026-11-27 in runs that differ in
-nothing else, but for those of vLLM, several processes, CUDA, fp16, DeepSpeed and liger-kernel."""
+nothing else, but for those of vLLM, several processes, CUDA, fp16, DeepSpeed and liger-kernel, `torch_compile`,
+`resume_from_checkpoint` and `ignore_data_skip`."""
 
 
 def test_every_option_has_an_effect_or_a_rule():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from triptych_trainer.errors import UsageError
 
 __all__ = ["Returned", "read_output"]
 
+_ROUNDING = 1e-3
+"""How far above 0 the logarithm of a probability may be by rounding, in half precision."""
 REQUIRED = ("prompt_ids", "completion_ids", "logprobs")
 OPTIONAL = ("env_mask", "images")
 
@@ -82,6 +85,12 @@ def _returned(own: Mapping[str, Any], fields: Mapping[str, Any], *, where: str, 
             f"{where}: logprobs: expected one number for each of {len(ids)} tokens, or None for all completions, got "
             f"{_shown(logps)}"
         )
+    for k, (value, is_sampled) in enumerate(zip(logps or (), sampled, strict=False)):
+        if is_sampled and value is not None and (value > _ROUNDING or value == -math.inf):
+            raise UsageError(
+                f"{where}: logprobs: expected the logarithm of each sampled token's probability, a finite number of at "
+                f"most 0, got {value} for token {k} of the completion"
+            )
     return Returned(
         prompt_ids=prompt,
         ids=ids,
