@@ -10,6 +10,7 @@ import triptych_trainer
 from triptych_trainer.checkpoints.resume import ResumableTrainer
 from triptych_trainer.checkpoints.resume_grpo import ResumableGRPOTrainer
 from triptych_trainer.errors import IncompatibleVersionError
+from triptych_trainer.grpo.trl.optimizing import OptimizingTrainer
 from triptych_trainer.grpo.trl.row_loaders import TrainerOfRows
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.upstream.transformers_names import is_at_least
@@ -36,7 +37,7 @@ def test_the_installed_trl_has_every_name():
 def test_every_override_of_our_trainers_is_checked():
     overridden = {
         name
-        for trainer in (MultiImageGRPOTrainer, TrainerOfRows, ResumableGRPOTrainer, ResumableTrainer)
+        for trainer in (MultiImageGRPOTrainer, TrainerOfRows, ResumableGRPOTrainer, ResumableTrainer, OptimizingTrainer)
         for name, value in vars(trainer).items()
         if inspect.isfunction(value) and not name.startswith("__") and hasattr(GRPOTrainer, name)
     }

@@ -5,6 +5,7 @@ import inspect
 
 from triptych_trainer.checkpoints import resume
 from triptych_trainer.checkpoints.resume import ResumableTrainer
+from triptych_trainer.grpo.trl.optimizing import OptimizingTrainer
 from triptych_trainer.sft.trl import trainer as module
 from triptych_trainer.sft.trl.trainer import MultiImageSFTTrainer
 from triptych_trainer.upstream.trl_names import SFT_ATTRIBUTES, SFT_METHODS, WHILE_TRAINING, check_sft_methods
@@ -18,7 +19,7 @@ def test_the_installed_trl_has_every_method_that_is_overridden():
     check_sft_methods(SFTTrainer)
     overridden = {
         name
-        for kind in (MultiImageSFTTrainer, ResumableTrainer)
+        for kind in (MultiImageSFTTrainer, ResumableTrainer, OptimizingTrainer)
         for name, value in vars(kind).items()
         if inspect.isfunction(value) and not name.startswith("__") and hasattr(SFTTrainer, name)
     }
@@ -26,7 +27,7 @@ def test_the_installed_trl_has_every_method_that_is_overridden():
 
 
 def test_every_private_name_that_is_read_is_checked():
-    methods = {name for kind in (MultiImageSFTTrainer, ResumableTrainer) for name in vars(kind)}
+    methods = {name for kind in (MultiImageSFTTrainer, ResumableTrainer, OptimizingTrainer) for name in vars(kind)}
     known = methods | OWN | {*WHILE_TRAINING, *SFT_METHODS, *SFT_ATTRIBUTES}
     for file in (inspect.getfile(module), inspect.getfile(resume)):
         with open(file, encoding="utf-8") as source:

@@ -106,6 +106,8 @@ SFT_METHODS: dict[str, tuple[str, ...]] = {
     # The step (sft/trl/trainer.py)
     "compute_loss": ("self", "model", "inputs", "return_outputs", "num_items_in_batch"),
     "create_optimizer": ("self", "model"),
+    "create_scheduler": ("self", "num_training_steps", "optimizer"),
+    "_determine_best_metric": ("self", "metrics", "trial"),
     "floating_point_ops": ("self", "inputs"),
     "get_train_dataloader": ("self",),
     "_set_signature_columns_if_needed": ("self",),
