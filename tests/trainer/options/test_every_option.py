@@ -26,6 +26,7 @@ CHANGES: dict[str, str] = {
         per_device_eval_batch_size eval_strategy eval_on_start dataloader_drop_last logging_strategy
         logging_steps logging_first_step logging_nan_inf_filter log_level log_level_replica log_on_each_node
         report_to log_completions log_completions_hub_repo output_dir save_strategy push_to_hub
+        save_steps save_total_limit save_only_model save_on_each_node
         skip_memory_metrics debug restore_callback_states_from_checkpoint
     """,
     "time, memory and processes": """
@@ -63,7 +64,6 @@ UNREAD = {
     "--project r": "--project is read by nothing in this run; add --report_to trackio, or leave it out",
     "--hub_token t": "--hub_token is read by nothing in this run; add --push_to_hub, or leave it out",
     "--hub_revision t": "--hub_revision is read by nothing in this run; add --push_to_hub, or leave it out",
-    "--save_strategy no --save_total_limit 2": "--save_total_limit is read by nothing in this run; leave out --save_st",
     "--optim sgd --adam_beta1 0.5": "--adam_beta1 is read by nothing in this run; set an --optim that has it",
     "--optim lion_8bit --adam_epsilon 0.5": "--adam_epsilon is read by nothing in this run; set an --optim that has it",
     '--fsdp_config {"min_num_params":1}': "--fsdp_config is read by nothing in this run; add --fsdp, or leave it out",

@@ -57,7 +57,7 @@ AS_GIVEN = (
     *("eval_steps", "metric_for_best_model", "greater_is_better", "pad_to_multiple_of"),
     *("eval_delay", "num_generations_eval", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo"),
     *("hub_always_push", "hub_revision", "run_name", "project", "trackio_space_id", "trackio_bucket_id"),
-    *("trackio_static_space_id", "save_steps", "save_total_limit", "save_only_model", "save_on_each_node"),
+    *("trackio_static_space_id"),
     *("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs", "fsdp_config", "use_cache"),
     *("dataloader_in_order", "dataloader_pin_memory"),
 )
@@ -146,11 +146,6 @@ OF_TRAININGS = (
         remedy="add --report_to trackio",
     ),
     Needs(names=("run_name",), holds=lambda args: bool(args.report_to), remedy="add --report_to with a tracker"),
-    Needs(
-        names=("save_steps", "save_total_limit", "save_only_model", "save_on_each_node"),
-        holds=lambda args: args.save_strategy != "no",
-        remedy="leave out --save_strategy no",
-    ),
     Needs(
         names=("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"),
         holds=lambda args: bool(args.gradient_checkpointing),
