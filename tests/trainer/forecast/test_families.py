@@ -46,9 +46,20 @@ def kept_cache_bytes(model, batch, monkeypatch) -> int:
     keys = range(len(batch.prompts))
     sizes = [len(group) for group in batch.completions]
     GroupEngine().generate(model, batch, keys=keys, group_sizes=sizes, generation_config=config)
-    tensors = [v for layer in caches[0].layers for v in vars(layer).values() if isinstance(v, torch.Tensor)]
-    floats = [v for v in tensors if v.is_floating_point()]
-    return sum(v.numel() * v.element_size() for v in floats)
+    return sum(layer_bytes(layer) for layer in caches[0].layers)
+
+
+def layer_bytes(layer) -> int:
+    """Bytes of the prompts' keys and values, and of the rows' own ones, wherever the layer keeps them."""
+    names = ("prompt_keys", "prompt_values", "keys", "values")
+    tensors = [value for name, value in vars(layer).items() if isinstance(value, torch.Tensor) and name in names]
+    decoded = getattr(layer, "decoded", None)
+    if decoded is not None:  # the layer's own keys and values are those of the last token
+        prompts = [part for keys_and_values in decoded.prompts for part in keys_and_values]
+        read_in_place = layer.prompt_values.untyped_storage().data_ptr()
+        copies = [part for part in prompts if part.untyped_storage().data_ptr() != read_in_place]
+        tensors = [layer.prompt_keys, layer.prompt_values, decoded.keys, decoded.values, *copies]
+    return sum(value.numel() * value.element_size() for value in tensors)
 
 
 @pytest.mark.slow

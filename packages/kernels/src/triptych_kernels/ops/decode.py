@@ -52,6 +52,17 @@ class DecodeCache:
         self._slots_R = torch.arange(num_rows)
         self._prompts_P6 = self._table()
 
+    @staticmethod
+    def num_values(lengths: Sequence[int], *, num_rows: int, room: int, num_heads: int, width: int) -> int:
+        """Count the numbers that a cache has memory for, without values of prompts that it reads where they are.
+
+        `lengths` are the tokens of each prompt, `num_heads` the key heads.
+        """
+        block, units = _native.cpu.key_block, width + -width % _native.cpu.value_unit
+        own = num_rows * (-(-room // block) * block * width + room * units)
+        copied = sum(-(-length // block) * block * width + (units != width) * length * units for length in lengths)
+        return num_heads * (own + copied)
+
     def attend(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *, scale: float) -> torch.Tensor:
         """Add a token to every row and attend with it to its prompt and to the row's tokens; `[R, heads, width]`.
 

@@ -177,11 +177,18 @@ class _JoinedLayer(_GroupLayer):
 
 
 class _ForecastLayer(_JoinedLayer):
-    """Computes on tensors without memory, and has one of the size of the kernel's copy of the prompts' keys."""
+    """Computes on tensors without memory, and has one for what the kernel's cache has more than theirs."""
 
-    def __init__(self, cache: GroupCache, prompt_keys: torch.Tensor, prompt_values: torch.Tensor) -> None:
-        super().__init__(cache, prompt_keys, prompt_values)
-        self.copy = torch.empty_like(prompt_keys)
+    more: torch.Tensor | None = None
+
+    def take(self, key_states: torch.Tensor, value_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.more is None:
+            num_rows, num_heads, _, width = key_states.shape
+            lengths = [keys.shape[1] for keys, _ in self.prompts()]
+            room = self.cache.room
+            all_of_it = DecodeCache.num_values(lengths, num_rows=num_rows, room=room, num_heads=num_heads, width=width)
+            self.more = key_states.new_empty(all_of_it - 2 * num_rows * num_heads * room * width)
+        return super().take(key_states, value_states)
 
 
 def _layer_of(cache: GroupCache, prompt_keys: torch.Tensor, prompt_values: torch.Tensor) -> _GroupLayer:
