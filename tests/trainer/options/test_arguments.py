@@ -1,5 +1,8 @@
 """Which command lines are the demo, and whose defaults win."""
 
+import re
+from importlib.metadata import PackageNotFoundError
+
 import pytest
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.arguments import parse_run
@@ -71,8 +74,6 @@ def test_a_budget_upside_down_is_refused(tmp_path):
         (["--num_generations", "3", "--per_device_train_batch_size", "4"], "set --num_generations to 2 or 4, or make"),
         (["--num_generations", "1"], "--num_generations expects 2 or more, got 1"),
         (["--generation_batch_size", "3"], "make --generation_batch_size a multiple of 8, or leave it out"),
-        (["--deepspeed", "nowhere.json"], "--deepspeed nowhere.json: no such file"),
-        (["--deepspeed", __file__], "test_arguments.py is not valid JSON: "),
         (["--fsdp", "shards"], "--fsdp shards: expected full_shard or shard_grad_op"),
         (["--bf16", "true", "--fp16", "true"], "leave out --fp16 or --bf16"),
         (["--lr_scheduler_type", "reduce_lr_on_plateau"], "add --eval_strategy steps and --eval_data"),
@@ -99,3 +100,22 @@ def test_a_short_name_and_one_word_for_a_list_are_read(tmp_path):
         ["rows.jsonl"],
         ["images"],
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [("nowhere.json", "--deepspeed nowhere.json: no such file"), (__file__, "test_arguments.py is not valid JSON: ")],
+)
+def test_a_wrong_file_of_deepspeed_is_one_sentence(tmp_path, file, expected):
+    pytest.importorskip("deepspeed")
+    with pytest.raises(UsageError, match=re.escape(expected)):
+        parse_run(["--deepspeed", file, "--output_dir", str(tmp_path)])
+
+
+def test_deepspeed_that_is_not_installed_is_one_sentence(tmp_path, monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(f"no {name}")
+
+    monkeypatch.setattr("transformers.integrations.deepspeed.dep_version_check", missing)
+    with pytest.raises(UsageError, match=r"--deepspeed zero2.json needs DeepSpeed .*triptych-trainer\[deepspeed\]"):
+        parse_run(["--deepspeed", "zero2.json", "--output_dir", str(tmp_path)])

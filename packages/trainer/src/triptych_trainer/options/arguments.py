@@ -153,6 +153,13 @@ def parsed(argv: Sequence[str], parser: TrlParser, *, parts: Sequence[type], own
         raise UsageError(f"{named} a JSON object such as '{{\"a\": true}}', got {error.doc!r}: {error}") from error
     except ValueError as error:
         raise UsageError(explained(error, given)) from error
+    except ImportError as error:
+        if not given.deepspeed:
+            raise
+        raise UsageError(
+            f"--deepspeed {given.deepspeed} needs DeepSpeed ({str(error).strip()}); "
+            "pip install 'triptych-trainer[deepspeed]', or leave the option out"
+        ) from error
     except TypeError as error:
         if "__init__() got an unexpected keyword argument" not in str(error):
             raise
