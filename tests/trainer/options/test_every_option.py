@@ -7,7 +7,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.trl.optimizing import unread_of_optim_args
 from triptych_trainer.options.arguments import parse_run
 from triptych_trainer.options.refusals import check_options
-from triptych_trainer.options.unread import IN_A_RUN, NEEDS, NEVER
+from triptych_trainer.options.unread import AS_GIVEN, IN_A_RUN, NEEDS, NEVER
 from trl import GRPOConfig
 
 CHANGES: dict[str, str] = {
@@ -53,6 +53,8 @@ def test_every_option_has_an_effect_or_a_rule():
     ruled = {*NEVER, *IN_A_RUN}
     ruled |= {option.name for option in fields(GRPOConfig) if any(rule.covers(option.name) for rule in NEEDS)}
     assert {option.name for option in fields(GRPOConfig)} <= set(told) | ruled
+    known = {*NEVER, *(name for name in AS_GIVEN if any(rule.covers(name) for rule in NEEDS))}
+    assert set(AS_GIVEN) <= known, "an option of the command line only is covered by no rule"
     assert not set(told) & ruled, "an option whose effect is known needs no rule"
 
 

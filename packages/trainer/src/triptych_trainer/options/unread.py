@@ -57,7 +57,7 @@ AS_GIVEN = (
     *("eval_steps", "metric_for_best_model", "greater_is_better", "pad_to_multiple_of"),
     *("eval_delay", "num_generations_eval", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo"),
     *("hub_always_push", "hub_revision", "run_name", "project", "trackio_space_id", "trackio_bucket_id"),
-    *("trackio_static_space_id"),
+    "trackio_static_space_id",
     *("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs", "fsdp_config", "use_cache"),
     *("dataloader_in_order", "dataloader_pin_memory"),
 )
