@@ -6,6 +6,7 @@ from typing import Any
 import datasets
 from triptych_data import Example
 
+from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.dataset_table import DatasetTable
 from triptych_trainer.prompts.example_table import Table
 
@@ -41,10 +42,12 @@ class RunTables:
         """Return the keys of a table or of a ``datasets.Dataset`` as a dataset for TRL's trainer; a new table is added.
 
         Raises:
-            UsageError: it is neither.
+            UsageError: it is neither, or has no rows.
         """
         if id(rows) not in self._known:
             table = rows if hasattr(rows, "example") else DatasetTable(rows, name=name, needs_prompt=self.needs_prompt)
+            if not len(table):
+                raise UsageError(f"{name} has no rows; pass a dataset that has, or leave it out")
             first = len(self)
             self._tables.append((first, table))
             keys = datasets.Dataset.from_dict({KEY: list(range(first, first + len(table)))})

@@ -76,6 +76,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "get_train_dataloader": ("self",),
     "get_eval_dataloader": ("self", "eval_dataset"),
     "get_test_dataloader": ("self", "test_dataset"),
+    "predict": ("self", "test_dataset", "ignore_keys", "metric_key_prefix"),
     "_set_signature_columns_if_needed": ("self",),
     "create_optimizer": ("self", "model"),
     "create_scheduler": ("self", "num_training_steps", "optimizer"),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from typing import Any
+
+from transformers.trainer_utils import PredictionOutput
 
 from triptych_trainer.checkpoints.resume_grpo import ResumableGRPOTrainer
 from triptych_trainer.options.refusals import check_num_prompts
@@ -41,6 +45,28 @@ class TrainerOfRows(ResumableGRPOTrainer):
     def get_test_dataloader(self, test_dataset: Any) -> Any:
         """Make TRL's loader over the keys of the rows."""
         return super().get_test_dataloader(self.tables.keys_of(test_dataset, name="test_dataset"))
+
+    def predict(
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """Sample and score completions of a dataset; return what TRL returns, which are no predictions, and the means
+        of an evaluation.
+
+        TRL leaves these means where the next evaluation finds them, and counts them as its own.
+
+        Raises:
+            UsageError: the dataset has no rows, or is no map-style dataset.
+        """
+        before = self._metrics["eval"]
+        self._metrics["eval"] = defaultdict(list)
+        try:
+            output = super().predict(test_dataset, ignore_keys=ignore_keys, metric_key_prefix=metric_key_prefix)
+            for name, values in self._metrics["eval"].items():
+                if known := [value for value in values if not math.isnan(value)]:
+                    output.metrics[f"{metric_key_prefix}_{name}"] = sum(known) / len(known)
+        finally:
+            self._metrics["eval"] = before
+        return output
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = [KEY]
