@@ -126,7 +126,10 @@ def test_calibration_measures_a_real_pass(options, model_dir, tmp_path, capsys):
         (["--max_rows", "3"], "did you mean --limit?; see `triptych plan --help`"),
         (["--turn_imag", "3"], "did you mean --turn_image?; see `triptych plan --help`"),
         (["--calibrate", "--device", "cuda"], "--calibrate measures on this machine, which has no GPU"),
-        (["--mean_completion_length", "9000"], "which no completion exceeds"),
+        (
+            ["--mean_completion_length", "9000", "--tflops", "1", "--memory_bandwidth", "1"],
+            "which no completion exceeds",
+        ),
         (["--json", "."], "--json .: expected a file, got a folder"),
         (["--reward", "acuracy"], "unknown reward 'acuracy'"),
         (["--reward_weights", "1"], "--reward_weights expects one number for each of the 2 rewards, got 1"),

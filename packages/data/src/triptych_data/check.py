@@ -57,7 +57,8 @@ def _would_stop(tallies: Sequence[Tally], data: DataOptions) -> bool:
     refused = [error for tally in tallies for error in tally.refused]
     if data.on_bad == "stop" or any(error.kind == "io" for error in refused):
         return bool(refused)
-    return len(refused) > allowed(data.max_bad, sum(tally.rows for tally in tallies))
+    rows = sum(tally.rows for tally in tallies)
+    return len(refused) > allowed(data.max_bad, rows) or 0 < rows == len(refused)
 
 
 def _checked_files(

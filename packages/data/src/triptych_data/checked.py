@@ -78,7 +78,8 @@ def look_at_rows(
 ) -> Checked:
     """Read every row and look at its images; where a disk of the network lets each file wait, `threads` wait together.
 
-    Raises DataError for the first row that cannot be used, or the first beyond `max_bad` of them.
+    Raises DataError for the first row that cannot be used, or the first beyond `max_bad` of them, or if all are
+    refused.
     """
     bad: list[tuple[int, DataError]] = []
     columns: set[str] = set()
@@ -97,6 +98,8 @@ def look_at_rows(
                 write_quarantined(quarantine, error)
             if len(bad) > limit:
                 raise too_many(error, len(bad), total=len(rows), limit=limit) from error
+        if len(bad) == len(rows):
+            raise too_many(bad[-1][1], len(bad), total=len(rows), limit=len(rows) - 1)
         num_images += part.num_images
         columns |= part.columns
         limited.extend(part.limited)

@@ -174,6 +174,14 @@ def checked(options: T) -> T:
     return options
 
 
+def refuse_given(options: Any, names: Iterable[str], *, why: str) -> None:
+    """Raise UsageError if one of these options of a dataclass is not at its default, though nothing would read it."""
+    stated = {option.name: option for option in fields(options)}
+    for name in names:
+        if getattr(options, name) != _default(stated[name]):
+            raise UsageError(f"--{name}: {why}, or leave it out")
+
+
 def of_classes(options: type, name: str) -> dict[str, Any]:
     """Return what a class of options and its bases say under a name."""
     return {key: value for base in reversed(options.__mro__) for key, value in vars(base).get(name, {}).items()}
@@ -181,7 +189,7 @@ def of_classes(options: type, name: str) -> dict[str, Any]:
 
 def _described(option: Field[Any], hint: Any, choices: Sequence[str]) -> dict[str, Any]:
     kind = _inner(hint)
-    default = option.default_factory() if option.default_factory is not MISSING else option.default
+    default = _default(option)
     shown = "" if default in (None, False, [], "") else f" (default: {_shown(default)})"
     described: dict[str, Any] = {"default": default, "help": f"{option.metadata.get('help', '')}{shown}"}
     if kind is bool:
@@ -191,6 +199,10 @@ def _described(option: Field[Any], hint: Any, choices: Sequence[str]) -> dict[st
     if get_origin(kind) is list:
         return {**described, "nargs": "+", "type": get_args(kind)[0]}
     return {**described, "type": kind}
+
+
+def _default(option: Field[Any]) -> Any:
+    return option.default_factory() if option.default_factory is not MISSING else option.default
 
 
 def _shown(default: object) -> str:

@@ -187,6 +187,18 @@ def image_roots(options: DataOptions) -> tuple[list[Path | None], list[Path | No
     return found
 
 
+def check_reading(options: DataOptions) -> None:
+    """Raise UsageError if an option names a folder that does not exist, or if nothing would read an option."""
+    for folder in options.allow_outside or ():
+        if not Path(folder).is_dir():
+            raise UsageError(f"--allow_outside {folder}: no such folder (looked from {Path.cwd()})")
+    if options.on_bad == "stop" and options.max_bad != DataOptions.max_bad:
+        raise UsageError(
+            f"--max_bad {options.max_bad:g}: without --on_bad skip no row may be skipped; add --on_bad skip, or leave "
+            "--max_bad out"
+        )
+
+
 def data_files(options: DataOptions, named: Sequence[str] = ()) -> list[str]:
     """Return the files of `--data`, or those named without it; raise UsageError if there are none, or if a file does
     not exist.

@@ -14,6 +14,7 @@ from triptych_data.options import (
     ModelOptions,
     TemplateOptions,
     check_pixels,
+    check_reading,
     data_files,
     image_roots,
     need_model,
@@ -63,11 +64,12 @@ def add_model(group: argparse._ArgumentGroup, *, required: bool = False, help: s
 
 
 def shared_options(namespace: argparse.Namespace) -> SharedOptions:
-    """Return what a parsed command line says; raise UsageError if a file is missing, or two options contradict each
-    other.
+    """Return what a parsed command line says; raise UsageError if a file or a folder is missing, if two options
+    contradict each other, or if nothing would read an option.
     """
     data, prompt = collected(DataOptions, namespace), collected(TemplateOptions, namespace)
     data.data = data_files(data, getattr(namespace, "files", ()))
+    check_reading(data)
     need_model(prompt, namespace.model)
     check_revision(namespace.model, namespace.model_revision)
     check_pixels(prompt)

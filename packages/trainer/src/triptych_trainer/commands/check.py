@@ -15,7 +15,7 @@ from triptych_data.shared_options import shared_options
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.answer_options import AnswerOptions
 from triptych_trainer.options.check_options import ConversationOptions, parser
-from triptych_trainer.options.default_rewards import named_rewards
+from triptych_trainer.options.default_rewards import DefaultRewards, named_rewards
 from triptych_trainer.options.own_code import read_environment, read_tools
 from triptych_trainer.options.tool_options import ToolOptions
 from triptych_trainer.prompts.expected import look_at_answers
@@ -34,12 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check(namespace: argparse.Namespace) -> int:
     tools, own = collected(ToolOptions, namespace), collected(ConversationOptions, namespace)
     environments = show_tools(tools)
+    answers = collected(AnswerOptions, namespace)
     if own.sft:
+        if not isinstance(answers.reward, DefaultRewards):
+            raise UsageError("--reward: conversations are trained on without rewards; leave it out, or --sft")
         return check(namespace, further=_look_at_conversations(namespace, tools, max_tokens=own.max_length))
     if own.max_length is not None:
         raise UsageError("--max_length is that of whole conversations; add --sft, or set --max_prompt_tokens")
     further = look_at_answers(
-        named_rewards(collected(AnswerOptions, namespace).reward, has_environment=environments is not None),
+        named_rewards(answers.reward, has_environment=environments is not None),
         environments=() if environments is None else environments.names,
     )
     return check(namespace, further=further, needs_prompt=environments is None)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from triptych_data import Examples, ImageLoader
 from triptych_data.checked import RowCheck
-from triptych_data.option_parser import collected
+from triptych_data.option_parser import collected, refuse_given
 from triptych_data.options import image_policy
 from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
@@ -26,6 +26,7 @@ from triptych_trainer.evaluation.calls import call_counts, calls_in_words
 from triptych_trainer.evaluation.output import print_means, short_columns, write_json
 from triptych_trainer.evaluation.page import evaluation_page
 from triptych_trainer.evaluation.paired import differences
+from triptych_trainer.evaluation.positions import check_positions
 from triptych_trainer.evaluation.scored_rows import score_examples
 from triptych_trainer.evaluation.scores import ScoredRow, breakdowns
 from triptych_trainer.models.families import family_of, use_own_family
@@ -34,6 +35,7 @@ from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
 from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.eval_options import EvalOptions, parser
+from triptych_trainer.options.page_options import PAGE
 from triptych_trainer.options.tool_options import PlayOptions
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import ExampleTable
@@ -74,10 +76,7 @@ def _run(namespace: argparse.Namespace) -> int:
         playing=playing_of(collected(PlayOptions, namespace)),
     )
     options = asked.own
-    files = [file for file, _ in (*shared.train_files, *shared.held_out_files)]
-    for option, target in (("--json", options.json), ("--html", options.html)):
-        if target is not None:
-            check_target(Path(target), option=option, read=files)
+    _check_targets(shared, options)
     reporter = Reporter(quiet=options.quiet)
     quiet_libraries()
     use_own_family(options.family)
@@ -85,6 +84,8 @@ def _run(namespace: argparse.Namespace) -> int:
     options.reward = named_rewards(options.reward, has_environment=has_environment)
     rewards = reward_functions(options.reward, has_environment=has_environment)
     verdict = chosen_verdict(rewards, options.verdict)
+    if options.html is None:
+        refuse_given(options, PAGE, why="only the page shows it; add --html with a page to write")
     names = {"model": asked.model, **({"base": options.base} if options.base else {})}
     with tempfile.TemporaryDirectory(prefix="triptych-eval-") as folder:
         rollouts = {run: Path(folder) / run for run in names}
@@ -121,6 +122,13 @@ def _run(namespace: argparse.Namespace) -> int:
             )
             reporter.conclude(f"page: {options.html}")
     return 0
+
+
+def _check_targets(shared: SharedOptions, options: EvalOptions) -> None:
+    files = [file for file, _ in (*shared.train_files, *shared.held_out_files)]
+    for option, target in (("--json", options.json), ("--html", options.html)):
+        if target is not None:
+            check_target(Path(target), option=option, read=files)
 
 
 def _evaluate(
@@ -198,6 +206,8 @@ def _examples(asked: AskedEvaluation, row_check: RowCheck | None) -> Examples:
         if column not in columns:
             known = ", ".join(columns) or "none"
             raise UsageError(f"the data has no column {column!r} to slice by; its further columns are: {known}")
+    if options.position:
+        check_positions(examples, options.position)
     return examples
 
 

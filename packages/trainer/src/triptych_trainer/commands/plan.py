@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from triptych_data.adapter_folder import adapter_folder
-from triptych_data.option_parser import collected
+from triptych_data.option_parser import collected, refuse_given
 from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 from triptych_data.write_whole import check_target, write_whole
@@ -34,7 +33,6 @@ from triptych_trainer.forecast.show import as_json, show_alternatives, show_fit,
 from triptych_trainer.forecast.skeleton import build_skeleton, read_model_config
 from triptych_trainer.forecast.static_memory import sharding_of
 from triptych_trainer.forecast.traced_passes import Device
-from triptych_trainer.models.adapters import check_merge, check_quantization
 from triptych_trainer.models.families import use_own_family
 from triptych_trainer.options.arguments import RunConfig, image_policy, parse_run, prompt_settings
 from triptych_trainer.options.default_rewards import named_rewards
@@ -59,8 +57,7 @@ def _plan(argv: Sequence[str]) -> int:
     own = collected(PlanOptions, namespace)
     if own.json is not None:
         check_target(Path(own.json), option="--json")
-    if own.calibrate and _is_elsewhere(_device(own)):
-        raise UsageError("--calibrate measures on this machine, which has no GPU; leave it out, or --device cuda")
+    _check_hours(own)
     quiet_libraries()
     if own.sft:
         from triptych_trainer.commands.planned_conversations import plan_sft
@@ -133,7 +130,6 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
             f"{config.grpo.max_completion_length}, which no completion exceeds; lower it, or raise the other"
         )
     _check_rewards(config)
-    _check_adapters(config, config.model.model_name_or_path)
     launched = plan_of_launch(config.run.accelerate_config, own.num_processes or config.run.num_processes)
     sharding: Any = own.sharding or launched.sharding or sharding_of(config.grpo)
     shared = config.run.group_sharing != "off"
@@ -164,12 +160,6 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
     return subject, reporter
 
 
-def _check_adapters(config: RunConfig, path: str) -> None:
-    has_adapters = adapter_folder(path, revision=config.model.model_revision) is not None
-    check_merge(path, config.model, merge_adapter=config.run.merge_adapter, has_adapters=has_adapters)
-    check_quantization(config.model, continued=has_adapters, runs_here=False)
-
-
 def _check_rewards(config: RunConfig) -> None:
     """Check the names of rewards as the run does; a reward model is not loaded for it."""
     has_environment = bool(config.run.environment)
@@ -180,6 +170,18 @@ def _check_rewards(config: RunConfig) -> None:
         if len(found) == len(names):
             chosen_verdict(found, config.run.verdict)
             named_weights(found, config.grpo.reward_weights)
+
+
+def _check_hours(own: PlanOptions) -> None:
+    """Check that what says how fast a device is will be read."""
+    device = _device(own)
+    if own.calibrate:
+        if _is_elsewhere(device):
+            raise UsageError("--calibrate measures on this machine, which has no GPU; leave it out, or --device cuda")
+        refuse_given(own, ("tflops", "mfu"), why="--calibrate measures it; leave --calibrate out")
+    elif device == "cpu" and (own.tflops is None or own.memory_bandwidth is None):
+        why = "without --tflops and --memory_bandwidth, or --calibrate, no hours of a CPU are forecast; add them"
+        refuse_given(own, ("tflops", "memory_bandwidth", "mfu", "mean_completion_length"), why=why)
 
 
 def _device(own: PlanOptions) -> Device:

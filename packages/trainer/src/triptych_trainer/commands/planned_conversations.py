@@ -7,14 +7,15 @@ from typing import Any
 
 from rich.console import Console
 from triptych_data import Example
+from triptych_data.option_parser import refuse_given
 from triptych_data.options import image_policy
 from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.commands.begun import processor_of
 from triptych_trainer.commands.launch import plan_of_launch
+from triptych_trainer.commands.model_options import check_model_options
 from triptych_trainer.commands.train import read_data
-from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.conversations import Conversations, forecast_sft
 from triptych_trainer.forecast.forecast import Forecast
 from triptych_trainer.forecast.row_costs import RowCounter
@@ -34,18 +35,21 @@ from triptych_trainer.sft.tools import tool_dress
 
 __all__ = ["plan_sft"]
 
-UNREAD = ("mean_completion_length", "turns", "turn_image", "tflops", "memory_bandwidth", "mfu", "calibrate", "json")
+UNREAD = (
+    *("mean_completion_length", "turns", "turn_image", "tflops", "memory_bandwidth", "mfu", "calibrate", "json"),
+    "no_alternatives",
+)
 """Options of the command that a plan of ``sft`` does not read: it says no hours, and nothing is sampled."""
 
 
 def plan_sft(own: PlanOptions, words: Sequence[str], *, device: Device, is_elsewhere: bool) -> int:
     """Forecast memory and steps of a run of ``sft``, from its own options and its data."""
-    if given := [name for name in UNREAD if getattr(own, name) not in (None, False, [])]:
-        raise UsageError(f"--{given[0]}: a plan of sft forecasts memory and steps and does not read it; leave it out")
+    refuse_given(own, UNREAD, why="a plan of sft forecasts memory and steps and does not read it; plan a run of train")
     elsewhere = ["--use_cpu", "true", "--bf16", "true"] if is_elsewhere else []
     config = parse_sft([*words, *elsewhere], own=own_parser())
     check_model_and_data(config.model.model_name_or_path, config.run.data, command="plan")
     use_own_family(config.run.family)
+    check_model_options(config, runs_here=False)
     reporter = Reporter(quiet=config.run.quiet)
     subject = _subject(config, own, device=device, reporter=reporter)
     planned = forecast_sft(subject)

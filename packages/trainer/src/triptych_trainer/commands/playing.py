@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transformers import GenerationConfig
+from triptych_data.option_parser import refuse_given
 
 from triptych_trainer.grpo.sampler import end_ids_of
 from triptych_trainer.options.own_code import read_environment, read_tools
@@ -81,5 +82,6 @@ def playing_of(options: PlayOptions) -> Playing | None:
     turns.check(has_tools=has_tools, scale_rewards="group")
     calling_turns = turns.calling_turns(options.max_tool_calling_iterations)
     if not has_tools:
+        refuse_given(options, ("max_tool_calling_iterations",), why="no calls are done; add --tools or --environment")
         return None
     return Playing(tools=tools, factory=factory, turns=turns, calling_turns=calling_turns)

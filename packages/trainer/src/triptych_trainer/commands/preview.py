@@ -20,7 +20,7 @@ from triptych_trainer.commands.check import show_tools
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.answer_options import AnswerOptions
-from triptych_trainer.options.default_rewards import named_rewards
+from triptych_trainer.options.default_rewards import DefaultRewards, named_rewards
 from triptych_trainer.options.own_code import read_tools
 from triptych_trainer.options.preview_options import ShownOptions, parser
 from triptych_trainer.options.tool_options import TimedToolOptions
@@ -44,12 +44,15 @@ def _preview(namespace: argparse.Namespace) -> int:
     environments = show_tools(tools, seconds=tools.tool_seconds)
     sources = _begun(opened(shared, needs_prompt=environments is None), environments)
     model = _model(shared)
+    answers = collected(AnswerOptions, namespace)
     if collected(ShownOptions, namespace).sft:
+        if not isinstance(answers.reward, DefaultRewards):
+            raise UsageError("--reward: conversations are trained on without rewards; leave it out, or --sft")
         sources, settings, trained = _conversations(sources, tools, model, shared)
         return write_preview(namespace, sources, model=model, settings=settings, trained=trained)
     sources, settings = _with_tools(sources, tools, environments, model, shared)
     further = look_at_answers(
-        named_rewards(collected(AnswerOptions, namespace).reward, has_environment=environments is not None),
+        named_rewards(answers.reward, has_environment=environments is not None),
         environments=() if environments is None else environments.names,
     )
     return write_preview(namespace, sources, model=model, settings=settings, further=further)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from triptych_data.option_parser import collected
+from triptych_data.option_parser import collected, refuse_given
 from triptych_data.write_whole import check_target
 from triptych_parser.printable import printable
 
@@ -25,6 +25,8 @@ def _report(namespace: argparse.Namespace) -> int:
         check_target(namespace.out, option="--out")
     compare = None if options.compare is None else Path(options.compare)
     if is_learned(namespace.run_dir):
+        names = ("max_groups", "max_image_mb", "verdict", "answer_frame", "completion_frame")
+        refuse_given(options, names, why=f"{namespace.run_dir} is a run of sft, whose page has no rollouts")
         page = build_learned_report(namespace.run_dir, namespace.out, compare=compare)
         print(f"report: {printable(str(page), kept='')}")
         return 0

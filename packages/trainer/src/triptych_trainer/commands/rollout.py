@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from triptych_data import Examples, ImageLoader
 from triptych_data.fix import write_chosen
-from triptych_data.option_parser import collected
+from triptych_data.option_parser import collected, refuse_given
 from triptych_data.options import QUARANTINE, image_policy
 from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
@@ -50,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``triptych rollout``; return 0, or 2 after one line that says what is wrong."""
     words = list(sys.argv[1:] if argv is None else argv)
     return outcome("triptych rollout", lambda: _run(parser().parse_args(words), words))
+
+
+OF_VLLM = ("vllm_gpu_memory_utilization", "vllm_tensor_parallel_size", "vllm_max_model_length")
+"""The options that only vLLM reads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,6 +176,10 @@ def _check(shared: SharedOptions, options: RolloutOptions, out: Path, *, has_too
             "--use_vllm: with --tools and --environment this command samples with transformers; leave it out, or look "
             "at the first steps of a run with --use_vllm"
         )
+    if not options.use_vllm:
+        refuse_given(options, OF_VLLM, why="only vLLM reads it; add --use_vllm")
+    elif options.verify_model != "on":
+        raise UsageError("--verify_model: the model is not compared where vLLM samples; leave it out")
     if not options.temperature > 0:
         raise UsageError(
             f"--temperature expects a number above 0, got {options.temperature:g}: greedy completions of a prompt are "

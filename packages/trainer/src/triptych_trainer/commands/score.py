@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 from triptych_data import DataError, Examples, read_examples
-from triptych_data.option_parser import checked, collected
-from triptych_data.options import DataOptions, data_files, image_policy, image_roots
+from triptych_data.option_parser import checked, collected, refuse_given
+from triptych_data.options import DataOptions, check_reading, data_files, image_policy, image_roots
 from triptych_data.progress import Reporter
 from triptych_data.write_whole import check_target
 
@@ -22,6 +22,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.outcomes import PromptOutcome, mixed, print_outcomes, totals_of
 from triptych_trainer.evaluation.recorded import RecordedRows, rescored
 from triptych_trainer.monitor.run_record import write_command
+from triptych_trainer.options.page_options import PAGE
 from triptych_trainer.options.score_options import ScoreOptions, parser
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.report.build import build_report
@@ -49,11 +50,14 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
         check_new_folder(out)
     rewards = reward_functions(options.reward)
     chosen_verdict(rewards, options.verdict)
+    if out is None:
+        refuse_given(options, PAGE, why="only the page shows it; add -o with a folder for the page")
     weights = named_weights(rewards, options.reward_weights)
     data = _data_options(namespace)
     if options.keep_mixed:
         check_target(Path(options.keep_mixed), option="--keep_mixed", read=data.data or ())
-    rows = RecordedRows(_tables(data), policy=image_policy(data))
+    tables = _given_tables(data) if namespace.data or namespace.eval_data else _tables(data)
+    rows = RecordedRows(tables, policy=image_policy(data))
     before, after, places = [], [], []
     writer = None if out is None else RolloutWriter(out, weights=weights)
     with reporter.stage("score", len(visits)) as bar:
@@ -96,6 +100,7 @@ def _data_options(namespace: argparse.Namespace) -> DataOptions:
     given = collected(DataOptions, namespace)
     if given.data or given.eval_data:
         given.data = data_files(given)
+        check_reading(given)
         return given
     try:
         said = yaml.safe_load((namespace.run_dir / "config.yaml").read_text(encoding="utf-8"))
@@ -107,26 +112,31 @@ def _data_options(namespace: argparse.Namespace) -> DataOptions:
 
 
 def _tables(data: DataOptions) -> list[ExampleTable]:
-    """The rows of ``--data`` and of ``--eval_data``; none where a file is not there."""
+    """The rows of the files that a run has read; none where a file is not there any more."""
     try:
         data_files(data)
-        roots, held_out_roots = image_roots(data)
-        return [
-            ExampleTable(
-                read_examples(
-                    list(files),
-                    image_root=list(folders),
-                    format=data.data_format,
-                    on_bad="skip",
-                    max_bad=ALL_ROWS,
-                    check_images=False,
-                )
-            )
-            for files, folders in ((data.data, roots), (data.eval_data, held_out_roots))
-            if files
-        ]
+        return _given_tables(data)
     except (DataError, UsageError):
         return []
+
+
+def _given_tables(data: DataOptions) -> list[ExampleTable]:
+    """The rows of ``--data`` and of ``--eval_data``."""
+    roots, held_out_roots = image_roots(data)
+    return [
+        ExampleTable(
+            read_examples(
+                list(files),
+                image_root=list(folders),
+                format=data.data_format,
+                on_bad="skip",
+                max_bad=ALL_ROWS,
+                check_images=False,
+            )
+        )
+        for files, folders in ((data.data, roots), (data.eval_data, held_out_roots))
+        if files
+    ]
 
 
 def _keep(

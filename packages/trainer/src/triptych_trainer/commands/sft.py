@@ -14,12 +14,13 @@ from triptych_data.seen_headers import SeenHeaders
 from triptych_trainer.checkpoints.lock import one_run_in
 from triptych_trainer.commands.begun import begun, processor_of
 from triptych_trainer.commands.launch import launch_asked, launch_processes
+from triptych_trainer.commands.model_options import check_model_options
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.train import read_data, reporter_of
 from triptych_trainer.models.families import FAMILIES, use_own_family
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_tools
-from triptych_trainer.options.refusals import check_adapter_folder, check_output_folder, check_trackers
+from triptych_trainer.options.refusals import check_output_folder, check_trackers
 from triptych_trainer.options.sft_arguments import SftConfig, parse_sft, prompt_settings
 from triptych_trainer.options.words import check_model_and_data
 from triptych_trainer.sft.row_check import row_check_of, stored_end_ids
@@ -46,9 +47,7 @@ def _sft(argv: Sequence[str]) -> int:
     quiet_libraries()
     use_own_family(config.run.family)
     check_trackers(config.sft)
-    check_adapter_folder(
-        config.model.model_name_or_path, use_peft=config.model.use_peft, merge_adapter=config.run.merge_adapter
-    )
+    check_model_options(config)
     check_output_folder(Path(config.sft.output_dir))
     reporter = reporter_of(config)
     with one_run_in(config.sft, say=reporter.say):

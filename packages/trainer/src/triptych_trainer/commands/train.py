@@ -7,13 +7,14 @@ from pathlib import Path
 from rich.console import Console
 from triptych_data import Examples
 from triptych_data.checked import RowCheck
-from triptych_data.options import QUARANTINE, data_files, image_policy, image_roots
+from triptych_data.options import QUARANTINE, check_reading, data_files, image_policy, image_roots
 from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.lock import one_run_in
 from triptych_trainer.commands.begun import begun, processor_of
 from triptych_trainer.commands.launch import launch_asked, launch_processes
+from triptych_trainer.commands.model_options import check_model_options
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.read_files import read_files
 from triptych_trainer.commands.sampled import named_weights
@@ -24,7 +25,6 @@ from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_environment, read_tools
 from triptych_trainer.options.refusals import (
-    check_adapter_folder,
     check_options,
     check_output_folder,
     check_trackers,
@@ -96,8 +96,7 @@ def check_run(config: RunConfig, *, runs_here: bool = True) -> None:
     has_turns = bool(read_tools(config.run.tools) or read_environment(config.run.environment))
     check_rollout_lag(config.run.rollout_lag, config.grpo, has_turns=has_turns)
     turn_options(config.run).check(has_tools=has_turns, scale_rewards=config.grpo.scale_rewards)
-    path = str(config.model.model_name_or_path)
-    check_adapter_folder(path, use_peft=config.model.use_peft, merge_adapter=config.run.merge_adapter)
+    check_model_options(config, runs_here=runs_here)
 
 
 def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:
@@ -168,10 +167,12 @@ def read_data(
     Without ``needs_prompt`` an environment gives the tasks of rows that have none.
 
     Raises:
+        UsageError: a file or a folder is missing, or nothing would read an option.
         DataError: a row that cannot be used, or that ``row_check`` refuses.
     """
     run = config.run
     run.data = data_files(run)
+    check_reading(run)
     roots, held_out_roots = image_roots(run)
 
     def read(files: Sequence[str], folders: Sequence[Path | None]) -> Examples:

@@ -114,6 +114,7 @@ def breakdowns(
 def _column(name: str) -> Callable[[ScoredRow], Hashable]:
     def value(row: ScoredRow) -> Hashable:
         found = row.columns.get(name)
+        found = int(found) if isinstance(found, float) and found.is_integer() else found
         return found if isinstance(found, (str, int)) else str(found) if found is not None else "(none)"
 
     return value

@@ -8,7 +8,10 @@ from typing import ClassVar
 
 from triptych_trainer.rewards.frames import FRAMES
 
-__all__ = ["PageOptions"]
+__all__ = ["PAGE", "PageOptions"]
+
+PAGE = ("verdict", "answer_frame", "completion_frame")
+"""The options that only a page reads."""
 
 
 @dataclass(kw_only=True)

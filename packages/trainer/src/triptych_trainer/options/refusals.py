@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments
+from transformers import AttentionInterface, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
+from triptych_data.model_name import HUB_ID
+from triptych_data.option_parser import nearest
 from trl import GRPOConfig
 
 from triptych_trainer.errors import UsageError
@@ -23,6 +26,7 @@ from triptych_trainer.options.vllm_refusals import check_vllm
 __all__ = [
     "check_accelerator",
     "check_adapter_folder",
+    "check_attention",
     "check_deepspeed",
     "check_ends",
     "check_head_dtype",
@@ -127,6 +131,21 @@ def check_adapter_folder(path: str, *, use_peft: bool, merge_adapter: bool = Fal
         f"--use_peft: {path} contains adapters, and new ones cannot be put on top of them; leave out --use_peft to go "
         "on with these, add --merge_adapter to begin new ones on the merged weights, or name the model that they are "
         f"for ({base or 'see its adapter_config.json'}) to begin new ones"
+    )
+
+
+def check_attention(name: str | None) -> None:
+    """Check that transformers has an attention of the name of ``--attn_implementation``, or that it can be a hub id.
+
+    Raises:
+        UsageError: lists the names.
+    """
+    known = ["eager", *(key for key in AttentionInterface().valid_keys() if "|" not in key)]
+    if name is None or name in known or HUB_ID.fullmatch(re.split("[@:]", name)[0]) or name.startswith("paged|"):
+        return
+    raise UsageError(
+        f"--attn_implementation {name}: expected one of {', '.join(known)}, or the hub id of a kernel, which has the "
+        f"form owner/name{nearest(name, known)}"
     )
 
 

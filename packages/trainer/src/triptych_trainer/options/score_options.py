@@ -43,5 +43,5 @@ def parser() -> OptionParser:
         "-o", "--out", type=given_path, metavar="DIR", help="new folder for the rollouts with these scores, and a page"
     )
     add_options(made, ScoreOptions, title="the scores")
-    add_options(made, DataOptions, title="rows and images, as for train")
+    add_options(made, DataOptions, title="rows and images, as for train", leave_out=("on_bad", "max_bad"))
     return made

@@ -60,6 +60,11 @@ def read_visits(run_dir: str | Path) -> list[Visit]:
             f"{run_dir}: no rollouts in {folder}; expected the output folder of a run that wrote at least one step"
         )
     visits = [visit for part in parts for visit in _visits_of(part)]
+    if not visits:
+        raise ReportError(
+            f"{run_dir}: the {len(parts)} files of rollouts in {folder} contain no group; name the output folder of a "
+            "run that sampled at least one"
+        )
     return sorted(visits, key=lambda visit: visit.step)
 
 
