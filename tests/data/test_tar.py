@@ -123,3 +123,44 @@ def test_rows_and_images_of_a_shard_are_read(shard, draw, encode):
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(DataError, match="not a readable tar file"):
         read_examples(path)
+
+
+ROW = b'{"prompt": "x"}'
+ELEVEN = json.dumps({"prompt": "<image>" * 11}).encode()
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"0.json": ROW, "1.txt": b"a row?"}, "1.txt has no .json member of the same name next to it; pack every"),
+        ({"0.json": ROW, "0.meta.json": ROW}, "0.meta.json is a second .json member of the sample of 0.json; give"),
+        ({"0.json": ROW, "._0.png": b"x"}, "._0.png begins with a dot, so that it belongs to no sample; leave it out"),
+        ({"0.json": b'{"prompt": "x", "txt": "y"}', "0.txt": b"z"}, "one column txt, got one in 0.json and another"),
+        ({"0.json": ROW, "0.txt": b"caf\xe9"}, "expected UTF-8 in 0.txt, got byte 0xe9 at 3; convert the member"),
+        (
+            {"0.json": ELEVEN, **dict.fromkeys(sorted(f"0.{k}.png" for k in range(11)), b"x")},
+            r'got 0.10.png before 0.2.png; name the images in the .json member, "images": \[...\]',
+        ),
+    ],
+)
+def test_what_would_be_left_out_or_taken_in_another_order_is_refused(shard, members, message):
+    with pytest.raises(DataError, match=message):
+        read_examples(shard(members))
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_in_the_place_of_an_image_is_refused(tmp_path, kind):
+    path = tmp_path / "shard.tar"
+    with tarfile.open(path, "w") as archive:
+        described, link = tarfile.TarInfo("0.json"), tarfile.TarInfo("0.png")
+        described.size, link.type, link.linkname = len(ROW), kind, "other.png"
+        archive.addfile(described, io.BytesIO(ROW))
+        archive.addfile(link)
+    with pytest.raises(DataError, match=r"0.png is a link to other.png, which is not followed; pack the files"):
+        read_examples(path)
+
+
+def test_endings_may_be_in_capitals_and_a_note_is_no_sample(shard, draw, encode):
+    row = json.dumps({"prompt": "<image>", "images": ["a/0.png"]}).encode()
+    path = shard({"README.txt": b"about", "./a/0.JSON": row, "./a/0.png": encode(draw(20, 10))})
+    assert [probe_image(example.images[0]) for example in read_examples(path)] == [(10, 20)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
+import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +19,7 @@ from triptych_data.rows.fingerprint import file_fingerprint
 from triptych_data.rows.jsonl import parse_row
 
 _TEXTS = (".txt", ".cls")
+_NOTES = re.compile(r"(readme|licen[cs]e|notice)\.txt", re.IGNORECASE)
 _LONGEST_PADDING = 1 << 20
 
 
@@ -33,6 +36,10 @@ class TarRows:
         self.files = (path,)
         try:
             self._samples = list(_index(path))
+        except _LayoutError as error:
+            raise DataError(
+                f"{error.member} {error.problem}", source=str(path), remedy=error.remedy, kind="format"
+            ) from error
         except (tarfile.TarError, EOFError) as error:
             raise DataError(
                 f"not a readable tar file ({error})", source=str(path), remedy="copy or pack it again", kind="truncated"
@@ -44,18 +51,24 @@ class TarRows:
     def row(self, index: int, /) -> SourceRow:
         """Return sample `index`, counted from 0."""
         description, others = self._samples[index]
-        texts = [member for member in others if member.name.endswith(_TEXTS)]
+        texts = [member for member in others if member.name.lower().endswith(_TEXTS)]
         images = [member for member in others if member not in texts]
         source = self.source(index)
         with self.path.open("rb") as stream:
             values = parse_row(_read(stream, description), source=source)
             for member in texts:
-                name = posixpath.basename(member.name).partition(".")[2]
-                values.setdefault(name, _read(stream, member).decode("utf-8", "replace"))
+                name, text = _text_column(stream, member, source=source)
+                if values.setdefault(name, text) != text:
+                    raise DataError(
+                        f"expected one column {name}, got one in {description.name} and another as {member.name}",
+                        source=source,
+                        remedy="remove one of them",
+                    )
         names = {image.name: image for image in images}
+        names |= {posixpath.normpath(image.name): image for image in images}
         names |= {posixpath.basename(image.name): image for image in images}
         return SourceRow(
-            values=_with_images(values, images),
+            values=_with_images(values, images, source=source),
             file=self.file,
             source=source,
             index=index,
@@ -77,11 +90,50 @@ def _read(stream: BinaryIO, member: ArchiveMember) -> bytes:
     return stream.read(member.size)
 
 
-def _with_images(values: Mapping[str, Any], images: list[ArchiveMember]) -> Mapping[str, Any]:
+def _text_column(stream: BinaryIO, member: ArchiveMember, *, source: str) -> tuple[str, str]:
+    """(name, text) of the column that a text member is."""
+    try:
+        return posixpath.basename(member.name).partition(".")[2], _read(stream, member).decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"expected UTF-8 in {member.name}, got byte 0x{error.object[error.start]:02x} at {error.start}",
+            source=source,
+            remedy="convert the member to UTF-8",
+        ) from error
+
+
+def _with_images(values: Mapping[str, Any], images: list[ArchiveMember], *, source: str) -> Mapping[str, Any]:
     if not images or names_images(values):
         return values
+    _check_numbers(images, source=source)
     column = "image" if "conversations" in values else "images"
     return {**values, column: [image.name for image in images]}
+
+
+def _check_numbers(images: list[ArchiveMember], *, source: str) -> None:
+    """DataError for numbered images in another order, as 10 before 2 where names were sorted as texts."""
+    for first, second in itertools.pairwise(images):
+        (words, numbers), (others, further) = _numbered(first.name), _numbered(second.name)
+        if words == others and numbers > further:
+            raise DataError(
+                f"expected images in the order of their numbers, got {first.name} before {second.name}",
+                source=source,
+                remedy='name the images in the .json member, "images": [...], in the order of the prompt',
+            )
+
+
+def _numbered(name: str) -> tuple[list[str], list[int]]:
+    """(what is between the numbers, the numbers) of a member's name without its ending."""
+    stem = posixpath.splitext(posixpath.basename(name).partition(".")[2])[0]
+    return re.split(r"[0-9]+", stem), [int(number) for number in re.findall(r"[0-9]+", stem)]
+
+
+class _LayoutError(tarfile.ReadError):
+    """Says which member does not belong into a shard of samples, and what to do."""
+
+    def __init__(self, member: str, problem: str, *, remedy: str) -> None:
+        super().__init__(problem)
+        self.member, self.problem, self.remedy = member, problem, remedy
 
 
 class _Entry(tarfile.TarInfo):
@@ -110,8 +162,9 @@ def _index(path: Path) -> Iterator[tuple[ArchiveMember, list[ArchiveMember]]]:
             if entry.size < 0 or entry.offset <= last:  # a size may also be in an extended header
                 raise tarfile.ReadError(f"{entry.name} has a size of {entry.size} bytes")
             last = entry.offset
-            if not entry.isreg():
+            if entry.isdir():
                 continue
+            _check_kind(entry)
             if entry.offset_data + entry.size > size:
                 raise tarfile.ReadError(f"{entry.name} goes beyond the end of the file")
             folder, name = posixpath.split(entry.name)
@@ -132,9 +185,38 @@ def _check_end(path: Path, offset: int) -> None:
             raise tarfile.ReadError("there is more after its end, as if several files were joined")
 
 
+def _check_kind(entry: tarfile.TarInfo) -> None:
+    """_LayoutError for a member that is no plain file: it would be left out, or read from the wrong place."""
+    if entry.islnk() or entry.issym():
+        raise _LayoutError(
+            entry.name,
+            f"is a link to {entry.linkname}, which is not followed",
+            remedy="pack the files themselves (tar --dereference --hard-dereference)",
+        )
+    if not entry.isreg() or entry.issparse():
+        raise _LayoutError(entry.name, "is no plain file", remedy="pack it as one, without --sparse, or leave it out")
+    if posixpath.basename(entry.name).startswith("."):
+        raise _LayoutError(
+            entry.name,
+            "begins with a dot, so that it belongs to no sample",
+            remedy="leave it out; for `._` files of macOS set COPYFILE_DISABLE=1 when you pack",
+        )
+
+
 def _sample(group: list[ArchiveMember]) -> Iterator[tuple[ArchiveMember, list[ArchiveMember]]]:
-    described = [member for member in group if member.name.endswith(".json")]
-    if not described and not all(member.name.endswith(_TEXTS) for member in group):
-        raise tarfile.ReadError(f"{group[0].name} has no .json member of the same name")
+    described = [member for member in group if member.name.lower().endswith(".json")]
+    if len(described) > 1:
+        raise _LayoutError(
+            described[1].name,
+            f"is a second .json member of the sample of {described[0].name}",
+            remedy="give every sample a name of its own, and one .json member",
+        )
     if described:
         yield described[0], [member for member in group if member != described[0]]
+    elif group and not (len(group) == 1 and _NOTES.fullmatch(posixpath.basename(group[0].name))):
+        raise _LayoutError(
+            group[0].name,
+            "has no .json member of the same name next to it",
+            remedy='pack every sample as name.json ({"prompt": ..., "answer": ...}) and, right behind it, its images '
+            "name.0.png, name.1.png",
+        )
