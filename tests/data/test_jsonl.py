@@ -19,6 +19,8 @@ WHOLE = '{"prompt": "x\\ud83d\\ude00 \\\\ud83d"}'
         (LONG, "expected numbers of at most 4,300 digits, got a longer one; write it as text"),
         (HALF, "expected whole characters, got half of one"),
         (HALF_KEY, "expected whole characters, got half of one"),
+        ('{"prompt": "x", "level": -1e400}', "expected numbers up to 1.8e308, got -1e400; write it as text, in quotes"),
+        ('{"prompt": "x", "answer": [1, NaN]}', "expected finite numbers in an answer, got [1, nan]; leave out"),
     ],
 )
 def test_a_row_is_refused_with_its_place_as_a_line_and_as_an_element(tmp_path, row, message):
@@ -56,6 +58,14 @@ def test_a_json_array_names_every_element(tmp_path, pictures, indent):
         ('[{"prompt": "x"},\n]', r":2: there is a comma before the closing bracket at column 1"),
         ('[{"prompt": "x"}\n{"prompt": "y"}]', r":2: expected a comma or the closing bracket at column 1"),
         ('[{"prompt": "x"},\n {"prompt" "y"}]', r":2: not valid JSON, expecting ':' delimiter at column 12"),
+        (
+            '[{"prompt": "x"}]\n[{"prompt": "y"}]\n',
+            r":2: expected the file to end with its array, got more at column 1",
+        ),
+        (
+            '[{"prompt": "x"}] and so on',
+            r":1: expected the file to end with its array, got more at column 19; give every",
+        ),
         ('[{"prompt": "x"}, 5]', r"rows.json\[1\]: expected a JSON object, got a number"),
     ],
 )

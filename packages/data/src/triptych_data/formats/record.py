@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -44,13 +44,20 @@ def as_answer(value: object) -> str | None:
     """
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, (Decimal, date)):
+    if isinstance(value, (Decimal, date, time, timedelta)):
         return str(value)
     if isinstance(value, bytes):
         return _text_of(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise RowError(f"expected an answer, got the number {value}", remedy="write null where the row has none")
-    return json.dumps(value, ensure_ascii=False, default=_text_of)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_text_of, allow_nan=False)
+    except ValueError as error:
+        if isinstance(error, RowError):
+            raise
+        raise RowError(
+            f"expected finite numbers in an answer, got {shown(value)}", remedy="leave out what is no number"
+        ) from None
 
 
 def _text_of(value: object) -> str:

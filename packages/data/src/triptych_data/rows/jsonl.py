@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import weakref
@@ -18,6 +19,7 @@ from triptych_data.rows.fingerprint import file_fingerprint
 _BLOCK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_MAY_BE_INFINITE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
 _TOO_LONG = "expected numbers of at most 4,300 digits, got a longer one"
 
 
@@ -125,6 +127,8 @@ def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str
             remedy="write the whole character, or remove the escape",
             kind="json",
         )
+    if _MAY_BE_INFINITE.search(text):
+        _check_finite(text, source=source)
     if not isinstance(values, dict):
         raise DataError(
             f"expected a JSON object, got {_json_name(values)}",
@@ -157,6 +161,22 @@ def _has_surrogate(value: Any) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def _check_finite(text: bytes, *, source: str) -> None:
+    """DataError for a number that no float can be, which Python reads as infinity."""
+
+    def read(number: str) -> float:
+        if math.isinf(value := float(number)):
+            raise DataError(
+                f"expected numbers up to 1.8e308, got {number[:20]}",
+                source=source,
+                remedy="write it as text, in quotes",
+                kind="json",
+            )
+        return value
+
+    json.loads(text.removeprefix(_BOM), parse_float=read)
 
 
 def _encoding_hint(text: bytes) -> str:
@@ -235,13 +255,15 @@ class JsonArrayRows:
                     raise self._broken("there is a comma before the closing bracket", position)
             elif text[position : position + 1] != "]":
                 raise self._broken("expected a comma or the closing bracket", position)
+        behind = _skip_space(text, position + 1)
+        if behind < len(text):
+            remedy = "give every array a file of its own, and name these files"
+            raise self._broken("expected the file to end with its array, got more", behind, remedy=remedy)
 
-    def _broken(self, reason: str, position: int) -> DataError:
+    def _broken(self, reason: str, position: int, *, remedy: str = "correct the file") -> DataError:
         line = self._text.count("\n", 0, position) + 1
         column = position - self._text.rfind("\n", 0, position)
-        return DataError(
-            f"{reason} at column {column}", source=f"{self.file}:{line}", remedy="correct the file", kind="json"
-        )
+        return DataError(f"{reason} at column {column}", source=f"{self.file}:{line}", remedy=remedy, kind="json")
 
 
 def _skip_space(text: str, position: int) -> int:
