@@ -11,6 +11,8 @@ THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 """Where a message contains the reasoning that a response template took out of its content."""
+OPEN_REASONING = "reasoning_is_open"
+"""The key under which a message says that its reasoning was cut before it was closed."""
 
 _TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 _OPENED = re.compile(rf"{THINK_OPEN}\s*({THINK_CLOSE}\s*)?\Z")
@@ -118,6 +120,8 @@ def _thought(text: str) -> str | None:
 
 def _message_text(message: Mapping[str, Any]) -> str:
     reasoning, content = _reasoning(message), _content_text(message.get("content"))
+    if message.get(OPEN_REASONING):
+        return f"{content}{THINK_OPEN}{reasoning or ''}"
     return content if reasoning is None else f"{THINK_OPEN}{reasoning}{THINK_CLOSE}{content}"
 
 

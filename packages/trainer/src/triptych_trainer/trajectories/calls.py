@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +21,14 @@ from triptych_trainer.trajectories.toolbox import Tool
 __all__ = [
     "CALL_CLOSE",
     "CALL_OPEN",
+    "UNREAD",
     "Call",
     "CallRequest",
     "Outcome",
     "calls_of",
     "do_calls",
     "do_messages",
+    "once_each",
     "read_calls",
     "why_unread",
     "without_calls",
@@ -35,6 +37,8 @@ __all__ = [
 CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
 CALL_BEGINNINGS = (CALL_OPEN, "<|tool_call_start|>", "<|tool_call>", "[TOOL_CALLS]", "<function=")
 """With these, models begin a call, each family in its own form."""
+UNREAD = "unread"
+"""The key under which a message that was read says why its calls were not."""
 _CALL = re.compile(f"{CALL_OPEN}(.*?){CALL_CLOSE}", re.DOTALL)
 
 
@@ -79,7 +83,7 @@ def read_calls(text: str) -> list[dict[str, Any]]:
     found = []
     for body in _CALL.findall(text):
         try:
-            value = json.loads(body)
+            value = json.loads(body, object_pairs_hook=once_each)
         except (ValueError, RecursionError):
             return []
         if _why_no_form(value) is not None:
@@ -123,11 +127,13 @@ def why_unread(text: str, *, num_calls: int, reads_json: bool) -> str | None:
 
 def _why_no_call(body: str) -> str | None:
     try:
-        value = json.loads(body)
+        value = json.loads(body, object_pairs_hook=once_each)
     except RecursionError:
         return "it is nested too deeply"
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         return f"it is not valid JSON ({error})"
+    except ValueError as error:
+        return str(error)
     return _why_no_form(value)
 
 
@@ -137,6 +143,20 @@ def _why_no_form(value: Any) -> str | None:
         return 'it is not a JSON object with the "name" of a tool'
     other = next((key for key in value if key not in ("name", "arguments")), None)
     return None if other is None else f'it has the key {other!r}; a call has only "name" and "arguments"'
+
+
+def once_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a JSON object as a mapping.
+
+    Raises:
+        ValueError: a key is there twice; JSON would keep its last value in silence.
+    """
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} is in it twice")
+        found[key] = value
+    return found
 
 
 def calls_of(message: Mapping[str, Any]) -> list[Call]:

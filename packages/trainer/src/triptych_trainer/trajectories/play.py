@@ -23,7 +23,7 @@ from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.rollouts.rollout import ArrivedImage, RolloutGroup
 from triptych_trainer.rollouts.sampled import Sampled, Sampler
 from triptych_trainer.trajectories.async_loop import tool_loop
-from triptych_trainer.trajectories.calls import Outcome, calls_of, do_calls, do_messages, why_unread
+from triptych_trainer.trajectories.calls import UNREAD, Outcome, calls_of, do_calls, do_messages, why_unread
 from triptych_trainer.trajectories.characters import storable
 from triptych_trainer.trajectories.environments import Environments, is_done, tells_turns, turn_reward_of
 from triptych_trainer.trajectories.features import check_features
@@ -230,8 +230,9 @@ class Play:
             message = storable(self.read(one.writer, before, one.turn_ids))
         except RecursionError:
             message = {"role": "assistant", "content": text}
+        reason = message.pop(UNREAD, None)
         if one.finish == "stop":
-            one.unread[one.turn] = why_unread(
+            one.unread[one.turn] = reason or why_unread(
                 text, num_calls=len(calls_of(message)), reads_json=one.writer.mode == "user"
             )
         return message

@@ -42,6 +42,7 @@ try:
     from transformers.modeling_layers import GradientCheckpointingLayer
     from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
     from transformers.trainer import TRAINER_STATE_NAME
+    from transformers.utils.chat_parsing import ResponseParser
     from transformers.utils.output_capturing import OutputRecorder
 except ImportError as error:
     raise IncompatibleVersionError(
@@ -59,6 +60,7 @@ __all__ = [
     "GradientCheckpointingLayer",
     "LinearAttentionCacheLayerMixin",
     "LinearAttentionLayer",
+    "ResponseParser",
     "cache_argument",
     "check_names",
     "declare_router_logits",
@@ -89,6 +91,7 @@ ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
     (DynamicLayer, ("update",)),
     (LinearAttentionLayer, ("update_conv_state", "update_recurrent_state")),
     (GradientCheckpointingLayer, ("_can_checkpoint_with_cache",)),
+    (ResponseParser, ("feed", "finalize")),
 )
 """Methods and attributes that are overridden, set or called, and that no public page of transformers promises."""
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from triptych_trainer.grpo.sampler import one_message
+from triptych_trainer.grpo.trl.responses import read_response
 from triptych_trainer.prompts.prepare import PreparedPrompt
-from triptych_trainer.upstream.trl_names import parse_response
 
 __all__ = ["completion_reader"]
 
@@ -20,6 +20,6 @@ def completion_reader(tokenizer: Any) -> Callable[[PreparedPrompt, Sequence[int]
     def read(prompt: PreparedPrompt, ids: Sequence[int]) -> Sequence[Mapping[str, Any]]:
         if prompt.text is not None:
             return as_text(prompt, ids)
-        return [parse_response(tokenizer, list(ids), prefix=prompt.ids, tools=[])]
+        return [read_response(tokenizer, ids, prefix=prompt.ids, tools=())]
 
     return read

@@ -12,6 +12,7 @@ from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward.turn_cache import why_not_kept
 from triptych_trainer.grpo.sampler import one_message
+from triptych_trainer.grpo.trl.responses import read_response
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.prompts.prepare import PromptPreparer
@@ -22,7 +23,7 @@ from triptych_trainer.trajectories.play import Play
 from triptych_trainer.trajectories.shown import tools_by_environment
 from triptych_trainer.trajectories.toolbox import Tool, toolbox
 from triptych_trainer.trajectories.writer import TurnWriter, turn_writer
-from triptych_trainer.upstream.trl_names import add_response_schema, get_training_chat_template, parse_response
+from triptych_trainer.upstream.trl_names import add_response_schema, get_training_chat_template
 
 __all__ = ["message_reader", "player", "with_environment_reward", "writers_of"]
 
@@ -173,8 +174,7 @@ def message_reader(
         calls = read_calls(tokenizer.decode(list(ids), skip_special_tokens=False)) if writer.mode == "user" else []
         if getattr(tokenizer, "response_template", None) is not None and not calls:
             schemas = [dict(schema) for schema in writer.schemas]
-            found: Mapping[str, Any] = parse_response(tokenizer, list(ids), prefix=list(before), tools=schemas)
-            return found
+            return read_response(tokenizer, ids, prefix=before, tools=schemas)
         (message,) = as_text(None, ids)  # type: ignore[arg-type]
         if not calls:
             return message
