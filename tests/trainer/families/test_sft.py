@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from triptych_data import ImageLoader, read_examples
-from triptych_trainer.errors import UsageError
+from triptych_data import DataError, ImageLoader, read_examples
+from triptych_trainer.cli import main
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.families import family_of
 from triptych_trainer.prompts.prepare import PromptPreparer
@@ -39,6 +39,36 @@ def conversations(kits, tmp_path_factory):
     return list(read_examples(folder / "rows.jsonl"))
 
 
+@pytest.fixture(scope="module")
+def one_answer(kits, tmp_path_factory):
+    """Two rows of one answer, which share a picture."""
+    folder = tmp_path_factory.mktemp("one_answer")
+    for number, picture in enumerate(kits.pictures(3)):
+        picture.save(folder / f"{number}.png")
+    rows = [
+        {"images": ["0.png", "1.png"], "messages": conversation("<image> ab <image> c ?", "xyz")},
+        {"images": ["1.png", "2.png"], "messages": conversation("<image><image> e", "short")},
+    ]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return list(read_examples(folder / "rows.jsonl"))
+
+
+def loss_of_suffixes(kits, kit, examples, rows):
+    """The loss of the processor's own way to train: the answer is its ``suffix``, behind a prompt that it ends."""
+    total, count = torch.zeros(()), 0
+    for number, (example, row) in enumerate(zip(examples, rows, strict=True)):
+        text = kit.processor.apply_chat_template(example.prompt.messages(), tokenize=False, add_generation_prompt=True)
+        pictures = kits.pictures(3)[number : number + 2]
+        inputs = kit.processor(images=[pictures], text=[text], suffix=[example.reply], return_tensors="pt")
+        labels = inputs.pop("labels")[0]
+        assert inputs["input_ids"][0].tolist() == list(row.prompt.ids)[: row.stop]
+        assert (labels != -100).tolist() == list(row.trained)[: row.stop]
+        logps = kit.stock(**inputs).logits[0].float().log_softmax(-1)
+        for place in labels.ne(-100).nonzero()[:, 0].tolist():
+            total, count = total - logps[place - 1, labels[place]], count + 1
+    return total / count
+
+
 def stock_loss(model, rows, preparer):
     """The mean over all trained tokens."""
     total, count = torch.zeros(()), 0
@@ -51,19 +81,23 @@ def stock_loss(model, rows, preparer):
 
 
 @pytest.mark.slow_except("qwen2_5_vl", "gemma3")
-def test_the_loss_of_conversations_equals_that_of_the_stock_forward(lab, kit, family_name, conversations):
+def test_the_loss_of_conversations_equals_that_of_the_stock_forward(
+    lab, kits, kit, family_name, conversations, one_answer
+):
     stock, family = kit.stock, family_of(kit.stock)
     tokenizer = kit.processor.tokenizer
     ends = {tokenizer.convert_tokens_to_ids("<|im_end|>"), tokenizer.eos_token_id}
     with ImageLoader(threads=1) as loader:
         prompts = PromptPreparer(kit.processor, loader=loader, family=family)
-        if family.no_later_images is not None:
-            with pytest.raises(UsageError, match=r"takes conversations, got one of the family PaliGemmaFamily"):
-                ConversationPreparer(prompts, end_ids=ends)
-            return
         preparer = ConversationPreparer(prompts, end_ids=ends)
-        rows = [preparer(example) for example in conversations]
-        expected = stock_loss(stock, rows, prompts)
+        if family.no_later_images is not None:
+            with pytest.raises(DataError, match=r"expected one turn of the assistant.* got 2"):
+                preparer(conversations[0])
+            rows = [preparer(example) for example in one_answer]
+            expected = loss_of_suffixes(kits, kit, one_answer, rows)
+        else:
+            rows = [preparer(example) for example in conversations]
+            expected = stock_loss(stock, rows, prompts)
     expected.backward()
     gradients = lab.gradients(stock)
     batch = group_batch(rows)
@@ -103,3 +137,19 @@ def test_adapters_and_checkpointed_layers_get_the_gradients_of_the_stock_forward
     assert gradients
     assert all("lora_" in name for name in gradients)
     lab.assert_same_gradients(lab.gradients(model), gradients, tolerance=TOLERANCE)
+
+
+@pytest.mark.slow
+def test_the_commands_take_a_model_that_ends_its_prompts_by_itself(folder_of, one_answer, tmp_path, capsys):
+    data = str(one_answer[0].source).rpartition(":")[0]
+    named = ("--model", str(folder_of("paligemma")), "--data", data)
+    assert main(["plan", "--sft", *named]) == 0
+    assert main(["preview", data, *named[:2], "--sft", "-o", str(tmp_path / "page.html")]) == 0
+    assert "0 would be refused" in capsys.readouterr().out
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "xyz&lt;|im_end|&gt;" in page, "the trained tokens are marked"
+    held_out = ("--eval_data", data, "--eval_strategy", "steps", "--eval_steps", "2")
+    code = main(["sft", *named, "--output_dir", str(tmp_path / "out"), "--max_steps", "2", *held_out])
+    assert code == 0, capsys.readouterr().err[-2000:]
+    assert "eval_loss" in (tmp_path / "out" / "trainer_state.json").read_text()
+    assert (tmp_path / "out" / "model.safetensors").is_file()

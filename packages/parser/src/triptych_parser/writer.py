@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from triptych_parser.backend import encode_texts
@@ -84,24 +84,46 @@ class Writer:
     ) -> Draft:
         """Write a prompt as text; MarkerError when the images given do not fit it."""
         expansions = self._expansions(bound, image_sizes, image_tokens)
-        parts, guard = render_chat(
+        options = self.settings.options()
+        parts, guard = self._rendered(bound, options)
+        text = _joined(parts, expansions)
+        _check_characters(bound, text)
+        if self.expander is not None and self.expander.finish is not None:
+            before = ""
+            if self.expander.finishes_prompt and _is_answered(bound, options):
+                before = self._before_answer(bound, expansions, text=text, guard=guard)
+            text = self.expander.finish(before or text) + text[len(before or text) :]
+        add = self._adds_special_tokens(parts[0])
+        return Draft(text=text, expansions=expansions, guard=guard, add_special_tokens=add)
+
+    def _rendered(self, bound: BoundPrompt, options: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
+        return render_chat(
             bound,
             renderer=self.renderer,
             expander=self.expander,
             specials=self.pattern,
             on_special=self.settings.on_special,
             chat_template_images=self.settings.chat_template_images,
-            options=self.settings.options(),
+            options=options,
         )
-        pieces = [parts[0]]
-        for expansion, part in zip(expansions, parts[1:], strict=True):
-            pieces += (expansion.text, part)
-        text = "".join(pieces)
-        _check_characters(bound, text)
-        if self.expander is not None and self.expander.finish is not None:
-            text = self.expander.finish(text)
-        add = self._adds_special_tokens(parts[0])
-        return Draft(text=text, expansions=expansions, guard=guard, add_special_tokens=add)
+
+    def _before_answer(
+        self, bound: BoundPrompt, expansions: Sequence[Expansion], *, text: str, guard: str | None
+    ) -> str:
+        """The text of a conversation up to its last turn, as the prompt of that turn is written."""
+        turns = bound.prompt.turns[:-1]
+        prompt = replace(bound, prompt=replace(bound.prompt, turns=turns))
+        if prompt.prompt.num_markers == bound.prompt.num_markers:
+            parts, own = self._rendered(prompt, {**self.settings.options(), "add_generation_prompt": True})
+            before = _joined(parts, expansions)
+            before = before.replace(own, guard) if own is not None and guard is not None else before
+            if before and text.startswith(before):
+                return before
+        raise _place(bound).error(
+            f"{type(self.processor).__name__} takes one answer behind a prompt that contains all images, and the chat "
+            "template does not write this conversation so",
+            remedy="put the images before the answer, or pass a chat_template that writes the turns one after another",
+        )
 
     def _adds_special_tokens(self, beginning: str) -> bool:
         """A processor does unless the template wrote the first one; the template of a tokenizer alone writes all."""
@@ -204,6 +226,18 @@ class Writer:
                 remedy="pass image_sizes instead of image_tokens",
             )
         return [Expansion(text=self.expander.placeholder, runs=(tokens[image],)) for image in bound.image_order]
+
+
+def _joined(parts: Sequence[str], expansions: Sequence[Expansion]) -> str:
+    pieces = [parts[0]]
+    for expansion, part in zip(expansions, parts[1:], strict=True):
+        pieces += (expansion.text, part)
+    return "".join(pieces)
+
+
+def _is_answered(bound: BoundPrompt, options: Mapping[str, Any]) -> bool:
+    """Whether the messages are a whole conversation, and not a prompt that a model goes on from."""
+    return bound.prompt.turns[-1].role == "assistant" and options.get("add_generation_prompt") is False
 
 
 def _place(bound: BoundPrompt) -> Place:

@@ -60,6 +60,8 @@ class ImageExpander:
     """All that the chat template writes for an image, where it is more than its token between opening and closing."""
     finish: Callable[[str], str] | None = None
     """What the processor changes in the whole text once its images are written; None where it changes nothing."""
+    finishes_prompt: bool = False
+    """Whether `finish` ends the prompt, so that it changes nothing of the answer in a whole conversation."""
     takes_text_only: bool = True
     """Whether the processor takes a prompt without any image."""
 

@@ -180,5 +180,6 @@ def paligemma(processor: Any, options: Mapping[str, Any]) -> ImageExpander:
         placeholder=token,
         expand=per_size(lambda height, width: Expansion(text=token, runs=(length,))),
         finish=finish,
+        finishes_prompt=True,
         takes_text_only=False,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import AutoConfig
 from triptych_data.adapter_folder import adapter_folder
 from triptych_data.options import image_policy
 from triptych_data.progress import Reporter
@@ -17,14 +16,13 @@ from triptych_trainer.commands.launch import launch_asked, launch_processes
 from triptych_trainer.commands.model_options import check_model_options
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.train import read_data, reporter_of
-from triptych_trainer.models.families import FAMILIES, use_own_family
+from triptych_trainer.models.families import use_own_family
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_tools
 from triptych_trainer.options.refusals import check_output_folder, check_trackers
 from triptych_trainer.options.sft_arguments import SftConfig, parse_sft, prompt_settings
 from triptych_trainer.options.words import check_model_and_data
 from triptych_trainer.sft.row_check import row_check_of, stored_end_ids
-from triptych_trainer.sft.rows import check_takes_conversations
 from triptych_trainer.sft.tools import tool_dress
 from triptych_trainer.training.sft import train_sft
 from triptych_trainer.upstream.quiet import quiet_libraries
@@ -61,7 +59,6 @@ def _run_alone(config: SftConfig, *, path: str, reporter: Reporter) -> int:
     processor = processor_of(config, path)
     folder = adapter_folder(path, revision=revision, option="--model_name_or_path")
     base, base_revision = (path, revision) if folder is None else (folder.base, folder.base_revision)
-    _check_model_type(base, revision=base_revision, trust_remote_code=trust)
     seen = SeenHeaders(policy=image_policy(config.run))
     end_ids = stored_end_ids(base, processor, revision=base_revision)
     tools = read_tools(config.run.tools)
@@ -96,17 +93,6 @@ def _run_alone(config: SftConfig, *, path: str, reporter: Reporter) -> int:
         reporter.conclude(f"model: {output}   log: {output / 'trainer_state.json'}   curves: {output / 'report.html'}")
     training.trainer.accelerator.end_training()
     return 0
-
-
-def _check_model_type(path: str, *, revision: str | None, trust_remote_code: bool) -> None:
-    """Refuse a model that takes no conversations before its rows are refused for it."""
-    try:
-        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError):
-        return  # loading says what is wrong with it
-    for family in FAMILIES:
-        if config.model_type in family.model_types:
-            check_takes_conversations(family)
 
 
 if __name__ == "__main__":  # the form in which `launch` starts each process

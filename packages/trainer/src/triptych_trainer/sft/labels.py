@@ -20,6 +20,7 @@ from triptych_data.describe import describe
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 from triptych_parser import ImageSpan, Text
+from triptych_parser.expanders import expander_of
 
 from triptych_trainer.sft.conversation import ASSISTANT, refused_conversation, until
 
@@ -98,6 +99,13 @@ def labelled(
     whole = _Units.of(ids, spans)
     turns = example.prompt.prompt.turns
     asked = [number for number, turn in enumerate(turns) if turn.role == ASSISTANT]
+    if len(asked) > 1 and expander_of(model.processor).finishes_prompt:
+        raise refused_conversation(
+            example,
+            f"expected one turn of the assistant, because {type(model.processor).__name__} ends a prompt by itself "
+            f"and takes nothing but the answer behind it, got {len(asked)}",
+            "train on one turn of the assistant in each row, with the turns before it in the text of the user",
+        )
     starts = [_start(example, turn, whole, model=model, settings=settings, sizes=sizes) for turn in asked]
     ids, trained, places = list(ids), [False] * len(ids), []
     for turn, start, limit in zip(asked, starts, [*starts[1:], len(ids)], strict=True):

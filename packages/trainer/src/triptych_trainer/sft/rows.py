@@ -10,15 +10,14 @@ from triptych_data import Example
 from triptych_data.prompt_settings import PromptSettings
 from triptych_parser import ImageSpan
 
-from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import CompletionImage, GroupBatch
-from triptych_trainer.models.families import Family, ImageInputs
+from triptych_trainer.models.families import ImageInputs
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.sft.conversation import conversation
 from triptych_trainer.sft.labels import labelled, whole_settings
 from triptych_trainer.sft.tools import Dress
 
-__all__ = ["ConversationPreparer", "LabelledRow", "check_takes_conversations", "group_batch", "labels_of"]
+__all__ = ["ConversationPreparer", "LabelledRow", "group_batch", "labels_of"]
 
 IGNORED = -100
 
@@ -57,11 +56,7 @@ class ConversationPreparer:
         """``end_ids`` are the tokens that end a message; a row of more than ``max_tokens`` tokens is refused.
 
         ``dress`` adds the tools of the run to an example.
-
-        Raises:
-            UsageError: the model takes no conversations.
         """
-        check_takes_conversations(prompts.family)
         self.prompts = prompts
         self.settings: PromptSettings = prompts.settings
         self.end_ids = frozenset(end_ids)
@@ -92,19 +87,6 @@ class ConversationPreparer:
             max_tokens=self.max_tokens,
         )
         return LabelledRow(prompt=replace(prepared, ids=list(found.ids)), trained=found.trained)
-
-
-def check_takes_conversations(family: Family) -> None:
-    """Check that a model takes whole conversations.
-
-    Raises:
-        UsageError: it is a PaliGemma.
-    """
-    if family.no_later_images is not None:
-        raise UsageError(
-            f"sft: expected a model that takes conversations, got one of the family {type(family).__name__}, in which "
-            f"{family.no_later_images}; train it with TRL's SFTTrainer, or train another model"
-        )
 
 
 def group_batch(rows: Sequence[LabelledRow]) -> GroupBatch:
