@@ -31,8 +31,12 @@ SMALL = [
     *("--memory_forecast", "false"),
 ]
 SMALL_SFT = ["--max_steps", "1", "--save_strategy", "no", "--use_cpu", "True", "--bf16", "False"]
-RUN_BY_CI = {("train",), ("pytest",)}
-"""What .ci/run itself runs, before and around this test."""
+RUN_BY_CI = {
+    ("train",): 'uv run --project "$project" train)',
+    ("triptych", "train", "--max_steps", "2"): 'uv run --project "$project" train)',
+    ("pytest",): "\nuv run pytest ",
+}
+"""What .ci/run itself runs, before and around this test: the demo with all of its steps, in a folder of its own."""
 NOT_HERE = {
     ("uv", "sync"): "made the environment that this runs in",
     ("pip", "install"): "scripts/install_alone.sh, which .ci/run calls, installs the wheels",
@@ -59,8 +63,6 @@ def rule_for(command: Command) -> Callable[[Command, pytest.FixtureRequest], Non
         return cannot_run_here
     if words[:2] == ("accelerate", "launch"):
         return read_launch
-    if words == ("triptych", "train", "--max_steps", "2"):
-        return is_run_by_ci
     if words[0] == "train" and {"--use_vllm", "--accelerate_config"} & set(words):
         return read_run
     if any(word.startswith("examples/environments/") for word in words):
@@ -183,7 +185,7 @@ def names_a_script(command: Command, request: pytest.FixtureRequest) -> None:
 
 
 def is_run_by_ci(command: Command, request: pytest.FixtureRequest) -> None:
-    assert f"uv run {' '.join(command.words).removeprefix('triptych ')}" in (ROOT / ".ci" / "run").read_text()
+    assert RUN_BY_CI[command.words] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 def cannot_run_here(command: Command, request: pytest.FixtureRequest) -> None:

@@ -67,8 +67,8 @@ def _options() -> dict[str, list[str]]:
     from triptych_trainer.options.help import PARSERS
     from triptych_trainer.options.sft_arguments import sft_parser
 
-    of_run = option_names(run_parser())
-    of_trl = {"train": of_run, "plan": of_run, "sft": option_names(sft_parser())}
+    of_run = ["--config", *option_names(run_parser())]  # TRL's parser reads --config before the others
+    of_trl = {"train": of_run, "plan": of_run, "sft": ["--config", *option_names(sft_parser())]}
     found = {}
     for name, module in PARSERS.items():
         own = option_names(importlib.import_module(module).parser())
