@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -11,6 +12,7 @@ from triptych_trainer.grpo.groups import group_batch
 from triptych_trainer.grpo.trl.own_rollouts import check_rollout_func
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer as GRPOTrainer
 from triptych_trainer.prompts.run_tables import KEY
+from triptych_trainer.trajectories.function_output import read_output
 from trl import GRPOConfig
 
 SMALL = {
@@ -168,11 +170,27 @@ REFUSED = {
     ),
     "a probability": (
         {"logprobs": lambda found: [[0.9] * len(ids) for ids in found["completion_ids"]]},
-        r"rollout 1: rollout_func: logprobs: .* of at most 0, got 0.9 for token \d+ of the completion",
+        r"rollout 1: rollout_func: logprobs: .* of at most 0, .* got 0.9 for token \d+ of the completion",
     ),
     "a probability of zero": (
         {"logprobs": lambda found: [[float("-inf")] * len(ids) for ids in found["completion_ids"]]},
-        r"rollout 1: rollout_func: logprobs: .* a finite number of at most 0, got -inf for token \d+",
+        r"rollout 1: rollout_func: logprobs: .* a finite number of at most 0, .* got -inf for token \d+",
+    ),
+    "no number": (
+        {"logprobs": lambda found: [[math.nan] * len(ids) for ids in found["completion_ids"]]},
+        r"a finite number of at most 0, or None where it is not known, got nan for token 0",
+    ),
+    "infinity": (
+        {"logprobs": lambda found: [[math.inf] * len(ids) for ids in found["completion_ids"]]},
+        r"a finite number of at most 0, .* got inf for token 0",
+    ),
+    "truths": (
+        {"logprobs": lambda found: [[False] * len(ids) for ids in found["completion_ids"]]},
+        r"logprobs: expected one number for each of 3 tokens, or None for all completions, got 3: \[False",
+    ),
+    "truths as ids": (
+        {"completion_ids": lambda found: [[True] * len(ids) for ids in found["completion_ids"]]},
+        r"completion_ids: expected token ids from 0 to \d+, got True",
     ),
     "ids": (
         {"completion_ids": lambda found: [[10**7]] * 4},
@@ -196,6 +214,20 @@ def test_what_does_not_fit_together_is_refused_with_its_rollout(idle, name):
     idle.own_rollouts.call = lambda prompts: Loop(**changes)(prompts, idle)
     with pytest.raises(UsageError, match=expected):
         idle._generate_and_score_completions([{KEY: key} for key in (0, 0, 1, 1)])
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, torch.tensor, lambda values: [np.float32(value) for value in values]])
+def test_numbers_of_arrays_are_numbers(wrap):
+    columns = {
+        "prompt_ids": [wrap([3, 4])],
+        "completion_ids": [wrap([5, 6])],
+        "logprobs": [wrap([-0.5, -2.0])],
+        "env_mask": [wrap([1, 0])],
+    }
+    for name in ("prompt_ids", "completion_ids"):
+        columns[name] = [[np.int64(token) for token in columns[name][0]]]
+    (one,) = read_output(columns, names=["row 1"], num_tokens=10, taken=())
+    assert (one.prompt_ids, one.ids, one.sampled, one.logps) == ((3, 4), (5, 6), (True, False), (-0.5, 0.0))
 
 
 def test_a_prompt_with_another_text_is_sampled_behind_and_survives_a_checkpoint(model_dir, tmp_path):

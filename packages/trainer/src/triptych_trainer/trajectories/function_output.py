@@ -72,24 +72,24 @@ def _returned(own: Mapping[str, Any], fields: Mapping[str, Any], *, where: str, 
     if not prompt:
         raise UsageError(f"{where}: prompt_ids is empty; return the tokens of the prompt that was sampled from")
     ids = _ids(own["completion_ids"], where=f"{where}: completion_ids", num_tokens=num_tokens)
-    marks = [1] * len(ids) if own["env_mask"] is None else _list(own["env_mask"])
+    marks = [1] * len(ids) if own["env_mask"] is None else _numbers(own["env_mask"])
     if len(marks) != len(ids) or any(mark not in (0, 1) for mark in marks):
         raise UsageError(
             f"{where}: env_mask: expected a 1 for each of {len(ids)} tokens that the model sampled and a 0 for each "
             f"token of the environment, got {_shown(marks)}"
         )
     sampled = tuple(bool(mark) for mark in marks)
-    logps = None if own["logprobs"] is None else _list(own["logprobs"])
+    logps = None if own["logprobs"] is None else _numbers(own["logprobs"])
     if logps is not None and (len(logps) != len(ids) or not all(_is_number(value) for value in logps)):
         raise UsageError(
             f"{where}: logprobs: expected one number for each of {len(ids)} tokens, or None for all completions, got "
             f"{_shown(logps)}"
         )
     for k, (value, is_sampled) in enumerate(zip(logps or (), sampled, strict=False)):
-        if is_sampled and value is not None and (value > _ROUNDING or value == -math.inf):
+        if is_sampled and value is not None and not -math.inf < value <= _ROUNDING:
             raise UsageError(
                 f"{where}: logprobs: expected the logarithm of each sampled token's probability, a finite number of at "
-                f"most 0, got {value} for token {k} of the completion"
+                f"most 0, or None where it is not known, got {value} for token {k} of the completion"
             )
     return Returned(
         prompt_ids=prompt,
@@ -124,8 +124,8 @@ def _other(name: str, value: Any, *, count: int) -> list[Any]:
 
 
 def _ids(values: Any, *, where: str, num_tokens: int) -> tuple[int, ...]:
-    ids = _list(values)
-    wrong = next((token for token in ids if not isinstance(token, int) or not 0 <= token < num_tokens), None)
+    ids = _numbers(values)
+    wrong = next((token for token in ids if type(token) is not int or not 0 <= token < num_tokens), None)
     if wrong is not None:
         raise UsageError(f"{where}: expected token ids from 0 to {num_tokens - 1}, got {wrong!r}")
     return tuple(ids)
@@ -147,8 +147,13 @@ def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
+def _numbers(value: Any) -> list[Any]:
+    """A list in which numbers that came out of an array are those of Python."""
+    return [one.tolist() if hasattr(one, "tolist") else one for one in _list(value)]
+
+
 def _is_number(value: Any) -> bool:
-    return value is None or isinstance(value, (int, float))
+    return value is None or type(value) in (int, float)
 
 
 def _logp(value: float | None, sampled: bool) -> float:
