@@ -12,6 +12,13 @@ from triptych_data import DataError, read_examples
 ROW = {"problem": "Colour?", "answer": "red"}
 FILES = {
     "rows.csv": ("problem,answer\nColour?,red\n", r"expected JSON lines, .*, got \.csv; convert the table, .*to_json"),
+    "rows.arrow": ("ARROW1", r"got a file of Arrow; name the folder that save_to_disk wrote, or write the rows as"),
+    "rows.bz2": ("BZh91AY", "the file is compressed; unpack it first"),
+    "filename.jsonl": (
+        json.dumps({**ROW, "image": {"data": "x", "filename": "a.png"}}),
+        r"image 1 to have the keys .*, got 'data', which is not read; write the image as a path, an address or a data:",
+    ),
+    "printed.jsonl": (json.dumps({**ROW, "image": "['a.p' 'ng']"}), r"\['a.p' 'ng'\]: no such file"),
     "splits.json": (json.dumps({"train": [ROW]}), r"got lists of rows under train; write the rows of one list into"),
     "columns.json": (
         json.dumps({"problem": ["A?", "B?"], "answer": ["a", "b"]}),

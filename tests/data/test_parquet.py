@@ -37,3 +37,34 @@ def test_repeated_texts_within_measure_are_read(tmp_path):
     path = write(tmp_path / "rows.parquet", 300)
     parquet.check_expansion(path)
     assert len(read_examples(path)) == 300
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pa.table({"prompt": pa.array([], pa.string())}), "the file contains no rows; check that it was written"),
+        (pa.Table.from_arrays([pa.array(["x"])] * 2, ["prompt", "prompt"]), "column 'prompt' appears twice; rename"),
+        (
+            pa.table({"prompt": ["x"], "level": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int8()))}),
+            "got level of type map<string, int8 .*>; write the column as a struct or as JSON text, or leave it out",
+        ),
+    ],
+)
+def test_a_file_that_no_table_can_be_made_of_says_why(tmp_path, table, message):
+    pq.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match=message):
+        read_examples(tmp_path / "rows.parquet")
+
+
+def test_shards_with_other_columns_are_read_each_with_its_own(tmp_path):
+    rows = ({"prompt": ["x"], "answer": [3]}, {"prompt": ["y"], "answer": ["many"], "level": [1]})
+    for number, row in enumerate(rows):
+        pq.write_table(pa.table(row), tmp_path / f"{number}.parquet")
+    examples = read_examples(str(tmp_path / "*.parquet"))
+    assert [example.columns for example in examples] == [
+        {"prompt": "x", "answer": 3},
+        {"prompt": "y", "answer": "many", "level": 1},
+    ]
+    assert [example.source for example in examples] == [f"{tmp_path}/{number}.parquet:1" for number in range(2)]
+    with pytest.raises(DataError, match=r"\(Couldn't cast .*\); correct .*, or name its files by a pattern"):
+        read_examples(tmp_path)

@@ -54,6 +54,12 @@ def test_an_image_column_without_bytes_is_no_image_or_a_file(path, tmp_path):
     assert len(table(data).example(0).images) == 1
 
 
+def test_an_image_column_whose_mode_changes_colours_is_refused():
+    grey = rows().cast_column("images", datasets.List(datasets.Image(mode="L")))
+    with pytest.raises(DataError, match=r"train_dataset: .* got Image\(mode='L'\) for images; convert the images"):
+        table(grey)
+
+
 @pytest.mark.parametrize(
     ("dataset", "expected"),
     [

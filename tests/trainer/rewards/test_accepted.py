@@ -6,7 +6,9 @@ def score(text, answer, *, spec="accuracy", **columns):
     return load_reward(spec)([text], answer=[answer], example_id=["s1"], source=["f:1"], **columns)[0]
 
 
-@pytest.mark.parametrize("answer", [["12", "twelve"], [12, "a dozen"], '["12", "twelve"]', "['12', 'twelve']", ["12"]])
+@pytest.mark.parametrize(
+    "answer", [["12", "twelve"], [12, "a dozen"], '["12", "twelve"]', "['12', 'twelve']", "('12', 'twelve')", ["12"]]
+)
 def test_any_of_the_accepted_answers_is_right(answer):
     assert score("<answer>12</answer>", answer) == 1.0
     assert score("<answer>twelve</answer>", answer) == 1.0
@@ -39,6 +41,9 @@ def test_every_method_takes_the_list():
 @pytest.mark.parametrize(
     ("answer", "spec", "message"),
     [
+        ("['cat' 'dog']", "accuracy", 'is a list as Python prints it, .*; write it as JSON, .* or set lists="whole"'),
+        ("array(['cat', 'dog'], dtype=object)", "accuracy", "is a list as Python prints it"),
+        ("{'cat', 'dog'}", "accuracy", "is a list as Python prints it"),
         ("", "accuracy", "contains an empty text, which no completion can meet; write the answer into the record"),
         ("<answer> </answer>", "accuracy", "contains an empty text"),
         ([], "accuracy", r"the answer \[\] contains no text that a completion could meet"),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
+import itertools
 import json
+import re
+import tokenize
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -42,6 +46,7 @@ OPTIONS = (
 PIXELS = ("min_pixels", "max_pixels")
 
 _LONGEST_LITERAL = 1_000_000
+_ADJACENT = re.compile(r"""['"]\s*['"]""")
 # Keys of a message or part whose texts say where it comes from or how it is weighed, and are no part of what is said.
 _DESCRIPTIONS = {
     "id", "uid", "index", "type", "name", "annotation", "loss", "weight", "train", "lang", "language", "model",
@@ -94,9 +99,16 @@ def literal(text: str) -> Any:
     except (ValueError, RecursionError):
         pass
     try:
-        return ast.literal_eval(text.strip())
+        found = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
+    return None if _ADJACENT.search(text) and _joins_texts(text.strip()) else found
+
+
+def _joins_texts(text: str) -> bool:
+    """Return whether two texts have no comma between them, as numpy prints a list: Python would make them one."""
+    kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type != tokenize.NL]
+    return (tokenize.STRING, tokenize.STRING) in itertools.pairwise(kinds)
 
 
 def listed_text(value: object) -> object:

@@ -10,23 +10,25 @@ from triptych_data.formats.record import RowError
 SOURCES = ("bytes", "path", "image", "url", "image_path", "img", "base64")
 LIMITS = ("min_pixels", "max_pixels", "resized_height", "resized_width")
 ENTRY_KEYS = (*SOURCES, *LIMITS)
-# Where other projects write the image itself.
-_IMAGES = ("data", "value", "content", "source", "src", "file", "uri", "image_bytes", "image_base64")
+PLACES_OF_IMAGES = frozenset(
+    {"data", "value", "content", "source", "src", "file", "uri", "image_bytes", "image_base64"}
+)
+"""Where other projects write the image itself."""
 # What describes a file without changing what is seen of it.
-_DESCRIPTIONS = {
+DESCRIPTIONS = frozenset({
     "id", "image_id", "index", "name", "filename", "file_name", "width", "height", "size", "mode", "format", "caption",
     "alt", "source", "license", "md5", "sha1", "sha256", "hash", "cache_control",
-}  # fmt: skip
+})  # fmt: skip
 
 
 def check_keys(entry: Mapping[str, Any], *, allowed: Collection[str], what: str) -> None:
     """Raise RowError if an entry has a key that is not read and may change what should be seen."""
     for key, value in entry.items():
-        described = key in _DESCRIPTIONS and not isinstance(value, Mapping)
+        described = key in DESCRIPTIONS and not isinstance(value, Mapping)
         if value is not None and key not in allowed and not described:
             raise RowError(
                 f"expected {what} to have the keys {', '.join(ENTRY_KEYS)}, got {key!r}, which is not read",
                 remedy="write the image as a path, an address or a data: address under the key image"
-                if isinstance(value, Mapping) or key in _IMAGES
+                if isinstance(value, Mapping) or key in PLACES_OF_IMAGES
                 else "apply it to the image file, or remove the key",
             )

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from triptych_data.formats.columns import CONVERSATIONS, IMAGES, QUESTIONS, Columns, is_empty, listed_text
-from triptych_data.formats.entry import ENTRY_KEYS, SOURCES
+from triptych_data.formats.entry import DESCRIPTIONS, ENTRY_KEYS, PLACES_OF_IMAGES, SOURCES
 from triptych_data.formats.media import FRAMES, media_file
 from triptych_data.formats.record import RowError
 from triptych_data.formats.turns import is_turns
@@ -110,4 +110,5 @@ def _path(image: Mapping[str, Any]) -> object:
 
 
 def _is_one_image(value: Mapping[str, Any]) -> bool:
-    return any(name in value for name in ENTRY_KEYS)
+    """Whether a mapping is an image, and not images by their names; also one that is refused for what its keys are."""
+    return any(name in value for name in ENTRY_KEYS) or (bool(value) and set(value) <= PLACES_OF_IMAGES | DESCRIPTIONS)

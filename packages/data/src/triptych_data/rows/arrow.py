@@ -5,16 +5,18 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from triptych_data.errors import DataError
 from triptych_data.extras import needed
 from triptych_data.rows.base import SourceRow
+from triptych_data.rows.features import check_modes, rewriting, undecoded
 from triptych_data.rows.fingerprint import file_fingerprint
-from triptych_data.rows.parquet import check_expansion
+from triptych_data.rows.parquet import check_columns, check_expansion
 
+_NO_ROWS = "the file contains no rows"
 _ROWS_DIGESTED = 100  # of Arrow's arrays of bytes, none may be longer than 2 GiB
 
 
@@ -57,9 +59,8 @@ class TableRows:
         self._ends = list(itertools.accumulate(count for _, count in shards))
         self.files = tuple(path for path, _ in shards) or tuple(Path(f["filename"]) for f in dataset.cache_files)
         self._dataset = dataset.with_format(None)
-        self._class_names = {
-            name: kind.names for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)
-        }
+        check_modes(dataset.features, datasets, source=self.file)
+        self._rewritten = rewriting(dataset.features, datasets)
         features = undecoded(dataset.features, datasets)
         if features != dataset.features:
             self._dataset = self._dataset.cast(datasets.Features(features))
@@ -70,9 +71,8 @@ class TableRows:
     def row(self, index: int, /) -> SourceRow:
         """Return row `index`, counted from 0; a class label is its name, because its number says nothing to a model."""
         values = self._dataset[index]
-        for column, names in self._class_names.items():
-            if values[column] is not None and values[column] >= 0:
-                values[column] = names[values[column]]
+        if self._rewritten is not None:
+            values = self._rewritten(values)
         shard = self._shard(index)
         return SourceRow(
             values=values,
@@ -121,40 +121,35 @@ def _name_in_memory(dataset: Any) -> str:
     return f"{dataset.info.dataset_name or 'dataset'}{split}@{str(dataset._fingerprint)[:12]}"
 
 
-def undecoded(feature: Any, datasets: Any) -> Any:
-    """Return the same features with every image, video and sound, however deep, left encoded."""
-    for kind in (datasets.Image, datasets.Video, datasets.Audio):
-        if isinstance(feature, kind):
-            return kind(decode=False)
-    if isinstance(feature, Mapping):
-        return {name: undecoded(inner, datasets) for name, inner in feature.items()}
-    if isinstance(feature, list):
-        return [undecoded(inner, datasets) for inner in feature]
-    if isinstance(feature, datasets.List):
-        return datasets.List(undecoded(feature.feature, datasets), length=feature.length)
-    return feature
-
-
 def read_parquet(paths: Sequence[Path]) -> TableRows:
     """Read the rows of parquet files one after the other, through the `datasets` cache."""
     datasets = needed("datasets", extra="hub", doing=f"reading the parquet file {paths[0]}")
     import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
-    name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} to {paths[-1]}"
-    shards = []
+    name, shards = str(paths[0]), []
     try:
         for path in paths:
             name = str(path)
             check_expansion(path)
-            shards.append((path, parquet.read_metadata(path).num_rows))
+            file = parquet.read_metadata(path)
+            check_columns(file.schema.to_arrow_schema(), source=name)
+            if not file.num_rows:
+                raise DataError(_NO_ROWS, source=name, remedy="check that it was written", kind="empty")
+            shards.append((path, file.num_rows))
         name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} to {paths[-1]}"
         table = datasets.Dataset.from_parquet([str(path) for path in paths])
     except DataError:
         raise
     except Exception as error:  # pyarrow and datasets each have their own
-        reason = f"not a readable parquet file ({' '.join(str(error).split())})"
+        reason = f"not a readable parquet file ({_said(error)})"
         raise DataError(reason, source=name, remedy="write the file again", kind="corrupt") from error
     return TableRows(table, file=name, shards=shards)
+
+
+def _said(error: Exception) -> str:
+    """What an error says in one line: that of what caused it, where `datasets` only says that there was one."""
+    cause = error.__cause__ or error.__context__ if type(error).__name__ == "DatasetGenerationError" else None
+    return " ".join(str(cause or error).split())
 
 
 def load_parquet_at(address: str) -> TableRows:
@@ -171,7 +166,7 @@ def load_parquet_at(address: str) -> TableRows:
     try:
         table = datasets.load_dataset("parquet", data_files=address, split="train")
     except Exception as error:  # each file system and each library has its own
-        reason = f"cannot be read ({' '.join(str(error).split())})"
+        reason = f"cannot be read ({_said(error)})"
         remedy = "correct the address, or copy the files here"
         raise DataError(reason, source=address, remedy=remedy, kind="missing") from error
     return TableRows(table, file=address)
@@ -198,8 +193,8 @@ def load_table(name: str, *, split: str | None) -> TableRows:
     except DataError:
         raise
     except Exception as error:  # a missing folder, split, network or permission: each library has its own kind
-        reason = f"cannot be loaded as a dataset with split {wanted!r} ({' '.join(str(error).split())})"
-        remedy = "correct the path or the split (name:split)"
+        reason = f"cannot be loaded as a dataset with split {wanted!r} ({_said(error)})"
+        remedy = "correct the path or the split (name:split), or name its files by a pattern (name/*.parquet)"
         raise DataError(reason, source=name, remedy=remedy, kind="missing") from error
     named = name if wanted is None else f"{name}:{wanted}"
     return TableRows(table, file=named, folder=folder if folder.is_dir() else None)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych_data.errors import DataError
+from triptych_data.extras import needed
 from triptych_data.rows.base import Rows
 from triptych_data.rows.jsonl import JsonArrayRows, JsonlRows
 from triptych_data.rows.names import matching, meant
@@ -53,13 +54,16 @@ def _several(sources: Sequence[Any], split: str, roots: Sequence[Path | None]) -
 
 
 def _files(paths: Sequence[Path]) -> Rows:
-    """Files one after the other; parquet shards are one table."""
+    """Files one after the other; parquet shards of the same columns are one table."""
     if len(paths) == 1:
         return _file(paths[0])
     if all(_is_parquet(path) for path in paths):
         from triptych_data.rows.arrow import read_parquet
+        from triptych_data.rows.parquet import have_same_columns
 
-        return read_parquet(paths)
+        needed("datasets", extra="hub", doing=f"reading the parquet file {paths[0]}")
+        if have_same_columns(paths):
+            return read_parquet(paths)
     return SeveralRows([_not_empty(_file(path), str(path)) for path in paths])
 
 
@@ -89,7 +93,14 @@ def _file(path: Path) -> Rows:
         from triptych_data.rows.tar import TarRows
 
         return TarRows(path)
-    if start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")):
+    if start.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        raise DataError(
+            "expected JSON lines, a JSON array, parquet or tar, got a file of Arrow",
+            source=str(path),
+            remedy="name the folder that save_to_disk wrote, or write the rows as parquet",
+            kind="format",
+        )
+    if start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"BZh", b"\xfd7zXZ")):
         raise DataError("the file is compressed", source=str(path), remedy="unpack it first", kind="format")
     return JsonArrayRows(path) if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[") else JsonlRows(path)
 

@@ -1,7 +1,8 @@
-"""Parquet files that grow without measure when they are read: found by what their row groups state."""
+"""What a parquet file states about itself: how much it grows when it is read, and columns that no row can have."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,37 @@ def check_expansion(path: Path) -> None:
                         remedy="check where it comes from, and write its rows as JSONL if they are meant",
                         kind="too_large",
                     )
+
+
+def check_columns(schema: Any, *, source: str) -> None:
+    """Raise DataError for two columns of one name, and for a column of a type that `datasets` does not know."""
+    import pyarrow.types as types  # type: ignore[import-untyped]
+
+    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"column {twice!r} appears twice", source=source, remedy="rename or remove one of them", kind="format"
+        )
+    for field in schema:
+        if types.is_map(field.type) or types.is_union(field.type) or types.is_interval(field.type):
+            raise DataError(
+                f"expected columns of texts, numbers, lists and structs, got {field.name} of type {field.type}",
+                source=source,
+                remedy="write the column as a struct or as JSON text, or leave it out",
+                kind="format",
+            )
+
+
+def have_same_columns(paths: Sequence[Path]) -> bool:
+    """Return whether files can be read as one table: with the same columns, types and features of `datasets`."""
+    import pyarrow as arrow  # type: ignore[import-untyped]
+    import pyarrow.parquet as parquet
+
+    try:
+        first, *others = (parquet.read_schema(path) for path in paths)
+    except (arrow.ArrowException, OSError):  # whoever reads them says which one is damaged
+        return False
+    return all(first.equals(schema, check_metadata=True) for schema in others)
 
 
 def _column_bytes(file: Any, group: int, column: Any, *, limit: int) -> int:

@@ -13,6 +13,7 @@ from triptych_data import DataError, Example
 from triptych_data.orientation import ORIENTATION_NOTES
 from triptych_data.read_row import row_reader
 from triptych_data.rows import SourceRow
+from triptych_data.rows.features import check_modes
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.example_table import with_names
@@ -33,8 +34,10 @@ class DatasetTable:
 
         Raises:
             UsageError: it is no map-style dataset.
+            DataError: an image column has a mode that changes its colours.
         """
         check_is_map_style(dataset, name=name)
+        check_modes(dataset.features, datasets, source=name)
         self.name = name
         self._features = dataset.features
         kind = dataset.format["type"]
@@ -143,7 +146,7 @@ def _opened(value: Any, feature: Any) -> Any:
     """Encoded images as PIL images, whose pixels are decoded at their first use; everything else as it is."""
     if isinstance(feature, datasets.Image) and _is_encoded(value):
         return open_bytes(_with_bytes(value)["bytes"]) if feature.decode else value
-    if isinstance(feature, datasets.List) and isinstance(value, list):
+    if isinstance(feature, (datasets.List, datasets.LargeList)) and isinstance(value, list):
         return [_opened(item, feature.feature) for item in value]
     if isinstance(feature, Mapping) and isinstance(value, Mapping):
         return {name: _opened(item, feature.get(name)) for name, item in value.items()}

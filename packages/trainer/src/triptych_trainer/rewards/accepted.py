@@ -1,5 +1,6 @@
 """Accepted answers: one text, or a list of which any is right; and whether a method of comparing can meet them."""
 
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -19,16 +20,20 @@ _NEEDED: dict[str, tuple[Callable[[str], bool], str]] = {
     "yes_no": (lambda text: yes_or_no(plain_text(text)) is not None, "yes or no"),
 }
 """For methods that read something out of a text: whether they find it in an expected answer, and what it is."""
+_TEXT = r"""(?:'[^'\n]*'|"[^"\n]*")"""
+_PRINTED = re.compile(rf"(?:array\()?\[\s*{_TEXT}(?:[\s,]*{_TEXT})*\s*\](?:, dtype=\S+\))?")
+"""A list of texts as numpy prints it, with or without commas."""
+_SET = re.compile(rf"\{{\s*{_TEXT}(?:\s*,\s*{_TEXT})*\s*\}}")
 
 
 def accepted_answers(row: Row, *, method: str, lists: Lists = "auto") -> tuple[str, ...]:
     r"""Return the answers that a row accepts; of a text with `\boxed{}` what the last one contains.
 
     Of a text with GSM8K's `####` only what follows it counts.
-    Of a list, given as such or as text with quoted items (`["12", "twelve"]`), `any` item is right; with `whole` it is
-    one answer, as is every list in `<answer>` tags. `auto` is `any`, but takes a text of bare numbers (`[1, 2, 3]`) as
-    one answer, and refuses a list of four numbers, which may be a box. Raises ValueError, which names the sample, where
-    the method can meet none of them.
+    Of a list, given as such or as text with quoted items (`["12", "twelve"]`, `('12', 'twelve')`), `any` item is right;
+    with `whole` it is one answer, as is every list in `<answer>` tags. `auto` is `any`, but takes a text of numbers
+    (`[1, 2, 3]`) as one answer, and refuses a list of four numbers, which may be a box. Raises ValueError, which names
+    the sample, where the method can meet none of them, and for lists as numpy prints them.
     """
     expected = expected_answer(row)
     items = None if lists == "whole" else _items(row, expected, lists=lists)
@@ -57,13 +62,23 @@ def accepted_answers(row: Row, *, method: str, lists: Lists = "auto") -> tuple[s
 def _items(row: Row, expected: str, *, lists: Lists) -> list[Any] | None:
     """Return the items of a list of plain values, None where the answer is one text."""
     value = row.answer_list
-    if value is None and expected.startswith("[") and "<answer>" not in (row.answer or ""):
-        value = whole_literal(expected)
-        if lists == "auto" and isinstance(value, list) and not any(isinstance(item, str) for item in value):
-            value = None
+    if value is None and "<answer>" not in (row.answer or ""):
+        value = _written(expected, lists=lists)
+        if value is None and (_PRINTED.fullmatch(expected) or _SET.fullmatch(expected)):
+            raise ValueError(
+                f"{row.where}: the answer {expected} is a list as Python prints it, which no completion says; write it "
+                'as JSON, ["...", "..."], or set lists="whole" where the answer is that text'
+            )
     if not isinstance(value, list | tuple) or any(isinstance(item, list | tuple | dict) for item in value):
         return None
     return [item for item in value if item is not None]
+
+
+def _written(text: str, *, lists: Lists) -> Any:
+    """What a text writes, if it is a list; numbers alone are one text (`(3, 4)`), in brackets only with `auto`."""
+    value = whole_literal(text) if text.startswith(("[", "(")) else None
+    of_numbers = isinstance(value, list) and not any(isinstance(item, str) for item in value)
+    return None if of_numbers and (lists == "auto" or text.startswith("(")) else value
 
 
 def _is_number(value: Any) -> bool:
