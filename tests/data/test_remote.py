@@ -86,6 +86,28 @@ def test_a_store_that_sends_slowly_is_waited_for_as_long_as_any_other(store, mon
     assert time.monotonic() - started < 4
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, "missing"), (410, "missing"), (500, "io"), (403, "io"), (None, "io")]
+)
+def test_a_server_that_fails_is_no_missing_image(monkeypatch, status, kind):
+    """Missing images may be left out of a run, and are not asked for again."""
+
+    def fail(address, mode):
+        cause = ConnectionError("no way there")
+        cause.status = status
+        raise FileNotFoundError(address) from cause  # so does fsspec, whatever went wrong over HTTP
+
+    monkeypatch.setattr(fsspec, "open", fail)
+    expected = "no such object" if kind == "missing" else r"cannot be read \(ConnectionError: no way there\); check the"
+    with pytest.raises(ImageError, match=expected) as caught:
+        load_image(ImageSource(ref="https://example.org/1.png"), policy=ImagePolicy(allow_remote=True))
+    assert caught.value.kind == kind
+
+
+def test_a_scheme_in_capitals_is_read(store):
+    assert load_image(ImageSource(ref="MEMORY://bucket/0.png"), policy=ImagePolicy(allow_remote=True)).size == (40, 30)
+
+
 @pytest.fixture
 def folder(tmp_path, draw):
     """An image root with a picture, and one beside it that it must not reach."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import os
 from pathlib import Path
@@ -14,6 +12,7 @@ from PIL import Image
 from triptych_data.addresses import is_address, is_data_address, is_local, local_path
 from triptych_data.errors import ImageError
 from triptych_data.example import ArchiveMember, ImageSource
+from triptych_data.inline import inline_bytes
 from triptych_data.paths import open_beneath, open_with_status
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 from triptych_data.regular_file import RegularFile
@@ -37,7 +36,7 @@ def open_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> 
         return _Member(*_read_member(ref, policy))
     if isinstance(ref, Image.Image):
         raise TypeError("a PIL image has no encoded bytes; read it with load_image")
-    encoded = _inline_bytes(ref)
+    encoded = inline_bytes(ref)
     if encoded is not None:
         return io.BytesIO(_within(encoded, str(source), policy))
     if is_address(ref):
@@ -101,31 +100,6 @@ def _within(data: bytes, image: str, policy: ImagePolicy) -> bytes:
             remedy="raise max_file_bytes or shrink the file",
         )
     return data
-
-
-def _inline_bytes(ref: str) -> bytes | None:
-    """The bytes that the text itself carries, as a data URI or as bare base64; None for a path or an address."""
-    if is_data_address(ref):
-        head, comma, body = ref.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
-            raise _bad_inline(ref, "expected data:<type>;base64,<data>")
-    elif is_base64_image(ref):
-        body = ref
-    else:
-        return None
-    try:
-        return base64.b64decode(_decodable(body), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _bad_inline(ref, f"base64 does not decode ({error})") from error
-
-
-def _decodable(body: str) -> str:
-    """The base64 without white space, with `-` and `_` of the alphabet for addresses (RFC 4648, 5) as `+` and `/`."""
-    return "".join(body.split()).replace("-", "+").replace("_", "/")
-
-
-def _bad_inline(ref: str, reason: str) -> ImageError:
-    return ImageError(reason, image=f"{ref[:40]}...", kind="corrupt", remedy="encode the image again")
 
 
 def _read_member(member: ArchiveMember, policy: ImagePolicy) -> tuple[bytes, os.stat_result]:

@@ -13,6 +13,8 @@ from triptych_data.background import in_background
 from triptych_data.errors import ImageError
 from triptych_data.policy import ImagePolicy
 
+_GONE = (404, 410)  # what HTTP answers where there is nothing
+
 
 def read_remote(address: str, *, policy: ImagePolicy) -> bytes:
     """Return the bytes at an address, from the cache where they are in it. Raises ImageError."""
@@ -50,18 +52,26 @@ def _download(address: str, policy: ImagePolicy) -> bytes:
             remedy="check the network, or download the image beforehand",
         ) from error
     except FileNotFoundError as error:
-        raise ImageError("no such object", image=address, kind="missing", remedy="correct the address") from error
+        cause = error.__cause__
+        if cause is None or getattr(cause, "status", None) in _GONE:
+            raise ImageError("no such object", image=address, kind="missing", remedy="correct the address") from error
+        raise _unread(address, cause) from error  # fsspec says of every failure over HTTP that there is no such file
     except (ValueError, ImportError) as error:
         remedy = "install the fsspec file system for it or correct the address"
         raise ImageError(f"cannot be opened ({error})", image=address, kind="remote", remedy=remedy) from error
     except Exception as error:  # every file system raises its own kinds
-        raise ImageError(
-            f"cannot be read ({type(error).__name__}: {error})", image=address, kind="io", remedy="check the network"
-        ) from error
+        raise _unread(address, error) from error
+
+
+def _unread(address: str, error: BaseException) -> ImageError:
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    remedy = "check the network, and whether the address may be read"
+    return ImageError(f"cannot be read ({said})", image=address, kind="io", remedy=remedy)
 
 
 def _read(fsspec: Any, address: str, num_bytes: int) -> bytes:
-    with fsspec.open(address, "rb") as stream:
+    scheme, colon, rest = address.partition(":")
+    with fsspec.open(f"{scheme.lower()}{colon}{rest}", "rb") as stream:
         data: bytes = stream.read(num_bytes)
         return data
 

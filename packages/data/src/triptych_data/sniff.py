@@ -9,13 +9,13 @@ from triptych_data.policy import FORMATS, ImagePolicy
 
 LFS_POINTER = "a Git LFS pointer"
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/\s]+|[A-Za-z0-9_\-\s]+)={0,2}\s*")  # the usual alphabet, or that of addresses
-# What the base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins with: it tells an encoded image from a path.
-_BASE64_STARTS = ("/9j/", "_9j_", "iVBOR", "R0lGO", "UklGR", "Qk", "SUkq", "TU0A")
+BASE64_STARTS = ("/9j/", "_9j_", "iVBOR", "R0lGO", "UklGR", "Qk", "SUkq", "TU0A")
+"""What the base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins with: it tells an encoded image from a path."""
 
 
 def is_base64_image(text: str) -> bool:
     """Return whether a text is an encoded image as bare base64."""
-    return len(text) > 64 and text.startswith(_BASE64_STARTS) and _BASE64.fullmatch(text) is not None
+    return len(text) > 64 and text.startswith(BASE64_STARTS) and _BASE64.fullmatch(text) is not None
 
 
 def sniff(start: bytes) -> str:
