@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from triptych_data import DataError, read_examples
-from triptych_data.describe import count_images, describe, unexpanded_ids
+from triptych_data.describe import count_images, describe, template_kwargs, unexpanded_ids
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 
@@ -104,6 +104,22 @@ def test_too_many_tokens_are_counted_and_refused_in_one_sentence(model, example)
         found.accepted()
     exactly = PromptSettings(max_prompt_tokens=found.num_tokens)
     assert describe(example, model=model, settings=exactly).accepted().refused is None
+    one_less = PromptSettings(max_prompt_tokens=found.num_tokens - 1)
+    assert describe(example, model=model, settings=one_less).refused is not None
+
+
+def test_no_size_is_said_to_be_seen_where_a_prompt_has_other_tokens_than_planned(model, example):
+    planned = replace(model.vision, factor=56)
+    found = describe(example, model=replace(model, vision=planned), settings=PromptSettings())
+    assert found.images.tokens == (50, 4), "those of the prompt"
+    assert found.images.model_sizes == (None, None)
+
+
+def test_the_tools_of_a_row_are_those_that_its_template_gets(example):
+    own = replace(example, tools=({"name": "zoom"},))
+    settings = PromptSettings(chat_template_kwargs={"tools": [{"name": "other"}], "enable_thinking": False})
+    assert template_kwargs(own, settings) == {"tools": [{"name": "zoom"}], "enable_thinking": False}
+    assert template_kwargs(example, settings)["tools"] == [{"name": "other"}]
 
 
 @pytest.mark.parametrize("settings", [PromptSettings(), PromptSettings(max_prompt_image_tokens=60)], ids=("", "cap"))

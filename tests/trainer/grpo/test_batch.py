@@ -1,6 +1,7 @@
 """Training batches: cut by rows with all their tensors, and written to a checkpoint and read back."""
 
 import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from made_up import prepared, said
 from triptych_data import Example
 from triptych_parser import bind, parse
-from triptych_trainer.grpo.batch import Cycle, Rewards, TrainingBatch, loss_mask, scored_groups
+from triptych_trainer.grpo.batch import Cycle, Rewards, TokenScores, TrainingBatch, loss_mask, scored_groups
+from triptych_trainer.grpo.trl.loss import loss_inputs
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
 
@@ -120,3 +122,15 @@ def test_scores_of_this_rank_go_to_its_groups():
 def test_a_rollout_whose_lists_differ_in_length_is_refused():
     with pytest.raises(ValueError, match=r"a rollout of 2 tokens needs one entry per token .*'trained': 3"):
         type(said("a"))(ids=(1, 2), trained=(True,) * 3, messages=(), finish="stop")
+
+
+def test_the_loss_gets_the_log_probabilities_of_an_engine_that_gave_some_of_them():
+    batch = batch_of([[2, 1]])
+    first, second = batch.rollouts
+    (group,) = batch.groups
+    told = group.with_rollouts([first, replace(second, sampling_logps=(-0.5,))])
+    given = loss_inputs(replace(batch, groups=(told,)), TokenScores(logps_BC=torch.zeros(2, 2)))
+    torch.testing.assert_close(
+        given["sampling_per_token_logps"], torch.tensor([[torch.nan, torch.nan], [-0.5, 0.0]]), equal_nan=True
+    )
+    assert "sampling_per_token_logps" not in loss_inputs(batch, TokenScores(logps_BC=torch.zeros(2, 2)))

@@ -79,6 +79,16 @@ def test_equal_images_of_prompts_and_rollouts_are_one_image_of_the_batch():
     assert batch.completion_images[0][0][0].name.startswith("rows:0: rollout 5, turn 1")
 
 
+def test_images_without_a_digest_are_known_by_their_row():
+    shown = {"pixel_values": torch.zeros(1)}
+    groups = [
+        replace(one, prompt=replace(one.prompt, image_inputs=(shown, shown))) for one in (group(4, "a"), group(9, "a"))
+    ]
+    batch = group_batch(groups)
+    assert batch.image_keys == tuple(f"row {key}, image {k}" for key in (4, 9) for k in range(2))
+    assert batch.image_indices == ((0, 1), (2, 3))
+
+
 @given(st.lists(st.integers(0, 5), max_size=8), st.integers(1, 7))
 def test_pieces_hold_every_rollout_once_and_in_order(sizes, number):
     groups = [group(key, *["a"] * size) for key, size in enumerate(sizes)]

@@ -3,6 +3,7 @@
 import math
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -73,22 +74,23 @@ class CountingEngine:
         return TokenScores(logps_BC=scores, entropies_BC=scores if compute_entropy else None)
 
 
-def reward_groups(groups):
+def reward_groups(groups, *, of_other_ranks=()):
     """The reward is the number of tokens."""
-    flat = [(group.key, float(len(one.ids))) for group in groups for one in group.rollouts]
+    flat = [*of_other_ranks, *((group.key, float(len(one.ids))) for group in groups for one in group.rollouts)]
     return Rewards(
         names=("length",),
         scores_BF=torch.tensor([[score] for _, score in flat]),
         keys_B=torch.tensor([key for key, _ in flat]),
+        first_row=len(of_other_ranks),
     )
 
 
-def collected(*, sizes=None, engine=None, settings=None, **scoring):
+def collected(*, sizes=None, engine=None, settings=None, of_other_ranks=(), **scoring):
     return collect(
         prompts(7, 3),
         num_generations=sizes or {7: 3, 3: 2},
         sampler=sampler(logps=-0.3 if "old" in scoring else None),
-        reward_groups=reward_groups,
+        reward_groups=partial(reward_groups, of_other_ranks=of_other_ranks),
         scoring=Scoring(engine=engine or CountingEngine(), **scoring),
         settings=settings or StepSettings(reward_weights=(1.0,), scale_rewards="none", rollouts_per_pass=2),
         sum_over_ranks=lambda count: 3 * count,
@@ -113,6 +115,13 @@ def test_rewards_are_compared_within_each_group():
     scored = experience.scored_groups()
     assert scored[0].rewards == {"length": (1.0, 2.0, 3.0)}
     assert scored[1].advantages == (-0.5, 0.5)
+
+
+def test_the_advantages_of_a_rank_are_those_of_its_own_rows():
+    """The scores of all ranks come back from the rewards; those of the ranks before are no longer in the batch."""
+    experience = collected(of_other_ranks=[(11, 4.0), (11, 8.0)])
+    assert experience.batch.advantages.tolist() == [-1.0, 0.0, 1.0, -0.5, 0.5]
+    assert experience.advantages.values_B.tolist()[:2] == [-2.0, 2.0]
 
 
 def test_scoring_passes_run_without_gradient_a_few_rollouts_at_a_time():
@@ -160,6 +169,7 @@ def test_the_policy_pass_has_a_gradient_and_hands_its_scores_to_the_loss():
         (Correction(mode="token_mask", clip_min=None, clip_max=None), [[1.2214, 1.0], [1.2214, 1.2214]]),
         (Correction(mode="sequence_truncate", clip_min=None, clip_max=1.3), [[1.2214], [1.3]]),
         (Correction(mode="sequence_mask", clip_min=None, clip_max=1.3), [[1.2214], [0.0]]),
+        (Correction(mode="sequence_mean_truncate", clip_min=None, clip_max=None), [[1.2214], [1.2214]]),
     ],
     ids=str,
 )
@@ -175,3 +185,15 @@ def test_a_token_that_the_engine_did_not_score_is_not_corrected():
     batch = replace(batch, groups=(group.with_rollouts([unknown]),))
     ratio = sampling_ratio(batch, Correction(mode="token_truncate", clip_max=None))
     torch.testing.assert_close(ratio, torch.tensor([[1.0, math.exp(0.2)]]))
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("token_truncate", [1.0, 1.2214]), ("sequence_truncate", [1.2214])])
+def test_a_token_of_a_tool_is_not_corrected(mode, expected):
+    """The engine never sampled it, and may have said anything of it."""
+    batch = collected(old=lambda: nullcontext(torch.nn.Linear(1, 1))).batch.rows([1])
+    (group,) = batch.groups
+    of_tool = replace(group.rollouts[0], trained=(False, True), sampling_logps=(-7.0, -0.3))
+    ratio = sampling_ratio(
+        replace(batch, groups=(group.with_rollouts([of_tool]),)), Correction(mode=mode, clip_max=None)
+    )
+    torch.testing.assert_close(ratio, torch.tensor([expected]), atol=1e-4, rtol=0)

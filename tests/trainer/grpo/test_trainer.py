@@ -4,6 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 from triptych_data import load_image
+from triptych_trainer.errors import IncompatibleVersionError
+from triptych_trainer.grpo.batch import TokenScores
 from triptych_trainer.grpo.step import policy_loss
 from triptych_trainer.models.load import load_processor
 
@@ -146,3 +148,13 @@ def test_evaluation_runs_on_held_out_rows(make_trainer, write_rows):
     trainer.train()
     assert any("eval_reward" in entry for entry in trainer.state.log_history)
     assert trainer.num_images_trained == 1 + 2, "the pace counts what is trained on, tokens as images"
+
+
+def test_scores_of_a_pass_are_not_given_to_a_loss_that_hands_over_images(make_trainer, write_rows):
+    """TRL's loss asks without them, because its batch has none; a version that has some would lose them here."""
+    scores = TokenScores(logps_BC=torch.zeros(1, 2), entropies_BC=torch.ones(1, 2), aux_loss=torch.tensor(3.0))
+    trainer, nothing = make_trainer(write_rows([0, 1])), torch.zeros(1, 0)
+    found = trainer._get_per_token_logps_and_entropies(scores, nothing, nothing, 2, pixel_values=None)
+    assert found == (scores.logps_BC, scores.entropies_BC, scores.aux_loss)
+    with pytest.raises(IncompatibleVersionError, match="log-probabilities with pixel_values"):
+        trainer._get_per_token_logps_and_entropies(scores, nothing, nothing, 2, pixel_values=nothing)

@@ -114,3 +114,15 @@ def test_examples_made_by_hand_may_share_everything_but_their_content(processor)
         first = preparer(one)
         assert not torch.equal(preparer(other).image_inputs[0]["pixel_values"], first.image_inputs[0]["pixel_values"])
         assert preparer(made(1)) is preparer(other), "equal content is prepared once"
+
+
+def test_examples_that_differ_in_their_tools_alone_have_prompts_of_their_own(processor):
+    prompt, tools = bind(parse("?"), 0), ({"name": "zoom"},)
+    one, other = (
+        Example(id="a", prompt=prompt, images=(), answer=None, extras={}, source="nowhere", tools=own)
+        for own in ((), tools)
+    )
+    with ImageLoader(threads=1) as loader:
+        preparer = PromptPreparer(processor, loader=loader)
+        assert preparer(one).example.tools == ()
+        assert preparer(other).example.tools == tools

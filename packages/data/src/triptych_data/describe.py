@@ -165,11 +165,11 @@ def template_kwargs(example: Example, settings: PromptSettings) -> dict[str, Any
 
 
 def tokens_by_image(spans: Sequence[ImageSpan], num_images: int) -> tuple[int, ...]:
-    """Return the feature rows of each image at its first marker."""
-    tokens = dict.fromkeys(range(num_images), 0)
-    for span in reversed(spans):
+    """Return the feature rows of each image, which are as many at each of its markers."""
+    tokens = [0] * num_images
+    for span in spans:
         tokens[span.image] = span.num_features
-    return tuple(tokens.values())
+    return tuple(tokens)
 
 
 def _with_tokens(images: ImageCount, *, tokens: tuple[int, ...], total: int) -> ImageCount:
