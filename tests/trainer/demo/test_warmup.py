@@ -19,7 +19,7 @@ from triptych_trainer.demo.batches import NOT_SCORED, prepared_prompts, supervis
 from triptych_trainer.demo.behaviour import careful
 from triptych_trainer.demo.evaluate import measure, roll_out
 from triptych_trainer.demo.task import QUESTION_KINDS, make_sample
-from triptych_trainer.demo.warmup import _worst_kind, image_stage, text_stage, warm_up
+from triptych_trainer.demo.warmup import _worst_kind, image_stage, text_stage
 from triptych_trainer.models.load import load_processor
 
 SHORT = WarmupRecipe(batch_size=9, max_text_steps=6, image_steps=6)
@@ -120,8 +120,9 @@ def test_the_warm_up_is_the_same_every_time(processor):
     one, other = build_model(3), build_model(3)
     before = one.get_input_embeddings().weight.detach().clone()
     for model in (one, other):
-        warm_up(model, processor=processor, seed=3, recipe=replace(SHORT, max_text_steps=2, image_steps=2))
-        assert not model.training
+        for stage in STAGES:
+            recipe = replace(SHORT, max_text_steps=2, image_steps=2)
+            list(stage.run(model, processor=processor, seed=3, placement="in_place", recipe=recipe))
     assert not torch.equal(one.get_input_embeddings().weight, before)
     for left, right in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(left, right)

@@ -107,22 +107,6 @@ STAGES = (
 )
 
 
-def warm_up(
-    model: Any,
-    *,
-    processor: Any,
-    seed: int,
-    placement: Placement = "in_place",
-    recipe: WarmupRecipe | None = None,
-) -> None:
-    """Train the model in place through both stages and leave it in eval mode."""
-    recipe = recipe or WarmupRecipe()
-    for stage in STAGES:
-        for _ in stage.run(model, processor=processor, seed=seed, placement=placement, recipe=recipe):
-            pass
-    model.eval()
-
-
 def _samples(step: int, *, seed: int, split: str, batch_size: int) -> list[Sample]:
     return [make_sample(step * batch_size + row, seed=seed, split=split) for row in range(batch_size)]
 

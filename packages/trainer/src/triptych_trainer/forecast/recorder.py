@@ -42,10 +42,6 @@ class Recorder(TorchDispatchMode):
         self.section = section
         self.peaks[section] = max(self.peaks.get(section, 0), self.live)
 
-    def hold(self, tensor: torch.Tensor) -> None:
-        """Count a tensor that was made outside."""
-        self._see(tensor)
-
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

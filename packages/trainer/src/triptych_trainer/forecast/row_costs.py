@@ -24,7 +24,7 @@ from triptych_trainer.forward import GroupBatch
 from triptych_trainer.models.families import Family
 from triptych_trainer.models.image_processor import image_processor_of
 
-__all__ = ["RowCost", "RowCounter", "group_batch", "heaviest", "typical"]
+__all__ = ["RowCost", "RowCounter", "group_batch", "heaviest"]
 
 
 _STUB = Image.new("RGB", (1, 1))
@@ -137,13 +137,6 @@ def heaviest(rows: Sequence[RowCost], count: int) -> list[RowCost]:
     row.
     """
     order = sorted(range(len(rows)), key=lambda k: (-rows[k].num_tokens, -rows[k].image_tokens, k))
-    return [rows[k] for k in order[:count]]
-
-
-def typical(rows: Sequence[RowCost], count: int) -> list[RowCost]:
-    """Return ``count`` rows whose numbers of tokens are nearest to the mean."""
-    mean = sum(row.num_tokens for row in rows) / len(rows)
-    order = sorted(range(len(rows)), key=lambda k: (abs(rows[k].num_tokens - mean), k))
     return [rows[k] for k in order[:count]]
 
 
