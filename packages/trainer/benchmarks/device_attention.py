@@ -24,7 +24,7 @@ from triptych_trainer.forward.attention import group_shared_attention
 from triptych_trainer.forward.layout import Group, packed_layout
 from triptych_trainer.forward.segments import segments_of
 from triptych_trainer.forward.shared_pass import SharedPass
-from triptych_trainer.forward.varlen_attention import attend_segments, plan_segments, varlen_attention
+from triptych_trainer.forward.varlen_attention import attend_segments, segment_calls, varlen_attention
 from triptych_trainer.models.families import Family
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 0.02}
@@ -106,8 +106,8 @@ def table(case: Case, *, device: torch.device, rounds: int) -> bool:
 
 def in_segments(case: Case, device: torch.device) -> Way:
     """Two calls without a mask."""
-    plan = plan_segments([group_of(case)], branches_only=False, window=None, device=device)
-    return lambda query, key, value: varlen_attention(query, key, value, plan, scaling=None)
+    calls = segment_calls([group_of(case)], branches_only=False, window=None, device=device)
+    return lambda query, key, value: varlen_attention(query, key, value, calls, scaling=None)
 
 
 def masked(case: Case, device: torch.device) -> Way:

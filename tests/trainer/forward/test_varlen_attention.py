@@ -3,7 +3,7 @@
 import pytest
 import torch
 from triptych_trainer.forward.layout import Group
-from triptych_trainer.forward.varlen_attention import plan_segments, varlen_attention
+from triptych_trainer.forward.varlen_attention import segment_calls, varlen_attention
 
 CPU = torch.device("cpu")
 GROUPS = {
@@ -50,10 +50,10 @@ def test_equals_masked_attention_and_its_gradients(name, window, branches_only):
     for group in groups if branches_only else []:
         is_query[group.start : group.start + group.prefix] = False
     upstream = torch.randn(query.shape, generator=generator, dtype=torch.float64)[:, :, is_query]
-    plan = plan_segments(groups, branches_only=branches_only, window=window, device=CPU)
+    calls = segment_calls(groups, branches_only=branches_only, window=window, device=CPU)
     results = []
     for attend in (
-        lambda q, k, v: varlen_attention(q[:, :, is_query], k, v, plan, scaling=0.3),
+        lambda q, k, v: varlen_attention(q[:, :, is_query], k, v, calls, scaling=0.3),
         lambda q, k, v: masked(q, k, v, groups, window=window, scaling=0.3)[:, :, is_query],
     ):
         leaves = [x.clone().requires_grad_() for x in (query, key, value)]
@@ -65,18 +65,18 @@ def test_equals_masked_attention_and_its_gradients(name, window, branches_only):
 
 
 def test_one_group_takes_views_and_two_calls():
-    plan = plan_segments(groups_of(GROUPS["one group"]), branches_only=False, window=None, device=CPU)
-    own, shared = plan.own.segments, plan.shared.segments
-    assert (plan.own.queries, plan.own.keys) == (slice(0, 18), slice(0, 18))
+    calls = segment_calls(groups_of(GROUPS["one group"]), branches_only=False, window=None, device=CPU)
+    own, shared = calls.own.segments, calls.shared.segments
+    assert (calls.own.queries, calls.own.keys) == (slice(0, 18), slice(0, 18))
     assert own.starts_q.tolist() == own.starts_k.tolist() == [0, 7, 11, 12, 18]
-    assert (plan.shared.queries, plan.shared.keys) == (slice(7, 18), slice(0, 7))
+    assert (calls.shared.queries, calls.shared.keys) == (slice(7, 18), slice(0, 7))
     assert (shared.starts_q.tolist(), shared.starts_k.tolist()) == ([0, 11], [0, 7])
     assert own.causal
     assert not shared.causal
 
 
 def test_a_window_takes_one_call_over_the_end_of_the_prompt():
-    plan = plan_segments(groups_of(GROUPS["one group"]), branches_only=True, window=4, device=CPU)
-    assert plan.shared is None
-    assert plan.own.segments.starts_k.tolist() == [0, 7, 11, 20]
-    assert plan.own.keys.tolist() == [4, 5, 6, 7, 8, 9, 10, 4, 5, 6, 11, 4, 5, 6, 12, 13, 14, 15, 16, 17]
+    calls = segment_calls(groups_of(GROUPS["one group"]), branches_only=True, window=4, device=CPU)
+    assert calls.shared is None
+    assert calls.own.segments.starts_k.tolist() == [0, 7, 11, 20]
+    assert calls.own.keys.tolist() == [4, 5, 6, 7, 8, 9, 10, 4, 5, 6, 11, 4, 5, 6, 12, 13, 14, 15, 16, 17]

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forward.layout import Group
 from triptych_trainer.forward.segments import why_no_kernel
-from triptych_trainer.forward.varlen_attention import plan_segments, varlen_attention
+from triptych_trainer.forward.varlen_attention import segment_calls, varlen_attention
 
 __all__ = [
     "AttentionChoice",
@@ -133,12 +133,12 @@ def why_differs(
     *states, upstream = (torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes)
     window = _WINDOW if has_window else None
     mask = _mask(groups, num_tokens, window=window).to(device)
-    plan = plan_segments(groups, branches_only=False, window=window, device=device)
+    calls = segment_calls(groups, branches_only=False, window=window, device=device)
     with _alone(device):
         exact = _results(lambda q, k, v: _masked(q, k, v, mask, scaling), states, upstream, torch.float64)
         masked = _results(lambda q, k, v: _masked(q, k, v, mask, scaling), states, upstream, dtype)
         try:
-            found = _results(lambda q, k, v: varlen_attention(q, k, v, plan, scaling=scaling), states, upstream, dtype)
+            found = _results(lambda q, k, v: varlen_attention(q, k, v, calls, scaling=scaling), states, upstream, dtype)
         except RuntimeError as error:
             return f"the flash kernels of torch {torch.__version__} fail: {' '.join(str(error).split())}"
     names = ("output", "gradient of queries", "gradient of keys", "gradient of values")

@@ -10,7 +10,7 @@ from triptych_kernels import MergePlan, merge
 from triptych_trainer.forward.attention_choice import AttentionChoice
 from triptych_trainer.forward.layout import Group, PackedLayout
 from triptych_trainer.forward.merge import ImagePlace, build_plan, check_counts
-from triptych_trainer.forward.varlen_attention import SegmentPlan, plan_segments
+from triptych_trainer.forward.varlen_attention import SegmentCalls, segment_calls
 from triptych_trainer.models.families.features import TokenRows
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class SharedPass:
         )
         self.features = features
         self._masks: dict[tuple[object, ...], torch.Tensor] = {}
-        self._plans: dict[tuple[object, ...], SegmentPlan] = {}
+        self._segment_calls: dict[tuple[object, ...], SegmentCalls] = {}
 
     def merge(self, embeds_BTD: torch.Tensor, features: ImageFeatures, plan: MergePlan) -> torch.Tensor:
         """Put the rows of the images shown into their places among the embeddings; `plan` is on their device.
@@ -120,14 +120,14 @@ class SharedPass:
             self._masks[key] = mask.to(device)
         return self._masks[key]
 
-    def segments(self, *, branches_only: bool, window: int | None, device: torch.device) -> SegmentPlan:
+    def segments(self, *, branches_only: bool, window: int | None, device: torch.device) -> SegmentCalls:
         """Return the calls that attend all groups, or the branches of all groups, without masks."""
         assert self.layout is not None
         key = (branches_only, window, device)
-        if key not in self._plans:
+        if key not in self._segment_calls:
             groups = self.layout.groups
-            self._plans[key] = plan_segments(groups, branches_only=branches_only, window=window, device=device)
-        return self._plans[key]
+            self._segment_calls[key] = segment_calls(groups, branches_only=branches_only, window=window, device=device)
+        return self._segment_calls[key]
 
     def prompts_need_masks(self, *, window: int | None) -> bool:
         """Return whether tokens of an image in some prompt see each other in both directions."""

@@ -21,7 +21,7 @@ import torch
 from triptych_trainer.forward.layout import Group
 from triptych_trainer.forward.segments import Segments, attend, attend_backward, segments_of
 
-__all__ = ["SegmentCall", "SegmentPlan", "attend_segments", "plan_segments", "varlen_attention"]
+__all__ = ["SegmentCall", "SegmentCalls", "attend_segments", "segment_calls", "varlen_attention"]
 
 Rows: TypeAlias = slice | torch.Tensor
 """Some rows of a tensor: neighbours, which are a view, or their numbers."""
@@ -37,7 +37,7 @@ class SegmentCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentPlan:
+class SegmentCalls:
     """Contains the calls that attend the queries of some groups."""
 
     own: SegmentCall
@@ -46,9 +46,9 @@ class SegmentPlan:
     """None where no branch has a prompt, or where the first call sees the end of the prompts."""
 
 
-def plan_segments(
+def segment_calls(
     groups: Sequence[Group], *, branches_only: bool, window: int | None, device: torch.device
-) -> SegmentPlan:
+) -> SegmentCalls:
     """Return the calls for queries of whole groups, or of their branches alone; the keys are always of whole groups.
 
     `window` is how many keys a token sees at most, its own included; None where it sees all.
@@ -75,7 +75,7 @@ def plan_segments(
             shared_queries.append(range(queries, queries + tokens))
             prompt_keys.append(prompt)
         queries += tokens
-    return SegmentPlan(
+    return SegmentCalls(
         own=_call(own, [range(queries)], own_keys, causal=True, window=window if cut else None, device=device),
         shared=_call(shared, shared_queries, prompt_keys, causal=False, window=None, device=device) if shared else None,
     )
@@ -99,10 +99,10 @@ def _call(
 
 
 def varlen_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: SegmentPlan, *, scaling: float | None
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, calls: SegmentCalls, *, scaling: float | None
 ) -> torch.Tensor:
     """Attend query `[1, heads, S, d]` on key and value `[1, kv_heads, T, d]` -> `[1, heads, S, d]`."""
-    return _attended(query, key, value, plan, scaling=scaling)
+    return _attended(query, key, value, calls, scaling=scaling)
 
 
 def attend_segments(
@@ -110,17 +110,17 @@ def attend_segments(
 ) -> torch.Tensor:
     """Attend as `varlen_attention` does, by one call over all rows."""
     call = SegmentCall(queries=slice(0, query.shape[2]), keys=slice(0, key.shape[2]), segments=segments)
-    return _attended(query, key, value, SegmentPlan(own=call, shared=None), scaling=scaling)
+    return _attended(query, key, value, SegmentCalls(own=call, shared=None), scaling=scaling)
 
 
 def _attended(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: SegmentPlan, *, scaling: float | None
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, calls: SegmentCalls, *, scaling: float | None
 ) -> torch.Tensor:
     if torch.is_autocast_enabled(query.device.type):  # which does not know the kernels of `segments`
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
-    out: torch.Tensor = _Varlen.apply(query, key, value, plan, scaling)
+    out: torch.Tensor = _Varlen.apply(query, key, value, calls, scaling)
     return out.transpose(0, 1).unsqueeze(0)
 
 
@@ -133,33 +133,33 @@ class _Varlen(torch.autograd.Function):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        plan: SegmentPlan,
+        calls: SegmentCalls,
         scaling: float | None,
     ) -> torch.Tensor:
-        out, lse = _attend(query, key, value, plan.own, scaling=scaling)
-        if plan.shared is not None:
-            rows = plan.shared.queries
-            out_P, lse_P = _attend(query, key, value, plan.shared, scaling=scaling)
+        out, lse = _attend(query, key, value, calls.own, scaling=scaling)
+        if calls.shared is not None:
+            rows = calls.shared.queries
+            out_P, lse_P = _attend(query, key, value, calls.shared, scaling=scaling)
             joint = torch.logaddexp(lse[:, rows], lse_P)
             weight = (lse_P - joint).exp().to(out.dtype).transpose(0, 1).unsqueeze(-1)
             out[rows] = torch.lerp(out[rows], out_P, weight)
             lse[:, rows] = joint
         ctx.save_for_backward(query, key, value, out, lse)
-        ctx.plan, ctx.scaling = plan, scaling
+        ctx.calls, ctx.scaling = calls, scaling
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, out, lse = ctx.saved_tensors
-        plan: SegmentPlan = ctx.plan
+        calls: SegmentCalls = ctx.calls
         given = (grads[0].contiguous(), query, key, value, out, lse)
-        grad_query, grad_key, grad_value = _attend_backward(*given, plan.own, scaling=ctx.scaling)
-        grad_key, grad_value = (_put(x, plan.own.keys, key) for x in (grad_key, grad_value))
-        if plan.shared is not None:
-            parts = _attend_backward(*given, plan.shared, scaling=ctx.scaling)
-            grad_query[plan.shared.queries] += parts[0]
-            grad_key[plan.shared.keys] += parts[1]
-            grad_value[plan.shared.keys] += parts[2]
+        grad_query, grad_key, grad_value = _attend_backward(*given, calls.own, scaling=ctx.scaling)
+        grad_key, grad_value = (_put(x, calls.own.keys, key) for x in (grad_key, grad_value))
+        if calls.shared is not None:
+            parts = _attend_backward(*given, calls.shared, scaling=ctx.scaling)
+            grad_query[calls.shared.queries] += parts[0]
+            grad_key[calls.shared.keys] += parts[1]
+            grad_value[calls.shared.keys] += parts[2]
         return grad_query, grad_key, grad_value, None, None
 
 
