@@ -66,6 +66,15 @@ def test_a_folder_of_images_that_does_not_exist_is_refused(refusal, command):
         (["plan", "--device", "cpu", "--mean_completion_length", "2"], "no hours of a CPU are forecast; add them, or"),
         (["plan", "--device", "cpu", "--calibrate", "--mfu", "1"], "--mfu: --calibrate measures it; leave --calibrate"),
         (["score", "--max_bad", "5"], "there is no option --max_bad"),
+        (["check", "--trust_remote_code"], "--trust_remote_code: no model is read; add --model, or leave it out"),
+        (["train", "--mismatch_kl_limit", "0.1"], "--mismatch_kl_limit is read by nothing in this run; add --use_vllm"),
+        (["train", "--rollout_seconds", "5"], "add --use_vllm --vllm_mode server, or leave it out"),
+        (
+            ["train", "--rollouts", "false", "--verdict", "format"],
+            "--verdict is read by nothing in this run; write rollouts, or leave it out",
+        ),
+        (["train", "--memory_gib", "3", "--gradient_checkpointing", "true"], "; set --gradient_checkpointing auto, or"),
+        (["train", "--placement", "first"], "--placement is read by nothing in this run; run the first demo"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

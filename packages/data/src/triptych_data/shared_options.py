@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triptych_data.model_name import check_revision
-from triptych_data.option_parser import OptionParser, add_options, collected
+from triptych_data.option_parser import OptionParser, add_options, collected, refuse_given
 from triptych_data.options import (
     DataOptions,
     ModelOptions,
@@ -73,4 +73,7 @@ def shared_options(namespace: argparse.Namespace) -> SharedOptions:
     need_model(prompt, namespace.model)
     check_revision(namespace.model, namespace.model_revision)
     check_pixels(prompt)
-    return SharedOptions(model=namespace.model, loading=collected(ModelOptions, namespace), data=data, prompt=prompt)
+    loading = collected(ModelOptions, namespace)
+    if namespace.model is None:
+        refuse_given(loading, ("trust_remote_code",), why="no model is read; add --model")
+    return SharedOptions(model=namespace.model, loading=loading, data=data, prompt=prompt)

@@ -8,6 +8,7 @@ from typing import Any
 from trl import GRPOConfig, ModelConfig
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.options.checkpointing import AUTO, CHECKPOINTING
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.values import check_numbers
 
@@ -233,6 +234,11 @@ def check_given(given: Mapping[str, Any], args: GRPOConfig, model: ModelConfig, 
         (OF_ADAPTERS, model.use_peft, "add --use_peft"),
         (OF_4_BITS, model.load_in_4bit, "add --load_in_4bit"),
         (("max_tool_calling_iterations",), calls, "add --tools or --environment"),
+        (("mismatch_kl_warn", "mismatch_kl_limit"), args.use_vllm, "add --use_vllm"),
+        (("rollout_seconds",), args.use_vllm and args.vllm_mode == "server", "add --use_vllm --vllm_mode server"),
+        (("verdict",), run.rollouts, "write rollouts"),
+        (("memory_gib",), getattr(args, CHECKPOINTING) == AUTO, "set --gradient_checkpointing auto"),
+        (("placement",), model.model_name_or_path is None and run.demo == "places", "run the first demo"),
         (("model_revision",), not Path(model.model_name_or_path or "").is_dir(), "name a model of the hub"),
     ):
         for name in names:
