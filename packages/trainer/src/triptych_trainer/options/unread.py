@@ -238,7 +238,7 @@ def check_given(given: Mapping[str, Any], args: GRPOConfig, model: ModelConfig, 
         (("rollout_seconds",), args.use_vllm and args.vllm_mode == "server", "add --use_vllm --vllm_mode server"),
         (("verdict",), run.rollouts, "write rollouts"),
         (("memory_gib",), getattr(args, CHECKPOINTING) == AUTO, "set --gradient_checkpointing auto"),
-        (("placement",), model.model_name_or_path is None and run.demo == "places", "run the first demo"),
+        (("placement",), model.model_name_or_path is None, "run the first demo"),
         (("model_revision",), not Path(model.model_name_or_path or "").is_dir(), "name a model of the hub"),
     ):
         for name in names:
