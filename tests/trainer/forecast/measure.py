@@ -47,7 +47,9 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(
-        shape.config(), attn_implementation="sdpa", dtype=getattr(torch, options.get("dtype", "float32"))
+        shape.config(),
+        attn_implementation=options.get("attn_implementation", "sdpa"),
+        dtype=getattr(torch, options.get("dtype", "float32")),
     ).train()
     if options.get("freeze_vision_modules"):
         freeze_vision_modules(model)

@@ -109,6 +109,16 @@ def test_calibration_measures_a_real_pass(options, model_dir, tmp_path, capsys):
     assert "the measured rate" in capsys.readouterr().out
 
 
+def test_eager_attention_of_a_tower_keeps_its_scores(options, tmp_path):
+    peaks = {}
+    for attention in ("sdpa", "eager"):
+        path = tmp_path / f"{attention}.json"
+        own = ["--attn_implementation", attention, "--no_alternatives", "--json", str(path)]
+        assert main([*options, "--gradient_checkpointing", "false", *own]) == 0
+        peaks[attention] = max(phase["total_bytes"] for phase in json.loads(path.read_text())["phases"])
+    assert peaks["eager"] > peaks["sdpa"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -16,6 +16,7 @@ from triptych_trainer.forecast.traced_passes import Setting
     [
         ("qwen2_5_vl, wide", {"gradient_checkpointing": True}),
         ("qwen2_5_vl, deep", {"gradient_checkpointing": False, "freeze_vision_modules": True}),
+        ("qwen2_5_vl, deep", {"gradient_checkpointing": False, "attn_implementation": "eager"}),
         ("gemma3", {"gradient_checkpointing": False}),
         ("internvl", {"gradient_checkpointing": False, "turns": 2}),  # a prompt without images, too
     ],

@@ -162,7 +162,8 @@ def _segment_kernels(recorder: Recorder) -> Iterator[None]:
 def windows_in_one_call(towers: list[torch.nn.Module], recorder: Recorder) -> Iterator[None]:
     """Let towers that attend window by window (their attention takes ``cu_seqlens``) do so in one call.
 
-    The loop's results are the same and so is what it keeps: each window's output, and all of them joined.
+    The loop's results are the same and so is what it keeps: each window's output, and all of them joined. Eager
+    attention keeps the scores of every window as well, and stays a loop.
     """
 
     def attend(
@@ -181,7 +182,8 @@ def windows_in_one_call(towers: list[torch.nn.Module], recorder: Recorder) -> It
         output = _Attention.apply(query, key, value, None, flops, recorder)
         return output.transpose(1, 2).clone(), None
 
-    configs = {id(m.config): m.config for tower in towers for m in tower.modules() if attends_segments(m)}
+    found = [m.config for tower in towers for m in tower.modules() if attends_segments(m)]
+    configs = {id(config): config for config in found if config._attn_implementation_internal != "eager"}
     AttentionInterface.register(WINDOWS, attend)
     AttentionMaskInterface.register(WINDOWS, sdpa_mask)
     before = {key: config._attn_implementation_internal for key, config in configs.items()}

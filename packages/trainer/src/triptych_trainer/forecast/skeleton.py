@@ -74,6 +74,7 @@ def build_skeleton(config: TrainingConfig, *, model_config: Any = None) -> Skele
         model = model_without_weights(
             model_config,
             dtype=_dtype(config, model_config),
+            attention="eager" if config.model.attn_implementation == "eager" else None,
             trust_remote_code=config.trl.trust_remote_code,
             option=f"--model_name_or_path {config.model.model_name_or_path}",
         )

@@ -161,17 +161,25 @@ def _not_quantized(path: str, config: ModelConfig, *, trust_remote_code: bool) -
 
 
 def model_without_weights(
-    described: Any, *, trust_remote_code: bool, option: str, dtype: torch.dtype | None = None
+    described: Any,
+    *,
+    trust_remote_code: bool,
+    option: str,
+    dtype: torch.dtype | None = None,
+    attention: str | None = None,
 ) -> Any:
-    """Build the model of a config on no device.
+    """Build the model of a config on no device; ``attention`` is an implementation's name, None for the default.
 
     Raises:
         UsageError: the config is that of another kind of model, or its sizes do not fit together.
     """
+    given = {"dtype": dtype, "attn_implementation": attention}
     try:
         with torch.device("meta"):
             return AutoModelForImageTextToText.from_config(
-                described, trust_remote_code=trust_remote_code, **({} if dtype is None else {"dtype": dtype})
+                described,
+                trust_remote_code=trust_remote_code,
+                **{name: value for name, value in given.items() if value is not None},
             )
     except Exception as error:  # sizes that do not fit together fail anywhere in a model's code
         raise UsageError(f"{option}: no model can be built from its config: {_one_line(error)}") from error
