@@ -198,7 +198,7 @@ def test_turns_as_samples_share_the_prompt_and_are_scored_behind_what_they_were_
     episode = [-1.0, 1.0]
     first = [value[0] - 2.0 for value in returns]
     assert batch.advantages.tolist() == pytest.approx([0.0, 0.0, episode[1] + first[1], episode[1]])
-    assert batch.counted_share == 0.5
+    assert batch.mean_rows == 2.0
     assert len(batch.groups) == 1, "all turns of all rollouts stand behind one prompt"
     message, red = (one.num_trained for one in batch.rollouts[2:])
     loss = -(2.0 * message + 1.0 * red) / (message + red)

@@ -8,10 +8,10 @@ from made_up import played, prepared
 from PIL import Image
 from triptych_data import Example
 from triptych_parser import bind, parse
-from triptych_trainer.grpo.batch import Advantages, Rewards, TrainingBatch
+from triptych_trainer.grpo.batch import Advantages, Rewards, TokenScores, TrainingBatch, loss_mask
 from triptych_trainer.grpo.samples import training_batch
 from triptych_trainer.grpo.step import StepSettings
-from triptych_trainer.grpo.trl.loss import by_what_remains
+from triptych_trainer.grpo.trl.loss import row_factor
 from triptych_trainer.grpo.turns import anchor_states, per_token, returns_of, step_advantages, stepwise
 from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup
 
@@ -155,16 +155,57 @@ def test_over_turn_rollouts_are_zeroed_and_the_loss_is_divided_by_what_remains()
     assert [one.num_trained for one in batch.rollouts] == [3, 0, 0, 0]
     assert batch.advantages.tolist() == [0.0, 0.0, 0.0, 0.0]
     assert batch_of([group_of(over, kept)], [0.0] * 2, mask_over_turn=True).advantages.tolist() == [0.0, 1.0]
-    assert (batch.counted_share, batch.num_trained_tokens) == (0.25, 3)
-    mean_over_rows = torch.tensor([8.0, 0.0, 0.0, 0.0]).mean()
-    assert by_what_remains(mean_over_rows, batch, loss_type="grpo") == 8.0
-    assert by_what_remains(mean_over_rows, batch, loss_type="dapo") == 2.0, "divided by counted tokens already"
+    assert (batch.mean_rows, batch.num_trained_tokens) == (1, 3)
+    assert row_factor(batch, loss_type="grpo") == 4.0
+    assert row_factor(batch, loss_type="dapo") is None, "divided by counted tokens already"
     none_left = batch_of([group_of(over)], [0.0], mask_over_turn=True)
-    assert by_what_remains(torch.tensor(3.0), none_left, loss_type="grpo") == 0.0
+    assert row_factor(none_left, loss_type="grpo") == 0.0
     truncated = batch_of([group_of(kept, over, cut, room)], [0.0] * 4, mask_truncated=True)
     assert [one.num_trained for one in truncated.rollouts] == [3, 6, 0, 0]
-    assert truncated.counted_share is None
-    assert by_what_remains(mean_over_rows, truncated, loss_type="grpo") == 2.0
+    assert truncated.mean_rows is None
+    assert row_factor(truncated, loss_type="grpo") is None
+
+
+def parts_by_hand(batch, loss_type):
+    """The loss where every ratio is 1: minus the advantages, over what the loss type divides by."""
+    rows = []
+    for one, gain in zip(batch.rollouts, batch.advantages, strict=True):
+        if one.num_trained:
+            counted = torch.tensor(one.trained)
+            gains = gain[: len(one.ids)][counted] if gain.ndim else gain.expand(one.num_trained)
+            rows.append(gains)
+    if loss_type == "grpo":
+        return -sum(float(gains.mean()) for gains in rows) / len(rows)
+    return -sum(float(gains.sum()) for gains in rows) / (
+        16 * len(rows) if loss_type == "dr_grpo" else sum(map(len, rows))
+    )
+
+
+@pytest.mark.parametrize("in_turns", [False, True])
+def test_the_loss_of_any_parts_is_that_of_what_remains_of_all(make_trainer, write_rows, in_turns):
+    go, end = move("a"), {"said": "end"}
+    groups = [
+        group_of(played(go, end), played(go, go, go, end, finish="turns"), played(end), played(go, finish="length")),
+        group_of(played(end), played(go, end), played(go, {"said": "e"}), played(go, go, go, end), key=5),
+    ]
+    if in_turns:
+        groups = [g.with_rollouts([in_steps(one, k) for k, one in enumerate(g.rollouts)]) for g in groups]
+    trainer = make_trainer(write_rows([1]), max_completion_length=16, entropy_coef=0.5)
+    trainer.model.train()
+    for settings in ({}, {"mask_over_turn": True}, {"mask_over_turn": True, "step_weight": 2.0, "step_gamma": 0.5}):
+        batch = batch_of(groups, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5], **settings)
+        for num_parts in (1, 2, 4):
+            parts = batch.split(range(len(batch.rollouts)), num_parts=num_parts)
+            trainer.current_gradient_accumulation_steps = trainer.args.steps_per_generation = num_parts
+            for trainer.loss_type in ("grpo", "dr_grpo", "dapo", *(["bnpo"] if num_parts == 1 else [])):
+                got, bonus = 0.0, 0.0
+                for part in parts:
+                    mask = loss_mask(part.rollouts, width=part.width, device=torch.device("cpu"))
+                    scores = TokenScores(logps_BC=-torch.rand(mask.shape) * mask, entropies_BC=torch.rand(mask.shape))
+                    got += float(trainer._loss_of_trl(scores, part))
+                    bonus += float((scores.entropies_BC * mask).sum() / mask.sum().clamp(min=1)) / num_parts
+                expected = parts_by_hand(batch, trainer.loss_type) - 0.5 * bonus
+                assert got == pytest.approx(expected, abs=1e-5), (settings, num_parts, trainer.loss_type)
 
 
 def test_batches_of_steps_are_kept_in_checkpoints(group):
@@ -176,5 +217,5 @@ def test_batches_of_steps_are_kept_in_checkpoints(group):
     assert [(one.ids, one.trained, one.trajectory) for one in again.rollouts] == [
         (one.ids, one.trained, one.trajectory) for one in batch.rollouts
     ]
-    assert again.counted_share == 1.0
+    assert again.mean_rows == 7.0
     assert SimpleNamespace(**batch.to_state()).advantages is batch.advantages

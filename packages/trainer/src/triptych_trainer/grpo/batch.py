@@ -76,9 +76,8 @@ class TrainingBatch:
     reference_logps_BC: torch.Tensor | None = None
     sampling_ratio: torch.Tensor | None = None
     """Corrects for an engine that sampled from a slightly other distribution: [B, C], or [B, 1] per rollout."""
-    counted_share: torch.Tensor | None = None
-    """The share of the rows of all ranks that the loss counts, by which a mean over rows is divided; None: no row is
-    left out in this way."""
+    mean_rows: torch.Tensor | None = None
+    """How many rows of a part the loss counts, on average over all parts and ranks; None: all, and parts are equal."""
 
     @property
     def rollouts(self) -> list[Rollout]:
@@ -108,8 +107,9 @@ class TrainingBatch:
 
         units = [list(rows) for _, rows in groupby(order, key=rollout_of)]
         size = len(units) // num_parts
+        mean_rows = None if self.mean_rows is None else self.mean_rows / num_parts
         return tuple(
-            self.rows([row for unit in units[start : start + size] for row in unit])
+            replace(self.rows([row for unit in units[start : start + size] for row in unit]), mean_rows=mean_rows)
             for start in range(0, size * num_parts, size)
         )
 

@@ -44,14 +44,16 @@ def training_batch(
     runs = [one.sampled_runs for group in groups for one in group.rollouts]
     counted, values = stepwise([without_limited(group, limits) for group in groups], values, runs=runs)
     samples = [one for group in counted for one in group.rollouts]
-    share = None
+    in_turns = any(one.trajectory is not None for one in samples)
+    counted_rows = len(samples)
     if settings.mask_over_turn:
         kept = torch.tensor([one.num_trained > 0 for one in samples], device=values.device)
         values = values * kept.view(-1, *[1] * (values.ndim - 1))
-        share = sum_over_ranks(int(kept.sum())) / sum_over_ranks(len(samples))
+        counted_rows = int(kept.sum())
+    uneven = settings.mask_over_turn or sum_over_ranks(int(in_turns)) > 0
     return TrainingBatch(
         groups=tuple(counted),
         advantages=values,
         num_trained_tokens=sum_over_ranks(sum(one.num_trained for one in samples)),
-        counted_share=share,
+        mean_rows=sum_over_ranks(counted_rows) / sum_over_ranks(1) if uneven else None,
     )

@@ -89,6 +89,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 
 ATTRIBUTES = (
     *("_buffered_inputs", "_dist", "_logs", "_metrics", "_pending_extra_logs", "_pending_metrics", "_step"),
+    *("_entropy_bonus_enabled", "_last_world_entropy", "entropy_coef", "top_entropy_quantile", "use_adaptive_entropy"),
     *("_signature_columns", "_tokenizer", "accelerator", "args", "aux_loss_enabled", "beta", "environments"),
     *("callback_handler", "chat_template_kwargs", "eos_token_ids", "is_deepspeed_enabled", "is_fsdp_enabled"),
     *("log_completions", "mask_truncated_completions", "model_wrapped", "multi_objective_aggregation"),

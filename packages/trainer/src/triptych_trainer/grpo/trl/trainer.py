@@ -22,7 +22,7 @@ from triptych_trainer.grpo.trl.arguments import (
 )
 from triptych_trainer.grpo.trl.building import attend_shared_prompts, check_run, complete, engine_of, player_of
 from triptych_trainer.grpo.trl.cycle import new_cycle, restored_cycle
-from triptych_trainer.grpo.trl.loss import by_what_remains, loss_inputs
+from triptych_trainer.grpo.trl.loss import by_what_remains, loss_inputs, row_factor, without_policy
 from triptych_trainer.grpo.trl.mismatch_watch import MismatchWatch, warn_of_ban
 from triptych_trainer.grpo.trl.optimizing import OptimizingTrainer
 from triptych_trainer.grpo.trl.own_rollouts import own_rollouts
@@ -218,8 +218,10 @@ class MultiImageGRPOTrainer(OptimizingTrainer, TrainerOfRows):
         return policy_loss(self.engine, model, inputs[BATCH], loss=self._loss_of_trl)
 
     def _loss_of_trl(self, scores: TokenScores, batch: TrainingBatch) -> torch.Tensor:
+        factor = row_factor(batch, loss_type=self.loss_type)
+        beside = 0.0 if factor is None else without_policy(self, scores, batch)
         loss = super()._compute_loss(scores, loss_inputs(batch, scores))
-        return by_what_remains(loss, batch, loss_type=self.loss_type)
+        return loss if factor is None else by_what_remains(loss, factor=factor, beside=beside)
 
     def _get_per_token_logps_and_entropies(
         self,
