@@ -5,6 +5,7 @@
 
 #include "cpu_memory.h"
 #include "decode.h"
+#include "draw.h"
 #include "merge.h"
 #include "packed.h"
 
@@ -89,6 +90,14 @@ PYBIND11_MODULE(_native, m) {
                                at<const std::int64_t>(slots), at<const cpu::DecodePrompt>(prompts), R, H, K, D, P, N,
                                C, scale, static_cast<DType>(dtype)},
                               num_threads);
+      },
+      py::call_guard<py::gil_scoped_release>());
+
+  cpu_ops.def(
+      "draw",
+      [](Address ids, Address p, Address rows, Address state, Size R, Size B, Size V) {
+        return cpu::draw({at<std::int64_t>(ids), at<const float>(p), at<const std::int64_t>(rows),
+                          at<cpu::GeneratorState>(state), R, B, V});
       },
       py::call_guard<py::gil_scoped_release>());
 

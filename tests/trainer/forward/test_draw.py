@@ -8,10 +8,10 @@ from triptych_trainer.forward.scores import SamplingError
 
 
 @pytest.mark.parametrize("spread", [0, 2, 30])
-@pytest.mark.parametrize("by_logarithms", [True, False])
-def test_tokens_and_random_state_are_those_of_multinomial(monkeypatch, by_logarithms, spread):
-    assert draw._is_log_of_uniform()
-    monkeypatch.setattr(draw, "_is_log_of_uniform", lambda: by_logarithms)
+@pytest.mark.parametrize("by_kernel", [True, False])
+def test_tokens_and_random_state_are_those_of_multinomial(monkeypatch, by_kernel, spread):
+    assert draw.draws_as_torch()
+    monkeypatch.setattr(draw, "draws_as_torch", lambda: by_kernel)
     generator = torch.Generator().manual_seed(0)
     scores_BV = torch.randn(5, 700, generator=generator) * spread
     scores_BV[:, 100:200] = -torch.inf
@@ -25,7 +25,9 @@ def test_tokens_and_random_state_are_those_of_multinomial(monkeypatch, by_logari
         assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_scores_that_are_no_numbers_are_refused():
+@pytest.mark.parametrize("by_kernel", [True, False])
+def test_scores_that_are_no_numbers_are_refused(monkeypatch, by_kernel):
+    monkeypatch.setattr(draw, "draws_as_torch", lambda: by_kernel)
     scores_BV = torch.zeros(2, 9)
     scores_BV[1, 4] = torch.nan
     with pytest.raises(SamplingError, match="the model's scores for a sampled token are infinite or no numbers; go on"):

@@ -1,6 +1,15 @@
 from triptych_kernels import reference
 from triptych_kernels.availability import unavailable_reason
-from triptych_kernels.ops import DecodeCache, PackedMatrix, merge
+from triptych_kernels.ops import DecodeCache, PackedMatrix, draw, draws_as_torch, merge
 from triptych_kernels.plan import MergePlan
 
-__all__ = ["DecodeCache", "MergePlan", "PackedMatrix", "merge", "reference", "unavailable_reason"]
+__all__ = [
+    "DecodeCache",
+    "MergePlan",
+    "PackedMatrix",
+    "draw",
+    "draws_as_torch",
+    "merge",
+    "reference",
+    "unavailable_reason",
+]

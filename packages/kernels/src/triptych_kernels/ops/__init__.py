@@ -1,5 +1,6 @@
 from triptych_kernels.ops.decode import DecodeCache
+from triptych_kernels.ops.draw import draw, draws_as_torch
 from triptych_kernels.ops.merge import merge
 from triptych_kernels.ops.packed import PackedMatrix
 
-__all__ = ["DecodeCache", "PackedMatrix", "merge"]
+__all__ = ["DecodeCache", "PackedMatrix", "draw", "draws_as_torch", "merge"]
