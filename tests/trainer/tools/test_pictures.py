@@ -29,6 +29,15 @@ def test_boxes_are_read_in_thousandths_or_in_pixels_as_shown():
     assert box_in_picture([0, 0, 0.1, 0.1], shown, frame="thousandths") == (0, 0, 1, 1), "never empty"
 
 
+@pytest.mark.parametrize("length", [23, 25, 27, 29, 58, 199])
+@pytest.mark.parametrize("shown_at", [28, 56, 84, 364])
+def test_a_box_at_the_edge_ends_at_the_edge(length, shown_at):
+    shown = RolloutImage(picture=Image.new("RGB", (length, length)), model_size=(shown_at, shown_at))
+    for k in range(shown_at):
+        left, _, right, bottom = box_in_picture([k, k, k + 1, shown_at], shown, frame="pixels")
+        assert (left, right, bottom) == (k * length // shown_at, -(-(k + 1) * length // shown_at), length)
+
+
 def test_crop_returns_the_pixels_of_the_file():
     found = returned(tools.crop(1, [500, 0, 1000, 500], images()))
     assert found.shape == (50, 100, 3)
@@ -46,8 +55,9 @@ def test_rotate_turns_clockwise():
     found = returned(tools.rotate(1, 90, images()))
     assert found.shape == (200, 100, 3)
     assert found[0, 0].tolist() == [0, 99, 7], "what was at the bottom left is at the top left"
-    with pytest.raises(ValueError, match="degrees must be 90, 180 or 270, got 45"):
-        tools.rotate(1, 45, images())
+    for wrong in (45, "90", None, float("nan")):
+        with pytest.raises(ValueError, match=f"degrees must be 90, 180 or 270, got {wrong!r}"):
+            tools.rotate(1, wrong, images())
 
 
 def test_mark_draws_on_a_copy():
@@ -64,6 +74,10 @@ def test_mark_draws_on_a_copy():
         ([1, 2, 3], "box must be four numbers, left, top, right and bottom, got"),
         (["a", 2, 3, 4], "box must be four numbers"),
         ([float("nan"), 2, 3, 4], "box must be four numbers"),
+        ([0, 0, float("inf"), 4], "box must be four numbers"),
+        ([0, 0, 10**400, 4], "box must lie within"),
+        ([False, 0, True, 4], "box must be four numbers"),
+        ([5, 5, 5, 9], "with left < right and top < bottom"),
         ([500, 0, 400, 100], "box must lie within 0, 0, 1000, 1000 with left < right"),
         ([0, 0, 1001, 100], "box must lie within"),
         ("0 0 1 1", "box must be four numbers"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 from PIL import Image, ImageDraw
@@ -47,8 +48,8 @@ def picture_tools(frame: BoxFrame) -> dict[str, Callable[..., Any]]:
         return _answer(shown.picture.crop(box_in_picture(box, shown, frame=frame)))
 
     def rotate(image: int, degrees: int, images: RolloutImages) -> list[Any]:
-        if degrees % 90:
-            raise ValueError(f"degrees must be 90, 180 or 270, got {degrees}")
+        if not _is_number(degrees) or degrees % 90:
+            raise ValueError(f"degrees must be 90, 180 or 270, got {degrees!r}")
         return _answer(_shown(images, image).picture.rotate(-degrees, expand=True))
 
     def mark(image: int, box: list[float], images: RolloutImages) -> list[Any]:
@@ -78,14 +79,20 @@ def box_in_picture(box: Sequence[float], shown: RolloutImage, *, frame: BoxFrame
     """
     height, width = (1000, 1000) if frame == "thousandths" else shown.model_size
     corners = list(box) if isinstance(box, (list, tuple)) else []
-    if len(corners) != 4 or not all(isinstance(x, (int, float)) and math.isfinite(x) for x in corners):
+    if len(corners) != 4 or not all(map(_is_number, corners)):
         raise ValueError(f"box must be four numbers, left, top, right and bottom, got {box}")
     left, top, right, bottom = corners
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ValueError(f"box must lie within 0, 0, {width}, {height} with left < right and top < bottom, got {box}")
-    x, y = shown.picture.width / width, shown.picture.height / height
+    # Fractions, because 84 * (23 / 84) is more than 23: a box would get a black row from beyond the edge.
+    x, y = Fraction(shown.picture.width, width), Fraction(shown.picture.height, height)
+    left, top, right, bottom = map(Fraction, (left, top, right, bottom))
     first, second = math.floor(left * x), math.floor(top * y)
     return first, second, max(first + 1, math.ceil(right * x)), max(second + 1, math.ceil(bottom * y))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def _shown(images: RolloutImages, which: int) -> RolloutImage:
