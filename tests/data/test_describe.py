@@ -108,11 +108,13 @@ def test_too_many_tokens_are_counted_and_refused_in_one_sentence(model, example)
     assert describe(example, model=model, settings=one_less).refused is not None
 
 
-def test_no_size_is_said_to_be_seen_where_a_prompt_has_other_tokens_than_planned(model, example):
-    planned = replace(model.vision, factor=56)
-    found = describe(example, model=replace(model, vision=planned), settings=PromptSettings())
-    assert found.images.tokens == (50, 4), "those of the prompt"
-    assert found.images.model_sizes == (None, None)
+def test_no_size_is_said_to_be_seen_where_a_prompt_has_other_tokens_than_planned(model, example, monkeypatch):
+    counted = count_images(example, model=model, settings=PromptSettings())
+    assert counted.model_sizes == counted.sizes
+    wrong = replace(counted, tokens=(49, 4))
+    monkeypatch.setattr("triptych_data.describe.count_images", lambda *_, **__: wrong)
+    found = describe(example, model=model, settings=PromptSettings()).images
+    assert (found.tokens, found.model_sizes) == ((50, 4), (None, (56, 56)))
 
 
 def test_the_tools_of_a_row_are_those_that_its_template_gets(example):

@@ -1,5 +1,6 @@
 """`evaluate` and `predict` of a script for TRL, and the precision that it does not choose: as with TRL's trainer."""
 
+import copy
 import math
 
 import datasets
@@ -37,7 +38,7 @@ def build(model_dir, tmp_path):
                 seen.extend(zip(id, completions, counts, scores, strict=True))
             return scores
 
-        own = {"eval_dataset": options.pop("eval_dataset", None)}
+        own = {name: options.pop(name, None) for name in ("eval_dataset", "processing_class")}
         args = GRPOConfig(
             str(tmp_path / "out"), **{"bf16": False, **QUIET, **SIZES, "max_completion_length": 4, **options}
         )
@@ -102,6 +103,13 @@ def test_what_cannot_be_evaluated_is_refused_in_one_sentence(build, how):
 def test_an_evaluation_dataset_without_rows_is_refused_when_a_trainer_is_built(build):
     with pytest.raises(UsageError, match=r"eval_dataset\['none'\] has no rows; pass a dataset that has"):
         build(eval_dataset={"none": texts().select([])})
+
+
+def test_the_chat_template_gets_the_arguments_of_the_configuration(build, loaded):
+    processor = copy.deepcopy(loaded[1])
+    processor.chat_template = "{{ greeting }}" + processor.chat_template
+    trainer = build(processing_class=processor, chat_template_kwargs={"greeting": "red red"})
+    assert processor.tokenizer.decode(trainer.prompt_of(1).ids).startswith("red red")
 
 
 def test_a_script_that_chooses_no_precision_trains_on_a_cpu_as_with_trl(build):
