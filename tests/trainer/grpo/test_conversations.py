@@ -110,6 +110,59 @@ def test_every_unique_image_goes_through_the_tower_once_in_a_step(make_trainer, 
     assert (ours != 0).sum() == sum(rollout.num_trained for rollout in batch.rollouts)
 
 
+def show(what: str, images: RolloutImages) -> list:
+    """Show something.
+
+    Args:
+        what: which picture.
+    """
+    first = images[1].picture
+    shown = {
+        "same": [first],
+        "part": [first.crop((0, 0, 28, 56))],
+        "twice": [Image.new("RGB", (56, 28), "red")] * 2,
+        "larger": [first.resize((first.width + 56, first.height + 56))],
+    }
+    return [{"type": "image", "image": picture} for picture in shown[what]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("freeze_vision", [True, False])
+def test_equal_pixels_are_encoded_once_in_whatever_turn_and_place_they_come(make_trainer, write_rows, freeze_vision):
+    trainer = make_trainer(
+        write_rows([1]),
+        tools=[show],
+        freeze_vision=freeze_vision,
+        per_device_train_batch_size=2,
+        max_completion_length=900,
+    )
+    same, part, twice, larger = (call("show", what=what) for what in ("same", "part", "twice", "larger"))
+    says(trainer, [same, part], [part, twice], [larger, "red"], ["blue"])
+    encoded, prepared = [], []
+    trainer.model.model.visual.register_forward_pre_hook(
+        lambda module, args, kwargs: encoded.append(len(kwargs["grid_thw"])), with_kwargs=True
+    )
+    prepare = trainer.preparer.processor.image_processor.preprocess
+    trainer.preparer.processor.image_processor.preprocess = lambda images, *args, **options: (
+        prepared.append(len(images) if isinstance(images, list) else 1) or prepare(images, *args, **options)
+    )
+    trainer._to_verify = False
+    batch = trainer._generate_and_score_completions([{"row": 0}] * 2)["triptych_batch"]
+    one, other = batch.rollouts
+    assert [len(one.images), len(other.images)] == [3, 3]
+    (first,) = batch.groups[0].prompt.image_digests
+    assert one.images[0].digest == first, "the prompt's own picture came back"
+    assert one.images[1].digest == other.images[0].digest, "the same part, in other turns of two rollouts"
+    assert other.images[1].digest == other.images[2].digest, "twice in one turn"
+    unique = group_batch(batch.groups).image_keys
+    assert len(unique) == 4, "the prompt's, its part, the red one, and the larger one"
+    assert sum(encoded) == trainer.engine.images_encoded == 4
+    assert sum(prepared) == 5, "each once in a prompt, and once as what tools returned"
+    trainer._compute_loss(trainer.model, {"triptych_batch": batch}).backward()
+    assert sum(encoded) in ((4,) if freeze_vision else (4, 8)), "a trained tower may run once more"
+    assert trainer.engine.turns.rows_prefilled_again == 0
+
+
 def test_an_environment_is_played_rewarded_and_kept_in_the_cycle(make_trainer, write_rows):
     trainer = make_trainer(
         write_rows([0]), environment_factory=Boxes, per_device_train_batch_size=2, max_completion_length=600
