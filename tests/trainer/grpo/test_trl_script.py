@@ -133,8 +133,11 @@ def test_a_dataset_in_memory_trains_adapters_and_pixels_are_decoded_when_they_ar
 def test_a_column_with_a_name_of_trl_s_own_stays_out_with_a_warning(model_dir, tmp_path):
     seen = []
     data = rows().add_column("completions", ["mine", "too"]).add_column("source", ["book", "film"])
+    data = data.add_column("completion_ids", [[1], [2]])
     trainer = build(model_dir, tmp_path, data, reward_funcs=recording(seen), shuffle_dataset=False)
-    with pytest.warns(UserWarning, match=r"rewards do not get the data's columns completions: .*rename the columns"):
+    with pytest.warns(
+        UserWarning, match=r"rewards do not get the data's columns completions, completion_ids: .*rename the columns"
+    ):
         trainer.train()
     assert seen[0]["completions"][0][0]["role"] == "assistant"
     assert seen[0]["source"] == ["book", "book", "film", "film"]

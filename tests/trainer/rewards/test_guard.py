@@ -2,6 +2,7 @@ import asyncio
 import inspect
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from triptych_trainer.rewards import RewardError, accuracy_reward, guarded
 
@@ -69,6 +70,8 @@ def test_an_exception_that_no_single_row_repeats_names_the_batch():
         (1.0, "returned float; expected a list of 2"),
         ([1.0, float("nan")], "returned nan on sample b .* expected a finite number, or None"),
         (["good", 1.0], "returned 'good' on sample a"),
+        (b"ab", "returned bytes; expected a list of 2"),
+        ([0.0, 1e39], r"returned 1e\+39 on sample b .* expected a finite number of at most 1e\+18, or None"),
         ([1.0, float("-inf")], r"returned -inf on sample b \(d.jsonl:2\), completion 1 of 2: 'y'; expected a finite"),
         (
             [10**400, 1.0],
@@ -114,6 +117,8 @@ def test_none_and_tensors_are_results():
     torch = pytest.importorskip("torch")
     assert guarded(lambda **_: [None, True])(completions=["x", "y"], **COLUMNS) == [None, 1.0]
     assert guarded(lambda **_: torch.tensor([0.25, 1]))(completions=["x", "y"], **COLUMNS) == [0.25, 1.0]
+    scalars = [torch.tensor(0.25, requires_grad=True), np.bool_(True)]  # TRL takes them, too
+    assert guarded(lambda **_: scalars)(completions=["x", "y"], **COLUMNS) == [0.25, 1.0]
 
 
 def test_an_object_with_call_keeps_its_class_name():

@@ -1,4 +1,9 @@
+import sys
+
 import pytest
+from triptych_trainer.errors import UsageError
+from triptych_trainer.models.families.own import use_own_family
+from triptych_trainer.options.own_code import read_tools
 from triptych_trainer.rewards import load_reward
 
 OWN = """
@@ -43,6 +48,7 @@ def test_a_function_of_a_module(own_file, monkeypatch):
         ("format(mode='x')", "unknown option 'mode'; it has: none"),
         ("accuracy(mod='x')", "unknown option 'mod'; it has: mode"),
         ("no_such_module_here:f", "cannot import 'no_such_module_here'"),
+        (":f", "write 'module:function' or 'path/to/file.py:function'"),
         ("missing/file.py:f", r"no file missing/file.py \(looked from .*\); check the path"),
     ],
 )
@@ -61,3 +67,18 @@ def test_errors_about_the_users_file(own_file):
     own_file.write_text("import no_such_thing_at_all")
     with pytest.raises(ValueError, match="cannot be loaded: ModuleNotFoundError: No module named"):
         load_reward(f"{own_file}:length")
+
+
+@pytest.mark.parametrize(("text", "why"), [("raise SystemExit(0)", "SystemExit: 0"), ("1 / 0", "ZeroDivisionError")])
+def test_own_code_that_ends_while_it_is_loaded_does_not_end_the_run(own_file, monkeypatch, text, why):
+    """The run would end with exit code 0 and without a model."""
+    own_file.write_text(text)
+    monkeypatch.syspath_prepend(own_file.parent)
+    monkeypatch.delitem(sys.modules, own_file.stem, raising=False)
+    for place in (own_file, own_file.stem):
+        with pytest.raises(ValueError, match=f"{place} cannot be loaded: {why}"):
+            load_reward(f"{place}:length")
+        with pytest.raises(UsageError, match=f"{place} cannot be loaded: {why}"):
+            read_tools([f"{place}:length"])
+        with pytest.raises(UsageError, match=rf"{place} cannot be loaded \({why}"):
+            use_own_family(f"{place}:Family")

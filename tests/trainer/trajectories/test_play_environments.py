@@ -246,7 +246,7 @@ def test_a_reward_that_fails_or_is_no_number_names_its_rollout():
     ):
         reward(environments=played, source=rows)
     Grid.wrong = "no number"
-    with pytest.raises(UsageError, match=r"expected a finite number, or None for 'not scored', got 'much'"):
+    with pytest.raises(UsageError, match=r"expected a finite number of at most 1e\+18, or None, got 'much'"):
         reward(environments=[Box(), played[0]], source=rows)
     Grid.wrong = ""
     assert reward(environments=played, source=rows) == [0.5, 0.5]

@@ -106,7 +106,7 @@ def _file(path: Path, what: str) -> ModuleType:
     sys.modules[unique] = module  # dataclasses and type hints look the module up by name
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() would end the run with exit code 0 and without a model
         del sys.modules[unique]
         raise UsageError(f"{what}: {path} cannot be loaded: {type(error).__name__}: {error}") from error
     return module
@@ -120,3 +120,5 @@ def _module(name: str, option: str, spec: str) -> ModuleType:
             f"{option} {spec}: {name} cannot be imported ({error}); install it, run from the folder that contains it "
             "with PYTHONPATH=., or write file.py:name"
         ) from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{option} {spec}: {name} cannot be loaded: {type(error).__name__}: {error}") from error

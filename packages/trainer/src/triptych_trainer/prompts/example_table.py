@@ -10,8 +10,8 @@ from triptych_data.formats.truths import further_answers, ground_truths
 
 __all__ = ["ExampleTable", "Table"]
 
-PROMPT_COLUMNS = ("prompt", "completion", "completion_ids")
-"""Columns that TRL passes to rewards in a form of its own."""
+PROMPT_COLUMNS = ("prompt", "completion")
+"""Columns that TRL does not pass to rewards: they get ``prompts`` and ``completions``."""
 
 
 class Table(Protocol):

@@ -15,6 +15,8 @@ from triptych_trainer.rewards.judge_error import JudgeError
 from triptych_trainer.rewards.row import Completion, Reward, is_column
 
 SHOWN_CHARACTERS = 200
+LARGEST = 1e18
+"""The largest reward: the squares of larger ones, which their spread needs, are infinite as float32."""
 _MISSING = re.compile(r"(\S+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
 FAILURES = (Exception, SystemExit)
 """What a function may raise: also ``sys.exit()``, which would end the run with exit code 0 and without a model."""
@@ -94,8 +96,9 @@ def _checked(
 ) -> list[float | None]:
     """Return the scores as floats; one finite number or None per completion."""
     scores = scores.tolist() if hasattr(scores, "tolist") else scores
-    if not isinstance(scores, Sequence) or len(scores) != len(completions):
-        got = f"{len(scores)} values" if isinstance(scores, Sequence) else type(scores).__name__
+    if not isinstance(scores, Sequence) or isinstance(scores, str | bytes) or len(scores) != len(completions):
+        is_list = isinstance(scores, Sequence) and not isinstance(scores, str | bytes)
+        got = f"{len(scores)} values" if is_list else type(scores).__name__
         raise RewardError(
             f"reward {name!r} returned {got}; expected a list of {len(completions)}, one number or None per completion"
         )
@@ -108,14 +111,16 @@ def _number(
     """A score as a finite float, or None."""
     if score is None:
         return None
+    plain = score.item() if getattr(score, "ndim", None) == 0 and hasattr(score, "item") else score
     try:
-        number = float(score) if isinstance(score, numbers.Real) else math.nan
+        number = float(plain) if isinstance(plain, numbers.Real) else math.nan
     except OverflowError:  # an integer or a fraction beyond 1.8e308
         number = math.inf
-    if not math.isfinite(number):
+    if not abs(number) <= LARGEST:
+        limit = f" of at most {LARGEST:g}" if math.isfinite(number) else ""
         raise RewardError(
             f"reward {name!r} returned {_shown(score)} on {_where(k, completions, arguments)}; "
-            "expected a finite number, or None for 'not scored'"
+            f"expected a finite number{limit}, or None for 'not scored'"
         )
     return number
 

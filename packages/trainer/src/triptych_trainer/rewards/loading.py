@@ -97,6 +97,8 @@ def _own_reward(target: str, options: Mapping[str, Any], *, spec: str) -> Reward
     if options:
         raise ValueError(f"reward {spec!r}: only known rewards take options; write a function that has them set")
     location, _, name = target.rpartition(":")
+    if not location or not name:
+        raise ValueError(f"reward {spec!r}: write 'module:function' or 'path/to/file.py:function'")
     module = _load_file(Path(location), spec=spec) if location.endswith(".py") else _load_module(location, spec=spec)
     if not hasattr(module, name):
         functions = [key for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"]
@@ -124,7 +126,7 @@ def _load_file(path: Path, *, spec: str) -> ModuleType:
     sys.modules[module_spec.name] = module  # dataclasses and pickling look the module up by name
     try:
         module_spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() would end the run with exit code 0 and without a model
         del sys.modules[module_spec.name]
         raise ValueError(f"reward {spec!r}: {path} cannot be loaded: {type(error).__name__}: {error}") from error
     return module
@@ -138,6 +140,8 @@ def _load_module(name: str, *, spec: str) -> ModuleType:
             f"reward {spec!r}: cannot import {name!r} ({error}); install it, run from the folder that contains it "
             "with PYTHONPATH=. , or write 'path/to/file.py:function'"
         ) from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"reward {spec!r}: {name} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def _check_options(build: Callable[..., Reward], options: Mapping[str, Any], *, spec: str) -> None:

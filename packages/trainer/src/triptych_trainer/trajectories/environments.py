@@ -11,6 +11,7 @@ from typing import Any
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.environment_column import COLUMN, chosen_environment
+from triptych_trainer.rewards.guard import LARGEST
 from triptych_trainer.trajectories.async_loop import tool_loop
 from triptych_trainer.trajectories.failures import one_sentence_of
 from triptych_trainer.trajectories.results import Piece, first_pieces_of, pieces_digest
@@ -171,8 +172,9 @@ def _told(environment: Any, method: str, *, where: str, seconds: float) -> float
         found = _value(getattr(environment, method)(), seconds=seconds)
     if found is None:
         return None
-    if not isinstance(found, numbers.Real) or not math.isfinite(found):
-        raise UsageError(f"{where}{name}: expected a finite number, or None for 'not scored', got {found!r}")
+    size: Any = abs(found) if isinstance(found, numbers.Real) else math.inf
+    if not size <= LARGEST:  # so is NaN
+        raise UsageError(f"{where}{name}: expected a finite number of at most {LARGEST:g}, or None, got {found!r}")
     return float(found)
 
 

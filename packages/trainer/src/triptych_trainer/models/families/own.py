@@ -25,7 +25,7 @@ def use_own_family(spec: str | None, *, option: str = "--family") -> None:
         raise UsageError(f"{option} {spec}: expected module:Class or path/to/file.py:Class")
     try:
         module = _file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(f"{option} {spec}: {location} cannot be loaded ({why})") from error
     found = getattr(module, name, None)
