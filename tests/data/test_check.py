@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from triptych_data import read_examples
 from triptych_data.check import main
+from triptych_data.read_row import format_reader
+from triptych_data.rows import open_rows
 from triptych_data.tally import percentiles
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "mllm_demo.json"
@@ -53,6 +55,7 @@ def test_a_mixed_file_reads_as_a_user_wants_it(mixed, capsys, tmp_path):
     assert "1 refused: markers and images do not fit" in printed
     assert f"{mixed}:9 repeats {mixed}:1" in printed
     assert "images per prompt  0: 1  1: 1  2: 2" in printed
+    assert "read as  vlm_r1: 4" in printed
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["refused_by_kind"] == {
         "markers": 1,
@@ -64,6 +67,34 @@ def test_a_mixed_file_reads_as_a_user_wants_it(mixed, capsys, tmp_path):
     }
     assert [entry["source"].rpartition(":")[2] for entry in report["refused_rows"]] == ["2", "3", "4", "5", "6", "10"]
     assert report["repeated_rows"] == [{"source": f"{mixed}:9", "first": f"{mixed}:1"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("vlm_r1", {"image": "1.jpg", "conversations": [{"from": "human", "value": "<image> x"}]}),
+        ("sharegpt", {"messages": [{"role": "user", "content": "<image> x"}], "images": ["1.jpg"]}),
+        ("verl", {"prompt": "<image> x", "images": ["1.jpg"], "reward_model": {"ground_truth": "y"}}),
+        ("trl", {"prompt": "<image> x", "images": ["1.jpg"]}),
+        ("question", {"question": "<image> x", "images": ["1.jpg"]}),
+        ("sharegpt", {"dialog": [{"from": "human", "value": "<image> x"}], "pics": ["1.jpg"]}),
+    ],
+)
+def test_it_says_which_format_was_found(name, values, write_jsonl, pictures, capsys, tmp_path):
+    path = write_jsonl([values])
+    if "dialog" in values:
+        columns = {"messages": "dialog", "images": "pics"}
+        entry = {"file_name": path.name, "formatting": "sharegpt", "columns": columns}
+        (tmp_path / "dataset_info.json").write_text(json.dumps({"mine": entry}))
+    assert main([str(path), "--json", str(tmp_path / "report.json")]) == 0
+    assert f"read as  {name}: 1\n" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report.json").read_text())["read_as"] == {name: 1}
+
+
+def test_a_row_without_a_prompt_is_read_as_the_columns_of_trl(write_jsonl):
+    (row,) = open_rows(write_jsonl([{"answer": "y"}]))
+    assert format_reader("auto")(row) == "trl"
+    assert format_reader("verl")(row) == "verl"
 
 
 def test_decode_finds_what_headers_cannot(mixed, capsys):

@@ -23,7 +23,7 @@ from triptych_data.option_parser import collected
 from triptych_data.options import DataOptions
 from triptych_data.outcome import outcome
 from triptych_data.quarantine import allowed
-from triptych_data.read_row import row_reader
+from triptych_data.read_row import format_reader, row_reader
 from triptych_data.rows import Rows, open_rows
 from triptych_data.scan import scan_rows
 from triptych_data.shared_options import SharedOptions, shared_options
@@ -82,7 +82,12 @@ def _checked_files(
             rows = open_rows(file)
             read = row_reader(root=root, format=data.data_format, needs_prompt=needs_prompt)
             inspection = Inspection(
-                read=read, settings=shared.settings, decode=own.decode, model=model, further=further
+                read=read,
+                format_of=format_reader(data.data_format),
+                settings=shared.settings,
+                decode=own.decode,
+                model=model,
+                further=further,
             )
             tally, passed = _scan_file(rows, inspection, workers=own.workers)
             seconds, name = time.perf_counter() - start, escape(printable(file))

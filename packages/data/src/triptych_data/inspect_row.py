@@ -35,6 +35,8 @@ class Inspection:
     """Says what to look at, beyond what every run checks."""
 
     read: Callable[[SourceRow], Example]
+    format_of: Callable[[SourceRow], str]
+    """Names the format of a row that `read` accepted."""
     settings: PromptSettings = field(default_factory=PromptSettings)
     decode: bool = False
     model: ModelTokens | None = None
@@ -58,6 +60,7 @@ def inspect_row(row: SourceRow, tally: Tally, *, inspection: Inspection) -> Exam
         inspection.further(example, sizes, model_sizes)
     for header in headers:
         _count_image(header, tally)
+    tally.read_as[inspection.format_of(row)] += 1
     tally.columns.update(example.extras.keys())
     tally.images_per_prompt[len(example.images)] += 1
     if counted is not None:

@@ -50,6 +50,20 @@ def row_reader(
     return read
 
 
+def format_reader(format: str) -> Callable[[SourceRow], str]:
+    """Return a function from a row that `row_reader` could read to the name of its format."""
+    columns_of = ColumnNames()
+
+    def name(row: SourceRow) -> str:
+        if format != "auto":
+            return format
+        if columns_of(row) is not None:
+            return "sharegpt"
+        return detect(row.values) if has_prompt(row.values) else "trl"  # as `row_reader` reads a row without a prompt
+
+    return name
+
+
 def read_record(values: Mapping[str, Any], *, format: str = "auto", columns: Names | None = None) -> Record:
     """Return a row's values as a record; raise RowError if they do not have the format's shape."""
     if columns is not None:

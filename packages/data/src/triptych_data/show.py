@@ -42,8 +42,9 @@ KINDS = {
 def show(tally: Tally, *, console: Console, counted_for: str | None, shown: int = _SHOWN_PER_KIND) -> None:
     """Print counts, distributions, notes, and refused rows by kind with file:line."""
     console.print(_distributions(tally, counted_for))
+    _print_counter(console, "read as", tally.read_as.most_common())
     _print_counter(console, "images per prompt", sorted(tally.images_per_prompt.items()))
-    _print_counter(console, "formats", tally.formats.most_common())
+    _print_counter(console, "image formats", tally.formats.most_common())
     _print_counter(console, "columns for rewards", tally.columns.most_common())
     for note, count in tally.notes.most_common():
         console.print(f"  note: {count:,} {note}", highlight=False)

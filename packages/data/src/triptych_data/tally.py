@@ -21,7 +21,10 @@ class Tally:
     passed: int = 0
     bytes: int = 0
     images_per_prompt: Counter[int] = field(default_factory=Counter)
+    read_as: Counter[str] = field(default_factory=Counter)
+    """The formats of the rows."""
     formats: Counter[str] = field(default_factory=Counter)
+    """The formats of the images."""
     notes: Counter[str] = field(default_factory=Counter)
     columns: Counter[str] = field(default_factory=Counter)
     """Columns that no format read, which rewards get under their own names."""
@@ -40,6 +43,7 @@ class Tally:
         self.bytes += other.bytes
         for mine, theirs in (
             (self.images_per_prompt, other.images_per_prompt),
+            (self.read_as, other.read_as),
             (self.formats, other.formats),
             (self.notes, other.notes),
             (self.columns, other.columns),
@@ -64,6 +68,7 @@ class Tally:
             "images": len(self.long_sides),
             "image_bytes": self.bytes,
             "images_per_prompt": {str(count): rows for count, rows in sorted(self.images_per_prompt.items())},
+            "read_as": dict(self.read_as.most_common()),
             "formats": dict(self.formats.most_common()),
             "notes": dict(self.notes.most_common()),
             "columns_for_rewards": dict(self.columns.most_common()),
