@@ -74,9 +74,9 @@ def test_search_and_filters(opened):
     find(page, "no such thing")
     assert page.locator(".none").inner_text().startswith("No group fits")
     find(page, "")
-    page.get_by_label("Images", exact=True).select_option("0")
+    page.get_by_label("Images in the prompt", exact=True).select_option("0")
     assert shown(page) == ["text-only"]
-    page.get_by_label("Images", exact=True).select_option("")
+    page.get_by_label("Images in the prompt", exact=True).select_option("")
     page.get_by_label("Show").select_option("boxes")
     assert shown(page) == ["screen-1"]
     page.get_by_label("Show").select_option("flat")

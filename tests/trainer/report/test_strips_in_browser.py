@@ -20,7 +20,7 @@ def page_file(tmp_path_factory):
 def test_a_strip_shows_where_a_rollout_went_wrong(open_page, page_file):
     page = open_page(page_file)
     wrong = page.locator(".completion").nth(1)
-    assert wrong.locator(".pick").inner_text().endswith("3 turns · 2 calls · 1 image · 1 failed")
+    assert wrong.locator(".pick").inner_text().endswith("3 turns · 2 calls · 1 new image · 1 failed")
     cells = wrong.locator(".cell")
     assert cells.evaluate_all("all => all.map(one => one.classList.contains('troubled'))") == [True, True, False]
     assert cells.nth(0).locator(".trouble").all_inner_texts() == ["its box on image 1 does not meet the expected one"]
@@ -76,7 +76,13 @@ def test_choices_leave_the_completions_that_fit(open_page, page_file):
     ways = page.locator("#went-wrong button")
     assert page.locator("#went-wrong").inner_text().startswith("4 rollouts:")
     assert ways.all_inner_texts() == [
-        *("3 × wrong", "3 × a turn went wrong", "1 × a tool failed", "1 × over-turn", "1 × cut by length or room"),
+        *(
+            "3 × wrong, shown with their groups",
+            "3 × a turn went wrong",
+            "1 × a tool failed",
+            "1 × over-turn",
+            "1 × cut by length or room",
+        ),
     ]
     ways.nth(2).click()
     assert numbers.all_inner_texts() == ["2"]
@@ -116,9 +122,65 @@ def test_a_wrong_rollout_without_a_failure_is_compared_with_the_right_ones(open_
         ),
     ]
     line = " ".join(page.locator("#went-wrong").inner_text().split())
-    assert line == "4 rollouts: 3 × wrong none by a turn that failed: the foot of each says where to look."
+    assert line == (
+        "4 rollouts: 3 × wrong, shown with their groups none by a turn that failed: the foot of each says where to "
+        "look."
+    )
     note = page.locator(".completion").nth(1).locator(".notes .bad").first.inner_text()
     assert note.startswith("wrong, and no turn failed by the record; turn 2: from here on it differs")
+
+
+def test_a_wrong_rollout_is_not_blamed_for_what_a_guess_left_out_or_for_a_repetition(open_page, tmp_path):
+    red, blue = (Image.new("RGB", (40, 40), colour) for colour in ("red", "blue"))
+    first, second = (
+        {"said": "", "calls": [{"name": "look", "arguments": {"box": k}}], "returned": [[image]]}
+        for k, image in ((1, red), (2, blue))
+    )
+    right, wrong, bare = "<answer>blue</answer>", "<answer>red</answer>", "blue</answer>"
+    told = [
+        ([right], [first, wrong], [bare], [wrong]),  # only a guess was right
+        ([first, right], [right], [first, first, wrong], [second, first, right], [first, bare]),
+    ]
+    one_turn = {str: lambda text: {"said": text}, dict: lambda turn: turn}
+    groups = []
+    for rollouts in told:
+        prompt = prepared(example(), model_size=(100, 200), decoded=(100, 200))
+        ones = [played(*[one_turn[type(turn)](turn) for turn in turns]) for turns in rollouts]
+        accuracy = [float(turns[-1] == right) for turns in rollouts]
+        groups.append(scored(prompt, ones, rewards={"accuracy": accuracy}, advantages=[0.0] * len(ones)))
+    page_of = []
+    for number, group in enumerate(groups):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        RolloutWriter(folder).record([group], step=1, mode="train")
+        page = open_page(build_report(folder))
+        page_of.append(
+            [page.locator(".completion").nth(k).locator(".hint").all_inner_texts() for k in range(len(told[number]))]
+        )
+    assert page_of == [
+        [
+            [],
+            [
+                "completion 1 is right without this call: the call or the last message went wrong; look at what the "
+                "prompt shows and image 3"
+            ],
+            ["it asks for nothing, as completion 1, but its last message has no <answer>…</answer>"],
+            ["it asks for nothing, as completion 1, and the answer is another one: look at what the prompt shows"],
+        ],
+        [
+            [],
+            [],
+            [
+                "completion 1 is right without this call: the call or the last message went wrong; look at image 3 "
+                "and image 4"
+            ],
+            [],
+            [
+                "every turn asks for the same and gets the same as completion 1, but its last message has no "
+                "<answer>…</answer>"
+            ],
+        ],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -188,4 +250,8 @@ def test_taps_are_drawn_and_only_those_that_changed_nothing_are_repetitions(open
     assert after.locator(".trouble").inner_text() == "tap was not done: a call before it had ended the rollout"
     assert after.locator(".labelled").last.inner_text().endswith("nothing: this call was not done")
     ways = page.locator("#went-wrong button")
-    assert ways.all_inner_texts() == ["1 × wrong", "3 × a turn went wrong", "2 × a call was not read or not done"]
+    assert ways.all_inner_texts() == [
+        "1 × wrong, shown with their groups",
+        "3 × a turn went wrong",
+        "2 × a call was not read or not done",
+    ]

@@ -108,11 +108,15 @@ def without_calls(text: str) -> str:
 
 
 def why_unread(text: str, *, num_calls: int, reads_json: bool) -> str | None:
-    """Return why the call that a message begins was not read, or None if it begins no more than ``num_calls`` calls.
+    """Return why a call in a message was not read, or None if it begins no more than ``num_calls`` calls and ends none.
 
     >>> why_unread('<tool_call>{"name": "zoom"', num_calls=0, reads_json=True)
     'its </tool_call> is missing'
+    >>> why_unread('box 3</tool_call>', num_calls=0, reads_json=True)
+    'a </tool_call> has no <tool_call> before it'
     """
+    if num_calls == 0 and CALL_CLOSE in text and CALL_OPEN not in text:
+        return f"a {CALL_CLOSE} has no {CALL_OPEN} before it"
     begun = next((opening for opening in CALL_BEGINNINGS if opening in text), None)
     if begun is None or text.count(begun) <= num_calls:
         return None

@@ -231,16 +231,17 @@ const cards = (data) => {
 
   function completionNotes(group, completion) {
     const notes = element("div", "notes");
-    for (const [turn, text] of completion.turns ? turns.troubles(group, completion) : []) notes.append(element("div", "bad", "turn " + (turn + 1) + ": " + text));
+    const troubles = completion.turns ? turns.troubles(group, completion) : [];
+    for (const [turn, text] of troubles) notes.append(element("div", "bad", "turn " + (turn + 1) + ": " + text));
     const best = Math.max(...group.completions.map((one) => (known(one.total) ? one.total : -Infinity)));
     const worse = isRight(completion) === false ? "wrong" : isRight(completion) === null && completion.total < best ? "less reward than another one" : "";
-    if (completion.turns && worse && !notes.childNodes.length) {
+    if (completion.turns && worse && !turns.failed(troubles)) {
       const departs = turns.departure(group, completion);
       const where = departs ? "; turn " + (departs[0] + 1) + ": " + departs[1] : ": compare what each turn says with the image before it";
       notes.append(element("div", worse === "wrong" ? "bad" : "", worse + ", and no turn failed by the record" + where));
     }
     const wrong = blamed(group, completion), named = meant(completion);
-    if (isRight(completion) === false && completion.answered === null) notes.append(element("div", "bad", "gives no answer"));
+    if (isRight(completion) === false && completion.answered === null) notes.append(element("div", "bad", "gives no answer between <answer> and </answer>"));
     if (wrong.length) notes.append(element("div", "bad", verdict(group, completion)));
     else if (listed(group, named)) notes.append(element("div", "", "cites " + listed(group, named)));
     if (named.includes(-1)) notes.append(element("div", "bad", "cites an image that is not there"));

@@ -53,7 +53,7 @@ const page = (() => {
       byId("next" + suffix).disabled = now === pages - 1;
     }
     const cards = found.slice(now * size, (now + 1) * size).map(draw);
-    byId("list").replaceChildren(...(cards.length ? cards : [element("p", "none", "No " + name + " fits. Clear the search or choose all " + name + "s.")]));
+    byId("list").replaceChildren(...(cards.length ? cards : [element("p", "none", "No " + name + " fits. Clear the search, and set the choices beside it to all or any.")]));
     reachable();
     return now;
   }

@@ -2,19 +2,20 @@
 const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isRight, rectangle, stretch, zoomable }) => {
   const { drawn, element, known, signed } = page;
   const ENDS = {
-    stop: ["", "answered: it called no further tool"],
+    stop: ["", "the end: it called no further tool"],
     done: ["", "ended by its environment: the model did not see what came last"],
     turns: ["bad", "over-turn: this call came after the largest number of turns, and was not done"],
     length: ["bad", "cut here: the largest number of tokens was reached in this message"],
     room: ["bad", "cut here: what the tools returned did not fit, and was left out with its images"],
   };
+  const ANSWERED = "answered";
   const kinds = { thought: "thought", answer: "answered", tag: "tag", cut: "cut", text: "" };
   const calls = (completion) => completion.turns.flatMap((turn) => turn.calls);
   const counted = (count, word) => count + " " + word + (count === 1 ? "" : "s");
 
   function facts(completion) {
     const made = calls(completion), failed = made.filter((call) => call.failed).length;
-    const words = [counted(completion.turns.length, "turn"), counted(made.filter((call) => call.done).length, "call"), counted(completion.images.length, "image")];
+    const words = [counted(completion.turns.length, "turn"), counted(made.filter((call) => call.done).length, "call"), counted(completion.images.length, "new image")];
     if (failed) words.push(failed + " failed");
     if (completion.turns.some((turn) => turn.unread)) words.push("a call not read");
     if (completion.finish === "done" && made.some((call) => !call.done)) words.push("a call not done");
@@ -23,7 +24,8 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     return words.join(" · ");
   }
 
-  // What is plain from the record: [turn, sentence]. Whether a picture was misread is for the reader's eyes.
+  // What is plain from the record: [turn, sentence, whether it is a repetition alone, which may be harmless]. Whether a
+  // picture was misread is for the reader's eyes.
   function troubles(group, completion) {
     const found = [], earlier = new Map();
     const aim = expectedImages(group).length ? expectedImages(group) : group.asked;
@@ -34,7 +36,7 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
         if (call.failed) found.push([k, call.tool + " failed" + on + ": " + failure(call)]);
         if (tooLate(completion, call)) found.push([k, call.tool + " was not done: a call before it had ended the rollout"]);
         const key = repeated(group, completion, call);
-        if (call.done && earlier.has(key)) found.push([k, "repeats the call of turn " + (earlier.get(key) + 1) + ", and got the same"]);
+        if (call.done && earlier.has(key)) found.push([k, "repeats the call of turn " + (earlier.get(key) + 1) + ", and got the same", true]);
         else earlier.set(key, k);
         if (right !== false || call.failed || !known(call.image) || call.image >= group.images.length) continue;
         const chosen = /"image"\s*:/.test(call.arguments); // others act on the last image, which they did not choose
@@ -58,12 +60,19 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
   }
 
   // The completions that were better: the right ones, or, where nothing says what is right, those with the most reward.
+  // One that asked for nothing may have guessed: it is compared with only where no other was better.
   function better(group, completion) {
     const told = group.completions.filter((one) => one.turns && one !== completion);
-    if (isRight(completion) === false) return told.filter((one) => isRight(one) === true);
     const most = Math.max(...told.map((one) => (known(one.total) ? one.total : -Infinity)));
-    return isRight(completion) === null && completion.total < most ? told.filter((one) => one.total === most) : [];
+    let found = [];
+    if (isRight(completion) === false) found = told.filter((one) => isRight(one) === true);
+    else if (isRight(completion) === null && completion.total < most) found = told.filter((one) => one.total === most);
+    const asked = found.filter((one) => calls(one).length);
+    return calls(completion).length && asked.length ? asked : found;
   }
+
+  // Whether the record says that a turn failed; a call that was only repeated may have done no harm.
+  const failed = (troubles) => troubles.some(([, , isRepetition]) => !isRepetition);
 
   /** Where a rollout first does something else than every better one did after the same turns: the turn and a sentence.
    *  @returns {[number, string] | null} */
@@ -73,21 +82,24 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     const asked = (turn) => JSON.stringify((turn ? turn.calls : []).map((call) => [call.tool, call.arguments]));
     const got = (one, k) => JSON.stringify(one.turns[k].calls.map((call) => repeated(group, one, call)));
     const names = (ones) => (ones.length === 1 ? "completion " : "completions ") + ones.map((one) => group.completions.indexOf(one) + 1).join(", ");
-    for (let k = 0; k < completion.turns.length; k++) {
+    const last = completion.turns.length - 1;
+    for (let k = 0; k <= last; k++) {
       const same = alike.filter((one) => one.turns[k] && asked(one.turns[k]) === asked(completion.turns[k]));
       if (!same.length) {
         const ways = [...new Set(alike.map((one) => did(one.turns[k])))];
+        if (ways.length === 1 && ways[0] === ANSWERED) return [k, names(alike) + (alike.length === 1 ? " is" : " are") + " right without this call: the call or the last message went wrong; look at " + before(group, completion, k) + (k < last ? " and " + before(group, completion, last) : "")];
         return [k, "from here on it differs from " + names(alike) + ", which " + ways.slice(0, 3).join(", or ") + ": look at " + before(group, completion, k)];
       }
       const shown = same.filter((one) => got(one, k) === got(completion, k));
       if (!shown.length) return [k, "here it asks for the same as " + names(same) + ", and gets something else"];
       alike = shown;
     }
-    const last = completion.turns.length - 1;
-    return [last, "every turn asks for the same and gets the same as " + names(alike) + ", and the answer is another one: look at " + before(group, completion, last)];
+    const like = calls(completion).length ? "every turn asks for the same and gets the same as " + names(alike) : "it asks for nothing, as " + names(alike);
+    if (completion.answered === null && alike.every((one) => one.answered !== null)) return [last, like + ", but its last message has no <answer>…</answer>"];
+    return [last, like + ", and the answer is another one: look at " + before(group, completion, last)];
   }
 
-  const did = (turn) => (turn && turn.calls.length ? "asked for " + turn.calls.map((call) => call.tool + " " + inWords(call.arguments)).join(" and ") : "answered");
+  const did = (turn) => (turn && turn.calls.length ? "asked for " + turn.calls.map((call) => call.tool + " " + inWords(call.arguments)).join(" and ") : ANSWERED);
 
   // The images that the model got last before a turn.
   function before(group, completion, k) {
@@ -122,7 +134,7 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     const list = element("ol", "strip");
     list.tabIndex = 0; // it scrolls sideways
     list.setAttribute("aria-label", "Turns of completion " + (k + 1));
-    const found = troubles(group, completion), departs = found.length ? null : departure(group, completion);
+    const found = troubles(group, completion), departs = failed(found) ? null : departure(group, completion);
     completion.turns.forEach((turn, number) => {
       const item = cell(group, completion, k, number, found.filter(([at]) => at === number));
       if (departs && departs[0] === number) {
@@ -219,5 +231,5 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     return Object.entries(values).map(([name, value]) => name + " " + words(value)).join(", ");
   }
 
-  return { calls, departure, facts, strip, tooLate, troubles };
+  return { calls, departure, facts, failed, strip, tooLate, troubles };
 };

@@ -163,7 +163,7 @@
       const isWrong = option.value === "wrong"; // shows their groups whole, to compare them with the right ones
       const count = isWrong ? wrong : groups.reduce((sum, group) => sum + (ways(group).get(option.value) || 0), 0);
       if (!count) continue;
-      const button = element("button", "way", count + " × " + (isWrong ? "wrong" : option.textContent));
+      const button = element("button", "way", count + " × " + (isWrong ? "wrong, shown with their groups" : option.textContent));
       button.type = "button";
       button.setAttribute("aria-pressed", String(choice.value === option.value));
       button.addEventListener("click", () => {
@@ -172,6 +172,7 @@
       });
       line.append(button);
     }
+    if (line.childElementCount > 1) line.append("One rollout can be in several.");
     if (!line.childElementCount) line.append("in none of them did a turn go wrong in a way that the record shows.");
     else if (wrong && line.childElementCount === 1) line.append("none by a turn that failed: the foot of each says where to look.");
   }
