@@ -3,11 +3,12 @@
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
-from triptych_data import load_image
+from triptych_data import DataError, load_image
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.grpo.batch import TokenScores
 from triptych_trainer.grpo.step import policy_loss
 from triptych_trainer.models.load import load_processor
+from triptych_trainer.prompts.bad_rows import BadRows
 
 
 def plain_logps(model, processor, prepared, completion):
@@ -158,3 +159,11 @@ def test_scores_of_a_pass_are_not_given_to_a_loss_that_hands_over_images(make_tr
     assert found == (scores.logps_BC, scores.entropies_BC, scores.aux_loss)
     with pytest.raises(IncompatibleVersionError, match="log-probabilities with pixel_values"):
         trainer._get_per_token_logps_and_entropies(scores, nothing, nothing, 2, pixel_values=nothing)
+
+
+def test_rows_that_were_left_out_are_left_out_by_the_run_that_goes_on(make_trainer, write_rows):
+    data = write_rows([0, 1])
+    one, other = (make_trainer(data, bad_rows=BadRows(max_bad=1, num_rows=2, say=[].append)) for _ in range(2))
+    one.bad_rows.refuse(1, DataError("cut short", source="rows.jsonl:2", remedy="write it again"))
+    other.restore_cycle_parts(one.cycle_parts())
+    assert {key: error.reason for key, error in other.bad_rows.known.items()} == {1: "cut short"}

@@ -74,6 +74,7 @@ def test_an_evaluation_counts_nothing_of_a_prediction_before_it(build):
     trainer.evaluate(rows(1))
     assert [id for id, *_ in seen] == ["row 0"] * 2
     assert trainer.state.log_history[-1]["eval_reward"] == sum(score for *_, score in seen) / 2
+    assert trainer.state.num_input_tokens_seen == trainer.state.log_history[-1]["eval_num_tokens"] == 0, "of training"
 
 
 def test_an_evaluation_takes_several_datasets_of_texts_and_conversations(build):
