@@ -8,6 +8,7 @@
 #include "draw.h"
 #include "merge.h"
 #include "packed.h"
+#include "rows.h"
 
 namespace py = pybind11;
 
@@ -77,6 +78,10 @@ PYBIND11_MODULE(_native, m) {
                             num_threads);
       },
       py::call_guard<py::gil_scoped_release>());
+
+  cpu_ops.def("row_norm", [](Address out, Address x, Address weight, Size R, Size D, float epsilon) {
+    cpu::row_norm({at<float>(out), at<const float>(x), at<const float>(weight), R, D, epsilon});
+  });
 
   cpu_ops.attr("key_block") = cpu::kKeyBlock;
   cpu_ops.attr("value_unit") = cpu::kValueUnit;

@@ -2,7 +2,8 @@
 
 `F.linear` with a few rows calls a product that is made for many: with 8 rows it takes two to three times as long as
 reading the weight once. So the plain linear layers of a model get a copy of their weight in blocks for the time of one
-generation (`triptych_kernels.PackedMatrix`), and their `forward` multiplies with it. Sums are rounded in another order,
+generation (`triptych_kernels.PackedMatrix`), and their `forward` multiplies with it. Norms are one call
+each meanwhile (`row_norms`). Sums are rounded in another order,
 as in any other kernel (float32, about 1e-6 of a value). The copies are freed at the end, because the next step moves
 weights.
 """
@@ -21,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from transformers import GenerationConfig
 from triptych_kernels import PackedMatrix
 
+from triptych_trainer.forward.row_norms import row_norms
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
@@ -40,13 +42,19 @@ _LIMIT = Path("/sys/fs/cgroup/memory.max")
 def packed_weights(model: torch.nn.Module, *, config: GenerationConfig) -> Iterator[None]:
     """Let a model's text backbone and head multiply with packed copies, where enough tokens are to be sampled."""
     linears = packable(model) if (config.max_new_tokens or 0) >= MIN_TOKENS else []
-    for linear, packed in zip(linears, PackedMatrix.of_all([linear.weight for linear in linears]), strict=True):
-        linear.forward = _product(linear, packed)
+    copies = dict(zip(linears, PackedMatrix.of_all([linear.weight for linear in linears]), strict=True))
+    forwards: dict[Any, Callable[[torch.Tensor], torch.Tensor]] = {
+        linear: _product(linear, packed) for linear, packed in copies.items()
+    }
+    if copies:
+        forwards |= row_norms(_modules(model))
+    for module, forward in forwards.items():
+        module.forward = forward
     try:
         yield
     finally:
-        for linear in linears:
-            del linear.forward
+        for module in forwards:
+            del module.forward
 
 
 def empty_copies(model: torch.nn.Module, *, num_tokens: int) -> list[torch.Tensor]:
@@ -61,14 +69,18 @@ def packable(model: torch.nn.Module) -> list[torch.nn.Linear]:
     """
     if torch.is_autocast_enabled("cpu") or is_sharded(model):
         return []
-    base: Any = unwrap(model)
-    family = family_of(base)
-    parts = [family.language_model(family.vision_language_model(base)), base.get_output_embeddings()]
-    modules = dict.fromkeys(module for part in parts if part is not None for module in part.modules())
-    found = [module for module in modules if isinstance(module, torch.nn.Linear) and _is_plain(module)]
+    found = [module for module in _modules(model) if isinstance(module, torch.nn.Linear) and _is_plain(module)]
     num_bytes = sum(linear.weight.numel() * linear.weight.element_size() for linear in found)
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return found if num_bytes * ranks * _MEMORY_SHARE <= _machine_bytes() else []
+
+
+def _modules(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The modules of a model's text backbone and its head."""
+    base: Any = unwrap(model)
+    family = family_of(base)
+    parts = [family.language_model(family.vision_language_model(base)), base.get_output_embeddings()]
+    return list(dict.fromkeys(module for part in parts if part is not None for module in part.modules()))
 
 
 def _is_plain(module: torch.nn.Linear) -> bool:
