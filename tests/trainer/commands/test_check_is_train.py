@@ -58,7 +58,8 @@ IMAGES = {
     "dot.png": encoded(picture(1, 1), "PNG"),
     "float.tiff": encoded(picture(mode="F"), "TIFF"),
     "long.tiff": encoded(picture(mode="I"), "TIFF"),
-    "deep.png": encoded(Image.new("I;16", (30, 20), 3000), "PNG"),
+    "deep.png": encoded(Image.new("I;16", (30, 20), 30000), "PNG"),
+    "dark.png": encoded(Image.new("I;16", (30, 20), 3000), "PNG"),
     "film.gif": frames("GIF"),
     "film.png": frames("PNG"),
     "ink.jpg": encoded(picture(mode="CMYK"), "JPEG"),
@@ -123,7 +124,7 @@ def test_a_run_leaves_out_exactly_what_check_refuses_and_trains_on_the_rest(name
     assert {row["source"]: (row["reason"], row["remedy"]) for row in listed} == refused
     assert len(listed) == len(refused), "each once"
     steps = json.loads((out / "trainer_state.json").read_text())["global_step"]
-    late = {"unended.jpg", "cut.jpg", "damaged.png", "lying.png"} & {row["id"] for row in listed}
+    late = {"unended.jpg", "cut.jpg", "damaged.png", "lying.png", "dark.png"} & {row["id"] for row in listed}
     assert steps == len(data.read_text().splitlines()) - len(refused) + len(late), "what headers tell is left out early"
 
 
@@ -145,7 +146,7 @@ def test_a_run_stops_at_its_start_with_the_sentence_of_check(image, data, model_
 def test_too_many_bad_rows_end_the_run(data, model_dir, tmp_path, capsys):
     options = ["--model", str(model_dir), *RUN, "--data", str(data), "--output_dir", str(tmp_path / "out")]
     assert train([*options, "--on_bad", "skip", "--max_bad", "3"]) == 2
-    assert "expected at most 3 refused rows of 33, got 4" in capsys.readouterr().err
+    assert "expected at most 3 refused rows of 34, got 4" in capsys.readouterr().err
 
 
 REPLACING = """

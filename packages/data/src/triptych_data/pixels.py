@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import io
+import re
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ from triptych_data.orientation import orientation_of
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 
 Pixels = NDArray[np.uint8]
+_DEEP_COLOUR = re.compile(r"'(RGB|RGBA|RGBX|LA);16[BLN]?'")
+_LOWEST_WHITE = 16
+"""Of 255: values of 12 bits or fewer in 16 stay below it."""
 
 
 def load_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> Image.Image:
@@ -93,11 +97,14 @@ def _decoded(data: bytes, header: ImageHeader, image: str, policy: ImagePolicy, 
                 return _upright(fast, header.orientation)
         data = without_metadata(data, read_jpeg_header(io.BytesIO(data)))
     picture = open_picture(io.BytesIO(data), image=image, policy=policy)
+    is_deep = _DEEP_COLOUR.search(str(picture.tile)) is not None
     try:
         if at_least is not None:
             picture.draft(picture.mode, (at_least, at_least))  # the decoder skips detail: two to four times faster
         picture.load()
         _check_orientation(picture, header, image, policy)
+        if is_deep:
+            _check_range(max(high for _, high in _extrema(picture)), image)
         return _normalised(picture, header, image, policy)
     except ImageError:
         raise
@@ -156,7 +163,10 @@ def to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (255, 255
     """
     mode = picture.mode
     if mode.startswith("I;16"):
-        gray = np.asarray(picture).astype(np.uint16) >> 8  # Pillow's own conversion clips almost everything to white
+        values = np.asarray(picture).astype(np.uint16)
+        if values.any():
+            _check_range(int(values.max()) >> 8, image)
+        gray = values >> 8  # Pillow's own conversion clips almost everything to white
         return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
     check_depth(mode, image)
     if mode == "La":
@@ -167,6 +177,23 @@ def to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (255, 255
         flat.paste(translucent, mask=translucent.getchannel("A"))
         return flat
     return picture if mode == "RGB" else picture.convert("RGB")
+
+
+def _extrema(picture: Image.Image) -> list[tuple[int, int]]:
+    """(lowest, highest) value of each channel of colour."""
+    return [picture.getchannel(band).getextrema() for band in picture.getbands() if band != "A"]  # type: ignore[misc]
+
+
+def _check_range(highest: int, image: str) -> None:
+    """Raise ImageError for 16 bits per channel whose highest value, shifted to 8 bits, is nearly black."""
+    if highest < _LOWEST_WHITE:
+        raise ImageError(
+            f"expected values of 16 bits per channel up to 65,535, got none above {(highest << 8) + 255:,}: as 8 bits "
+            "the picture would be nearly black",
+            image=image,
+            kind="depth",
+            remedy="scale its values to the whole range, or save it as an 8-bit PNG",
+        )
 
 
 def _check_orientation(picture: Image.Image, header: ImageHeader, image: str, policy: ImagePolicy) -> None:
