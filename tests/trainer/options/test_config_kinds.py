@@ -22,6 +22,7 @@ REFUSED = {
     "group_sharing: off": "--config: group_sharing expects text, got False; YAML reads it so without quotes; put it in",
     "report_to: null": "--config: report_to expects text or a list of texts, got nothing; leave it out for its default",
     "seed: 1\nseed: 2": "is not valid YAML: seed is there twice",
+    "lr_scheduler_kwargs: '{bad}'": "--config: lr_scheduler_kwargs expects a JSON object such as '{\"a\": true}', got",
     "3: 4": "expected the names of options as keys, got 3",
     "help: true": "--config names unknown options: help",
 }

@@ -147,6 +147,9 @@ def parsed(argv: Sequence[str], parser: TrlParser, *, parts: Sequence[type], own
         made = parser.parse_args_and_config(args=list(words))
     except json.JSONDecodeError as error:
         before = next((name for name, word in itertools.pairwise(words) if word == error.doc), "")
+        in_file = next((name for name, value in config.items() if value == error.doc), None)
+        if not before and in_file is not None:
+            before = f"--config: {in_file}"
         if not before and given.deepspeed:
             raise UsageError(f"--deepspeed {given.deepspeed} is not valid JSON: {error}; correct the file") from error
         named = f"{before.partition('=')[0]} expects" if before.startswith("--") else "expected"
