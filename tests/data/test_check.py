@@ -46,7 +46,7 @@ def mixed(write_jsonl, pictures, tmp_path) -> Path:
 def test_a_mixed_file_reads_as_a_user_wants_it(mixed, capsys, tmp_path):
     assert main([str(mixed), "--json", str(tmp_path / "report.json"), "--workers", "1"]) == 1
     printed = capsys.readouterr().out
-    assert "10 rows, 4 pass, 6 would be refused" in printed
+    assert "10 rows, 4 pass, 6 would be refused; only headers were read: --decode also finds damaged" in printed
     assert f"{mixed}:2 (id 2): image 3 has no marker (expected 3 markers, got 2); add <image>" in printed
     assert f"{mixed}:3 (id 3): image 1 of 1, gone.jpg: no such file below" in printed
     assert f"{mixed}:4: not valid JSON" in printed
@@ -135,7 +135,7 @@ def test_what_cannot_run_is_one_line_and_exit_code_2(tmp_path, capsys):
 def test_the_sample_of_another_project_passes(capsys):
     assert main([str(SAMPLE), "--decode"]) == 0
     printed = capsys.readouterr().out
-    assert "6 rows, 6 pass, 0 would be refused" in printed
+    assert "6 rows, 6 pass, 0 would be refused\n" in printed
     assert "JPEG: 6" in printed
 
 

@@ -98,7 +98,7 @@ def _checked_files(
             tallies.append(tally)
             total.add(tally)
             total.repeated.extend(tally.repeated)
-    show(total, console=console, counted_for=shared.model, shown=own.show)
+    show(total, console=console, counted_for=shared.model, shown=own.show, decoded=own.decode)
     if fix is not None:
         console.print(f"{total.passed:,} rows written to {escape(printable(str(fix)))}", highlight=False)
     if own.json is not None:

@@ -39,8 +39,13 @@ KINDS = {
 }
 
 
-def show(tally: Tally, *, console: Console, counted_for: str | None, shown: int = _SHOWN_PER_KIND) -> None:
-    """Print counts, distributions, notes, and refused rows by kind with file:line."""
+def show(
+    tally: Tally, *, console: Console, counted_for: str | None, shown: int = _SHOWN_PER_KIND, decoded: bool = True
+) -> None:
+    """Print counts, distributions, notes, and refused rows by kind with file:line.
+
+    The last line says if the images were not `decoded`.
+    """
     console.print(_distributions(tally, counted_for))
     _print_counter(console, "read as", tally.read_as.most_common())
     _print_counter(console, "images per prompt", sorted(tally.images_per_prompt.items()))
@@ -60,7 +65,8 @@ def show(tally: Tally, *, console: Console, counted_for: str | None, shown: int 
         if count > shown:
             console.print(f"  ... and {count - shown:,} more (--json lists all)", highlight=False)
     verdict = f"{tally.rows:,} rows, {tally.passed:,} pass, {len(tally.refused):,} would be refused"
-    console.print(f"\n[bold {'red' if tally.refused else 'green'}]{verdict}[/]", highlight=False)
+    rest = "" if decoded or not tally.long_sides else "; only headers were read: --decode also finds damaged images"
+    console.print(f"\n[bold {'red' if tally.refused else 'green'}]{verdict}[/]{rest}", highlight=False)
 
 
 def _distributions(tally: Tally, counted_for: str | None) -> Table:
