@@ -61,7 +61,7 @@ class DataOptions:
     )
     max_bad: float = field(
         default=0.01,
-        metadata={"help": "rows that may be skipped: a share of all, or a number from 1 on"},
+        metadata={"help": "rows that each process may skip: a share of all, or a number from 1 on"},
     )
 
 
