@@ -53,6 +53,10 @@ def test_text_of_each_shape_of_completion(completion, text):
         (r"<answer>so \boxed{\text{cat}}</answer>", r"\text{cat}"),
         (r"<answer>5</answer> \boxed{6}", "5"),
         (r"so \boxed{5", None),
+        ("<think><answer>2</answer></think> 3", "3"),
+        (r"<think><answer>2</answer></think> \boxed{3}", "3"),
+        ("<think>a</think><answer>2</answer></think> b", "2"),
+        ("<think><answer>2</answer></think>", "2"),
     ],
 )
 def test_the_answer_is_found_or_said_to_be_missing(text, answer):

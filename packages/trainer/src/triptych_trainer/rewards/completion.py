@@ -69,6 +69,11 @@ def extract_answer(text: str) -> str | None:
         start = text.rfind(ANSWER_OPEN, 0, end)
         if start < 0:
             return None
+        behind = text.find(THINK_CLOSE, end)
+        if behind >= 0 and text.rfind(THINK_OPEN, 0, start) > text.rfind(THINK_CLOSE, 0, start):
+            said = text[behind + len(THINK_CLOSE) :]
+            if said.strip():
+                return extract_answer(said)  # the tags were part of the reasoning
         tagged = text[start + len(ANSWER_OPEN) : end].strip()
         return boxed_answer(tagged) or tagged
     if ANSWER_OPEN in text:
