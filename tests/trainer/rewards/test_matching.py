@@ -79,6 +79,24 @@ def test_numeric_tolerance_is_relative():
         ("A, B", None),
         ("either B or C", None),
         ("answer: B, answer: C", None),
+        ("The answer is B or C", None),
+        ("The answer is (B) or (C)", None),
+        ("The answer is B, C", None),
+        ("The answer is B and C", None),
+        ("The answer is B / C", None),
+        ("The answer is B (or maybe C)", None),
+        ("The answer is B? No, C", None),
+        ("The answer is B C", None),
+        ("The answer is B或C", None),
+        ("The answer is (B) cat or (C) dog", None),
+        ("B. cat or C. dog", None),
+        ("The answer is B or B", "B"),
+        ("The answer is B, I think", "B"),
+        ("The answer is B, A and C are too small", "B"),
+        ("The answer is B (vitamin C)", "B"),
+        ("The answer is B. C is too small", "B"),
+        ("The answer is B, as A and C do not match", "B"),
+        ("B. vitamin C or D", "B"),
         ("cat", None),
         ("", None),
     ],
@@ -145,6 +163,8 @@ def test_math(monkeypatch, no_gc):
     assert matching.same_math(r"$x^2 + 2x + 1$", r"$(x+1)^2$")
     assert not matching.same_math(r"\frac{1}{3}", "0.5")
     assert not matching.same_math("\\frac{", "0.5")
+    assert not matching.same_math("5 or 6", "5")
+    assert matching.same_math("x=3 or x=4", "x=3 or x=4")
     assert matching.looks_like(r"$\sqrt{2}$") is matching.same_math
 
 

@@ -11,7 +11,7 @@ import re
 import signal
 import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from triptych_trainer.rewards.expressions import is_expression, one_spelling
@@ -29,6 +29,17 @@ _LEADING_CHOICE = re.compile(r"\s*[(\[]?([A-Z])(?:[)\].:,]|\s*$)", re.IGNORECASE
 _NAMED_CHOICE = re.compile(r"\b(?:answer|option|choice)\s{0,4}(?:is|:)?\s{0,4}[(\[]?([A-Z])\b", re.IGNORECASE)
 _LONE_CAPITAL = re.compile(r"(?<![\w'])([B-HJ-Z]|[AI](?!\s+(?!or\b|and\b)[a-z]))(?![\w'])")  # not the article, not "I"
 _ANOTHER_CHOICE = re.compile(r"\W*(?:or|and|[/,&+])\W*([A-Z])\b", re.IGNORECASE)
+_FURTHER_CHOICE = re.compile(
+    r"[)\]]?\s*(?:(?:(?i:or|and|nor|maybe|perhaps|possibly|also|no|option|choice)\b|[/,&+;|?(\[、]|或|和)\s*)*"
+    r"(?:\s(?=[B-HJ-Z]\s*(?:[.,;]|$)))?[(\[]?([A-HJ-Z])(?![\w'])"
+    r"(?!(?:\s*(?:,|\b(?i:and|or)\b)+\s*[A-J]\b)*\s+(?i:is|are|was|were|do|does|can|cannot|shows?)\b)"
+)
+_OR_ANOTHER = re.compile(
+    r"[)\].:]{0,2}(?:(?!\b(?i:because|since|as|rather|instead|not|than)\b)[^.;\n]){0,80}?"
+    r"\b(?i:or)\s+(?:(?i:option|choice)\s+)?(?:[(\[]([A-J])[)\]]|([A-J])\.\s+\S)"
+)
+"""Another letter right behind the one that an answer names, or behind its text: `(A) cat or (B) dog`."""
+_EITHER = re.compile(r"[\d})$]\s*,?\s+or\s+(?:[A-Za-z]\s*=\s*)?[-\\$({]*\d")
 _LETTERED = re.compile(r"\s*[(\[]?[A-H][)\].:]+\s+(\S.*)", re.DOTALL)
 _SEVERAL_CHOICES = re.compile(
     r"[(\[]?[A-J][)\]]?(?:(?:\s*[,;&/]\s*|\s+|\s*,?\s*and\s+)[(\[]?[A-J][)\]]?)+\.?|[A-J]{2,}\.?"
@@ -101,7 +112,7 @@ def same_math(answer: str, expected: str) -> bool:
     """
     if not math_verify_installed():
         raise ValueError("the mode 'math' needs the package math-verify: run `pip install math-verify`")
-    if len(answer) > LONGEST_MATH:
+    if len(answer) > LONGEST_MATH or (_EITHER.search(answer) and not _EITHER.search(expected)):
         return False
     parse, verify = _math_verify()
     can_be_interrupted = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGALRM")
@@ -186,9 +197,22 @@ def choice_letter(text: str) -> str | None:
     """Return the option letter in upper case if the text names exactly one, else None."""
     rest = text.strip()
     if leading := _LEADING_CHOICE.match(rest):
-        return None if _ANOTHER_CHOICE.match(rest, leading.end(1)) else leading.group(1).upper()
-    found = {m.upper() for m in _NAMED_CHOICE.findall(rest)} or set(_LONE_CAPITAL.findall(rest))
+        several = _ANOTHER_CHOICE.match(rest, leading.end(1)) or _names_another(rest, leading, (_OR_ANOTHER,))
+        return None if several else leading.group(1).upper()
+    named = list(_NAMED_CHOICE.finditer(rest))
+    if any(_names_another(rest, match, (_FURTHER_CHOICE, _OR_ANOTHER)) for match in named):
+        return None
+    found = {match.group(1).upper() for match in named} or set(_LONE_CAPITAL.findall(rest))
     return found.pop() if len(found) == 1 else None
+
+
+def _names_another(text: str, match: re.Match[str], patterns: Iterable[re.Pattern[str]]) -> bool:
+    """Whether another letter than the one that was found follows it as a second answer."""
+    for pattern in patterns:
+        further = pattern.match(text, match.end(1))
+        if further is not None and further[further.lastindex or 1] != match.group(1).upper():
+            return True
+    return False
 
 
 def yes_or_no(text: str) -> str | None:
