@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 from triptych_trainer import MultiImageGRPOTrainer
 from triptych_trainer.commands.evaluate import main as evaluate
+from triptych_trainer.commands.merge import main as merge
 from triptych_trainer.commands.train import main
 from triptych_trainer.demo import build_model
 from triptych_trainer.errors import UsageError
@@ -72,6 +73,45 @@ def test_adapters_whose_weights_are_not_in_their_file_are_refused(adapters, tmp_
     save_file(kept, folder / "adapter_model.safetensors")
     with pytest.warns(UserWarning, match="Found missing adapter keys"), pytest.raises(UsageError, match=said):
         load_model(str(folder), ModelConfig(), merge_adapter=merge)
+
+
+def _names(model, folder):
+    described = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**described, "base_model_name_or_path": str(model)}))
+
+
+def test_adapters_for_a_folder_of_adapters_are_refused_and_the_remedy_works(adapters, tmp_path):
+    upper = shutil.copytree(adapters, tmp_path / "upper")
+    _names(adapters, upper)
+    with pytest.raises(UsageError, match=rf"are for {adapters}, which contains adapters itself, .*triptych merge"):
+        load_model(str(upper), ModelConfig())
+    assert merge([str(adapters), "-o", str(tmp_path / "merged")]) == 0
+    _names(tmp_path / "merged", upper)
+    lower = load_model(str(adapters), ModelConfig(), merge_adapter=True)
+    expected = logits_of(PeftModel.from_pretrained(lower, upper))
+    assert torch.allclose(logits_of(load_model(str(upper), ModelConfig())), expected, atol=1e-5)
+    _names(upper, upper)
+    with pytest.raises(UsageError, match="names the folder itself as the model"):
+        load_model(str(upper), ModelConfig())
+
+
+def test_a_folder_of_a_whole_model_and_adapters_is_refused(adapters, model_dir, tmp_path):
+    both = shutil.copytree(adapters, tmp_path / "both")
+    shutil.copy(model_dir / "model.safetensors", both)
+    with pytest.raises(UsageError, match=r"got both, model.safetensors and adapter_config.json; put the adapters"):
+        load_model(str(both), ModelConfig())
+
+
+def test_adapters_that_are_damaged_or_of_an_unknown_kind_are_one_sentence(adapters, tmp_path):
+    folder = shutil.copytree(adapters, tmp_path / "changed")
+    weights = folder / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UsageError, match=r"the file of its weights is damaged \(.*\); copy it again"):
+        load_model(str(folder), ModelConfig())
+    described = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**described, "peft_type": "NEWER"}))
+    with pytest.raises(UsageError, match="has 'NEWER', which this version of PEFT does not know"):
+        load_model(str(folder), ModelConfig())
 
 
 @pytest.mark.parametrize("kind", [{"use_dora": True}, {"modules_to_save": ["norm"]}, {"bias": "lora_only"}])

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
 from peft.utils import load_peft_weights
+from safetensors import SafetensorError
 from triptych_data.adapter_folder import adapter_folder
 from trl import ModelConfig, get_peft_config
 
@@ -80,8 +81,12 @@ def with_adapters(
     """
     try:
         adapted = PeftModel.from_pretrained(model, path, is_trainable=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
+        if isinstance(error, KeyError):
+            reason = f"its adapter_config.json has {reason}, which this version of PEFT does not know"
+        if isinstance(error, SafetensorError):
+            reason = f"the file of its weights is damaged ({reason}); copy it again"
         raise UsageError(f"{option} {path}: its adapters cannot be put on {type(model).__name__}: {reason}") from error
     _check_all_read(adapted, path, option=option)
     if not merge:
