@@ -124,7 +124,10 @@ def timed_cycle(trainer: Any, *, calls: dict[str, ImageCalls], name: str, warm_u
 
 
 class StepClock(TrainerCallback):
-    """CPU time and image calls from the end of step ``from_step`` (0: the start of training) to the last step's end."""
+    """CPU time and image calls from the end of step ``from_step`` to that of the last one.
+
+    Step 0 ends where training begins, after what Accelerate prepares once in a run.
+    """
 
     def __init__(self, counted: ImageCalls, *, from_step: int) -> None:
         self.counted = counted
@@ -132,6 +135,11 @@ class StepClock(TrainerCallback):
         self.started = time.process_time()
         self.before = replace(counted)
         self.seconds = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock where it begins with the first step."""
+        if self.from_step == 0:
+            self.started, self.before = time.process_time(), replace(self.counted)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock, or read it."""

@@ -26,6 +26,7 @@ class Indifferent(LogitsProcessor):
     [
         ({}, [], True),
         ({"top_k": 30, "no_repeat_ngram_size": 2, "min_new_tokens": 2}, [], True),
+        ({"suppress_tokens": [3, 25, 10**6]}, [], True),
         ({"repetition_penalty": 1.4}, [], False),
         ({}, [Indifferent()], False),
     ],

@@ -18,6 +18,7 @@ from transformers import (
     GenerationMixin,
     LogitsProcessorList,
     StoppingCriteriaList,
+    SuppressTokensLogitsProcessor,
 )
 
 from triptych_trainer.forward.attention import IMPLEMENTATION
@@ -102,6 +103,7 @@ def decode_groups(
     if stock and "position_ids" in model_kwargs:  # no pads are read
         model_kwargs["attention_mask"] = None
     rows_leave = _rows_leave(model, model_kwargs, logits_processor, stopping_criteria)
+    logits_processor = _lean(logits_processor)
     ended_R = torch.zeros(num_rows, dtype=torch.bool, device=input_ids.device)
     for length in range(width, generation_config.max_length):
         known_RT = ids_BT[:, :length] if len(rows_R) == num_rows else ids_BT[rows_R, :length]
@@ -142,6 +144,14 @@ def _rows_leave(
     stock = _prepares_as_stock(model)
     keeps_positions = "position_ids" in model_kwargs
     return with_rows <= _WITH_ROWS and keeps_positions and (stock or not hasattr(model.base_model, "rope_deltas"))
+
+
+def _lean(processors: LogitsProcessorList) -> LogitsProcessorList:
+    """The same processors, those of transformers that suppress ids without a pass over the vocabulary to find them."""
+    return LogitsProcessorList(
+        SuppressIds(tuple(each.suppress_tokens.tolist())) if type(each) is SuppressTokensLogitsProcessor else each
+        for each in processors
+    )
 
 
 def _prepares_as_stock(model: Any) -> bool:

@@ -8,16 +8,18 @@ from triptych_parser import Refusal
 
 
 class SuppressIds(LogitsProcessor):
-    """Sets the scores of some ids to minus infinity, so that they are never sampled."""
+    """Sets the scores of some ids to minus infinity, so that they are never sampled; other ids are ignored."""
 
     def __init__(self, ids: tuple[int, ...]) -> None:
-        self.ids = list(ids)
+        self.ids = ids
+        self.ids_K: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Scores `[B, V]` -> the same with the suppressed columns at -inf."""
-        scores = scores.clone()
-        scores[:, self.ids] = -torch.inf
-        return scores
+        if self.ids_K is None or self.ids_K.device != scores.device:
+            known = [token for token in self.ids if 0 <= token < scores.shape[1]]
+            self.ids_K = torch.tensor(known, dtype=torch.long, device=scores.device)
+        return scores.index_fill(1, self.ids_K, -torch.inf)  # type: ignore[return-value]
 
 
 class SamplingError(Refusal, RuntimeError):
