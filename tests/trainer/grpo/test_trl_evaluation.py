@@ -128,3 +128,28 @@ def test_a_script_that_chooses_no_precision_trains_on_a_cpu_as_with_trl(build):
     assert ours["reward_std"] > 0
     assert math.isclose(ours["grad_norm"], stock["grad_norm"], rel_tol=0.05)
     assert math.isclose(ours["loss"], stock["loss"], abs_tol=2e-3)
+
+
+def test_whoever_is_told_of_rollouts_hears_of_training_and_of_evaluation(build):
+    trainer, told = build(max_steps=1), []
+    trainer.on_rollouts = lambda groups, *, step, mode: told.append((step, mode, len(groups)))
+    trainer.train()
+    trainer.evaluate(rows(1))
+    assert told == [(0, "train", 2), (1, "eval", 1)]
+
+
+def test_a_dataset_that_is_passed_again_keeps_its_keys(build):
+    trainer, again = build(), rows(2)
+    first, second = ([*trainer.tables.keys_of(again, name="eval_dataset")] for _ in range(2))
+    assert first == second
+    assert len(trainer.tables) == 4, "two rows of training, and two more once"
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_rewards_get_the_columns_of_rows_unless_these_are_removed_as_in_trl(build, removed):
+    trainer = build(max_steps=1, remove_unused_columns=removed)
+    got = []
+    trainer.reward_funcs = [lambda completions, **given: got.append(set(given)) or [0.0] * len(completions)]
+    trainer.reward_func_names = ["own"]
+    trainer.train()
+    assert {"id", "images"} & got[0] == ({"images"} if removed else {"id", "images"})

@@ -57,7 +57,8 @@ def _plan(argv: Sequence[str]) -> int:
     own = collected(PlanOptions, namespace)
     if own.json is not None:
         check_target(Path(own.json), option="--json")
-    _check_hours(own)
+    if not own.sft:
+        _check_hours(own)
     quiet_libraries()
     if own.sft:
         from triptych_trainer.commands.planned_conversations import plan_sft
