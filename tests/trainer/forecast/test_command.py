@@ -109,6 +109,7 @@ def test_calibration_measures_a_real_pass(options, model_dir, tmp_path, capsys):
     assert "the measured rate" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_eager_attention_of_a_tower_keeps_its_scores(options, tmp_path):
     peaks = {}
     for attention in ("sdpa", "eager"):
