@@ -86,6 +86,21 @@ def test_a_run_says_itself_what_is_right_and_a_page_says_where_nothing_does(tmp_
     assert payload(build_report(tmp_path).read_text(encoding="utf-8"))["verdict"] == "mine"
 
 
+def test_a_run_in_which_nothing_was_scored_has_a_page(tmp_path):
+    prompt = [("user", ["which ?"])]
+    none = {
+        "rewards": {"mine": [None, None]},
+        "advantages": [0.0, 0.0],
+        "num_tokens": [1, 1],
+        "completions": ["a", "b"],
+    }
+    RolloutWriter(tmp_path).write([GroupRecord(step=1, key="s", sample_id="s", prompt=prompt, **none)])
+    data = payload(build_report(tmp_path).read_text(encoding="utf-8"))
+    assert "total" not in data["curves"]
+    assert "rewards" not in data["curves"]
+    assert "length" in data["curves"]
+
+
 def test_images_are_embedded_once(page):
     data = payload(page)
     assert len(data["images"]) == 5

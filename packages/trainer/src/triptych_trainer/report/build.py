@@ -110,7 +110,10 @@ def _groups(
 
 
 def panels(visits: Sequence[Visit], others: Sequence[Visit], *, names: tuple[str, str | None]) -> list[Panel]:
-    """Return the panels of curves of the run and of the compared run; three more if the run has tools."""
+    """Return the panels of curves of the run and of the compared run; three more if the run has tools.
+
+    A panel without a value is left out: no completion was scored.
+    """
     kinds = [
         ("total", "Total reward", "Mean over completions; the band is one standard deviation.", total_curves),
         ("rewards", "Each reward", "Mean over completions, before weights.", reward_curves),
@@ -123,10 +126,11 @@ def panels(visits: Sequence[Visit], others: Sequence[Visit], *, names: tuple[str
             ("turn-images", "Images that arrived", "Mean per rollout.", turn_image_curves),
             ("all-tokens", "All tokens", "Mean per rollout, with the tokens of results and images.", all_token_curves),
         ]
-    return [
+    found = [
         Panel(key=key, title=title, explanation=text, series=series_of(curves(visits), curves(others), names=names))
         for key, title, text, curves in kinds
     ]
+    return [panel for panel in found if any(series.curve.values for series in panel.series)]
 
 
 def mismatch_panels(run_dir: Path, compare: Path | None, *, names: tuple[str, str | None]) -> list[Panel]:
