@@ -76,3 +76,14 @@ def test_what_is_no_probability_is_refused(wrong):
 def test_what_does_not_fit_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
         draw(**{"probabilities_RV": torch.rand(2, 3), **given})
+
+
+def test_a_generator_of_another_kind_is_refused_before_its_state_is_read():
+    class Other:
+        device = torch.device("cuda")
+
+        def get_state(self):
+            return torch.zeros(16, dtype=torch.uint8)
+
+    with pytest.raises(ValueError, match="whose state has 5056 bytes, got one on cuda with 16"):
+        draw(torch.rand(2, 3), generator=Other())

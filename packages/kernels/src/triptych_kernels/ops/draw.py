@@ -27,7 +27,8 @@ def draw(
     `rows_R` (ascending; default: all rows), and the generator goes on as far. Call it where `draws_as_torch()`.
 
     Raises:
-        ValueError: the probabilities are not float32 on a CPU, or a row is not one of `num_rows`.
+        ValueError: the probabilities are not float32 on a CPU, a row is not one of `num_rows`, or the generator is
+            another one.
         ArithmeticError: a probability is negative or no number.
     """
     num_drawn, vocabulary = probabilities_RV.shape
@@ -43,6 +44,11 @@ def draw(
         raise ValueError(f"expected {num_drawn} of {num_rows} rows in ascending order, got {rows}")
     generator = torch.default_generator if generator is None else generator
     given, state = probabilities_RV.contiguous(), generator.get_state()
+    if not _is_known(state):  # the kernel reads and writes it as such
+        raise ValueError(
+            f"expected a generator of torch for CPUs, whose state has {_STATE_BYTES} bytes, got one on "
+            f"{generator.device} with {state.numel()}; draw with torch.multinomial"
+        )
     ids_R = torch.empty(num_drawn, dtype=torch.int64)
     are_numbers = _native.cpu.draw(
         *(ids_R.data_ptr(), given.data_ptr(), rows_R.data_ptr(), state.data_ptr()),
@@ -58,8 +64,7 @@ def draw(
 def draws_as_torch() -> bool:
     """Say whether this torch draws as `draw` does: their ids and what their generators go on with are compared once."""
     one, other = (torch.Generator().manual_seed(1) for _ in range(2))
-    state = one.get_state()
-    if state.dtype != torch.uint8 or state.numel() != _STATE_BYTES:
+    if not _is_known(one.get_state()):
         return False
     for generator in (one, other):
         torch.rand(3, generator=generator)  # an odd number of words
@@ -67,3 +72,7 @@ def draws_as_torch() -> bool:
     expected = torch.multinomial(weights_RV, 1, generator=one)[:, 0]
     found = draw(weights_RV, generator=other)
     return torch.equal(found, expected) and torch.equal(one.get_state(), other.get_state())
+
+
+def _is_known(state: torch.Tensor) -> bool:
+    return state.dtype == torch.uint8 and state.numel() == _STATE_BYTES
