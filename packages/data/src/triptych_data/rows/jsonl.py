@@ -19,7 +19,6 @@ from triptych_data.rows.fingerprint import file_fingerprint
 _BLOCK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_MAY_BE_INFINITE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
 _TOO_LONG = "expected numbers of at most 4,300 digits, got a longer one"
 
 
@@ -103,6 +102,13 @@ def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str
         raise DataError(
             f"key {error.args[0]!r} appears twice", source=source, remedy="remove one of them", kind="json"
         ) from error
+    except _InfiniteError as error:
+        raise DataError(
+            f"expected numbers up to 1.8e308, got {error.args[0][:20]}",
+            source=source,
+            remedy="write it as text, in quotes",
+            kind="json",
+        ) from error
     except json.JSONDecodeError as error:
         hint = "; it is the last line, the file may still be copying" if unfinished else ""
         raise DataError(
@@ -127,8 +133,6 @@ def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str
             remedy="write the whole character, or remove the escape",
             kind="json",
         )
-    if _MAY_BE_INFINITE.search(text):
-        _check_finite(text, source=source)
     if not isinstance(values, dict):
         raise DataError(
             f"expected a JSON object, got {_json_name(values)}",
@@ -143,6 +147,10 @@ class _DuplicateKeyError(ValueError):
     pass
 
 
+class _InfiniteError(ValueError):
+    pass
+
+
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
@@ -151,7 +159,15 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-_ROW = json.JSONDecoder(object_pairs_hook=_no_duplicates)  # `json.loads` makes another for every row
+def _finite(number: str) -> float:
+    """Refuse a number that no float can be, which Python reads as infinity."""
+    if math.isinf(value := float(number)):
+        raise _InfiniteError(number)
+    return value
+
+
+# `json.loads` makes another for every row.
+_ROW = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_float=_finite)
 
 
 def _has_surrogate(value: Any) -> bool:
@@ -161,22 +177,6 @@ def _has_surrogate(value: Any) -> bool:
     except UnicodeEncodeError:
         return True
     return False
-
-
-def _check_finite(text: bytes, *, source: str) -> None:
-    """DataError for a number that no float can be, which Python reads as infinity."""
-
-    def read(number: str) -> float:
-        if math.isinf(value := float(number)):
-            raise DataError(
-                f"expected numbers up to 1.8e308, got {number[:20]}",
-                source=source,
-                remedy="write it as text, in quotes",
-                kind="json",
-            )
-        return value
-
-    json.loads(text.removeprefix(_BOM), parse_float=read)
 
 
 def _encoding_hint(text: bytes) -> str:
