@@ -1,6 +1,8 @@
 """Orientations in EXIF, XMP, raw profiles and TIFF tags; Pillow's own `exif_transpose` says what is right."""
 
 import io
+import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -111,3 +113,16 @@ def test_pictures_that_differ_in_xmp_alone_are_two_images() -> None:
     upright, lying = (Image.open(io.BytesIO(FILES["jpeg"](k))) for k in (1, 6))
     assert np.array_equal(np.asarray(upright), np.asarray(lying))
     assert ImageSource(ref=upright).key != ImageSource(ref=lying).key
+
+
+@pytest.mark.parametrize("kind", [1, 3, 4, 7, 8, 9])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("numbers", [1, 2])
+def test_a_tag_of_any_type_is_read_as_pillow_reads_it(kind: int, order: str, numbers: int) -> None:
+    code = {1: "B3x", 3: "H2x", 4: "I", 7: "B3x", 8: "h2x", 9: "i"}[kind]
+    start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "IH", 8, 1)
+    block = b"Exif\0\0" + start + struct.pack(f"{order}HHI{code}I", 274, kind, numbers, 6, 0)
+    data = encoded(scene(), "PNG", exif=block)
+    with warnings.catch_warnings(action="ignore"):  # Pillow's, about two numbers that its block does not contain
+        expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert probe_image(ImageSource(ref=data)) == expected.size[::-1]

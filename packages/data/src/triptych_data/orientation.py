@@ -10,6 +10,8 @@ from typing import Any
 ORIENTATION_NOTES = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 """Keys of a Pillow image's `info` that can say its orientation."""
 ORIENTATION_TAG = 274
+_INTEGERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
+"""The types of EXIF that Pillow reads as one number, as `struct` names them; a tag of another type says nothing."""
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
@@ -56,9 +58,11 @@ def _exif_tag(raw: bytes) -> int | None:
         (offset,) = struct.unpack_from(f"{order}I", block, 4)
         (count,) = struct.unpack_from(f"{order}H", block, offset)
         for entry in range(offset + 2, offset + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", block, entry)
+            tag, kind, numbers = struct.unpack_from(f"{order}HHI", block, entry)
             if tag == ORIENTATION_TAG:
-                return int(struct.unpack_from(f"{order}H" if kind == 3 else f"{order}I", block, entry + 8)[0])
+                if kind not in _INTEGERS or numbers * struct.calcsize(order + _INTEGERS[kind]) > 4:
+                    return 1  # of another type, or several numbers that stand elsewhere
+                return int(struct.unpack_from(order + _INTEGERS[kind], block, entry + 8)[0])
     except struct.error:
         return None
     return None

@@ -33,6 +33,8 @@ Pixels = NDArray[np.uint8]
 _DEEP_COLOUR = re.compile(r"'(RGB|RGBA|RGBX|LA);16[BLN]?'")
 _LOWEST_WHITE = 16
 """Of 255: values of 12 bits or fewer in 16 stay below it."""
+_KEY_FACTORS = {"'L;2'": 85, "'L;4'": 17}
+"""By which Pillow multiplies gray of 2 and 4 bits, but not the gray that a PNG says is transparent (tRNS)."""
 
 
 def load_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> Image.Image:
@@ -97,7 +99,8 @@ def _decoded(data: bytes, header: ImageHeader, image: str, policy: ImagePolicy, 
                 return _upright(fast, header.orientation)
         data = without_metadata(data, read_jpeg_header(io.BytesIO(data)))
     picture = open_picture(io.BytesIO(data), image=image, policy=policy)
-    is_deep = _DEEP_COLOUR.search(str(picture.tile)) is not None
+    tile = str(picture.tile)
+    is_deep = _DEEP_COLOUR.search(tile) is not None
     try:
         if at_least is not None:
             picture.draft(picture.mode, (at_least, at_least))  # the decoder skips detail: two to four times faster
@@ -105,6 +108,10 @@ def _decoded(data: bytes, header: ImageHeader, image: str, policy: ImagePolicy, 
         _check_orientation(picture, header, image, policy)
         if is_deep:
             _check_range(max(high for _, high in _extrema(picture)), image)
+            _check_no_key(picture, image)
+        for depth, factor in _KEY_FACTORS.items():
+            if depth in tile and isinstance(picture.info.get("transparency"), int):
+                picture.info["transparency"] *= factor
         return _normalised(picture, header, image, policy)
     except ImageError:
         raise
@@ -167,7 +174,10 @@ def to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (255, 255
         if values.any():
             _check_range(int(values.max()) >> 8, image)
         gray = values >> 8  # Pillow's own conversion clips almost everything to white
-        return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
+        rgb = np.repeat(gray.astype(np.uint8)[..., None], 3, axis=-1)
+        if "transparency" in picture.info:
+            rgb[values == picture.info["transparency"]] = background
+        return Image.fromarray(rgb)
     check_depth(mode, image)
     if mode == "La":
         picture = picture.convert("LA")
@@ -193,6 +203,17 @@ def _check_range(highest: int, image: str) -> None:
             image=image,
             kind="depth",
             remedy="scale its values to the whole range, or save it as an 8-bit PNG",
+        )
+
+
+def _check_no_key(picture: Image.Image, image: str) -> None:
+    """Raise ImageError for a colour of 16 bits that is transparent: as 8 bits other colours are equal to it."""
+    if "transparency" in picture.info:
+        raise ImageError(
+            "expected transparency as a channel, got one transparent colour (tRNS) of 16 bits per channel",
+            image=image,
+            kind="depth",
+            remedy="save it as an 8-bit PNG with an alpha channel",
         )
 
 
