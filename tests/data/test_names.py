@@ -122,14 +122,14 @@ def test_a_source_names_the_split_that_its_row_is_of(tmp_path):
     [
         ("alone", "got one that has no splits"),
         ("splits/train", "got one that has only its split 'train'"),
-        ("files", r"got a folder of files \(test.jsonl to train.jsonl\)"),
+        ("files", r"got a folder of files \(0.jsonl to 1.jsonl\)"),
     ],
 )
 def test_a_split_that_is_not_there_is_refused_and_no_other_rows_are_read(tmp_path, kind, got):
     """`saved:test` was read as the whole of what was saved, also as the rows of an evaluation."""
     saved(tmp_path / "splits", "train", "test"), saved(tmp_path / "alone")
     (tmp_path / "files").mkdir()
-    for name in ("test", "train"):
+    for name in ("0", "1"):
         (tmp_path / "files" / f"{name}.jsonl").write_text('{"prompt": "x"}\n')
     with pytest.raises(DataError, match=got) as caught:
         read_examples(f"{tmp_path / kind}:test")

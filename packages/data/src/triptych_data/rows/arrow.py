@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from triptych_data.rows.base import SourceRow
 from triptych_data.rows.features import check_modes, rewriting, undecoded
 from triptych_data.rows.fingerprint import file_fingerprint
 from triptych_data.rows.parquet import check_columns, check_expansion
+from triptych_data.rows.shards import check_whole_sets
 
 _NO_ROWS = "the file contains no rows"
 _ROWS_DIGESTED = 100  # of Arrow's arrays of bytes, none may be longer than 2 GiB
@@ -152,6 +154,16 @@ def _said(error: Exception) -> str:
     return " ".join(str(cause or error).split())
 
 
+def _counted(error: Exception) -> str | None:
+    """What `datasets` says of splits whose numbers of rows are not those that its card states, in words."""
+    if type(error).__name__ != "NonMatchingSplitsSizesError":
+        return None
+    numbers = re.findall(r"name='([^']*)', num_bytes=\d+, num_examples=(\d+)", str(error))
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    said = [f"{name} has {got} rows, {stated} are stated" for (name, stated), (_, got) in pairs]
+    return f"its files are not those that its README.md describes: {', '.join(said)}"
+
+
 def load_parquet_at(address: str) -> TableRows:
     """Read the rows of parquet files at an address that `datasets` reads through fsspec, copied once into its cache."""
     datasets = needed("datasets", extra="hub", doing=f"reading {address}")
@@ -185,19 +197,34 @@ def load_table(name: str, *, split: str | None) -> TableRows:
         check_expansion(file)
     wanted: str | None = split or "train"
     try:
+        if folder.is_dir() and not saved:
+            check_whole_sets((datasets.load_dataset_builder(name).config.data_files or {}).get(wanted, ()))
         table = datasets.load_from_disk(name) if saved else datasets.load_dataset(name, split=wanted)
         if isinstance(table, datasets.DatasetDict):
-            table = table[wanted]
+            table = _split_of(table, name, asked=str(wanted))
         elif saved:
             wanted = _only_split(table, name, asked=split)
     except DataError:
         raise
     except Exception as error:  # a missing folder, split, network or permission: each library has its own kind
-        reason = f"cannot be loaded as a dataset with split {wanted!r} ({_said(error)})"
+        reason = f"cannot be loaded as a dataset with split {wanted!r} ({_counted(error) or _said(error)})"
         remedy = "correct the path or the split (name:split), or name its files by a pattern (name/*.parquet)"
         raise DataError(reason, source=name, remedy=remedy, kind="missing") from error
     named = name if wanted is None else f"{name}:{wanted}"
     return TableRows(table, file=named, folder=folder if folder.is_dir() else None)
+
+
+def _split_of(table: Any, name: str, *, asked: str) -> Any:
+    """The split of a saved dataset that is asked for; DataError where it has none of this name."""
+    if asked not in table:
+        raise DataError(
+            f"expected a saved dataset with a split {asked!r}, got one whose dataset_dict.json names "
+            f"{', '.join(table) or 'none'}",
+            source=name,
+            remedy=f"name one of its splits ({name}:{next(iter(table))})" if table else "save the dataset again",
+            kind="missing",
+        )
+    return table[asked]
 
 
 def _only_split(table: Any, name: str, *, asked: str | None) -> str | None:

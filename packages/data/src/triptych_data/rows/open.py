@@ -12,6 +12,7 @@ from triptych_data.rows.base import Rows
 from triptych_data.rows.jsonl import JsonArrayRows, JsonlRows
 from triptych_data.rows.names import matching, meant
 from triptych_data.rows.several import SeveralRows
+from triptych_data.rows.shards import check_read_whole, check_whole_sets
 
 
 def open_rows(source: Any, *, split: str = "train", roots: Sequence[Path | None] = ()) -> Rows:
@@ -37,7 +38,9 @@ def open_rows(source: Any, *, split: str = "train", roots: Sequence[Path | None]
     if name.kind == "file":
         rows = _file(Path(name.name))
     elif name.kind == "pattern":
-        rows = _files(matching(name.name))
+        paths = matching(name.name)
+        check_whole_sets(paths)
+        rows = _files(paths)
     else:
         asked = name.split or (split if split != "train" else None)
         rows = _dataset(name.name, asked, is_address=name.kind == "address")
@@ -117,7 +120,11 @@ def _dataset(name: str, split: str | None, *, is_address: bool) -> Rows:
             source=name,
             remedy=f"name the files of the split, or read them all without :{split}",
         )
-    return _files(shards) if shards else load_table(name, split=split)
+    if not shards:
+        return load_table(name, split=split)
+    check_whole_sets(shards)
+    check_read_whole(Path(name), shards)
+    return _files(shards)
 
 
 def _row_files(folder: Path) -> list[Path]:
