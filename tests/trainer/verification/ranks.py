@@ -21,6 +21,7 @@ from triptych_trainer.forward.prefill import prefilled
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.verification.comparison import ComparedRow
 from triptych_trainer.verification.first_use import VerificationError, verify_comparison
+from triptych_trainer.verification.in_step import rows_in_step
 
 
 def load(path: str) -> Any:
@@ -85,6 +86,18 @@ def compare(kit: Any, rank: int) -> dict[str, Any]:
 
 
 @torch.no_grad()
+def compare_out_of_step(kit: Any, rank: int) -> list[list[int]]:
+    """The numbers of images that are compared where one rank's prompts show images and the other's show none."""
+    model, begun = sharded(kit.model()), []
+    bare = next(p for p, spans in enumerate(kit.prompts.batch.spans) if not spans)
+    batch, rows = rows_in_step(*rows_of(kit, (3, bare) if rank == 0 else (bare, bare)))
+    verify_comparison(model, batch, rows, open_for_sampling=lambda: nullcontext(model), at_prefill=begun.append)
+    own = kit.prompts.batch.select([3, bare] if rank == 0 else [bare])[0]
+    begun[0](model, own, prefilled(model, own, features=None, pad_id=0))
+    return [[len(spans) for spans in batch.spans], [len(row.inputs["input_ids"][0]) for row in rows]]
+
+
+@torch.no_grad()
 def compare_wrong(kit: Any, rank: int) -> str:
     """What is said where one rank's embeddings differ: on both ranks the same, and neither waits for the other."""
     model = sharded(kit.model())
@@ -109,7 +122,8 @@ def run(path: str, names: Sequence[str]) -> None:
     kit_of = families.kit_of.__wrapped__(families.kits.__wrapped__())
     for name in names:
         kit = kit_of(name)
-        print(json.dumps({"name": name, **compare(kit, rank), "wrong": compare_wrong(kit, rank)}), flush=True)
+        found = {"name": name, **compare(kit, rank), "wrong": compare_wrong(kit, rank)}
+        print(json.dumps(found | {"out of step": compare_out_of_step(kit, rank)}), flush=True)
     dist.destroy_process_group()
 
 

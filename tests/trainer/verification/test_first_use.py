@@ -241,18 +241,12 @@ def test_a_processor_that_fails_is_a_warning_for_a_tested_type_and_an_error_for_
         verify_first_use(model, prompts, preparer, open_for_sampling=None)
 
 
-def test_prompts_out_of_step_between_ranks_are_left_out_where_weights_are_sharded(monkeypatch):
-    others = torch.tensor([0, 1])  # the other rank: first prompt without images, second with
-
-    def reduced(values, op):
-        both = torch.stack([values, others.to(values.dtype)])
-        values.copy_(both.amin(0) if op == torch.distributed.ReduceOp.MIN else both.amax(0))
-
-    monkeypatch.setattr(first_use.dist, "all_reduce", reduced)
-    mine = [prompt_of(images=2), prompt_of(images=1)]
-    assert first_use._in_step(mine, device=torch.device("cpu")) == mine[1:]
-    with pytest.warns(SharingWarning, match="is not compared with its own forward: its weights are sharded"):
-        assert first_use._in_step([prompt_of(images=2)], device=torch.device("cpu")) == []
+def test_a_processor_that_fails_on_another_rank_is_said_on_this_one(preparer, write_rows, kit_of, monkeypatch):
+    monkeypatch.setattr(first_use, "of_ranks", lambda mine: [mine, "KeyError: 'image_grid'"])
+    prompts = [preparer(example) for example in read_examples(write_rows([1]))]
+    model = kit_of("qwen2_5_vl").model()
+    with pytest.warns(SharingWarning, match="cannot be compared with its own forward: its processor ends in KeyError"):
+        verify_first_use(model, prompts, preparer, open_for_sampling=None)
 
 
 def test_a_model_whose_weights_are_no_numbers_is_said_to_have_them(kit_of, rows_of):

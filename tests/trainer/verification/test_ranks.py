@@ -58,3 +58,12 @@ def test_a_difference_on_one_rank_ends_the_run_on_both_in_the_same_sentence(rank
     said = {rank[k]["wrong"] for rank in ranks}
     assert len(said) == 1
     assert "differ from its own forward by" in said.pop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("k", range(len(FAMILIES)), ids=FAMILIES)
+def test_images_of_one_rank_are_compared_on_both(ranks, k):
+    found = [rank[k]["out of step"] for rank in ranks]
+    assert found[0] == found[1]
+    assert found[0][0] == [3, 0]

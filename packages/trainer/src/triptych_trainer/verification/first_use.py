@@ -13,7 +13,6 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
-import torch.distributed as dist
 from triptych_parser import Refusal
 
 from triptych_trainer.forward.batch import GroupBatch
@@ -27,6 +26,7 @@ from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS
 from triptych_trainer.verification.comparison import ComparedRow, Comparison, Difference, OpenModel
 from triptych_trainer.verification.first_tokens import has_own_generate
+from triptych_trainer.verification.in_step import rows_in_step
 from triptych_trainer.verification.ranks import of_ranks
 from triptych_trainer.verification.stock_inputs import stock_inputs
 from triptych_trainer.verification.swaps import same
@@ -61,15 +61,19 @@ def verify_first_use(
     if open_for_sampling is not None and has_own_generate(model):
         open_for_sampling = None
     found = [prompts[k] for k in chosen(prompts)]
-    if is_sharded(unwrap(model)):
-        found = _in_step(found, device=next(model.parameters()).device)
+    rows: Sequence[ComparedRow] = ()
+    failure = None
     try:
         rows = [_row(prompt, preparer) for prompt in found]
     except Exception as error:
-        _not_compared(unwrap(model), error)
+        failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if failures := [of_rank for of_rank in of_ranks(failure) if of_rank is not None]:
+        _not_compared(unwrap(model), failures[0])  # on every rank, or one would wait for the others
         return
-    if found or not is_sharded(unwrap(model)):
-        verify_comparison(model, _batch(found), rows, open_for_sampling=open_for_sampling, at_prefill=at_prefill)
+    batch = _batch(found)
+    if is_sharded(unwrap(model)):
+        batch, rows = rows_in_step(batch, rows)
+    verify_comparison(model, batch, rows, open_for_sampling=open_for_sampling, at_prefill=at_prefill)
 
 
 @torch.no_grad()
@@ -216,36 +220,15 @@ def _batch(prompts: Sequence[PreparedPrompt]) -> GroupBatch:
     )
 
 
-def _in_step(prompts: Sequence[PreparedPrompt], *, device: torch.device) -> list[PreparedPrompt]:
-    """The prompts whose stock forward runs the same modules on every rank: with images on all, or on none.
-
-    A rank without images would skip the tower, whose weights the other ranks wait for.
-    """
-    mine = [int(bool(prompt.spans)) for prompt in prompts] + [-1] * (2 - len(prompts))
-    low, high = torch.tensor(mine, device=device), torch.tensor(mine, device=device)
-    dist.all_reduce(low, op=dist.ReduceOp.MIN)
-    dist.all_reduce(high, op=dist.ReduceOp.MAX)
-    kept = [prompt for prompt, a, b in zip(prompts, low.tolist(), high.tolist(), strict=False) if a == b >= 0]
-    if not kept:
-        warnings.warn(
-            "the model is not compared with its own forward: its weights are sharded, and some ranks have prompts with "
-            "images where others have none; a run on one process compares it",
-            SharingWarning,
-            stacklevel=3,
-        )
-    return kept
-
-
-def _not_compared(base: torch.nn.Module, error: Exception) -> None:
+def _not_compared(base: torch.nn.Module, reason: str) -> None:
     """Warn for a model type of the table; refuse any other, of which nothing is known."""
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     what = f"{type(base).__name__} ({base.config.model_type}) cannot be compared with its own forward: its processor "
     if _is_tested(base):
         warnings.warn(f"{what}ends in {reason}", SharingWarning, stacklevel=3)
         return
     raise VerificationError(
         f"{what}ends in {reason}; correct what the error names, or pass this check with --verify_model off"
-    ) from error
+    )
 
 
 def _is_tested(base: torch.nn.Module) -> bool:
