@@ -73,7 +73,9 @@ def case_of(item: pytest.Item) -> str:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark as slow the cases that `slow_except` does not name."""
+    """Mark as slow all benchmarks, and the cases that `slow_except` does not name."""
+    if "benchmarks" in item.path.parts:
+        item.add_marker(pytest.mark.slow)
     named = cases_named(item)
     if named is not None and not any(fnmatchcase(case_of(item), pattern) for pattern in named):
         item.add_marker(pytest.mark.slow)

@@ -180,7 +180,7 @@ def test_images_as_bytes_base64_and_limits_of_their_own(write_jsonl, tmp_path, p
         (b'{"prompt": "a"}\r\n\r\n  \n{"prompt": "b"}\r\n', 2),
         ('{"prompt": "a\u2028b"}\n'.encode(), 1),
         (b'{"prompt": "a"}', 1),
-        (b'{"prompt": "' + b"x" * 12_000_000 + b'"}\n', 1),
+        pytest.param(b'{"prompt": "' + b"x" * 12_000_000 + b'"}\n', 1, marks=pytest.mark.slow),
         (b'\xef\xbb\xbf [{"prompt": "a"}]', 1),
     ],
     ids=["BOM", "CRLF and blank", "U+2028", "no last newline", "12 MB line", "BOM array"],

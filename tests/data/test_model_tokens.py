@@ -85,6 +85,7 @@ def test_counts_from_headers_equal_the_decoded_and_tokenized_ones(rows, model, t
     assert "image tokens per prompt" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_folder_whose_processor_lacks_its_video_branch_is_counted_by_its_parts(rows, model, capsys):
     images = model[0] / "preprocessor_config.json"  # as `save_pretrained` of a whole processor writes it: inside
     config = {"processor_class": "Qwen2_5_VLProcessor", "image_processor": json.loads(images.read_text())}
@@ -94,6 +95,7 @@ def test_a_folder_whose_processor_lacks_its_video_branch_is_counted_by_its_parts
     assert "image tokens per prompt" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_rows_over_the_budget_are_refused_with_both_numbers(rows, model, capsys):
     path, _ = rows
     model_folder, _ = model

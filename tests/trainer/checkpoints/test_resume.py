@@ -180,7 +180,7 @@ def test_the_speeds_at_the_end_are_those_of_all_steps(run, tmp_path):
     assert last["train_steps_per_second"] == pytest.approx(2 / last["train_runtime"], abs=1e-3)
 
 
-@pytest.mark.slow_except("change0-*")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

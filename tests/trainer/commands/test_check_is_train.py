@@ -111,7 +111,7 @@ def refused_by_check(data: Path, report: Path, *options: str) -> dict[str, tuple
     return {row["source"]: (row["reason"], row["remedy"]) for row in rows}
 
 
-@pytest.mark.slow_except("plain")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_run_leaves_out_exactly_what_check_refuses_and_trains_on_the_rest(name, data, model_dir, tmp_path, capsys):
     options = ["--model", str(model_dir), *OPTIONS[name]]

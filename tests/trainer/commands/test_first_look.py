@@ -68,6 +68,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_wrong_words_and_names_are_refused_before_the_heavy_imports():
     lines = json.dumps([*WRONG, *FILES])
     done = subprocess.run([sys.executable, "-c", EVERY_LINE, lines], check=False, capture_output=True, text=True)

@@ -64,6 +64,7 @@ def test_samples_scores_and_keeps_the_rows_that_can_teach_byte_for_byte(options,
     assert f"groups without variance: {4 - len(differ)} of 4" in printed
 
 
+@pytest.mark.slow
 def test_kept_rows_are_read_again_and_the_others_are_those_whose_completions_are_equal(options, tmp_path):
     given = ["--reward", f"{tmp_path}/own.py:one_image", "-o", str(tmp_path / "out"), "--quiet"]
     assert rollout([*options, *given, "--keep_mixed", str(tmp_path / "clean.jsonl")]) == 0
@@ -99,6 +100,7 @@ def test_scores_by_other_rewards_what_was_sampled_without_the_model(options, tmp
     assert score([str(tmp_path / "again"), "--reward", "format", "--quiet"]) == 0, "scores can be scored again"
 
 
+@pytest.mark.slow
 def test_says_how_rows_were_found_where_the_data_has_changed(options, tmp_path, capsys):
     assert rollout([*options, "-o", str(tmp_path / "out"), "--quiet"]) == 0
     data = tmp_path / "rows.jsonl"

@@ -196,6 +196,7 @@ def test_two_steps_on_a_sharegpt_file(options, tmp_path, capsys):
     assert main([*options, "--data", str(path), "--reward", "format", "repetition"]) == 0, capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not LLAMA_FACTORY_SAMPLE.is_file(), reason="the sample of another project is not beside this one")
 def test_two_steps_on_the_llama_factory_sample(options, capsys):
     budget = ["--min_pixels", "784", "--max_pixels", "12544"]

@@ -183,6 +183,7 @@ def test_samples_of_the_recipe_fill_its_steps():
     assert recipe.num_train == options.max_steps * prompts_per_step
 
 
+@pytest.mark.slow
 def test_a_saved_demo_is_judged_the_same(processor, tmp_path):
     from transformers import AutoModelForImageTextToText
 

@@ -67,7 +67,7 @@ def test_every_pass_equals_the_stock_forward_of_every_trajectory(lab, kits, kit,
     assert_equal_to_stock(lab, kits, kit, *passes.values())
 
 
-@pytest.mark.slow_except("qwen3_vl")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["qwen3_vl", "gemma3", "qwen3_5_moe"])
 def test_checkpointed_layers_and_adapters_give_the_gradients_of_the_stock_forward(lab, kits, kit_of, name):
     kit = kit_of(name)

@@ -58,6 +58,7 @@ def test_it_is_on_where_they_do_not_fit_or_nobody_knows(room, on, said):
     assert said in both.sentence(room)
 
 
+@pytest.mark.slow
 def test_without_a_forecast_it_stays_on_as_in_trl(train, trained_with):
     said, record = train("--memory_forecast", "false")
     assert said == [f"{LINE}on (--memory_forecast false)"]

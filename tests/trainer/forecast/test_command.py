@@ -30,6 +30,7 @@ def options(shallow_dir, write_rows):
     ]
 
 
+@pytest.mark.slow
 def test_says_phases_rows_steps_and_writes_json(options, tmp_path, capsys):
     assert (
         main(

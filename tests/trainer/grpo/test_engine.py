@@ -87,6 +87,7 @@ def test_a_tower_that_is_trained_runs_inside_the_policy_pass(model, groups, towe
     assert all(values.grad is not None for values in model.model.visual.parameters())
 
 
+@pytest.mark.slow_except("checkpointing")
 @pytest.mark.parametrize("checkpoints", [False, True], ids=["whole graph", "checkpointing"])
 def test_one_pass_takes_the_graph_that_generation_kept_of_the_tower(model, groups, tower_calls, checkpoints):
     def gradients(engine):

@@ -66,6 +66,7 @@ def test_predictions_are_those_of_trl_and_have_the_means_that_trl_leaves_to_the_
     assert ours.metrics["test_completions/mean_length"] == 4
 
 
+@pytest.mark.slow
 def test_an_evaluation_counts_nothing_of_a_prediction_before_it(build):
     seen = []
     trainer = build(seen=seen)
@@ -113,6 +114,7 @@ def test_the_chat_template_gets_the_arguments_of_the_configuration(build, loaded
     assert processor.tokenizer.decode(trainer.prompt_of(1).ids).startswith("red red")
 
 
+@pytest.mark.slow
 def test_a_script_that_chooses_no_precision_trains_on_a_cpu_as_with_trl(build):
     """TRL's default is bfloat16 by autocast, also on a CPU."""
     found = {}
@@ -130,6 +132,7 @@ def test_a_script_that_chooses_no_precision_trains_on_a_cpu_as_with_trl(build):
     assert math.isclose(ours["loss"], stock["loss"], abs_tol=2e-3)
 
 
+@pytest.mark.slow
 def test_whoever_is_told_of_rollouts_hears_of_training_and_of_evaluation(build):
     trainer, told = build(max_steps=1), []
     trainer.on_rollouts = lambda groups, *, step, mode: told.append((step, mode, len(groups)))
@@ -145,6 +148,7 @@ def test_a_dataset_that_is_passed_again_keeps_its_keys(build):
     assert len(trainer.tables) == 4, "two rows of training, and two more once"
 
 
+@pytest.mark.slow_except("False")
 @pytest.mark.parametrize("removed", [True, False])
 def test_rewards_get_the_columns_of_rows_unless_these_are_removed_as_in_trl(build, removed):
     trainer = build(max_steps=1, remove_unused_columns=removed)

@@ -150,6 +150,7 @@ def test_no_column_but_the_key_reaches_trl(model_dir, tmp_path):
     assert next(iter(trainer.get_train_dataloader())) == [{"row": 0}, {"row": 0}, {"row": 1}, {"row": 1}]
 
 
+@pytest.mark.slow
 def test_workers_of_a_script_are_threads_that_decode_images(model_dir, tmp_path):
     data = rows()
     trainer = build(model_dir, tmp_path, data, dataloader_num_workers=3)

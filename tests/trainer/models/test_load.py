@@ -68,6 +68,7 @@ def test_a_vocabulary_without_the_padding_token_is_one_sentence(model_dir, tmp_p
         load_model(str(folder), ModelConfig())
 
 
+@pytest.mark.slow
 def test_a_config_from_which_no_model_can_be_built_is_one_short_sentence(model_dir):
     with pytest.raises(
         UsageError, match=r"^--model x: no model .* for this kind of .* none of the \d+ types for im"

@@ -3,6 +3,7 @@
 import math
 import re
 
+import pytest
 from rich.console import Console
 from triptych_data import progress
 from triptych_data.progress import Reporter
@@ -34,6 +35,7 @@ def test_every_line_has_the_reward_of_its_step(make_trainer, write_rows, monkeyp
     assert said == {"1": "1.000", "2": "2.000", "3": "3.000"}
 
 
+@pytest.mark.slow
 def test_a_step_that_logs_nothing_shows_no_number(make_trainer, write_rows, monkeypatch, capsys):
     lines, logged = lines_of(make_trainer, write_rows([0, 0]), monkeypatch=monkeypatch, max_steps=3, logging_steps=2)
     by_step = {line.split("/")[0]: "reward" in line for line in lines}

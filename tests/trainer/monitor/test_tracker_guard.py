@@ -22,6 +22,7 @@ class FailingWriter:
         return fail
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_in_mid_run_is_switched_off_and_the_run_ends_well(make_trainer, write_rows):
     trainer = make_trainer(write_rows([0, 1]), per_device_train_batch_size=4, max_steps=2)
     board = TensorBoardCallback(tb_writer=FailingWriter())

@@ -36,7 +36,7 @@ def trained(vllm_trainer, data, *, lag, mode="server", **options):
     return trainer, seen
 
 
-@pytest.mark.slow_except("1")
+@pytest.mark.slow
 @pytest.mark.parametrize("lag", [1, 2])
 def test_a_generation_is_sampled_by_the_weights_of_so_many_generations_before(vllm_trainer, write_rows, lag):
     data = write_rows(ROWS)
