@@ -5,7 +5,9 @@
    finds the `SharedPass` among the keyword arguments, runs the vision tower over the unique images (inside the wrapped
    model's forward, where DDP, FSDP and ZeRO expect it) and puts the feature rows into the embeddings.
 3. Routers: a forward pre-hook on a whole model with experts, whose own load-balancing loss is not computed.
-All do nothing in calls without a `SharedPass`. `install_hooks` installs them, `remove_hooks` removes them.
+4. Rotary embeddings that depend on the longest row: a forward pre-hook that refuses rows beyond their range, in every
+   call.
+The others do nothing in calls without a `SharedPass`. `install_hooks` installs them, `remove_hooks` removes them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from triptych_trainer.forward.attention import IMPLEMENTATION, register_attentio
 from triptych_trainer.forward.attention_choice import AttentionChoice, choose_attention, chosen_attention
 from triptych_trainer.forward.choose import sharing_path
 from triptych_trainer.forward.encode import encode, touch_tower, tower_is_trainable
+from triptych_trainer.forward.rotary_range import refuse_beyond_range, rotary_modules
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.shared_pass import PASS_KWARG, SharedPass
 from triptych_trainer.forward.tower_attention import join_windows, part_windows
@@ -66,6 +69,8 @@ def install_hooks(model: torch.nn.Module, *, attention: AttentionChoice | None =
             )
     if not _is_hooked(text):
         text.register_forward_pre_hook(merge_images, with_kwargs=True)
+        for rotary in rotary_modules(text):
+            rotary.register_forward_pre_hook(refuse_beyond_range, with_kwargs=True)
         if "output_router_logits" in inspect.signature(type(base).forward).parameters:
             base.register_forward_pre_hook(without_router_loss, with_kwargs=True)
     return family
@@ -85,9 +90,9 @@ def remove_hooks(model: torch.nn.Module) -> None:
     base = unwrap(model)
     family = family_of(base)
     text = family.language_model(family.vision_language_model(base))
-    for module in {base, text}:
+    for module in {base, text, *rotary_modules(text)}:
         for key, hook in list(module._forward_pre_hooks.items()):
-            if hook in (merge_images, without_router_loss):
+            if hook in (merge_images, without_router_loss, refuse_beyond_range):
                 del module._forward_pre_hooks[key]
                 module._forward_pre_hooks_with_kwargs.pop(key, None)
     part_windows(family, family.vision_language_model(base))

@@ -95,6 +95,8 @@ def verify_comparison(
     with without_dropout(model):
         try:
             comparison = Comparison(model, batch, rows)
+        except Refusal:
+            raise
         except Exception as error:  # an id that the embeddings do not have, patches of another size, ...
             if is_about_memory(error):
                 raise
