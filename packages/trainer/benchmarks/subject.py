@@ -156,8 +156,9 @@ def with_ids_of_tokenizer(model: Qwen2_5_VLForConditionalGeneration) -> Qwen2_5_
     remove_hooks(model)
     for name in ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"):
         setattr(model.config, name, getattr(own, name))
-    model.generation_config.eos_token_id = model.config.eos_token_id = own.eos_token_id
-    model.generation_config.pad_token_id = model.config.pad_token_id = own.pad_token_id
+    text = own.text_config  # transformers 5.17 keeps these ids there alone
+    model.generation_config.eos_token_id = model.config.eos_token_id = text.eos_token_id
+    model.generation_config.pad_token_id = model.config.pad_token_id = text.pad_token_id
     return model
 
 
