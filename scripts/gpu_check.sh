@@ -8,13 +8,13 @@
 # All parts together get TRIPTYCH_GPU_SECONDS (default 570): each part has a limit of its own and ends at it, and a part for
 # which nothing is left is named in the table as not run. The exit code is 1 only if a part fails, not if one is cut short.
 #
-# Needs on the machine: nvcc, a C++ compiler, Python 3.11 or later with torch 2.11 or later, pybind11 3, scikit-build-core,
-# cmake, ninja, pytest, pytest-timeout, pytest-benchmark and hypothesis. Attention and steps also need transformers 5.17 or
+# Needs on the machine: nvcc, a C++ compiler, Python 3.11 or later with torch 2.11 or later, pybind11 3.1, scikit-build-core,
+# cmake, ninja, pytest 9, pytest-timeout, pytest-benchmark and hypothesis. Attention and steps also need transformers 5.17 or
 # later, accelerate, peft, numpy and Pillow. TRL 1.16 and datasets add TRL's steps and the forecast of memory; transformers adds the
 # masked_scatter row; Triton comes with torch. Nothing is downloaded: where a package is missing, put its wheel into a folder
-# and set TRIPTYCH_WHEELS to it (`pip download --no-deps --only-binary :all: --python-version 3.12 -d wheels accelerate peft
-# pybind11 scikit-build-core pytest-timeout pytest-benchmark` makes one). A part that fails or misses a package says so, and the
-# other parts run. TRIPTYCH_PYTHON chooses the interpreter (default: python3).
+# and set TRIPTYCH_WHEELS to it (`pip download --no-deps --only-binary :all: --python-version 3.12 -d wheels trl==1.16.0
+# datasets dill multiprocess` makes one of 2 MB, for a machine that has all else). A part that fails or misses a package says
+# so, and the other parts run. TRIPTYCH_PYTHON chooses the interpreter (default: python3).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export python=${TRIPTYCH_PYTHON:-python3} HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
@@ -63,8 +63,10 @@ if [ -z "$tiny" ]; then
     "$python" -c 'import torch; assert torch.cuda.is_available(), "torch finds no CUDA device"'
     export PYTHONPATH="$work/site${PYTHONPATH:+:$PYTHONPATH}"
     part "build of the kernels" 150 bash -c build
-    part "tests of the kernels" 100 "$python" -m pytest tests/kernels -m gpu -q -p no:cacheprovider --confcutdir tests/kernels \
-        --override-ini addopts="--strict-markers --import-mode=importlib"
+    # -W default: a warning of the machine's own libraries, such as torch's of TensorFloat32, fails no test
+    tests=("$python" -m pytest tests/kernels/test_gpu.py -m gpu -q -W default -p no:cacheprovider --confcutdir tests/kernels
+        --override-ini addopts="--strict-markers --import-mode=importlib")
+    part "tests of the kernels" 100 "${tests[@]}" -k "not sanitizer"
 fi
 export PYTHONPATH="$own${PYTHONPATH:-}"
 part "attention of one layer" 110 "$python" -W ignore $benchmarks/device_attention.py ${tiny:+"$tiny"}
@@ -75,6 +77,7 @@ if [ -z "$tiny" ]; then
     part "table of the kernels" 150 "${table[@]}" --device cuda --rounds 15 --sizes 4096x2048 32768x3584 16384x2048 \
         --groups forward feature-backward text-backward forward+backward
     rows+=("| | | targets at 16384x2048: copy >= 0.85, masked_scatter >= 6 (forward) and >= 10 (feature-backward) |")
+    part "kernels under compute-sanitizer" 100 "${tests[@]}" -k sanitizer
 else
     part "table of the kernels" 60 "${table[@]}" --device cpu --rounds 2 --no-compile --sizes 64x64 --groups forward
 fi
