@@ -226,8 +226,10 @@ def test_taps_are_drawn_and_only_those_that_changed_nothing_are_repetitions(open
     screens = [Image.new("RGB", (200, 240), colour) for colour in ("white", "grey")]
     tap = {"name": "tap", "arguments": {"x": 150, "y": 60}, "box_frame": "pixels"}
     taps = [{"said": "", "calls": [tap], "returned": [[screens[k]]]} for k in (0, 1, 1)]
-    unread = {1: "it is not valid JSON"}
-    played_ones = [played(*taps, {"said": "on"}), replace(played(taps[0], {"said": "<tool_call>{"}), unread=unread)]
+    told = [["{'error': 'this call could not be read: it is not valid JSON'}"]]
+    unread = {"said": "<tool_call>{", "calls": [{"name": "", "arguments": {}, "failed": True}], "returned": told}
+    lost = replace(played(taps[0], unread, {"said": "off"}), unread={1: "it is not valid JSON"})
+    played_ones = [played(*taps, {"said": "on"}), lost]
     late = {"said": "", "calls": [tap, {**tap, "was_done": False}], "returned": [[screens[0]]]}
     played_ones.append(played(late, finish="done"))
     prompt = prepared(example(), model_size=(100, 200), decoded=(100, 200))
@@ -245,7 +247,12 @@ def test_taps_are_drawn_and_only_those_that_changed_nothing_are_repetitions(open
     assert middle == pytest.approx([0.75, 0.25], abs=0.02)
     lost = page.locator(".completion").nth(1)
     assert lost.locator(".trouble").inner_text() == "wrote a call that could not be read: it is not valid JSON"
-    assert lost.locator(".end").inner_text() == "✂ the rollout ends here: it called no tool that could be read"
+    asked = lost.locator(".cell").nth(1).locator(".labelled").all_inner_texts()
+    assert [" ".join(row.split()) for row in asked[1:]] == [
+        "asked a call that could not be read",
+        "got failed: this call could not be read: it is not valid JSON",
+    ]
+    assert "3 turns · 2 calls · 1 new image · 1 failed" in lost.inner_text()
     after = page.locator(".completion").nth(2)
     assert after.locator(".trouble").inner_text() == "tap was not done: a call before it had ended the rollout"
     assert after.locator(".labelled").last.inner_text().endswith("nothing: this call was not done")

@@ -77,6 +77,7 @@ class ToolCall:
     turn: int
     """The turn, from 0, whose message asked for it."""
     name: str
+    """Empty for a call that could not be read."""
     arguments: Any
     was_done: bool = True
     """False for a call that came after the largest number of turns, or after its environment had ended the rollout."""

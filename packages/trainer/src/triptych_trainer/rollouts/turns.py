@@ -71,6 +71,7 @@ class CallRecord:
     """Describes one call of a tool; images count from 0, those of the prompt first and then those that arrived."""
 
     tool: str
+    """Empty for a call that could not be read."""
     arguments: str
     """As JSON."""
     was_done: bool = True

@@ -47,7 +47,10 @@ class Call:
     """Contains one call as the model wrote it."""
 
     name: str
+    """Empty for a call that cannot be read."""
     arguments: Any
+    unread: str | None = None
+    """Why it cannot be read; None for a call that can."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +69,7 @@ class Outcome:
     """Contains the result of a call, or its failure."""
 
     name: str
+    """The name of the tool, or ``unknown`` for a call that cannot be read."""
     pieces: tuple[Piece, ...]
     failure: str | None = None
     """The failure as one line for the log; None if the call succeeded."""
@@ -74,8 +78,8 @@ class Outcome:
 def read_calls(text: str) -> list[dict[str, Any]]:
     """Return the calls of a text, each as JSON between ``<tool_call>`` and ``</tool_call>``, in the form of messages.
 
-    Text in which a call is no JSON object with a name and arguments, and nothing else, contains no call: it is read as
-    an answer. So no call is done with other arguments than the model wrote.
+    From text in which a call is no JSON object with a name and arguments, and nothing else, no call is read. So no call
+    is done with other arguments than the model wrote; `why_unread` says what is wrong with it.
 
     >>> read_calls('Closer. <tool_call>{"name": "zoom", "arguments": {"image": 1}}</tool_call>')
     [{'type': 'function', 'function': {'name': 'zoom', 'arguments': {'image': 1}}}]
@@ -205,12 +209,14 @@ def do_calls(
 ) -> list[Outcome]:
     """Do the calls and return the outcome of each, in order.
 
-    Plain functions run one after another. Coroutines of all rollouts run side by side; one that takes longer than
+    A call that cannot be read calls nothing and fails with the reason. Plain functions run one after another. Coroutines of all rollouts run side by side; one that takes longer than
     ``timeout_seconds`` is given up. A plain function cannot be given up: ``say`` is told that it still runs.
     """
     found: dict[int, Any] = {}
     waiting: dict[int, Awaitable[Any]] = {}
     for k, request in enumerate(requests):
+        if request.call.unread is not None:
+            continue
         try:
             tool, arguments = _bound(request)
             with _watched(request, timeout_seconds, say):
@@ -223,7 +229,9 @@ def do_calls(
             found[k] = error
     if waiting:
         found.update(zip(waiting, loop.gather(list(waiting.values()), timeout_seconds=timeout_seconds), strict=True))
-    return [_outcome(request, found[k]) for k, request in enumerate(requests)]
+    return [
+        _outcome(request, found[k]) if k in found else _unread_outcome(request) for k, request in enumerate(requests)
+    ]
 
 
 @contextmanager
@@ -272,6 +280,12 @@ def _outcome(request: CallRequest, result: Any) -> Outcome:
     reason = whole_characters(" ".join(told.split())) or type(result).__name__
     failure = f"{request.where}: {name} failed, and the model was told: {type(result).__name__}: {reason}"
     return Outcome(name=name, pieces=(str({"error": told}),), failure=failure)
+
+
+def _unread_outcome(request: CallRequest) -> Outcome:
+    told = f"this call could not be read: {request.call.unread}"
+    failure = f"{request.where}: a call could not be read, and the model was told: {request.call.unread}"
+    return Outcome(name="unknown", pieces=(str({"error": told}),), failure=failure)
 
 
 def _words_of(error: BaseException) -> str:

@@ -70,8 +70,8 @@ class LiveRollout:
     finish: Finish = "length"
     asked: list[ToolCall] = field(default_factory=list)
     """The calls of all messages so far."""
-    unread: dict[int, str | None] = field(default_factory=dict)
-    """For each turn, from 0, why a call that it begins was not read; None where there is no such call."""
+    unread: dict[int, str] = field(default_factory=dict)
+    """For each turn, from 0, with a call that cannot be read: the reason."""
     turn_rewards: list[float] | None = None
     """The reward of each turn whose calls were done; None if the environment gives no rewards for turns."""
 
@@ -216,7 +216,7 @@ class LiveRollout:
             images=tuple(self.arrived),
             policy_version=policy_version,
             calls=tuple(self.asked),
-            unread={turn: reason for turn, reason in self.unread.items() if reason is not None},
+            unread=dict(self.unread),
             turn_rewards=self._rewards_of_messages(),
             steps=tuple(replace(step, policy_version=policy_version) for step in self.steps),
             for_rewards=ForRewards(environment=self.environment),

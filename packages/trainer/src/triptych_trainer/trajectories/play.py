@@ -23,8 +23,7 @@ from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
 from triptych_trainer.rollouts.rollout import ArrivedImage, RolloutGroup
 from triptych_trainer.rollouts.sampled import Sampled, Sampler
 from triptych_trainer.trajectories.async_loop import tool_loop
-from triptych_trainer.trajectories.calls import UNREAD, Outcome, calls_of, do_calls, do_messages, why_unread
-from triptych_trainer.trajectories.characters import storable
+from triptych_trainer.trajectories.calls import Outcome, do_calls, do_messages
 from triptych_trainer.trajectories.environments import Environments, is_done, tells_turns, turn_reward_of
 from triptych_trainer.trajectories.features import check_features
 from triptych_trainer.trajectories.history import History, bounded_history
@@ -35,6 +34,7 @@ from triptych_trainer.trajectories.messages import with_observation
 from triptych_trainer.trajectories.replay import first_answer
 from triptych_trainer.trajectories.results import Piece, as_content, pieces_digest
 from triptych_trainer.trajectories.returned import pictures_of, usable
+from triptych_trainer.trajectories.said import ReadMessage, take_message
 from triptych_trainer.trajectories.toolbox import Tool
 from triptych_trainer.trajectories.writer import TurnWriter
 
@@ -49,7 +49,7 @@ class Play:
         *,
         writers: Mapping[str | None, TurnWriter],
         preparer: PromptPreparer,
-        read: Callable[[TurnWriter, Sequence[int], Sequence[int]], Mapping[str, Any]],
+        read: ReadMessage,
         tools: Mapping[str, Tool],
         environments: Environments | None,
         row_of: Callable[[int], Mapping[str, Any]],
@@ -75,6 +75,7 @@ class Play:
         self.num_rows = num_rows
         self.limits = limits
         self.say = say
+        self._tokenizer = getattr(preparer.processor, "tokenizer", preparer.processor)
         self.shown: dict[int, str] = {}
         """For each row of the last batch, under its key, a digest of what its environment showed first."""
         self.answered: dict[str, Any] = {}
@@ -201,8 +202,7 @@ class Play:
             before = one.all_ids
             one.take(sampled, most=self.limits.completion_tokens, end_ids=sampler.end_ids)
             if one.turn_ids:
-                one.messages.append(self._message(one, before))
-                one.calls = calls_of(one.messages[-1]) if one.finish == "stop" else []
+                one.calls = take_message(one, before, read=self.read, tokenizer=self._tokenizer)
             if one.calls and self.limits.calling_turns is not None and one.turn >= self.limits.calling_turns:
                 one.note_calls(())
                 one.finish = "turns"
@@ -222,21 +222,6 @@ class Play:
         )
         return [usable(own, self.preparer, where=one.where) for one, own in zip(asking, outcomes, strict=True)]
 
-    def _message(self, one: LiveRollout, before: Sequence[int]) -> dict[str, Any]:
-        """What the model said last; a call in it that cannot be read is remembered with the reason."""
-        tokenizer = getattr(self.preparer.processor, "tokenizer", self.preparer.processor)
-        text = tokenizer.decode(list(one.turn_ids), skip_special_tokens=False)
-        try:
-            message = storable(self.read(one.writer, before, one.turn_ids))
-        except RecursionError:
-            message = {"role": "assistant", "content": text}
-        reason = message.pop(UNREAD, None)
-        if one.finish == "stop":
-            one.unread[one.turn] = reason or why_unread(
-                text, num_calls=len(calls_of(message)), reads_json=one.writer.mode == "user"
-            )
-        return message
-
     def _answered(self, one: LiveRollout, outcomes: Sequence[Outcome]) -> bool:
         """Add the results of a turn to its rollout; return whether the rollout goes on."""
         one.note_calls(outcomes)
@@ -244,7 +229,9 @@ class Play:
             if outcome.failure is not None:
                 self.say(outcome.failure)
         if one.turn_rewards is not None:
-            one.turn_rewards.append(turn_reward_of(one.environment, where=one.where, seconds=self.limits.tool_seconds))
+            asked = any(call.unread is None for call in one.calls)  # else it would tell that of an earlier turn again
+            seconds = self.limits.tool_seconds
+            one.turn_rewards.append(turn_reward_of(one.environment, where=one.where, seconds=seconds) if asked else 0.0)
         messages = [
             {"role": "tool", "name": outcome.name, "content": as_content(outcome.pieces)} for outcome in outcomes
         ]

@@ -34,7 +34,7 @@ _REMEDY = (
 def first_answer(live: Sequence[LiveRollout], keys: Sequence[int]) -> dict[str, Any]:
     """Return the first calls of the first rollout that was answered, as plain values; empty where none was."""
     for one, key in zip(live, keys, strict=True):
-        if len(one.results) == 1 and one.calls:
+        if len(one.results) == 1 and one.calls and all(call.unread is None for call in one.calls):
             calls = [[call.name, call.arguments] for call in one.calls]
             return {"key": key, "number": one.number, "calls": calls, "digest": _digest(one.results[0])}
     return {}

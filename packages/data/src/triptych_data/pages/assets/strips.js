@@ -17,7 +17,6 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     const made = calls(completion), failed = made.filter((call) => call.failed).length;
     const words = [counted(completion.turns.length, "turn"), counted(made.filter((call) => call.done).length, "call"), counted(completion.images.length, "new image")];
     if (failed) words.push(failed + " failed");
-    if (completion.turns.some((turn) => turn.unread)) words.push("a call not read");
     if (completion.finish === "done" && made.some((call) => !call.done)) words.push("a call not done");
     if (completion.finish === "turns") words.push("over-turn");
     if (completion.finish === "length" || completion.finish === "room") words.push("cut");
@@ -32,6 +31,7 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     const right = isRight(completion);
     completion.turns.forEach((turn, k) => {
       for (const call of turn.calls) {
+        if (!call.tool && call.done) continue; // it could not be read, which is said of the turn
         const on = known(call.image) ? " on " + imageTitle(group, call.image) : "";
         if (call.failed) found.push([k, call.tool + " failed" + on + ": " + failure(call)]);
         if (tooLate(completion, call)) found.push([k, call.tool + " was not done: a call before it had ended the rollout"]);
@@ -99,7 +99,7 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     return [last, like + ", and the answer is another one: look at " + before(group, completion, last)];
   }
 
-  const did = (turn) => (turn && turn.calls.length ? "asked for " + turn.calls.map((call) => call.tool + " " + inWords(call.arguments)).join(" and ") : ANSWERED);
+  const did = (turn) => (turn && turn.calls.length ? "asked for " + turn.calls.map((call) => (call.tool ? call.tool + " " + inWords(call.arguments) : "a call that could not be read")).join(" and ") : ANSWERED);
 
   // The images that the model got last before a turn.
   function before(group, completion, k) {
@@ -166,7 +166,8 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
 
   function oneCall(group, completion, k, call) {
     const asked = element("div", "call");
-    asked.append(element("b", "", call.tool), " " + inWords(call.arguments));
+    if (call.tool) asked.append(element("b", "", call.tool), " " + inWords(call.arguments));
+    else asked.append(element("span", "empty", "a call that could not be read"));
     const image = known(call.image) ? imageOf(group, completion, call.image) : null;
     if (image && call.box) {
       const shape = place(call, image, k);
@@ -207,7 +208,6 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
 
   function ending(completion, found) {
     const [kind, words] = ENDS[completion.finish] || ["", completion.finish];
-    if (completion.turns.at(-1).unread && completion.finish === "stop") return element("div", "end bad", "✂ the rollout ends here: it called no tool that could be read");
     if (found.some(([, text]) => text === words)) return element("div", "end " + kind, kind ? "✂ the rollout ends here" : words);
     return element("div", "end " + kind, words);
   }

@@ -118,7 +118,7 @@
   const numCalls = (completion) => turns.calls(completion).filter((call) => call.done).length;
   const ofTurns = {
     trouble: (completion, group) => turns.troubles(group, completion).length > 0,
-    failing: (completion) => turns.calls(completion).some((call) => call.failed),
+    failing: (completion) => turns.calls(completion).some((call) => call.failed && call.tool),
     unread: (completion) => completion.turns.some((turn) => turn.unread || turn.calls.some((call) => turns.tooLate(completion, call))),
     over: (completion) => completion.finish === "turns",
     short: (completion) => completion.finish === "length" || completion.finish === "room",
