@@ -161,6 +161,14 @@ def test_choosing_a_completion_marks_its_image_and_its_box(opened):
     assert page.locator(".cited, rect.dim, rect.strong").count() == 0
 
 
+def test_the_reward_can_be_added_up_from_the_scores_and_their_weights(opened):
+    page = opened()
+    find(page, "screen-1")
+    completion = page.locator(".completion").first
+    assert "reward 1.50" in completion.locator(".pick").inner_text()
+    assert completion.locator(".scores span").all_inner_texts()[:2] == ["accuracy 1.00", "format 1.00 × 0.50"]
+
+
 def test_an_image_can_be_enlarged(opened):
     page = opened()
     find(page, "screen-1")

@@ -78,14 +78,17 @@ def test_choices_leave_the_completions_that_fit(open_page, page_file):
     assert ways.all_inner_texts() == [
         *(
             "3 × wrong, shown with their groups",
+            "3 × wrong, shown alone",
             "3 × a turn went wrong",
             "1 × a tool failed",
             "1 × over-turn",
             "1 × cut by length or room",
         ),
     ]
-    ways.nth(2).click()
+    ways.nth(3).click()
     assert numbers.all_inner_texts() == ["2"]
+    ways.nth(1).click()
+    assert numbers.all_inner_texts() == ["2", "3", "4"]
 
 
 def test_a_wrong_rollout_without_a_failure_is_compared_with_the_right_ones(open_page, tmp_path):
@@ -123,9 +126,17 @@ def test_a_wrong_rollout_without_a_failure_is_compared_with_the_right_ones(open_
     ]
     line = " ".join(page.locator("#went-wrong").inner_text().split())
     assert line == (
-        "4 rollouts: 3 × wrong, shown with their groups none by a turn that failed: the foot of each says where to "
-        "look."
+        "4 rollouts: 3 × wrong, shown with their groups 3 × wrong, shown alone none by a turn that failed: the foot "
+        "of each says where to look."
     )
+    link = page.locator(".completion").nth(3).locator(".hint .mention")
+    assert link.inner_text() == "image 4"
+    link.click()
+    pointed = page.locator(".marker.pointed")
+    assert pointed.count() == 1, "completion 1 has an image 4 of its own"
+    assert pointed.get_attribute("data-image") == "3"
+    assert pointed.evaluate("figure => figure.closest('.completion').dataset.completion") == "3"
+    assert pointed.evaluate("figure => figure.getBoundingClientRect().top < innerHeight"), "it was brought into view"
     note = page.locator(".completion").nth(1).locator(".notes .bad").first.inner_text()
     assert note.startswith("wrong, and no turn failed by the record; turn 2: from here on it differs")
 
@@ -259,6 +270,7 @@ def test_taps_are_drawn_and_only_those_that_changed_nothing_are_repetitions(open
     ways = page.locator("#went-wrong button")
     assert ways.all_inner_texts() == [
         "1 × wrong, shown with their groups",
+        "1 × wrong, shown alone",
         "3 × a turn went wrong",
         "2 × a call was not read or not done",
     ]

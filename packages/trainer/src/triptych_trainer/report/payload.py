@@ -54,6 +54,7 @@ def group_json(
         "completions": completions_json(
             group, labels=labels, thumbnails=thumbnails, run_dir=run_dir, frame=completion_frame
         ),
+        "weights": dict(group.weights),
         "mean": visit.mean,
         "spread": visit.spread,
         "flat": visit.is_flat,

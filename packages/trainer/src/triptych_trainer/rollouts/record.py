@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
         ("messages", pa.list_(pa.string())),
         ("completion_ids", pa.list_(_COUNTS)),
         ("num_tokens", pa.list_(pa.int32())),
-        ("rewards", pa.list_(pa.struct([("name", pa.string()), ("scores", _SCORES)]))),
+        ("rewards", pa.list_(pa.struct([("name", pa.string()), ("scores", _SCORES), ("weight", pa.float64())]))),
         ("totals", _SCORES),
         ("advantages", _SCORES),
         ("num_calls", _COUNTS),
@@ -73,6 +73,8 @@ class GroupRecord:
     num_tokens: Sequence[int]
     rewards: Mapping[str, Sequence[float | None]]
     """G scores for each reward, unweighted."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Of the rewards by name, for the totals; 1.0 for those not named."""
     totals: Sequence[float | None] | None = None
     """G weighted sums; None if they are the plain sums of `rewards`."""
     advantages: Sequence[float | None]
@@ -111,7 +113,10 @@ def to_row(group: GroupRecord) -> dict[str, Any]:
         "messages": list(group.messages),
         "completion_ids": [list(ids) for ids in group.completion_ids],
         "num_tokens": list(group.num_tokens),
-        "rewards": [{"name": name, "scores": _finite(scores)} for name, scores in group.rewards.items()],
+        "rewards": [
+            {"name": name, "scores": _finite(scores), "weight": group.weights.get(name, 1.0)}
+            for name, scores in group.rewards.items()
+        ],
         "totals": _finite(totals),
         "advantages": _finite(group.advantages),
         **_counts(group.trajectories),
@@ -136,6 +141,7 @@ def from_row(row: Mapping[str, Any]) -> GroupRecord:
         completion_ids=row.get("completion_ids") or (),
         num_tokens=row["num_tokens"],
         rewards={reward["name"]: reward["scores"] for reward in row["rewards"]},
+        weights={one["name"]: one["weight"] for one in row["rewards"] if one.get("weight") not in (None, 1.0)},
         totals=row["totals"],
         advantages=row["advantages"],
         trajectories=tuple(trajectory_from_row(trajectory) for trajectory in row.get("trajectories") or ()),

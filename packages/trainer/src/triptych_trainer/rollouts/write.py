@@ -102,6 +102,7 @@ class RolloutWriter:
             completion_ids=[rollout.ids for rollout in rollouts],
             num_tokens=[rollout.num_trained for rollout in rollouts],
             rewards=scored.rewards,
+            weights={name: weight for name, weight in self.weights.items() if name in scored.rewards},
             totals=self._totals(scored.rewards, len(rollouts)),
             advantages=scored.advantages,
             trajectories=self._trajectories(scored.group),

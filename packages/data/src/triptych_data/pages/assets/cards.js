@@ -98,21 +98,26 @@ const cards = (data) => {
     const node = element("button", "mention " + kind + (there.length ? "" : " nowhere"), text);
     node.type = "button";
     node.title = there.length ? there.map((index) => "image " + (index + 1)).join(", ") : "there is no such image";
-    const mark = (on) => {
-      const card = node.closest(".group"), own = node.closest(".completion");
-      for (const index of there) {
-        for (const figure of card ? card.querySelectorAll('.marker[data-image="' + index + '"]') : []) {
-          const owner = figure.closest(".completion"); // an image that arrived is that of one completion
-          if (!owner || owner === own) figure.classList.toggle("pointed", on);
-        }
-      }
-    };
+    const mark = (on) => figures(node, there).forEach((figure) => figure.classList.toggle("pointed", on));
     /** @type {[boolean, string[]][]} */
     const changes = [[true, ["pointerenter", "focus"]], [false, ["pointerleave", "blur"]]];
     for (const [on, names] of changes) {
       for (const name of names) node.addEventListener(name, () => mark(on));
     }
+    node.addEventListener("click", () => figures(node, there)[0]?.scrollIntoView({ block: "center", inline: "center" }));
     return node;
+  }
+
+  // The figures of images in the card of a mention; an image that arrived is that of one completion.
+  function figures(node, indices) {
+    const card = node.closest(".group"), own = node.closest(".completion");
+    const all = indices.flatMap((index) => (card ? [...card.querySelectorAll('.marker[data-image="' + index + '"]')] : []));
+    return all.filter((figure) => [null, own].includes(figure.closest(".completion")));
+  }
+
+  // A sentence of the page itself; each "image 3" in it leads to this image.
+  function linked(sentence) {
+    return sentence.split(/(image \d+)/).map((part, k) => (k % 2 ? stretch("", part, [Number(part.slice(6)) - 1]) : part));
   }
 
   function picture(group, image, index) {
@@ -210,6 +215,8 @@ const cards = (data) => {
     for (const name of data.rewards) {
       const item = element("span", "", name + " ");
       item.append(element("b", "", number(completion.rewards[name])));
+      const weight = (group.weights || {})[name];
+      if (known(weight) && weight !== 1 && known(completion.rewards[name])) item.append(" × " + number(weight));
       scores.append(item);
     }
     scores.append(element("span", "", completion.tokens + " tokens" + (completion.turns ? ", " + completion.allTokens + " with results and images" : "")));
@@ -232,13 +239,18 @@ const cards = (data) => {
   function completionNotes(group, completion) {
     const notes = element("div", "notes");
     const troubles = completion.turns ? turns.troubles(group, completion) : [];
-    for (const [turn, text] of troubles) notes.append(element("div", "bad", "turn " + (turn + 1) + ": " + text));
+    const note = (kind, sentence) => {
+      const line = element("div", kind);
+      line.append(...linked(sentence));
+      notes.append(line);
+    };
+    for (const [turn, text] of troubles) note("bad", "turn " + (turn + 1) + ": " + text);
     const best = Math.max(...group.completions.map((one) => (known(one.total) ? one.total : -Infinity)));
     const worse = isRight(completion) === false ? "wrong" : isRight(completion) === null && completion.total < best ? "less reward than another one" : "";
     if (completion.turns && worse && !turns.failed(troubles)) {
       const departs = turns.departure(group, completion);
       const where = departs ? "; turn " + (departs[0] + 1) + ": " + departs[1] : ": compare what each turn says with the image before it";
-      notes.append(element("div", worse === "wrong" ? "bad" : "", worse + ", and no turn failed by the record" + where));
+      note(worse === "wrong" ? "bad" : "", worse + ", and no turn failed by the record" + where);
     }
     const wrong = blamed(group, completion), named = meant(completion);
     if (isRight(completion) === false && completion.answered === null) notes.append(element("div", "bad", "gives no answer between <answer> and </answer>"));
@@ -295,7 +307,7 @@ const cards = (data) => {
   }
 
   const imageOf = (group, completion, index) => (index < group.images.length ? group.images[index] : completion.images[index - group.images.length]);
-  const turns = strips(data, { expectedImages, expectedShapes, imageOf, imageTitle, isRight, rectangle, stretch, zoomable });
+  const turns = strips(data, { expectedImages, expectedShapes, imageOf, imageTitle, isRight, linked, rectangle, stretch, zoomable });
 
   return { completionCard, imageTitle, isRight, needVerdict, prompt, select, titles, turns };
 };

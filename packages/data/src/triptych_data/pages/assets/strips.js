@@ -1,5 +1,5 @@
 // A completion of several turns as a strip: what was said, the call, the image that it asked about, and what came back.
-const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isRight, rectangle, stretch, zoomable }) => {
+const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isRight, linked, rectangle, stretch, zoomable }) => {
   const { drawn, element, known, signed } = page;
   const ENDS = {
     stop: ["", "the end: it called no further tool"],
@@ -139,7 +139,9 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
       const item = cell(group, completion, k, number, found.filter(([at]) => at === number));
       if (departs && departs[0] === number) {
         item.classList.add("departs");
-        item.querySelector(".cell-head").after(element("p", "hint", departs[1]));
+        const hint = element("p", "hint");
+        hint.append(...linked(departs[1]));
+        item.querySelector(".cell-head").after(hint);
       }
       list.append(item);
     });
@@ -154,7 +156,11 @@ const strips = (data, { expectedImages, expectedShapes, imageOf, imageTitle, isR
     head.append(element("b", "", "turn " + (number + 1)), element("span", "", turn.tokens + " tokens"));
     if (known(turn.reward)) head.append(element("span", "turn-reward " + (turn.reward > 0 ? "up" : turn.reward < 0 ? "down" : ""), "reward " + signed(turn.reward)));
     item.append(head);
-    for (const [, text] of found) item.append(element("p", "trouble", text));
+    for (const [, text] of found) {
+      const line = element("p", "trouble");
+      line.append(...linked(text));
+      item.append(line);
+    }
     const said = element("div", "spoken");
     for (const [kind, part, images] of turn.parts) said.append(stretch(kinds[kind], part, images));
     if (!turn.parts.length) said.append(element("span", "empty", turn.calls.length ? "only the call" : "nothing"));

@@ -34,8 +34,9 @@
 
   // The completions that fit the choices about turns: all, unless one of those is made.
   function fitting(group) {
-    const kind = ofTurns[byId("show").value], count = byId("calls").value;
+    const kind = ofTurns[byId("show").value], count = byId("calls").value, alone = byId("show").value === "alone";
     return group.completions.filter((completion) =>
+      (!alone || isRight(completion) === false) &&
       (!kind || (completion.turns && kind(completion, group))) &&
       (count === "" || (completion.turns && numCalls(completion) === Number(count))));
   }
@@ -134,6 +135,7 @@
     mixed: (group) => !group.flat,
     flat: (group) => group.flat,
     wrong: (group) => group.completions.some((completion) => isRight(completion) === false),
+    alone: (group) => shows.wrong(group),
     never: (group) => group.completions.every((completion) => isRight(completion) === false),
     boxes: (group) => group.answerBoxes.length > 0 || group.completions.some((completion) => completion.boxes.length > 0),
   };
@@ -154,16 +156,17 @@
   }
 
   // The same for all groups that fit the other choices: a button for each way shows its rollouts.
+  const wrongWords = { wrong: "wrong, shown with their groups", alone: "wrong, shown alone" };
   function wentWrong(groups) {
     const line = byId("went-wrong"), choice = byId("show");
     const total = groups.flatMap((group) => group.completions).filter((completion) => completion.turns).length;
     line.replaceChildren(total === 1 ? "1 rollout: " : total + " rollouts: ");
     const wrong = groups.flatMap((group) => group.completions).filter((one) => one.turns && isRight(one) === false).length;
     for (const option of choice.options) {
-      const isWrong = option.value === "wrong"; // shows their groups whole, to compare them with the right ones
+      const isWrong = option.value in wrongWords;
       const count = isWrong ? wrong : groups.reduce((sum, group) => sum + (ways(group).get(option.value) || 0), 0);
       if (!count) continue;
-      const button = element("button", "way", count + " × " + (isWrong ? "wrong, shown with their groups" : option.textContent));
+      const button = element("button", "way", count + " × " + (isWrong ? wrongWords[option.value] : option.textContent));
       button.type = "button";
       button.setAttribute("aria-pressed", String(choice.value === option.value));
       button.addEventListener("click", () => {
@@ -172,9 +175,9 @@
       });
       line.append(button);
     }
-    if (line.childElementCount > 1) line.append("One rollout can be in several.");
+    if (line.childElementCount > (wrong ? 2 : 1)) line.append("One rollout can be in several.");
     if (!line.childElementCount) line.append("in none of them did a turn go wrong in a way that the record shows.");
-    else if (wrong && line.childElementCount === 1) line.append("none by a turn that failed: the foot of each says where to look.");
+    else if (wrong && line.childElementCount === 2) line.append("none by a turn that failed: the foot of each says where to look.");
   }
 
   function found() {
@@ -237,7 +240,7 @@
       }
     }
     byId("visits-field").hidden = !visited;
-    needVerdict(byId("show"), ["wrong", "never"]);
+    needVerdict(byId("show"), ["wrong", "alone", "never"]);
     const boxes = data.groups.some(shows.boxes);
     if (!boxes) byId("show").querySelector('[value="boxes"]').remove();
     byId("about-boxes").hidden = !boxes;
