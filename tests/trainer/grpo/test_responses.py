@@ -2,7 +2,8 @@
 
 import pytest
 from triptych_trainer.demo import build_tokenizer
-from triptych_trainer.grpo.trl.responses import read_response
+from triptych_trainer.demo.look.tokenizer import build_tokenizer as build_look_tokenizer
+from triptych_trainer.grpo.trl.responses import form_of_parameters, read_response
 from triptych_trainer.rewards import completion_text
 from triptych_trainer.trajectories.calls import Call, calls_of, read_calls, why_unread
 from triptych_trainer.trajectories.toolbox import tool_of
@@ -18,7 +19,7 @@ def zoom(image: int, box: str = "all") -> str:
     """
 
 
-QWEN, XML, LFM, GEMMA = "qwen3", "qwen3_5", "lfm2_2_5", "gemma4"
+QWEN, XML, LFM, GEMMA, GLM = "qwen3", "qwen3_5", "lfm2_2_5", "gemma4", "glm4moe"
 FORMS = {
     QWEN: '<tool_call>\n{"name": "zoom", "arguments": {%s}}\n</tool_call>',
     XML: "<tool_call>\n<function=zoom>\n%s\n</function>\n</tool_call>",
@@ -63,12 +64,20 @@ def test_a_call_in_the_form_of_its_template_is_read(tokenizer, form, written):
         (QWEN, '"image": 1}, "why": {"box": "a"', """it has the key 'why'; a call has only "name" and "arguments\""""),
         (QWEN, '"image": 1, "image": 2', "the key 'image' is in it twice"),
         (GEMMA, 'image:1,image:2,box:<|"|>{a,b:<|"|>', "the key 'image' is in it twice"),
-        (XML, "<parameter=image>1</parameter>\n<parameter=box>a", "'<parameter=box>a' in it is no parameter"),
-        (XML, "<parameter=image>1</parameter>\nbox: a", "'box: a' in it is no parameter"),
+        (
+            XML,
+            "<parameter=image>1</parameter>\n<parameter=box>a",
+            "'<parameter=box>a' in it is not written as <parameter=NAME>VALUE</parameter>",
+        ),
+        (
+            XML,
+            "<parameter=image>1</parameter>\nbox: a",
+            "'box: a' in it is not written as <parameter=NAME>VALUE</parameter>",
+        ),
         (XML, "<parameter=image>1</parameter><parameter=image>2</parameter>", "the key 'image' is in it twice"),
-        (LFM, "1, box='a'", "'1' in it is no parameter"),
-        (LFM, "image=1, box='it's'", """"s'" in it is no parameter"""),
-        (LFM, 'image=1, box="a, b"', """'b"' in it is no parameter"""),
+        (LFM, "1, box='a'", "'1' in it is not written as NAME=VALUE"),
+        (LFM, "image=1, box='it's'", """"s'" in it is not written as NAME=VALUE"""),
+        (LFM, 'image=1, box="a, b"', """'b"' in it is not written as NAME=VALUE"""),
         (LFM, "image=1, box='a) b'", "it ends before its <|tool_call_end|>"),
     ],
 )
@@ -78,6 +87,21 @@ def test_a_call_with_more_in_it_is_a_text_and_says_why(tokenizer, form, written,
     assert "tool_calls" not in message
     assert message["unread"] == reason
     assert "zoom" in message["content"]
+
+
+@pytest.mark.parametrize("said", ["I count three, print(3) says so.", "<think>a, b(1)</think>Three, f(x)"])
+def test_an_answer_that_looks_like_a_further_call_is_none(tokenizer, said):
+    message = read(tokenizer, LFM, said)
+    assert "tool_calls" not in message
+    assert "unread" not in message
+    assert message["content"] == said.rpartition("</think>")[2]
+
+
+def test_a_call_behind_what_looks_like_one_is_named(tokenizer):
+    message = read(tokenizer, LFM, f"First, look(1) and then {FORMS[LFM] % 'image=1'}")
+    assert message["unread"] == "'look()' stands before it"
+    reasoned = read(tokenizer, LFM, f"<think>First, look(1)</think>{FORMS[LFM] % 'image=1'}")
+    assert calls_of(reasoned) == [Call(name="zoom", arguments={"image": 1})]
 
 
 def test_a_call_without_its_end_is_not_done(tokenizer):
@@ -113,3 +137,23 @@ def test_a_key_that_is_there_twice_is_no_call_in_user_mode():
 )
 def test_a_thought_is_closed_only_where_the_model_closed_it(tokenizer, form, said, text):
     assert completion_text([read(tokenizer, form, said)]) == text
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        (GLM, "<arg_key>NAME</arg_key><arg_value>VALUE</arg_value>"),
+        (XML, "<parameter=NAME>VALUE</parameter>"),
+        (LFM, "NAME=VALUE"),
+    ],
+)
+def test_the_form_of_a_parameter_is_that_of_the_template(form, expected):
+    field = getattr(trl_templates, f"{form}_template")["fields"]["tool_calls"]
+    assert form_of_parameters(field["content_args"]["tag_pattern"]) == expected
+
+
+def test_a_parameter_without_its_value_is_named_in_the_demo():
+    demo = build_look_tokenizer()
+    prefix, ids = (demo(text)["input_ids"] for text in ("<|im_start|>assistant\n", "<tool_call> look box</tool_call>"))
+    message = read_response(demo, [*ids, demo.eos_token_id], prefix=prefix, tools=[])
+    assert message["unread"] == "'box' in it is not written as NAME VALUE"

@@ -19,6 +19,7 @@ from triptych_trainer.trajectories.results import Piece, UnreadablePictureError,
 from triptych_trainer.trajectories.toolbox import Tool
 
 __all__ = [
+    "CALL_BEGINNINGS",
     "CALL_CLOSE",
     "CALL_OPEN",
     "UNREAD",
@@ -209,8 +210,9 @@ def do_calls(
 ) -> list[Outcome]:
     """Do the calls and return the outcome of each, in order.
 
-    A call that cannot be read calls nothing and fails with the reason. Plain functions run one after another. Coroutines of all rollouts run side by side; one that takes longer than
-    ``timeout_seconds`` is given up. A plain function cannot be given up: ``say`` is told that it still runs.
+    A call that cannot be read calls nothing, and fails with the reason. Plain functions run one after another.
+    Coroutines of all rollouts run side by side; one that takes longer than ``timeout_seconds`` is given up. A plain
+    function cannot be given up: ``say`` is told that it still runs.
     """
     found: dict[int, Any] = {}
     waiting: dict[int, Awaitable[Any]] = {}

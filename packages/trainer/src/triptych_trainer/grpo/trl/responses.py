@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from triptych_trainer.rewards.completion import OPEN_REASONING, REASONING_KEYS
-from triptych_trainer.trajectories.calls import UNREAD, once_each
+from triptych_trainer.rewards.completion import OPEN_REASONING, REASONING_KEYS, THINK_CLOSE
+from triptych_trainer.trajectories.calls import CALL_BEGINNINGS, UNREAD, once_each
 from triptych_trainer.upstream.transformers_names import ResponseParser
 from triptych_trainer.upstream.trl_names import parse_response
 
-__all__ = ["read_response"]
+__all__ = ["form_of_parameters", "read_response"]
 
 _CALLS = "tool_calls"
 _END = "\0"
@@ -47,13 +47,33 @@ def read_response(
     if getattr(tokenizer, "response_template", None) is None or (_CALLS not in message and reasoning is None):
         return message
     text, before = (tokenizer.decode(list(one), skip_special_tokens=False) for one in (ids, prefix))
+    field = tokenizer.response_template["fields"].get(_CALLS, {})
+    early = _calls_before_their_beginning(field, text) if _CALLS in message else None
+    if early == text:  # an answer that only looks like a call
+        said = tokenizer.decode(list(ids), skip_special_tokens=True)
+        message = {key: value for key, value in message.items() if key != _CALLS}
+        return message | {"content": said.rpartition(THINK_CLOSE)[2].strip() if reasoning else said}
     regions = _regions(tokenizer.response_template, text, before=before)
-    reason = _why_not_whole(tokenizer.response_template["fields"].get(_CALLS, {}), regions)
+    reason = _why_not_whole(field, regions) if early is None else f"{early!r} stands before it"
     if reason is not None:
         return {"role": "assistant", "content": tokenizer.decode(list(ids), skip_special_tokens=True), UNREAD: reason}
     if reasoning is not None and any(one.field == reasoning and _END in one.body for one in regions):
         message |= {reasoning: message[reasoning].removesuffix(tokenizer.eos_token).rstrip(), OPEN_REASONING: True}
     return message
+
+
+def _calls_before_their_beginning(field: Mapping[str, Any], text: str) -> str | None:
+    """The text before the beginning of calls, if it would be read as a call as well; None if it would not.
+
+    LFM2's template also reads `, word(` as the beginning of a further call, anywhere in a message.
+    """
+    pattern = field.get("open_pattern") or ""
+    beginning = next((one for one in CALL_BEGINNINGS if re.escape(one) in pattern), None)
+    if beginning is None:
+        return None
+    early, _, _ = text.partition(beginning)
+    found = re.search(pattern, early.rpartition(THINK_CLOSE)[2])
+    return None if found is None else early if early == text else found[0].strip(", ") + ")"
 
 
 def _regions(template: Mapping[str, Any], text: str, *, before: str) -> list[_Region]:
@@ -101,14 +121,30 @@ def _why_not_read(field: Mapping[str, Any], call: _Region) -> str | None:
     if kind == "kv-lines":
         lines = call.body.split(options.get("line_sep", "\n"))
         wrong = next((line for line in lines if line.strip() and options.get("kv_sep", ":") not in line), None)
-        return None if wrong is None else f"{wrong.strip()!r} in it is no parameter"
+        return None if wrong is None else _why_no_parameter(wrong.strip(), f"NAME{options.get('kv_sep', ':')}VALUE")
     if kind != "xml-inline":
         return None
     pattern = re.compile(options["tag_pattern"], re.DOTALL)
     if not options.get("merge_duplicates") and (reason := _why_twice(m["key"] for m in pattern.finditer(call.body))):
         return reason
     rest = " ".join(_AROUND.sub(" ", pattern.sub(" ", call.body)).split())
-    return f"{rest!r} in it is no parameter" if rest else None
+    return _why_no_parameter(rest, form_of_parameters(options["tag_pattern"])) if rest else None
+
+
+def _why_no_parameter(written: str, form: str) -> str:
+    return f"{written!r} in it is not written as {form}"
+
+
+def form_of_parameters(pattern: str) -> str:
+    r"""Return how a call writes a parameter by the response template's pattern, for people and models to read.
+
+    >>> form_of_parameters(r" (?P<key>\w+)=(?P<value>\w+)")
+    'NAME=VALUE'
+    """
+    before, _, rest = pattern.partition("(?P<key>")
+    between = rest.partition("(?P<value>")[0].partition(")")[2]
+    parts = (before, "NAME", between, "VALUE", rest.rpartition(")")[2])
+    return "".join(re.sub(r"\\s\*|\\n|\\", "", part) for part in parts).strip()
 
 
 def _why_no_json(body: str, options: Mapping[str, Any]) -> str | None:
