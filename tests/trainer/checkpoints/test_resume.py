@@ -156,6 +156,21 @@ def test_another_number_of_ranks_samples_the_open_cycle_again_and_says_so(run, t
 
 
 @pytest.mark.slow
+def test_a_cycle_of_other_sizes_is_sampled_again_where_the_sampler_is(run, tmp_path):
+    """The first of two parts was trained on as if it were the whole generation."""
+    run("whole", steps_per_generation=2, max_steps=1)
+    checkpoint = str(tmp_path / "whole" / "checkpoint-1")
+    with pytest.warns(UserWarning, match="checkpoint-1 was written with --steps_per_generation 2 and goes on with 1: "):
+        _, heard, _ = run("again", resume=checkpoint, steps_per_generation=1, max_steps=3)
+    assert [step for step, _ in heard] == [1, 2]
+    with pytest.warns(UserWarning, match="--gradient_accumulation_steps 1 and goes on with 2: "):
+        _, heard, _ = run(
+            "accumulated", resume=checkpoint, steps_per_generation=2, gradient_accumulation_steps=2, max_steps=3
+        )
+    assert [step for step, _ in heard] == [1, 2], "a step trains on the parts of one generation"
+
+
+@pytest.mark.slow
 def test_a_finished_run_has_nothing_left_to_do_also_where_it_ended_inside_an_epoch(run, tmp_path):
     """transformers trains one step more, each time."""
     # an epoch has three steps; the metrics of step 2 are still to be logged when its checkpoint is written

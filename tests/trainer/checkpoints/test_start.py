@@ -235,6 +235,13 @@ def test_the_model_that_a_run_starts_from_is_not_replaced_by_it(train, finished)
     assert (finished / "model.safetensors").is_file()
 
 
+def test_an_empty_text_begins_no_new_run_in_the_folder(train, finished):
+    code, said = train("--resume_from_checkpoint", "", out=finished.name)
+    assert code == 2
+    assert "--resume_from_checkpoint: expected a folder or `latest`, got an empty text; leave out the option" in said
+    assert [folder.name for folder in checkpoints(finished)] == ["checkpoint-3", "checkpoint-2"]
+
+
 def test_another_model_is_one_sentence(train, finished, model_dir, tmp_path):
     other = shutil.copytree(model_dir, tmp_path / "other_model")
     config = json.loads((other / "config.json").read_text())

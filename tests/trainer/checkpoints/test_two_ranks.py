@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 @pytest.fixture
 def train(fork, model_dir, write_rows, tmp_path):
-    """Run `train` on two gloo ranks; ``deed`` is done by the second one only."""
+    """Run `train` on gloo ranks; ``deed`` is done by the second one only."""
     data = write_rows([2, 1, 0, 0, 1, 0])
     reward = tmp_path / "variety.py"
     reward.write_text(
@@ -26,7 +26,7 @@ def train(fork, model_dir, write_rows, tmp_path):
         "    return [float(len(set(completion[0]['content']))) for completion in completions]\n"
     )
 
-    def run(name, *options, deed=""):
+    def run(name, *options, deed="", num_ranks=2):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
@@ -40,14 +40,14 @@ def train(fork, model_dir, write_rows, tmp_path):
                 environment={
                     "MASTER_ADDR": "127.0.0.1",
                     "MASTER_PORT": port,
-                    "WORLD_SIZE": "2",
-                    "LOCAL_WORLD_SIZE": "2",
+                    "WORLD_SIZE": str(num_ranks),
+                    "LOCAL_WORLD_SIZE": str(num_ranks),
                     "RANK": str(rank),
                     "LOCAL_RANK": str(rank),
                     "DEED": deed if rank else "",
                 },
             )
-            for rank in range(2)
+            for rank in range(num_ranks)
         ]
         return [rank.wait() for rank in ranks]
 
@@ -76,3 +76,16 @@ def test_sigterm_on_one_rank_stops_both_and_both_go_on_exactly(train, tmp_path):
     expected = load_file(tmp_path / "whole" / "model.safetensors")
     got = load_file(tmp_path / "stopped" / "model.safetensors")
     assert all(got[name].equal(values) for name, values in expected.items())
+
+
+def test_a_run_of_one_rank_goes_on_with_two_in_the_middle_of_a_cycle(train, tmp_path):
+    """The second rank, which has no cycle file, generated when the first did not, and both waited for ever."""
+    (alone,) = train("alone", "--max_steps", "1", num_ranks=1)
+    assert alone.returncode == 0, alone.stderr[-2000:]
+    checkpoint = tmp_path / "alone" / "checkpoint-1"
+    both = train("both", "--resume_from_checkpoint", str(checkpoint))
+    assert [rank.returncode for rank in both] == [0, 0], both[0].stderr[-2000:] + both[1].stderr[-2000:]
+    assert (
+        "checkpoint-1 was written by 1 ranks and goes on with 2: the next steps train on other rows" in both[0].stderr
+    )
+    assert [entry["step"] for entry in losses(tmp_path / "both")] == [1, 2, 3, 4]

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.card import write_card
-from triptych_trainer.checkpoints.cycle import read_cycle, write_cycle
+from triptych_trainer.checkpoints.cycle import other_layout, read_cycle, unlogged_loss, write_cycle
 from triptych_trainer.checkpoints.finite import check_finite
 from triptych_trainer.checkpoints.folder import (
     CheckpointError,
@@ -160,6 +160,7 @@ class ResumableTrainer(Trainer):
     def _cycle(self) -> dict[str, Any]:
         return {
             "num_ranks": self.args.world_size,
+            "sizes": self.cycle_sizes(),
             "step": self.cycle_position(),
             "batches": self.cycle_under_way(),
             "metrics": {mode: dict(values) for mode, values in self._metrics.items()},
@@ -176,6 +177,15 @@ class ResumableTrainer(Trainer):
 
     def restore_position(self, position: int) -> None:
         """Take back what ``cycle_position`` returned when the checkpoint was written."""
+
+    def realign(self) -> None:
+        """Count the steps of a cycle so as the sampler does, where a checkpoint of other sizes counted otherwise."""
+
+    def cycle_sizes(self) -> dict[str, int]:
+        """Return the options that say how a generation is divided, by name; a trainer that has generations overrides
+        this.
+        """
+        return {}
 
     def cycle_under_way(self) -> Any:
         """Return what later steps are trained on although it was made before the checkpoint, or None if there is
@@ -234,11 +244,12 @@ class ResumableTrainer(Trainer):
             return
         cycle = read_cycle(folder, rank=self.args.process_index, known_parts=self.cycle_parts())
         if cycle is None:
+            self.realign()
             return
         self.restore_position(cycle["step"])
         for mode, values in cycle["metrics"].items():
             self._metrics[mode].update(values)
-        self._tr_loss += cycle["loss_since_log"]
+        self._tr_loss += unlogged_loss(folder, cycle, num_ranks=self.args.world_size)
         self._globalstep_last_logged = cycle["last_logged"]
         self._total_loss_scalar = cycle["total_loss"]
         self._initial_global_step = 0  # train_loss divides by the steps since this one, below transformers 5.19 by all
@@ -246,16 +257,15 @@ class ResumableTrainer(Trainer):
         self._find_best_beside(folder)
         if cycle["num_ranks"] == self.args.world_size:
             self.restore_cycle_parts(cycle["parts"])
-        if cycle["batches"] is None:
-            return
-        if cycle["num_ranks"] != self.args.world_size:
-            warnings.warn(
-                f"{folder.name} was written by {cycle['num_ranks']} ranks and goes on with {self.args.world_size}: "
-                "the completions of the generation cycle under way are sampled again",
-                stacklevel=2,
-            )
-            return
-        self.restore_cycle_from(cycle["batches"])
+        reason = other_layout(cycle, num_ranks=self.args.world_size, sizes=self.cycle_sizes())
+        if any_rank(reason is not None, device=self.args.device):
+            self.realign()
+            if self.args.process_index == 0:
+                warnings.warn(
+                    f"{folder.name} was written {reason or 'without a cycle file of each rank'}", stacklevel=2
+                )
+        elif cycle["batches"] is not None:
+            self.restore_cycle_from(cycle["batches"])
 
     def _find_best_beside(self, folder: Path) -> None:
         """Look for the best checkpoint in the folder of the one that the run goes on from, which can have moved."""

@@ -50,6 +50,15 @@ class ResumableGRPOTrainer(ResumableTrainer, GRPOTrainer):
         """Go on counting micro-batches from there."""
         self._step = position
 
+    def realign(self) -> None:
+        """Count micro-batches from the steps that the run has done, as the sampler is walked to the next one."""
+        self._step = self.state.global_step * self.args.gradient_accumulation_steps
+
+    def cycle_sizes(self) -> dict[str, int]:
+        """Return how many completions a generation has, and into how many parts it is divided."""
+        names = ("per_device_train_batch_size", "steps_per_generation", "gradient_accumulation_steps")
+        return {name: getattr(self.args, name) for name in names}
+
     def cycle_under_way(self) -> Any:
         """Return the generation of which later steps train on a part, or None between two generations."""
         every = self.args.steps_per_generation * self.num_iterations

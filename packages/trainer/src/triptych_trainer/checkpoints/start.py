@@ -20,6 +20,7 @@ from triptych_trainer.checkpoints.folder import (
     run_id_of,
     step_of,
 )
+from triptych_trainer.checkpoints.kind import check_kind, check_name, check_readable, lacking
 from triptych_trainer.checkpoints.ranks import decided_by_first
 from triptych_trainer.checkpoints.run import (
     Run,
@@ -90,7 +91,7 @@ def choose_start(
         if checkpoint is None:
             return Start(run=run, output=output)
         saved = _run_of(checkpoint)
-        changed = check_same_run(saved, run, checkpoint=checkpoint)
+        changed = [*lacking(checkpoint), *check_same_run(saved, run, checkpoint=checkpoint)]
         say(f"going on from {checkpoint}")
         for sentence in changed:
             warn(sentence)
@@ -133,6 +134,11 @@ def begin_run(start: Start, *, model: torch.nn.Module, rank: int = 0, say: Calla
 
 def _asked_for(config: TrainingConfig, output: Path, *, say: Callable[[str], None]) -> Path | None:
     asked = config.trl.resume_from_checkpoint
+    if asked == "":
+        raise UsageError(
+            "--resume_from_checkpoint: expected a folder or `latest`, got an empty text; leave out the option to begin "
+            "a new run"
+        )
     if not asked or str(asked).lower() == "false":
         return None
     if str(asked).lower() not in ("latest", "true"):
@@ -142,7 +148,11 @@ def _asked_for(config: TrainingConfig, output: Path, *, say: Callable[[str], Non
                 f"--resume_from_checkpoint {asked}: no such folder; `latest` takes the newest of the output"
             )
         check_whole(named)
-        return output / named.name if named.absolute().parent == output.absolute() else named
+        check_kind(named)
+        check_readable(named)
+        if named.absolute().parent != output.absolute():
+            return named
+        return output / check_name(named).name
     remove_unfinished(output)
     found, skipped = latest_checkpoint(output, run=_recorded_id(output))
     for sentence in skipped:
