@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import struct
 import zlib
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from triptych_data.check import main as check
+from triptych_trainer.commands.check import main as check_with_rewards
 from triptych_trainer.commands.train import main as train
 
 RUN = [
@@ -138,9 +140,11 @@ def test_a_run_stops_at_its_start_with_the_sentence_of_check(image, data, model_
     assert not more
     capsys.readouterr()
     assert train([*options, *RUN, "--data", str(one), "--output_dir", str(tmp_path / "out")]) == 2
-    output = capsys.readouterr()
-    assert output.err == f"train: error: {source} (id {image}): {reason}; {remedy}\n"
+    said, command = capsys.readouterr().err.rstrip("\n").split("; to list every refused row: triptych check ")
+    assert said == f"train: error: {source} (id {image}): {reason}; {remedy}"
     assert not (tmp_path / "out").exists(), "before anything was written"
+    assert check_with_rewards(shlex.split(command)) == 1, "it is a command, and finds the row"
+    assert source in capsys.readouterr().out
 
 
 def test_too_many_bad_rows_end_the_run(data, model_dir, tmp_path, capsys):

@@ -39,7 +39,7 @@ def main(data: str, on_bad: str, result: str) -> None:
     options = DataOptions(data=[data], on_bad=on_bad, max_bad=1)
     try:
         examples = read_files(
-            [data], [None], options, seen=seen, row_check=RowCheck(look=row_check, name=""), rank=rank
+            [data], [None], options, given={}, seen=seen, row_check=RowCheck(look=row_check, name=""), rank=rank
         )
     except DataError as error:
         found = {"error": str(error)}

@@ -60,7 +60,7 @@ def test_a_template_that_leaves_images_out_is_refused_at_the_start(model_dir, wr
     data = str(write_rows([0, 1]))
     check = row_check_of(processor, PromptSettings(), rewards={})
     with pytest.raises(DataError, match=r"rows.jsonl:2 .* does not write <.image_pad.> once for every image"):
-        read_files([data], [None], DataOptions(data=[data]), seen=SeenHeaders(), row_check=check)
+        read_files([data], [None], DataOptions(data=[data]), given={}, seen=SeenHeaders(), row_check=check)
 
 
 def test_code_of_the_user_is_asked_in_every_start(processor):
@@ -82,7 +82,7 @@ def read(write_rows, processor, tmp_path, monkeypatch):
         )
         row_check = row_check_of(processor, PromptSettings(**settings), rewards=rewards)
         examples = read_files(
-            [str(data)], [None], DataOptions(data=[str(data)]), seen=SeenHeaders(), row_check=row_check
+            [str(data)], [None], DataOptions(data=[str(data)]), given={}, seen=SeenHeaders(), row_check=row_check
         )
         assert len(examples) == 3
         return len(asked)

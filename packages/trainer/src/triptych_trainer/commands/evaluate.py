@@ -2,7 +2,7 @@
 
 import argparse
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from triptych_data.seen_headers import SeenHeaders
 from triptych_data.shared_options import SharedOptions, shared_options
 from triptych_data.write_whole import check_target
 
+from triptych_trainer.commands.given_options import given_options
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.playing import Playing, playing_of
 from triptych_trainer.commands.read_files import read_files
@@ -57,6 +58,8 @@ class AskedEvaluation:
     """Contains the parsed command line."""
 
     model: str
+    given: Mapping[str, Any]
+    """The options that differ from their defaults, for both models."""
     shared: SharedOptions
     own: EvalOptions
     seen: SeenHeaders
@@ -68,12 +71,14 @@ def _run(namespace: argparse.Namespace) -> int:
     from triptych_trainer.upstream.quiet import quiet_libraries
 
     shared = shared_options(namespace)
+    own, play_options = collected(EvalOptions, namespace), collected(PlayOptions, namespace)
     asked = AskedEvaluation(
         model=namespace.model,
+        given=given_options(shared.data, shared.prompt, shared.loading, own, play_options),
         shared=shared,
-        own=collected(EvalOptions, namespace),
+        own=own,
         seen=SeenHeaders(policy=image_policy(shared.data)),
-        playing=playing_of(collected(PlayOptions, namespace)),
+        playing=playing_of(play_options),
     )
     options = asked.own
     _check_targets(shared, options)
@@ -148,7 +153,7 @@ def _evaluate(
         rewards=dict(zip(options.reward, rewards, strict=True)),
         environments=() if asked.playing is None else asked.playing.names,
     )
-    table = ExampleTable(_examples(asked, row_check))
+    table = ExampleTable(_examples(asked, row_check, given={**asked.given, "model_name_or_path": path}))
     model = model_to_sample(path, shared.loading, dtype=options.dtype, option=f"--{name}")
     torch.manual_seed(options.seed)
     rows: list[ScoredRow] = []
@@ -194,12 +199,14 @@ def _preparer(processor: Any, model: Any, asked: AskedEvaluation, *, loader: Ima
     )
 
 
-def _examples(asked: AskedEvaluation, row_check: RowCheck | None) -> Examples:
+def _examples(asked: AskedEvaluation, row_check: RowCheck | None, *, given: Mapping[str, Any]) -> Examples:
     """The rows that are scored; those of ``--eval_data`` where it is given."""
     options, shared = asked.own, asked.shared
     files, roots = zip(*(shared.held_out_files or shared.train_files), strict=True)
     needs_prompt = asked.playing is None or asked.playing.factory is None
-    examples = read_files(files, roots, shared.data, seen=asked.seen, row_check=row_check, needs_prompt=needs_prompt)
+    examples = read_files(
+        files, roots, shared.data, given=given, seen=asked.seen, row_check=row_check, needs_prompt=needs_prompt
+    )
     examples = examples[: options.limit] if options.limit else examples
     columns = examples.checked.columns
     for column in (*(options.by or ()), *([options.position] if options.position else ())):

@@ -1,9 +1,10 @@
 """The rows of a command's data files as one table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from triptych_data import Examples, read_examples
+from triptych_data import DataError, Examples, read_examples
 from triptych_data.checked import Checked, RowCheck
 from triptych_data.header_table import HeaderTable
 from triptych_data.options import DataOptions, image_policy
@@ -11,6 +12,7 @@ from triptych_data.remembered import cache_folder
 from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.ranks import decided_by_first
+from triptych_trainer.commands.given_options import with_check_command
 
 __all__ = ["read_files"]
 
@@ -20,6 +22,7 @@ def read_files(
     roots: Sequence[Path | None],
     options: DataOptions,
     *,
+    given: Mapping[str, Any],
     seen: SeenHeaders,
     row_check: RowCheck | None = None,
     quarantine: Path | None = None,
@@ -27,6 +30,7 @@ def read_files(
     progress: Callable[[int, int], object] = lambda done, total: None,
     threads: int = 1,
     needs_prompt: bool = True,
+    sft: bool = False,
 ) -> Examples:
     """Read and check data files as one table; with ``--on_bad skip`` bad rows are left out and listed.
 
@@ -34,7 +38,8 @@ def read_files(
 
     Each file has its image folder. Only the first rank reads the rows and the headers of their images; then ``seen``
     remembers the headers on every rank. ``row_check`` may refuse a row that can be read. If no file has changed, the
-    result of the last run is used.
+    result of the last run is used. ``given`` are the options of the command by name, and ``sft`` says whether rows are
+    conversations: errors name the `triptych check` that lists every refused row.
 
     Raises:
         DataError: a row that cannot be used, or more of them than ``--max_bad`` allows.
@@ -64,7 +69,10 @@ def read_files(
         found.append(read(None, cache_folder()))
         return found[0].checked, seen.table
 
-    checked, headers = decided_by_first(look, rank=rank)
+    try:
+        checked, headers = decided_by_first(look, rank=rank)
+    except DataError as error:
+        raise with_check_command(error, given, sft=sft) from error
     if found:
         return found[0]
     seen.add(headers)

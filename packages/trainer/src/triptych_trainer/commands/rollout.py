@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from triptych_data.shared_options import SharedOptions, shared_options
 from triptych_data.write_whole import check_target
 
 from triptych_trainer.commands.engine import engine_to_sample
+from triptych_trainer.commands.given_options import given_options
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.playing import Playing, playing_of
 from triptych_trainer.commands.read_files import read_files
@@ -43,7 +44,7 @@ from triptych_trainer.rewards.read import chosen_verdict
 from triptych_trainer.rollouts.write import RolloutWriter
 from triptych_trainer.trajectories.environments import rewards_of
 
-__all__ = ["check_new_folder", "given_options", "keep_mixed", "main"]
+__all__ = ["check_new_folder", "keep_mixed", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +62,8 @@ class AskedRollouts:
     """Contains the parsed command line."""
 
     model: str
+    given: Mapping[str, Any]
+    """The options that differ from their defaults."""
     shared: SharedOptions
     own: RolloutOptions
     out: Path
@@ -94,6 +97,10 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
     reporter = Reporter(quiet=options.quiet)
     asked = AskedRollouts(
         model=namespace.model,
+        given={
+            **given_options(shared.data, shared.prompt, shared.loading, options, play_options),
+            "model_name_or_path": namespace.model,
+        },
         shared=shared,
         own=options,
         out=out,
@@ -105,9 +112,8 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
     weights = named_weights(asked.rewards, options.reward_weights)
     processor = chosen_processor(asked.model, shared.loading, shared.prompt, option="--model")
     table = ExampleTable(_examples(asked, processor))
-    written = {**given_options(shared.data, shared.prompt, options, play_options), "model_name_or_path": asked.model}
     files = [Path(file) for file, _ in shared.train_files]
-    write_command(out, ["triptych", "rollout", *words], written, data=files)
+    write_command(out, ["triptych", "rollout", *words], asked.given, data=files)
     outcomes = _sampled(asked, table, processor=processor, weights=weights, reporter=reporter)
     _conclude(outcomes, table, shared, options, out=out, reporter=reporter)
     return 0
@@ -126,6 +132,7 @@ def _examples(asked: AskedRollouts, processor: Any) -> Examples:
         files,
         roots,
         shared.data,
+        given=asked.given,
         seen=asked.seen,
         row_check=row_check,
         quarantine=asked.quarantine,
@@ -194,18 +201,6 @@ def check_new_folder(out: Path) -> None:
     """Check that ``--out`` names no folder with files in it; raises UsageError."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out}: expected a new folder, got one that contains files; name another")
-
-
-def given_options(*groups: Any) -> dict[str, Any]:
-    """Return the options of a command that differ from their defaults, as a ``config.yaml`` contains them."""
-    given = {}
-    for group in groups:
-        defaults = type(group)()
-        for option in fields(group):
-            value = getattr(group, option.name)
-            if value != getattr(defaults, option.name):
-                given[option.name] = value
-    return given
 
 
 def _sampling(

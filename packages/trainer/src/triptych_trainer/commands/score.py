@@ -15,8 +15,9 @@ from triptych_data.options import DataOptions, check_reading, data_files, image_
 from triptych_data.progress import Reporter
 from triptych_data.write_whole import check_target
 
+from triptych_trainer.commands.given_options import given_options
 from triptych_trainer.commands.outcome import outcome
-from triptych_trainer.commands.rollout import check_new_folder, given_options, keep_mixed
+from triptych_trainer.commands.rollout import check_new_folder, keep_mixed
 from triptych_trainer.commands.sampled import named_weights, reward_functions
 from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.outcomes import PromptOutcome, mixed, print_outcomes, totals_of

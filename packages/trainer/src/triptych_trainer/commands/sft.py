@@ -64,7 +64,7 @@ def _run_alone(config: SftConfig, *, path: str, reporter: Reporter) -> int:
     tools = read_tools(config.run.tools)
     dress, settings = tool_dress(processor, prompt_settings(config.run), tools, end_ids=end_ids)
     row_check = row_check_of(processor, settings, end_ids=end_ids, max_tokens=config.sft.max_length, dress=dress)
-    examples, held_out = read_data(config, seen, row_check=row_check, reporter=reporter)
+    examples, held_out = read_data(config, seen, row_check=row_check, reporter=reporter, sft=True)
     num_held_out = 0 if held_out is None else len(held_out)
     reporter.say(f"{len(examples)} conversations with {examples.checked.num_images} images; {num_held_out} held out")
     start, model = begun(

@@ -161,10 +161,11 @@ def read_data(
     row_check: RowCheck | None = None,
     reporter: Reporter | None = None,
     needs_prompt: bool = True,
+    sft: bool = False,
 ) -> tuple[Examples, Examples | None]:
     """Read and check the training rows and the held-out rows of a run; ``seen`` remembers what headers say.
 
-    Without ``needs_prompt`` an environment gives the tasks of rows that have none.
+    Without ``needs_prompt`` an environment gives the tasks of rows that have none; with ``sft`` rows are conversations.
 
     Raises:
         UsageError: a file or a folder is missing, or nothing would read an option.
@@ -186,6 +187,7 @@ def read_data(
                 files,
                 folders,
                 run,
+                given=config.options,
                 seen=seen,
                 row_check=row_check,
                 quarantine=quarantine_of(config),
@@ -193,6 +195,7 @@ def read_data(
                 progress=progress,
                 threads=run.image_threads,
                 needs_prompt=needs_prompt,
+                sft=sft,
             )
 
     examples = read(run.data, roots)
