@@ -30,6 +30,7 @@ def test_the_look_demo_runs_from_its_pictures_to_its_tables(tmp_path, capsys, mo
     (log, *_) = json.loads((out / "trainer_state.json").read_text())["log_history"]
     assert {"rewards/accuracy/mean", "rewards/answered/mean", "rewards/BlankBoxes/mean"} <= log.keys()
     assert (out / "report.html").is_file()
+    assert f"| `accuracy, sampled` | {result['before']['sampled']['accuracy']:.4g} |" in (out / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

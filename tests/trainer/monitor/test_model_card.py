@@ -51,4 +51,10 @@ def test_a_script_without_a_record_has_a_card_too(tmp_path):
     assert "base_model" not in yaml.safe_load(card.split("---")[1])
     assert "Adapters of a vision-language model" in card
     assert "The script that trained this model read its data itself" in card
-    assert "The run had no held-out rows." in card
+    assert "No held-out rows were evaluated during the run." in card
+
+
+def test_a_demo_says_what_it_measured_itself(tmp_path):
+    card = model_card(tmp_path, facts(measured={"accuracy, sampled": (0.5, 0.97)}))
+    assert "| `accuracy, sampled` | 0.5 | 0.97 |" in card
+    assert "No held-out rows" not in card

@@ -1,6 +1,7 @@
 """The README next to a model that a trainer saves."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,17 @@ from triptych_trainer.monitor.model_card import CardFacts, model_card
 __all__ = ["write_card"]
 
 
-def write_card(trainer: Any, name: str | None = None, tags: Any = None) -> None:
-    """Write ``README.md`` into the output folder, on the first rank; ``name`` and ``tags`` are those of an upload."""
+def write_card(
+    trainer: Any,
+    name: str | None = None,
+    tags: Any = None,
+    *,
+    measured: Mapping[str, tuple[float, float]] | None = None,
+) -> None:
+    """Write ``README.md`` into the output folder, on the first rank; ``name`` and ``tags`` are those of an upload.
+
+    ``measured`` is what was measured before and after the training, by name.
+    """
     if not trainer.is_world_process_zero():
         return
     folder = Path(trainer.args.output_dir)
@@ -30,5 +40,6 @@ def write_card(trainer: Any, name: str | None = None, tags: Any = None) -> None:
         rewards=dict(zip(names, weights, strict=True)),
         log=trainer.state.log_history,
         tags=[tags] if isinstance(tags, str) else list(tags or ()),
+        measured=measured or {},
     )
     write_whole(folder / "README.md", model_card(folder, facts).encode("utf-8"))

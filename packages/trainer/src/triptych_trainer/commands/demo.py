@@ -14,6 +14,7 @@ from safetensors.torch import save_model as save_weights
 from triptych_data import read_examples
 from triptych_data.progress import Reporter
 
+from triptych_trainer.checkpoints.card import write_card
 from triptych_trainer.checkpoints.lock import one_run_in
 from triptych_trainer.checkpoints.run import data_digest
 from triptych_trainer.checkpoints.start import begin_run, choose_start
@@ -99,6 +100,7 @@ def _run_alone(config: RunConfig, *, demo: BuiltIn, reporter: Reporter) -> int:
         "after": _numbers(after),
     }
     (output / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_card(training.trainer, measured=_measured(before, after))
     if not config.run.quiet:
         for table in _tables(before, after, demo=demo):
             reporter.console.print(table)
@@ -150,6 +152,15 @@ def _in_words(evaluations: Mapping[str, Evaluation]) -> str:
     sampled = evaluations["sampled"]
     calls = ", ".join(f"{kind} {count:.2f}" for kind, count in (sampled.calls_by_kind or {}).items())
     return f"held-out accuracy {', '.join(parts)}; format {sampled.format:.3f}{f'; calls {calls}' if calls else ''}"
+
+
+def _measured(before: Mapping[str, Evaluation], after: Mapping[str, Evaluation]) -> dict[str, tuple[float, float]]:
+    """What the model card says of the held-out questions."""
+    return {
+        f"{what}, {name}": (getattr(before[name], what), getattr(after[name], what))
+        for what in ("accuracy", "format")
+        for name in before
+    }
 
 
 def _numbers(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class CardFacts:
     """The weight of each reward by its name; empty for supervised fine-tuning."""
     log: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     tags: Sequence[str] = ()
+    measured: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """What a demo measured on its held-out questions before and after training, by name."""
 
 
 def model_card(folder: Path, facts: CardFacts) -> str:
@@ -143,8 +145,14 @@ def _evaluation(facts: CardFacts) -> str:
     wanted = re.compile(r"eval_.*(reward|rewards/.*/mean)$" if facts.rewards else r"eval_(.*_)?loss$")
     for entry in facts.log:
         found.update({key: value for key, value in entry.items() if wanted.match(key)})
+    if facts.measured:
+        rows = [(name, before, after) for name, (before, after) in facts.measured.items()]
+        return _table(("held-out questions of the demo", "before", "after"), rows)
     if not found:
-        return "The run had no held-out rows. `triptych eval` compares this model with its base on rows of your own."
+        return (
+            "No held-out rows were evaluated during the run. `triptych eval` compares this model with its base on rows "
+            "of your own."
+        )
     return _table(("held-out rows", "mean at the last evaluation"), list(found.items()))
 
 
