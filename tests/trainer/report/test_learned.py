@@ -44,6 +44,16 @@ def test_two_runs_are_drawn_together(tmp_path):
     assert "(two): 9" in page
 
 
+def test_a_comparison_does_not_replace_the_page_of_the_run(tmp_path, capsys):
+    run, other = a_run(tmp_path / "one"), a_run(tmp_path / "two")
+    assert main([str(run)]) == 0
+    before = (run / "report.html").read_bytes()
+    assert main([str(run), "--compare", str(other)]) == 0
+    assert f"report: {run / 'compared.html'}" in capsys.readouterr().out
+    assert (run / "report.html").read_bytes() == before
+    assert not (other / "report.html").exists()
+
+
 def test_a_run_of_rewards_without_rollouts_is_refused_as_before(tmp_path, capsys):
     run = a_run(tmp_path / "grpo", log=[{**LOG[0], "reward": 1.0}])
     assert main([str(run)]) == 2

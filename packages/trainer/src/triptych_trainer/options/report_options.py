@@ -33,7 +33,11 @@ def parser() -> OptionParser:
     )
     made.add_argument("run_dir", type=given_path, metavar="RUN_DIR", help="output folder of a run, finished or not")
     made.add_argument(
-        "-o", "--out", type=given_path, metavar="PAGE", help="page to write (default: RUN_DIR/report.html)"
+        "-o",
+        "--out",
+        type=given_path,
+        metavar="PAGE",
+        help="page to write (default: RUN_DIR/report.html; with --compare RUN_DIR/compared.html)",
     )
     add_options(made, ReportOptions, title="the page")
     return made

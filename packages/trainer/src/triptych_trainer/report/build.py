@@ -12,7 +12,7 @@ from triptych_data.write_whole import write_whole
 from triptych_trainer.report.curves import Panel, Series, panel_html, series_of
 from triptych_trainer.report.mismatch import mismatch_curves
 from triptych_trainer.report.payload import group_json, other_json
-from triptych_trainer.report.run_facts import made_of, run_names, run_record, warnings_of
+from triptych_trainer.report.run_facts import made_of, page_of, run_names, run_record, warnings_of
 from triptych_trainer.report.summary import (
     all_token_curves,
     call_curves,
@@ -48,7 +48,7 @@ def build_report(
 
     Args:
         run_dir: output folder of a run, with `rollouts` in it.
-        out: where to write; `run_dir/report.html` by default.
+        out: where to write; by default `run_dir/report.html`, with a second run `run_dir/compared.html`.
         compare: a second run, drawn next to the first and matched by sample id.
         max_groups: groups shown in full; curves always use all of them.
         max_image_bytes: of embedded thumbnails.
@@ -61,7 +61,7 @@ def build_report(
         ReportError: a folder contains no rollouts, or a part cannot be read; or there is no reward called ``verdict``.
     """
     run_dir = Path(run_dir)
-    out = Path(out) if out is not None else run_dir / "report.html"
+    out = page_of(run_dir, compare) if out is None else Path(out)
     visits = read_visits(run_dir)
     others = read_visits(compare) if compare is not None else []
     names = run_names(run_dir, None if compare is None else Path(compare))

@@ -9,7 +9,7 @@ from triptych_data.write_whole import write_whole
 
 from triptych_trainer.report.curves import Panel, panel_html, series_of
 from triptych_trainer.report.logged import log_history
-from triptych_trainer.report.run_facts import made_of, run_names, run_record, warnings_of
+from triptych_trainer.report.run_facts import made_of, page_of, run_names, run_record, warnings_of
 from triptych_trainer.report.summary import Curve
 from triptych_trainer.rollouts.read import ReportError
 
@@ -33,13 +33,13 @@ def is_learned(run_dir: Path) -> bool:
 
 
 def build_learned_report(run_dir: str | Path, out: str | Path | None = None, *, compare: Path | None = None) -> Path:
-    """Write the page and return its path; ``compare`` is a second run, drawn next to the first.
+    """Write the page and return its path; ``compare`` is a second run, drawn next to the first, on a page of its own.
 
     Raises:
         ReportError: a run has logged nothing yet.
     """
     run_dir = Path(run_dir)
-    out = Path(out) if out is not None else run_dir / "report.html"
+    out = page_of(run_dir, compare) if out is None else Path(out)
     own, other = _lines(run_dir), [] if compare is None else _lines(compare)
     names, record = run_names(run_dir, compare), run_record(run_dir)
     found = [

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["made_of", "run_names", "run_record", "warnings_of"]
+__all__ = ["made_of", "page_of", "run_names", "run_record", "warnings_of"]
 
 
 def run_names(run_dir: Path, compare: Path | None) -> tuple[str, str | None]:
@@ -17,6 +17,11 @@ def run_names(run_dir: Path, compare: Path | None) -> tuple[str, str | None]:
     if first.name != second.name:
         return first.name, second.name
     return f"{first.parent.name}/{first.name}", f"{second.parent.name}/{second.name}"
+
+
+def page_of(run_dir: Path, compare: str | Path | None) -> Path:
+    """Return the page of a run, or its page next to another run, which leaves the run's own page as it is."""
+    return run_dir / ("report.html" if compare is None else "compared.html")
 
 
 def run_record(run_dir: Path) -> Mapping[str, Any]:
