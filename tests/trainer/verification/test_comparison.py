@@ -6,6 +6,7 @@ from types import MethodType
 
 import pytest
 import torch
+from transformers import LogitsProcessorList
 from triptych_trainer.forward import install_hooks
 from triptych_trainer.forward.prefill import prefilled
 from triptych_trainer.forward.sinks import attention_with_sinks
@@ -15,7 +16,7 @@ from triptych_trainer.models.families.qwen_vl import QwenVLFamily
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.verification.comparison import Comparison
 from triptych_trainer.verification.first_tokens import NUM_TOKENS
-from triptych_trainer.verification.first_use import verify_comparison
+from triptych_trainer.verification.first_use import VerificationError, verify_comparison
 
 PRECISIONS = [torch.float32, torch.bfloat16]
 
@@ -146,6 +147,19 @@ def test_a_model_that_recomputes_positions_while_it_generates_is_found(kit_of, r
     with torch.no_grad():
         assert comparison.inputs().holds
         assert not comparison.sampling(lambda: nullcontext(model)).holds
+
+
+def test_a_model_whose_generate_changes_the_logits_is_found(kit_of, rows_of):
+    model = kit_of("qwen2_5_vl").model()
+    stock = model._get_logits_processor
+
+    def scaled(*arguments, **given):
+        return LogitsProcessorList([lambda ids, scores: scores * 1.05, *stock(*arguments, **given)])
+
+    model._get_logits_processor = scaled
+    install_hooks(model)
+    with pytest.raises(VerificationError, match=r"cache, or changes the logits; sample with --use_vllm"):
+        verify_comparison(model, *rows_of(kit_of("qwen2_5_vl")), open_for_sampling=lambda: nullcontext(model))
 
 
 def test_an_attention_function_that_drops_sinks_is_found(kit_of, rows_of, monkeypatch):

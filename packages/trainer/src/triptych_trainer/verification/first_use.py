@@ -267,8 +267,8 @@ def _of_sampling(comparison: Comparison, difference: Difference) -> str:
     return (
         f"{_named(comparison)} would sample its first tokens from another distribution than its own forward gives, "
         f"by {_amount(comparison, difference)}, because its `generate` does not go on from the positions of a prompt's "
-        "cache; sample with --use_vllm, write `continue_generation` of its adapter (docs/add-a-family.md), or pass "
-        "this check with --verify_model off"
+        "cache, or changes the logits; sample with --use_vllm, write `continue_generation` of its adapter "
+        "(docs/add-a-family.md), or pass this check with --verify_model off"
     )
 
 
