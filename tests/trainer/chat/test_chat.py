@@ -16,6 +16,15 @@ from triptych_trainer.cli import main
 from triptych_trainer.commands.chat import chat_server
 from triptych_trainer.options.chat_options import parser
 
+DROP = """(pictures) => {
+  const data = new DataTransfer();
+  for (const [name, text] of pictures) {
+    data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name, { type: "image/png" }));
+  }
+  document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true }));
+}"""
+"""Drop files on the page as a user does; each is a name and its content."""
+
 
 def png(width, height, colour):
     file = io.BytesIO()
@@ -121,21 +130,29 @@ def test_the_page_is_whole(server):
 
 @pytest.mark.slow
 def test_the_page_in_a_browser(server, browser, tmp_path):
-    """A file is dropped, its marker is inserted, and the answer shows the image in its place."""
+    """Two files are dropped and one is chosen; the answer shows each image at its marker."""
     troubles = []
     page = browser.new_page()
     page.on("console", lambda message: troubles.append(message.text))
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.goto(server.address)
+    page.evaluate(DROP, [["green.png", png(56, 56, "green")], ["blue.png", png(56, 84, "blue")]])
+    page.get_by_role("button", name="insert <image:2>").wait_for(timeout=20_000)
     file = tmp_path / "red.png"
     Image.new("RGB", (84, 56), "red").save(file)
     page.get_by_label("Images").set_input_files([file])
-    page.get_by_label("Message", exact=True).fill("Which colour is ")
-    page.get_by_role("button", name="insert <image:1>").click()
+    page.get_by_label("Message", exact=True).fill("Not <image:2> but <image:1> or ")
+    page.get_by_role("button", name="insert <image:3>").click()
     page.get_by_role("button", name="Ask").click()
-    shown = page.get_by_role("img", name="image 1 as the model sees it")
-    shown.wait_for(timeout=20_000)
-    assert "6 tokens, " in page.locator(".shown").inner_text()
+    page.get_by_role("img", name="image 3 as the model sees it").wait_for(timeout=20_000)
+    assert [text.split(" · ")[0] for text in page.locator(".shown").all_inner_texts()] == [
+        "image 2",
+        "image 1",
+        "image 3",
+    ]
+    assert "6 tokens, " in page.locator(".shown").last.inner_text()
+    for _ in range(2):
+        page.get_by_role("button", name="remove").first.click()
     page.get_by_role("button", name="remove").click()
     page.get_by_role("button", name="Ask").click()
     page.locator("#status.error").wait_for(timeout=20_000)
