@@ -25,6 +25,10 @@ PHASE_NAMES: dict[str, str] = {
     "training": "training pass",
     "update": "optimizer",
 }
+KEPT_BY_GLIBC = (
+    "glibc keeps freed memory, so that a process can take twice its activations: start it with "
+    "MALLOC_MMAP_THRESHOLD_=4194304 MALLOC_TRIM_THRESHOLD_=4194304 (docs/plan.md)"
+)
 _SHOWN_ROWS = 4
 
 
@@ -52,6 +56,8 @@ def show_forecast(forecast: Forecast, console: Console) -> None:
         console.print(f"  set by {escape(row.place)}")
     if len(peak.rows) > _SHOWN_ROWS:
         console.print(f"  and {len(peak.rows) - _SHOWN_ROWS} more rows, the next in tokens")
+    if forecast.device == "cpu":
+        console.print(f"  this is what is allocated; {KEPT_BY_GLIBC}", soft_wrap=True)
 
 
 def _ranks(forecast: Forecast) -> str:

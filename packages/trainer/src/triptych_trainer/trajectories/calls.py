@@ -286,8 +286,7 @@ def _outcome(request: CallRequest, result: Any) -> Outcome:
 
 def _unread_outcome(request: CallRequest) -> Outcome:
     told = f"this call could not be read: {request.call.unread}"
-    failure = f"{request.where}: a call could not be read, and the model was told: {request.call.unread}"
-    return Outcome(name="unknown", pieces=(str({"error": told}),), failure=failure)
+    return Outcome(name="unknown", pieces=(str({"error": told}),), failure=f"{request.where}: {told}")
 
 
 def _words_of(error: BaseException) -> str:

@@ -225,8 +225,8 @@ class Play:
     def _answered(self, one: LiveRollout, outcomes: Sequence[Outcome]) -> bool:
         """Add the results of a turn to its rollout; return whether the rollout goes on."""
         one.note_calls(outcomes)
-        for outcome in outcomes:
-            if outcome.failure is not None:
+        for call, outcome in zip(one.calls, outcomes, strict=False):
+            if outcome.failure is not None and call.unread is None:  # the log counts what a model writes wrongly
                 self.say(outcome.failure)
         if one.turn_rewards is not None:
             asked = any(call.unread is None for call in one.calls)  # else it would tell that of an earlier turn again
