@@ -74,8 +74,10 @@ def make_cuda_timer() -> Timer:
     return timer
 
 
-def measure(rows: dict[str, Row], batch: Batch, rounds: int, timer: Timer) -> dict[str, list[float]]:
-    """Seconds of every round by row, after one call each to warm up."""
+def measure(
+    rows: dict[str, Row], batch: Batch, rounds: int, timer: Timer, *, rest: float = 0.0
+) -> dict[str, list[float]]:
+    """Seconds of every round by row, after one call each to warm up, with `rest` seconds before a round."""
     order = list(rows)
     shuffle = random.Random(0).shuffle
     seconds: dict[str, list[float]] = {name: [] for name in rows}
@@ -83,6 +85,7 @@ def measure(rows: dict[str, Row], batch: Batch, rounds: int, timer: Timer) -> di
         timer(rows[name], batch)
     for _ in range(rounds):
         shuffle(order)
+        time.sleep(rest)
         for name in order:
             seconds[name].append(timer(rows[name], batch))
     return seconds
@@ -143,7 +146,7 @@ def print_tables(options: argparse.Namespace, timer: Timer) -> None:
             batch = make_batch(case)
             rows = rows_for(group, case, compiled=not options.no_compile)
             check(group, rows, batch)
-            seconds = measure(rows, batch, options.rounds, timer)
+            seconds = measure(rows, batch, options.rounds, timer, rest=options.rest)
             print(line(group, batch, seconds, columns), flush=True)
         if options.results:
             print(result(group, batch, seconds, columns), flush=True)
@@ -188,6 +191,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--no-compile", action="store_true", help="leave the torch.compile rows out")
     parser.add_argument(
         "--keep-heap", action="store_true", help="keep freed memory in the process, so that no page faults are timed"
+    )
+    parser.add_argument(
+        "--rest",
+        type=float,
+        default=0.0,
+        help="seconds before a round, in which the host of a virtual machine may take free memory back",
     )
     parser.add_argument("--results", action="store_true", help="print the last case of each group in one line, too")
     options = parser.parse_args(arguments)
