@@ -29,10 +29,10 @@ bench: ## time the pytest-benchmark groups of every package
 bench-kernels: ## one table of merge-kernel ratios, measured round-robin
 	uv run python packages/kernels/benchmarks/table.py
 
-bench-trainer: ## tables of whole steps against stock TRL, of saved memory and of decoding; about half an hour
-	uv run python packages/trainer/benchmarks/whole.py
+bench-trainer: ## tables of saved memory, of decoding and of whole steps against stock TRL; half an hour at most
 	uv run python packages/trainer/benchmarks/table.py --saved
 	uv run python packages/trainer/benchmarks/decode.py --pairs 3
+	uv run python packages/trainer/benchmarks/whole.py --minutes 18
 
 bench-passes: ## tables of policy passes against stock transformers, and of the head in slices
 	uv run python packages/trainer/benchmarks/table.py --steps --passes

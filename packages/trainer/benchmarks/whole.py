@@ -8,6 +8,7 @@ shapes is timed: the bound is the step's least number of operations over that ra
 """
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[32, 256, 1024], help="tokens of a completion")
     parser.add_argument("--pairs", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no line after so many minutes")
     others = ("trl", "passes", "checkpointing")
     parser.add_argument("--against", choices=others, default="trl", help="TRL, or Triptych as it was before")
     options = parser.parse_args(argv)
@@ -46,8 +48,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = ("images", "P", "C", f"{options.against} s", "Triptych s", "ratio (pairs)", "target")
     print(f"| {' | '.join(names)} | GFLOP | GFLOP/s | bound s | of the bound |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
+    began = time.monotonic()
     for images in options.images:
         for length in options.lengths:
+            if time.monotonic() - began > 60 * options.minutes:
+                print(f"{images} images, C = {length}: left out, {options.minutes:g} minutes are over", flush=True)
+                continue
             with tempfile.TemporaryDirectory() as folder:
                 print(line(Path(folder), options, images=images, length=length), flush=True)
 
