@@ -22,7 +22,8 @@ SMALL = {
     **dict.fromkeys(("hidden_size", "out_hidden_size", "text_hidden_size", "projector_hidden_size"), 32),
     **dict.fromkeys(("projection_dim", "projection_hidden_dim", "moe_intermediate_size", "share_expert_dim"), 32),
     **dict.fromkeys(("shared_intermediate_size", "image_size"), 32),
-    **dict.fromkeys(("intermediate_size", "dense_intermediate_size", "sliding_window", "sliding_window_size"), 64),
+    **dict.fromkeys(("intermediate_size", "dense_intermediate_size"), 64),
+    **dict.fromkeys(("sliding_window", "sliding_window_size"), 6),  # less than the images of a prompt
     **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "num_sliding_attention_heads"), 2),
     **dict.fromkeys(("swa_num_attention_heads", "swa_num_key_value_heads"), 2),
     **dict.fromkeys(("num_hidden_layers", "depth", "num_experts_per_tok"), 2),
@@ -38,27 +39,50 @@ PATCHES = {
     "lfm3_vl": (
         lambda v: (16, 6 * v.patch_size**2),
         (1, 4, 4),
-        {"text_config.layer_types": ["conv", "full_attention"]},
+        {
+            "text_config.layer_types": ["conv", "full_attention", "sliding_attention"],
+            "text_config.num_hidden_layers": 3,
+        },
     ),
     "minimax_m3_vl": (
         lambda v: (16, 3 * v.temporal_patch_size * v.patch_size**2),
         (1, 4, 4),
         {"merged_hidden_size": 128, "text_config.mlp_layer_types": ["dense", "sparse"]},
     ),
-    "muse_glimmer": (lambda v: (16, 3 * v.patch_temporal * v.patch_size**2), (1, 4, 4), {"out_hidden_size": 128}),
+    "muse_glimmer": (
+        lambda v: (16, 3 * v.patch_temporal * v.patch_size**2),
+        (1, 4, 4),
+        {"out_hidden_size": 128, "text_config.layer_types": ["full_attention", "sliding_attention"]},
+    ),
     "muse_spark": (lambda v: (16, 3 * v.patch_temporal * v.patch_size**2), (1, 4, 4), {"out_hidden_size": 128}),
     "step3p7": (
         lambda v: (1, 3, 32, 32),
         None,
-        {"text_config.sliding_window": 64, "text_config.num_sliding_attention_heads": 2},
+        {
+            "text_config.sliding_window": 6,
+            "text_config.num_sliding_attention_heads": 2,
+            "text_config.layer_types": ["full_attention", "sliding_attention"],
+            "text_config.mlp_layer_types": ["dense", "sparse"],
+            "text_config.rope_parameters": {
+                kind: {"rope_type": "default", "rope_theta": 1e4} for kind in ("full_attention", "sliding_attention")
+            },
+        },
     ),
-    "inkling2": (lambda v: (4, 40, 40, 3), (1, 2, 2), {}),
+    "inkling2": (
+        lambda v: (4, 40, 40, 3),
+        (1, 2, 2),
+        {"text_config.layer_types": ["hybrid", "hybrid_sliding"]},
+    ),
     "inkling2_loop": (
         lambda v: (4, 40, 40, 3),
         (1, 2, 2),
         {"text_config.loop_layer_index_start": 1, "text_config.loop_layer_index_end": 2},
     ),
-    "inkling_mm_model": (lambda v: (3, v.temporal_patch_size, v.patch_size, v.patch_size, 3), None, {}),
+    "inkling_mm_model": (
+        lambda v: (3, v.temporal_patch_size, v.patch_size, v.patch_size, 3),
+        None,
+        {"text_config.layer_types": ["hybrid", "hybrid_sliding"]},
+    ),
     "video_llava": (lambda v: (1, 3, 32, 32), None, {}),
 }
 REFUSED_BELOW_5_18 = {
@@ -71,7 +95,7 @@ NAMES = {
     "inkling2_loop": "Inkling 2 with layers that run several times: experts",
     "inkling_mm_model": "Inkling: experts",
     "lfm3_vl": "LFM3-VL: convolutions over tokens",
-    "minimax_m3_vl": "MiniMax-M3: experts, sparse attention",
+    "minimax_m3_vl": "MiniMax-M3: experts; refused with layers of sparse attention, which its models have",
     "muse_glimmer": "Muse Glimmer",
     "muse_spark": "Muse Spark: experts",
     "step3p7": "Step 3.7: experts, sliding layers; images of one view",
@@ -159,6 +183,15 @@ def test_a_type_that_is_not_served_is_refused_by_name(model_type):
     model = SimpleNamespace(config=SimpleNamespace(model_type=model_type))
     with pytest.raises(UnknownFamilyError, match=f"^model type '{model_type}' is not served: {NOT_SERVED[model_type]}"):
         family_of(model)
+
+
+@pytest.mark.skipif(not is_at_least(5, 18), reason="its code has another shape before")
+def test_attention_that_selects_blocks_of_keys_is_refused():
+    """Pads moved the blocks, so that rows beyond what a token may select got other log-probabilities, by up to 0.8."""
+    _, _, settings = PATCHES["minimax_m3_vl"]
+    sparse = {"text_config.layer_types": ["full_attention", "minimax_m3_sparse"], "text_config.index_n_heads": 2}
+    with pytest.raises(UnknownFamilyError, match=r"selects keys by their places in a batch \(MiniMaxM3VLIndexer\)"):
+        family_of(built("minimax_m3_vl", {**settings, **sparse}))
 
 
 def verdict_of(model_type):

@@ -67,6 +67,14 @@ def test_an_exact_model_agrees_in_every_comparison(kit_of, rows_of, name, dtype)
         assert sampling.found < 1e-5
 
 
+@pytest.mark.parametrize("name", ["aria", "deepseek_vl_hybrid"])
+def test_towers_that_take_pixels_in_their_own_precision_only_get_them(kit_of, rows_of, name):
+    kit = kit_of(name)
+    model = kit.model().to(torch.bfloat16)
+    install_hooks(model)
+    verify_comparison(model, *rows_of(kit), open_for_sampling=lambda: nullcontext(model))
+
+
 @pytest.mark.slow_except("dtype0")
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_features_wrong_by_a_hundredth_of_a_log_probability_are_found(kit_of, rows_of, monkeypatch, dtype):

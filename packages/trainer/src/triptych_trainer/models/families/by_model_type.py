@@ -118,6 +118,8 @@ def _generic_fails(model: torch.nn.Module) -> str | None:
     types = [name for name in inspect.signature(type(model).forward).parameters if name.endswith("token_type_ids")]
     if types:
         return f"its masks or positions depend on which tokens are images ({types[0]})"
+    if selectors := sorted({type(part).__name__ for part in text.modules() if "Indexer" in type(part).__name__}):
+        return f"its attention selects keys by their places in a batch ({selectors[0]}), which pads move"
     if "pixel_values" not in inspect.signature(inner.get_image_features).parameters:
         return "its get_image_features takes no pixel_values"
     return None

@@ -45,6 +45,14 @@ class OneTileFamily(Family):
 
     model_types: tuple[str, ...] = ("aria", "deepseek_vl")
 
+    def tower_inputs(
+        self, vision_language_model: torch.nn.Module, images: Sequence[ImageInputs]
+    ) -> dict[str, torch.Tensor]:
+        """Return the inputs with pixels in the towers' own precision, because these towers take no other."""
+        inputs = super().tower_inputs(vision_language_model, images)
+        dtype = vision_language_model.dtype
+        return {name: values.to(dtype) if values.is_floating_point() else values for name, values in inputs.items()}
+
 
 class DeepseekHybridFamily(OneTileFamily):
     """Takes one tile of one size, and `high_res_pixel_values` `[1, C, H, W]` of another size for a second tower."""
