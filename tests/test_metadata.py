@@ -55,6 +55,12 @@ def test_each_package_has_the_licence_of_the_repository(package):
     assert (ROOT / "packages" / package / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_page_on_an_index_has_no_link_that_only_the_repository_can_follow(package):
+    text = (ROOT / "packages" / package / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"\]\((?!https?://|#)[^)]*\)", text) == []
+
+
 def test_extras_have_the_names_of_the_field_and_lead_to_packages_that_exist():
     extras = {package: project(package).get("optional-dependencies", {}) for package in PACKAGES}
     wanted = "vllm quantization deepspeed math judge tensorboard wandb trackio fast envs all"
