@@ -21,6 +21,7 @@ from triptych_trainer.cli import main as triptych
 from triptych_trainer.commands.train import main as train
 from triptych_trainer.grpo.groups import check_groups_on_ranks
 from triptych_trainer.options.arguments import parse_run
+from triptych_trainer.options.chat_options import parser as chat_parser
 
 from .commands import COMMANDS, DOCUMENTS, ROOT, Command, values_of
 
@@ -189,7 +190,10 @@ def is_run_by_ci(command: Command, request: pytest.FixtureRequest) -> None:
 
 
 def cannot_run_here(command: Command, request: pytest.FixtureRequest) -> None:
+    """The reason is written; and where our own parser reads the line, it takes it."""
     assert NOT_HERE[command.words[:2]]
+    if command.words[:2] == ("triptych", "chat"):
+        assert chat_parser().parse_args(list(command.words[2:])).model
 
 
 def local(command: Command, request: pytest.FixtureRequest) -> list[str]:
