@@ -1,6 +1,7 @@
 """A folder of adapters as the model: its adapters are trained further, or merged first; nothing else is guessed."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -219,7 +220,10 @@ def test_a_folder_without_a_processor_has_that_of_its_model(adapters, model_dir,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"base_model_name_or_path": "/nowhere/model"}, r"base model /nowhere/model: no model can be loaded"),
+        (
+            {"base_model_name_or_path": "/nowhere/model"},
+            "are for the model '/nowhere/model', which is neither a folder that exists",
+        ),
         ({"base_model_name_or_path": None}, "does not name the model that the adapters are for"),
         (None, r"its adapter_config.json cannot be read \(JSONDecodeError"),
     ],
@@ -229,6 +233,16 @@ def test_a_folder_whose_model_is_not_there_is_one_sentence(adapters, tmp_path, c
     text = "{" if changes is None else json.dumps({**config, **changes})
     (tmp_path / "adapter_config.json").write_text(text)
     with pytest.raises(UsageError, match=f"^--model_name_or_path {tmp_path}: .*{message}"):
+        load_model(str(tmp_path), ModelConfig())
+
+
+@pytest.mark.parametrize(
+    "base", ["/gone/model", "./gone", "a/b/c", "~/model", "https://hub.example/a/b", "models/x/", 5]
+)
+def test_a_base_model_that_is_no_folder_is_named_with_the_file_that_names_it(tmp_path, base):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    where = re.escape(f"write where that model is into {tmp_path / 'adapter_config.json'}, as base_model")
+    with pytest.raises(UsageError, match=f"{re.escape(repr(base))}, which is neither a folder that exists .*; {where}"):
         load_model(str(tmp_path), ModelConfig())
 
 

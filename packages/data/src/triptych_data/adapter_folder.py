@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from triptych_data.errors import UsageError
 
 __all__ = ["AdapterFolder", "adapter_folder"]
 
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -45,8 +47,20 @@ def adapter_folder(path: str, *, revision: str | None = None, option: str = "--m
             f"{option} {path}: its adapter_config.json does not name the model that the adapters are for; write it "
             "there as base_model_name_or_path"
         )
+    _check_base(base, file=file, what=f"{option} {path}")
     _check_only_adapters(Path(file).parent, str(base), described.get("revision"), what=f"{option} {path}")
     return AdapterFolder(path=path, base=str(base), base_revision=described.get("revision"))
+
+
+def _check_base(base: object, *, file: str, what: str) -> None:
+    """Refuse a base model that is neither a folder that exists nor the name of a repository."""
+    if isinstance(base, str) and (Path(base).is_dir() or _HUB_NAME.fullmatch(base)):
+        return
+    raise UsageError(
+        f"{what}: its adapters are for the model {base!r}, which is neither a folder that exists (looked from "
+        f"{Path.cwd()}) nor a hub id such as owner/name; write where that model is into {file}, as "
+        "base_model_name_or_path"
+    )
 
 
 def _config_file(path: str, revision: str | None) -> str | None:
