@@ -50,6 +50,8 @@ VALUES = {
     "--loss_type foo": "--loss_type expects one of grpo, dr_grpo, .*, got 'foo'",
     "--scale_rewards foo": "--scale_rewards expects one of group, batch, none, got 'foo'",
     "--learning_rate 0": "--learning_rate 0: no weight would change; give a number above 0, or leave it out",
+    "--reward_weights 1e39": r"--reward_weights: 1e\+39 leaves nothing of a reward as float32; give",
+    "--reward_weights=-1e-40": "--reward_weights: -1e-40 leaves nothing of a reward as float32",
     "--reward_weights 0": "--reward_weights: every weight is 0, so that nothing could be learned; give one above 0",
     "--top_k 1": "--top_k 1: the completions of a group would all be equal, so that nothing could be",
     "--min_p 1": "--min_p 1.0: the completions of a group would all be equal, so that nothing could be",

@@ -1,10 +1,13 @@
 import asyncio
 import inspect
+import warnings
 from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from triptych_trainer.rewards import RewardError, accuracy_reward, guarded
+from triptych_trainer.rewards.loading import load_reward
 
 COLUMNS = {
     "example_id": ["a", "b"],
@@ -175,3 +178,63 @@ def test_a_column_that_the_rows_do_not_have_is_named():
     )
     with pytest.raises(RewardError, match=message):
         guarded(needs)(completions=["x", "y"], **COLUMNS)
+
+
+def set_dtype():
+    torch.set_default_dtype(torch.float64)
+
+
+def set_device():
+    torch.set_default_device("meta")
+
+
+def set_gradients():
+    torch.set_grad_enabled(False)
+
+
+def set_warnings():
+    warnings.simplefilter("error", ImportWarning)
+
+
+SETTINGS = {
+    set_dtype: "torch's default dtype from torch.float32 to torch.float64",
+    set_device: "torch's default device from cpu to meta",
+    set_gradients: "torch's switch for gradients from True to False",
+    set_warnings: "the warnings that are errors from .* to .*ImportWarning.*",
+}
+
+
+@pytest.mark.parametrize("change", SETTINGS)
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_setting_of_the_process_that_a_reward_changes_is_named(change, is_async):
+    """With another default dtype the run went on, and trained other weights."""
+
+    def reward(completions, **columns):
+        change()
+        return [0.0] * len(completions)
+
+    async def later(completions, **columns):
+        return reward(completions)
+
+    call = guarded(later if is_async else reward)
+    try:
+        with warnings.catch_warnings(), pytest.raises(RewardError, match=f"changed {SETTINGS[change]} for the whole"):
+            asyncio.run(call(completions=["a"])) if is_async else call(completions=["a"])
+    finally:
+        torch.set_default_dtype(torch.float32), torch.set_default_device(None), torch.set_grad_enabled(True)
+
+
+def test_what_a_reward_changes_for_its_own_lines_is_its_own():
+    def reward(completions, **columns):
+        with torch.no_grad(), torch.device("meta"), warnings.catch_warnings(action="error", category=ImportWarning):
+            return [0.0] * len(completions)
+
+    assert guarded(reward)(completions=["a"]) == [0.0]
+
+
+def test_a_file_that_changes_a_setting_when_it_is_loaded_is_refused(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import warnings\nwarnings.simplefilter('error', ImportWarning)\ndef own(completions, **_): return [0.0]\n"
+    )
+    with warnings.catch_warnings(), pytest.raises(ValueError, match=r"loading .*own.py changed the warnings that are"):
+        load_reward(f"{tmp_path / 'own.py'}:own")

@@ -61,6 +61,8 @@ WORDS: Mapping[str, tuple[object, ...]] = {
     "scale_rewards": ("group", "batch", "none"),
     "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
 }
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-18, 1e18
+"""Weights of rewards: the squares of what they make of a reward, which its spread needs, are neither 0 nor infinite."""
 PACKAGES = {"use_vllm": "vllm", "use_liger_kernel": "liger_kernel"}
 
 
@@ -81,6 +83,11 @@ def check_values(args: Any, *, words: Mapping[str, tuple[object, ...]] = WORDS) 
     for weight in weights or ():
         if not math.isfinite(weight):
             raise UsageError(f"--reward_weights expects a number for each reward, got {weight}")
+        if weight and not SMALLEST_WEIGHT <= abs(weight) <= LARGEST_WEIGHT:
+            raise UsageError(
+                f"--reward_weights: {weight:g} leaves nothing of a reward as float32; give a number between "
+                f"{SMALLEST_WEIGHT:g} and {LARGEST_WEIGHT:g}, or 0"
+            )
     if weights and not any(weights):
         raise UsageError("--reward_weights: every weight is 0, so that nothing could be learned; give one above 0")
     for name, others in (("top_k", "2 or more"), ("min_p", "a number below 1")):

@@ -12,6 +12,7 @@ from triptych_parser import Refusal
 
 from triptych_trainer.rewards.completion import completion_text
 from triptych_trainer.rewards.judge_error import JudgeError
+from triptych_trainer.rewards.process_settings import changed_setting, process_settings
 from triptych_trainer.rewards.row import Completion, Reward, is_column
 
 SHOWN_CHARACTERS = 200
@@ -38,6 +39,7 @@ def guarded(reward: Reward) -> Reward:
 
         @functools.wraps(reward)
         async def call_async(*, completions: Sequence[Completion], **arguments: Any) -> list[float | None]:
+            before = process_settings()
             try:
                 scores = await reward(**_own_lists(completions, arguments))
             except JudgeError as error:
@@ -49,6 +51,7 @@ def guarded(reward: Reward) -> Reward:
                     except FAILURES as row_error:
                         raise _failure(name, row_error, k, completions, arguments) from error
                 raise _batch_failure(name, error, completions) from error
+            _check_settings(name, before)
             return _checked(scores, name=name, completions=completions, arguments=arguments)
 
         call_async.__name__ = name  # TRL names the metric after it
@@ -56,6 +59,7 @@ def guarded(reward: Reward) -> Reward:
 
     @functools.wraps(reward)
     def call(*, completions: Sequence[Completion], **arguments: Any) -> list[float | None]:
+        before = process_settings()
         try:
             scores = reward(**_own_lists(completions, arguments))
         except JudgeError as error:
@@ -67,10 +71,17 @@ def guarded(reward: Reward) -> Reward:
                 except FAILURES as row_error:
                     raise _failure(name, row_error, k, completions, arguments) from error
             raise _batch_failure(name, error, completions) from error
+        _check_settings(name, before)
         return _checked(scores, name=name, completions=completions, arguments=arguments)
 
     call.__name__ = name
     return call
+
+
+def _check_settings(name: str, before: Mapping[str, str]) -> None:
+    changed = changed_setting(before)
+    if changed is not None:
+        raise RewardError(f"reward {name!r} {changed}")
 
 
 def _own_lists(completions: Sequence[Completion], arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from triptych_trainer.rewards.grounding import boxes_reward, iou_reward
 from triptych_trainer.rewards.judge import judge_reward
 from triptych_trainer.rewards.lengths import cosine_length_reward, length_reward
 from triptych_trainer.rewards.ordering import ordering_reward
+from triptych_trainer.rewards.process_settings import changed_setting, process_settings
 from triptych_trainer.rewards.repetition import repetition_reward
 from triptych_trainer.rewards.row import Reward
 
@@ -99,7 +100,10 @@ def _own_reward(target: str, options: Mapping[str, Any], *, spec: str) -> Reward
     location, _, name = target.rpartition(":")
     if not location or not name:
         raise ValueError(f"reward {spec!r}: write 'module:function' or 'path/to/file.py:function'")
+    before = process_settings()
     module = _load_file(Path(location), spec=spec) if location.endswith(".py") else _load_module(location, spec=spec)
+    if (changed := changed_setting(before)) is not None:
+        raise ValueError(f"reward {spec!r}: loading {location} {changed}")
     if not hasattr(module, name):
         functions = [key for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"]
         raise ValueError(
