@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText, PretrainedConfig
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from triptych_parser import ImageSpan, Refusal
-from triptych_trainer.forward import CheckedLogps, GroupBatch, encode_images
+from triptych_trainer.forward import CheckedLogps, GroupBatch, encode_images, install_hooks
 from triptych_trainer.forward.verify import SharingWarning
 from triptych_trainer.models.families import FAMILIES, Family, UnknownFamilyError, family_of
 from triptych_trainer.models.families.not_served import NOT_SERVED
@@ -190,8 +190,23 @@ def test_attention_that_selects_blocks_of_keys_is_refused():
     """Pads moved the blocks, so that rows beyond what a token may select got other log-probabilities, by up to 0.8."""
     _, _, settings = PATCHES["minimax_m3_vl"]
     sparse = {"text_config.layer_types": ["full_attention", "minimax_m3_sparse"], "text_config.index_n_heads": 2}
-    with pytest.raises(UnknownFamilyError, match=r"selects keys by their places in a batch \(MiniMaxM3VLIndexer\)"):
+    with pytest.raises(UnknownFamilyError, match=r"selects keys with pads among them \(MiniMaxM3VLIndexer\)"):
         family_of(built("minimax_m3_vl", {**settings, **sparse}))
+
+
+@pytest.mark.parametrize("model_type", ["deepseek_v32", "glm_moe_dsa"])
+def test_a_text_model_that_selects_keys_is_refused(model_type):
+    """In a batch its shorter rows had log-probabilities that were wrong by up to 1.2."""
+    if model_type not in CONFIG_MAPPING:
+        pytest.skip(f"{model_type} needs a later transformers")
+    few = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "num_hidden_layers": 1}
+    sizes = dict.fromkeys(("hidden_size", "intermediate_size", "moe_intermediate_size", "vocab_size"), 32)
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "index_n_heads": 2, "index_topk": 8}
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[model_type](**few, **sizes, **heads, pad_token_id=0))
+    with pytest.raises(
+        UnknownFamilyError, match=rf"'{model_type}' is not served: its attention selects keys .*Indexer"
+    ):
+        install_hooks(model)
 
 
 def verdict_of(model_type):

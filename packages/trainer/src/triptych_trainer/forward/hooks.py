@@ -30,7 +30,7 @@ from triptych_trainer.forward.rotary_range import refuse_beyond_range, rotary_mo
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.shared_pass import PASS_KWARG, SharedPass
 from triptych_trainer.forward.tower_attention import join_windows, part_windows
-from triptych_trainer.models.families import Family, family_of
+from triptych_trainer.models.families import Family, UnknownFamilyError, family_of, selects_keys
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.upstream.transformers_names import TESTED_TRANSFORMERS, check_names, is_at_least, takes_keywords
 
@@ -156,6 +156,11 @@ def check_hook_points(base: torch.nn.Module, *, text: torch.nn.Module) -> None:
     accepted = inspect.signature(type(text).forward).parameters
     if "inputs_embeds" not in accepted or not takes_keywords(type(text).forward):
         raise IncompatibleVersionError(_message(text, "its forward takes no `inputs_embeds` or no `**kwargs`"))
+    if (reason := selects_keys(text)) is not None:
+        raise UnknownFamilyError(
+            f"model type {base.config.model_type!r} is not served: {reason}, so that a row of a batch has other "
+            "log-probabilities than alone; take a model without such layers"
+        )
 
 
 def merge_images(

@@ -105,6 +105,16 @@ def family_of(model: torch.nn.Module) -> Family:
     return _GENERIC
 
 
+def selects_keys(text: torch.nn.Module) -> str | None:
+    """Return why no pass serves a text backbone whose attention selects some of the keys, if it does so.
+
+    The selectors of transformers count pads as keys, or begin their blocks with them: a row with pads before it selects
+    other keys than alone.
+    """
+    selectors = sorted({type(part).__name__ for part in text.modules() if "Indexer" in type(part).__name__})
+    return f"its attention selects keys with pads among them ({selectors[0]})" if selectors else None
+
+
 def _generic_fails(model: torch.nn.Module) -> str | None:
     """Why the generic adapter cannot serve a model, as far as that shows without running it."""
     inner = getattr(model, "model", None)
@@ -118,8 +128,8 @@ def _generic_fails(model: torch.nn.Module) -> str | None:
     types = [name for name in inspect.signature(type(model).forward).parameters if name.endswith("token_type_ids")]
     if types:
         return f"its masks or positions depend on which tokens are images ({types[0]})"
-    if selectors := sorted({type(part).__name__ for part in text.modules() if "Indexer" in type(part).__name__}):
-        return f"its attention selects keys by their places in a batch ({selectors[0]}), which pads move"
+    if (reason := selects_keys(text)) is not None:
+        return reason
     if "pixel_values" not in inspect.signature(inner.get_image_features).parameters:
         return "its get_image_features takes no pixel_values"
     return None
