@@ -4,6 +4,7 @@ import json
 
 import pytest
 from refused_rows import ASK, ASSISTANT, GPT, PNG, TALK, USER, Refused, check_refused, part
+from triptych_data import DataError, read_examples
 
 REFUSED: Refused = {
     # media
@@ -223,3 +224,19 @@ REFUSED: Refused = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_row_is_refused_by_name_and_its_remedy_works(write_jsonl, pictures, name):
     check_refused(write_jsonl, *REFUSED[name])
+
+
+@pytest.mark.parametrize("key", ["path", "image_path", "img", "image_url"])
+def test_a_part_that_names_two_files_is_refused(key, tmp_path):
+    """The second was dropped without a word."""
+
+    def row(**more):
+        part = {"type": "image", "image": "a.png", **more}
+        user = {"role": "user", "content": [part, {"type": "text", "text": "What ?"}]}
+        (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": [user, {"role": "assistant", "content": "x"}]}))
+        return read_examples(tmp_path / "rows.jsonl", check_images=False)
+
+    with pytest.raises(DataError, match=rf"to be one image, got another as {key} than as image; remove one of them"):
+        list(row(**{key: "b.png"}))
+    for same in ("a.png", "https://host.example/b.png", ""):
+        assert [image.ref for image in next(iter(row(**{key: same}))).images] == ["a.png"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,10 +11,12 @@ from triptych_data.formats.entry import ENTRY_KEYS, LIMITS, check_keys
 from triptych_data.formats.media import FRAMES, media_file, media_kind
 from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.record import RowError, shown
+from triptych_data.sniff import is_base64_image
 
 _TEXT_TYPES = ("text", "input_text", "output_text")
 _IMAGE_TYPES = ("image", "image_url", "input_image")
 _SOURCES = ("image", "url", "path", "image_path", "img", "base64", "bytes", "image_url")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _PART_KEYS = {"type", "text", "name", "annotation", "detail", "image_url", *ENTRY_KEYS}
 
 
@@ -146,6 +149,7 @@ def _image(part: Mapping[str, Any], place: str) -> Any:
         )
     sources = [merged[key] for key in _SOURCES if not isinstance(merged.get(key), Mapping) and key in merged]
     sources += [merged[key] for key in ("image", "image_url") if _is_file(merged.get(key))]
+    _check_one_file(merged, place)
     limits = {key: merged[key] for key in LIMITS if key in merged}
     if not sources:
         if limits:
@@ -157,6 +161,21 @@ def _image(part: Mapping[str, Any], place: str) -> Any:
     if not limits:
         return sources[0]
     return {**sources[0], **limits} if isinstance(sources[0], Mapping) else {"image": sources[0], **limits}
+
+
+def _check_one_file(part: Mapping[str, Any], place: str) -> None:
+    """Refuse an image part that names two files; an address, or a path next to bytes, says where an image came from."""
+    if any(part.get(key) for key in ("bytes", "base64")):
+        return
+    texts = {key: part[key] for key in _SOURCES if isinstance(part.get(key), str)}
+    files = {key: text for key, text in texts.items() if is_image_file(text) and not is_base64_image(text)}
+    named = {key: file for key, file in files.items() if not _ADDRESS.match(file)}
+    first = next(iter(named), "")
+    for key, value in named.items():
+        if value != named[first]:
+            raise RowError(
+                f"expected {place} to be one image, got another as {key} than as {first}", remedy="remove one of them"
+            )
 
 
 def _is_file(value: object) -> bool:
