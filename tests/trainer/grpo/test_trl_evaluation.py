@@ -1,14 +1,18 @@
 """`evaluate` and `predict` of a script for TRL, and the precision that it does not choose: as with TRL's trainer."""
 
 import copy
+import gc
 import math
+import weakref
 
 import datasets
 import pytest
 from datasets import Dataset
 from PIL import Image
+from triptych_data import DataError
 from triptych_trainer.errors import UsageError
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+from triptych_trainer.prompts.bad_rows import BadRows
 from trl import GRPOConfig, GRPOTrainer
 
 QUIET = {"use_cpu": True, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
@@ -94,6 +98,10 @@ def test_what_cannot_be_evaluated_is_refused_in_one_sentence(build, how):
         (rows().to_iterable_dataset(), f"{name} is an IterableDataset, whose rows have no numbers"),
         ([{"prompt": "a"}], f"{name}: expected a datasets.Dataset or a table of examples, got list"),
         (texts().select([]), f"{name} has no rows; pass a dataset that has, or leave it out"),
+        *(
+            [({"few": rows(1), "none": texts().select([])}, r"eval_dataset\['none'\] has no rows")]
+            * (how == "evaluate")
+        ),
     ):
         with pytest.raises(UsageError, match=expected):
             getattr(trainer, how)(data)
@@ -139,6 +147,52 @@ def test_whoever_is_told_of_rollouts_hears_of_training_and_of_evaluation(build):
     trainer.train()
     trainer.evaluate(rows(1))
     assert told == [(0, "train", 2), (1, "eval", 1)]
+
+
+@pytest.mark.parametrize("how", ["predict", "evaluate"])
+def test_a_dataset_that_was_evaluated_is_forgotten(build, how):
+    """A trainer kept every dataset that it was ever asked to evaluate."""
+    trainer, seen, kept = build(), [], []
+    trainer.on_rollouts = lambda groups, **_: seen.append([scored.group.key for scored in groups])
+    trainer.bad_rows = BadRows(max_bad=5, num_rows=2, say=lambda _: None)
+    trainer.bad_rows.refuse(1, DataError("it is cut", source="train_dataset[1]", remedy="replace it"))
+    for size in (1, 2, 1):
+        data = rows(size)
+        kept.append(weakref.ref(data))
+        getattr(trainer, how)(data if how == "predict" else {"passed": data})
+        assert len(trainer.tables) == 2, "the rows of the training table"
+        assert set(trainer.bad_rows.known) == {1}
+    del data
+    gc.collect()
+    assert [reference() for reference in kept] == [None] * 3
+    assert [sorted(keys) for keys in seen] == [[2], [2, 3], [2]]
+
+
+def test_a_row_that_is_left_out_in_an_evaluation_says_nothing_of_the_next_dataset(build, tmp_path):
+    trainer, told = build(), []
+    trainer.bad_rows = BadRows(max_bad=5, num_rows=2, say=told.append)
+    cut = tmp_path / "cut.png"
+    Image.new("RGB", (56, 56)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:-30])
+    broken = rows(2).select([1, 1]).cast_column("images", datasets.List(datasets.Image(decode=False)))
+    broken = broken.map(
+        lambda row, k: {"images": [{"bytes": cut.read_bytes(), "path": None}]} if k == 0 else row, with_indices=True
+    )
+    broken = broken.cast_column("images", datasets.List(datasets.Image()))
+    trainer.evaluate({"whole": rows(1), "cut": broken})
+    assert len(told) == 1
+    assert "eval_dataset['cut'][0]" in told[0], "the part is named"
+    seen = []
+    trainer.on_rollouts = lambda groups, **_: seen.extend(scored.group.key for scored in groups)
+    trainer.evaluate(rows(3))
+    assert sorted(seen) == [2, 3, 4]
+
+
+def test_an_unknown_name_of_an_evaluation_dataset_is_refused(build):
+    with pytest.raises(UsageError, match=r"expected one of 'few', 'more', got the name 'most'"):
+        build(eval_dataset={"few": rows(1), "more": rows(2)}).evaluate("most")
+    with pytest.raises(UsageError, match=r"expected a dataset, got the name 'most'"):
+        build(eval_dataset=rows(1)).evaluate("most")
 
 
 def test_a_dataset_that_is_passed_again_keeps_its_keys(build):

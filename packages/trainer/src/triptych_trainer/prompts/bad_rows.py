@@ -56,6 +56,10 @@ class BadRows:
         if len(self.known) > self.limit:
             raise too_many(error, len(self.known), total=self.num_rows, limit=self.limit) from error
 
+    def forget(self, *, first: int) -> None:
+        """Forget the rows whose keys are ``first`` and above, because these keys will belong to other rows."""
+        self.known = {key: error for key, error in self.known.items() if key < first}
+
     def to_state(self) -> list[list[Any]]:
         """Return the refused rows with their reasons, as plain values: a checkpoint keeps them, and draws stay the
         same.

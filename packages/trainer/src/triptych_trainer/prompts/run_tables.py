@@ -1,6 +1,7 @@
 """All tables of a run under one numbering, so that a row of a batch is one number and never a copy of its images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import datasets
@@ -55,6 +56,19 @@ class RunTables:
             self._known[id(rows)] = (rows, keys)  # the rows are kept, so that no other object gets their id
             self._known[id(keys)] = (keys, keys)
         return self._known[id(rows)][1]
+
+    @contextmanager
+    def passing(self) -> Iterator[int]:
+        """Forget at the end the tables that are added meanwhile; their keys begin at the number that is given.
+
+        The same keys are given out again later, to other rows.
+        """
+        first, num_tables, known = len(self), len(self._tables), dict(self._known)
+        try:
+            yield first
+        finally:
+            del self._tables[num_tables:]
+            self._known = known
 
     def example(self, key: int) -> Example:
         """Return the row of a key as it is trained on."""

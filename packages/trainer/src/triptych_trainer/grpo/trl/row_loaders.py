@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from transformers.trainer_utils import PredictionOutput
 
 from triptych_trainer.checkpoints.resume_grpo import ResumableGRPOTrainer
+from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.trl.arguments import evaluation_keys
 from triptych_trainer.options.refusals import check_num_prompts
+from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.run_tables import KEY, RunTables
 
 __all__ = ["TrainerOfRows"]
@@ -21,6 +26,7 @@ class TrainerOfRows(ResumableGRPOTrainer):
     tables: RunTables
     train_dataset: Any
     eval_dataset: Any
+    bad_rows: BadRows | None
 
     def get_train_dataloader(self) -> Any:
         """Make TRL's loader of keys; refuse data that does not fill one generation, because it would train no step."""
@@ -37,7 +43,7 @@ class TrainerOfRows(ResumableGRPOTrainer):
         if eval_dataset is None:
             eval_dataset = self.eval_dataset
         elif isinstance(eval_dataset, str):
-            eval_dataset = self.eval_dataset[eval_dataset]
+            eval_dataset = self._part(eval_dataset)
         if eval_dataset is not None:
             eval_dataset = self.tables.keys_of(eval_dataset, name="eval_dataset")
         return super().get_eval_dataloader(eval_dataset)
@@ -45,6 +51,23 @@ class TrainerOfRows(ResumableGRPOTrainer):
     def get_test_dataloader(self, test_dataset: Any) -> Any:
         """Make TRL's loader over the keys of the rows."""
         return super().get_test_dataloader(self.tables.keys_of(test_dataset, name="test_dataset"))
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Evaluate as TRL does; a dataset that is given here is needed until the end of the call, and no longer.
+
+        Raises:
+            UsageError: a dataset, or one of several by name, has no rows or is no map-style dataset.
+        """
+        with self._passing_tables():
+            if isinstance(eval_dataset, Mapping):
+                eval_dataset = dict(eval_dataset)
+                evaluation_keys(self.tables, eval_dataset)  # by their names, before the first one is sampled for
+            return super().evaluate(eval_dataset, ignore_keys=ignore_keys, metric_key_prefix=metric_key_prefix)
 
     def predict(
         self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
@@ -60,13 +83,35 @@ class TrainerOfRows(ResumableGRPOTrainer):
         before = self._metrics["eval"]
         self._metrics["eval"] = defaultdict(list)
         try:
-            output = super().predict(test_dataset, ignore_keys=ignore_keys, metric_key_prefix=metric_key_prefix)
+            with self._passing_tables():
+                output = super().predict(test_dataset, ignore_keys=ignore_keys, metric_key_prefix=metric_key_prefix)
             for name, values in self._metrics["eval"].items():
                 if known := [value for value in values if not math.isnan(value)]:
                     output.metrics[f"{metric_key_prefix}_{name}"] = sum(known) / len(known)
         finally:
             self._metrics["eval"] = before
         return output
+
+    @contextmanager
+    def _passing_tables(self) -> Iterator[None]:
+        """Forget the tables of a call at its end, because scripts evaluate many datasets with one trainer."""
+        with self.tables.passing() as first:
+            try:
+                yield
+            finally:
+                if self.bad_rows is not None:
+                    self.bad_rows.forget(first=first)
+
+    def _part(self, name: str) -> Any:
+        """The evaluation dataset of a name."""
+        names = list(self.eval_dataset) if isinstance(self.eval_dataset, Mapping) else []
+        if name not in names:
+            known = f"one of {', '.join(map(repr, names))}" if names else "a dataset"
+            raise UsageError(
+                f"eval_dataset: expected {known}, got the name {name!r}; the names are those of the datasets that the "
+                "trainer was built with"
+            )
+        return self.eval_dataset[name]
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = [KEY]
