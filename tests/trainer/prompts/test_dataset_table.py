@@ -37,6 +37,45 @@ def test_a_format_concerns_the_columns_that_rewards_get_and_not_prompts_and_imag
         assert columns["images"][0].getpixel((0, 0)) == (60 * row, 9, 9)
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"system": "Be brief."},  # it was put before the prompt, where TRL only gives it to rewards
+        {"question": "Another text ?"},
+        {"context": "A text of its own."},
+        {"messages": "no list"},
+        {"image_path": "elsewhere.png"},
+        {"video": "film.mp4"},
+        {"options": ["red", "blue"], "answer": "green"},
+        {"answer": "red", "solution": "blue"},
+        {"answer": {"value": "red", "aliases": ["rot"]}},
+        {"objects": {"bbox": [[1, 2, 3, 4]]}},
+    ],
+)
+def test_beside_a_prompt_every_other_column_is_only_for_rewards(columns):
+    """A data file with such a row is refused, or read as more than its prompt: TRL's columns are two."""
+    found, plain = table(rows(**{name: [value] * 2 for name, value in columns.items()})), table(rows())
+    assert found.prompt(1) == plain.prompt(1)
+    assert found.example(1).prompt == plain.example(1).prompt
+    assert {name: found.columns(1)[name] for name in columns} == columns
+
+
+@pytest.mark.parametrize(
+    ("columns", "answer"),
+    [({"solution": "red"}, "red"), ({"ground_truth": "red", "solution": "blue"}, None), ({"gt": "red"}, "red")],
+)
+def test_an_answer_is_known_to_built_in_rewards_if_the_columns_give_one(columns, answer):
+    found = table(rows(**{name: [value] * 2 for name, value in columns.items()})).columns(0)
+    assert found["answer"] == answer
+
+
+def test_parts_have_the_empty_keys_that_arrow_gives_them():
+    content = [{"type": "image"}, {"type": "text", "text": "or"}, {"type": "image"}]
+    data = Dataset.from_dict({"prompt": [[{"role": "user", "content": content}]], "images": [PICTURES]})
+    assert table(data).prompt(0) == data[0]["prompt"]
+    assert table(data).prompt(0)[0]["content"][0] == {"type": "image", "text": None}
+
+
 @pytest.mark.parametrize("path", [None, "gone.png"])
 def test_an_image_column_without_bytes_is_no_image_or_a_file(path, tmp_path):
     names = [None if path is None else str(tmp_path / path)] * 2

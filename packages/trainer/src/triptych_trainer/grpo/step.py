@@ -104,7 +104,8 @@ def collect(
 ) -> Experience:
     """Sample rollouts for prompts, given by the keys of their rows, and compute everything that training needs.
 
-    With ``play`` rollouts have several turns.
+    ``num_generations`` is how many rollouts a prompt gets: one number for all, or one for each key. With ``play`` they
+    have several turns. ``sum_over_ranks`` adds a number of this rank, on ``device``, to those of the others.
     """
     groups = rollout(sampler, prompts, num_generations=num_generations, play=play)
     rewards = reward_groups(groups)
@@ -114,15 +115,15 @@ def collect(
         aggregation=settings.aggregation,
         scale=settings.scale_rewards,
     )
-    num_pieces = -(-sum(len(group) for group in groups) // settings.rollouts_per_pass)
-    score_with = partial(score, scoring.engine, num_pieces=num_pieces)
     batch = training_batch(
         groups,
         rewards,
         gains,
         settings=settings,
-        sum_over_ranks=lambda n: sum_over_ranks(torch.tensor(n, device=device)),
+        sum_over_ranks=lambda count: sum_over_ranks(torch.tensor(count, device=device)),
     )
+    num_pieces = -(-sum(len(group) for group in groups) // settings.rollouts_per_pass)
+    score_with = partial(score, scoring.engine, num_pieces=num_pieces)
     if scoring.old is not None:
         batch = replace(batch, old_logps_BC=score_with(scoring.old, batch))
     if scoring.reference is not None:
@@ -185,8 +186,8 @@ def widened(values_BC: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def sampling_ratio(batch: TrainingBatch, correction: Correction) -> torch.Tensor:
-    """Return how much more likely a sampled token is for the trainer than for the engine: [B, C] per token, or [B, 1]
-    per rollout.
+    """Return how many times more likely a sampled token is for the trainer than for the engine that sampled it: [B, C]
+    for tokens, or [B, 1] for whole rollouts.
 
     Ratios beyond the limits are clipped ("truncate") or set to zero ("mask"). A token whose log-probability the engine
     did not know counts as equally likely.

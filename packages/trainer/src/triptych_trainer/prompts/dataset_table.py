@@ -10,6 +10,9 @@ from typing import Any
 import datasets
 from PIL import ExifTags, Image, ImageOps
 from triptych_data import DataError, Example
+from triptych_data.formats import RowError
+from triptych_data.formats.answers import read_answer
+from triptych_data.formats.columns import PIXELS, Columns, is_empty
 from triptych_data.orientation import ORIENTATION_NOTES
 from triptych_data.read_row import row_reader
 from triptych_data.rows import SourceRow
@@ -24,6 +27,8 @@ TABLES = ("arrow", "pandas", "polars")
 """The formats of ``datasets`` whose rows are no dictionaries."""
 READ = ("prompt", "image", "images")
 """Columns that are read as they are stored, in whatever format a dataset gives the others."""
+INPUT = {*READ, *PIXELS, "id"}
+"""The columns of a row with a prompt that are read; TRL gives all others to rewards, whatever they are called."""
 
 
 class DatasetTable:
@@ -59,6 +64,8 @@ class DatasetTable:
         """Return the row as it is trained on."""
         source = f"{self.name}[{row}]"
         values = _readable(self._values(row), source=source)
+        if not is_empty(values.get("prompt")):
+            values = {name: value for name, value in values.items() if name in INPUT} | _answer(values)
         return self._read(SourceRow(values=values, file=self.name, source=source, index=row, folder=Path()))
 
     def columns(self, row: int) -> dict[str, Any]:
@@ -75,7 +82,8 @@ class DatasetTable:
         values = self._values(row)
         own = values.get("prompt")
         if own is None or any(values.get(name) for name in ("images", "image")):
-            return self.example(row).prompt.messages()
+            written = self.example(row).prompt.messages()
+            return written if isinstance(own, str) else [_as_stored(*pair) for pair in zip(written, own, strict=True)]
         return own if isinstance(own, str) else [dict(message) for message in own]
 
 
@@ -103,6 +111,24 @@ def check_is_map_style(dataset: Any, *, name: str) -> None:
             f"{name}: expected rows that are dictionaries, got the format {dataset.format['type']}, whose rows are "
             "tables; pass the dataset with_format(None)"
         )
+
+
+def _answer(values: Mapping[str, Any]) -> dict[str, str]:
+    """The one answer that the columns of a row give; none if they differ, because rewards get each of them."""
+    try:
+        answer = read_answer(Columns(values), None)
+    except RowError:
+        return {}
+    return {} if answer is None else {"answer": answer}
+
+
+def _as_stored(written: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A message whose parts have the keys without a value that Arrow gives them, as in TRL."""
+    parts, stored = written.get("content"), own.get("content")
+    if not isinstance(parts, list) or not isinstance(stored, list) or len(parts) != len(stored):
+        return written
+    empty = [{name: None for name, value in part.items() if value is None} for part in stored]
+    return {**written, "content": [{**blank, **part} for blank, part in zip(empty, parts, strict=True)]}
 
 
 def _undecoded(dataset: datasets.Dataset) -> Callable[[int], Mapping[str, Any]]:
