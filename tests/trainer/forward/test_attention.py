@@ -39,7 +39,7 @@ BATCHES = {
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["merged", "masked"])
-@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("window", [None, 4, 5, 11])  # 5 and 11: a prompt and a branch that are one token longer
 @pytest.mark.parametrize("name", BATCHES)
 def test_equals_dense_attention_over_the_visible_keys(monkeypatch, name, window, masked):
     monkeypatch.setattr(attention, "MERGE_TOKENS", 10**9 if masked else 0)
