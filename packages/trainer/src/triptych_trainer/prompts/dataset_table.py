@@ -83,7 +83,9 @@ class DatasetTable:
         own = values.get("prompt")
         if own is None or any(values.get(name) for name in ("images", "image")):
             written = self.example(row).prompt.messages()
-            return written if isinstance(own, str) else [_as_stored(*pair) for pair in zip(written, own, strict=True)]
+            if not isinstance(own, list) or len(own) != len(written):
+                return written
+            return [_as_stored(*pair) for pair in zip(written, own, strict=True)]
         return own if isinstance(own, str) else [dict(message) for message in own]
 
 
