@@ -58,7 +58,7 @@ class TrainerOfRows(ResumableGRPOTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Evaluate as TRL does; a dataset that is given here is needed until the end of the call, and no longer.
+        """Sample and score completions as TRL does; a dataset that is given here is needed only until the call ends.
 
         Raises:
             UsageError: a dataset, or one of several by name, has no rows or is no map-style dataset.
