@@ -34,8 +34,11 @@ INPUT = {*READ, *PIXELS, "id"}
 class DatasetTable:
     """Reads rows of a dataset in memory or on disk when they are asked for; images stay encoded until they are used."""
 
-    def __init__(self, dataset: datasets.Dataset, *, name: str, needs_prompt: bool = True) -> None:
-        """Read ``dataset``; ``name`` says in errors which one it is. Without ``needs_prompt`` rows may lack one.
+    def __init__(
+        self, dataset: datasets.Dataset, *, name: str, needs_prompt: bool = True, whole_rows: bool = False
+    ) -> None:
+        """Read ``dataset``; ``name`` says in errors which one it is. Without ``needs_prompt`` rows may lack one. With
+        ``whole_rows`` all columns are read as in a data file, because some say how the assistant replies.
 
         Raises:
             UsageError: it is no map-style dataset.
@@ -55,6 +58,7 @@ class DatasetTable:
             table=f"{name}@{dataset._fingerprint}",
             needs_prompt=needs_prompt,
         )
+        self._whole_rows = whole_rows
         self._num_rows = len(dataset)
 
     def __len__(self) -> int:
@@ -64,7 +68,7 @@ class DatasetTable:
         """Return the row as it is trained on."""
         source = f"{self.name}[{row}]"
         values = _readable(self._values(row), source=source)
-        if not is_empty(values.get("prompt")):
+        if not self._whole_rows and not is_empty(values.get("prompt")):
             values = {name: value for name, value in values.items() if name in INPUT} | _answer(values)
         return self._read(SourceRow(values=values, file=self.name, source=source, index=row, folder=Path()))
 

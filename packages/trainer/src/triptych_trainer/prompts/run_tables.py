@@ -25,12 +25,18 @@ class RunTables:
     """
 
     def __init__(
-        self, *, on_fetch: Callable[[Example], None] = lambda example: None, needs_prompt: bool = True
+        self,
+        *,
+        on_fetch: Callable[[Example], None] = lambda example: None,
+        needs_prompt: bool = True,
+        whole_rows: bool = False,
     ) -> None:
         """``on_fetch`` is called with each row when its batch is fetched, one batch before it is used.
 
-        Without ``needs_prompt`` an environment gives the tasks of rows that have no prompt.
+        Without ``needs_prompt`` an environment gives the tasks of rows that have no prompt. With ``whole_rows`` all
+        columns of a ``datasets.Dataset`` are read as in a data file, not only its prompts and images.
         """
+        self.whole_rows = whole_rows
         self.needs_prompt = needs_prompt
         self.on_fetch = on_fetch
         self._tables: list[tuple[int, Table]] = []
@@ -46,7 +52,7 @@ class RunTables:
             UsageError: it is neither, or has no rows.
         """
         if id(rows) not in self._known:
-            table = rows if hasattr(rows, "example") else DatasetTable(rows, name=name, needs_prompt=self.needs_prompt)
+            table = rows if hasattr(rows, "example") else self._table(rows, name)
             if not len(table):
                 raise UsageError(f"{name} has no rows; pass a dataset that has, or leave it out")
             first = len(self)
@@ -56,6 +62,9 @@ class RunTables:
             self._known[id(rows)] = (rows, keys)  # the rows are kept, so that no other object gets their id
             self._known[id(keys)] = (keys, keys)
         return self._known[id(rows)][1]
+
+    def _table(self, rows: Any, name: str) -> DatasetTable:
+        return DatasetTable(rows, name=name, needs_prompt=self.needs_prompt, whole_rows=self.whole_rows)
 
     @contextmanager
     def passing(self) -> Iterator[int]:

@@ -20,6 +20,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import install_hooks
 from triptych_trainer.forward.choose import sharing_path_and_reason
 from triptych_trainer.grpo.engine import GroupEngine
+from triptych_trainer.grpo.trl.arguments import evaluation_keys
 from triptych_trainer.grpo.trl.optimizing import OptimizingTrainer
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.models.whole import only_whole_models, warn_of_made_up_weights
@@ -94,7 +95,7 @@ class MultiImageSFTTrainer(OptimizingTrainer, ResumableTrainer, SFTTrainer):
     ) -> None:
         """Take what TRL's trainer takes, and the options that the class describes."""
         check_sft_methods(SFTTrainer)
-        self.tables = RunTables()
+        self.tables = RunTables(whole_rows=True)
         declare_router_logits(model)
         own = copy.copy(args)  # the caller's own options stay as they are
         own.packing, own.dataset_kwargs = False, {"skip_prepare_dataset": True}
@@ -104,7 +105,7 @@ class MultiImageSFTTrainer(OptimizingTrainer, ResumableTrainer, SFTTrainer):
                 args=own,
                 data_collator=self._collated,
                 train_dataset=self.tables.keys_of(train_dataset, name="train_dataset"),
-                eval_dataset=eval_dataset and self.tables.keys_of(eval_dataset, name="eval_dataset"),
+                eval_dataset=evaluation_keys(self.tables, eval_dataset),
                 processing_class=preparer.processor,
                 callbacks=callbacks,
                 optimizers=optimizers,
@@ -215,6 +216,22 @@ class MultiImageSFTTrainer(OptimizingTrainer, ResumableTrainer, SFTTrainer):
         shuffle = self.args.train_sampling_strategy != "sequential"
         self._train_sampler = EpochSampler(rows, mini_repeat_count=1, shuffle=shuffle, seed=seed)
         return self._train_sampler
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Return the loss on rows; a dataset that is given here is needed only until the call ends.
+
+        Raises:
+            UsageError: a dataset has no rows or is no map-style dataset.
+        """
+        with self.tables.passing() as first:
+            try:
+                keys = eval_dataset if isinstance(eval_dataset, str) else evaluation_keys(self.tables, eval_dataset)
+                return super().evaluate(keys, ignore_keys=ignore_keys, metric_key_prefix=metric_key_prefix)
+            finally:
+                if self.bad_rows is not None:
+                    self.bad_rows.forget(first=first)
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = [KEY]
