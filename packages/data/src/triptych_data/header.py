@@ -1,4 +1,7 @@
-"""What the first bytes of an image say: format, size as decoded, orientation, frames. Nothing is decoded."""
+"""What the first bytes of an image say: format, size as decoded, orientation, frames.
+
+Only pictures of 16 bits per channel are decoded, because their range is known from their pixels alone.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from triptych_data.depth import check_depth, check_no_key, check_range, is_deep_colour, is_deep_gray
 from triptych_data.errors import ImageError
 from triptych_data.example import ImageSource
 from triptych_data.fetch import open_image
@@ -54,7 +58,10 @@ def probe_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) ->
 def read_header(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> ImageHeader:
     """Return the header of an image, checked against the policy. Raises ImageError."""
     if isinstance(source.ref, Image.Image):
-        return _checked(_memory_header(source.ref, policy), str(source), policy)
+        header = _checked(_memory_header(source.ref, policy), str(source), policy)
+        if is_deep_gray(source.ref):
+            check_range(source.ref, str(source))
+        return header
     with open_image(source, policy=policy) as stream:
         return parse_header(stream, image=str(source), policy=policy)
 
@@ -63,16 +70,35 @@ def parse_header(stream: BinaryIO, *, image: str, policy: ImagePolicy = DEFAULT_
     """Return the header of an encoded image in a seekable stream, checked against the policy."""
     start = stream.read(_START_BYTES)
     format_name = _allowed_format(start, image, policy)
+    picture = None
     try:
         header = plain_png_header(start) if format_name == "PNG" else None
         if format_name == "JPEG":
             header = _jpeg_header(read_jpeg_header(stream, start=start), policy)
         elif header is None:
             stream.seek(0)
-            header = _pillow_header(_PLUGINS[format_name](stream, None), format_name, policy)
+            picture = _PLUGINS[format_name](stream, None)
+            header = _pillow_header(picture, format_name, policy)
     except Exception as error:  # a plugin may raise anything on hostile bytes; to us it is one unreadable image
         raise unreadable(error, image) from error
-    return _checked(header, image, policy)
+    header = _checked(header, image, policy)
+    if picture is not None:
+        _check_deep(picture, image)
+    return header
+
+
+def _check_deep(picture: ImageFile.ImageFile, image: str) -> None:
+    """Raise ImageError for a picture of 16 bits that is refused when it is decoded."""
+    is_colour = is_deep_colour(picture)
+    if not is_colour and not is_deep_gray(picture):
+        return
+    try:
+        picture.load()
+    except Exception as error:
+        raise unreadable(error, image) from error
+    check_range(picture, image)
+    if is_colour:
+        check_no_key(picture, image)
 
 
 def _memory_header(picture: Image.Image, policy: ImagePolicy) -> ImageHeader:
@@ -221,17 +247,6 @@ def _checked(header: ImageHeader, image: str, policy: ImagePolicy) -> ImageHeade
             remedy='extract one, or read the first with animated="first" (--animated first)',
         )
     return header
-
-
-def check_depth(mode: str, image: str) -> None:
-    """Raise ImageError for pixels whose range nobody states: 32-bit integers and floats."""
-    if mode in ("I", "F"):
-        raise ImageError(
-            f"expected 8 or 16 bits per channel, got mode {mode} whose range is unknown",
-            image=image,
-            kind="depth",
-            remedy="convert it to 8-bit PNG",
-        )
 
 
 def _orientation_of(picture: Image.Image, policy: ImagePolicy) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import io
-import re
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from triptych_data.budget import Size
+from triptych_data.depth import check_depth, check_no_key, check_range, is_deep_colour, is_deep_gray
 from triptych_data.errors import ImageError
 from triptych_data.example import ImageSource
 from triptych_data.fetch import read_image
 from triptych_data.header import (
     ImageHeader,
-    check_depth,
     has_alpha,
     open_picture,
     parse_header,
@@ -30,9 +29,6 @@ from triptych_data.orientation import orientation_of
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 
 Pixels = NDArray[np.uint8]
-_DEEP_COLOUR = re.compile(r"'(RGB|RGBA|RGBX|LA);16[BLN]?'")
-_LOWEST_WHITE = 16
-"""Of 255: values of 12 bits or fewer in 16 stay below it."""
 _KEY_FACTORS = {"'L;2'": 85, "'L;4'": 17}
 """By which Pillow multiplies gray of 2 and 4 bits, but not the gray that a PNG says is transparent (tRNS)."""
 
@@ -100,15 +96,15 @@ def _decoded(data: bytes, header: ImageHeader, image: str, policy: ImagePolicy, 
         data = without_metadata(data, read_jpeg_header(io.BytesIO(data)))
     picture = open_picture(io.BytesIO(data), image=image, policy=policy)
     tile = str(picture.tile)
-    is_deep = _DEEP_COLOUR.search(tile) is not None
+    is_deep = is_deep_colour(picture)
     try:
         if at_least is not None:
             picture.draft(picture.mode, (at_least, at_least))  # the decoder skips detail: two to four times faster
         picture.load()
         _check_orientation(picture, header, image, policy)
         if is_deep:
-            _check_range(max(high for _, high in _extrema(picture)), image)
-            _check_no_key(picture, image)
+            check_range(picture, image)
+            check_no_key(picture, image)
         for depth, factor in _KEY_FACTORS.items():
             if depth in tile and isinstance(picture.info.get("transparency"), int):
                 picture.info["transparency"] *= factor
@@ -168,16 +164,15 @@ def to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (255, 255
     """Convert an image to RGB without silent damage: alpha is composited, 16-bit gray is shifted, float and 32-bit
     images are refused.
     """
-    mode = picture.mode
-    if mode.startswith("I;16"):
+    if is_deep_gray(picture):
+        check_range(picture, image)
         values = np.asarray(picture).astype(np.uint16)
-        if values.any():
-            _check_range(int(values.max()) >> 8, image)
         gray = values >> 8  # Pillow's own conversion clips almost everything to white
         rgb = np.repeat(gray.astype(np.uint8)[..., None], 3, axis=-1)
         if "transparency" in picture.info:
             rgb[values == picture.info["transparency"]] = background
         return Image.fromarray(rgb)
+    mode = picture.mode
     check_depth(mode, image)
     if mode == "La":
         picture = picture.convert("LA")
@@ -187,34 +182,6 @@ def to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (255, 255
         flat.paste(translucent, mask=translucent.getchannel("A"))
         return flat
     return picture if mode == "RGB" else picture.convert("RGB")
-
-
-def _extrema(picture: Image.Image) -> list[tuple[int, int]]:
-    """(lowest, highest) value of each channel of colour."""
-    return [picture.getchannel(band).getextrema() for band in picture.getbands() if band != "A"]  # type: ignore[misc]
-
-
-def _check_range(highest: int, image: str) -> None:
-    """Raise ImageError for 16 bits per channel whose highest value, shifted to 8 bits, is nearly black."""
-    if highest < _LOWEST_WHITE:
-        raise ImageError(
-            f"expected values of 16 bits per channel up to 65,535, got none above {(highest << 8) + 255:,}: as 8 bits "
-            "the picture would be nearly black",
-            image=image,
-            kind="depth",
-            remedy="scale its values to the whole range, or save it as an 8-bit PNG",
-        )
-
-
-def _check_no_key(picture: Image.Image, image: str) -> None:
-    """Raise ImageError for a colour of 16 bits that is transparent: as 8 bits other colours are equal to it."""
-    if "transparency" in picture.info:
-        raise ImageError(
-            "expected transparency as a channel, got one transparent colour (tRNS) of 16 bits per channel",
-            image=image,
-            kind="depth",
-            remedy="save it as an 8-bit PNG with an alpha channel",
-        )
 
 
 def _check_orientation(picture: Image.Image, header: ImageHeader, image: str, policy: ImagePolicy) -> None:
