@@ -25,7 +25,7 @@ def op_arguments(name: str, randn: Randn, *, requires_grad: bool) -> tuple:
 OPS = ["merge", "features_grad", "text_grad"]
 
 
-@pytest.mark.slow_except("features_grad", "text_grad")
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck's own doing
 @pytest.mark.parametrize("name", OPS)
 def test_opcheck(name: str, randn: Randn) -> None:

@@ -149,6 +149,7 @@ def test_whoever_is_told_of_rollouts_hears_of_training_and_of_evaluation(build):
     assert told == [(0, "train", 2), (1, "eval", 1)]
 
 
+@pytest.mark.slow_except("evaluate")
 @pytest.mark.parametrize("how", ["predict", "evaluate"])
 def test_a_dataset_that_was_evaluated_is_forgotten(build, how):
     """A trainer kept every dataset that it was ever asked to evaluate."""
@@ -168,6 +169,7 @@ def test_a_dataset_that_was_evaluated_is_forgotten(build, how):
     assert [sorted(keys) for keys in seen] == [[2], [2, 3], [2]]
 
 
+@pytest.mark.slow
 def test_a_row_that_is_left_out_in_an_evaluation_says_nothing_of_the_next_dataset(build, tmp_path):
     trainer, told = build(), []
     trainer.bad_rows = BadRows(max_bad=5, num_rows=2, say=told.append)

@@ -67,6 +67,7 @@ def test_an_exact_model_agrees_in_every_comparison(kit_of, rows_of, name, dtype)
         assert sampling.found < 1e-5
 
 
+@pytest.mark.slow_except("deepseek_vl_hybrid")
 @pytest.mark.parametrize("name", ["aria", "deepseek_vl_hybrid"])
 def test_towers_that_take_pixels_in_their_own_precision_only_get_them(kit_of, rows_of, name):
     kit = kit_of(name)

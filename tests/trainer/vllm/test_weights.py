@@ -25,7 +25,7 @@ def test_image_features_are_dropped_at_every_change_of_a_trained_tower(vllm_trai
     assert trainer.vllm_generation.forgotten == [1, 2, 3], "after each sending of weights, and after nothing else"
 
 
-@pytest.mark.slow_except("by option-colocate")
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("frozen", ["by option", "under adapters of the language model"])
 def test_features_of_a_frozen_tower_are_kept(vllm_trainer, write_rows, mode, frozen):
@@ -68,6 +68,7 @@ def test_a_folder_of_weights_has_every_parameter_and_is_removed(vllm_trainer, wr
     assert not [file for home in homes for file in home.glob(f"{PREFIX}-{os.getpid()}-*/*")]
 
 
+@pytest.mark.slow
 def test_weights_that_change_between_trainings_are_sent(vllm_trainer, write_rows):
     trainer = vllm_trainer(write_rows([1, 2, 0, 1]), mode="server", max_steps=1)
     trainer.train()

@@ -128,7 +128,7 @@ def test_words_take_the_places_of_image_tokens(parts):
     assert torch.equal(inputs["position_ids"], expected)
 
 
-@pytest.mark.slow_except("text")
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_a_few_steps_lower_the_loss(stage):
     model, processor = built_in("look", seed=0).build()
