@@ -1,6 +1,7 @@
 """The judge's client against servers that answer slowly, without end, or not at all."""
 
 import contextlib
+import importlib
 import signal
 import socket
 import subprocess
@@ -31,6 +32,12 @@ class TrickleServer:
             while not self.closed.wait(0.01):
                 connection.sendall(self.piece)
         self.closed.set()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def connection():
+    """The library `openai` is imported before a test takes times."""
+    importlib.import_module("triptych_trainer.rewards.judge_connection")
 
 
 @pytest.mark.parametrize(

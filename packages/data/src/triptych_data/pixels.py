@@ -29,8 +29,10 @@ from triptych_data.orientation import orientation_of
 from triptych_data.policy import DEFAULT_POLICY, ImagePolicy
 
 Pixels = NDArray[np.uint8]
-_KEY_FACTORS = {"'L;2'": 85, "'L;4'": 17}
-"""By which Pillow multiplies gray of 2 and 4 bits, but not the gray that a PNG says is transparent (tRNS)."""
+_KEY_FACTORS = {"'1'": (1, 255), "'L;2'": (3, 85), "'L;4'": (15, 17)}
+"""Of gray of 1, 2 and 4 bits: its highest value, and by what Pillow multiplies it, but not the gray that a PNG says is
+transparent (tRNS); that of 1 bit not before Pillow 13.
+"""
 
 
 def load_image(source: ImageSource, *, policy: ImagePolicy = DEFAULT_POLICY) -> Image.Image:
@@ -105,9 +107,10 @@ def _decoded(data: bytes, header: ImageHeader, image: str, policy: ImagePolicy, 
         if is_deep:
             check_range(picture, image)
             check_no_key(picture, image)
-        for depth, factor in _KEY_FACTORS.items():
-            if depth in tile and isinstance(picture.info.get("transparency"), int):
-                picture.info["transparency"] *= factor
+        key = picture.info.get("transparency")
+        for depth, (most, factor) in _KEY_FACTORS.items():
+            if depth in tile and isinstance(key, int) and key <= most:
+                picture.info["transparency"] = key * factor
         return _normalised(picture, header, image, policy)
     except ImageError:
         raise
