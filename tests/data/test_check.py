@@ -116,6 +116,8 @@ def test_fix_writes_the_rows_that_pass_as_they_stood(mixed, tmp_path, capsys):
     assert len(read_examples(fixed)) == 3
     assert main([str(fixed), "--fix", str(fixed)]) == 2
     assert "--fix would overwrite" in capsys.readouterr().err
+    assert main([str(fixed), "--json", str(fixed)]) == 2
+    assert "--json would overwrite" in capsys.readouterr().err
     assert len(fixed.read_text().splitlines()) == 3
 
 

@@ -98,6 +98,11 @@ def test_a_result_never_replaces_the_data_it_is_made_of(tmp_path):
     ):
         with pytest.raises(UsageError, match=said):
             check_target(target, option="--out", read=[rows])
+    for read in (tmp_path, str(tmp_path / "*.jsonl")):
+        with pytest.raises(UsageError, match="which is being read"):
+            check_target(rows, option="--out", read=[read])
+    (beside := tmp_path / "page.html").touch()
+    check_target(beside, option="--out", read=[tmp_path])
     words = [str(rows), "-o", str(rows)]
     with pytest.raises(UsageError, match="--out would overwrite"):
         write_preview(preview_parser().parse_args(words), [], model=None, settings=PromptSettings())

@@ -1,6 +1,7 @@
 """``triptych plan`` on a small model folder and a few rows."""
 
 import json
+from pathlib import Path
 
 import pytest
 from transformers import AutoConfig, AutoModelForImageTextToText
@@ -160,6 +161,14 @@ def test_bad_options_are_one_line(options, capsys, arguments, expected):
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1
     assert expected in error
+
+
+def test_a_plan_never_replaces_its_data(options, capsys):
+    data = Path(options[options.index("--data") + 1])
+    before = data.read_bytes()
+    assert main([*options, "--json", str(data)]) == 2
+    assert f"--json would overwrite {data}, which is being read" in capsys.readouterr().err
+    assert data.read_bytes() == before
 
 
 @pytest.mark.slow

@@ -1,10 +1,14 @@
 """Files that a reader finds complete or not at all."""
 
+import glob
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from triptych_data.errors import UsageError
+
+ROWS = (".jsonl", ".json", ".parquet", ".arrow", ".tar")
+"""How the names of files end that are read in a folder."""
 
 
 def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -20,14 +24,23 @@ def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
         raise
 
 
+def _contains(read: str | Path, target: Path) -> bool:
+    """Whether the target is a file, one of a pattern, or one of a folder that can contain rows."""
+    path = Path(read)
+    if path.is_dir():
+        return target.suffix in ROWS and path.resolve() in target.resolve().parents
+    return any(target.samefile(found) for found in ([path] if path.exists() else glob.glob(str(read), recursive=True)))
+
+
 def check_target(target: Path, *, option: str, read: Sequence[str | Path] = ()) -> None:
     """Check that a file can be written before the work whose result it is to contain.
 
-    UsageError: it is a folder, or one of the files that are ``read``, or nothing can be written there.
+    UsageError: it is a folder, or one of the files, folders and patterns that are ``read``, or nothing can be written
+    there.
     """
     if target.is_dir():
         raise UsageError(f"{option} {target}: expected a file, got a folder; name a file in it")
-    if any(target.exists() and Path(file).exists() and target.samefile(file) for file in read):
+    if target.exists() and any(_contains(file, target) for file in read):
         raise UsageError(f"{option} would overwrite {target}, which is being read: name another file")
     existing = next(part for part in target.absolute().parents if part.exists())
     if not existing.is_dir():

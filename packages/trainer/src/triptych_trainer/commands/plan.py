@@ -122,6 +122,8 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
         rest, defaults={"use_cpu": True, "bf16": True} if _is_elsewhere(device) else None, own=own_parser()
     )
     check_model_and_data(config.model.model_name_or_path, config.run.data, command="plan")
+    if own.json is not None:
+        check_target(Path(own.json), option="--json", read=[*(config.run.data or ()), *(config.run.eval_data or ())])
     reporter = Reporter(quiet=config.run.quiet)
     use_own_family(config.run.family)
     check_run(config, runs_here=False)

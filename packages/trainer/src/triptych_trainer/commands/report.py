@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _report(namespace: argparse.Namespace) -> int:
     options = collected(ReportOptions, namespace)
     if namespace.out is not None:
-        check_target(namespace.out, option="--out")
+        check_target(namespace.out, option="--out", read=[namespace.run_dir])
     compare = None if options.compare is None else Path(options.compare)
     if is_learned(namespace.run_dir):
         names = ("max_groups", "max_image_mb", "verdict", "answer_frame", "completion_frame")
