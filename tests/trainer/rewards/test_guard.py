@@ -204,8 +204,9 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("change", SETTINGS)
-@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("change", "is_async"), [*((change, False) for change in SETTINGS), (set_dtype, True), (set_warnings, True)]
+)
 def test_a_setting_of_the_process_that_a_reward_changes_is_named(change, is_async):
     """With another default dtype the run went on, and trained other weights."""
 
@@ -230,6 +231,24 @@ def test_what_a_reward_changes_for_its_own_lines_is_its_own():
             return [0.0] * len(completions)
 
     assert guarded(reward)(completions=["a"]) == [0.0]
+
+
+def test_coroutines_that_run_side_by_side_do_not_answer_for_each_other():
+    """TRL awaits them in one thread, which trains nothing."""
+
+    async def short(completions, **columns):
+        await asyncio.sleep(0.01)
+        return [0.0] * len(completions)
+
+    async def holding(completions, **columns):
+        with torch.no_grad(), torch.device("meta"):
+            await asyncio.sleep(0.02)
+        return [1.0] * len(completions)
+
+    async def both():
+        return await asyncio.gather(*(guarded(one)(completions=["a"]) for one in (short, holding)))
+
+    assert asyncio.run(both()) == [[0.0], [1.0]]
 
 
 def test_a_file_that_changes_a_setting_when_it_is_loaded_is_refused(tmp_path):

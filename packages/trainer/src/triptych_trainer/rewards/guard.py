@@ -51,7 +51,7 @@ def guarded(reward: Reward) -> Reward:
                     except FAILURES as row_error:
                         raise _failure(name, row_error, k, completions, arguments) from error
                 raise _batch_failure(name, error, completions) from error
-            _check_settings(name, before)
+            _check_settings(name, before, of_thread=False)
             return _checked(scores, name=name, completions=completions, arguments=arguments)
 
         call_async.__name__ = name  # TRL names the metric after it
@@ -78,8 +78,8 @@ def guarded(reward: Reward) -> Reward:
     return call
 
 
-def _check_settings(name: str, before: Mapping[str, str]) -> None:
-    changed = changed_setting(before)
+def _check_settings(name: str, before: Mapping[str, str], *, of_thread: bool = True) -> None:
+    changed = changed_setting(before, of_thread=of_thread)
     if changed is not None:
         raise RewardError(f"reward {name!r} {changed}")
 

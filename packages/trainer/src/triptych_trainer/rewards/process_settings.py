@@ -13,6 +13,8 @@ AT_FIRST = {
     "torch's switch for gradients": "True",
 }
 """The settings of torch while it is not imported."""
+OF_A_THREAD = ("torch's default device", "torch's switch for gradients")
+"""Settings that other threads have of their own."""
 
 
 def process_settings() -> dict[str, str]:
@@ -29,9 +31,13 @@ def process_settings() -> dict[str, str]:
     return found | {"the warnings that are errors": ", ".join(sorted(errors)) or "none"}
 
 
-def changed_setting(before: Mapping[str, str]) -> str | None:
-    """Return the first setting that is not as it was, with both values and what to do; None where none changed."""
+def changed_setting(before: Mapping[str, str], *, of_thread: bool = True) -> str | None:
+    """Return the first setting that is not as it was, with both values and what to do; None where none changed.
+
+    Without ``of_thread`` the settings of a thread are not compared: TRL awaits coroutines in a thread that trains
+    nothing, side by side, so that one of them sees what another has set for its own lines.
+    """
     for name, value in process_settings().items():
-        if value != before[name]:
+        if value != before[name] and (of_thread or name not in OF_A_THREAD):
             return f"changed {name} from {before[name]} to {value} for the whole process; {REMEDY}"
     return None
