@@ -8,6 +8,7 @@ import datasets
 from triptych_data import Example
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.dataset_table import DatasetTable
 from triptych_trainer.prompts.example_table import Table
 
@@ -66,18 +67,28 @@ class RunTables:
     def _table(self, rows: Any, name: str) -> DatasetTable:
         return DatasetTable(rows, name=name, needs_prompt=self.needs_prompt, whole_rows=self.whole_rows)
 
-    @contextmanager
-    def passing(self) -> Iterator[int]:
-        """Forget at the end the tables that are added meanwhile; their keys begin at the number that is given.
+    def evaluation_keys(self, datasets: Any) -> Any:
+        """Return the keys of a dataset for evaluation, or of each of several by name."""
+        if datasets is None:
+            return None
+        if isinstance(datasets, Mapping):
+            return {name: self.keys_of(rows, name=f"eval_dataset[{name!r}]") for name, rows in datasets.items()}
+        return self.keys_of(datasets, name="eval_dataset")
 
-        The same keys are given out again later, to other rows.
+    @contextmanager
+    def passing(self, bad_rows: BadRows | None) -> Iterator[None]:
+        """Forget at the end the tables that are added meanwhile, and which of their rows were bad.
+
+        Scripts evaluate many datasets with one trainer. The same keys are given out again later, to other rows.
         """
         first, num_tables, known = len(self), len(self._tables), dict(self._known)
         try:
-            yield first
+            yield
         finally:
             del self._tables[num_tables:]
             self._known = known
+            if bad_rows is not None:
+                bad_rows.forget(first=first)
 
     def example(self, key: int) -> Example:
         """Return the row of a key as it is trained on."""

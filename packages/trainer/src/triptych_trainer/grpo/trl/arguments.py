@@ -19,7 +19,6 @@ from triptych_trainer.options.arguments import device_defaults
 from triptych_trainer.prompts.environment_column import COLUMN
 from triptych_trainer.prompts.environment_table import EnvironmentTable
 from triptych_trainer.prompts.prepare import PromptPreparer
-from triptych_trainer.prompts.run_tables import RunTables
 from triptych_trainer.trajectories.environments import Environments
 from triptych_trainer.upstream.transformers_names import is_at_least, lacks_router_logits
 from triptych_trainer.upstream.trl_names import get_config_model_id
@@ -33,7 +32,6 @@ __all__ = [
     "default_arguments",
     "default_preparer",
     "default_processing_class",
-    "evaluation_keys",
     "rows_of_environment",
     "without_workers",
 ]
@@ -145,15 +143,6 @@ def rows_of_environment(args: GRPOConfig, environments: Environments) -> Environ
             "how long to train; set max_steps, or pass a dataset"
         )
     return EnvironmentTable(num_rows=args.generation_batch_size // args.num_generations)
-
-
-def evaluation_keys(tables: RunTables, eval_dataset: Any) -> Any:
-    """Return the keys of an evaluation dataset, or of each of several by name."""
-    if eval_dataset is None:
-        return None
-    if isinstance(eval_dataset, Mapping):
-        return {name: tables.keys_of(rows, name=f"eval_dataset[{name!r}]") for name, rows in eval_dataset.items()}
-    return tables.keys_of(eval_dataset, name="eval_dataset")
 
 
 def _model_id(model: Any) -> str:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from transformers.trainer_utils import PredictionOutput
 
 from triptych_trainer.checkpoints.resume_grpo import ResumableGRPOTrainer
 from triptych_trainer.errors import UsageError
-from triptych_trainer.grpo.trl.arguments import evaluation_keys
 from triptych_trainer.options.refusals import check_num_prompts
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.run_tables import KEY, RunTables
@@ -63,10 +61,10 @@ class TrainerOfRows(ResumableGRPOTrainer):
         Raises:
             UsageError: a dataset, or one of several by name, has no rows or is no map-style dataset.
         """
-        with self._passing_tables():
+        with self.tables.passing(self.bad_rows):
             if isinstance(eval_dataset, Mapping):
                 eval_dataset = dict(eval_dataset)
-                evaluation_keys(self.tables, eval_dataset)  # by their names, before the first one is sampled for
+                self.tables.evaluation_keys(eval_dataset)  # by their names, before the first one is sampled for
             return super().evaluate(eval_dataset, ignore_keys=ignore_keys, metric_key_prefix=metric_key_prefix)
 
     def predict(
@@ -83,7 +81,7 @@ class TrainerOfRows(ResumableGRPOTrainer):
         before = self._metrics["eval"]
         self._metrics["eval"] = defaultdict(list)
         try:
-            with self._passing_tables():
+            with self.tables.passing(self.bad_rows):
                 output = super().predict(test_dataset, ignore_keys=ignore_keys, metric_key_prefix=metric_key_prefix)
             for name, values in self._metrics["eval"].items():
                 if known := [value for value in values if not math.isnan(value)]:
@@ -91,16 +89,6 @@ class TrainerOfRows(ResumableGRPOTrainer):
         finally:
             self._metrics["eval"] = before
         return output
-
-    @contextmanager
-    def _passing_tables(self) -> Iterator[None]:
-        """Forget the tables of a call at its end, because scripts evaluate many datasets with one trainer."""
-        with self.tables.passing() as first:
-            try:
-                yield
-            finally:
-                if self.bad_rows is not None:
-                    self.bad_rows.forget(first=first)
 
     def _part(self, name: str) -> Any:
         """The evaluation dataset of a name."""

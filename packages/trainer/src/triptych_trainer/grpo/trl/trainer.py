@@ -17,7 +17,6 @@ from triptych_trainer.grpo.trl.ahead import RolloutsAhead
 from triptych_trainer.grpo.trl.arguments import (
     check_environment_column,
     default_preparer,
-    evaluation_keys,
     rows_of_environment,
 )
 from triptych_trainer.grpo.trl.building import attend_shared_prompts, check_run, complete, engine_of, player_of
@@ -145,7 +144,7 @@ class MultiImageGRPOTrainer(OptimizingTrainer, TrainerOfRows):
                 given.rewards,
                 args=given.args,
                 train_dataset=train_dataset and self.tables.keys_of(train_dataset, name="train_dataset"),
-                eval_dataset=evaluation_keys(self.tables, eval_dataset),
+                eval_dataset=self.tables.evaluation_keys(eval_dataset),
                 processing_class=given.processing_class,
                 reward_processing_classes=reward_processing_classes,
                 callbacks=callbacks,

@@ -20,7 +20,6 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.forward import install_hooks
 from triptych_trainer.forward.choose import sharing_path_and_reason
 from triptych_trainer.grpo.engine import GroupEngine
-from triptych_trainer.grpo.trl.arguments import evaluation_keys
 from triptych_trainer.grpo.trl.optimizing import OptimizingTrainer
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.models.whole import only_whole_models, warn_of_made_up_weights
@@ -105,7 +104,7 @@ class MultiImageSFTTrainer(OptimizingTrainer, ResumableTrainer, SFTTrainer):
                 args=own,
                 data_collator=self._collated,
                 train_dataset=self.tables.keys_of(train_dataset, name="train_dataset"),
-                eval_dataset=evaluation_keys(self.tables, eval_dataset),
+                eval_dataset=self.tables.evaluation_keys(eval_dataset),
                 processing_class=preparer.processor,
                 callbacks=callbacks,
                 optimizers=optimizers,
@@ -225,13 +224,9 @@ class MultiImageSFTTrainer(OptimizingTrainer, ResumableTrainer, SFTTrainer):
         Raises:
             UsageError: a dataset has no rows or is no map-style dataset.
         """
-        with self.tables.passing() as first:
-            try:
-                keys = eval_dataset if isinstance(eval_dataset, str) else evaluation_keys(self.tables, eval_dataset)
-                return super().evaluate(keys, ignore_keys=ignore_keys, metric_key_prefix=metric_key_prefix)
-            finally:
-                if self.bad_rows is not None:
-                    self.bad_rows.forget(first=first)
+        with self.tables.passing(self.bad_rows):
+            keys = eval_dataset if isinstance(eval_dataset, str) else self.tables.evaluation_keys(eval_dataset)
+            return super().evaluate(keys, ignore_keys=ignore_keys, metric_key_prefix=metric_key_prefix)
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = [KEY]
