@@ -83,13 +83,12 @@ def describe(
     tokens = tokens_by_image(tokenized.spans, len(images.sizes))
     total = sum(span.num_features for span in tokenized.spans)
     images = _with_tokens(images, tokens=tokens, total=total)
-    limit = settings.max_prompt_tokens
     return CountedPrompt(
         example=example,
         ids=list(tokenized.ids),
         spans=tuple(tokenized.spans),
         images=images,
-        refused=None if limit is None or tokenized.num_tokens <= limit else _too_long(example, tokenized, limit),
+        refused=too_long(example, num_tokens=tokenized.num_tokens, num_image_tokens=total, settings=settings),
     )
 
 
@@ -186,11 +185,14 @@ def _with_tokens(images: ImageCount, *, tokens: tuple[int, ...], total: int) -> 
     )
 
 
-def _too_long(example: Example, tokenized: TokenizedPrompt, limit: int) -> DataError:
-    images, count = sum(span.num_features for span in tokenized.spans), len(example.images)
+def too_long(example: Example, *, num_tokens: int, num_image_tokens: int, settings: PromptSettings) -> DataError | None:
+    """Return the refusal of a prompt that has more tokens than the settings allow, or None if it has not."""
+    limit, count = settings.max_prompt_tokens, len(example.images)
+    if limit is None or num_tokens <= limit:
+        return None
     return _refused(
         example,
-        f"expected at most {limit} prompt tokens, got {tokenized.num_tokens}, {images} of them for {count} "
+        f"expected at most {limit} prompt tokens, got {num_tokens}, {num_image_tokens} of them for {count} "
         f"image{'s' * (count != 1)}",
         "raise --max_prompt_tokens, lower --max_pixels or --max_prompt_image_tokens, or drop the row "
         "(triptych check --fix)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from triptych_data.orientation import ORIENTATION_NOTES
 from triptych_data.read_row import row_reader
 from triptych_data.rows import SourceRow
 from triptych_data.rows.features import check_modes
+from triptych_parser import Text
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.example_table import with_names
@@ -66,10 +68,17 @@ class DatasetTable:
 
     def example(self, row: int) -> Example:
         """Return the row as it is trained on."""
+        values = _readable(self._values(row), source=f"{self.name}[{row}]")
+        text = values.get("prompt")
+        if self._whole_rows or is_empty(text):
+            return self._example(values, row)
+        values = {name: value for name, value in values.items() if name in INPUT} | _answer(values)
+        if not isinstance(text, str) or any(values.get(name) for name in ("images", "image")):
+            return self._example(values, row)
+        return _with_text(self._example(values | {"prompt": "text"}, row), text)
+
+    def _example(self, values: Mapping[str, Any], row: int) -> Example:
         source = f"{self.name}[{row}]"
-        values = _readable(self._values(row), source=source)
-        if not self._whole_rows and not is_empty(values.get("prompt")):
-            values = {name: value for name, value in values.items() if name in INPUT} | _answer(values)
         return self._read(SourceRow(values=values, file=self.name, source=source, index=row, folder=Path()))
 
     def columns(self, row: int) -> dict[str, Any]:
@@ -117,6 +126,15 @@ def check_is_map_style(dataset: Any, *, name: str) -> None:
             f"{name}: expected rows that are dictionaries, got the format {dataset.format['type']}, whose rows are "
             "tables; pass the dataset with_format(None)"
         )
+
+
+def _with_text(example: Example, text: str) -> Example:
+    """The example with a prompt of plain text as its tokenizer gets it, in which nothing is a marker."""
+    prompt = example.prompt.prompt
+    (turn,) = prompt.turns
+    turn = replace(turn, segments=(Text(text=text),), raw=(text,))
+    bound = replace(example.prompt, prompt=replace(prompt, turns=(turn,)))
+    return replace(example, prompt=bound, columns={**example.columns, "prompt": text})
 
 
 def _answer(values: Mapping[str, Any]) -> dict[str, str]:

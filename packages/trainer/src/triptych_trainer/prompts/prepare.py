@@ -10,11 +10,12 @@ from typing import Any
 from PIL import Image
 from triptych_data import DataError, Example, ImageError, ImageLoader, ImageSource, load_image
 from triptych_data.budget import Size
-from triptych_data.describe import count_images, describe
+from triptych_data.describe import count_images, describe, too_long
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.seen_headers import header_sizes
 from triptych_parser import ImageSpan
+from triptych_parser.expanders import expander_of
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import Family, ImageInputs
@@ -43,7 +44,7 @@ class PreparedPrompt:
     resized: tuple[Size, ...] | None = None
     """(height, width) that the loader resizes each image to before the processor gets it; None: the processor does."""
     ending: str = ""
-    """The last characters of the prompt as the model reads them: what its chat template wrote before the completion."""
+    """The last tokens of the prompt as text: what its chat template, or the row, wrote before the completion."""
     pixels: Callable[..., Sequence[Image.Image]] | None = None
     """Decodes the images of this prompt, through the run's loader and its cache; `sizes` are (height, width)."""
     text: str | None = None
@@ -119,19 +120,46 @@ class PromptPreparer:
         """What counts the prompts."""
         return ModelTokens.of(self.processor)
 
+    @cached_property
+    def _placeholders(self) -> tuple[str, ...]:
+        """The texts that stand for images in the prompts of this processor; none where it takes no images."""
+        if not self.family.takes_images or not hasattr(self.processor, "image_processor"):
+            return ()
+        expander = expander_of(self.processor)
+        return expander.template_token, expander.placeholder
+
     def plain(self, example: Example, text: str) -> PreparedPrompt:
-        """Return a prompt of plain text without images, tokenized as it is: special tokens in it are special."""
-        encoded = self.processor(text=[text])["input_ids"][0]
+        """Return a prompt of plain text without images, tokenized as it is: special tokens in it are special.
+
+        Raises:
+            DataError: it contains a placeholder of an image, or more tokens than the settings allow.
+        """
+        if found := [token for token in self._placeholders if token in text]:
+            raise DataError(
+                f"expected a text without placeholders of images, got {found[0]} in a prompt of a row without images",
+                source=example.source,
+                id=None if example.id == example.source else example.id,
+                remedy='give the row its images, or write the prompt as messages: the content parts [{"type": "text", '
+                '"text": ...}] are read as ordinary text',
+            )
+        ids = list(self.processor(text=[text])["input_ids"][0])
+        refused = too_long(example, num_tokens=len(ids), num_image_tokens=0, settings=self.settings)
+        if refused is not None:
+            raise refused
         return PreparedPrompt(
             example=example,
-            ids=list(encoded),
+            ids=ids,
             spans=(),
             image_inputs=(),
             image_sizes=(),
             model_sizes=(),
-            ending=text[-ENDING_TOKENS:],
+            ending=self._ending(ids),
             text=text,
         )
+
+    def _ending(self, ids: Sequence[int]) -> str:
+        tokenizer = getattr(self.processor, "tokenizer", self.processor)
+        return str(tokenizer.decode(ids[-ENDING_TOKENS:], skip_special_tokens=False))
 
     def _prepare(self, example: Example) -> PreparedPrompt:
         if example.images and not self.family.takes_images:
@@ -163,7 +191,6 @@ class PromptPreparer:
                     raise
                 raise _refused_by_processor(example, self.processor, error) from error
         self.preprocessed += len(example.images)
-        tokenizer = getattr(self.processor, "tokenizer", self.processor)
         return PreparedPrompt(
             example=example,
             ids=counted.ids,
@@ -172,7 +199,7 @@ class PromptPreparer:
             image_sizes=sizes,
             model_sizes=tuple(self._model_size(entry, size) for entry, size in zip(inputs, sizes, strict=True)),
             resized=resized,
-            ending=tokenizer.decode(counted.ids[-ENDING_TOKENS:], skip_special_tokens=False),
+            ending=self._ending(counted.ids),
             pixels=partial(self.loader.get, example) if example.images else None,
             image_digests=tuple(map(image_digest, inputs)),
         )
