@@ -227,8 +227,8 @@ def test_wandb_has_the_images_of_each_row_and_offline_those_of_each_prompt(
 def test_the_table_of_trackio_has_the_images_of_each_row(model_dir, make_trainer, write_rows, tmp_path):
     data = write_rows(ROWS)
     options = ["--max_steps", "1", "--num_generations", "2", "--per_device_train_batch_size", "6", "--use_cpu", "True"]
-    options += ["--max_completion_length", "6", "--log_completions", "--report_to", "trackio", "--bf16", "False"]
-    options += ["--memory_forecast", "false"]
+    options += ["--max_completion_length", "6", "--log_completions", "--bf16", "False"]
+    options += ["--memory_forecast", "false", "--report_to", "trackio", "tensorboard"]
     places = ["--model_name_or_path", str(model_dir), "--data", str(data), "--output_dir", str(tmp_path / "run")]
     run = subprocess.run(
         [sys.executable, "-m", "triptych_trainer", *places, *options, "--reward", "format", "--project", "p"],
@@ -246,3 +246,4 @@ def test_the_table_of_trackio_has_the_images_of_each_row(model_dir, make_trainer
     for row in table:
         found = [pixels_of(tmp_path / "trackio" / "media" / image["file_path"]) for image in row["image"] or []]
         assert_same_pictures(found, as_seen(trainer, index_of(trainer, row["prompt"])))
+    assert list((tmp_path / "run").rglob("events.out.tfevents*")), "both trackers"

@@ -4,8 +4,9 @@ import re
 from importlib.metadata import PackageNotFoundError
 
 import pytest
+from transformers.integrations import get_available_reporting_integrations
 from triptych_trainer.errors import UsageError
-from triptych_trainer.options.arguments import parse_run
+from triptych_trainer.options.arguments import parse_run, run_parser
 from triptych_trainer.options.words import wants_demo
 
 
@@ -100,6 +101,29 @@ def test_a_short_name_and_one_word_for_a_list_are_read(tmp_path):
         ["rows.jsonl"],
         ["images"],
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        (["tensorboard"], ["tensorboard"]),
+        (["tensorboard", "wandb"], ["tensorboard", "wandb"]),
+        (["none"], []),
+        (["all"], get_available_reporting_integrations()),
+    ],
+)
+@pytest.mark.parametrize("is_file", [False, True], ids=["words", "file"])
+def test_one_or_several_trackers_are_read(tmp_path, words, read, is_file):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"report_to: [{', '.join(words)}]\n")
+    config = parse_run([*(["--config", str(path)] if is_file else ["--report_to", *words]), "--output_dir", "out"])
+    assert config.grpo.report_to == read
+
+
+def test_a_single_word_for_modules_stays_a_text(tmp_path):
+    words = ["--optim", "galore_adamw", "--output_dir", str(tmp_path), "--optim_target_modules"]
+    assert run_parser().parse_known_args([*words, "all-linear"])[0].optim_target_modules == "all-linear"
+    assert run_parser().parse_known_args([*words, "q", "v"])[0].optim_target_modules == ["q", "v"]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from triptych_trainer.options.own_code import check_own_files
 from triptych_trainer.options.plan_options import PlanOptions, own_parser
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.sft_options import SftArguments
+from triptych_trainer.options.tracker_names import check_tracker_names
 from triptych_trainer.options.words import (
     check_config,
     check_model_and_data,
@@ -79,6 +80,9 @@ def _look_at_run(run: str, argv: Sequence[str], *, of: str, further: Sequence[st
     if rest:
         raise unknown_option(rest[0], [*further, *known], command="triptych plan" if of == "plan" else parser.prog)
     given = {name: value for name, value in vars(namespace).items() if value is not None}
+    trackers = given.get("report_to", config.get("report_to"))
+    if isinstance(trackers, str | list):
+        check_tracker_names(trackers)
     if of == "train" and wants_demo(argv):
         return
     options = _options(own, given, config)

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 import torch
 from transformers import TrainingArguments
@@ -25,6 +25,7 @@ from triptych_trainer.options.checkpointing import AUTO, CHECKPOINTING, auto_or_
 from triptych_trainer.options.common_options import CommonArguments
 from triptych_trainer.options.config_kinds import check_kinds
 from triptych_trainer.options.explained import explained
+from triptych_trainer.options.light_parser import takes_several
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.unread import check_given
 from triptych_trainer.options.words import check_config, config_file, true_or_false, without_config, written_out
@@ -180,6 +181,23 @@ def parsed(argv: Sequence[str], parser: TrlParser, *, parts: Sequence[type], own
 _PARTS = (RunArguments, GRPOConfig, ModelConfig)
 
 
+class _Parser(TrlParser):  # type: ignore[misc]
+    """Parses as TRL does; an option that is a text or a list of texts takes several words as well."""
+
+    def __init__(self, parts: Sequence[type], **options: Any) -> None:
+        super().__init__(parts, **options)
+        self.several = {name for part in parts for name, hint in get_type_hints(part).items() if takes_several(hint)}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the options that are known, and the words that are left; a single word stays a text."""
+        found, rest = super().parse_known_args(args, namespace)
+        for name in self.several:
+            value = getattr(found, name)
+            if isinstance(value, list) and len(value) == 1:
+                setattr(found, name, value[0])
+        return found, rest
+
+
 def run_parser(defaults: Mapping[str, Any] | None = None) -> TrlParser:
     """Return the parser of a run, with every option of TRL."""
     return parser_of(_PARTS, command="train", defaults={CHECKPOINTING: AUTO, **(defaults or {})})
@@ -187,10 +205,12 @@ def run_parser(defaults: Mapping[str, Any] | None = None) -> TrlParser:
 
 def parser_of(parts: Sequence[type], *, command: str, defaults: Mapping[str, Any] | None = None) -> TrlParser:
     """Return a parser of all options of some classes, which says in its errors how to get the help of a command."""
-    parser = TrlParser(tuple(parts), prog=command, allow_abbrev=False)
+    parser = _Parser(tuple(parts), prog=command, allow_abbrev=False)
     own = {"logging_steps": 1, "report_to": ["none"]}
     parser.set_defaults(**{**own, **device_defaults(), **(defaults or {})})
     for action in parser._actions:
+        if action.dest in parser.several:
+            action.nargs = "+"
         if action.dest == CHECKPOINTING and action.default == AUTO:
             action.type, action.help = auto_or_bool, "Compute activations again; auto: where they do not fit (auto)."
         elif getattr(action.type, "__name__", "") == "string_to_bool":

@@ -14,7 +14,7 @@ from triptych_trainer.options.checkpointing import CHECKPOINTING, auto_or_bool
 from triptych_trainer.options.words import true_or_false
 from triptych_trainer.upstream.option_fields import OptionField, option_fields
 
-__all__ = ["light_parser"]
+__all__ = ["light_parser", "takes_several"]
 
 NUMBERS = (int, float)
 
@@ -49,6 +49,8 @@ def _own_field(option: Field[Any], hint: Any) -> OptionField:
 def _argument(option: OptionField, *, allows_auto: bool) -> Mapping[str, Any]:
     """How transformers has an option of this type parsed; whatever is not given is None."""
     kind = _kind(option.hint)
+    if takes_several(option.hint):
+        return {"type": str, "nargs": "+"}
     if _is_bool(option.hint):
         reads = auto_or_bool if allows_auto and option.name == CHECKPOINTING else true_or_false
         # an option that may be None takes no default, and so always needs its word
@@ -64,6 +66,11 @@ def _argument(option: OptionField, *, allows_auto: bool) -> Mapping[str, Any]:
     if kind not in NUMBERS:
         return {"type": str}
     return {"type": _or_none(kind) if type(None) in get_args(option.hint) else kind}
+
+
+def takes_several(hint: Any) -> bool:
+    """Return whether an option may be a text or a list of texts; transformers' parser reads only one word of it."""
+    return {str, list[str]} <= set(get_args(hint))
 
 
 def _or_none(number: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -19,6 +19,7 @@ from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.checkpointing import check_checkpointing
 from triptych_trainer.options.generation_kwargs import check_generation_kwargs
+from triptych_trainer.options.tracker_names import check_tracker_names
 from triptych_trainer.options.unread import check_unread
 from triptych_trainer.options.values import check_packages, check_values
 from triptych_trainer.options.vllm_refusals import check_vllm
@@ -268,5 +269,6 @@ def check_trackers(args: TrainingArguments) -> None:
     installed = {*get_available_reporting_integrations(), "flyte"}  # transformers does not list that one
     for name in args.report_to:
         if name not in installed:
+            check_tracker_names(name)
             package = name.replace("_", "-")
             raise UsageError(f"--report_to {name}: {package} is not installed; pip install {package}, or leave it out")
