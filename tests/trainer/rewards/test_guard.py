@@ -196,7 +196,22 @@ def set_warnings():
     warnings.simplefilter("error", ImportWarning)
 
 
+def set_threads():
+    torch.set_num_threads(torch.get_num_threads() + 1)
+
+
+def set_deterministic():
+    torch.use_deterministic_algorithms(True)
+
+
+def set_precision():
+    torch.set_float32_matmul_precision("medium")
+
+
 SETTINGS = {
+    set_threads: "torch's number of threads from .* to [0-9]+",
+    set_deterministic: "torch's choice of deterministic algorithms from False to True",
+    set_precision: "torch's precision of float32 products from highest to medium",
     set_dtype: "torch's default dtype from torch.float32 to torch.float64",
     set_device: "torch's default device from cpu to meta",
     set_gradients: "torch's switch for gradients from True to False",
@@ -218,11 +233,14 @@ def test_a_setting_of_the_process_that_a_reward_changes_is_named(change, is_asyn
         return reward(completions)
 
     call = guarded(later if is_async else reward)
+    threads = torch.get_num_threads()
     try:
         with warnings.catch_warnings(), pytest.raises(RewardError, match=f"changed {SETTINGS[change]} for the whole"):
             asyncio.run(call(completions=["a"])) if is_async else call(completions=["a"])
     finally:
         torch.set_default_dtype(torch.float32), torch.set_default_device(None), torch.set_grad_enabled(True)
+        torch.set_num_threads(threads), torch.use_deterministic_algorithms(False)
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_what_a_reward_changes_for_its_own_lines_is_its_own():

@@ -13,6 +13,7 @@ from triptych_parser import Refusal
 from triptych_trainer.rewards.completion import completion_text
 from triptych_trainer.rewards.judge_error import JudgeError
 from triptych_trainer.rewards.process_settings import changed_setting, process_settings
+from triptych_trainer.rewards.random_states import kept_random_numbers
 from triptych_trainer.rewards.row import Completion, Reward, is_column
 
 SHOWN_CHARACTERS = 200
@@ -41,7 +42,8 @@ def guarded(reward: Reward) -> Reward:
         async def call_async(*, completions: Sequence[Completion], **arguments: Any) -> list[float | None]:
             before = process_settings()
             try:
-                scores = await reward(**_own_lists(completions, arguments))
+                with kept_random_numbers(f"reward {name!r}"):
+                    scores = await reward(**_own_lists(completions, arguments))
             except JudgeError as error:
                 raise RewardError(f"reward {name!r}: {error}") from error
             except FAILURES as error:
@@ -61,7 +63,8 @@ def guarded(reward: Reward) -> Reward:
     def call(*, completions: Sequence[Completion], **arguments: Any) -> list[float | None]:
         before = process_settings()
         try:
-            scores = reward(**_own_lists(completions, arguments))
+            with kept_random_numbers(f"reward {name!r}"):
+                scores = reward(**_own_lists(completions, arguments))
         except JudgeError as error:
             raise RewardError(f"reward {name!r}: {error}") from error
         except FAILURES as error:

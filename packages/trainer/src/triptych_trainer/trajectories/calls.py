@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.rewards.random_states import OF_SAMPLING, kept_random_numbers
 from triptych_trainer.trajectories.async_loop import AsyncLoop
 from triptych_trainer.trajectories.characters import whole_characters
 from triptych_trainer.trajectories.images import RolloutImages
@@ -189,7 +190,8 @@ def do_messages(
     left = {k: list(requests) for k, requests in enumerate(messages)}
     while left:
         now = {k: requests if is_over[k] is None else requests[:1] for k, requests in left.items()}
-        outcomes = iter(do([request for requests in now.values() for request in requests]))
+        with kept_random_numbers("a tool", names=OF_SAMPLING):
+            outcomes = iter(do([request for requests in now.values() for request in requests]))
         for k, requests in now.items():
             found[k] += [next(outcomes) for _ in requests]
         left = {k: requests[len(now[k]) :] for k, requests in left.items()}

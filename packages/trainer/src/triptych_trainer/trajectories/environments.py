@@ -12,6 +12,7 @@ from typing import Any
 from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.environment_column import COLUMN, chosen_environment
 from triptych_trainer.rewards.guard import LARGEST
+from triptych_trainer.rewards.random_states import OF_SAMPLING, kept_random_numbers
 from triptych_trainer.trajectories.async_loop import tool_loop
 from triptych_trainer.trajectories.failures import one_sentence_of
 from triptych_trainer.trajectories.results import Piece, first_pieces_of, pieces_digest
@@ -120,10 +121,13 @@ class Environments:
         given = _accepted(environments[0].reset, row)
         seen = []
         for k, environment in enumerate(environments):
-            with one_sentence_of(
-                f"`reset` of {kind}",
-                where=f"{where}: rollout {k + 1}: ",
-                remedy="correct the environment, or the columns of the row that it reads",
+            with (
+                one_sentence_of(
+                    f"`reset` of {kind}",
+                    where=f"{where}: rollout {k + 1}: ",
+                    remedy="correct the environment, or the columns of the row that it reads",
+                ),
+                kept_random_numbers(f"`reset` of {kind}", names=OF_SAMPLING),
             ):
                 result = _value(environment.reset(**given), seconds=self.seconds)
             seen.append(first_pieces_of(result, owner=f"{where}: `reset` of {kind}"))
@@ -168,7 +172,7 @@ def _told(environment: Any, method: str, *, where: str, seconds: float) -> float
     """The number that a method of an environment returns, or None."""
     name = f"`{method}` of {type(environment).__name__}"
     remedy = "a rollout without its reward cannot be trained on; return a finite number, or None for 'not scored'"
-    with one_sentence_of(name, where=where, remedy=remedy):
+    with one_sentence_of(name, where=where, remedy=remedy), kept_random_numbers(name, names=OF_SAMPLING):
         found = _value(getattr(environment, method)(), seconds=seconds)
     if found is None:
         return None
