@@ -247,13 +247,20 @@ def test_a_base_model_that_is_no_folder_is_named_with_the_file_that_names_it(tmp
 
 
 def test_adapters_of_another_model_are_one_sentence(adapters, tmp_path):
+    """PEFT lists every weight that does not fit."""
     saved = load_file(adapters / "adapter_model.safetensors")
-    shutil.copy(adapters / "adapter_config.json", tmp_path)
-    from safetensors.torch import save_file
-
+    config = json.loads((adapters / "adapter_config.json").read_text())
     save_file({name: torch.zeros(3, 5) for name in saved}, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(UsageError, match=r"its adapters cannot be put on Qwen2_5_VLForConditionalGeneration: .*size"):
-        load_model(str(tmp_path), ModelConfig())
+    what = "its adapters cannot be put on Qwen2_5_VLForConditionalGeneration: "
+    sizes = (
+        rf"{len(saved)} of their weights have other sizes, such as base_model\S+ with 3 x 5 numbers, where this model"
+    )
+    none = "this model has none of the layers that they are for"
+    for targets, said in ((config["target_modules"], sizes), (["c_attn"], none)):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "target_modules": targets}))
+        with pytest.raises(UsageError, match=f"{what}{said}.*; they were trained on another model; write .*") as caught:
+            load_model(str(tmp_path), ModelConfig())
+        assert len(str(caught.value)) < 700
 
 
 @pytest.mark.slow

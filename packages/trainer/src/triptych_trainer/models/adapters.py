@@ -82,17 +82,42 @@ def with_adapters(
     try:
         adapted = PeftModel.from_pretrained(model, path, is_trainable=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        if isinstance(error, KeyError):
-            reason = f"its adapter_config.json has {reason}, which this version of PEFT does not know"
-        if isinstance(error, SafetensorError):
-            reason = f"the file of its weights is damaged ({reason}); copy it again"
-        raise UsageError(f"{option} {path}: its adapters cannot be put on {type(model).__name__}: {reason}") from error
+        raise UsageError(
+            f"{option} {path}: its adapters cannot be put on {type(model).__name__}: {_why_not(error)}"
+        ) from error
     _check_all_read(adapted, path, option=option)
     if not merge:
         return adapted
     merged: torch.nn.Module = adapted.merge_and_unload()
     return merged.requires_grad_(True)
+
+
+_OTHER_SIZE = re.compile(
+    r"size mismatch for (\S+): copying a param with shape torch\.Size\(\[([\d, ]*)\]\) from checkpoint, "
+    r"the shape in current model is torch\.Size\(\[([\d, ]*)\]\)"
+)
+_OTHER_BASE = (
+    "they were trained on another model; write that model into adapter_config.json as base_model_name_or_path, or "
+    "begin new adapters on this one: --use_peft with the model itself as --model_name_or_path"
+)
+
+
+def _why_not(error: Exception) -> str:
+    """What PEFT or safetensors says in a line, or in many, as one sentence with what to do."""
+    reason = " ".join(str(error).split())
+    if isinstance(error, KeyError):
+        return f"its adapter_config.json has {reason}, which this version of PEFT does not know"
+    if isinstance(error, SafetensorError):
+        return f"the file of its weights is damaged ({reason}); copy it again"
+    if sizes := _OTHER_SIZE.findall(reason):
+        name, saved, own = sizes[0]
+        return (
+            f"{len(sizes)} of their weights have other sizes, such as {name} with {' x '.join(saved.split(', '))} "
+            f"numbers, where this model takes {' x '.join(own.split(', '))}; {_OTHER_BASE}"
+        )
+    if reason.startswith("Target modules "):
+        return f"this model has none of the layers that they are for; {_OTHER_BASE}"
+    return reason
 
 
 def _check_all_read(adapted: PeftModel, path: str, *, option: str) -> None:
