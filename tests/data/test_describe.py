@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import jinja2
 import pytest
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from triptych_data import DataError, read_examples
@@ -122,6 +123,59 @@ def test_the_tools_of_a_row_are_those_that_its_template_gets(example):
     settings = PromptSettings(chat_template_kwargs={"tools": [{"name": "other"}], "enable_thinking": False})
     assert template_kwargs(own, settings) == {"tools": [{"name": "zoom"}], "enable_thinking": False}
     assert template_kwargs(example, settings)["tools"] == [{"name": "other"}]
+
+
+KEYS = {
+    "a name that is written": ("user", {"name": "kim"}, " {{ m.name }}"),
+    "a name that is left out": ("user", {"name": "kim"}, ""),
+    "a system's name that is left out": (
+        "system",
+        {"name": "rules"},
+        "{% if m.role == 'user' %}{{ m.name }}{% endif %}",
+    ),
+    "thoughts that are written": ("assistant", {"reasoning_content": "so"}, "{{ m.reasoning_content }}"),
+    "thoughts that are left out": ("assistant", {"reasoning_content": "so"}, "{{ m.name }}"),
+    "a name that is the role": ("user", {"name": "Human"}, ""),
+    "the call of a tool": ("tool", {"tool_call_id": "1", "name": "zoom"}, ""),
+}
+
+
+class Templated(Words):
+    """The same tokenizer, with a template of Jinja."""
+
+    def __init__(self, written: str) -> None:
+        super().__init__()
+        self.chat_template = (
+            "{% for m in messages %}" + written + "{% for p in m.content %} {{ p.text }} {% endfor %}{% endfor %}"
+        )
+
+    def apply_chat_template(self, messages, **options):
+        return jinja2.Template(self.chat_template).render(messages=messages)
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_what_a_message_says_next_to_its_content_is_written_or_refused(name, write_jsonl):
+    role, keys, written = KEYS[name]
+    turns = [{"role": one, "content": f"the {one} says it"} for one in ("system", "user", "assistant", "tool", "user")]
+    number = [turn["role"] for turn in turns].index(role)
+    turns[number] |= keys
+    processor = Qwen2VLProcessor()
+    processor.tokenizer = Templated(written)
+    model = ModelTokens.of(processor)
+
+    def count(turns):
+        (example,) = read_examples(write_jsonl([{"id": "k", "messages": turns, "answer": "x"}]))
+        return describe(example, model=model, settings=PromptSettings())
+
+    if "left out" not in name:
+        assert count(turns).num_tokens
+        return
+    (key,) = keys
+    said = rf"\(id k\): expected the chat template to write {key} of message {number + 1}, got one that writes no {key}"
+    with pytest.raises(DataError, match=f"{said} of the {role}; write it into the content.* or remove it"):
+        count(turns)
+    turns[number] = {"role": role, "content": f"{keys[key]}: the {role} says it"}
+    assert count(turns).num_tokens, "the remedy"
 
 
 @pytest.mark.parametrize("settings", [PromptSettings(), PromptSettings(max_prompt_image_tokens=60)], ids=("", "cap"))

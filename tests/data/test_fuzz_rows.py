@@ -49,6 +49,8 @@ FREE = (
 )
 
 
+NUMBERS = ("fps", "nframes", "min_frames", "video_start", "total_pixels", "max_dynamic_patch", "rotation")
+PASSED = ("name", "tool_call_id", "reasoning_content")
 _ONE_IN_TWELVE = [False] * 11 + [True]
 
 
@@ -92,6 +94,10 @@ class Draw:
     def limit(self) -> int:
         return 1_000_000 + next(self.numbers)
 
+    def number(self) -> dict[str, int]:
+        """Rarely a key that says how something is to be seen, with a number that no row may lose."""
+        return {self.one(*NUMBERS): 2_000_000 + next(self.numbers)} if self.rarely() else {}
+
     def images(self) -> Any:
         found = [self.image() for _ in range(self.one(0, 1, 1, 2))]
         return self.one(found, found, found[0] if found else None)
@@ -103,7 +109,7 @@ class Draw:
             else self.one("text", "string", "image", "image_url", "placeholder")
         )
         if which == "text":
-            return {"type": "text", "text": self.text(kind, ("",))}
+            return {"type": "text", "text": self.text(kind, ("",)), **self.number()}
         if which == "string":
             return self.text(kind, ("",))
         if which == "placeholder":
@@ -111,6 +117,7 @@ class Draw:
         if which == "image":
             limits = {name: self.limit() for name in self.draw(st.sets(st.sampled_from(LIMITS[:2]), max_size=2))}
             crop = self.one({}, {}, {"crop": f"k{next(self.numbers)}w"})
+            crop |= self.number()
             return {"type": "image", self.one("image", "path", "url"): f"i{next(self.numbers)}w.png", **limits, **crop}
         if which == "image_url":
             return {"type": "image_url", "image_url": {"url": f"i{next(self.numbers)}w.png"}}
@@ -135,6 +142,7 @@ class Draw:
             turn[self.one("context", "attachments", "thinking")] = [f"k{next(self.numbers)}w"]
         if self.rarely():
             turn[self.one("loss", "weight", "name")] = "x"
+        turn |= self.number()
         if self.rarely():
             turn.pop(self.one(*turn))
         return turn
@@ -148,6 +156,8 @@ class Draw:
         turns = [self.turn(*names[letter], keys) for letter in order]
         if self.rarely():
             turns = self.draw(st.permutations(turns))
+        if self.rarely():
+            turns[0][self.one(*PASSED)] = f"p{next(self.numbers)}w"
         return turns
 
     def objects(self) -> dict[str, Any]:
@@ -267,6 +277,9 @@ def check_whole(found: Example, row: dict[str, Any]) -> None:
     assert words(inputs, "a") <= words([*said.values(), found.answer, images], "a")
     assert words(inputs, "i") <= words(images, "i")
     assert not any(mark in " ".join(texts_of(found)) for mark in ("<video>", "<audio>", "<image 1>"))
+    passed = [turn.extra for turn in found.prompt.prompt.turns]
+    assert words(inputs, "p") <= words(passed, "p")
+    assert not re.search(r"\b20000\d\d\b", json.dumps(inputs))
     assert found.answer is not None or not any(row.get(name) for name in ANSWERS)
     assert not (words(inputs, "m") | words(inputs, "t") | words(inputs, "k")) - words(images, "t")
     if found.images:

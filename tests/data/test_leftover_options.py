@@ -14,6 +14,44 @@ REFUSED: Refused = {
         "min_pixels to be a number of pixels, 1 or more, got 'auto'; write a number, or remove min_pixels",
         {**ASK, "image": {"path": "0.png"}},
     ),
+    # keys of messages and parts
+    **{
+        f"{key} of a user": (
+            {"messages": [{**USER, key: "a1"}, ASSISTANT]},
+            rf"expected {key} in a message by the {owner} alone, got it in messages\[0\] by the user; write it into",
+            {"messages": [{**USER, "content": "Colour? a1"}, ASSISTANT]},
+        )
+        for key, owner in (("tool_call_id", "tool"), ("reasoning_content", "assistant"))
+    },
+    "a name that is no text": (
+        {"messages": [{**USER, "name": {"first": "kim"}}, ASSISTANT]},
+        r"expected messages\[0\].name to be text, got dict; write it as text, or remove it",
+        {"messages": [{**USER, "name": "kim"}, ASSISTANT]},
+    ),
+    **{
+        f"{key} of a message": (
+            {"messages": [{**USER, key: 2}, ASSISTANT]},
+            rf"only a role and its content, got '{key}' as well, which is not read; .*remove it",
+            {"messages": [USER, ASSISTANT]},
+        )
+        for key in ("fps", "nframes", "min_frames", "video_start", "total_pixels", "max_dynamic_patch", "crop")
+    },
+    **{
+        f"{key} of a text": (
+            part(type="text", text="Look.", **{key: 2}),
+            rf"messages\[0\].content\[0\] to contain only text, got '{key}' as well; give it with the image, or",
+            part(type="text", text="Look."),
+        )
+        for key in ("fps", "num_frames", "video_end", "resized_height", "max_pixels")
+    },
+    **{
+        f"{key} of an image": (
+            part(type="image", image="0.png", **{key: 2}),
+            rf"expected messages\[0\].content\[0\] to have the keys .*, got '{key}', which is not read; .*remove",
+            part(type="image", image="0.png"),
+        )
+        for key in ("fps", "nframes", "video_start", "total_pixels", "rotation")
+    },
     # tools, limits, options, texts
     "tools": (
         {"prompt": [USER], "tools": [{"name": "zoom"}]},

@@ -74,6 +74,36 @@ def test_a_turn_that_others_leave_out_of_the_loss_is_refused(prepare, key):
         prepare(("user", "a"), columns={"messages": messages})
 
 
+def test_thoughts_next_to_the_content_are_trained_or_refused(prepare, processor):
+    """Those of the last message were left out without a word."""
+    turns = ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")
+    messages = [dict(zip(("role", "content"), turn, strict=True)) for turn in turns]
+    last = [*messages[:3], {**messages[3], "reasoning_content": "red"}]
+    said = r"expected all that the assistant says last in its content, got reasoning_content in messages\[3\]; write it"
+    with pytest.raises(DataError, match=said):
+        prepare(*turns, columns={"messages": last})
+    earlier = [messages[0], {**messages[1], "reasoning_content": "red"}, *messages[2:]]
+    with pytest.raises(
+        DataError, match=r"writes no reasoning_content of the assistant; write it into the content, bet"
+    ):
+        prepare(*turns, columns={"messages": earlier})
+    writing = template()
+    text = writing.chat_template_kwargs["chat_template"].replace(
+        "{% for p in m['content'] %}", "{{ m['reasoning_content'] }}{% for p in m['content'] %}"
+    )
+    row = prepare(
+        *turns, columns={"messages": earlier}, settings=PromptSettings(chat_template_kwargs={"chat_template": text})
+    )
+    assert stretches(row, processor) == ["redb<|im_end|>", "d<|im_end|>"]
+    cutting = text.replace("{{ m['reasoning_content'] }}", "{% if loop.last %}{{ m['reasoning_content'] }}{% endif %}")
+    with pytest.raises(DataError, match=r"assistant's turn 2 to spell all of its text, got .* for 'red'"):
+        prepare(
+            *turns,
+            columns={"messages": earlier},
+            settings=PromptSettings(chat_template_kwargs={"chat_template": cutting}),
+        )
+
+
 @pytest.mark.parametrize(
     ("row", "reply"),
     [

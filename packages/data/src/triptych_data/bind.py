@@ -17,10 +17,16 @@ from triptych_data.rows import SourceRow
 
 
 def to_example(
-    record: Record, row: SourceRow, *, root: Path | None = None, dialect: str = "image", table: str = ""
+    record: Record,
+    row: SourceRow,
+    *,
+    root: Path | None = None,
+    dialect: str = "image",
+    table: str = "",
+    other_format: str | None = None,
 ) -> Example:
     """Return the example of a record; raise DataError if its markers and images do not fit. `table` is a digest of its
-    table.
+    table, `other_format` one that reads the same row and puts images without markers first.
     """
     sample = row.values.get("id")
     name = row.source if sample is None else str(sample)
@@ -45,7 +51,7 @@ def to_example(
             f"{error.problem}{_numbers(error)}",
             source=row.source,
             id=None if sample is None else str(sample),
-            remedy=error.remedy or "correct the prompt",
+            remedy=_remedy(error, record, other_format),
             kind="markers",
         ) from error
     return Example(
@@ -85,6 +91,16 @@ def _share(bound: BoundPrompt, position: Sequence[int], unique: Sequence[ImageSo
         for turn in bound.prompt.turns
     )
     return bind(replace(bound.prompt, turns=turns), [image.name for image in unique])
+
+
+def _remedy(error: MarkerError, record: Record, other_format: str | None) -> str:
+    """What to do about a marker or an image; where no marker is there at all, another format may be meant."""
+    if other_format is not None and record.images and record.no_markers == "error" and error.got == 0:
+        return (
+            "add <image> where each belongs, or, if all of them come first, read the rows with --data_format "
+            f'{other_format} (format="{other_format}")'
+        )
+    return error.remedy or "correct the prompt"
 
 
 def _numbers(error: MarkerError) -> str:

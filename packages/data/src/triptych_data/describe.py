@@ -16,6 +16,7 @@ from triptych_data.budget import Budget, Size
 from triptych_data.errors import DataError, ImageError
 from triptych_data.example import Example
 from triptych_data.generation_prompt import check_generation_prompt
+from triptych_data.message_keys import unwritten_key
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.seen_headers import header_sizes
@@ -145,6 +146,9 @@ def _tokenized(example: Example, images: ImageCount, model: ModelTokens, setting
 
 def _tokenize(example: Example, model: ModelTokens, settings: PromptSettings, known: dict[str, Any]) -> TokenizedPrompt:
     check_generation_prompt(model.processor, settings.chat_template_kwargs)
+    left_out = unwritten_key(example, model.processor, settings.chat_template_kwargs)
+    if left_out is not None:
+        raise _refused(example, *left_out, "tokens")
     try:
         return tokenize(
             example.prompt,

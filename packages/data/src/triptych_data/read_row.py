@@ -43,9 +43,10 @@ def row_reader(
                 record = read_record(row.values, format=format, columns=columns)
         except RowError as error:
             raise refused(error, row) from error
+        other = _with_images_first(row.values) if columns is None and no_markers is None else None
         if no_markers is not None:
             record = _with_no_markers(record, no_markers)
-        return to_example(record, row, root=root, dialect=dialect, table=table)
+        return to_example(record, row, root=root, dialect=dialect, table=table, other_format=other)
 
     return read
 
@@ -69,6 +70,11 @@ def read_record(values: Mapping[str, Any], *, format: str = "auto", columns: Nam
     if columns is not None:
         return sharegpt.read(renamed(values, columns))
     return FORMATS[detect(values) if format == "auto" else format](values)
+
+
+def _with_images_first(values: Mapping[str, Any]) -> str:
+    """The format that puts the images of such a row first where it has no markers."""
+    return "trl" if all(is_empty(values.get(name)) for name in CONVERSATIONS) else "swift"
 
 
 def _with_empty_prompt(values: Mapping[str, Any]) -> Record:

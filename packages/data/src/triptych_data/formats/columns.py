@@ -46,6 +46,17 @@ OPTIONS = (
 PIXELS = ("min_pixels", "max_pixels")
 
 _LONGEST_LITERAL = 1_000_000
+# Keys of a message or part that change what a model sees, also where they are numbers: sizes, tiles, frames, cuts.
+_CHANGES = re.compile(
+    r"(raw_|sample_|video_|frame_)?fps|n_?frames|(num|min|max|total)_?(frames|segments|tiles|patches|crops|slices)|"
+    r"(video|frame|clip|image)_(start|end|rate|interval|stride|step)(_time|_frame|_seconds)?|start_(time|frame)|"
+    r"end_(time|frame)|((image|video)_)?(min|max|total)_?pixels|(min|max)_image_pixels|resized_\w+|"
+    r"(max|min)_?(num|dynamic_patch|slice_nums|num_tiles|image_size|tokens_per_image)|"
+    r"(image_|use_|dynamic_)?(resolution|image_size|longest_edge|shortest_edge|thumbnail)|(do_)?(crop|resize|rotate)|"
+    r"rotation|flip|use_image_id|image_(seq_len|seqlen|tokens)|do_sample_frames|continue_final_message|"
+    r"add_generation_prompt|enable_thinking",
+    re.IGNORECASE,
+)
 _ADJACENT = re.compile(r"""['"]\s*['"]""")
 # Keys of a message or part whose texts say where it comes from or how it is weighed, and are no part of what is said.
 _DESCRIPTIONS = {
@@ -83,10 +94,17 @@ def is_empty(value: object) -> bool:
     return isinstance(value, Mapping) and all(inner is None for inner in value.values())
 
 
+def is_change(key: str) -> bool:
+    """Return whether a key of a message or part says how something is to be seen, as `fps` and `max_pixels` do."""
+    return _CHANGES.fullmatch(key) is not None
+
+
 def may_be_input(key: str, value: object) -> bool:
-    """Return whether an unknown key of a message or part may contain something to be read: texts, lists, mappings."""
-    if key in PIXELS or key.startswith("resized_"):
-        return True
+    """Return whether an unknown key of a message or part may contain something to be read: texts, lists, mappings, and
+    numbers that say how something is to be seen.
+    """
+    if is_change(key):
+        return value is not None and value is not False
     return isinstance(value, (str, bytes, list, tuple, Mapping)) and not is_empty(value) and key not in _DESCRIPTIONS
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from triptych_data.formats.columns import is_empty, listed_text, may_be_input
+from triptych_data.formats.columns import is_change, is_empty, listed_text, may_be_input
 from triptych_data.formats.entry import ENTRY_KEYS, LIMITS, check_keys
 from triptych_data.formats.media import FRAMES, media_file, media_kind
 from triptych_data.formats.pictures import is_image_file
@@ -126,7 +126,8 @@ def text_of_part(part: Mapping[str, Any], place: str) -> str:
     for key, value in part.items():
         if key not in ("type", "text") and may_be_input(key, value):
             raise RowError(
-                f"expected {place} to contain only text, got {key!r} as well", remedy="give each its own part"
+                f"expected {place} to contain only text, got {key!r} as well",
+                remedy="give it with the image, or remove it" if is_change(key) else "give each its own part",
             )
     return text
 

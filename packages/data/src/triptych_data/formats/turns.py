@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triptych_data.formats.columns import is_empty, listed_text, may_be_input
+from triptych_data.formats.columns import is_change, is_empty, listed_text, may_be_input
 from triptych_data.formats.entry import LIMITS
 from triptych_data.formats.media import FRAMES, media_kind
 from triptych_data.formats.record import RowError, shown
@@ -28,8 +28,12 @@ ROLES = {
     "tool_call": "assistant",
     "function_call": "assistant",
 }
-_PASSED = ("name", "tool_call_id", "reasoning_content")  # a chat template may write them
-_READ = ("role", "from", "content", "value", *_PASSED)
+# What a chat template may write, and of whose messages; `describe` looks whether it does.
+_PASSED = {
+    "name": ("user", "system", "assistant", "tool"),
+    "tool_call_id": ("tool",),
+    "reasoning_content": ("assistant",),
+}
 Turn = dict[str, Any]
 
 
@@ -110,12 +114,12 @@ def _turn(turn: Mapping[str, Any], place: str) -> Turn:
             f"expected {role_key} to be one of {', '.join(ROLES)}, got {shown(role)} in {place}",
             remedy="correct the row or name the tags in dataset_info.json",
         )
-    _check_keys(turn, place)
+    _check_keys(turn, known, place)
     if content is None:
         raise RowError(
             f"expected {place}.{content_key} to be text or parts, got null", remedy="write the text, or remove the turn"
         )
-    return {"role": known, "content": content, **{key: turn[key] for key in _PASSED if turn.get(key) is not None}}
+    return {"role": known, "content": content, **{key: turn[key] for key in _PASSED if not is_empty(turn.get(key))}}
 
 
 def _one_of(turn: Mapping[str, Any], names: tuple[str, str], place: str) -> tuple[str, Any]:
@@ -138,9 +142,12 @@ def _one_of(turn: Mapping[str, Any], names: tuple[str, str], place: str) -> tupl
     return name, turn.get(name)
 
 
-def _check_keys(turn: Mapping[str, Any], place: str) -> None:
+def _check_keys(turn: Mapping[str, Any], role: str, place: str) -> None:
     for key, value in turn.items():
-        if key in _READ or is_empty(value):
+        if key in ("role", "from", "content", "value") or is_empty(value):
+            continue
+        if key in _PASSED:
+            _check_passed(key, value, role, place)
             continue
         media = media_kind(key)
         if media is not None and not isinstance(value, (bool, int, float)):
@@ -152,8 +159,20 @@ def _check_keys(turn: Mapping[str, Any], place: str) -> None:
             )
 
 
+def _check_passed(key: str, value: Any, role: str, place: str) -> None:
+    if role not in _PASSED[key]:
+        raise RowError(
+            f"expected {key} in a message by the {' or '.join(_PASSED[key])} alone, got it in {place} by the {role}",
+            remedy="write it into the content as text, or remove it",
+        )
+    if not isinstance(value, str):
+        raise RowError(
+            f"expected {place}.{key} to be text, got {type(value).__name__}", remedy="write it as text, or remove it"
+        )
+
+
 def _remedy(key: str) -> str:
-    if key.startswith("image"):
+    if key.startswith("image") and not is_change(key):
         return "put it into the column images, with an <image> where it belongs"
     if key in LIMITS:
         return 'give it with the image, as {"path": ..., "max_pixels": ...} in the column images'

@@ -11,6 +11,7 @@ from triptych_data.budget import Size
 from triptych_data.checked import RowCheck
 from triptych_data.describe import count_images, describe
 from triptych_data.generation_prompt import check_generation_prompt
+from triptych_data.message_keys import has_keys
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.remembered import digest_of, states_of
@@ -32,7 +33,8 @@ def row_check_of(
 
     Rows are counted from headers as ``triptych check`` counts them. Without a limit on tokens only the images are
     counted, each size once, which is much cheaper than their prompts; of the rows with images and of those without
-    the first prompt is written as well, so that a chat template that cannot write them is refused at the start.
+    the first prompt is written as well, so that a chat template that cannot write them is refused at the start. So is
+    every prompt whose messages say more than their content.
 
     Raises:
         UsageError: the chat template does not begin the answer, or begins it twice.
@@ -46,7 +48,7 @@ def row_check_of(
 
     def model_sizes(example: Example, sizes: Sequence[Size]) -> Sequence[Size | None]:
         kind = bool(example.images)
-        if has_limit or (kind not in written and any(example.prompt.pieces())):
+        if has_limit or has_keys(example) or (kind not in written and any(example.prompt.pieces())):
             written.add(kind)
             return describe(example, model=model, settings=settings, sizes=sizes).accepted().images.model_sizes
         if any(image.has_limits for image in example.images):

@@ -36,6 +36,12 @@ def conversation(example: Example) -> Example:
             f"expected every turn of the assistant to count in the loss, got {key} {value!r} in {place}",
             f"remove {key}, or split the row so that each turn to train on ends a row of its own",
         )
+    for place, key in _thoughts(example.columns):
+        raise refused_conversation(
+            example,
+            f"expected all that the assistant says last in its content, got {key} in {place}",
+            f"write it into the content, between <think> and </think>, or remove {key}",
+        )
     assert example.reply is not None
     last = Turn(role=ASSISTANT, segments=(Text(text=example.reply),), raw=(example.reply,))
     return _with_turns(example, (*example.prompt.prompt.turns, last))
@@ -56,6 +62,15 @@ def _with_turns(example: Example, turns: tuple[Turn, ...]) -> Example:
     prompt = replace(example.prompt.prompt, turns=turns)
     order = example.prompt.image_order[: prompt.num_markers]
     return replace(example, prompt=replace(example.prompt, prompt=prompt, image_order=order))
+
+
+def _thoughts(columns: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the last message of a row says next to its content, which would be left out: (place, key)."""
+    for name in (*CONVERSATIONS, *QUESTIONS, "completion"):
+        turns = listed_text(columns.get(name))
+        last = turns[-1] if isinstance(turns, (list, tuple)) and turns else None
+        if isinstance(last, Mapping) and last.get("reasoning_content"):
+            yield f"{name}[{len(turns) - 1}]", "reasoning_content"  # type: ignore[arg-type]
 
 
 def _weights(columns: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:

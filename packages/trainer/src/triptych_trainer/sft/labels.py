@@ -201,12 +201,15 @@ def _end(example: Example, tokenizer: Any, end_ids: Collection[int]) -> int:
 
 def _check_said(example: Example, turn: int, written: str) -> None:
     """Every text of a turn is in what its tokens spell; white space and forms of one character are not compared."""
-    for segment in example.prompt.prompt.turns[turn].segments:
-        if isinstance(segment, Text) and _plain(segment.text) not in _plain(written):
+    said = example.prompt.prompt.turns[turn]
+    thoughts = said.extra.get("reasoning_content")
+    texts = [segment.text for segment in said.segments if isinstance(segment, Text)]
+    for text in [*([thoughts] if isinstance(thoughts, str) else []), *texts]:
+        if _plain(text) not in _plain(written):
             raise refused_conversation(
                 example,
                 f"expected the tokens of the assistant's turn {turn + 1} to spell all of its text, got "
-                f"{written[:80]!r} for {segment.text[:80]!r}",
+                f"{written[:80]!r} for {text[:80]!r}",
                 "pass a chat template that keeps the text of every turn (some leave out earlier thoughts), train on "
                 "one turn of the assistant in each row, or remove characters that the tokenizer does not know",
             )
