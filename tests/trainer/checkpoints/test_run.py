@@ -1,5 +1,6 @@
 """What a resumed run is compared with: named where it may change, refused where the saved state would mean nothing."""
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,12 @@ def run(*options, data="d", held_out="h", weights="w"):
         (["--reward", "format"], ["--reward is ['format'] from here on"]),
         (["--lr_scheduler_type", "cosine"], ["--lr_scheduler_type is 'cosine' from here on"]),
         (["--optim", "adamw_torch"], ["--optim is 'adamw_torch' from here on"]),
+        (
+            ["--torch_compile", "true"],
+            ["--torch_compile is True from here on", "--torch_compile_backend is 'inductor'"],
+        ),
+        (["--ddp_bucket_cap_mb", "5"], ["--ddp_bucket_cap_mb is 5 from here on; checkpoint-2 was trained with None"]),
+        (["--ignore_data_skip", "true"], ["--ignore_data_skip is True from here on"]),
         (["--output_dir", "b", "--logging_steps", "9", "--save_steps", "7", "--quiet"], []),
         (["--run_name", "x", "--image_threads", "3", "--report_to", "tensorboard", "--data", "elsewhere/a.jsonl"], []),
     ],
@@ -43,6 +50,36 @@ def test_every_option_that_can_change_a_number_is_named_and_no_other(options, sa
     assert len(found) == len(said)
     for sentence, expected in zip(found, said, strict=True):
         assert sentence.startswith(expected)
+
+
+NOT_COMPARED = """
+    activation_checkpointing allow_outside allow_remote data dataloader_drop_last dataloader_in_order
+    dataloader_multiprocessing_context dataloader_num_workers dataloader_persistent_workers dataloader_pin_memory
+    dataloader_prefetch_factor ddp_backend ddp_find_unused_parameters ddp_timeout debug disable_tqdm eval_data
+    gradient_checkpointing hub_always_push hub_model_id hub_private_repo hub_revision hub_strategy hub_token
+    image_cache_gb image_root image_threads local_rank log_completions log_completions_hub_repo log_level
+    log_level_replica log_multimodal log_on_each_node log_unique_prompts logging_first_step logging_nan_inf_filter
+    logging_steps logging_strategy memory_forecast memory_gib num_completions_to_print output_dir push_to_hub quiet
+    report_to restore_callback_states_from_checkpoint resume_from_checkpoint rollouts run_name save_on_each_node
+    save_only_model save_steps save_strategy save_total_limit trackio_bucket_id trackio_space_id
+    trackio_static_space_id vllm_group_port vllm_server_base_url vllm_server_host vllm_server_port vllm_server_timeout
+"""
+"""Options that change neither what a step computes nor the order of the rows. A new option of TRL is compared."""
+
+
+def test_every_option_that_is_not_listed_here_is_compared():
+    config = parse_run(["--data", "a.jsonl", "--model_name_or_path", "m", "--num_generations", "2"])
+    every = {option.name for part in (config.trl, config.run, config.model) for option in fields(part)}
+    assert every - options_of(config).keys() == set(NOT_COMPARED.split())
+
+
+def test_versions_and_code_that_differ_are_named():
+    before = replace(run(), sources={"the version of torch": "2.9.0", "the code of own.py": "0" * 32, "gone": "x"})
+    now = replace(run(), sources={"the version of torch": "2.9.1", "the code of own.py": "1" * 32})
+    assert check_same_run(before.to_json(), now, checkpoint=CHECKPOINT) == [
+        "the code of own.py is not what checkpoint-2 was trained with, and is used as it is now",
+        "the version of torch is not what checkpoint-2 was trained with (2.9.1 for 2.9.0), and is used as it is now",
+    ]
 
 
 def test_other_data_and_another_group_size_are_refused_and_other_evaluation_data_named():

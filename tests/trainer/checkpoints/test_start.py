@@ -1,5 +1,6 @@
 """How runs begin in folders that hold something already: what goes on, what is refused, what is moved aside."""
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -201,10 +202,14 @@ def test_replaced_images_are_refused_before_the_model_is_loaded(train, write_row
 def test_other_code_and_another_processor_are_named(finished, train):
     manifest = finished / "checkpoint-2" / "checkpoint.json"
     content = json.loads(manifest.read_text())
-    assert sorted(content["run"]["sources"]) == [
+    known = [name for name in sorted(content["run"]["sources"]) if not name.startswith("the version of ")]
+    assert known == [
         "the code of variety.py",
+        "the kind of device",
         "the processor (its settings, chat template or tokenizer)",
+        "what accelerate is told in the environment",
     ]
+    assert content["run"]["sources"]["the version of torch"] == importlib.metadata.version("torch")
     content["run"]["sources"] = dict.fromkeys(content["run"]["sources"], "0")
     manifest.write_text(json.dumps(content))
     code, said = train(
@@ -213,6 +218,7 @@ def test_other_code_and_another_processor_are_named(finished, train):
     assert code == 0
     assert "the code of variety.py is not what checkpoint-2 was trained with, and is used as it is now" in said
     assert "the processor (its settings, chat template or tokenizer) is not what checkpoint-2 was trained with" in said
+    assert "the kind of device is not what checkpoint-2 was trained with (cpu for 0), and is used as it is now" in said
 
 
 def test_a_folder_in_use_and_a_folder_that_is_none_are_refused_before_anything_is_read(train, tmp_path):

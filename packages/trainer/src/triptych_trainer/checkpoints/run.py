@@ -27,10 +27,11 @@ WITHOUT_INFLUENCE = (
     *("output_dir", "run_name", "resume_from_checkpoint", "quiet", "rollouts", "memory_forecast", "disable_tqdm"),
     *("data", "eval_data", "image_root", "allow_outside", "allow_remote", "quarantine"),
     *("gradient_checkpointing", "activation_checkpointing", "memory_gib"),
+    *("ddp_backend", "ddp_timeout", "ddp_find_unused_parameters"),
     *("image_cache_gb", "image_threads", "debug", "local_rank", "restore_callback_states_from_checkpoint"),
 )
 PREFIXES_WITHOUT_INFLUENCE = (
-    *("log_", "logging_", "report_", "hub_", "push_to_hub", "save_", "dataloader_", "ddp_", "tpu_", "trackio_"),
+    *("log_", "logging_", "report_", "hub_", "push_to_hub", "save_", "dataloader_", "tpu_", "trackio_"),
     *("vllm_server_", "vllm_group_", "num_completions_to_print", "_"),
 )
 """Options that change neither the numbers of a step nor their order; data files are compared by their content."""
@@ -49,7 +50,7 @@ class Run:
     held_out: str
     """Digest of the evaluation data."""
     sources: Mapping[str, str] = field(default_factory=dict)
-    """Digests of what is not named by an option: the processor, and the user's own files of code, by their names."""
+    """What no option names, by its name: digests of the processor and of the user's own code, the versions, ..."""
     weights: str | None = None
     """Digest of the model that the run was started with (see ``weights_digest``); None before it is loaded."""
 
@@ -121,7 +122,8 @@ def check_same_run(saved: Mapping[str, Any] | None, run: Run, *, checkpoint: Pat
         found.append(f"--eval_data: the evaluation data are not those of {checkpoint.name}; scores do not compare")
     sources = saved.get("sources", {})
     found += [
-        f"{name} is not what {checkpoint.name} was trained with, and is used as it is now"
+        f"{name} is not what {checkpoint.name} was trained with{_values(sources[name], run.sources[name])}, "
+        "and is used as it is now"
         for name in sorted(sources.keys() & run.sources.keys())
         if sources[name] != run.sources[name]
     ]
@@ -130,6 +132,11 @@ def check_same_run(saved: Mapping[str, Any] | None, run: Run, *, checkpoint: Pat
         f"--{name} is {run.options[name]!r} from here on; {checkpoint.name} was trained with {options[name]!r}"
         for name in names
     ]
+
+
+def _values(before: Any, now: str) -> str:
+    """Both values of what is no digest: a version, a kind of device."""
+    return f" ({now} for {before})" if max(len(str(before)), len(now)) < 24 else ""
 
 
 def _check_trained(options: Mapping[str, Any], now: Mapping[str, Any], *, checkpoint: Path) -> None:
