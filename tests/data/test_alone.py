@@ -24,7 +24,7 @@ from triptych_data.errors import UsageError
 from triptych_data.resize import resize
 from triptych_data.rows import open_rows
 
-assert main(["check", "rows.jsonl", "rows.json", "--decode", "--workers", "1", "--fix", "clean.jsonl"]) == 0
+assert main(["check", "rows.jsonl", "rows.json", "--workers", "1", "--fix", "clean.jsonl"]) == 0
 assert main(["check", "clean.jsonl", "--workers", "1"]) == 0
 assert main(["preview", "rows.jsonl", "-o", "page.html", "--quiet"]) == 0
 assert "data:image/png;base64," in Path("page.html").read_text()

@@ -108,7 +108,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def refused_by_check(data: Path, report: Path, *options: str) -> dict[str, tuple[str, str]]:
-    check([str(data), "--decode", "--workers", "1", "--json", str(report), *options])
+    check([str(data), "--workers", "1", "--json", str(report), *options])
     rows = json.loads(report.read_text())["refused_rows"]
     return {row["source"]: (row["reason"], row["remedy"]) for row in rows}
 

@@ -1,4 +1,4 @@
-"""`check`: look at dataset files before a run, from headers alone or with a full decode."""
+"""`check`: look at dataset files before a run, with every image decoded or from headers alone."""
 
 from __future__ import annotations
 

@@ -16,7 +16,9 @@ class CheckOptions:
 
     LEAST: ClassVar[dict[str, int]] = {"workers": 1, "show": 0}
 
-    decode: bool = field(default=False, metadata={"help": "decode every image, not only its header"})
+    decode: bool = field(
+        default=True, metadata={"help": "decode every image once; without it only headers are read, which is faster"}
+    )
     workers: int = field(default_factory=lambda: default_workers(), metadata={"help": "processes that look at rows"})
     show: int = field(default=5, metadata={"help": "refused rows printed per kind"})
     json: str | None = field(default=None, metadata={"metavar": "OUT", "help": "write the whole report here"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -15,10 +16,10 @@ from triptych_data.example import Example, ImageSource
 from triptych_data.fetch import open_image
 from triptych_data.header import ImageHeader, parse_header, read_header
 from triptych_data.model_tokens import ModelTokens
-from triptych_data.pixels import decode, guessed_around, load_pixels
+from triptych_data.pixels import is_guessed_around, load_pixels
 from triptych_data.prompt_settings import PromptSettings
 from triptych_data.rows import SourceRow
-from triptych_data.seen_headers import image_in_example
+from triptych_data.seen_headers import image_in_example, key_of
 from triptych_data.tally import Tally
 
 GUESSED = "JPEGs with stray bytes or damage that decoders read over in silence"
@@ -38,7 +39,9 @@ class Inspection:
     format_of: Callable[[SourceRow], str]
     """Names the format of a row that `read` accepted."""
     settings: PromptSettings = field(default_factory=PromptSettings)
-    decode: bool = False
+    decode: bool = True
+    decoded: dict[int, bool] = field(default_factory=dict)
+    """The images that were decoded, by their places, and whether a decoder read over damage in them."""
     model: ModelTokens | None = None
     """Counts tokens; without it only sizes are known."""
     further: FurtherLook | None = None
@@ -82,15 +85,21 @@ def _look_at(image: ImageSource, number: int, example: Example, tally: Tally, in
         with open_image(image, policy=policy) as stream:
             header = parse_header(stream, image=str(image), policy=policy)
             tally.bytes += stream.seek(0, os.SEEK_END)
-            if inspection.decode:
-                stream.seek(0)
-                data = stream.read()
-                decode(data, image=str(image), policy=policy)
-                if guessed_around(data, header):
-                    tally.notes[GUESSED] += 1
+            if inspection.decode and _is_guessed(image, stream, inspection):
+                tally.notes[GUESSED] += 1
         return header
     except ImageError as error:
         raise image_in_example(error, example, image, number) from error
+
+
+def _is_guessed(image: ImageSource, stream: BinaryIO, inspection: Inspection) -> bool:
+    """Decode an image that was not decoded before; whether a decoder reads over damage in it."""
+    key = key_of(image)
+    if key not in inspection.decoded:
+        stream.seek(0)
+        policy = inspection.settings.policy
+        inspection.decoded[key] = is_guessed_around(stream.read(), image=str(image), policy=policy)
+    return inspection.decoded[key]
 
 
 def _count_image(header: ImageHeader, tally: Tally) -> None:

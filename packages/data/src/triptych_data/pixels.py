@@ -138,12 +138,20 @@ def _decode_fast(data: bytes) -> Pixels | None:
     return pixels
 
 
-def guessed_around(data: bytes, header: ImageHeader) -> bool:
-    """Return whether a JPEG's compressed data contains more or less than its picture needs: stray bytes, or damage.
+def is_guessed_around(data: bytes, *, image: str, policy: ImagePolicy = DEFAULT_POLICY) -> bool:
+    """Decode an image as `decode` does, and return whether a JPEG's compressed data contains more or less than its
+    picture needs: stray bytes, or damage.
 
-    Decoders give no message. Only the strict decoder of the extra `fast` does; without it the answer is False.
+    Decoders give no message of these. Only the strict decoder of the extra `fast` does; without it the answer is False.
+    Raises ImageError.
     """
+    header = parse_header(io.BytesIO(data), image=image, policy=policy)
     decoder = fast_decoder() if header.format == "JPEG" and header.mode in ("RGB", "L") else None
+    strict = None if decoder is None else _decode_fast(data)
+    if strict is not None:
+        check_size(_upright(strict, header.orientation), (header.height, header.width), image=image)
+        return False
+    decode(data, image=image, policy=policy)
     if decoder is None:
         return False
     try:

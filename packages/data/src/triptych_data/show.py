@@ -65,7 +65,7 @@ def show(
         if count > shown:
             console.print(f"  ... and {count - shown:,} more (--json lists all)", highlight=False)
     verdict = f"{tally.rows:,} rows, {tally.passed:,} pass, {len(tally.refused):,} would be refused"
-    rest = "" if decoded or not tally.long_sides else "; only headers were read: --decode also finds damaged images"
+    rest = "" if decoded or not tally.long_sides else "; only headers were read (--no_decode): damaged images may pass"
     console.print(f"\n[bold {'red' if tally.refused else 'green'}]{verdict}[/]{rest}", highlight=False)
 
 

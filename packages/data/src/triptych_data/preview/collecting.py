@@ -184,7 +184,7 @@ def _notes(
 
 
 def with_decode_errors(row: PreviewRow, errors: Mapping[Hashable, ImageError]) -> PreviewRow:
-    """Return the row with the images marked that do not decode; it is refused for the first of them as `check --decode`
+    """Return the row with the images marked that do not decode; it is refused for the first of them as `check`
     does.
     """
     if row.example is None or not any(image.source.key in errors for image in row.images):

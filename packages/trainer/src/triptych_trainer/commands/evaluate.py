@@ -185,7 +185,7 @@ def _evaluate(
             stopwatch.cut(tokens=sum(row.num_tokens for row in rows), images=sum(row.num_images for row in rows))
             bar.advance(len(batch), status=f"{_status(rows)}  {stopwatch.whole()}  {peak_bytes() / 2**30:.1f} GiB")
     if not rows:
-        raise UsageError(f"none of the {len(table)} rows could be scored; `triptych check --decode` says why")
+        raise UsageError(f"none of the {len(table)} rows could be scored; `triptych check` says why")
     return rows
 
 

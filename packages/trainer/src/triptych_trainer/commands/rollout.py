@@ -241,7 +241,7 @@ def _conclude(
     reporter: Reporter,
 ) -> None:
     if not outcomes:
-        raise UsageError(f"none of the {len(table)} rows could be sampled for; `triptych check --decode` says why")
+        raise UsageError(f"none of the {len(table)} rows could be sampled for; `triptych check` says why")
     if not options.quiet:
         print_outcomes(reporter.console, list(outcomes.values()))
     if options.keep_mixed:
