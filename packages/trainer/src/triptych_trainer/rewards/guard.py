@@ -13,7 +13,6 @@ from triptych_parser import Refusal
 from triptych_trainer.rewards.completion import completion_text
 from triptych_trainer.rewards.judge_error import JudgeError
 from triptych_trainer.rewards.process_settings import changed_setting, process_settings
-from triptych_trainer.rewards.random_states import kept_random_numbers
 from triptych_trainer.rewards.row import Completion, Reward, is_column
 
 SHOWN_CHARACTERS = 200
@@ -34,6 +33,8 @@ def guarded(reward: Reward) -> Reward:
     After a failure the rows are tried one by one to find the culprit, but for a judge's, which names its sample and
     would be slow to repeat; otherwise only the results are checked.
     """
+    from triptych_trainer.rewards.random_states import kept_random_numbers  # brings numpy, which a help does without
+
     name = getattr(reward, "__name__", type(reward).__name__)
 
     if inspect.iscoroutinefunction(reward) or inspect.iscoroutinefunction(getattr(reward, "__call__", None)):  # noqa: B004
