@@ -97,7 +97,7 @@ def _is_cuda_ahead(before: Any, now: Any) -> bool:
 
 def _torch_words(state: Any) -> tuple[Any, int]:
     """(the 624 words, the place of the next one) of a state of torch for CPUs."""
-    data = state.numpy()
+    data: Any = state.numpy()
     left = int(data[8:12].view(np.int32)[0])
     words = data[_FIRST_WORD : _FIRST_WORD + 8 * _WORDS].view(np.uint64).astype(np.uint32)
     return words, _WORDS + 1 - left
@@ -111,7 +111,8 @@ def _is_known() -> bool:
     if state.numel() != _STATE_BYTES:
         return False
     words, place = _torch_words(state)
-    return place == _WORDS and np.array_equal(words, np.random.RandomState(5).get_state()[1])
+    expected: Any = np.random.RandomState(5).get_state()
+    return place == _WORDS and np.array_equal(words, expected[1])
 
 
 def _is_ahead(words: Any, place: int, now: Any, now_place: int) -> bool:
