@@ -16,13 +16,19 @@ from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.upstream.transformers_names import is_at_least
 from triptych_trainer.upstream.trl_names import (
     ATTRIBUTES,
+    CLIENT,
+    CONNECTION,
+    CONNECTION_OF_SEVERAL,
+    CONNECTION_TO_ENGINE,
     METHODS,
     WHILE_TRAINING,
     WITH_ENGINE,
     WITHOUT_ENGINE,
     check_attributes,
+    check_connection,
     check_methods,
     check_no_images,
+    vllm_generation_module,
 )
 from trl import GRPOTrainer
 
@@ -142,3 +148,70 @@ def test_a_lost_method_is_named():
 
     with pytest.raises(IncompatibleVersionError, match="it is gone"):
         check_methods(Lost)
+
+
+def written_by(kind):
+    """What a class defines, and what its methods write on an object."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    return set(dir(kind)) | {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
+    }
+
+
+def test_the_installed_connection_to_vllm_and_its_client_have_every_name():
+    module = vllm_generation_module()
+    names = {*CONNECTION, *CONNECTION_TO_ENGINE, *CONNECTION_OF_SEVERAL, "vllm_client"}
+    assert names <= written_by(module.VLLMGeneration)
+    assert set(CLIENT) <= written_by(module.VLLMClient)
+
+
+def used_of(names):
+    """Attributes of the connection, or of the client of a server, that files which know them by these names use."""
+    root, found = Path(triptych_trainer.__file__).parent, set()
+    for path in [*root.glob("grpo/vllm/*.py"), *root.glob("grpo/trl/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value).rpartition(".")[2] in names:
+                found.add(node.attr)
+    return found
+
+
+def test_all_that_is_used_of_the_connection_is_checked():
+    ours = {"is_awake", "last_payload", "rollout_seconds", "rollout_server", "scores_kept", "sends_by_folder"}
+    checked = {*CONNECTION, *CONNECTION_TO_ENGINE, *CONNECTION_OF_SEVERAL, "vllm_client"}
+    assert used_of({"backend", "vllm_generation"}) == checked | ours
+    assert used_of({"vllm_client"}) <= set(CLIENT)
+
+
+class Parts:
+    """An object with the attributes that are named."""
+
+    def __init__(self, *names, **values):
+        vars(self).update({**dict.fromkeys(names), **values})
+
+
+@pytest.mark.parametrize(
+    ("mode", "ranks", "lost"),
+    [
+        ("colocate", 1, "_iter_named_params"),
+        ("colocate", 1, "_llm_weights_sleeping"),
+        ("colocate", 2, "tp_group"),
+        ("server", 1, "vllm_client"),
+        ("server", 1, "session"),
+    ],
+)
+def test_a_lost_attribute_of_the_connection_is_named(mode, ranks, lost):
+    connection = Parts(
+        *CONNECTION,
+        *(CONNECTION_TO_ENGINE if mode == "colocate" else ()),
+        *(CONNECTION_OF_SEVERAL if ranks > 1 else ()),
+        mode=mode,
+        tensor_parallel_size=ranks,
+        accelerator=Parts(is_main_process=True),
+        vllm_client=Parts(*CLIENT),
+    )
+    check_connection(connection)
+    delattr(connection.vllm_client if lost == "session" else connection, lost)
+    with pytest.raises(IncompatibleVersionError, match=f"has no attribute {lost}, which Triptych uses"):
+        check_connection(connection)

@@ -65,6 +65,7 @@ class FakeVLLM:
             base_url="http://localhost:8000",
             model="made-up",
             session=SimpleNamespace(post=self.post),
+            init_communicator=lambda device: None,
             get_server_info=lambda: {"model_config": {"logprobs_mode": "processed_logprobs"}},
         )
         self.kept: dict[str, Any] = {}
@@ -75,6 +76,9 @@ class FakeVLLM:
     def sync_weights(self) -> None:
         self.syncs += 1
         self._llm_weights_sleeping = False
+
+    def _iter_named_params(self) -> Any:
+        raise AssertionError("a test that sends weights says which")
 
     def forget(self) -> None:
         self.forgotten.append(self.syncs)

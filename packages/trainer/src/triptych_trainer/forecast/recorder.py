@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from triptych_trainer.upstream.torch_names import FakeTensor, FakeTensorMode, TorchDispatchMode
 
 aten = torch.ops.aten
 _DEVICE = torch.ops.prim.device.default

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from peft import get_peft_model
-from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig
 from triptych_data.adapter_folder import adapter_folder
 
@@ -26,6 +25,7 @@ from triptych_trainer.models.families import family_of
 from triptych_trainer.models.load import freeze_vision_modules, model_without_weights
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.options.arguments import TrainingConfig
+from triptych_trainer.upstream.torch_names import FakeTensorMode
 from triptych_trainer.upstream.transformers_names import GradientCheckpointingLayer, no_init_weights
 
 __all__ = ["Skeleton", "Stack", "build_skeleton", "shallow", "stacks_of"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
-from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import Trainer, TrainingArguments
 
 from triptych_trainer.errors import UsageError
@@ -16,6 +15,7 @@ from triptych_trainer.forecast.skeleton import Skeleton
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.arguments import TrainingConfig
 from triptych_trainer.options.plan_options import SHARDINGS, Sharding
+from triptych_trainer.upstream.torch_names import FakeTensorMode
 
 __all__ = ["StaticMemory", "sharding_of", "static_memory_of"]
 

@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import Any, Literal
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 from transformers import GenerationConfig
 
 from triptych_trainer.forecast.recorder import Recorder
@@ -25,6 +24,7 @@ from triptych_trainer.forward.prompt_graph import why_not_once
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.families import ImageFeatures, family_of
 from triptych_trainer.options.arguments import RunConfig
+from triptych_trainer.upstream.torch_names import FakeTensor
 from triptych_trainer.upstream.transformers_names import cache_argument
 
 __all__ = ["DECODE", "PASSES", "Device", "Setting", "planned_engine"]

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 from transformers import Cache, DynamicCache
 from triptych_kernels import DecodeCache
 
 from triptych_trainer.errors import IncompatibleVersionError
+from triptych_trainer.upstream.torch_names import FakeTensor
 from triptych_trainer.upstream.transformers_names import DynamicLayer
 
 __all__ = ["DECODE_KWARG", "GroupCache"]

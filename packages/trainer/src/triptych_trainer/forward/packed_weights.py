@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch._subclasses.fake_tensor import FakeTensor
 from transformers import GenerationConfig
 from triptych_kernels import PackedMatrix
 
@@ -26,6 +25,7 @@ from triptych_trainer.forward.row_norms import row_norms
 from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
+from triptych_trainer.upstream.torch_names import FakeTensor
 
 __all__ = ["empty_copies", "packable", "packed_weights"]
 

@@ -6,8 +6,16 @@ import functools
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from triptych_trainer.errors import IncompatibleVersionError
 
 __all__ = [
+    "FakeTensor",
+    "FakeTensorMode",
+    "TorchDispatchMode",
+    "check_module_names",
     "flash_backward",
     "flash_forward",
     "load_to_numbered_cpus",
@@ -24,6 +32,33 @@ _BACKWARD = (
     *("dropout_p", "is_causal", "rng_state", "unused", "scale", "window_size_left", "window_size_right"),
 )
 """Arguments that `flash_forward` and `flash_backward` give; from torch 2.11 to 2.15 both ops begin with them."""
+
+
+MODULE_NAMES = (
+    *("_backward_hooks", "_buffers", "_compiled_call_impl", "_forward_hooks", "_forward_pre_hooks"),
+    *("_forward_pre_hooks_with_kwargs", "_parameters"),
+)
+"""What is read of a module, although torch does not promise it."""
+OPS = ("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention_for_cpu_backward")
+"""Ops that are called by name; `missing_arguments` compares those for CUDA."""
+OF_OTHERS = ("_cdata", "_flash_attention_backward", "_flash_attention_forward", "_last_lr", "_schema", "_version")
+"""What is read of storages, tensors, ops and schedulers: tests that use it fail when it is gone."""
+
+
+def check_module_names() -> None:
+    """Check that modules and ops of the installed torch have the names that are used here.
+
+    Raises:
+        IncompatibleVersionError: names those that are missing.
+    """
+    module, aten = torch.nn.Identity(), torch.ops.aten
+    lost = [f"Module.{name}" for name in MODULE_NAMES if not hasattr(module, name)]
+    lost += [f"ops.aten.{name}" for name in OPS if not hasattr(aten, name)]
+    if lost:
+        raise IncompatibleVersionError(
+            f"torch {torch.__version__} is not the one that Triptych hooks into: {', '.join(lost)} is gone; install a "
+            "version that triptych-trainer asks for"
+        )
 
 
 @functools.cache

@@ -27,6 +27,7 @@ import torch
 import transformers
 
 from triptych_trainer.errors import IncompatibleVersionError
+from triptych_trainer.upstream.torch_names import check_module_names
 
 try:
     from transformers.cache_utils import (
@@ -81,7 +82,14 @@ __all__ = [
 
 TESTED_TRANSFORMERS = "5.17 to 5.24"
 ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
-    (transformers.PreTrainedModel, ("set_attn_implementation", "_can_set_attn_implementation")),
+    (
+        transformers.PreTrainedModel,
+        (
+            *("_can_record_outputs", "_can_set_attn_implementation", "_hf_peft_config_loaded", "_supports_sdpa"),
+            "set_attn_implementation",
+        ),
+    ),
+    (transformers.ProcessorMixin, ("_merge_kwargs", "valid_processor_kwargs")),
     (transformers.PreTrainedConfig, ("_attn_implementation", "get_text_config")),
     (transformers.GenerationMixin, ("prepare_inputs_for_generation", "_update_model_kwargs_for_generation")),
     (transformers.Trainer, ("get_optimizer_cls_and_kwargs",)),
@@ -94,6 +102,12 @@ ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
     (ResponseParser, ("feed", "finalize")),
 )
 """Methods and attributes that are overridden, set or called, and that no public page of transformers promises."""
+OF_A_CONFIG = ("_attn_implementation_internal", "_name_or_path")
+"""What is read or set of a configuration after it is made."""
+WRITTEN_LATER = ("_gradient_checkpointing_func", "_is_hf_initialized")
+"""What transformers writes on layers that are checkpointed, and on weights that it has read; a test looks there."""
+READ_BY_PEFT = ("_checkpoint_conversion_mapping",)
+"""How a model's own code renames the weights of saved adapters; models of transformers have no such attribute."""
 
 _VERSION = tuple(int(part) for part in transformers.__version__.split(".")[:2])
 CHECKPOINTING_DROPS_CACHES = _VERSION < (5, 24)
@@ -103,18 +117,26 @@ _KEEPS_BY_MASK = hasattr(transformers.modeling_utils, "slice_logits_to_keep")
 
 @functools.cache
 def check_names() -> None:
-    """Check once that everything in `ATTRIBUTES` exists.
+    """Check once that everything in `ATTRIBUTES`, and in the list of torch's names, exists.
 
     Raises:
         IncompatibleVersionError: names the class, the attribute and the installed version.
     """
+    check_module_names()
+    config = transformers.PreTrainedConfig()
+    if lost := [name for name in OF_A_CONFIG if not hasattr(config, name)]:
+        raise _gone("PreTrainedConfig", lost[0])
     for owner, names in ATTRIBUTES:
         for name in names:
             if not hasattr(owner, name):
-                raise IncompatibleVersionError(
-                    f"transformers {transformers.__version__} is not the one that Triptych hooks into: "
-                    f"{owner.__name__}.{name} is gone; install a version that triptych-trainer asks for"
-                )
+                raise _gone(owner.__name__, name)
+
+
+def _gone(owner: str, name: str) -> IncompatibleVersionError:
+    return IncompatibleVersionError(
+        f"transformers {transformers.__version__} is not the one that Triptych hooks into: {owner}.{name} is gone; "
+        "install a version that triptych-trainer asks for"
+    )
 
 
 def cache_argument(model: torch.nn.Module, cache: Any) -> dict[str, Any]:

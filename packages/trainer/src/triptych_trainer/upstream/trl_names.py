@@ -27,6 +27,10 @@ except ImportError as error:
 
 __all__ = [
     "ATTRIBUTES",
+    "CLIENT",
+    "CONNECTION",
+    "CONNECTION_OF_SEVERAL",
+    "CONNECTION_TO_ENGINE",
     "METHODS",
     "SFT_ATTRIBUTES",
     "SFT_METHODS",
@@ -36,6 +40,7 @@ __all__ = [
     "add_fused_lm_head",
     "add_response_schema",
     "check_attributes",
+    "check_connection",
     "check_methods",
     "check_no_images",
     "check_sft_attributes",
@@ -104,6 +109,25 @@ WHILE_TRAINING = ("_tr_loss", "_globalstep_last_logged", "_total_loss_scalar", "
 """What checkpoints add to that; transformers sets these when the training begins (the last one from 5.19 on)."""
 WITH_ENGINE = ("_last_loaded_step", "vllm_generation")
 WITHOUT_ENGINE = ("generation_config", "generation_kwargs")
+CONNECTION = (
+    *(
+        "_iter_named_params",
+        "accelerator",
+        "enable_sleep_mode",
+        "generation_kwargs",
+        "logprobs",
+        "max_completion_length",
+    ),
+    *("min_p", "mode", "model", "repetition_penalty", "structured_outputs_regex", "sync_weights", "temperature"),
+    *("tensor_parallel_size", "top_k", "top_p"),
+)
+"""What `grpo/vllm` uses of TRL's connection to vLLM (``VLLMGeneration``)."""
+CONNECTION_TO_ENGINE = ("_llm_weights_sleeping", "llm")
+"""What it uses in addition of a connection to an engine in this process."""
+CONNECTION_OF_SEVERAL = ("tp_group",)
+"""What it uses in addition where several ranks share such an engine."""
+CLIENT = ("base_url", "init_communicator", "model", "session")
+"""What it uses of the client of a server (``VLLMClient``), which only the main process has."""
 
 SFT_METHODS: dict[str, tuple[str, ...]] = {
     # The step (sft/trl/trainer.py)
@@ -145,6 +169,23 @@ def check_attributes(trainer: GRPOTrainer) -> None:
         IncompatibleVersionError: names those that are missing.
     """
     _check_has(trainer, (*ATTRIBUTES, *(WITH_ENGINE if trainer.use_vllm else WITHOUT_ENGINE)), kind="GRPOTrainer")
+    if trainer.use_vllm:
+        check_connection(trainer.vllm_generation)
+
+
+def check_connection(connection: Any) -> None:
+    """Check that TRL's connection to vLLM, and the client of a server, have every attribute that is used later.
+
+    Raises:
+        IncompatibleVersionError: names those that are missing.
+    """
+    _check_has(connection, CONNECTION, kind="VLLMGeneration")
+    if connection.mode == "colocate":
+        of_several = CONNECTION_OF_SEVERAL if connection.tensor_parallel_size > 1 else ()
+        _check_has(connection, (*CONNECTION_TO_ENGINE, *of_several), kind="VLLMGeneration")
+    elif connection.accelerator.is_main_process:
+        _check_has(connection, ("vllm_client",), kind="VLLMGeneration")
+        _check_has(connection.vllm_client, CLIENT, kind="VLLMClient")
 
 
 def check_sft_methods(trainer: type) -> None:
