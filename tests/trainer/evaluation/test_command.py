@@ -44,7 +44,7 @@ def test_values_of_the_data_are_no_markup_of_the_terminal(model_dir, write_rows,
     data.write_text(data.read_text().replace("1 images", "[/end] 1").replace("2 images", "[b] 2"))
     path = tmp_path / "new folder" / "e.json"
     given = ["--model", str(model_dir), "--data", str(data), "--max_completion_length", "2", "--json", str(path)]
-    assert main(given) == 0
+    assert main([*given, "--limit", "0"]) == 0, "0: all rows"
     printed = capsys.readouterr().out
     assert "kind = [/end] 1" in printed
     assert "kind = [b] 2" in printed

@@ -68,7 +68,7 @@ def test_a_run_that_does_not_fit_names_the_row_and_a_limit_that_would_do(options
     whole = json.loads((tmp_path / "a.json").read_text())["peak"]["bytes"]
     # pictures are drawn with 4 to 8 tokens; allow for smaller ones
     limit = ["--min_pixels", "784", "--memory_gib", str(whole * 0.995 / 2**30), "--no_alternatives", "--json"]
-    assert main([*options, *limit, str(tmp_path / "b.json")]) == 0
+    assert main([*options, "--limit", "0", *limit, str(tmp_path / "b.json")]) == 0, "0: all rows"
     said = capsys.readouterr().out
     assert "does not fit" in said
     assert "[bold" not in said

@@ -7,15 +7,19 @@ import sys
 from dataclasses import fields
 
 import pytest
+from triptych_data.limit import LIMIT, num_first
 from triptych_data.option_parser import option_names
 from triptych_data.options import DataOptions, PromptOptions
 from triptych_data.other_names import KNOWN, NAMES
+from triptych_data.preview.options import PreviewOptions
 from triptych_trainer.cli import COMMANDS
 from triptych_trainer.cli import main as triptych
 from triptych_trainer.options.arguments import parse_run, run_parser
 from triptych_trainer.options.help import PARSERS
+from triptych_trainer.options.plan_options import PlanOptions
 from triptych_trainer.options.report_options import ReportOptions
 from triptych_trainer.options.run_options import RunArguments
+from triptych_trainer.options.sampling_options import SamplingOptions
 from triptych_trainer.options.train_help import RARE as RARE_OF_GRPO
 from triptych_trainer.options.train_help import TRL_OPTIONS
 from triptych_trainer.options.training_help import RARE
@@ -106,3 +110,10 @@ def test_what_the_report_shows_by_default_is_said():
 def test_a_misspelt_command_is_told_its_neighbour(capsys):
     assert triptych(["chek"]) == 2
     assert capsys.readouterr().err.startswith("triptych: error: there is no command 'chek'; did you mean check?")
+
+
+@pytest.mark.parametrize("options", [PreviewOptions, PlanOptions, SamplingOptions])
+def test_a_limit_of_rows_means_the_same_in_every_command(options):
+    (limit,) = (option for option in fields(options) if option.name == "limit")
+    assert (limit.metadata, options.LEAST["limit"]) == (LIMIT, 0)
+    assert [num_first(5, limit) for limit in (0, 3, 9)] == [5, 3, 5]

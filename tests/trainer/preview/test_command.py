@@ -28,6 +28,8 @@ def test_quiet_says_one_line_and_a_limit_is_said(data, tmp_path, capsys):
     assert "<dd>4 of 14</dd>" in out.read_text(encoding="utf-8")
     assert main([str(data), "-o", str(out), "--limit", "4"]) == 0
     assert "  the first 4 of 14 rows: raise --limit" in capsys.readouterr().out
+    assert main([str(data), "-o", str(out), "--limit", "0", "--quiet"]) == 1, "0: all rows"
+    assert "(14 rows, " in capsys.readouterr().out
 
 
 def size(path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from triptych_data.describe import describe
 from triptych_data.inspect_row import FurtherLook
+from triptych_data.limit import num_first
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.pages import rendered_page
 from triptych_data.preview.collecting import Source, Trained, shown_rows, with_decode_errors
@@ -71,7 +72,7 @@ def build_preview(
     """
     reporter, settings = reporter or Reporter(quiet=True), settings or PromptSettings()
     total = sum(len(source.rows) for source in sources)
-    num_rows = min(limit, total) if limit else total
+    num_rows = num_first(total, limit)
     found = _windows(shown_rows(sources, model=model, settings=settings, further=further, trained=trained, limit=limit))
     first = next(found, [])
     summary, payload = Summary(), Payload()

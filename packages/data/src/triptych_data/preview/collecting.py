@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from triptych_data import DataError, Example, ImageError, ImagePolicy
@@ -9,6 +10,7 @@ from triptych_data.budget import Size
 from triptych_data.describe import CountedPrompt, describe
 from triptych_data.header import read_header
 from triptych_data.inspect_row import FurtherLook, image_notes
+from triptych_data.limit import num_first
 from triptych_data.model_tokens import ModelTokens
 from triptych_data.preview.counting import change
 from triptych_data.preview.row import PreviewImage, PreviewRow, WithTools
@@ -81,9 +83,8 @@ def shown_rows(
     settings = settings or PromptSettings()
     first: dict[int, str] = {}
     places = ((source, index) for source in sources for index in range(len(source.rows)))
-    for number, (source, index) in enumerate(places):
-        if limit and number >= limit:
-            return
+    total = sum(len(source.rows) for source in sources)
+    for source, index in islice(places, num_first(total, limit)):
         try:
             row = source.rows.row(index)
         except DataError as error:

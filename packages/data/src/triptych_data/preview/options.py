@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from triptych_data.check_options import default_workers
+from triptych_data.limit import LIMIT
 from triptych_data.option_parser import OptionParser, add_options, given_path
 from triptych_data.shared_options import add_shared_options
 
@@ -17,7 +18,7 @@ class PreviewOptions:
 
     LEAST: ClassVar[dict[str, int]] = {"limit": 0, "max_megabytes": 0, "threads": 1}
 
-    limit: int = field(default=10_000, metadata={"help": "look at the first rows only; 0: all"})
+    limit: int = field(default=10_000, metadata=LIMIT)
     max_megabytes: float = field(default=64, metadata={"help": "the most that embedded pictures may take"})
     threads: int = field(default_factory=default_workers, metadata={"help": "threads that decode pictures"})
     quiet: bool = field(default=False, metadata={"help": "print only the last line"})

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from triptych_data import Examples, ImageLoader
 from triptych_data.checked import RowCheck
+from triptych_data.limit import num_first
 from triptych_data.option_parser import collected, refuse_given
 from triptych_data.options import image_policy
 from triptych_data.progress import Reporter
@@ -207,7 +208,7 @@ def _examples(asked: AskedEvaluation, row_check: RowCheck | None, *, given: Mapp
     examples = read_files(
         files, roots, shared.data, given=given, seen=asked.seen, row_check=row_check, needs_prompt=needs_prompt
     )
-    examples = examples[: options.limit] if options.limit else examples
+    examples = examples[: num_first(len(examples), options.limit)]
     columns = examples.checked.columns
     for column in (*(options.by or ()), *([options.position] if options.position else ())):
         if column not in columns:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from triptych_data.limit import num_first
 from triptych_data.option_parser import collected, refuse_given
 from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
@@ -140,7 +141,8 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
     processor = processor_of(config, config.model.model_name_or_path)
     model_config = read_model_config(config)
     seen = SeenHeaders(policy=image_policy(config.run))
-    examples = read_data(config, seen, needs_prompt=not config.run.environment)[0][: own.limit]
+    examples = read_data(config, seen, needs_prompt=not config.run.environment)[0]
+    examples = examples[: num_first(len(examples), own.limit)]
     check_num_prompts(len(examples), config.grpo)
     played = None
     if config.run.tools or config.run.environment or own.turns is not None or own.turn_image:

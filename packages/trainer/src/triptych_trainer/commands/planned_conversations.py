@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from triptych_data import Example
+from triptych_data.limit import num_first
 from triptych_data.option_parser import refuse_given
 from triptych_data.options import image_policy
 from triptych_data.progress import Reporter
@@ -72,7 +73,8 @@ def _subject(config: SftConfig, own: PlanOptions, *, device: Device, reporter: R
     dress, settings = tool_dress(processor, prompt_settings(config.run), read_tools(config.run.tools), end_ids=end_ids)
     check = row_check_of(processor, settings, end_ids=end_ids, max_tokens=config.sft.max_length, dress=dress)
     seen = SeenHeaders(policy=image_policy(config.run))
-    examples = read_data(config, seen, row_check=check, reporter=reporter, sft=True)[0][: own.limit]
+    examples = read_data(config, seen, row_check=check, reporter=reporter, sft=True)[0]
+    examples = examples[: num_first(len(examples), own.limit)]
 
     def whole(example: Example) -> Example:
         return conversation(example if dress is None else dress(example))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from triptych_data import Examples, ImageLoader
 from triptych_data.fix import write_chosen
+from triptych_data.limit import num_first
 from triptych_data.option_parser import collected, refuse_given
 from triptych_data.options import QUARANTINE, image_policy
 from triptych_data.progress import Reporter
@@ -138,7 +139,7 @@ def _examples(asked: AskedRollouts, processor: Any) -> Examples:
         quarantine=asked.quarantine,
         needs_prompt=not asked.has_environment,
     )
-    return examples[: options.limit] if options.limit else examples
+    return examples[: num_first(len(examples), options.limit)]
 
 
 def _sampled(

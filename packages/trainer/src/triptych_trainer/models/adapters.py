@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,14 +18,23 @@ from triptych_trainer.models.families import family_of
 
 __all__ = [
     "adapter_config",
+    "check_kinds",
     "check_merge",
     "check_quantization",
     "check_stored_quantization",
+    "given_adapters",
     "language_model_name",
     "outside_language_model",
     "saved_adapters",
     "with_adapters",
 ]
+
+_WHY_NOT: Mapping[str, str] = {
+    "ADAPTION_PROMPT": "adds attention to layers that PEFT knows of a few text models only",
+    "POLY": "needs the number of a task with each call of the model, which rows do not have",
+    "XLORA": "chooses its adapters by a first pass over the whole input, and completions of one prompt share theirs",
+}
+"""Kinds of adapters that are not trained here, next to those that put virtual tokens before the prompt."""
 
 
 def adapter_config(config: ModelConfig, model: torch.nn.Module, *, freeze_vision: bool = False) -> LoraConfig | None:
@@ -71,6 +82,37 @@ def _check_names(given: Any, model: torch.nn.Module, *, option: str) -> None:
             )
 
 
+def check_kinds(configs: Iterable[PeftConfig], *, option: str) -> None:
+    """Check that adapters change the layers of the model, which is what the shared passes and vLLM's copies work with.
+
+    Raises:
+        UsageError: names a kind that does something else.
+    """
+    for config in configs:
+        kind = str(getattr(config.peft_type, "value", config.peft_type))
+        why = _WHY_NOT.get(kind)
+        if config.is_prompt_learning:
+            why = "puts virtual tokens before the prompt, and no image's place in the prompt counts them"
+        if why is not None:
+            raise UsageError(
+                f"{option}: {type(config).__name__} {why}; use adapters that change the layers, for example "
+                "LoraConfig(target_modules='all-linear')"
+            )
+        if kind == "ADALORA":
+            warnings.warn(
+                f"{option}: the ranks of AdaLoraConfig are redistributed only where a callback calls "
+                "update_and_allocate, and its orthogonality term is not in the loss, both as in TRL; LoraConfig needs "
+                "neither",
+                stacklevel=3,
+            )
+
+
+def given_adapters(model: Any, peft_config: PeftConfig | None) -> list[PeftConfig]:
+    """Return the configurations of the adapters that a model has or will get."""
+    own = getattr(model, "peft_config", None) or {}
+    return [*([] if peft_config is None else [peft_config]), *(own.values() if isinstance(own, Mapping) else ())]
+
+
 def with_adapters(
     model: torch.nn.Module, path: str, *, merge: bool = False, option: str = "--model_name_or_path"
 ) -> torch.nn.Module:
@@ -85,6 +127,7 @@ def with_adapters(
         raise UsageError(
             f"{option} {path}: its adapters cannot be put on {type(model).__name__}: {_why_not(error)}"
         ) from error
+    check_kinds(adapted.peft_config.values(), option=f"{option} {path}")
     _check_all_read(adapted, path, option=option)
     if not merge:
         return adapted

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from triptych_data.limit import LIMIT
 from triptych_data.option_parser import OptionParser, add_options
 from triptych_data.options import DataOptions, PromptOptions
 from triptych_data.shared_options import add_model
@@ -25,7 +26,7 @@ class PlanOptions:
     """Contains the options that ``plan`` takes in addition to those of ``train``."""
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"device": ("auto", "cpu", "cuda"), "sharding": SHARDINGS}
-    LEAST: ClassVar[Mapping[str, int]] = {"num_processes": 1, "limit": 1, "turns": 0, "mean_completion_length": 0}
+    LEAST: ClassVar[Mapping[str, int]] = {"num_processes": 1, "limit": 0, "turns": 0, "mean_completion_length": 0}
     ABOVE: ClassVar[Mapping[str, int]] = dict.fromkeys(("memory_gib", "tflops", "memory_bandwidth", "mfu"), 0)
     MOST: ClassVar[Mapping[str, int]] = {"mfu": 1}
 
@@ -66,7 +67,7 @@ class PlanOptions:
         default_factory=list,
         metadata={"metavar": "WxH", "help": "with tools: the images of a turn, such as 448x336 (default: text only)"},
     )
-    limit: int | None = field(default=None, metadata={"help": "count only the first rows"})
+    limit: int = field(default=0, metadata=LIMIT)
     no_alternatives: bool = field(default=False, metadata={"help": "leave out what each setting would save"})
     calibrate: bool = field(
         default=False, metadata={"help": "load the model and measure its heaviest policy pass here"}

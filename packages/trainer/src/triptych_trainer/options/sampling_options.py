@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from triptych_data.limit import LIMIT
+
 from triptych_trainer.options.default_rewards import DefaultRewards
 from triptych_trainer.options.page_options import PageOptions
 
@@ -41,7 +43,7 @@ class SamplingOptions(PageOptions):
     temperature: float = field(default=0.0, metadata={"help": "temperature of sampling; 0 decodes greedily"})
     max_completion_length: int = field(default=256, metadata={"help": "most tokens of a completion"})
     batch_size: int = field(default=8, metadata={"help": "prompts that are sampled for at a time"})
-    limit: int | None = field(default=None, metadata={"help": "only the first rows"})
+    limit: int = field(default=0, metadata=LIMIT)
     dtype: str = field(default="auto", metadata={"help": "precision of the weights; auto: that of the checkpoint"})
     verify_model: str = field(default="on", metadata={"help": "compare with its own transformers forward"})
     seed: int = field(default=0, metadata={"help": "seed of sampling"})

@@ -26,6 +26,7 @@ from triptych_trainer.grpo.trl.own_rollouts import check_rollout_func
 from triptych_trainer.grpo.trl.passes import shards_weights
 from triptych_trainer.grpo.trl.reference import check_reference
 from triptych_trainer.grpo.vllm import check_config, longest_prompt
+from triptych_trainer.models.adapters import check_kinds, given_adapters
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.models.whole import warn_of_made_up_weights
 from triptych_trainer.options.refusals import (
@@ -113,6 +114,7 @@ def complete(
     if environment_factory is not None:
         environments = Environments(environment_factory, seconds=turns.tool_seconds)
     args, rewards = with_environment_reward(args, reward_funcs, environments)
+    check_kinds(given_adapters(model, peft_config), option="peft_config")
     folder, model = model, with_named_adapters(model, args, peft_config=peft_config)
     check_trains_quantized(model, args, peft_config=peft_config, quantization_config=quantization_config)
     if isinstance(model, str):

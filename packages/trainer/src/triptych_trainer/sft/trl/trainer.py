@@ -21,6 +21,7 @@ from triptych_trainer.forward import install_hooks
 from triptych_trainer.forward.choose import sharing_path_and_reason
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.trl.optimizing import OptimizingTrainer
+from triptych_trainer.models.adapters import check_kinds, given_adapters
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.models.whole import only_whole_models, warn_of_made_up_weights
 from triptych_trainer.options.refusals import check_router_loss, check_trainable
@@ -94,6 +95,7 @@ class MultiImageSFTTrainer(OptimizingTrainer, ResumableTrainer, SFTTrainer):
     ) -> None:
         """Take what TRL's trainer takes, and the options that the class describes."""
         check_sft_methods(SFTTrainer)
+        check_kinds(given_adapters(model, peft_config), option="peft_config")
         self.tables = RunTables(whole_rows=True)
         declare_router_logits(model)
         own = copy.copy(args)  # the caller's own options stay as they are
