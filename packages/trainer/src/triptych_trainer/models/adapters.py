@@ -15,6 +15,7 @@ from trl import ModelConfig, get_peft_config
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import family_of
+from triptych_trainer.upstream.peft_names import as_peft_reads
 
 __all__ = [
     "adapter_config",
@@ -41,11 +42,13 @@ def adapter_config(config: ModelConfig, model: torch.nn.Module, *, freeze_vision
     """Return the LoRA configuration of a run, or None without ``--use_peft``.
 
     Without ``--lora_target_modules`` every linear layer of the language model gets an adapter and no other module
-    does: the vision tower stays as it is, so that its features are computed once for all passes. With them the named
-    modules get one wherever they are, outside the language model only unless ``freeze_vision``.
+    does: the vision tower stays as it is, so that its features are computed once for all passes. Where PEFT takes the
+    names of linear layers for those of experts (GLM-4.5V), only the other linear layers get one. With the option the
+    named modules get one wherever they are, outside the language model only unless ``freeze_vision``.
 
     Raises:
-        UsageError: the language model has no linear layer to adapt, or a name in the option fits no module.
+        UsageError: the language model has no linear layer to adapt, a name in the option fits no module, or parameters
+            get adapters that have no dropout.
     """
     lora = get_peft_config(config)
     if lora is None:
@@ -54,12 +57,18 @@ def adapter_config(config: ModelConfig, model: torch.nn.Module, *, freeze_vision
         lora.target_modules = [lora.target_modules]  # TRL makes a text of one name, and PEFT reads a text as a pattern
     text = language_model_name(model)
     if lora.target_modules is None and not config.lora_target_parameters:
-        lora.target_modules = _linear_layers(model.get_submodule(text), text=text)
-    elif freeze_vision:
+        lora.target_modules = _linear_layers(model, text=text)
+        freeze_vision = True
+    if freeze_vision:
         lora.exclude_modules = rf"(?!{re.escape(text)}\.).*"
     if config.lora_target_modules is not None:
         _check_names(lora.target_modules, model, option="--lora_target_modules")
     _check_names(config.lora_modules_to_save, model, option="--lora_modules_to_save")
+    if lora.lora_dropout and (parameters := as_peft_reads(lora, model).target_parameters):
+        raise UsageError(
+            f"--lora_dropout {lora.lora_dropout:g}: PEFT has no dropout for adapters of parameters "
+            f"({', '.join(sorted(parameters))}); add --lora_dropout 0"
+        )
     return lora
 
 
@@ -248,13 +257,17 @@ def outside_language_model(model: torch.nn.Module) -> list[str]:
     return names
 
 
-def _linear_layers(language_model: torch.nn.Module, *, text: str) -> str:
+def _linear_layers(model: torch.nn.Module, *, text: str) -> str:
     """A regular expression, as PEFT takes it, that matches every linear layer below the language model's name."""
-    names = (name for name, module in language_model.named_modules() if isinstance(module, torch.nn.Linear))
-    leaves = sorted({name.rpartition(".")[2] for name in names})
+    modules = model.get_submodule(text).named_modules()
+    names = (name for name, module in modules if isinstance(module, torch.nn.Linear))
+    leaves = {name.rpartition(".")[2] for name in names}
+    found = as_peft_reads(LoraConfig(target_modules=leaves), model)
+    if found.target_parameters:
+        leaves &= set(found.target_modules)
     if not leaves:
         raise UsageError(f"--use_peft: {text} has no linear layers; name some with --lora_target_modules")
-    return rf"{re.escape(text)}\.(.*\.)?({'|'.join(map(re.escape, leaves))})"
+    return rf"{re.escape(text)}\.(.*\.)?({'|'.join(map(re.escape, sorted(leaves)))})"
 
 
 def check_quantization(config: ModelConfig, *, continued: bool = False, runs_here: bool = True) -> None:
