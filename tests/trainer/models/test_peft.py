@@ -54,6 +54,15 @@ def test_named_targets_reach_the_tower_unless_it_is_frozen(freeze, towers):
     assert {"visual" in name for name, values in adapted.named_parameters() if values.requires_grad} == towers
 
 
+def test_targets_that_are_all_frozen_are_refused():
+    """PEFT's sentence named none of the two options."""
+    model = build_model(0)
+    said = "qkv: none of these is in the language model, and --freeze_vision_modules leaves the rest as it is; name lay"
+    for targets in (["qkv"], ".*visual.*qkv"):
+        with pytest.raises(UsageError, match=said):
+            adapter_config(ModelConfig(use_peft=True, lora_target_modules=targets), model, freeze_vision=True)
+
+
 def test_one_named_target_is_a_name_and_no_pattern():
     model = build_model(0)
     config = ModelConfig(use_peft=True, lora_target_modules=["q_proj"])

@@ -28,6 +28,24 @@ def constant(completions, **_):
     return [0.5] * len(completions)
 
 
+def by_first_token(completion_ids, **_):
+    return [float(ids[0] % 7) for ids in completion_ids]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [1e-30, 1e-4])
+def test_a_rate_that_changes_no_weight_is_said(rate, make_trainer, write_rows):
+    trainer = make_trainer(
+        write_rows([1, 1]), rewards=[by_first_token], **ONE_STEP, max_steps=3, save_strategy="no", warn_after_steps=3,
+        learning_rate=rate,
+    )  # fmt: skip
+    with pytest.warns(RuntimeWarning, match="in the steps 1 to 3") as caught:
+        trainer.train()
+    text = " ".join(str(warning.message) for warning in caught)
+    assert ("an update changed 0 of " in text) == (rate == 1e-30)
+    assert trainer.learning.standstill.last_update.num_weights > 200
+
+
 @pytest.mark.slow
 def test_a_reward_that_is_always_the_same_is_said_once_everywhere(make_trainer, write_rows, tmp_path):
     from transformers.integrations import TensorBoardCallback

@@ -4,6 +4,7 @@ from math import isnan, nan
 
 import pytest
 from triptych_trainer.monitor.no_learning import Generation, Standstill, in_words
+from triptych_trainer.monitor.weight_change import Update
 
 
 def generation(scores, *, cut=0.0, same=False, example="It is red."):
@@ -81,6 +82,47 @@ def test_a_run_that_is_gone_on_with_knows_which_rewards_varied():
     )
     one = generation({**VARIED, "format": [1.0] * 4, "length": [0.0] * 4})
     assert found_after(watch, [one] * 2) == [[], ["constant length"]]
+
+
+@pytest.mark.parametrize(
+    ("num_weights", "num_changed", "dtype", "parts"),
+    [
+        (
+            1000,
+            0,
+            "float32",
+            ["an update changed 0 of 1,000 weights", "the learning rate 1e-30 is too small for these"],
+        ),
+        (
+            1000,
+            49,
+            "bfloat16",
+            ["an update changed 49 of 1,000", "in bfloat16 are rounded: leave out --dtype, so that"],
+        ),
+        (1000, 51, "bfloat16", []),
+        (31, 0, "float32", []),
+    ],
+)
+def test_an_update_that_changes_hardly_a_weight_is_found(num_weights, num_changed, dtype, parts):
+    watch = Standstill(num_steps=2)
+    for step in range(2):
+        watch.see(generation(VARIED), step=step)
+        watch.see_gradient(1.0, step=step + 1)
+    update = Update(num_weights=num_weights, num_changed=num_changed, dtype=dtype, learning_rate=1e-30)
+    watch.see_update(update, step=2)
+    found = watch.findings(2)
+    assert [finding.kind for finding in found] == ["weights"] * bool(parts)
+    if parts:
+        text = in_words(found, step=2, num_steps=2)
+        assert text.startswith(f"in the steps 1 to 2 {parts[0]}")
+        assert f"looked at: the run does not learn. Likely cause: {'' if dtype == 'float32' else 'updates at '}" in text
+        assert parts[1] in text
+        assert not watch.findings(3), "once"
+
+
+def test_cut_completions_alone_may_still_teach_something():
+    text = said(generation(VARIED, cut=1.0), max_completion_tokens=64)
+    assert "cut at the limit of 64 tokens: what is rewarded is the beginning of an answer. Likely cause: no" in text
 
 
 def test_zero_steps_never_finds_anything():

@@ -49,6 +49,10 @@ VALUES = {
     "--adam_beta1 2": "--adam_beta1 expects a number from 0 to below 1, got 2.0",
     "--loss_type foo": "--loss_type expects one of grpo, dr_grpo, .*, got 'foo'",
     "--scale_rewards foo": "--scale_rewards expects one of group, batch, none, got 'foo'",
+    "--vision_learning_rate 0": "--vision_learning_rate 0: no weight outside the language model would change; give a",
+    "--learning_rate 1e-3 --weight_decay 1000": (
+        "--weight_decay 1000: with --learning_rate 0.001 a step would take away 1 times every weight; give a smaller"
+    ),
     "--learning_rate 0": "--learning_rate 0: no weight would change; give a number above 0, or leave it out",
     "--reward_weights 1e39": r"--reward_weights: 1e\+39 leaves nothing of a reward as float32; give",
     "--reward_weights=-1e-40": "--reward_weights: -1e-40 leaves nothing of a reward as float32",

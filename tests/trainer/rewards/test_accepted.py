@@ -47,6 +47,7 @@ def test_every_method_takes_the_list():
         ("", "accuracy", "contains an empty text, which no completion can meet; write the answer into the record"),
         ("<answer> </answer>", "accuracy", "contains an empty text"),
         ([], "accuracy", r"the answer \[\] contains no text that a completion could meet"),
+        (r"\boxed{}", "accuracy", "contains no text that a completion could meet; write the answer into the record"),
         ([None, " "], "accuracy", "contains no text that a completion could meet"),
         ([10, 20, 30, 40], "accuracy", 'may be a box, .*; for a box use the reward iou or mode="iou"'),
         ("many", 'accuracy(mode="numeric")', "'many' does not contain one number, which the method 'numeric' compares"),

@@ -14,6 +14,7 @@ from triptych_data.adapter_folder import adapter_folder
 from trl import ModelConfig, get_peft_config
 
 from triptych_trainer.errors import UsageError
+from triptych_trainer.models.adapter_targets import check_below, check_names
 from triptych_trainer.models.families import family_of
 from triptych_trainer.upstream.peft_names import as_peft_reads
 
@@ -62,33 +63,16 @@ def adapter_config(config: ModelConfig, model: torch.nn.Module, *, freeze_vision
     if freeze_vision:
         lora.exclude_modules = rf"(?!{re.escape(text)}\.).*"
     if config.lora_target_modules is not None:
-        _check_names(lora.target_modules, model, option="--lora_target_modules")
-    _check_names(config.lora_modules_to_save, model, option="--lora_modules_to_save")
+        check_names(lora.target_modules, model, option="--lora_target_modules")
+        if freeze_vision:
+            check_below(lora.target_modules, model.get_submodule(text), text=text)
+    check_names(config.lora_modules_to_save, model, option="--lora_modules_to_save")
     if lora.lora_dropout and (parameters := as_peft_reads(lora, model).target_parameters):
         raise UsageError(
             f"--lora_dropout {lora.lora_dropout:g}: PEFT has no dropout for adapters of parameters "
             f"({', '.join(sorted(parameters))}); add --lora_dropout 0"
         )
     return lora
-
-
-def _check_names(given: Any, model: torch.nn.Module, *, option: str) -> None:
-    """Check that every name that an option gives fits a module: PEFT says nothing where one of several does not."""
-    names = [name for name, _ in model.named_modules()]
-    for one in [given] if isinstance(given, str) else sorted(given or ()):
-        pattern = one if isinstance(given, str) else rf"(.*\.)?{re.escape(one)}"
-        try:
-            fits = one == "all-linear" or any(re.fullmatch(pattern, name) for name in names)
-        except re.error as error:
-            raise UsageError(
-                f"{option} {one}: not a regular expression ({error}); correct it, or name layers"
-            ) from error
-        if not fits:
-            linear = {name.rpartition(".")[2] for name, part in model.named_modules() if type(part) is torch.nn.Linear}
-            raise UsageError(
-                f"{option} {one}: no module of this {type(model).__name__} has such a name; its linear layers are "
-                f"{', '.join(sorted(linear))}: name some of these, or leave it out"
-            )
 
 
 def check_kinds(configs: Iterable[PeftConfig], *, option: str) -> None:

@@ -12,6 +12,7 @@ from trl import GRPOConfig
 from triptych_trainer.monitor.no_learning import Generation, Standstill, in_words
 from triptych_trainer.monitor.run_record import add_to_record, read_run_record
 from triptych_trainer.monitor.tracker_guard import warn_switched_off
+from triptych_trainer.monitor.weight_change import WeightSample
 
 __all__ = ["WARNINGS", "LearningWatch"]
 
@@ -25,6 +26,8 @@ class LearningWatch(TrainerCallback):
     def __init__(self, args: GRPOConfig, *, num_steps: int, callbacks: Sequence[TrainerCallback]) -> None:
         """Write to the record in ``args.output_dir``; among ``callbacks`` is TensorBoard's, with its open file."""
         self.callbacks = callbacks
+        self.first_step = 0
+        self.sample: WeightSample | None = None
         self.standstill = Standstill(
             num_steps=num_steps,
             max_completion_tokens=args.max_completion_length,
@@ -37,7 +40,22 @@ class LearningWatch(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
         """Read in the log of a resumed run which rewards have varied."""
+        self.first_step = state.global_step
         self.standstill.learn_from_log(state.log_history)
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):  # type: ignore[no-untyped-def]
+        """Keep some weights of the last step before the warning, to see whether the optimizer changes them."""
+        num_steps = self.standstill.num_steps
+        if num_steps > 0 and model is not None and state.global_step + 1 - self.first_step == num_steps:
+            self.sample = WeightSample(model.parameters())
+
+    def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):  # type: ignore[no-untyped-def]
+        """Compare these weights with what they are now."""
+        if self.sample is not None:
+            groups = getattr(optimizer, "param_groups", None) or [{}]
+            update = self.sample.update(learning_rate=groups[0].get("lr", args.learning_rate))
+            self.standstill.see_update(update, step=state.global_step + 1)
+            self.sample = None
 
     def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
         """Check a step, or, if it is logged, check it when its numbers are there: one warning then names everything."""

@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 
 from triptych_parser.printable import printable
 
+from triptych_trainer.monitor.weight_change import Update
+
 __all__ = ["Finding", "Generation", "Standstill", "in_words"]
 
 SHOWN_CHARACTERS = 120
+FEWEST_WEIGHTS, SMALLEST_SHARE = 32, 0.05
+"""An update of so many weights that changes less than this share of them is lost to rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +38,7 @@ class Finding:
     """Describes one thing that has not changed."""
 
     kind: str
-    """`cut`, `constant NAME`, `unscored NAME`, `dead` or `gradient`."""
+    """`cut`, `constant NAME`, `unscored NAME`, `dead`, `gradient` or `weights`."""
     fact: str
     cause: str
 
@@ -55,6 +59,7 @@ class Standstill:
     last: Generation | None = None
     first_scores: dict[str, float] = field(default_factory=dict)
     num_completions: int = 0
+    last_update: Update | None = None
 
     def learn_from_log(self, history: Sequence[Mapping[str, object]]) -> None:
         """Read in the log of a resumed run which rewards have varied before."""
@@ -80,6 +85,12 @@ class Standstill:
     def see_gradient(self, norm: float, *, step: int) -> None:
         """Take in the norm of the gradient of the step that made ``step`` steps."""
         self._note("gradient", norm == 0, step=step - 1)
+
+    def see_update(self, update: Update, *, step: int) -> None:
+        """Take in what the optimizer changed in the step that made ``step`` steps; one such step is enough."""
+        self.last_update = update
+        is_lost = update.num_weights >= FEWEST_WEIGHTS and update.num_changed < SMALLEST_SHARE * update.num_weights
+        self._note("weights", is_lost, step=step - self.num_steps)
 
     def findings(self, step: int) -> list[Finding]:
         """Return what has not changed for `num_steps` steps at ``step``, the likely cause first; each kind is returned
@@ -109,6 +120,8 @@ class Standstill:
             return Finding(kind=kind, fact=fact, cause=f"a column that {name} needs is missing or empty in every row")
         if what == "constant":
             return self._constant(kind, name)
+        if what == "weights" and self.last_update is not None:
+            return _lost(self.last_update)
         return Finding(
             kind=kind,
             fact="the norm of the gradient was 0",
@@ -146,15 +159,19 @@ class Standstill:
         return Finding(kind=kind, fact=f"reward {name} was {value:g} for every completion", cause=cause)
 
 
-_ORDER = ("cut", "unscored", "constant", "dead", "gradient")
+_ORDER = ("cut", "unscored", "constant", "dead", "gradient", "weights")
 """Causes before effects: cut completions have no answer, equal rewards give no advantage, and so no gradient."""
 
 
 def in_words(findings: Sequence[Finding], *, step: int, num_steps: int) -> str:
     """Return one warning that names all findings, and the likely cause of the first of them."""
     facts = "; ".join(finding.fact for finding in findings)
-    stalls = any(finding.kind in ("cut", "dead", "gradient") for finding in findings)
-    meaning = "the run does not learn" if stalls else "there is nothing to learn from it"
+    kinds = {finding.kind for finding in findings}
+    meaning = "there is nothing to learn from it"
+    if not kinds.isdisjoint(("dead", "gradient", "weights")):
+        meaning = "the run does not learn"
+    elif kinds == {"cut"}:
+        meaning = "what is rewarded is the beginning of an answer"
     return printable(
         f"in the steps {step - num_steps + 1} to {step} {facts}: {meaning}. Likely cause: {findings[0].cause}"
     )
@@ -179,6 +196,22 @@ def _dead(*, same_texts: bool) -> Finding:
             "--num_generations, or add a reward that differs between the completions of a prompt"
         )
     return Finding(kind="dead", fact=fact, cause=cause)
+
+
+def _lost(update: Update) -> Finding:
+    fact = (
+        f"an update changed {update.num_changed:,} of {update.num_weights:,} weights that had a gradient and were "
+        "looked at"
+    )
+    rate = f"the learning rate {update.learning_rate:g}"
+    if update.dtype in ("bfloat16", "float16"):
+        cause = (
+            f"updates at {rate} are lost where weights in {update.dtype} are rounded: leave out --dtype, so that they "
+            "are float32, train adapters (--use_peft), or raise --learning_rate"
+        )
+    else:
+        cause = f"{rate} is too small for these weights: raise it, and look at --max_grad_norm and --warmup_steps"
+    return Finding(kind="weights", fact=fact, cause=cause)
 
 
 def _short(text: str) -> str:

@@ -227,6 +227,11 @@ def check_given(given: Mapping[str, Any], args: GRPOConfig, model: ModelConfig, 
     check_numbers(model)
     if args.learning_rate == 0 and not run.vision_learning_rate:
         raise UsageError("--learning_rate 0: no weight would change; give a number above 0, or leave it out")
+    if run.vision_learning_rate == 0:
+        raise UsageError(
+            "--vision_learning_rate 0: no weight outside the language model would change; give a number above 0, or "
+            "--freeze_vision_modules in its place"
+        )
     if (args.eval_strategy != "no" or args.eval_on_start) and not run.eval_data:
         raise UsageError("--eval_strategy, --eval_on_start: nothing is held out to evaluate on; add --eval_data")
     calls = bool(run.tools or run.environment) or run.demo == "look"

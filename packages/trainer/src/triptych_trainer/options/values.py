@@ -79,6 +79,11 @@ def check_values(args: Any, *, words: Mapping[str, tuple[object, ...]] = WORDS) 
             raise UsageError(f"--{name} expects one of {', '.join(map(str, known))}, got {value!r}")
     if args.max_steps == -1 and not args.num_train_epochs > 0:
         raise UsageError(f"--num_train_epochs expects a number above 0, got {args.num_train_epochs}")
+    if args.learning_rate * args.weight_decay >= 1:
+        raise UsageError(
+            f"--weight_decay {args.weight_decay:g}: with --learning_rate {args.learning_rate:g} a step would take "
+            f"away {args.learning_rate * args.weight_decay:g} times every weight; give a smaller number, such as 0.1"
+        )
     weights = getattr(args, "reward_weights", None)
     for weight in weights or ():
         if not math.isfinite(weight):

@@ -43,7 +43,8 @@ def accepted_answers(row: Row, *, method: str, lists: Lists = "auto") -> tuple[s
             'reward iou or mode="iou", for the list write lists="any" or, if all are asked for, lists="whole"'
         )
     texts = [expected] if items is None else [item if isinstance(item, str) else as_text(item) for item in items]
-    answers = [boxed_answer(text) or text.rpartition("####")[2] for text in texts]
+    boxes = map(boxed_answer, texts)
+    answers = [text.rpartition("####")[2] if boxed is None else boxed for text, boxed in zip(texts, boxes, strict=True)]
     kept = tuple(dict.fromkeys(answer for answer in answers if answer.strip()))
     if not kept:
         raise ValueError(

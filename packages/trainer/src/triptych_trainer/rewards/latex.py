@@ -6,22 +6,22 @@ from triptych_trainer.rewards.expressions import one_spelling
 
 __all__ = ["boxed_answer", "plain_text"]
 
-_BRACE = re.compile(r"\\{1,2}f?boxed\s{0,3}\{|\\.|[{}]", re.DOTALL)
+_BRACE = re.compile(r"\\{1,2}(?:f?boxed|fbox)\s{0,3}\{|\\.|[{}]", re.DOTALL)
 _JOINED = re.compile(r"[\s$,;]*(?:\b(?:and|or)\b)?[\s$,;]*")
 """What is between two boxes that are one answer, as in `\boxed{3}, \boxed{4}` or `\boxed{3} or \boxed{4}`."""
 _WORDING = re.compile(
-    r"\\(?:text|textbf|textit|textrm|texttt|emph|mbox|mathrm|mathbf|mathit|operatorname)\s*\{([^{}]*)\}"
+    r"\\(?:text|textbf|textit|textrm|texttt|emph|mbox|mathrm|mathbf|mathit|operatorname|underline)\s*\{([^{}]*)\}"
 )
 _FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{\s*(-?[\d.]+)\s*\}|(\d))\s*(?:\{\s*([\d.]+)\s*\}|(\d))")
 _DELIMITER = re.compile(r"\$|\\[()\[\]]|\\(?:left|right|displaystyle)(?![A-Za-z])|\\!|\^?\{?\s*\\circ\s*\}?|\\degree|°")
 _SPACE = re.compile(r"\\[,;: ]|~|\\q?quad(?![A-Za-z])")
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\!|,\\!)(?=\d{3}(?!\d))")
-_ESCAPED = re.compile(r"\\([%$#&_])")
+_ESCAPED = re.compile(r"\\([%$#&_{}])")
 _BRACED = re.compile(r"(?<=\^)\{([^{}\\]*)\}|^\s*\{([^{}\\]*)\}\s*$")
 
 
 def boxed_answer(text: str) -> str | None:
-    r"""Return what the last closed `\boxed{}` contains, without its braces, or None if there is none.
+    r"""Return what the last closed `\boxed{}` or `\fbox{}` contains, without its braces, or None if there is none.
 
     Neighbours with at most a comma, `and` or `or` between them are one answer, so that two candidates stay two.
     """
