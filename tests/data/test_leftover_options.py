@@ -59,9 +59,9 @@ REFUSED: Refused = {
         {"prompt": [USER], "system": 'Tools: {"name": "zoom"}'},
     ),
     "tool calls": (
-        {"messages": [USER, {**ASSISTANT, "tool_calls": [{"name": "zoom"}]}, USER, ASSISTANT]},
-        r"expected messages\[1\] to have only a role and its content, got 'tool_calls'",
-        {"messages": [USER, {"role": "assistant", "content": "zoom()"}, USER, ASSISTANT]},
+        {"messages": [USER, {**ASSISTANT, "tool_calls": ["zoom()"]}, USER, ASSISTANT]},
+        r"expected messages\[1\].tool_calls to be a list of calls, got 'zoom\(\)' as call 1; write",
+        {"messages": [USER, {**ASSISTANT, "tool_calls": [{"name": "zoom", "arguments": {}}]}, USER, ASSISTANT]},
     ),
     **{
         f"options in {name}": (

@@ -39,12 +39,12 @@ def write(tmp_path):
 def prepare(processor, write):
     """Prepare one conversation."""
 
-    def prepare(*turns, columns=None, **options):
+    def prepare(*turns, columns=None, max_tokens=MAX_TOKENS, **options):
         (example,) = read_examples(write(turns, **(columns or {})))
         end_ids = options.pop("end_ids", {processor.tokenizer.eos_token_id})
         with ImageLoader(threads=1) as loader:
             prompts = PromptPreparer(processor, loader=loader, **options)
-            return ConversationPreparer(prompts, end_ids=end_ids, max_tokens=MAX_TOKENS)(example)
+            return ConversationPreparer(prompts, end_ids=end_ids, max_tokens=max_tokens)(example)
 
     return prepare
 

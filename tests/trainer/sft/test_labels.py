@@ -1,8 +1,10 @@
 """The tokens of the assistant's turns: all of them with their ends, and no others."""
 
 import json
+from pathlib import Path
 
 import pytest
+import trl
 from triptych_data import DataError, read_examples
 from triptych_data.prompt_settings import PromptSettings
 
@@ -117,3 +119,17 @@ def test_thoughts_next_to_the_content_are_trained_or_refused(prepare, processor)
 def test_the_reply_of_a_row_is_its_last_turn_or_its_longest_answer(tmp_path, row, reply):
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     assert read_examples(tmp_path / "rows.jsonl")[0].reply == reply
+
+
+def test_the_calls_of_a_turn_are_trained_with_it(prepare, processor):
+    call = {"function": {"name": "look", "arguments": {"at": "cup"}}}
+    asked, said = {"role": "user", "content": "a"}, {"role": "assistant", "content": "red", "tool_calls": [call]}
+    messages = [asked, said, {"role": "tool", "content": "seen"}, {"role": "assistant", "content": "two"}]
+    with pytest.raises(DataError, match="message 2: the chat template does not write all names and arguments of its"):
+        prepare(("user", "a"), columns={"messages": messages})
+    written = (Path(trl.__file__).parent / "chat_templates" / "qwen3_vl.jinja").read_text(encoding="utf-8")
+    settings = PromptSettings(chat_template_kwargs={"chat_template": written})
+    row = prepare(("user", "a"), columns={"messages": messages}, settings=settings, max_tokens=200)
+    first, second = stretches(row, processor)
+    assert first == 'red\n<tool_call>\n{"name": "look", "arguments": {"at": "cup"}}\n</tool_call><|im_end|>'
+    assert second == "two<|im_end|>"

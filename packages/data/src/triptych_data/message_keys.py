@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from triptych_data.example import Example
-from triptych_data.formats.turns import ROLES
+from triptych_data.formats.turns import CALLS, ROLES
 
 _LOOKED_AT = ("name", "reasoning_content")
 """Keys of a message that the model has to see; `tool_call_id` and the name of a tool only say which call is meant."""
@@ -31,8 +31,8 @@ def unwritten_key(example: Example, processor: Any, chat_template_kwargs: Mappin
 
 
 def has_keys(example: Example) -> bool:
-    """Return whether a message says more than its content, so that the chat template has to be asked."""
-    return next(_keys(example), None) is not None
+    """Return whether a message says or calls more than its content, so that the chat template has to be asked."""
+    return next(_keys(example), None) is not None or any(turn.extra.get(CALLS) for turn in example.prompt.prompt.turns)
 
 
 def _keys(example: Example) -> Iterator[tuple[int, str, str]]:

@@ -94,6 +94,6 @@ def _scan_part(part: range, rows: Rows, inspection: Inspection) -> tuple[Tally, 
 
 def row_digest(example: Example) -> int:
     """Return 64 bits of what the model would see and be rewarded for; they are equal for repeated rows."""
-    content = [example.prompt.pieces(), [str(image.key) for image in example.images], example.answer]
+    content = [example.prompt.shown(), [str(image.key) for image in example.images], example.answer]
     text = json.dumps(content, ensure_ascii=True)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
@@ -62,7 +63,7 @@ class BoundPrompt:
     def messages(self) -> list[dict[str, Any]]:
         """Return conversational messages with content parts; image k of `image_order` belongs to the k-th image part.
 
-        Neighbouring texts are joined, and turns without content stay without.
+        Neighbouring texts are joined, an empty text stays one part, and turns without content stay without.
 
         >>> from triptych_parser import parse
         >>> bind(parse("See <image>!"), 1).messages()[0]["content"]
@@ -72,8 +73,9 @@ class BoundPrompt:
         for turn, pieces in zip(self.prompt.turns, self.pieces(), strict=True):
             message: dict[str, Any] = {"role": turn.role, **turn.extra}
             if turn.content != "none":
+                said = pieces or ([""] if turn.content == "string" or turn.segments else [])
                 message["content"] = [
-                    {"type": "text", "text": piece} if isinstance(piece, str) else {"type": "image"} for piece in pieces
+                    {"type": "text", "text": piece} if isinstance(piece, str) else {"type": "image"} for piece in said
                 ]
             messages.append(message)
         return messages
@@ -88,6 +90,17 @@ class BoundPrompt:
         """
         images = iter(self.image_order)
         return [_join(self._pieces_of(turn, images)) for turn in self.prompt.turns]
+
+    def shown(self) -> list[list[str | int]]:
+        """Return the pieces of each turn for people, with the calls of the assistant's messages as text behind them.
+
+        >>> from triptych_parser import parse
+        >>> call = {"function": {"name": "look", "arguments": {"at": "cup"}}}
+        >>> bind(parse([{"role": "assistant", "content": "Wait.", "tool_calls": [call]}]), 0).shown()
+        [['Wait.', '\\n[call of look({"at": "cup"})]']]
+        """
+        turns = zip(self.prompt.turns, self.pieces(), strict=True)
+        return [[*pieces, *map(_shown_call, turn.extra.get("tool_calls") or ())] for turn, pieces in turns]
 
     def _pieces_of(self, turn: Turn, images: Iterator[int]) -> Iterator[str | int]:
         for segment in turn.segments:
@@ -262,3 +275,10 @@ def _join(pieces: Iterator[str | int]) -> list[str | int]:
         else:
             joined += group
     return joined
+
+
+def _shown_call(call: Any) -> str:
+    inner = call.get("function") or call if isinstance(call, Mapping) else {}
+    arguments = inner.get("arguments")
+    written = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False, default=str)
+    return f"\n[call of {inner.get('name')}({written})]"

@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any, Literal
 
 from triptych_parser.bind import BoundPrompt
+from triptych_parser.calls import CALLS, check_calls
 from triptych_parser.errors import MarkerError
 from triptych_parser.expanders import ImageExpander
 from triptych_parser.place import Place, place_in
@@ -43,7 +44,7 @@ def render_chat(
     """
     messages, guard = _guard_messages(bound, bound.messages(), specials, on_special)
     if expander is None or not bound.prompt.num_markers:
-        return (_text_alone(bound, messages, renderer=renderer, options=options),), guard
+        return (_text_alone(bound, messages, renderer=renderer, options=options, texts_first=expander is None),), guard
     if chat_template_images == "inline":
         messages = _inline(messages, expander)
     parts = tuple(_rendered(bound, messages, renderer=renderer, options=options).split(expander.template_token))
@@ -56,6 +57,7 @@ def render_chat(
         )
     if chat_template_images == "exact":
         _check_order(bound, messages, renderer=renderer, image=expander.template_token, options=options)
+    check_calls(bound, messages, write=lambda marked: _rendered(bound, marked, renderer=renderer, options=options))
     return parts, guard
 
 
@@ -71,27 +73,42 @@ def _rendered(bound: BoundPrompt, messages: Messages, *, renderer: Any, options:
             raise
         raise _place(bound).error(
             f"the chat template refuses the messages, {' '.join(str(error).split())}",
-            remedy="correct the roles and their order, or pass a chat_template that takes them",
+            remedy=_remedy(messages),
         ) from error
     return text
 
 
-def _text_alone(bound: BoundPrompt, messages: Messages, *, renderer: Any, options: Mapping[str, Any]) -> str:
+def _remedy(messages: Messages) -> str:
+    """What to do about messages that a template refuses."""
+    calls = [call.get("function") or call for message in messages for call in message.get(CALLS) or ()]
+    if any(isinstance(call.get("arguments"), str) for call in calls):
+        return f"write the arguments of {CALLS} as a mapping, not as a text, or correct the roles and their order"
+    return "correct the roles and their order, or pass a chat_template that takes them"
+
+
+def _text_alone(
+    bound: BoundPrompt, messages: Messages, *, renderer: Any, options: Mapping[str, Any], texts_first: bool
+) -> str:
     """Render messages without images: as lists of parts, or as texts where the template takes only texts.
 
-    Templates of models without images fail at a list, write it as Python shows it, or leave it out without a word.
+    Templates of models without images fail at a list, write it as Python shows it, or leave it out without a word. With
+    `texts_first` such a model is meant, and messages that were texts are given as texts.
     """
+
+    def write(shown: Messages) -> str:
+        return _rendered(bound, shown, renderer=renderer, options=options)
+
     numbered = _numbered(messages)
     refused: MarkerError | None = None
-    for form in (_as_parts, _as_texts):
+    texts_first = texts_first and all(turn.content != "parts" for turn in bound.prompt.turns)
+    for form in (_as_texts, _as_parts) if texts_first else (_as_parts, _as_texts):
         try:
-            rendered = _rendered(bound, form(messages), renderer=renderer, options=options)
+            rendered = write(form(messages))
         except MarkerError as error:
             refused = error
             continue
-        if _is_unmistakable(messages) and _is_whole(rendered, messages):
-            return rendered
-        if _is_whole(_rendered(bound, form(numbered), renderer=renderer, options=options), numbered):
+        if (_is_unmistakable(messages) and _is_whole(rendered, messages)) or _is_whole(write(form(numbered)), numbered):
+            check_calls(bound, form(messages), write=write)
             return rendered
     raise refused or _place(bound).error(
         "the chat template does not write the text of every system, user and tool message, neither as a list of parts "

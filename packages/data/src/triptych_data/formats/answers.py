@@ -10,7 +10,7 @@ from triptych_data.formats.columns import ANSWERS, LABELS, Columns, is_empty, li
 from triptych_data.formats.parts import text_of_part
 from triptych_data.formats.record import RowError, as_answer
 from triptych_data.formats.truths import further_answers, ground_truths, is_said, only_answer, stated_answer
-from triptych_data.formats.turns import Turn, is_turns, read_turns
+from triptych_data.formats.turns import CALLS, Turn, is_turns, read_turns
 
 
 def split_answer(turns: list[Turn], *, what: str) -> tuple[list[Turn], str | None]:
@@ -18,6 +18,11 @@ def split_answer(turns: list[Turn], *, what: str) -> tuple[list[Turn], str | Non
     if turns[-1]["role"] != "assistant":
         return turns, None
     content = turns[-1]["content"]
+    if CALLS in turns[-1]:
+        raise RowError(
+            f"expected the answer in {what}[{len(turns) - 1}] to be text, got {CALLS}",
+            remedy=f"write the answer as text, or remove {CALLS} there",
+        )
     if isinstance(content, (list, tuple)) and content and all(isinstance(part, (str, Mapping)) for part in content):
         return turns[:-1], _text_of(content, what=f"{what}[{len(turns) - 1}]")
     return turns[:-1], as_answer(content)

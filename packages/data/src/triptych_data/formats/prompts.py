@@ -60,6 +60,12 @@ def prompt_text(turns: list[Turn]) -> str:
     return "\n".join(joined_text(turn["content"]) for turn in turns)
 
 
+def refuse_silence(turns: list[Turn], *, what: str) -> None:
+    """Raise RowError if no turn of the user has a text, in a row without images."""
+    if not any(prompt_text([turn]).strip() for turn in turns if turn["role"] == "user"):
+        raise RowError(f"expected a text or an image from the user, got neither in {what}", remedy="write the question")
+
+
 def offered_options(row: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Return (column, texts) of every column with options."""
     return [(name, texts) for name in OPTIONS if name in row and (texts := _option_texts(row[name]))]
@@ -155,7 +161,7 @@ def content_text(content: Any) -> str:
             part if isinstance(part, str) else part.get("text") for part in content if isinstance(part, (str, Mapping))
         ]
         return "".join(text for text in texts if isinstance(text, str))
-    return content if isinstance(content, str) else str(content)
+    return content if isinstance(content, str) else str("" if content is None else content)
 
 
 def _contains(whole: list[Turn], other: list[Turn]) -> bool:

@@ -12,37 +12,38 @@ from triptych_data.formats.objects import fill, is_objects, read_objects, refuse
 from triptych_data.formats.parts import check_indices, read_parts, refuse_written_parts
 from triptych_data.formats.pictures import Named, as_names, read_images
 from triptych_data.formats.plain_row import plain_record
-from triptych_data.formats.prompts import MARKER, check_answer_is_option, prompt_text, read_prompt
+from triptych_data.formats.prompts import MARKER, check_answer_is_option, prompt_text, read_prompt, refuse_silence
 from triptych_data.formats.record import NoMarkers, Record, RowError
 from triptych_data.formats.turns import Turn, check_end, check_order, with_system
 
 
-def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers) -> Record:
+def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers, any_order: bool = False) -> Record:
     """Read one row by the names of its columns and of those who speak; raise RowError if something would be left out.
 
     `no_markers` is what zero markers mean for the column `images`; images of other columns come first without them.
+    With `any_order` a conversation may begin and end with anybody.
     """
     plain = plain_record(row, no_markers=no_markers)
-    return _read_any(row, no_markers) if plain is None else plain
+    return _read_any(row, no_markers, any_order) if plain is None else plain
 
 
-def _read_any(row: Mapping[str, Any], no_markers: NoMarkers) -> Record:
+def _read_any(row: Mapping[str, Any], no_markers: NoMarkers, any_order: bool = False) -> Record:
     refuse_media(row)
     columns = Columns(row)
     turns, source = read_prompt(columns)
-    check_order(turns, what=source)
+    if not any_order:
+        check_order(turns, what=source)
     turns, last = split_answer(turns, what=source) if source in CONVERSATIONS else (turns, None)
     answer, reply = read_answer(columns, last), read_reply(columns, last)
-    check_end(turns, what=source, answered=answer is not None)
+    if not any_order:
+        check_end(turns, what=source, answered=answer is not None)
     turns = with_system(turns, columns.given(SYSTEM), what=source)
     turns, inline = _without_images(turns, source)
     images, names, tags = as_names(read_images(columns, inline))
     _check_answer_shows_nothing(last, turns, images, source)
     turns = _with_tags(turns, tags)
-    if not images and not any(prompt_text([turn]).strip() for turn in turns if turn["role"] == "user"):
-        raise RowError(
-            f"expected a text or an image from the user, got neither in {source}", remedy="write the question"
-        )
+    if not images:
+        refuse_silence(turns, what=source)
     check_answer_is_option(row, answer)
     _check_said(turns, source)
     if is_objects(row.get("objects")):
@@ -105,7 +106,7 @@ def _without_images(turns: list[Turn], source: str) -> tuple[list[Turn], list[Na
             if turn["role"] in ("user", "system"):
                 refuse_file_name(content, what=f"{source}[{number}]")
                 refuse_written_parts(content, what=f"{source}[{number}]")
-        else:
+        elif content is not None:  # a turn of calls alone has none
             raise RowError(
                 f"expected the content of {source}[{number}] to be text or parts, got {type(content).__name__}",
                 remedy="correct the row",

@@ -28,11 +28,13 @@ ROLES = {
     "tool_call": "assistant",
     "function_call": "assistant",
 }
+CALLS = "tool_calls"
 # What a chat template may write, and of whose messages; `describe` looks whether it does.
 _PASSED = {
     "name": ("user", "system", "assistant", "tool"),
     "tool_call_id": ("tool",),
     "reasoning_content": ("assistant",),
+    CALLS: ("assistant",),
 }
 Turn = dict[str, Any]
 
@@ -106,7 +108,9 @@ def with_system(turns: list[Turn], system: Mapping[str, Any], *, what: str) -> l
 
 def _turn(turn: Mapping[str, Any], place: str) -> Turn:
     role_key, role = _one_of(turn, ("role", "from"), place)
-    content_key, content = _one_of(turn, ("content", "value"), place)
+    has_calls = not is_empty(turn.get(CALLS))
+    silent = has_calls and turn.get("content") is None and turn.get("value") is None
+    content_key, content = ("content", None) if silent else _one_of(turn, ("content", "value"), place)
     known = ROLES.get(role) if isinstance(role, str) else None
     known = known or ROLES.get(str(role).strip().lower().replace("-", "_"))
     if known is None:
@@ -115,11 +119,23 @@ def _turn(turn: Mapping[str, Any], place: str) -> Turn:
             remedy="correct the row or name the tags in dataset_info.json",
         )
     _check_keys(turn, known, place)
-    if content is None:
+    if content is None and not has_calls:
         raise RowError(
             f"expected {place}.{content_key} to be text or parts, got null", remedy="write the text, or remove the turn"
         )
     return {"role": known, "content": content, **{key: turn[key] for key in _PASSED if not is_empty(turn.get(key))}}
+
+
+def _check_calls(calls: object, place: str) -> None:
+    """RowError if the calls of a message are not what chat templates write."""
+    for number, call in enumerate(calls) if isinstance(calls, (list, tuple)) else [(0, calls)]:
+        inner = call.get("function") or call if isinstance(call, Mapping) else None
+        named = inner if isinstance(inner, Mapping) and isinstance(inner.get("name"), str) else None
+        if named is None or not isinstance(named.get("arguments") or {}, (Mapping, str)):
+            raise RowError(
+                f"expected {place}.{CALLS} to be a list of calls, got {shown(call)} as call {number + 1}",
+                remedy='write {"type": "function", "function": {"name": ..., "arguments": {...}}}',
+            )
 
 
 def _one_of(turn: Mapping[str, Any], names: tuple[str, str], place: str) -> tuple[str, Any]:
@@ -165,7 +181,9 @@ def _check_passed(key: str, value: Any, role: str, place: str) -> None:
             f"expected {key} in a message by the {' or '.join(_PASSED[key])} alone, got it in {place} by the {role}",
             remedy="write it into the content as text, or remove it",
         )
-    if not isinstance(value, str):
+    if key == CALLS:
+        _check_calls(value, place)
+    elif not isinstance(value, str):
         raise RowError(
             f"expected {place}.{key} to be text, got {type(value).__name__}", remedy="write it as text, or remove it"
         )

@@ -67,7 +67,7 @@ def row_json(row: PreviewRow, pictures: Pictures) -> dict[str, Any]:
     bound = row.example.prompt
     found["turns"] = [
         [turn.role, [shortened(piece) for piece in pieces]]
-        for turn, pieces in zip(bound.prompt.turns, bound.pieces(), strict=True)
+        for turn, pieces in zip(bound.prompt.turns, bound.shown(), strict=True)
     ]
     if any(bound.annotations):
         found["annotations"] = list(bound.annotations)

@@ -90,7 +90,7 @@ def _scored_row(scored: ScoredGroup, *, columns: dict[str, Any]) -> ScoredRow:
 def _answer_image(answer: str | None, images: Sequence[ImageInfo], example: Example) -> int | None:
     """The one image, from 1, that an expected answer names or has all its boxes in."""
     expected = extract_answer(answer or "") or answer or ""
-    turns = zip((turn.role for turn in example.prompt.prompt.turns), example.prompt.pieces(), strict=True)
+    turns = zip((turn.role for turn in example.prompt.prompt.turns), example.prompt.shown(), strict=True)
     found = set(cites(expected, images, image_labels(list(turns)))) | {
         box["image"] for box in boxes_json(expected, images, frame="seen")
     }

@@ -87,6 +87,8 @@ def prompt_as_read(tables: Table, group: RolloutGroup) -> str | list[dict[str, A
         return own
     at = max(k for k, message in enumerate(own) if message["role"] == "user")
     content, seen = own[at].get("content") or "", group.observation
+    if content == [{"type": "text", "text": ""}]:  # of a row without a prompt
+        content = ""
     if isinstance(content, str) and all(isinstance(piece, str) for piece in seen):
         told: Any = content + "".join(map(str, seen))  # as TRL: a text stays a text
     else:

@@ -86,7 +86,7 @@ class RolloutWriter:
 
     def _record(self, scored: ScoredGroup, *, step: int, mode: str) -> GroupRecord:
         example, rollouts = scored.group.prompt.example, scored.group.rollouts
-        pieces = zip(example.prompt.prompt.turns, example.prompt.pieces(), strict=True)
+        pieces = zip(example.prompt.prompt.turns, example.prompt.shown(), strict=True)
         return GroupRecord(
             step=step,
             mode=mode,
