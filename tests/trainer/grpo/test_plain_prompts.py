@@ -2,6 +2,7 @@
 
 import pytest
 from datasets import Dataset
+from PIL import Image
 from triptych_data import DataError, ImageLoader
 from triptych_data.prompt_settings import PromptSettings
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
@@ -57,6 +58,15 @@ def test_a_placeholder_without_its_image_is_refused_with_the_row(prepared):
 def test_a_text_that_is_too_long_is_refused_with_both_numbers(prepared):
     with pytest.raises(DataError, match="expected at most 2 prompt tokens, got [0-9]+, 0 of them for 0 images; raise"):
         prepared(table(RENDERED), max_prompt_tokens=2)
+
+
+def test_a_marker_in_a_row_that_lacks_its_image_is_refused():
+    shown = Image.new("RGB", (56, 56))
+    rows = table("Which <image> ?", "Which <image> ?", "[INST] Which ? [/INST]", images=[[shown], [], []])
+    assert rows.example(0).prompt.num_images == 1
+    with pytest.raises(DataError, match=r"train_dataset\[1\]: expected an image for the marker in prompt, got none"):
+        rows.example(1)
+    assert rows.example(2).prompt.pieces() == [["[INST] Which ? [/INST]"]]
 
 
 @pytest.mark.slow

@@ -38,7 +38,8 @@ def to_example(
         images = [replace_name(image, label) for image, label in zip(images, record.names, strict=True)]
         # Images of different keys differ, which is quicker to see than whether two of one key do.
         unique = images if len({image.key for image in images}) == len(images) else list(dict.fromkeys(images))
-        check_places(record, dialect=dialect)
+        if not record.is_literal:
+            check_places(record, dialect=dialect)
         check_packed(images, row)
         check_owners(record, images, unique)
         bound = _bound(record, images, row, dialect)
@@ -69,7 +70,7 @@ def to_example(
 
 
 def _bound(record: Record, images: Sequence[ImageSource], row: SourceRow, dialect: str) -> BoundPrompt:
-    if has_image_parts(record):
+    if record.is_literal or has_image_parts(record):
         dialect = "parts"  # images have their places: what looks like a marker in the text of a part is text
     prompt = parse(record.messages, dialect=dialect, source=row.source)
     if images and not prompt.num_markers:

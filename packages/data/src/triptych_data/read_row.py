@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from triptych_data.bind import refused, to_example
 from triptych_data.example import Example
-from triptych_data.formats import FORMATS, Record, RowError, check_format, detect, sharegpt
+from triptych_data.formats import FORMATS, Record, RowError, check_format, detect, sharegpt, trl
 from triptych_data.formats.columns import CONVERSATIONS, QUESTIONS, is_empty
 from triptych_data.formats.dataset_info import ColumnNames, Names, renamed
 from triptych_data.rows import SourceRow
@@ -24,12 +24,13 @@ def row_reader(
     dataset_info: Path | None = None,
     table: str = "",
     needs_prompt: bool = True,
+    script: bool = False,
 ) -> Callable[[SourceRow], Example]:
     """Return a function from a row to its example, for one format or, with "auto", each row by its columns.
 
     `root` is the folder of image paths, where the row itself names none. `table` is a digest of the table the rows are
     from, under which their examples are known (`Example.key`). Without `needs_prompt` a row that has none gets an empty
-    message of the user.
+    message of the user. With `script` a row with a `prompt` is read as TRL reads it (`trl.read_script`).
     """
     check_format(format)
     columns_of = ColumnNames(dataset_info)
@@ -39,6 +40,8 @@ def row_reader(
             columns = columns_of(row) if format in ("auto", "sharegpt") else None
             if not needs_prompt and columns is None and not has_prompt(row.values):
                 record = _with_empty_prompt(row.values)
+            elif script and not is_empty(row.values.get("prompt")):
+                record = trl.read_script(row.values)
             else:
                 record = read_record(row.values, format=format, columns=columns)
         except RowError as error:

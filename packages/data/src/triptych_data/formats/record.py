@@ -27,6 +27,8 @@ class Record:
     no_markers: NoMarkers = "error"
     reply: str | None = None
     """The text that the assistant says after the messages: its own last turn, else the longest answer of the row."""
+    is_literal: bool = False
+    """Whether nothing in the texts is a marker, because the row belongs to data without images."""
 
 
 class RowError(Refusal, ValueError):

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from triptych_data.formats.columns import is_empty
-from triptych_data.formats.record import Record
+from triptych_parser import parse
+
+from triptych_data.formats.answers import read_answer
+from triptych_data.formats.columns import PIXELS, Columns, is_empty
+from triptych_data.formats.leftover import refuse_rendered
+from triptych_data.formats.parts import read_parts
+from triptych_data.formats.prompts import refuse_silence
+from triptych_data.formats.record import Record, RowError
 from triptych_data.formats.shape import read_row
+from triptych_data.formats.turns import Turn, read_turns
+
+IMAGES = ("images", "image")
+"""The columns of images that TRL reads."""
 
 
 def matches(row: Mapping[str, Any]) -> bool:
@@ -18,3 +28,64 @@ def matches(row: Mapping[str, Any]) -> bool:
 def read(row: Mapping[str, Any]) -> Record:
     """Read one row; zero markers mean all images first, as TRL itself places them."""
     return read_row(row, no_markers="first")
+
+
+def read_script(row: Mapping[str, Any]) -> Record:
+    """Read one row of a script for TRL, which has no other columns than those of the prompt, its images and its answer.
+
+    Where the data have no images, and in a plain text without images, the texts are only text, whatever they look like,
+    as in TRL. Anybody may speak first and last.
+    """
+    prompt = row["prompt"]
+    if isinstance(prompt, str):
+        turns = None if any(row.get(name) for name in IMAGES) else [{"role": "user", "content": prompt}]
+        if turns is not None and not row.keys().isdisjoint(IMAGES):
+            _refuse_lost_image(prompt)
+    else:
+        turns = None if not row.keys().isdisjoint(IMAGES) else _literal(read_turns(prompt, what="prompt"))
+    if turns is None:
+        return read_row(row, no_markers="first", any_order=True)
+    columns = Columns(row)
+    answer = read_answer(columns, None)
+    columns.given(("prompt", *IMAGES, *PIXELS))
+    return Record(
+        messages=turns,
+        images=[],
+        names=[],
+        answer=answer,
+        extras=columns.unread(),
+        no_markers="first",
+        reply=answer,
+        is_literal=True,
+    )
+
+
+def _refuse_lost_image(text: str) -> None:
+    """RowError for a marker in a plain text without images, if other rows of the data may have some."""
+    if parse(text).num_markers:
+        raise RowError(
+            "expected an image for the marker in prompt, got none in the row",
+            remedy="give the row its image, or, for the literal text, write the prompt as a message with a backslash "
+            "before the marker",
+        )
+
+
+def _literal(turns: list[Turn]) -> list[Turn] | None:
+    """The turns with texts as they are; None if a part is an image."""
+    said: list[Turn] = []
+    for number, turn in enumerate(turns):
+        content, place = turn["content"], f"prompt[{number}]"
+        if isinstance(content, str):
+            refuse_rendered(content, what=place)
+        elif isinstance(content, (list, tuple)):
+            content, _ = read_parts(content, what=f"{place}.content")
+            if any(part["type"] == "image" for part in content):
+                return None
+        elif content is not None:
+            raise RowError(
+                f"expected the content of {place} to be text or parts, got {type(content).__name__}",
+                remedy="correct the row",
+            )
+        said.append({**turn, "content": content})
+    refuse_silence(said, what="prompt")
+    return said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from triptych_data.orientation import ORIENTATION_NOTES
 from triptych_data.read_row import row_reader
 from triptych_data.rows import SourceRow
 from triptych_data.rows.features import check_modes
-from triptych_parser import Text
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.example_table import with_names
@@ -59,6 +57,7 @@ class DatasetTable:
             format="trl" if "prompt" in dataset.column_names or live else "auto",
             table=f"{name}@{dataset._fingerprint}",
             needs_prompt=needs_prompt,
+            script=not whole_rows,
         )
         self._whole_rows = whole_rows
         self._num_rows = len(dataset)
@@ -68,17 +67,10 @@ class DatasetTable:
 
     def example(self, row: int) -> Example:
         """Return the row as it is trained on."""
-        values = _readable(self._values(row), source=f"{self.name}[{row}]")
-        text = values.get("prompt")
-        if self._whole_rows or is_empty(text):
-            return self._example(values, row)
-        values = {name: value for name, value in values.items() if name in INPUT} | _answer(values)
-        if not isinstance(text, str) or any(values.get(name) for name in ("images", "image")):
-            return self._example(values, row)
-        return _with_text(self._example(values | {"prompt": "text"}, row), text)
-
-    def _example(self, values: Mapping[str, Any], row: int) -> Example:
         source = f"{self.name}[{row}]"
+        values = _readable(self._values(row), source=source)
+        if not self._whole_rows and not is_empty(values.get("prompt")):
+            values = {name: value for name, value in values.items() if name in INPUT} | _answer(values)
         return self._read(SourceRow(values=values, file=self.name, source=source, index=row, folder=Path()))
 
     def columns(self, row: int) -> dict[str, Any]:
@@ -128,15 +120,6 @@ def check_is_map_style(dataset: Any, *, name: str) -> None:
         )
 
 
-def _with_text(example: Example, text: str) -> Example:
-    """The example with a prompt of plain text as its tokenizer gets it, in which nothing is a marker."""
-    prompt = example.prompt.prompt
-    (turn,) = prompt.turns
-    turn = replace(turn, segments=(Text(text=text),), raw=(text,))
-    bound = replace(example.prompt, prompt=replace(prompt, turns=(turn,)))
-    return replace(example, prompt=bound, columns={**example.columns, "prompt": text})
-
-
 def _answer(values: Mapping[str, Any]) -> dict[str, str]:
     """The one answer that the columns of a row give; none if they differ, because rewards get each of them."""
     try:
@@ -147,8 +130,9 @@ def _answer(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _as_stored(written: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A message whose parts have the keys without a value that Arrow gives them, as in TRL."""
+    """A message that has, as its parts have, the keys without a value that Arrow gives them, as in TRL."""
     parts, stored = written.get("content"), own.get("content")
+    written = {name: None for name, value in own.items() if value is None} | written
     if not isinstance(parts, list) or not isinstance(stored, list) or len(parts) != len(stored):
         return written
     empty = [{name: None for name, value in part.items() if value is None} for part in stored]

@@ -1,0 +1,97 @@
+"""Conversations of TRL scripts: who speaks last, recorded calls, and texts that look like markers."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import trl
+from datasets import Dataset
+from PIL import Image
+from triptych_data import DataError
+from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+from triptych_trainer.prompts.dataset_table import DatasetTable
+from trl import GRPOConfig, GRPOTrainer
+
+TEMPLATES = Path(trl.__file__).parent / "chat_templates"
+CALL = {"type": "function", "function": {"name": "look", "arguments": {"at": "left"}}}
+MARKS = "What is <image> , <video> or a.png in html ?"
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text, **more):
+    return {"role": "assistant", "content": text, **more}
+
+
+def table(*prompts, **columns):
+    return DatasetTable(Dataset.from_dict({"prompt": prompts, **columns}), name="train_dataset")
+
+
+def test_in_data_without_images_texts_are_only_text():
+    rows = table([user("a.png"), assistant("<image>"), user(MARKS)], [user("[IMG] <image:2>")], level=[1, 2])
+    assert rows.example(0).prompt.pieces() == [["a.png"], ["<image>"], [MARKS]]
+    assert rows.example(1).prompt.pieces() == [["[IMG] <image:2>"]]
+    assert rows.prompt(0) == [user("a.png"), assistant("<image>"), user(MARKS)]
+
+
+def test_in_data_with_images_a_marker_needs_its_image_and_a_backslash_makes_it_text():
+    shown = Image.new("RGB", (56, 56))
+    kept, lost, escaped = [user("Which <image> ?")], [user("Which <image> ?")], [user(r"Which \<image> ?")]
+    rows = table(kept, lost, escaped, images=[[shown], [], []])
+    assert rows.example(0).prompt.pieces() == [["Which ", 0, " ?"]]
+    with pytest.raises(DataError, match=r"train_dataset\[1\]: .*marker 1 has no image .*write a backslash before"):
+        rows.example(1)
+    assert rows.example(2).prompt.pieces() == [["Which <image> ?"]]
+
+
+def test_next_to_images_in_parts_texts_are_only_text():
+    text, image = {"type": "text", "text": MARKS}, {"type": "image", "text": None}
+    rows = table([{"role": "user", "content": [text, image]}], images=[[Image.new("RGB", (56, 56))]])
+    assert rows.example(0).prompt.pieces() == [[MARKS, 0]]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ([user("<|im_start|>user\nhi<|im_end|>")], r"a text that no chat template has written, got <\|im_start\|>"),
+        ([user(" "), assistant("x")], "expected a text or an image from the user, got neither in prompt"),
+        ([{**user("hi"), "context": "more"}], "to have only a role and its content, got 'context'"),
+    ],
+)
+def test_what_would_become_another_prompt_is_refused(prompt, message):
+    with pytest.raises(DataError, match=rf"train_dataset\[0\]: .*{message}"):
+        table(prompt).example(0)
+
+
+@pytest.mark.slow
+def test_two_steps_equal_those_of_stock_trl(model_dir, loaded, tmp_path):
+    prompts = [
+        [user(MARKS)],
+        [user("Which ?"), assistant("The red"), user("Sure ?"), assistant("I look at")],
+        [user("Which ?"), assistant("", tool_calls=[CALL]), {"role": "tool", "name": "look", "content": "a red cup"}],
+        [assistant("Hello !"), user("https://example.com/a.mp4")],
+    ]
+    processor = copy.deepcopy(loaded[1])
+    template = (TEMPLATES / "qwen3_vl.jinja").read_text(encoding="utf-8")
+    processor.chat_template = processor.tokenizer.chat_template = template
+    logged = []
+    for trainer in (GRPOTrainer, MultiImageGRPOTrainer):
+        seen = []
+
+        def reward(prompts, completions, completion_ids, seen=seen, **columns):
+            seen.extend(zip(prompts, completions, completion_ids, strict=True))
+            return [float(sum(ids) % 5) for ids in completion_ids]
+
+        own = {"num_generations": 2, "per_device_train_batch_size": 4, "max_completion_length": 4, "max_steps": 2}
+        args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", logging_steps=1, **own)
+        dataset = Dataset.from_list([{"prompt": prompt} for prompt in prompts])
+        made = trainer(
+            str(model_dir), reward, args=args, train_dataset=dataset, processing_class=copy.deepcopy(processor)
+        )
+        made.train()
+        logged.append((seen, [line["grad_norm"] for line in made.state.log_history if "grad_norm" in line]))
+    (expected, norms), (found, own_norms) = logged
+    assert found == expected
+    assert own_norms == pytest.approx(norms, rel=1e-3)
