@@ -1,28 +1,17 @@
 """Two gloo processes train what one process trains, in every way of spreading a model over ranks."""
 
 import json
-import os
-import socket
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers
-import triptych_trainer.commands
-from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from accelerate.utils.launch import prepare_multi_gpu_env
-from packaging.version import Version
 from transformers import AutoModelForImageTextToText
 from triptych_trainer.checkpoints.folder import defect
 
+from .ranks import difference, start_ranks
+
 WORKER = Path(__file__).parent / "worker.py"
-SFT_BY_ZERO = Path(__file__).with_name("sft_by_zero.py")
-SFT_SCRIPT = Path(triptych_trainer.commands.__path__[0]) / "sft.py"
-FSDP2 = Path(__file__).parents[3] / "examples" / "accelerate" / "fsdp2.yaml"
-# Two ranks take two prompts each: in the first generation the second rank has no image, in the second the first.
-IMAGES = [2, 1, 0, 0, 0, 0, 1, 5]
 # A reference model and old log-probabilities, so that every kind of pass runs on every backend; a checkpoint in the
 # middle of a cycle, and an optimizer with a state.
 OPTIONS = {"max_steps": 4, "learning_rate": 0.005, "beta": 0.04, "num_iterations": 2, "optim_args": "momentum=0.9"}
@@ -54,37 +43,6 @@ NOT_COMPARED = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_secon
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
-SENDS_NO_REFERENCE = Version(transformers.__version__) < Version("5.23")
-"""Whether the other ranks have no reference model where the first one alone loads the weights."""
-
-
-def launcher_environment(backend: str) -> dict[str, str]:
-    """What `accelerate launch` tells its processes for a backend: for FSDP2 by the example file that users take."""
-    if backend != "fsdp2":
-        return {}
-    parser = launch_command_parser()
-    given = ["--config_file", str(FSDP2), "--mixed_precision", "no", "--main_process_port", "0"]
-    args = parser.parse_args([*given, "worker.py"])  # port 0: any, so that runs beside this one do no harm
-    args, _, _ = _validate_launch_command(args)
-    before = dict(os.environ)
-    found = {name: value for name, value in prepare_multi_gpu_env(args).items() if before.get(name) != value}
-    return found | ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "false"} if SENDS_NO_REFERENCE else {})
-
-
-def start_ranks(fork: Any, arguments: Sequence[str], *, backend: str, ranks: int, script: Path) -> list[Any]:
-    """Start a script in one process, or in several that find each other."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    started = []
-    for rank in range(ranks):
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        place |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
-        environment = {**launcher_environment(backend), **place} if ranks > 1 else {}
-        started.append(fork(*arguments, script=script, environment=environment))
-    return started
-
-
 @pytest.fixture(scope="module")
 def train(fork: Any, model_dir: Path, rows: Path) -> Any:
     """Run the worker on one or two ranks and return what rank 0 wrote."""
@@ -106,29 +64,6 @@ def train(fork: Any, model_dir: Path, rows: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from PIL import Image
-
-    folder = tmp_path_factory.mktemp("rows")
-    for k in range(6):
-        Image.new("RGB", (56 + 28 * (k % 3), 56), (40 * k, 30, 200 - 30 * k)).save(folder / f"{k}.png")
-    lines = [
-        {
-            "id": f"row-{k}",
-            "image": [f"{(k + j) % 6}.png" for j in range(count)],
-            "conversations": [
-                {"from": "human", "value": "".join(f"Part {j + 1} <image> . " for j in range(count)) + "Which ?"},
-                {"from": "gpt", "value": "red"},
-            ],
-        }
-        for k, count in enumerate(IMAGES)
-    ]
-    path = folder / "rows.jsonl"
-    path.write_text("\n".join(map(json.dumps, lines)) + "\n")
-    return path
-
-
-@pytest.fixture(scope="module")
 def alone(train: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One process that takes the whole global batch, once per set of options."""
     folder = tmp_path_factory.mktemp("alone")
@@ -141,14 +76,6 @@ def alone(train: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
         return kept[name]
 
     return run
-
-
-def difference(start: dict[str, torch.Tensor], expected: Any, got: Any) -> float:
-    """Relative difference of two updates over all parameters."""
-    apart = sum(float((got["parameters"][name] - value).square().sum()) for name, value in expected.items())
-    moved = sum(float((start[name] - value).square().sum()) for name, value in expected.items())
-    assert moved > 0, "nothing was trained"
-    return (apart / moved) ** 0.5
 
 
 @pytest.mark.parametrize(
@@ -245,65 +172,3 @@ def test_a_ragged_evaluation_ends_on_sharded_ranks(train, evaluated, tmp_path, b
     expected = {name: value for name, value in evaluated[0].items() if name not in NOT_COMPARED}
     assert expected["eval_completions/min_length"] < expected["eval_completions/max_length"]
     assert {name: got[0][name] for name in expected} == pytest.approx(expected, abs=1e-5, nan_ok=True)
-
-
-ZERO = {
-    "train_micro_batch_size_per_gpu": "auto",
-    "gradient_accumulation_steps": "auto",
-    "gradient_clipping": "auto",
-    "zero_optimization": {"stage3_param_persistence_threshold": 0, "stage3_gather_16bit_weights_on_model_save": True},
-    "zero_allow_untested_optimizer": True,
-    "zero_force_ds_cpu_optimizer": False,
-}
-SFT = (
-    "--max_steps",
-    "2",
-    "--lr_scheduler_type",
-    "constant",
-    "--learning_rate",
-    "0.01",
-    "--optim",
-    "sgd",
-    "--max_grad_norm",
-    "0",
-    "--save_strategy",
-    "no",
-)
-
-
-@pytest.mark.parametrize(
-    ("backend", "packing"), [("ddp", "true"), ("fsdp2", "false"), ("zero2", "true"), ("zero3", "false")]
-)
-def test_two_ranks_learn_from_conversations_what_one_process_learns(
-    fork: Any, model_dir: Path, rows: Path, tmp_path: Path, backend: str, packing: str
-) -> None:
-    """The rows have 2, 1, 0, 0, ... images, so that a rank may have none; the replies differ in length."""
-    given = [json.loads(line) for line in rows.read_text().splitlines()]
-    for number, row in enumerate(given):
-        row["conversations"][-1]["value"] = "red thing " * (1 + number % 3)
-    (rows.parent / "said.jsonl").write_text("\n".join(map(json.dumps, given)))
-    found = {}
-    for ranks in (1, 2):
-        out = tmp_path / str(ranks)
-        words = ("--model", str(model_dir), "--data", str(rows.parent / "said.jsonl"), "--output_dir", str(out), *SFT)
-        words += ("--per_device_train_batch_size", str(4 // ranks), "--packing", packing, "--use_cpu", "true")
-        script = SFT_SCRIPT
-        if backend.startswith("zero") and ranks > 1:
-            pytest.importorskip("deepspeed")
-            script, stage = SFT_BY_ZERO, tmp_path / "zero.json"
-            zero = {**ZERO["zero_optimization"], "stage": int(backend[-1])}
-            stage.write_text(json.dumps({**ZERO, "zero_optimization": zero}))
-            words += ("--deepspeed", str(stage))
-        for process in start_ranks(fork, words, backend=backend if ranks > 1 else "ddp", ranks=ranks, script=script):
-            done = process.wait()
-            assert done.returncode == 0, done.stderr[-3000:]
-        log = json.loads((out / "trainer_state.json").read_text())["log_history"]
-        found[ranks] = {
-            "parameters": AutoModelForImageTextToText.from_pretrained(out).state_dict(),
-            "losses": [entry["loss"] for entry in log if "loss" in entry],
-            "tokens": [entry["num_tokens"] for entry in log if "num_tokens" in entry],
-        }
-    assert found[2]["losses"] == pytest.approx(found[1]["losses"], abs=1e-5)
-    assert found[2]["tokens"] == found[1]["tokens"]
-    start = AutoModelForImageTextToText.from_pretrained(model_dir).state_dict()
-    assert difference(start, found[1]["parameters"], found[2]) < 1e-4
