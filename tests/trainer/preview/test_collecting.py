@@ -81,7 +81,8 @@ def test_a_processor_with_a_rule_of_its_own_is_asked_for_tokens_and_claims_no_si
 def test_refused_rows_have_the_words_of_check(data, model_dir, tmp_path, previewed):
     rows = rows_of(data, model=model_dir, max_prompt_tokens=60)
     report = tmp_path / "check.json"
-    assert check([str(data), "--model", str(model_dir), "--max_prompt_tokens", "60", "--json", str(report)]) == 1
+    options = ["--model", str(model_dir), "--max_prompt_tokens", "60", "--no_decode"]
+    assert check([str(data), *options, "--json", str(report)]) == 1
     expected = [
         f"{entry['source']}{'' if entry['id'] is None else ' (id ' + entry['id'] + ')'}: "
         f"{entry['reason']}; {entry['remedy']}"
