@@ -5,7 +5,7 @@ import sys
 import time
 
 import pytest
-from triptych_trainer.trajectories.async_loop import tool_loop
+from triptych_trainer.trajectories.async_loop import AsyncLoop, tool_loop
 from triptych_trainer.trajectories.calls import Call, CallRequest, calls_of, do_calls, read_calls, why_unread
 from triptych_trainer.trajectories.images import RolloutImages
 from triptych_trainer.trajectories.toolbox import toolbox
@@ -161,3 +161,52 @@ def test_every_way_to_end_is_an_answer():
     ]
     assert [one.failure is None for one in outcomes] == [False, False, True, False, True]
     assert outcomes[1].failure == "row 1: later failed, and the model was told: CancelledError: CancelledError"
+
+
+async def hold(how: str) -> str:
+    """Wait.
+
+    Args:
+        how: which way.
+    """
+    if how == "blocks":
+        time.sleep(0.15)
+    try:
+        await asyncio.sleep(60 if how == "clings" else 0.02)
+    except asyncio.CancelledError:
+        await asyncio.sleep(60)
+    return how
+
+
+def held(*ways, seconds, say=print):
+    requests = [
+        CallRequest(
+            call=Call(name="hold", arguments={"how": how}),
+            tools=toolbox([hold]),
+            images=RolloutImages([]),
+            where=f"rollout {k + 1}",
+        )
+        for k, how in enumerate(ways)
+    ]
+    return [one.pieces[0] for one in do_calls(requests, loop=AsyncLoop(), timeout_seconds=seconds, say=say)]
+
+
+def test_a_coroutine_that_clings_to_life_is_given_up_and_its_result_is_not_awaited():
+    began = time.monotonic()
+    assert held("clings", "well", seconds=0.05) == ["{'error': 'no answer within 0.05 seconds'}", "well"]
+    assert time.monotonic() - began < 30
+
+
+def test_a_coroutine_that_blocks_its_thread_costs_no_other_its_answer():
+    assert held("blocks", "well", "well", seconds=0.1) == ["blocks", "well", "well"]
+
+
+@pytest.mark.slow
+def test_a_coroutine_that_blocks_its_thread_is_named_while_the_run_waits(monkeypatch):
+    sleep, lines = time.sleep, []
+    monkeypatch.setattr(time, "sleep", lambda _: sleep(1.5))
+    assert held("well", "blocks", seconds=0.1, say=lines.append) == ["well", "blocks"]
+    assert lines == [
+        "rollout 2: hold is `async`, but blocks its thread instead of awaiting, so that the calls of all rollouts and "
+        "the run wait for it; let it await, or make it a plain function"
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 __all__ = ["AsyncLoop", "tool_loop"]
@@ -16,9 +16,28 @@ class AsyncLoop:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def gather(self, calls: Sequence[Awaitable[Any]], *, timeout_seconds: float) -> list[Any]:
-        """Await all calls at the same time; the exception of a call is returned in the place of its result."""
-        return asyncio.run_coroutine_threadsafe(_gathered(calls, timeout_seconds), self._started()).result()
+    def gather(
+        self,
+        calls: Sequence[Awaitable[Any]],
+        *,
+        timeout_seconds: float,
+        blocked: Callable[[int], object] = lambda number: None,
+    ) -> list[Any]:
+        """Await all calls at the same time; the exception of a call is returned in the place of its result.
+
+        A call that has no result after this time is cancelled, has the same time once more to clean up, and is then
+        left alone. ``blocked`` is told the number of a call that holds the thread of all calls for longer than that.
+        """
+        loop = self._started()
+        found = asyncio.run_coroutine_threadsafe(_gathered(calls, timeout_seconds), loop)
+        while True:
+            try:
+                return found.result(timeout_seconds + 1)
+            except TimeoutError:  # a call cannot raise it: its exceptions are results
+                holding = asyncio.current_task(loop)
+                if holding is not None and holding.get_name().isdecimal():
+                    blocked(int(holding.get_name()))
+                    return found.result()
 
     def run(self, one: Awaitable[Any], *, timeout_seconds: float) -> Any:
         """Await one object and return its result, or raise its exception."""
@@ -46,12 +65,25 @@ async def _without_exit(call: Awaitable[Any]) -> Any:
 
 
 async def _gathered(calls: Sequence[Awaitable[Any]], timeout_seconds: float) -> list[Any]:
-    async def one(call: Awaitable[Any]) -> Any:
-        try:
-            return await asyncio.wait_for(_without_exit(call), timeout_seconds)
-        except TimeoutError as error:
-            return TimeoutError(str(error) or f"no answer within {timeout_seconds:g} seconds")
-        except asyncio.CancelledError as error:  # raised by the tool itself: nobody cancels a call
-            return error
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(_without_exit(call), name=str(k)) for k, call in enumerate(calls)]
+    end = loop.time() + timeout_seconds
+    _, late = await asyncio.wait(tasks, timeout=timeout_seconds)
+    if late and loop.time() - end > timeout_seconds / 10:  # a call held the thread, and so took time from all others
+        await asyncio.wait(late, timeout=timeout_seconds)
+    late = {task for task in tasks if not task.done()}
+    for task in late:
+        task.cancel()
+        task.add_done_callback(_ended)
+    if late:
+        await asyncio.wait(late, timeout=timeout_seconds)
+    given_up = f"no answer within {timeout_seconds:g} seconds"
+    return [TimeoutError(given_up) if task in late else _ended(task) for task in tasks]
 
-    return await asyncio.gather(*(one(call) for call in calls), return_exceptions=True)
+
+def _ended(task: asyncio.Task[Any]) -> Any:
+    """The result of a task, or its exception; a task is cancelled if its call cancels itself."""
+    if task.cancelled():
+        return asyncio.CancelledError()
+    error = task.exception()
+    return task.result() if error is None else error

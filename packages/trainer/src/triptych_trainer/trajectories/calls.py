@@ -5,9 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +16,7 @@ from triptych_trainer.trajectories.characters import whole_characters
 from triptych_trainer.trajectories.images import RolloutImages
 from triptych_trainer.trajectories.results import Piece, UnreadablePictureError, pieces_of
 from triptych_trainer.trajectories.toolbox import Tool
+from triptych_trainer.trajectories.waiting import holding, watched
 
 __all__ = [
     "CALL_BEGINNINGS",
@@ -214,7 +213,7 @@ def do_calls(
 
     A call that cannot be read calls nothing, and fails with the reason. Plain functions run one after another.
     Coroutines of all rollouts run side by side; one that takes longer than ``timeout_seconds`` is given up. A plain
-    function cannot be given up: ``say`` is told that it still runs.
+    function, or a coroutine that blocks its thread, cannot be given up: ``say`` is told that it still runs.
     """
     found: dict[int, Any] = {}
     waiting: dict[int, Awaitable[Any]] = {}
@@ -223,7 +222,7 @@ def do_calls(
             continue
         try:
             tool, arguments = _bound(request)
-            with _watched(request, timeout_seconds, say):
+            with watched(_named(request), seconds=timeout_seconds, say=say):
                 result = tool.call(**arguments)
             if inspect.isawaitable(result):
                 waiting[k] = result
@@ -232,25 +231,20 @@ def do_calls(
         except (Exception, SystemExit) as error:  # whatever a tool raises is an answer for the model
             found[k] = error
     if waiting:
-        found.update(zip(waiting, loop.gather(list(waiting.values()), timeout_seconds=timeout_seconds), strict=True))
+        asked = list(waiting)
+        results = loop.gather(
+            list(waiting.values()),
+            timeout_seconds=timeout_seconds,
+            blocked=lambda k: say(holding(_named(requests[asked[k]]))),
+        )
+        found.update(zip(asked, results, strict=True))
     return [
         _outcome(request, found[k]) if k in found else _unread_outcome(request) for k, request in enumerate(requests)
     ]
 
 
-@contextmanager
-def _watched(request: CallRequest, seconds: float, say: Callable[[str], object]) -> Iterator[None]:
-    line = (
-        f"{request.where}: {request.call.name} has been running for {seconds:g} seconds, and the run waits for it; "
-        "only an `async` function is given up after this time"
-    )
-    timer = threading.Timer(seconds, say, [line])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def _named(request: CallRequest) -> str:
+    return f"{request.where}: {request.call.name}"
 
 
 def _bound(request: CallRequest) -> tuple[Tool, dict[str, Any]]:

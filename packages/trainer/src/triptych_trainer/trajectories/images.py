@@ -59,7 +59,7 @@ class RolloutImages:
             if image.name is not None and image.name == which:
                 return self._own(k)
         number = int(which) if isinstance(which, str) and which.strip().isdecimal() else which
-        if isinstance(number, int) and 1 <= number <= len(self._images):
+        if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= len(self._images):
             return self._own(number - 1)
         names = ", ".join(repr(image.name) for image in self._images if image.name is not None)
         known = f"images 1 to {len(self._images)}" if self._images else "no images"
