@@ -40,7 +40,7 @@ def look(image: int) -> list:
     """
 
 
-def writer_of(kits, template):
+def writer_of(kits, template, ends_with=None):
     family, end, _ = MODES.get(template, ("llava_next", "</s>", None))
     processor = copy.deepcopy(kits.CASES[family].processor())
     tokenizer = processor.tokenizer
@@ -55,7 +55,7 @@ def writer_of(kits, template):
         processor,
         settings=PromptSettings(),
         schemas=[tool_of(look).schema],
-        end_ids=[tokenizer.convert_tokens_to_ids(end)],
+        end_ids=[tokenizer.convert_tokens_to_ids(ends_with or end)],
         reads_calls=tokenizer.response_template is not None,
     )
 
@@ -89,3 +89,11 @@ def test_the_docs_hold_the_table(kits):
 def test_a_template_that_moves_images_is_refused_with_the_reason_for_each_mode(kits):
     with pytest.raises(UsageError, match=r"takes no tools that return images \(tool: .*; a list in the user"):
         writer_of(kits, "llava_next")
+
+
+def test_a_token_that_ends_messages_but_not_sampling_is_named_with_its_place(kits):
+    with pytest.raises(UsageError, match="generation_config") as refused:
+        writer_of(kits, "gemma3", ends_with="<|im_end|>")
+    said = str(refused.value)
+    assert said.count("with a token that ends sampling (<|im_end|>)") == 2, "in both places of the list"
+    assert said.endswith("; add the token with which it ends a message to eos_token_id in generation_config.json")

@@ -31,6 +31,7 @@ Mode = Literal["tool", "user"]
 Results = Sequence[tuple[str, Sequence[Piece]]]
 """The name of each tool that was called, and what it returned."""
 _TEXT, _SAID = "fzx", "wqv"
+_NO_END = "it does not end the model's message with a token that ends sampling"
 KNOWN = 64
 """How many turns a writer remembers."""
 _TOOL = {
@@ -112,7 +113,7 @@ class TurnWriter:
         prefix = list(self._tokenized(history, [], begin_next=False).ids)
         end = max((k for k, token in enumerate(prefix) if token in self.end_ids), default=None)
         if end is None:
-            raise UsageError("it does not end the model's message with a token that ends sampling")
+            raise UsageError(self._no_end())
         shown = [piece for _, pieces in results for piece in pieces if isinstance(piece, Image.Image)]
         turns = [*history, *self._turns(results)]
         whole = self._tokenized(turns, shown, begin_next=True)
@@ -136,13 +137,18 @@ class TurnWriter:
         ends = [tokenizer.convert_ids_to_tokens(token) for token in sorted(self.end_ids)]
         cut = max((start.rfind(text) + len(text) for text in ends if text in start), default=0)
         if start.rfind(_SAID) > cut or _SAID not in start:
-            raise UsageError("it does not end the model's message with a token that ends sampling")
+            raise UsageError(self._no_end())
         messages = self._messages([*history, *self._turns(results)])
         whole = renderer.apply_chat_template(messages, tokenize=False, **{"add_generation_prompt": True, **options})
         if not whole.startswith(start[:cut]):
             return f"{whole[:cut]} instead of {start[:cut]}"
         rest: str = whole[cut:]
         return rest
+
+    def _no_end(self) -> str:
+        tokenizer = getattr(self.processor, "tokenizer", self.processor)
+        ends = ", ".join(map(str, tokenizer.convert_ids_to_tokens(sorted(self.end_ids))))
+        return f"{_NO_END} ({ends})"
 
     def _history(self, before: Sequence[Results], results: Results) -> list[Turn]:
         """A conversation with such turns up to the message with the calls; the model's words in it do not matter."""
@@ -254,9 +260,10 @@ def turn_writer(
             reasons[name] = reason
     found = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     kind = "tools that return images" if common["takes_images"] else "tools"
-    raise UsageError(
-        f"the chat template of {type(processor).__name__} takes no {kind} ({found}); set another chat template"
-    )
+    remedy = "set another chat template"
+    if any(reason.startswith(_NO_END) for reason in reasons.values()):
+        remedy = "add the token with which it ends a message to eos_token_id in generation_config.json"
+    raise UsageError(f"the chat template of {type(processor).__name__} takes no {kind} ({found}); {remedy}")
 
 
 def _form(results: Results) -> Any:
