@@ -160,10 +160,10 @@ def test_a_cycle_of_other_sizes_is_sampled_again_where_the_sampler_is(run, tmp_p
     """The first of two parts was trained on as if it were the whole generation."""
     run("whole", steps_per_generation=2, max_steps=1)
     checkpoint = str(tmp_path / "whole" / "checkpoint-1")
-    with pytest.warns(UserWarning, match="checkpoint-1 was written with --steps_per_generation 2 and goes on with 1: "):
+    with pytest.warns(UserWarning, match="checkpoint-1 was written with steps_per_generation=2 and goes on with 1: "):
         _, heard, _ = run("again", resume=checkpoint, steps_per_generation=1, max_steps=3)
     assert [step for step, _ in heard] == [1, 2]
-    with pytest.warns(UserWarning, match="--gradient_accumulation_steps 1 and goes on with 2: "):
+    with pytest.warns(UserWarning, match="gradient_accumulation_steps=1 and goes on with 2: "):
         _, heard, _ = run(
             "accumulated", resume=checkpoint, steps_per_generation=2, gradient_accumulation_steps=2, max_steps=3
         )

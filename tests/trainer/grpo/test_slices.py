@@ -43,7 +43,7 @@ def test_no_pass_holds_more_than_a_slice(make_trainer, write_rows):
     ("options", "expected"),
     [
         ({"completions_per_slice": 0}, "expects 1 or more"),
-        ({"completions_per_slice": 2, "group_sharing": "off"}, "leave out --group_sharing off"),
+        ({"completions_per_slice": 2, "group_sharing": "off"}, "leave out group_sharing=.off."),
         (
             {
                 "completions_per_slice": 2,

@@ -16,16 +16,16 @@ from trl import GRPOConfig
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dataloader_num_workers": 2}, "dataloader_num_workers 2: .* set --image_threads"),
+        ({"dataloader_num_workers": 2}, "dataloader_num_workers=2: .* threads of the ImageLoader"),
         ({"use_transformers_continuous_batching": True}, "continuous_batching: .* without images"),
         ({"cast_lm_head_to_fp32": True}, "cast_lm_head_to_fp32: .* tied to its token embeddings"),
         ({"cache_implementation": "static"}, "cache_implementation static: .* leave it out"),
-        ({"lr_scheduler_kwargs": {"foo": 1}}, "--lr_scheduler_type linear with --lr_scheduler_kwargs .*: .*'foo'"),
-        ({"optim": "lomo"}, "--optim lomo: You need to install `lomo_optim`"),
-        ({"generation_kwargs": {"num_beams": 2}}, "--generation_kwargs num_beams: .* token by token.*; leave it out"),
-        ({"generation_kwargs": {"cache_implementation": "static"}}, "--generation_kwargs cache_implementation: "),
-        ({"generation_kwargs": {"top_kk": 3}}, r"--generation_kwargs top_kk: .*did you mean top_k\?"),
-        ({"generation_kwargs": {"max_new_tokens": 3}}, "max_new_tokens: set --max_completion_length; leave it out"),
+        ({"lr_scheduler_kwargs": {"foo": 1}}, "lr_scheduler_type linear with lr_scheduler_kwargs .*: .*'foo'"),
+        ({"optim": "lomo"}, "optim lomo: You need to install `lomo_optim`"),
+        ({"generation_kwargs": {"num_beams": 2}}, "generation_kwargs num_beams: .* token by token.*; leave it out"),
+        ({"generation_kwargs": {"cache_implementation": "static"}}, "generation_kwargs cache_implementation: "),
+        ({"generation_kwargs": {"top_kk": 3}}, r"generation_kwargs top_kk: .*did you mean top_k\?"),
+        ({"generation_kwargs": {"max_new_tokens": 3}}, "max_new_tokens: set max_completion_length; leave it out"),
     ],
 )
 def test_options_are_refused(make_trainer, write_rows, options, message):

@@ -123,8 +123,8 @@ def test_a_server_that_takes_connections_and_says_nothing_is_not_waited_for_for_
 @pytest.mark.parametrize(
     ("mode", "options", "message"),
     [
-        ("colocate", {}, r"--rollout_lag 1: only a vLLM server samples while the trainer works; .*`triptych serve`"),
-        ("server", {"vllm_importance_sampling_correction": False}, r"--rollout_lag 1: .* have to be corrected for"),
+        ("colocate", {}, r"rollout_lag=1: only a vLLM server samples while the trainer works; .*`triptych serve`"),
+        ("server", {"vllm_importance_sampling_correction": False}, r"rollout_lag=1: .* have to be corrected for"),
     ],
 )
 def test_what_cannot_be_sampled_ahead_is_refused(vllm_trainer, write_rows, mode, options, message):
@@ -135,5 +135,5 @@ def test_what_cannot_be_sampled_ahead_is_refused(vllm_trainer, write_rows, mode,
 def test_ranks_that_share_weights_are_refused_with_a_lag(vllm_trainer, write_rows, monkeypatch):
     monkeypatch.setattr("triptych_trainer.grpo.trl.building.shards_weights", lambda trainer: True)
     vllm_trainer(write_rows([1]), mode="server")
-    with pytest.raises(UsageError, match=r"--rollout_lag 1: .* \(FSDP, ZeRO-3\) .* use DDP or ZeRO-2"):
+    with pytest.raises(UsageError, match=r"rollout_lag=1: .* \(FSDP, ZeRO-3\) .* use DDP or ZeRO-2"):
         vllm_trainer(write_rows([1]), mode="server", rollout_lag=1)

@@ -24,9 +24,7 @@ def test_a_ban_that_stays_in_the_ratios_is_said(vllm_trainer, write_rows, monkey
 
 def test_a_run_says_how_far_the_engine_is_from_the_trained_model(vllm_trainer, write_rows):
     trainer = vllm_trainer(write_rows([0, 1, 2, 5]), mode="colocate", max_steps=1, mismatch_kl_warn=0.015)
-    with pytest.warns(
-        MismatchWarning, match=r"step 0: mismatch_kl is [\d.]+, above --mismatch_kl_warn 0.015: .*with 5"
-    ):
+    with pytest.warns(MismatchWarning, match=r"step 0: mismatch_kl is [\d.]+, above mismatch_kl_warn=0.015: .*with 5"):
         trainer.train()  # what the stand-in calls log-probabilities is far from the model's
     logged = trainer.state.log_history[0]
     assert logged["sampling/mismatch_kl"] > 0.015
@@ -50,9 +48,9 @@ def test_the_estimate_is_k3_of_every_counted_token(vllm_trainer, write_rows):
 
 def test_a_limit_ends_the_run(vllm_trainer, write_rows):
     trainer = vllm_trainer(write_rows([1, 2, 0, 1]), mode="server", mismatch_kl_limit=0.5)
-    with pytest.raises(RolloutMismatchError, match=r"step 0: mismatch_kl is \S+, above --mismatch_kl_limit 0.5"):
+    with pytest.raises(RolloutMismatchError, match=r"step 0: mismatch_kl is \S+, above mismatch_kl_limit=0.5"):
         trainer.train()
-    with pytest.raises(UsageError, match=r"--mismatch_kl_limit 0: expected a number above 0"):
+    with pytest.raises(UsageError, match=r"mismatch_kl_limit=0: expected a number above 0"):
         vllm_trainer(write_rows([1, 2]), mode="server", mismatch_kl_limit=0.0)
 
 
@@ -73,23 +71,23 @@ def test_a_correction_that_drops_most_completions_says_so(vllm_trainer, write_ro
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 0.0}, "--temperature expects a number above 0, got 0.0"),
+        ({"temperature": 0.0}, "temperature expects a number above 0, got 0.0"),
         (
             {"repetition_penalty": 1.2},
-            r"--repetition_penalty 1.2: vLLM then samples from other probabilities than the trainer.*leave it out",
+            r"repetition_penalty=1.2: vLLM then samples from other probabilities than the trainer.*leave it out",
         ),
-        ({"vllm_structured_outputs_regex": "a+"}, r"--vllm_structured_outputs_regex: .*leave it out"),
+        ({"vllm_structured_outputs_regex": "a+"}, r"vllm_structured_outputs_regex: .*leave it out"),
         (
             {"generation_kwargs": {"min_tokens": 3}, "top_p": 0.9, "repetition_penalty": 1.1},
-            r"^--repetition_penalty 1.1, --generation_kwargs min_tokens: .*leave them out",
+            r"^repetition_penalty=1.1, generation_kwargs min_tokens: .*leave them out",
         ),
         (
             {"top_p": 0.9, "min_p": 0.1, "rollout_func": lambda prompts, trainer: {}},
-            r"--top_p 0.9, --min_p 0.1 with rollout_func: .*leave out the cut, or set --vllm_importance_sampling_corr",
+            r"top_p=0.9, min_p=0.1 with rollout_func: .*leave out the cut, or set vllm_importance_sampling_corr",
         ),
-        ({"generation_kwargs": {"n": 3}}, r"--generation_kwargs n: the run sets it itself"),
-        ({"generation_kwargs": {"min_tokns": 3}}, r"--generation_kwargs min_tokns: .*did you mean min_tokens\?"),
-        ({"vllm_importance_sampling_mode": "median"}, r"--vllm_importance_sampling_mode median: expected one of token"),
+        ({"generation_kwargs": {"n": 3}}, r"generation_kwargs n: the run sets it itself"),
+        ({"generation_kwargs": {"min_tokns": 3}}, r"generation_kwargs min_tokns: .*did you mean min_tokens\?"),
+        ({"vllm_importance_sampling_mode": "median"}, r"vllm_importance_sampling_mode median: expected one of token"),
     ],
 )
 def test_options_whose_ratios_would_be_wrong_are_refused(vllm_trainer, write_rows, options, message):
@@ -101,7 +99,10 @@ def test_options_whose_ratios_would_be_wrong_are_refused(vllm_trainer, write_row
     ("raised", "message"),
     [
         (ConnectionError("refused"), r"no vLLM server answers at http://.*start one with `triptych serve MODEL`"),
-        (NotImplementedError("no CUDA"), r"--vllm_weight_transfer nccl: the trainer has no GPU \(cpu\); use .* folder"),
+        (
+            NotImplementedError("no CUDA"),
+            r"vllm_weight_transfer=.nccl.: the trainer has no GPU \(cpu\); use .*=.folder.",
+        ),
     ],
 )
 def test_a_server_that_cannot_be_connected_to_is_one_sentence(vllm_trainer, write_rows, monkeypatch, raised, message):

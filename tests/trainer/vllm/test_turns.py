@@ -123,5 +123,5 @@ def test_an_engine_in_sleep_mode_is_awake_between_turns(looking):
 
 
 def test_turns_are_not_sampled_ahead(looking):
-    with pytest.raises(UsageError, match=r"--rollout_lag 1: the turns after a tool's result.* leave out the lag"):
+    with pytest.raises(UsageError, match=r"rollout_lag=1: the turns after a tool's result.* leave out the lag"):
         looking("server", rollout_lag=1)

@@ -29,6 +29,7 @@ from triptych_trainer.checkpoints.images import write_images
 from triptych_trainer.checkpoints.optimizer_options import groups_of, set_options
 from triptych_trainer.checkpoints.ranks import any_rank
 from triptych_trainer.checkpoints.weights import dtypes_kept, load_weights
+from triptych_trainer.options.written import as_written
 from triptych_trainer.upstream.torch_names import load_to_numbered_cpus
 from triptych_trainer.upstream.transformers_names import TRAINER_STATE_NAME
 
@@ -261,9 +262,8 @@ class ResumableTrainer(Trainer):
         if any_rank(reason is not None, device=self.args.device):
             self.realign()
             if self.args.process_index == 0:
-                warnings.warn(
-                    f"{folder.name} was written {reason or 'without a cycle file of each rank'}", stacklevel=2
-                )
+                reason = reason or "without a cycle file of each rank"
+                warnings.warn(as_written(f"{folder.name} was written {reason}"), stacklevel=2)
         elif cycle["batches"] is not None:
             self.restore_cycle_from(cycle["batches"])
 

@@ -7,6 +7,7 @@ from triptych_data.outcome import outcome as data_outcome
 from triptych_parser import Refusal
 
 from triptych_trainer.errors import UploadError, is_of_network
+from triptych_trainer.options.written import by_command
 
 __all__ = ["OutOfMemoryError", "outcome"]
 
@@ -24,7 +25,8 @@ class OutOfMemoryError(Refusal, RuntimeError):
 
 def outcome(command: str, run: Callable[[], int]) -> int:
     """Run a command and return its exit code: 2, after one line on standard error, for what the user can correct."""
-    return data_outcome(command, lambda: _explained(run))
+    with by_command():
+        return data_outcome(command, lambda: _explained(run))
 
 
 def _explained(run: Callable[[], int]) -> int:

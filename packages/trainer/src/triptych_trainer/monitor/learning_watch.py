@@ -13,6 +13,7 @@ from triptych_trainer.monitor.no_learning import Generation, Standstill, in_word
 from triptych_trainer.monitor.run_record import add_to_record, read_run_record
 from triptych_trainer.monitor.tracker_guard import warn_switched_off
 from triptych_trainer.monitor.weight_change import WeightSample
+from triptych_trainer.options.written import as_written
 
 __all__ = ["WARNINGS", "LearningWatch"]
 
@@ -75,7 +76,7 @@ class LearningWatch(TrainerCallback):
         if not findings or not state.is_world_process_zero:
             return
         text = in_words(findings, step=state.global_step, num_steps=num_steps)
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+        warnings.warn(as_written(text), RuntimeWarning, stacklevel=2)
         folder = Path(args.output_dir)
         before: Mapping[str, Any] = read_run_record(folder).get(WARNINGS) or {}
         add_to_record(folder, WARNINGS, {**before, str(state.global_step): text})

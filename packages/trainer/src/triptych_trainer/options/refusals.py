@@ -78,7 +78,8 @@ def check_workers(args: GRPOConfig) -> None:
     if args.dataloader_num_workers:
         raise UsageError(
             f"--dataloader_num_workers {args.dataloader_num_workers}: the rows contain no images to load, because "
-            "threads decode the images ahead of the step; leave it at 0 and set --image_threads"
+            "threads decode the images ahead of the step; leave it at 0 and set --image_threads (in a script, the "
+            "threads of the ImageLoader)"
         )
 
 

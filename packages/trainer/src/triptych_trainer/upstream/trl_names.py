@@ -56,6 +56,12 @@ __all__ = [
 ]
 
 TESTED_TRL = "1.16.x"
+ENTRIES: Mapping[str, tuple[str, ...]] = {
+    "evaluate": ("self", "eval_dataset", "ignore_keys", "metric_key_prefix"),
+    "predict": ("self", "test_dataset", "ignore_keys", "metric_key_prefix"),
+    "train": ("self", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"),
+}
+"""What `options/written.py` wraps in a trainer of either kind."""
 CHECKPOINT_METHODS: Mapping[str, tuple[str, ...]] = {
     "_finalize_training": ("self", "trial", "num_train_samples", "start_time"),
     "_get_output_dir": ("self", "trial"),
@@ -81,13 +87,12 @@ METHODS: dict[str, tuple[str, ...]] = {
     "get_train_dataloader": ("self",),
     "get_eval_dataloader": ("self", "eval_dataset"),
     "get_test_dataloader": ("self", "test_dataset"),
-    "evaluate": ("self", "eval_dataset", "ignore_keys", "metric_key_prefix"),
-    "predict": ("self", "test_dataset", "ignore_keys", "metric_key_prefix"),
     "_set_signature_columns_if_needed": ("self",),
     "create_optimizer": ("self", "model"),
     "create_scheduler": ("self", "num_training_steps", "optimizer"),
     "_determine_best_metric": ("self", "metrics", "trial"),
     "_get_train_sampler": ("self", "dataset"),
+    **ENTRIES,
     **CHECKPOINT_METHODS,
     "log": ("self", "logs", "start_time"),
 }
@@ -135,11 +140,11 @@ SFT_METHODS: dict[str, tuple[str, ...]] = {
     "create_optimizer": ("self", "model"),
     "create_scheduler": ("self", "num_training_steps", "optimizer"),
     "_determine_best_metric": ("self", "metrics", "trial"),
-    "evaluate": ("self", "eval_dataset", "ignore_keys", "metric_key_prefix"),
     "floating_point_ops": ("self", "inputs"),
     "get_train_dataloader": ("self",),
     "_set_signature_columns_if_needed": ("self",),
     "_get_train_sampler": ("self", "train_dataset"),
+    **ENTRIES,
     **CHECKPOINT_METHODS,
 }
 """The same of TRL's SFT trainer."""

@@ -11,6 +11,7 @@ from triptych_trainer.models.families import family_of
 from triptych_trainer.models.learning_rates import trainable_vision_parameters
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.options.vllm_refusals import other_probabilities
+from triptych_trainer.options.written import as_written
 
 if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
@@ -53,13 +54,12 @@ class MismatchWatch:
         if dropped > MOSTLY and "dropped" not in self.warned:
             self.warned.add("dropped")
             mode, most = trainer.vllm_importance_sampling_mode, trainer.vllm_importance_sampling_clip_max
-            warnings.warn(
+            text = (
                 f"step {trainer.state.global_step}: --vllm_importance_sampling_mode {mode} gave {dropped:.0%} of the "
                 f"completions the weight 0, because their ratios are beyond {most}; the product over all tokens grows "
-                "with their number: sequence_mean_mask takes the geometric mean, token_truncate each token by itself",
-                MismatchWarning,
-                stacklevel=2,
+                "with their number: sequence_mean_mask takes the geometric mean, token_truncate each token by itself"
             )
+            warnings.warn(as_written(text), MismatchWarning, stacklevel=2)
 
     def tell(self, trainer: "MultiImageGRPOTrainer", found: Mapping[int, Mismatch], *, mean: float) -> None:
         """Warn once of a mean above the bounds, or end the run."""
@@ -80,12 +80,11 @@ class MismatchWatch:
             )
         if "mean" not in self.warned:
             self.warned.add("mean")
-            warnings.warn(
+            text = (
                 f"{what}, above --mismatch_kl_warn {self.warn:g}: vLLM samples from another model than the one that is "
-                f"trained ({why})",
-                MismatchWarning,
-                stacklevel=3,
+                f"trained ({why})"
             )
+            warnings.warn(as_written(text), MismatchWarning, stacklevel=3)
 
 
 def warn_of_ban(trainer: "MultiImageGRPOTrainer") -> None:
@@ -95,13 +94,12 @@ def warn_of_ban(trainer: "MultiImageGRPOTrainer") -> None:
     base, most = unwrap(trainer.model), MOST_TOLD[trainer.args.vllm_mode]
     banned = len(set(family_of(base).image_token_ids(base.config)))
     if banned > most:
-        warnings.warn(
+        text = (
             f"--vllm_mode {trainer.args.vllm_mode}: vLLM returns the log-probabilities of {most} banned tokens, and "
             f"{type(base).__name__} has {banned} that represent images, so that their ban stays in mismatch_kl and in "
-            "the ratios, by the probability that the model gives them (little, once it is trained)",
-            MismatchWarning,
-            stacklevel=2,
+            "the ratios, by the probability that the model gives them (little, once it is trained)"
         )
+        warnings.warn(as_written(text), MismatchWarning, stacklevel=2)
 
 
 def _adapter_dropout(trainer: "MultiImageGRPOTrainer") -> float:

@@ -34,6 +34,7 @@ from triptych_trainer.grpo.vllm import SECONDS
 from triptych_trainer.models.whole import only_whole_models
 from triptych_trainer.monitor.learning_watch import LearningWatch
 from triptych_trainer.options.vllm_refusals import check_rollout_lag
+from triptych_trainer.options.written import naming_arguments
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.prepare import PreparedPrompt, PromptPreparer
@@ -49,6 +50,7 @@ BATCH = "triptych_batch"
 """The one entry of a batch as TRL's training loop hands it from `_prepare_inputs` to `_compute_loss`."""
 
 
+@naming_arguments
 class MultiImageGRPOTrainer(OptimizingTrainer, TrainerOfRows):
     """Trains as TRL's ``GRPOTrainer`` does, but computes every prompt once for all of its completions.
 

@@ -25,6 +25,7 @@ from triptych_trainer.models.adapters import check_kinds, given_adapters
 from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.models.whole import only_whole_models, warn_of_made_up_weights
 from triptych_trainer.options.refusals import check_router_loss, check_trainable
+from triptych_trainer.options.written import naming_arguments
 from triptych_trainer.prompts.bad_rows import BadRows, prepared_with
 from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.prepare import PromptPreparer
@@ -59,6 +60,7 @@ def why_not_packed(base: torch.nn.Module) -> str | None:
     return None if path == "packed" else reason or "its layers keep a state from row to row"
 
 
+@naming_arguments
 class MultiImageSFTTrainer(OptimizingTrainer, ResumableTrainer, SFTTrainer):
     """Trains as TRL's ``SFTTrainer`` on the assistant's turns of conversations that show images wherever their markers
     are.
