@@ -7,13 +7,14 @@ import pytest
 import trl
 from datasets import Dataset
 from PIL import Image
-from triptych_data import DataError
+from triptych_data import DataError, read_examples
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 from triptych_trainer.prompts.dataset_table import DatasetTable
 from trl import GRPOConfig, GRPOTrainer
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 CALL = {"type": "function", "function": {"name": "look", "arguments": {"at": "left"}}}
+OTHER = {"type": "function", "function": {"name": "turn", "arguments": {"by": 90}}}
 MARKS = "What is <image> , <video> or a.png in html ?"
 
 
@@ -50,6 +51,27 @@ def test_next_to_images_in_parts_texts_are_only_text():
     text, image = {"type": "text", "text": MARKS}, {"type": "image", "text": None}
     rows = table([{"role": "user", "content": [text, image]}], images=[[Image.new("RGB", (56, 56))]])
     assert rows.example(0).prompt.pieces() == [[MARKS, 0]]
+
+
+def test_what_datasets_stores_as_json_is_read_as_it_was_written(tmp_path):
+    """`map` stores content parts with different keys as JSON, and so does `on_mixed_types` with calls."""
+    text, pictures = {"type": "text", "text": MARKS}, [Image.new("RGB", (56, 28 * k)) for k in (1, 2)]
+    content = [{"type": "image"}, text, {"type": "image"}]
+    data = Dataset.from_dict({"k": [0, 1], "images": [pictures[:1] * 2, pictures]})
+    data = data.map(lambda row: {"prompt": [{"role": "user", "content": content}], "meta": [{"a": row["k"]}, {"b": 2}]})
+    assert "Json" in str(data.features["prompt"])
+    rows = DatasetTable(data, name="train_dataset")
+    assert rows.example(1).prompt.pieces() == [[0, MARKS, 1]]
+    assert rows.prompt(1) == [{"role": "user", "content": content}]
+    assert rows.columns(1)["meta"] == data[1]["meta"] == [{"a": 1}, {"b": 2}]
+    (example, _) = read_examples(data.save_to_disk(tmp_path / "saved") or tmp_path / "saved")
+    assert example.prompt.pieces() == [[0, MARKS, 0]]
+    prompts = [[user("Which ?"), assistant("", tool_calls=[call]), user("So ?")] for call in (CALL, OTHER)]
+    data = Dataset.from_list([{"prompt": prompt} for prompt in prompts], on_mixed_types="use_json")
+    calls = [
+        table.example(k).prompt.messages()[1]["tool_calls"] for table in [DatasetTable(data, name="a")] for k in (0, 1)
+    ]
+    assert calls == [[CALL], [OTHER]]
 
 
 @pytest.mark.parametrize(

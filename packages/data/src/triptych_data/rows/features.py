@@ -63,6 +63,21 @@ def rewriting(feature: Any, datasets: Any) -> Rewriting | None:
     return None if each is None else _in_list(each)
 
 
+def json_reading(feature: Any, datasets: Any) -> Rewriting | None:
+    """Return how a value that Arrow stores as JSON text is read, however deep, or None where the type has none.
+
+    `map` makes this type of lists whose items have different keys, such as the content parts of a message.
+    """
+    if hasattr(datasets, "Json") and isinstance(feature, datasets.Json):
+        return feature.decode_example if feature.decode else None
+    if isinstance(feature, Mapping):
+        inner = {name: found for name in feature if (found := json_reading(feature[name], datasets)) is not None}
+        return _in_mapping(inner) if inner else None
+    kept = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
+    each = None if kept is None else json_reading(kept, datasets)
+    return None if each is None else _in_list(each)
+
+
 def _in_mapping(inner: Mapping[str, Rewriting]) -> Rewriting:
     return lambda values: {
         name: inner[name](value) if name in inner and value is not None else value for name, value in values.items()

@@ -16,7 +16,7 @@ from triptych_data.formats.columns import PIXELS, Columns, is_empty
 from triptych_data.orientation import ORIENTATION_NOTES
 from triptych_data.read_row import row_reader
 from triptych_data.rows import SourceRow
-from triptych_data.rows.features import check_modes
+from triptych_data.rows.features import check_modes, json_reading
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.example_table import with_names
@@ -140,9 +140,10 @@ def _as_stored(written: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any
 
 
 def _undecoded(dataset: datasets.Dataset) -> Callable[[int], Mapping[str, Any]]:
-    """Rows as Arrow stores them: images as bytes or paths, and nothing is copied or decoded."""
+    """Rows as Arrow stores them: images as bytes or paths, and nothing is copied or decoded but JSON."""
     stored = dataset.with_format("arrow")
-    return lambda index: stored[index].to_pylist()[0]
+    read = json_reading(dataset.features, datasets) or (lambda values: values)
+    return lambda index: read(stored[index].to_pylist()[0])
 
 
 def _formatted(dataset: datasets.Dataset) -> datasets.Dataset:
