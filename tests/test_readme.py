@@ -123,14 +123,13 @@ def test_the_walks_name_functions_that_exist_and_enter_each_file_once():
 def test_the_legend_of_shapes_has_every_letter():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     table = text.split("## Shape legend", 1)[1].split("## Style", 1)[0]
-    legend = set(re.findall(r"^\| (?:`[A-Z]`, )?`([A-Z])`", table, flags=re.M)) | set(
-        re.findall(r"`([A-Z])`, `W`", table)
-    )
+    legend = set(re.findall(r"^\| `([A-Z])` \| \w", table, flags=re.M))
     named = re.findall(r"`(\w+_[A-Z0-9]+)`", table)
     files = [*ROOT.glob("packages/*/src/**/*.py"), *ROOT.glob("packages/kernels/csrc/*")]
-    names = re.findall(
-        r"\b[a-z][a-z_]*_[0-9]*[A-Z][A-Z0-9]{0,3}\b", "\n".join(path.read_text(encoding="utf-8") for path in files)
-    )
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    names = re.findall(r"\b[a-z][a-z_]*_[0-9]*[A-Z][A-Z0-9]{0,4}\b", text)
+    shapes = re.findall(r"(?<![\w\])])\[([A-Z](?:, [A-Z0-9])*)\]", text)  # of docstrings; `Sequence[T]` is a type
+    assert {letter for shape in shapes for letter in shape.split(", ") if letter.isalpha()} <= legend
     found = set(names) - {"do_GET", "do_POST"}  # of the page's server
     assert {letter for name in found for letter in name.rpartition("_")[2] if letter.isalpha()} <= legend
     assert set(named) <= found

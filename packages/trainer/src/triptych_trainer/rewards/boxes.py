@@ -202,7 +202,7 @@ def num_matches(predicted: Sequence[Box], expected: Sequence[Box], *, threshold:
 
 
 def _overlaps(predicted: Sequence[Box], expected: Sequence[Box]) -> list[list[float]]:
-    """The overlap of every pair [P, E]; 0 where labels differ."""
+    """The overlap of each predicted box with each expected box; 0 where labels differ."""
     return [[iou(box, target) if _same_label(box, target) else 0.0 for target in expected] for box in predicted]
 
 
