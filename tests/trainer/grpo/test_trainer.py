@@ -167,3 +167,34 @@ def test_rows_that_were_left_out_are_left_out_by_the_run_that_goes_on(make_train
     one.bad_rows.refuse(1, DataError("cut short", source="rows.jsonl:2", remedy="write it again"))
     other.restore_cycle_parts(one.cycle_parts())
     assert {key: error.reason for key, error in other.bad_rows.known.items()} == {1: "cut short"}
+
+
+def test_the_calls_that_the_step_file_writes_out_give_the_weights_of_the_trainer(make_trainer, write_rows, monkeypatch):
+    """One step by hand, from the batch that the trainer trained on and the weights that it began with."""
+    trainer = make_trainer(
+        write_rows([0, 1, 2, 5]),
+        max_steps=1,
+        optim="sgd",
+        lr_scheduler_type="constant",
+        max_grad_norm=0,
+        learning_rate=1.0,
+    )
+    begin = {name: values.clone() for name, values in trainer.model.state_dict().items()}
+    batches = []
+    stock = trainer._compute_loss
+    monkeypatch.setattr(
+        trainer, "_compute_loss", lambda model, inputs: batches.append(inputs["triptych_batch"]) or stock(model, inputs)
+    )
+    trainer.train()
+    trained = {name: values.clone() for name, values in trainer.model.state_dict().items()}
+    trainer.model.load_state_dict(begin)
+    trainer.engine.forget()
+    optimizer = torch.optim.SGD(trainer.model.parameters(), lr=1.0)
+    optimizer.zero_grad()
+    (batch,) = batches
+    policy_loss(trainer.engine, trainer.model, batch, loss=trainer._loss_of_trl).backward()
+    optimizer.step()
+    by_hand = trainer.model.state_dict()
+    assert max(float((values - begin[name]).abs().max()) for name, values in trained.items()) > 1e-4
+    for name, values in trained.items():
+        torch.testing.assert_close(by_hand[name], values, atol=1e-6, rtol=1e-5)

@@ -1,8 +1,15 @@
-"""One step of GRPO, top to bottom: rollout, rewards, advantages, scoring passes, policy pass, loss.
+"""One step of GRPO, top to bottom: rollout, rewards, advantages, scoring passes, policy pass, loss, update.
 
     experience = collect(prompts, sampler=..., reward_groups=..., scoring=..., settings=...)     # no gradient
     for batch in experience.batch.split(order, num_parts=n):
-        policy_loss(engine, model, batch, loss=...).backward()                           # the caller updates
+        policy_loss(engine, model, batch, loss=...).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+The last three calls are those of transformers' trainer: its `training_step` asks for the loss and calls `backward`,
+and its `_run_epoch` does so `gradient_accumulation_steps` times, clips the gradient, and calls the optimizer and the
+scheduler. They are not repeated here, because mixed precision, DDP, FSDP and DeepSpeed each have a way of their own
+to do them.
 
 This module does not depend on TRL: `grpo/trl` passes TRL's reward functions and losses as `reward_groups` and `loss`.
 All values are frozen. A function takes everything that it needs as arguments, and returns its results.
