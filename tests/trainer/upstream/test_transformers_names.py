@@ -120,3 +120,21 @@ def test_the_experts_of_kimi_are_found_where_its_config_and_model_do_not_name_th
     assert names.declare_router_logits(model)
     assert (names.router_recorder(model).target_class, names.router_recorder(model).index) == (DeepseekV3TopkRouter, 0)
     assert names.router_recorder(model[0]) is None
+
+
+def test_rows_of_tiles_come_by_tile_or_as_one_tensor():
+    whole = torch.arange(12.0).view(6, 2)
+    by_tile = whole.view(3, 2, 2)
+    for given in (whole, by_tile):
+        assert torch.equal(names.rows_by_tile(given, 3), by_tile)
+    pieces = [whole[:2], whole[2:]]
+    assert names.rows_by_tile(pieces, 3) is pieces
+
+
+def test_checkpointing_is_switched_under_every_name_that_the_arguments_have():
+    class Arguments:
+        gradient_checkpointing = False
+
+    assert names.checkpointing_names(Arguments()) == ("gradient_checkpointing",)
+    Arguments.activation_checkpointing = False
+    assert names.checkpointing_names(Arguments()) == ("gradient_checkpointing", "activation_checkpointing")

@@ -16,8 +16,6 @@ __all__ = ["AUTO", "CHECKPOINTING", "auto_or_bool", "check_checkpointing", "set_
 
 AUTO = "auto"
 CHECKPOINTING = "gradient_checkpointing"
-_NAMES = (CHECKPOINTING, "activation_checkpointing")
-"""Since transformers 5.21 the trainer reads the second name, and the first one mirrors it."""
 _ENTRIES = ("use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop")
 """What torch's checkpointing takes, without the contexts, in which results of attention are kept."""
 _OF_TRANSFORMERS = ("every_n_layers", "offload")
@@ -39,9 +37,10 @@ def auto_or_bool(word: str) -> str | bool:
 
 def set_checkpointing(args: GRPOConfig, on: bool) -> None:
     """Switch gradient checkpointing on or off in parsed options, under every name that transformers has for it."""
-    for name in _NAMES:
-        if hasattr(args, name):
-            setattr(args, name, on)
+    from triptych_trainer.upstream.transformers_names import checkpointing_names  # the help imports no torch
+
+    for name in checkpointing_names(args):
+        setattr(args, name, on)
 
 
 def check_checkpointing(args: TrainingArguments) -> None:

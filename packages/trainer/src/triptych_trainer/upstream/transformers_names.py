@@ -1,13 +1,15 @@
 """What Triptych uses of transformers that has no stable name: imported, checked and bridged over versions here.
 
-transformers 5.17 to 5.24 differ in eleven ways that reach us:
+transformers 5.17 to 5.24 differ in these ways that reach us:
 
     below 5.18  deepstack features are one tensor per layer instead of one piece per image (`rows_per_layer`)
     below 5.18  the configs of GLM-4V-MoE and Qwen3-VL-MoE lack `output_router_logits` (`declare_router_logits`)
     below 5.23  the config of Kimi-K2.5-VL lacks it, too, and its model does not name its routers (`router_recorder`)
-    below 5.18  the rows of Idefics 2's tiles are one tensor (its adapter, `Idefics2Family`)
+    below 5.18  the rows of Idefics 2's tiles are one tensor (`rows_by_tile`)
+    below 5.18  TRL does not find the experts of a model that is given by its name (`trl_finds_named_experts`)
     below 5.19  the model code of MiniCPM-V 4.6 is wrong for several images (`Family.least_transformers`)
     below 5.19  the trainer divides `train_loss` by all steps and has no `_initial_global_step` (`is_at_least`)
+    from 5.21   checkpointing has a second name, which is the one that is read (`checkpointing_names`)
     below 5.21  `logits_to_keep` takes no mask of rows and columns (`kept_logits`)
     below 5.23  a processor's options are merged for a class that is named (`image_options`)
     below 5.23  a processor has no `images_kwargs` (the parser's business)
@@ -64,6 +66,7 @@ __all__ = [
     "ResponseParser",
     "cache_argument",
     "check_names",
+    "checkpointing_names",
     "declare_router_logits",
     "image_options",
     "is_at_least",
@@ -73,11 +76,13 @@ __all__ = [
     "load_reports",
     "no_init_weights",
     "router_recorder",
+    "rows_by_tile",
     "rows_of_logits",
     "rows_per_layer",
     "sdpa_attention_forward",
     "sdpa_mask",
     "takes_keywords",
+    "trl_finds_named_experts",
 ]
 
 TESTED_TRANSFORMERS = "5.17 to 5.24"
@@ -175,6 +180,22 @@ def _keeps(model: torch.nn.Module, keep: torch.Tensor) -> bool:
 def rows_per_layer(deepstack: Sequence[Any]) -> tuple[torch.Tensor, ...]:
     """Return one `[N, D]` tensor per layer, from tensors or from pieces per image."""
     return tuple(rows if isinstance(rows, torch.Tensor) else torch.cat(list(rows)) for rows in deepstack)
+
+
+def rows_by_tile(rows: Any, num_tiles: int) -> Any:
+    """Return the rows of tiles, as many of each, as `[tiles, rows, D]`, also where they are one tensor `[N, D]`."""
+    flat = isinstance(rows, torch.Tensor) and rows.dim() == 2
+    return rows.unflatten(0, (num_tiles, -1)) if flat else rows
+
+
+def checkpointing_names(args: Any) -> tuple[str, ...]:
+    """Return the fields of training arguments that switch gradient checkpointing on, of which one mirrors the other."""
+    return tuple(name for name in ("gradient_checkpointing", "activation_checkpointing") if hasattr(args, name))
+
+
+def trl_finds_named_experts() -> bool:
+    """Return whether TRL knows of every model with experts that it has them, when it loads the model by its name."""
+    return is_at_least(5, 18)
 
 
 def declare_router_logits(model: torch.nn.Module) -> bool:

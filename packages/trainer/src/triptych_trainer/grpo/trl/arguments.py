@@ -20,7 +20,7 @@ from triptych_trainer.prompts.environment_column import COLUMN
 from triptych_trainer.prompts.environment_table import EnvironmentTable
 from triptych_trainer.prompts.prepare import PromptPreparer
 from triptych_trainer.trajectories.environments import Environments
-from triptych_trainer.upstream.transformers_names import is_at_least, lacks_router_logits
+from triptych_trainer.upstream.transformers_names import lacks_router_logits, trl_finds_named_experts
 from triptych_trainer.upstream.trl_names import get_config_model_id
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def check_named_experts(model: str, args: GRPOConfig) -> None:
     Raises:
         UsageError: it does not with this transformers, and would say that the model has none.
     """
-    if not args.router_aux_loss_coef or is_at_least(5, 18):
+    if not args.router_aux_loss_coef or trl_finds_named_experts():
         return
     revision = (args.model_init_kwargs or {}).get("revision")
     config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=args.trust_remote_code)

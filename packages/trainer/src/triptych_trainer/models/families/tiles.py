@@ -9,6 +9,7 @@ import torch
 
 from triptych_trainer.models.families.family import Family, tensors
 from triptych_trainer.models.families.features import ImageFeatures, ImageInputs
+from triptych_trainer.upstream.transformers_names import rows_by_tile
 
 
 class InternVLFamily(Family):
@@ -55,12 +56,9 @@ class Idefics2Family(SmolVLMFamily):
         return super().collate_images([{name: grow(values) for name, values in image.items()} for image in images])
 
     def read_features(self, output: Any, *, images: Sequence[ImageInputs]) -> ImageFeatures:
-        """Return the rows of each image; below transformers 5.18 those of all tiles are one tensor `[N, D]`, as many
-        for each tile.
-        """
-        rows = output.pooler_output
-        if isinstance(rows, torch.Tensor) and rows.dim() == 2:
-            output.pooler_output = rows.unflatten(0, (sum(self.num_tiles(image) for image in images), -1))
+        """Return the rows of each image, as many for each tile."""
+        num_tiles = sum(self.num_tiles(image) for image in images)
+        output.pooler_output = rows_by_tile(output.pooler_output, num_tiles)
         return super().read_features(output, images=images)
 
     def dummy_image(self, vision_language_model: torch.nn.Module) -> ImageInputs:
