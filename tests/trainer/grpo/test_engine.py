@@ -78,6 +78,20 @@ def test_images_are_encoded_once_for_all_passes_without_gradient(model, groups, 
     assert torch.allclose(whole[4:6, :3], parts[2], atol=1e-6)
 
 
+def test_a_frozen_tower_runs_in_the_precision_of_the_run(model, groups):
+    """Generation encoded in the weights' float32, which flash attention refuses, and every later pass took that."""
+    freeze_vision_modules(model)
+    found = []
+    linear = model.model.visual.blocks[0].attn.qkv
+    linear.register_forward_hook(lambda module, args, output: found.append(output.dtype))
+    engine = GroupEngine(autocast=lambda: torch.autocast("cpu", dtype=torch.bfloat16))
+    config = GenerationConfig(max_new_tokens=1, do_sample=False, eos_token_id=2, pad_token_id=0)
+    engine.generate(model, group_batch(groups), keys=[5, 6, 7], group_sizes=[1, 1, 1], generation_config=config)
+    assert not torch.is_autocast_enabled("cpu")
+    logps(engine, model, groups)
+    assert found == [torch.bfloat16]
+
+
 def test_a_tower_that_is_trained_runs_inside_the_policy_pass(model, groups, tower_calls):
     engine = GroupEngine()
     with torch.no_grad():

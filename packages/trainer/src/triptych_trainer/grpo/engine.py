@@ -224,7 +224,7 @@ class GroupEngine:
         wanted = _names(model, batch, keys=keys)
         missing = [name for name in wanted if name not in self._kept]
         if missing:
-            with self._recording(model) if with_graph and _learns_tower(model) else torch.no_grad():
+            with self._recording(model) if with_graph and _learns_tower(model) else self._without_graph():
                 encoded = encode_images(model, [batch.images[wanted[name]] for name in missing])
                 assert encoded is not None
                 self._kept.update({name: encoded.select([k]) for k, name in enumerate(missing)})
@@ -239,6 +239,13 @@ class GroupEngine:
         found = _join(self._kept, wanted) if has_graph else None
         self._kept = {name: features.detach() for name, features in self._kept.items()}
         return found
+
+    def _without_graph(self) -> AbstractContextManager[Any]:
+        """The tower runs in the precision of the run, which a model's own call has and generation around it has not."""
+        with ExitStack() as entered:
+            entered.enter_context(torch.no_grad())
+            entered.enter_context(self.autocast())
+            return entered.pop_all()
 
     def _recording(self, model: torch.nn.Module) -> AbstractContextManager[Any]:
         """The tower runs as in a policy pass: with a graph, in its precision, and with its checkpointing."""
