@@ -75,8 +75,8 @@ class LearningWatch(TrainerCallback):
         findings = self.standstill.findings(state.global_step)
         if not findings or not state.is_world_process_zero:
             return
-        text = in_words(findings, step=state.global_step, num_steps=num_steps)
-        warnings.warn(as_written(text), RuntimeWarning, stacklevel=2)
+        text = as_written(in_words(findings, step=state.global_step, num_steps=num_steps))
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
         folder = Path(args.output_dir)
         before: Mapping[str, Any] = read_run_record(folder).get(WARNINGS) or {}
         add_to_record(folder, WARNINGS, {**before, str(state.global_step): text})
