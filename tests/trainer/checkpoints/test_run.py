@@ -70,7 +70,8 @@ NOT_COMPARED = """
 def test_every_option_that_is_not_listed_here_is_compared():
     config = parse_run(["--data", "a.jsonl", "--model_name_or_path", "m", "--num_generations", "2"])
     every = {option.name for part in (config.trl, config.run, config.model) for option in fields(part)}
-    assert every - options_of(config).keys() == set(NOT_COMPARED.split())
+    not_compared = set(NOT_COMPARED.split()) - ({"activation_checkpointing"} - every)  # of transformers from 5.21 on
+    assert every - options_of(config).keys() == not_compared
 
 
 def test_versions_and_code_that_differ_are_named():

@@ -47,6 +47,9 @@ FILES = {
     "train --model m --data d/d --environment e=no.py:E": "there is no file no.py; name one that exists",
     "plan --model m --data no.jsonl": "triptych plan: error: --data no.jsonl: no such file (looked from",
     "sft --model m --data no.jsonl": "triptych sft: error: --data no.jsonl: no such file (looked from",
+    "train --model m --data d/d": "train: error: --model_name_or_path m: no such folder (looked from",
+    "plan --model m --data d/d": "triptych plan: error: --model_name_or_path m: no such folder (looked from",
+    "eval --model m --data d/d": "triptych eval: error: --model m: no such folder (looked from",
     "rollout --model m --data d/d -o o --reward no.py:f": "--reward: reward 'no.py:f': no file no.py (looked from",
 }
 """What the command itself would find only after it has looked for the model."""
@@ -89,7 +92,7 @@ def test_the_command_itself_says_the_same(line, capsys):
 def test_a_right_line_is_left_to_the_command(capsys, folder):
     (folder / "reward.py").write_text("raise RuntimeError('loaded too early')\n")
     (folder / "rows.jsonl").write_text("")
-    run = ["--model", "m", "--data", "rows.jsonl", "--max-steps", "2", "--no_rollouts", "--use_peft", "--seed=3"]
+    run = ["--model", "owner/m", "--data", "rows.jsonl", "--max-steps", "2", "--no_rollouts", "--use_peft", "--seed=3"]
     for command, words in {
         "train": [
             *run,
@@ -104,7 +107,7 @@ def test_a_right_line_is_left_to_the_command(capsys, folder):
         ],
         "sft": [*run[:-2], "--packing", "--optim", "adamw_torch"],
         "plan": [*run, "--memory_gib", "8"],
-        "rollout": ["--model", "m", "--data", "rows.jsonl", "-o", "out"],
+        "rollout": ["--model", "owner/m", "--data", "rows.jsonl", "-o", "out"],
         "serve": ["m", "--what-vllm-knows", "1"],
     }.items():
         assert first_look(command, [word for word in words if command != "sft" or word != "--no_rollouts"]) == 0, (

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from triptych_data.model_name import check_model_name
 from triptych_data.option_parser import checked, collected, option_names, unknown_option
 from triptych_data.options import DataOptions, PromptOptions, TemplateOptions, check_pixels, data_files, image_roots
 from triptych_data.shared_options import shared_options
@@ -91,6 +92,7 @@ def _look_at_run(run: str, argv: Sequence[str], *, of: str, further: Sequence[st
     data_files(options)
     image_roots(options)
     _look_at_files(options)
+    check_model_name(str(model), option="--model_name_or_path")
 
 
 def _options(own: type[CommonArguments], given: Mapping[str, Any], config: Mapping[str, Any]) -> CommonArguments:
@@ -115,6 +117,10 @@ def _look_at_command(command: str, argv: Sequence[str]) -> None:
         _look_at_files(options)
     if {DataOptions, TemplateOptions} <= set(parser.option_classes):
         image_roots(shared_options(namespace).data)
+    for name in ("model", "base"):
+        path = getattr(namespace, name, None)
+        if f"--{name}" in option_names(parser) and isinstance(path, str):
+            check_model_name(path, option=f"--{name}")
 
 
 def _look_at_files(options: object) -> None:
