@@ -73,7 +73,7 @@ def test_accelerate_gets_the_file_the_number_and_every_word(on_nodes, started):
 
 
 def test_sft_starts_its_own_module_in_every_process(on_nodes, started):
-    words = ["--model", "m", "--data", "d/d", "--accelerate_config", on_nodes]
+    words = ["--model", "owner/m", "--data", "d/d", "--accelerate_config", on_nodes]
     assert triptych(["sft", *words]) == 0
     assert (started[0].training_script, started[0].training_script_args) == ("triptych_trainer.commands.sft", words)
 

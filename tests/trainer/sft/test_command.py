@@ -106,7 +106,7 @@ def test_options_that_nothing_reads_are_refused(tmp_path, capsys):
         (["--max_length", "0"], "--max_length expects 1 or more, got 0"),
         (["--reward", "accuracy"], "there is no option --reward"),
     ):
-        assert main(["sft", "--model", "m", "--data", "d/d", "--output_dir", str(tmp_path), *words]) == 2
+        assert main(["sft", "--model", "owner/m", "--data", "d/d", "--output_dir", str(tmp_path), *words]) == 2
         assert said in capsys.readouterr().err
 
 

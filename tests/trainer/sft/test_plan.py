@@ -74,7 +74,7 @@ def test_checkpointing_packing_and_a_frozen_tower_save_memory(write, model_dir, 
 
 @pytest.mark.parametrize("words", [["--calibrate"], ["--turns", "2"], ["--tflops", "100"]])
 def test_options_about_hours_and_turns_are_refused(words, capsys):
-    assert main(["plan", "--sft", "--model", "m", "--data", "d/d", *words]) == 2
+    assert main(["plan", "--sft", "--model", "owner/m", "--data", "d/d", *words]) == 2
     assert f"{words[0]}: a plan of sft forecasts memory and steps" in capsys.readouterr().err
 
 
