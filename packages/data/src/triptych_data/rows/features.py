@@ -49,18 +49,17 @@ def rewriting(feature: Any, datasets: Any) -> Rewriting | None:
     A class label is the name of its class, however deep, and None where it has none (-1). A number of 32 or 16 bits is
     the shortest one that it may have been written as: 0.1, and not 0.10000000149011612.
     """
-    if isinstance(feature, datasets.ClassLabel):
-        names = feature.names
-        return lambda number: names[number] if number >= 0 else None
-    if isinstance(feature, datasets.Value) and feature.dtype in ("float32", "float16"):
-        kind = np.dtype(feature.dtype).type
-        return lambda number: float(str(kind(number)))
-    if isinstance(feature, Mapping):
-        inner = {name: found for name in feature if (found := rewriting(feature[name], datasets)) is not None}
-        return _in_mapping(inner) if inner else None
-    kept = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
-    each = None if kept is None else rewriting(kept, datasets)
-    return None if each is None else _in_list(each)
+
+    def written(leaf: Any) -> Rewriting | None:
+        if isinstance(leaf, datasets.ClassLabel):
+            names = leaf.names
+            return lambda number: names[number] if number >= 0 else None
+        if isinstance(leaf, datasets.Value) and leaf.dtype in ("float32", "float16"):
+            kind = np.dtype(leaf.dtype).type
+            return lambda number: float(str(kind(number)))
+        return None
+
+    return _through(feature, written)
 
 
 def json_reading(feature: Any, datasets: Any) -> Rewriting | None:
@@ -68,13 +67,19 @@ def json_reading(feature: Any, datasets: Any) -> Rewriting | None:
 
     `map` makes this type of lists whose items have different keys, such as the content parts of a message.
     """
-    if hasattr(datasets, "Json") and isinstance(feature, datasets.Json):
-        return feature.decode_example if feature.decode else None
+    is_json = getattr(datasets, "Json", ())
+    return _through(feature, lambda leaf: leaf.decode_example if isinstance(leaf, is_json) and leaf.decode else None)
+
+
+def _through(feature: Any, change: Callable[[Any], Rewriting | None]) -> Rewriting | None:
+    """How a value is changed whose type, or a type inside it, `change` knows; None where it knows none of them."""
+    if (found := change(feature)) is not None:
+        return found
     if isinstance(feature, Mapping):
-        inner = {name: found for name in feature if (found := json_reading(feature[name], datasets)) is not None}
+        inner = {name: found for name in feature if (found := _through(feature[name], change)) is not None}
         return _in_mapping(inner) if inner else None
     kept = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
-    each = None if kept is None else json_reading(kept, datasets)
+    each = None if kept is None else _through(kept, change)
     return None if each is None else _in_list(each)
 
 
