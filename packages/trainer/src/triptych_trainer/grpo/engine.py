@@ -224,7 +224,7 @@ class GroupEngine:
         wanted = _names(model, batch, keys=keys)
         missing = [name for name in wanted if name not in self._kept]
         if missing:
-            with self._recording(model) if with_graph and _learns_tower(model) else self._without_graph():
+            with self._encoding(model, with_graph=with_graph and _learns_tower(model)):
                 encoded = encode_images(model, [batch.images[wanted[name]] for name in missing])
                 assert encoded is not None
                 self._kept.update({name: encoded.select([k]) for k, name in enumerate(missing)})
@@ -240,21 +240,16 @@ class GroupEngine:
         self._kept = {name: features.detach() for name, features in self._kept.items()}
         return found
 
-    def _without_graph(self) -> AbstractContextManager[Any]:
-        """The tower runs in the precision of the run, which a model's own call has and generation around it has not."""
-        with ExitStack() as entered:
-            entered.enter_context(torch.no_grad())
-            entered.enter_context(self.autocast())
-            return entered.pop_all()
-
-    def _recording(self, model: torch.nn.Module) -> AbstractContextManager[Any]:
-        """The tower runs as in a policy pass: with a graph, in its precision, and with its checkpointing."""
+    def _encoding(self, model: torch.nn.Module, *, with_graph: bool) -> AbstractContextManager[Any]:
+        """The tower runs in the run's precision, which a model's own call brings and generation around it does not;
+        with a graph it runs as in a policy pass, with its checkpointing.
+        """
         base = unwrap(model)
         family = family_of(base)
         with ExitStack() as entered:
-            entered.enter_context(torch.enable_grad())
+            entered.enter_context(torch.set_grad_enabled(with_graph))
             entered.enter_context(self.autocast())
-            if self.checkpoints_tower:
+            if with_graph and self.checkpoints_tower:
                 entered.enter_context(checkpointed_tower(family, family.vision_language_model(base)))
             return entered.pop_all()
 
