@@ -101,22 +101,6 @@ def test_sharegpt_counts_markers_over_all_prompt_turns(write_jsonl, pictures):
     assert parts(read_examples(path, no_markers="first")[0]) == [("user", 0, "none")]
 
 
-@pytest.mark.parametrize(
-    ("row", "other"),
-    [
-        ({"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "x"}]}, "swift"),
-        ({"prompt": "What?", "reward_model": {"ground_truth": "x"}}, "trl"),
-        ({"problem": "What?", "answer": "x"}, "trl"),
-    ],
-)
-def test_images_without_markers_are_first_in_the_format_that_the_message_names(write_jsonl, pictures, row, other):
-    path = write_jsonl([{**row, "images": pictures[:2]}])
-    with pytest.raises(DataError, match=rf"images 1, 2 have no marker .* --data_format {other} \(format=\"{other}\"\)"):
-        read_examples(path)
-    (example,) = read_examples(path, format=other)
-    assert example.prompt.pieces() == [[0, 1, "What?"]]
-
-
 def test_an_unknown_role_names_the_known_ones(write_jsonl):
     path = write_jsonl([{"messages": [{"role": "robot", "content": "x"}]}])
     with pytest.raises(DataError, match="expected role to be one of user, assistant, system.*got 'robot'"):

@@ -2,6 +2,7 @@
 
 import pytest
 from refused_rows import ASK, ASSISTANT, USER, Refused, check_refused, part
+from triptych_data import DataError, read_examples
 
 REFUSED: Refused = {
     # markers
@@ -197,3 +198,19 @@ REFUSED: Refused = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_row_is_refused_by_name_and_its_remedy_works(write_jsonl, pictures, name):
     check_refused(write_jsonl, *REFUSED[name])
+
+
+@pytest.mark.parametrize(
+    ("row", "other"),
+    [
+        ({"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "x"}]}, "swift"),
+        ({"prompt": "What?", "reward_model": {"ground_truth": "x"}}, "trl"),
+        ({"problem": "What?", "answer": "x"}, "trl"),
+    ],
+)
+def test_images_without_markers_are_first_in_the_format_that_the_message_names(write_jsonl, pictures, row, other):
+    path = write_jsonl([{**row, "images": pictures[:2]}])
+    with pytest.raises(DataError, match=rf"images 1, 2 have no marker .* --data_format {other} \(format=\"{other}\"\)"):
+        read_examples(path)
+    (example,) = read_examples(path, format=other)
+    assert example.prompt.pieces() == [[0, 1, "What?"]]

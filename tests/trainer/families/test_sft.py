@@ -27,34 +27,36 @@ def conversation(*turns):
     return [{"role": speakers[k % 2], "content": text} for k, text in enumerate(turns)]
 
 
+def examples_of(kits, folder, rows):
+    """The examples of rows that show some of three pictures."""
+    for number, picture in enumerate(kits.pictures(3)):
+        picture.save(folder / f"{number}.png")
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return list(read_examples(folder / "rows.jsonl"))
+
+
 @pytest.fixture(scope="module")
 def conversations(kits, tmp_path_factory):
     """Two rows that share a picture; in the first one a picture is in a later turn."""
     folder = tmp_path_factory.mktemp("conversations")
-    for number, picture in enumerate(kits.pictures(3)):
-        picture.save(folder / f"{number}.png")
 
     turns = ("ab <image> c <image> ?", "xyz", "d <image>", "uvw!")
     rows = [
         {"images": ["0.png", "1.png", "2.png"], "messages": conversation(*turns)},
         {"images": ["1.png"], "messages": conversation("<image> e", "short")},
     ]
-    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return list(read_examples(folder / "rows.jsonl"))
+    return examples_of(kits, folder, rows)
 
 
 @pytest.fixture(scope="module")
 def one_answer(kits, tmp_path_factory):
     """Two rows of one answer, which share a picture."""
     folder = tmp_path_factory.mktemp("one_answer")
-    for number, picture in enumerate(kits.pictures(3)):
-        picture.save(folder / f"{number}.png")
     rows = [
         {"images": ["0.png", "1.png"], "messages": conversation("<image> ab <image> c ?", "xyz")},
         {"images": ["1.png", "2.png"], "messages": conversation("<image><image> e", "short")},
     ]
-    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return list(read_examples(folder / "rows.jsonl"))
+    return examples_of(kits, folder, rows)
 
 
 def loss_of_suffixes(kits, kit, examples, rows, *, model):
@@ -122,8 +124,6 @@ def test_the_loss_of_conversations_equals_that_of_the_stock_forward(
 def tool_turns(kits, tmp_path_factory):
     """A row whose tools show pictures, and one without tools that shares one of these."""
     folder = tmp_path_factory.mktemp("tool_turns")
-    for number, picture in enumerate(kits.pictures(3)):
-        picture.save(folder / f"{number}.png")
     called = [
         {"role": "user", "content": "ab <image> ?"},
         {"role": "assistant", "content": "measure it"},
@@ -135,8 +135,7 @@ def tool_turns(kits, tmp_path_factory):
         {"images": ["0.png", "1.png", "2.png"], "messages": called},
         {"images": ["1.png"], "messages": conversation("<image> e", "short")},
     ]
-    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return list(read_examples(folder / "rows.jsonl"))
+    return examples_of(kits, folder, rows)
 
 
 def measure(number: int) -> str:
