@@ -29,6 +29,7 @@ def test_brackets_that_are_no_list_are_text():
     assert score("(3, 4)", "(3, 4)") == 1.0
     assert score("3", "(3, 4)") == 0.0
     assert score('["a"]', '<answer>["a"]</answer>') == 1.0
+    assert score('[["3"], ["4"]]', [["3"], ["4"]], spec='accuracy(lists="whole")') == 1.0
 
 
 def test_every_method_takes_the_list():
@@ -48,6 +49,7 @@ def test_every_method_takes_the_list():
         ("<answer> </answer>", "accuracy", "contains an empty text"),
         ([], "accuracy", r"the answer \[\] contains no text that a completion could meet"),
         (r"\boxed{}", "accuracy", "contains no text that a completion could meet; write the answer into the record"),
+        ([["3"], ["4"]], "accuracy", r'has lists of texts in a list, .*; write the accepted texts as one list, \["...'),
         ([None, " "], "accuracy", "contains no text that a completion could meet"),
         ([10, 20, 30, 40], "accuracy", 'may be a box, .*; for a box use the reward iou or mode="iou"'),
         ("many", 'accuracy(mode="numeric")', "'many' does not contain one number, which the method 'numeric' compares"),

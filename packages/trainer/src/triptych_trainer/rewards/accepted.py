@@ -71,6 +71,11 @@ def _items(row: Row, expected: str, *, lists: Lists) -> list[Any] | None:
                 'as JSON, ["...", "..."], or set lists="whole" where the answer is that text'
             )
     if not isinstance(value, list | tuple) or any(isinstance(item, list | tuple | dict) for item in value):
+        if isinstance(value, list | tuple) and lists == "auto" and _is_of_texts(value):
+            raise ValueError(
+                f"{row.where}: the answer {expected} has lists of texts in a list, which no completion says; write the "
+                'accepted texts as one list, ["...", "..."], or set lists="whole" where the answer is that text'
+            )
         return None
     return [item for item in value if item is not None]
 
@@ -84,3 +89,8 @@ def _written(text: str, *, lists: Lists) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_of_texts(value: Any) -> bool:
+    """Whether the innermost items of lists in a list are all texts."""
+    return all(map(_is_of_texts, value)) if isinstance(value, list | tuple) else isinstance(value, str)
