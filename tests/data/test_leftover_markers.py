@@ -26,6 +26,11 @@ REFUSED: Refused = {
             ('<img src="0.png">', "<img width=2 src=0.png>", r"\includegraphics[width=2cm]{0}")
         )
     },
+    "an invisible character in a marker": (
+        {"prompt": "Is <image\u200b> red?", "image": "0.png", "answer": "x"},
+        "got '<image>' with an invisible character in it in message 1; write <image> in its place",
+        {"prompt": "Is <image> red?", "image": "0.png", "answer": "x"},
+    ),
     "a marker in the answer alone": (
         {"messages": [USER, {"role": "assistant", "content": "<image> red"}], "image": "0.png"},
         "got <image> in the assistant's last turn of messages alone",

@@ -26,6 +26,8 @@ _ALIKE = re.compile(
     rf"\{{{_WORD}(_?[0-9]{{1,4}})?\}}|\[{_WORD}(_?[0-9]{{1,4}})?\]|!\[[^\]\n]{{0,300}}\]\([^)\s]{{1,4096}}\)",
     re.IGNORECASE,
 )
+# Characters without width, which copied texts may have inside a marker.
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 # What stands for pixels in any text: the special tokens of models, a link to an image file, and an image as base64.
 _PIXELS = re.compile(
     r"<\|(image|img)(_?pad|_[0-9]{1,4})?\|>|<\|vision_start\|>|<start_of_image>|<image_soft_token>|<IMG_CONTEXT>|"
@@ -81,10 +83,12 @@ def check_dialect(record: Record, *, dialect: str) -> None:
                     f"message {number + 1}",
                     remedy="write <image> in its place",
                 )
-        found = _ALIKE.search(text)
+        found = _ALIKE.search(_INVISIBLE.sub("", text))
         if found is not None:
+            hidden = "" if found[0] in text else " with an invisible character in it"
             raise RowError(
-                f"expected images in text as {dialect} writes them, got {shown(found[0])} in message {number + 1}",
+                f"expected images in text as {dialect} writes them, got {shown(found[0])}{hidden} in message "
+                f"{number + 1}",
                 remedy="write <image> in its place, or begin the text with an <image> for each image of the row",
             )
 
