@@ -236,6 +236,26 @@ REFUSED: Refused = {
         "got the column history",
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, USER, ASSISTANT]},
     ),
+    **{
+        f"a column in another case, {name}": (
+            {"question": "Which one?", "image": "0.png", name: value, "answer": "A"},
+            f"expected a column called {meant}, got {name}, which is not read",
+            {"question": "Which one?", "image": "0.png", meant: value, "answer": "A"},
+        )
+        for name, meant, value in (
+            ("Options", "options", ["A. x", "B. y"]),
+            ("CHOICES", "choices", {"A": "x", "B": "y"}),
+            ("answer-choices", "answer_choices", "A. x\nB. y"),
+        )
+    },
+    **{
+        f"a question in another case, {name}": (
+            {"question": "Which?", name: "Use cm.", "image": "0.png", "answer": "3"},
+            f"expected a column called {name.lower()}, got {name}, which is not read",
+            {"question": "Which? Use cm.", name: "Use cm.", "image": "0.png", "answer": "3"},
+        )
+        for name in ("Question", "PROBLEM", "Conversations")
+    },
 }
 
 

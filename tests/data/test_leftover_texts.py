@@ -149,6 +149,24 @@ REFUSED: Refused = {
         "to have the keys role and content or from and value, got who, what",
         {"messages": [{"role": "user", "content": "x"}]},
     ),
+    **{
+        f"a second text, {name}": (
+            {"question": "Which?", name: value, "image": "0.png", "answer": "3"},
+            f"expected the whole text in the prompt, got the column {name}, which is not read",
+            {"question": "Which? In cm. Now.", name: value, "image": "0.png", "answer": "3"},
+        )
+        for name, value in (
+            *((name, "In cm.") for name in ("sub_question", "question_2", "follow_up", "question_text", "user_prompt")),
+            *((name, "In cm.") for name in ("sentence", "lecture", "goal", "step_instruction", "format_prompt")),
+            *((name, ["In cm.", "Now."]) for name in ("questions", "rules", "history", "previous_actions")),
+            ("history", "In cm."),
+        )
+    },
+    "a history of messages": (
+        {"question": "Which?", "history": [USER], "image": "0.png", "answer": "3"},
+        r"expected history to be a list of \[question, answer\], got .*; write it into the prompt, and remove",
+        {"question": "Colour? Which?", "image": "0.png", "answer": "3"},
+    ),
 }
 
 

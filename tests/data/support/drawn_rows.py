@@ -72,7 +72,7 @@ class Draw:
         if kind == "limits":
             entry |= {name: self.limit() for name in self.draw(st.sets(st.sampled_from(LIMITS[:4]), max_size=3))}
         if kind == "extra":
-            key = self.one("crop", "jigsaw_config", "width", "name")
+            key = self.one("crop", "jigsaw_config", "width", "name", "caption", "alt")
             entry[key] = f"{'x' if key in ('width', 'name') else 'k'}{next(self.numbers)}w"
         return entry
 
@@ -177,6 +177,12 @@ class Draw:
             (self.rarely(), "options", [f"u{next(self.numbers)}w"]),
             (self.rarely(), self.one("instruction", "input", "context", "hint", "suffix"), f"u{next(self.numbers)}w"),
             (self.rarely(), self.one("option_1", "choice_b", "option A"), f"u{next(self.numbers)}w"),
+            (
+                self.rarely(),
+                self.one("Options", "CHOICES", "Question", "PROBLEM", "sub_question", "follow_up", "questions", "goal"),
+                self.one(f"u{next(self.numbers)}w", [f"u{next(self.numbers)}w"]),
+            ),
+            (self.rarely(), "info", {self.one("image", "second_image", "images"): f"i{next(self.numbers)}w.png"}),
             (self.rarely(), self.one("sys", "systemPrompt", "system text"), f"s{next(self.numbers)}w"),
             (self.rarely(), self.one("extra_info", "meta"), {"views": [{"left": f"i{next(self.numbers)}w.png"}]}),
             (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from triptych_data.example import ImageSource
 from triptych_data.formats.entry import ENTRY_KEYS, SOURCES, check_keys
 from triptych_data.formats.record import RowError, shown
 from triptych_data.rows import SourceRow
+
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*:")
 
 
 def to_source(value: Any, *, root: Path, row: SourceRow, what: str = "an image") -> ImageSource:
@@ -55,7 +58,8 @@ def _plain(value: Any) -> Any:
 def _one_source(entry: Mapping[str, Any], what: str) -> Any:
     """The image that a mapping names; a path next to bytes, and an address next to either, say where it came from."""
     given = {name: entry[name] for name in SOURCES if entry.get(name) is not None}
-    files = [name for name in given if name not in ("bytes", "url") and "bytes" not in given]
+    origins = ("bytes", "url") if _ADDRESS.match(str(given.get("url", ""))) else ("bytes",)
+    files = [name for name in given if name not in origins and "bytes" not in given]
     for name in files[1:]:
         if given[name] != given[files[0]]:
             raise RowError(

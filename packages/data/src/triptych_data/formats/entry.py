@@ -14,10 +14,11 @@ PLACES_OF_IMAGES = frozenset(
     {"data", "value", "content", "source", "src", "file", "uri", "image_bytes", "image_base64"}
 )
 """Where other projects write the image itself."""
+_TEXTS = frozenset({"caption", "captions", "alt", "title", "text", "label", "description", "ocr", "question"})
 # What describes a file without changing what is seen of it.
 DESCRIPTIONS = frozenset({
-    "id", "image_id", "index", "name", "filename", "file_name", "width", "height", "size", "mode", "format", "caption",
-    "alt", "source", "license", "md5", "sha1", "sha256", "hash", "cache_control",
+    "id", "image_id", "index", "name", "filename", "file_name", "width", "height", "size", "mode", "format",
+    "source", "license", "md5", "sha1", "sha256", "hash", "cache_control",
 })  # fmt: skip
 
 
@@ -28,7 +29,13 @@ def check_keys(entry: Mapping[str, Any], *, allowed: Collection[str], what: str)
         if value is not None and key not in allowed and not described:
             raise RowError(
                 f"expected {what} to have the keys {', '.join(ENTRY_KEYS)}, got {key!r}, which is not read",
-                remedy="write the image as a path, an address or a data: address under the key image"
-                if isinstance(value, Mapping) or key in PLACES_OF_IMAGES
-                else "apply it to the image file, or remove the key",
+                remedy=_remedy(key, value),
             )
+
+
+def _remedy(key: str, value: Any) -> str:
+    if isinstance(value, Mapping) or key in PLACES_OF_IMAGES:
+        return "write the image as a path, an address or a data: address under the key image"
+    if key in _TEXTS:
+        return "write it into the prompt where the image is, or remove the key"
+    return "apply it to the image file, or remove the key"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triptych_data.addresses import is_data_address
 from triptych_data.formats.columns import (
     ANSWERS,
     CONVERSATIONS,
@@ -22,16 +20,13 @@ from triptych_data.formats.columns import (
     is_empty,
     listed_text,
 )
+from triptych_data.formats.leftover_images import check_image
 from triptych_data.formats.media import FRAMES, media_file, media_kind
 from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.prompts import MARKER, are_written, content_text, offered_options
 from triptych_data.formats.record import RowError, shown
 from triptych_data.formats.turns import is_turns, read_turns
-from triptych_data.sniff import is_base64_image
 
-_IMAGE_NAME = re.compile(
-    r"(?:^|_|(?<=[a-z]))(?:image|img|picture|photo|screenshot|frame)s?(?:$|_|\d)|^pixel_values", re.IGNORECASE
-)
 _TOOLS = re.compile(
     r"(available[_ ]?)?(tool|function)s?([_ ]?(call|schema|def|definition|list|info|description)s?)?", re.IGNORECASE
 )
@@ -40,6 +35,8 @@ _TEXTS = re.compile(
     r"(((task|format|answer|output|user|extra|additional|global)_?)?instruction|input|context|passage|premise|hint|"
     r"article|document|paragraph|background|persona|preamble|knowledge|fact|story|distractor|"
     r"few_?shot|demonstration|demo|few_?shot_example|in_?context_example|(pre|post)_?prompt|prompt_template|"
+    r"(sub|second|next|other|user|format)_?(question|problem|query|prompt)|(question|problem|query|prompt)s?_?[2-9]|"
+    r"questions|question_text|follow_?up(_question)?|sentence|lecture|goal|rule|step_instruction|"
     r"table|(previous|past|prior|earlier)_?(action|step|turn)|"
     r"((prompt|question|query|problem)_?)?(prefix|suffix))s?|"
     r"((action|step|chat|dialog|dialogue|conversation)_?)?history",
@@ -64,9 +61,6 @@ _LOOKED_FOR = {
     *(*CONVERSATIONS, *QUESTIONS, *IMAGES, *ANSWERS, *LABELS, *SYSTEM, *OPTIONS, *PIXELS),
     *("id", "history", "objects", "reward_model", "data_type", "chat_template_kwargs"),
 }
-_FOR_REWARDS = re.compile(r"(?:^|_)(mask|segmentation|label|gt|target|reference)s?(?:_|$)", re.IGNORECASE)
-# Beside other images, a text that ends as a file does may say where these were taken from.
-_ORIGIN = re.compile(r"(?:^|_|(?<=[a-z]))(file_?name|name|source|src|origin(al)?|url|id|key)s?$", re.IGNORECASE)
 _RENDERED = re.compile(
     r"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>(?=user|model)|<\|turn>(?=user|model)|"
     r"<\|start\|>(?=user|system|assistant)|^\s*(?:<s>\s*)?\[INST\]|<\|(?:user|assistant|system)\|>|"
@@ -74,6 +68,15 @@ _RENDERED = re.compile(
     re.DOTALL,
 )
 _MARKS = re.compile(r"<\|?(video|audio)(?:_?pad|_bos|_start|[ _-]?[0-9]{1,4})?\|?>", re.IGNORECASE)
+
+
+_MEANT = {name.lower(): name for name in (*CONVERSATIONS, *QUESTIONS, *OPTIONS) if name != "message"}
+
+
+def _meant(name: str) -> str | None:
+    """The column that a name means which is one but for capitals, hyphens and spaces: `Options`, `answer-choices`."""
+    known = _MEANT.get(re.sub("[ -]", "_", name).lower())
+    return None if known == name else known
 
 
 def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> None:
@@ -92,6 +95,7 @@ def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> No
     for name, value in unread.items():
         if not _says_nothing(value) and name not in _READ_ELSEWHERE and not str(name).startswith("reward"):
             _check(str(name), value, prompt=prompt, images=images)
+    check_image("objects", listed_text(columns.row.get("objects")), images)
 
 
 @functools.lru_cache(maxsize=4096)  # the same columns in every row
@@ -101,7 +105,7 @@ def is_free_name(name: object) -> bool:
     """
     if not isinstance(name, str) or name in _LOOKED_FOR or media_kind(name) is not None:
         return False
-    return not any(form.fullmatch(name) for form in _NAMES_OF_INPUT)
+    return _meant(name) is None and not any(form.fullmatch(name) for form in _NAMES_OF_INPUT)
 
 
 def refuse_media(row: Mapping[str, Any]) -> None:
@@ -157,6 +161,12 @@ def _check(name: str, value: Any, *, prompt: str, images: Sequence[Any]) -> None
             f"expected a prompt without tools, got the column {name}, which is not read",
             remedy="write the tools into the column system as text, and remove the column",
         )
+    meant = _meant(name)
+    if meant is not None and not _is_written(value, prompt):
+        raise RowError(
+            f"expected a column called {meant}, got {name}, which is not read",
+            remedy=f"call it {meant}, or reward_{name} where only rewards need it",
+        )
     if _SYSTEM.fullmatch(name) and isinstance(value, (str, list, tuple)):
         raise RowError(
             f"expected the system text in the column system, got the column {name}, which is not read",
@@ -200,7 +210,7 @@ def _check(name: str, value: Any, *, prompt: str, images: Sequence[Any]) -> None
             f"expected the row's image in the column images, got {shown(value)} in {name} and no image",
             remedy=f"put the path of that image into images, or call the column reward_{name} where the row has none",
         )
-    _check_image(name, value, images)
+    check_image(name, value, images)
 
 
 def _are_inside(images: Sequence[Any], folder: str) -> bool:
@@ -243,51 +253,6 @@ def _check_option_columns(unread: Mapping[str, Any], prompt: str) -> None:
 
 
 def _is_written(value: Any, prompt: str) -> bool:
-    return isinstance(value, str) and value.strip() in prompt
-
-
-def _check_image(name: str, value: Any, images: Sequence[Any]) -> None:
-    if _FOR_REWARDS.search(name):
-        return
-    entries = list(_entries(value))
-    files = [entry for entry in entries if is_image_file(entry)]
-    unseen = [entry for entry in files if not _is_among(entry, images)]
-    media = next((kind for entry in entries if (kind := media_file(entry))), None)
-    is_named = _IMAGE_NAME.search(name) is not None or not (isinstance(value, Mapping) or _ORIGIN.search(name))
-    if media is not None and (not images or is_named or any(isinstance(entry, Mapping) for entry in entries)):
-        raise RowError(f"expected text and images, got {media} in the column {name}", remedy=FRAMES[media])
-    if unseen and (is_named or not images or any(_is_file(entry) for entry in unseen)):
-        raise RowError(
-            f"expected every image in the column images, got {shown(unseen[0])} in {name}, which is not read",
-            remedy="put it into images, with an <image> where it belongs, "
-            f"or call the column reward_{name} where only rewards need it",
-        )
-
-
-def _entries(value: Any) -> Iterator[Any]:
-    """What a value contains, however deep: texts, numbers, bytes, and mappings that are files."""
-    if isinstance(value, Mapping) and not is_image_file(value):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for entry in value:
-            yield from _entries(entry)
-    else:
-        yield value
-
-
-def _is_among(value: Any, images: Sequence[Any]) -> bool:
-    if any(value is image or value == image for image in images):
-        return True
-    name = _file_name(value)
-    return name is not None and name in map(_file_name, images)
-
-
-def _file_name(value: Any) -> str | None:
-    if isinstance(value, Mapping):
-        value = value.get("path") or value.get("image")
-    return PurePosixPath(value).name if isinstance(value, str) and not is_data_address(value) else None
-
-
-def _is_file(value: Any) -> bool:
-    """Whether a value is pixels or a file itself, and no text that happens to name one."""
-    return not isinstance(value, str) or value[:11].lower() == "data:image/" or is_base64_image(value)
+    """Return whether a text, or each text of a list, is in the prompt."""
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    return all(isinstance(text, str) and text.strip() in prompt for text in texts)

@@ -128,15 +128,20 @@ def _with_options(question: str, columns: Columns) -> str:
 
 
 def _history(columns: Columns) -> list[Turn]:
-    """The earlier turns of an ms-swift row: a list of [question, answer]."""
+    """The earlier turns of an ms-swift row, a list of [question, answer]; a text or a list of texts stays unread."""
+    pairs = listed_text(columns.row.get("history"))
+    is_texts = isinstance(pairs, (list, tuple)) and all(isinstance(pair, str) for pair in pairs)
+    if isinstance(pairs, str) or (is_texts and pairs):
+        return []
     turns: list[Turn] = []
     for value in columns.given(("history",)).values():
-        pairs = listed_text(value)
         if not isinstance(pairs, (list, tuple)) or not all(
             isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs
         ):
             raise RowError(
-                f"expected history to be a list of [question, answer], got {shown(value)}", remedy="correct the row"
+                f"expected history to be a list of [question, answer], got {shown(value)}",
+                remedy="write it into the prompt, and remove the column, or call it reward_history where only rewards "
+                "need it",
             )
         for question, answer in pairs:
             turns.append({"role": "user", "content": require_text(question, what="a question of history")})

@@ -1,0 +1,91 @@
+"""Images in columns that nobody has read, at any depth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from triptych_data.addresses import is_data_address
+from triptych_data.formats.media import FRAMES, media_file
+from triptych_data.formats.pictures import is_image_file
+from triptych_data.formats.record import RowError, shown
+from triptych_data.sniff import is_base64_image
+
+_IMAGE_NAME = re.compile(
+    r"(?:^|_|(?<=[a-z]))(?:image|img|picture|photo|screenshot|frame)s?(?:$|_|\d)|^pixel_values", re.IGNORECASE
+)
+_FOR_REWARDS = re.compile(r"(?:^|_)(mask|segmentation|label|gt|target|reference)s?(?:_|$)", re.IGNORECASE)
+# Beside other images, a text that ends as a file does may say where these were taken from.
+_ORIGIN = re.compile(r"(?:^|_|(?<=[a-z]))(file_?name|name|source|src|origin(al)?|url|id|key)s?$", re.IGNORECASE)
+
+_PATHS = ("path", "image", "image_path", "img")
+
+
+def check_image(name: str, value: Any, images: Sequence[Any]) -> None:
+    """Raise RowError for an image, a film or a sound in a column that nobody has read, unless it is among `images`."""
+    if _FOR_REWARDS.search(name):
+        return
+    entries = list(_entries(value))
+    files = [entry for entry in entries if is_image_file(entry)]
+    unseen = [entry for entry in files if not _is_among(entry, images)]
+    media = next((kind for entry in entries if (kind := media_file(entry))), None)
+    is_named = _IMAGE_NAME.search(name) is not None or not (isinstance(value, Mapping) or _ORIGIN.search(name))
+    if media is not None and (not images or is_named or any(isinstance(entry, Mapping) for entry in entries)):
+        raise RowError(f"expected text and images, got {media} in the column {name}", remedy=FRAMES[media])
+    inner = [entry for entry in _named_inside(value) if is_image_file(entry) and not _is_among(entry, images)]
+    if inner and all(map(_file_names, images)):
+        unseen, is_named = inner, True
+    if unseen and (is_named or not images or any(_is_file(entry) for entry in unseen)):
+        raise RowError(
+            f"expected every image in the column images, got {shown(unseen[0])} in {name}, which is not read",
+            remedy="put it into images, with an <image> where it belongs, "
+            f"or call the column reward_{name} where only rewards need it",
+        )
+
+
+def _entries(value: Any) -> Iterator[Any]:
+    """What a value contains, however deep: texts, numbers, bytes, and mappings that are files."""
+    if isinstance(value, Mapping) and not is_image_file(value):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _entries(entry)
+    else:
+        yield value
+
+
+def _named_inside(value: Any, *, is_named: bool = False) -> Iterator[Any]:
+    """What is below keys that are named as images are, in a mapping however deep."""
+    if isinstance(value, Mapping) and not (is_named and is_image_file(value)):
+        for key, inner in value.items():
+            is_image = _IMAGE_NAME.search(str(key)) and not _ORIGIN.search(str(key))
+            if not _FOR_REWARDS.search(str(key)):
+                yield from _named_inside(inner, is_named=is_named or bool(is_image))
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _named_inside(inner, is_named=is_named)
+    elif is_named:
+        yield value
+
+
+def _is_among(value: Any, images: Sequence[Any]) -> bool:
+    if any(value is image or value == image for image in images):
+        return True
+    names = _file_names(value)
+    return bool(names) and names <= set().union(*map(_file_names, images))
+
+
+def _file_names(value: Any) -> set[str]:
+    """The names of the files of a path, or of the paths in a mapping; none for bytes, pixels and data."""
+    if isinstance(value, Mapping):
+        return _file_names([value[key] for key in _PATHS if key in value])
+    if isinstance(value, (list, tuple)):
+        return set().union(*map(_file_names, value))
+    return {PurePosixPath(value).name} if isinstance(value, str) and not is_data_address(value) else set()
+
+
+def _is_file(value: Any) -> bool:
+    """Whether a value is pixels or a file itself, and no text that happens to name one."""
+    return not isinstance(value, str) or value[:11].lower() == "data:image/" or is_base64_image(value)
