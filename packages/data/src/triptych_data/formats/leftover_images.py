@@ -78,9 +78,9 @@ def _is_among(value: Any, images: Sequence[Any]) -> bool:
 
 
 def _file_names(value: Any) -> set[str]:
-    """The names of the files of a path, or of the paths in a mapping; none for bytes, pixels and data."""
+    """The names of the files of a path, of the paths in a mapping, else of its address; none for bytes and pixels."""
     if isinstance(value, Mapping):
-        return _file_names([value[key] for key in _PATHS if key in value])
+        return _file_names([value[key] for key in _PATHS if key in value] or value.get("url"))
     if isinstance(value, (list, tuple)):
         return set().union(*map(_file_names, value))
     return {PurePosixPath(value).name} if isinstance(value, str) and not is_data_address(value) else set()
