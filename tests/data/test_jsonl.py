@@ -10,6 +10,7 @@ from triptych_data import DataError, read_examples
 LONG = '{"prompt": "x", "level": ' + "9" * 5000 + "}"
 HALF = '{"prompt": "x\\ud83d"}'
 HALF_KEY = '{"prompt": "x", "\\udc00": 1}'
+DEEP = '{"prompt": "x", "extra": ' + "[" * 900 + "]" * 900 + "}"
 WHOLE = '{"prompt": "x\\ud83d\\ude00 \\\\ud83d"}'
 
 
@@ -17,6 +18,7 @@ WHOLE = '{"prompt": "x\\ud83d\\ude00 \\\\ud83d"}'
     ("row", "message"),
     [
         (LONG, "expected numbers of at most 4,300 digits, got a longer one; write it as text"),
+        (DEEP, "expected lists and objects nested in at most 100 levels, got more; correct or remove the line"),
         (HALF, "expected whole characters, got half of one"),
         (HALF_KEY, "expected whole characters, got half of one"),
         ('{"prompt": "x", "level": -1e400}', "expected numbers up to 1.8e308, got -1e400; write it as text, in quotes"),

@@ -107,7 +107,7 @@ def test_a_bad_row_is_one_line_with_place_id_and_remedy(write_jsonl, pictures, r
         ("[1]", "expected a JSON object, got an array"),
         ('{"a": 1, "a": 2}', "key 'a' appears twice"),
         ('{"unknown": 1}', "expected the columns of one of"),
-        ("[" * 100_000, "nested too deeply"),
+        ("[" * 100_000, "nested in at most 100 levels"),
     ],
 )
 def test_a_bad_line_names_its_line(write_jsonl, line, text):

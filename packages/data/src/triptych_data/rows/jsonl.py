@@ -19,6 +19,8 @@ from triptych_data.rows.fingerprint import file_fingerprint
 _BLOCK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+MOST_LEVELS = 100
+"""Of lists and objects in one another: far more than any row has, and far fewer than Python recurses into."""
 _TOO_LONG = "expected numbers of at most 4,300 digits, got a longer one"
 
 
@@ -118,14 +120,11 @@ def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str
             kind="json",
         ) from error
     except RecursionError as error:
-        raise DataError(
-            "the lists or objects are nested too deeply",
-            source=source,
-            remedy="correct or remove the line",
-            kind="json",
-        ) from error
+        raise _too_deep(source) from error
     except ValueError as error:  # the one that json does not name: a number beyond Python's limit of digits
         raise DataError(_TOO_LONG, source=source, remedy="write it as text, in quotes", kind="json") from error
+    if text.count(b"[") + text.count(b"{") > MOST_LEVELS and _is_too_deep(values):
+        raise _too_deep(source)
     if _ESCAPED_SURROGATE.search(text) and _has_surrogate(values):
         raise DataError(
             "expected whole characters, got half of one (an escape from \\ud800 to \\udfff without its other half)",
@@ -141,6 +140,30 @@ def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str
             kind="json",
         )
     return values
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Whether lists or objects are nested in more levels than what reads a row may enter."""
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MOST_LEVELS):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _too_deep(source: str) -> DataError:
+    return DataError(
+        f"expected lists and objects nested in at most {MOST_LEVELS} levels, got more",
+        source=source,
+        remedy="correct or remove the line",
+        kind="json",
+    )
 
 
 class _DuplicateKeyError(ValueError):
