@@ -221,7 +221,7 @@ REFUSED: Refused = {
     **{
         f"a text of an image, {key}": (
             {"question": "Which?", "images": [{"path": "0.png", key: "The storm"}], "answer": "3"},
-            f"got '{key}', which is not read; write it into the prompt where the image is, or remove the key",
+            f"got '{key}', which is not read; write it into the prompt where the image is, and remove the key",
             {"question": "The storm <image> Which?", "images": [{"path": "0.png"}], "answer": "3"},
         )
         for key in ("caption", "alt", "title", "description")
@@ -231,19 +231,6 @@ REFUSED: Refused = {
         "to be one image, got another as url than as path; remove one of them",
         {"question": "Which?", "images": [{"path": "0.png"}], "answer": "3"},
     ),
-    **{
-        f"an image inside a column next to others, {name}": (
-            {"question": "Which?", "image": "0.png", name: value, "answer": "3"},
-            f"expected every image in the column images, got '2.png' in {name}, which is not read",
-            {"question": "Which?", "images": ["0.png", "2.png"], name: value, "answer": "3"},
-        )
-        for name, value in (
-            ("info", {"second_image": "2.png"}),
-            ("extra_info", {"images": ["0.png", "2.png"]}),
-            ("extra_info", [{"views": {"image_path": "2.png"}}]),
-            ("objects", {"ref": ["hat"], "bbox": [[1, 2, 3, 4]], "image": ["2.png"]}),
-        )
-    },
 }
 
 
@@ -266,19 +253,3 @@ def test_a_part_that_names_two_files_is_refused(key, tmp_path):
         list(row(**{key: "b.png"}))
     for same in ("a.png", "https://host.example/b.png", ""):
         assert [image.ref for image in next(iter(row(**{key: same}))).images] == ["a.png"]
-
-
-@pytest.mark.parametrize(
-    "info",
-    [
-        {"image_name": "2.png"},
-        {"image_url": "2.png"},
-        {"views": ["2.png"]},
-        {"gt_image": "2.png"},
-        {"image": "0.png"},
-    ],
-)
-def test_a_text_that_says_where_an_image_is_from_goes_to_rewards(write_jsonl, pictures, info):
-    row = {"question": "Which?", "image": "0.png", "info": info, "answer": "3"}
-    (example,) = read_examples(write_jsonl([row]))
-    assert example.extras["info"] == info

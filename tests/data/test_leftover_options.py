@@ -256,6 +256,19 @@ REFUSED: Refused = {
         )
         for name in ("Question", "PROBLEM", "Conversations")
     },
+    **{
+        f"options in columns of their own, {first}": (
+            {"question": "What is it?", "image": "0.png", first: "cat", second: "dog", "answer": "A"},
+            "expected the options in the prompt, got the columns",
+            {"question": "What is it?", "image": "0.png", "options": ["A. cat", "B. dog"], "answer": "A"},
+        )
+        for first, second in (("Choice A", "Choice B"), ("OptionA", "OptionB"), ("opt_a", "opt_b"), ("mc_0", "mc_1"))
+    },
+    "names that begin with a letter": (
+        {"question": "Who?", "image": "0.png", "options": ["J. Biden", "D. Trump", "B. Obama"], "answer": "x"},
+        "expected the options in the question, or with letters, .* or call the column reward_options",
+        {"question": "Who?", "image": "0.png", "reward_options": ["J. Biden", "D. Trump"], "answer": "x"},
+    ),
 }
 
 

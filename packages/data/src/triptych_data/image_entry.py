@@ -15,7 +15,7 @@ from triptych_data.formats.entry import ENTRY_KEYS, SOURCES, check_keys
 from triptych_data.formats.record import RowError, shown
 from triptych_data.rows import SourceRow
 
-_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*:")
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*:|//|(?!\.)[\w-]+(\.[\w-]+)*\.[A-Za-z]{2,}/|$")
 
 
 def to_source(value: Any, *, root: Path, row: SourceRow, what: str = "an image") -> ImageSource:

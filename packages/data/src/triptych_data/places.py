@@ -21,7 +21,7 @@ _NAMED = re.compile(r"<(img|image)>[^<>\n]{0,4096}</\1>")
 # &lt;image&gt;, ![](a.png).
 _WORD = r"(image|img|picture|photo|frame|screenshot)s?"
 _ALIKE = re.compile(
-    rf"< ?\|?/?{_WORD}([ _=#-]?(here|placeholder|token|pad|start|context|soft_token|[0-9]{{1,4}}))?[ /]?\|?>|"
+    rf"< ?\|?/?{_WORD}([ _=#-]?(here|placeholder|token|pad|start|context|soft_token|[0-9]{{1,4}}))?[ /]{{0,2}}\|?>|"
     rf"<im_patch>|(&lt;|\uff1c){_WORD}([ _:-]?[0-9]{{1,4}})?(&gt;|\uff1e)|<img [^<>]{{1,4096}}>|"
     rf"\{{{_WORD}(_?[0-9]{{1,4}})?\}}|\[{_WORD}(_?[0-9]{{1,4}})?\]|!\[[^\]\n]{{0,300}}\]\([^)\s]{{1,4096}}\)",
     re.IGNORECASE,

@@ -42,6 +42,7 @@ OPTIONS = (
     "candidate_answers",
     "endings",
     *("option", "option_list", "options_list", "choice_list", "choices_list", "candidates", "mc"),
+    *("choice_texts", "option_texts", "all_choices", "multiple_choice_options", "possible_answers"),
 )
 PIXELS = ("min_pixels", "max_pixels")
 
@@ -92,6 +93,11 @@ def is_empty(value: object) -> bool:
     if value is None or isinstance(value, (str, list, tuple)):
         return not value
     return isinstance(value, Mapping) and all(inner is None for inner in value.values())
+
+
+def is_nan(value: object) -> bool:
+    """Return whether a value is NaN, which pandas writes for null."""
+    return isinstance(value, float) and value != value
 
 
 def is_change(key: str) -> bool:

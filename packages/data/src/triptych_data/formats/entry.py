@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from triptych_data.formats.columns import is_empty
 from triptych_data.formats.record import RowError
 
 SOURCES = ("bytes", "path", "image", "url", "image_path", "img", "base64")
@@ -26,7 +27,7 @@ def check_keys(entry: Mapping[str, Any], *, allowed: Collection[str], what: str)
     """Raise RowError if an entry has a key that is not read and may change what should be seen."""
     for key, value in entry.items():
         described = key in DESCRIPTIONS and not isinstance(value, Mapping)
-        if value is not None and key not in allowed and not described:
+        if not is_empty(value) and key not in allowed and not described:
             raise RowError(
                 f"expected {what} to have the keys {', '.join(ENTRY_KEYS)}, got {key!r}, which is not read",
                 remedy=_remedy(key, value),
@@ -37,5 +38,5 @@ def _remedy(key: str, value: Any) -> str:
     if isinstance(value, Mapping) or key in PLACES_OF_IMAGES:
         return "write the image as a path, an address or a data: address under the key image"
     if key in _TEXTS:
-        return "write it into the prompt where the image is, or remove the key"
+        return "write it into the prompt where the image is, and remove the key"
     return "apply it to the image file, or remove the key"

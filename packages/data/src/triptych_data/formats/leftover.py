@@ -2,65 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
-from triptych_data.formats.columns import (
-    ANSWERS,
-    CONVERSATIONS,
-    IMAGES,
-    LABELS,
-    OPTIONS,
-    PIXELS,
-    QUESTIONS,
-    SYSTEM,
-    Columns,
-    is_empty,
-    listed_text,
+from triptych_data.formats.columns import ANSWERS, LABELS, OPTIONS, Columns, is_empty, is_nan, listed_text
+from triptych_data.formats.input_names import (
+    CHANGES,
+    FOLDER,
+    FURTHER_TEXTS,
+    LIMITS,
+    OPTION,
+    PICTURE_ID,
+    SYSTEM_TEXT,
+    TEXTS,
+    TOOLS,
+    meant,
+    plain_name,
 )
 from triptych_data.formats.leftover_images import check_image
 from triptych_data.formats.media import FRAMES, media_file, media_kind
 from triptych_data.formats.pictures import is_image_file
-from triptych_data.formats.prompts import MARKER, are_written, content_text, offered_options
+from triptych_data.formats.prompts import content_text, offered_options, option_images
 from triptych_data.formats.record import RowError, shown
 from triptych_data.formats.turns import is_turns, read_turns
+from triptych_data.formats.written import MARKER, are_written, is_written, says_nothing, texts_in
 
-_TOOLS = re.compile(
-    r"(available[_ ]?)?(tool|function)s?([_ ]?(call|schema|def|definition|list|info|description)s?)?", re.IGNORECASE
-)
-_SYSTEM = re.compile(r"sys(tem)?[ _-]?(prompt|message|msg|instruction|text|content)?s?", re.IGNORECASE)
-_TEXTS = re.compile(
-    r"(((task|format|answer|output|user|extra|additional|global)_?)?instruction|input|context|passage|premise|hint|"
-    r"article|document|paragraph|background|persona|preamble|knowledge|fact|story|distractor|"
-    r"few_?shot|demonstration|demo|few_?shot_example|in_?context_example|(pre|post)_?prompt|prompt_template|"
-    r"(sub|second|next|other|user|format)_?(question|problem|query|prompt)|(question|problem|query|prompt)s?_?[2-9]|"
-    r"questions|question_text|follow_?up(_question)?|sentence|lecture|goal|rule|step_instruction|"
-    r"table|(previous|past|prior|earlier)_?(action|step|turn)|"
-    r"((prompt|question|query|problem)_?)?(prefix|suffix))s?|"
-    r"((action|step|chat|dialog|dialogue|conversation)_?)?history",
-    re.IGNORECASE,
-)
-_PICTURE_ID = re.compile(r"(image|img|picture|photo|screenshot)_?(id|name|key|file)s?", re.IGNORECASE)
-_CHANGES = re.compile(r"crop(_?(box|bbox|region|area))?|rotate|rotation|flip|resize", re.IGNORECASE)
-_FOLDER = re.compile(
-    r"(image|img|picture|photo|media)s?_?(folder|dir|directory|root|base|base_?path|root_?path)|data_path",
-    re.IGNORECASE,
-)
 _ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
-_OPTION = re.compile(r"[A-Ha-h]|op[a-h]|(option|choice)[_ -]?([A-Ha-h]|[0-9])")
-_LIMITS = re.compile(
-    r"resized_(height|width)|((image|video)_)?(min|max)_?pixels|(min|max)_image_pixels|total_pixels|image_resolution|"
-    r"(mm_processor|processor|images)_kwargs|(min|max)_dynamic_patch|max_slice_nums|max_num_tiles",
-    re.IGNORECASE,
-)
-_NAMES_OF_INPUT = (_TOOLS, _SYSTEM, _LIMITS, _TEXTS, _OPTION, _PICTURE_ID, _CHANGES, _FOLDER)
 _READ_ELSEWHERE = {*ANSWERS, *OPTIONS, "objects"}
-_LOOKED_FOR = {
-    *(*CONVERSATIONS, *QUESTIONS, *IMAGES, *ANSWERS, *LABELS, *SYSTEM, *OPTIONS, *PIXELS),
-    *("id", "history", "objects", "reward_model", "data_type", "chat_template_kwargs"),
-}
 _RENDERED = re.compile(
     r"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>(?=user|model)|<\|turn>(?=user|model)|"
     r"<\|start\|>(?=user|system|assistant)|^\s*(?:<s>\s*)?\[INST\]|<\|(?:user|assistant|system)\|>|"
@@ -68,15 +38,6 @@ _RENDERED = re.compile(
     re.DOTALL,
 )
 _MARKS = re.compile(r"<\|?(video|audio)(?:_?pad|_bos|_start|[ _-]?[0-9]{1,4})?\|?>", re.IGNORECASE)
-
-
-_MEANT = {name.lower(): name for name in (*CONVERSATIONS, *QUESTIONS, *OPTIONS) if name != "message"}
-
-
-def _meant(name: str) -> str | None:
-    """The column that a name means which is one but for capitals, hyphens and spaces: `Options`, `answer-choices`."""
-    known = _MEANT.get(re.sub("[ -]", "_", name).lower())
-    return None if known == name else known
 
 
 def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> None:
@@ -92,20 +53,13 @@ def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> No
             )
     unread = columns.unread()
     _check_option_columns(unread, prompt)
+    answers = [text for name in (*ANSWERS, *LABELS) for text in texts_in(columns.row.get(name))]
     for name, value in unread.items():
         if not _says_nothing(value) and name not in _READ_ELSEWHERE and not str(name).startswith("reward"):
-            _check(str(name), value, prompt=prompt, images=images)
+            _check(str(name), value, prompt=prompt, answers=answers, images=images)
     check_image("objects", listed_text(columns.row.get("objects")), images)
-
-
-@functools.lru_cache(maxsize=4096)  # the same columns in every row
-def is_free_name(name: object) -> bool:
-    """Return whether a column has a name that no reader of rows looks for, and that would be refused for no text or
-    number.
-    """
-    if not isinstance(name, str) or name in _LOOKED_FOR or media_kind(name) is not None:
-        return False
-    return _meant(name) is None and not any(form.fullmatch(name) for form in _NAMES_OF_INPUT)
+    for name in OPTIONS:
+        check_image(name, option_images(columns.row.get(name)), images)
 
 
 def refuse_media(row: Mapping[str, Any]) -> None:
@@ -151,73 +105,96 @@ def refuse_file_name(text: str, *, what: str) -> None:
 
 
 def _says_nothing(value: Any) -> bool:
-    """Whether a value is empty however deep, as `[None]` and `[[]]` are."""
-    return is_empty(value) or (isinstance(value, (list, tuple)) and all(map(_says_nothing, value)))
+    """Whether a value is empty however deep, as `[None]` and `[[]]` are, also written as text."""
+    value = listed_text(value)
+    return is_empty(value) or is_nan(value) or (isinstance(value, (list, tuple)) and all(map(_says_nothing, value)))
 
 
-def _check(name: str, value: Any, *, prompt: str, images: Sequence[Any]) -> None:
-    if _TOOLS.fullmatch(name) and (name == "tools" or not isinstance(listed_text(value), (str, bool, int, float))):
+def _check(column: str, value: Any, *, prompt: str, answers: Sequence[str], images: Sequence[Any]) -> None:
+    name = plain_name(column)
+    if TOOLS.fullmatch(name) and (name == "tools" or not isinstance(listed_text(value), (str, bool, int, float))):
         raise RowError(
-            f"expected a prompt without tools, got the column {name}, which is not read",
+            f"expected a prompt without tools, got the column {column}, which is not read",
             remedy="write the tools into the column system as text, and remove the column",
         )
-    meant = _meant(name)
-    if meant is not None and not _is_written(value, prompt):
+    _check_meaning(column, value, prompt=prompt)
+    if SYSTEM_TEXT.fullmatch(name) and isinstance(value, (str, list, tuple)):
         raise RowError(
-            f"expected a column called {meant}, got {name}, which is not read",
-            remedy=f"call it {meant}, or reward_{name} where only rewards need it",
-        )
-    if _SYSTEM.fullmatch(name) and isinstance(value, (str, list, tuple)):
-        raise RowError(
-            f"expected the system text in the column system, got the column {name}, which is not read",
-            remedy=f"call it system, or reward_{name} where only rewards need it",
+            f"expected the system text in the column system, got the column {column}, which is not read",
+            remedy=f"call it system, or reward_{column} where only rewards need it",
         )
     if name == "chat_template_kwargs":
         raise RowError(
-            f"expected the chat template's arguments to be those of the run, got the column {name}",
+            f"expected the chat template's arguments to be those of the run, got the column {column}",
             remedy="set them for the run, and remove the column",
         )
-    if _LIMITS.fullmatch(name):
+    if LIMITS.fullmatch(name):
         raise RowError(
-            f"expected limits of images as min_pixels and max_pixels, got the column {name}, which is not read",
+            f"expected limits of images as min_pixels and max_pixels, got the column {column}, which is not read",
             remedy="give each image its own, as "
             '{"path": ..., "max_pixels": ...} or {"path": ..., "resized_height": ..., "resized_width": ...}',
         )
-    if _TEXTS.fullmatch(name) and not isinstance(value, bool) and not _is_written(value, prompt):
+    if not isinstance(value, bool) and _is_left_out(name, value, prompt, answers):
         raise RowError(
-            f"expected the whole text in the prompt, got the column {name}, which is not read",
-            remedy=f"write it into the prompt, or call it reward_{name} where only rewards need it",
+            f"expected the whole text in the prompt, got the column {column}, which is not read",
+            remedy=f"write it into the prompt, or call it reward_{column} where only rewards need it",
         )
     if _is_chat(value) and not _are_said(value, prompt):
         raise RowError(
-            f"expected one conversation in the row, got another one in the column {name}, which is not read",
-            remedy=f"write its turns into the prompt, or call it reward_{name} where only rewards need it",
+            f"expected one conversation in the row, got another one in the column {column}, which is not read",
+            remedy=f"write its turns into the prompt, or call it reward_{column} where only rewards need it",
         )
-    if images and _CHANGES.fullmatch(name) and value not in (False, 0):
+    if images and CHANGES.fullmatch(name) and value not in (False, 0):
         raise RowError(
-            f"expected the images as the model shall see them, got the column {name}, which is not read",
-            remedy=f"change the image files themselves, or call it reward_{name} where only rewards need it",
+            f"expected the images as the model shall see them, got the column {column}, which is not read",
+            remedy=f"change the image files themselves, or call it reward_{column} where only rewards need it",
         )
-    if _FOLDER.fullmatch(name) and isinstance(value, str) and not _are_inside(images, value):
+    if FOLDER.fullmatch(name) and isinstance(value, str) and not _are_inside(images, value):
         raise RowError(
-            f"expected images by their whole path under the image root, got the folder {shown(value)} in {name}, which "
-            "is not read",
-            remedy=f"write the folder into the paths of the images and remove {name}, or call it reward_{name} where "
-            "only rewards need it",
+            f"expected images by their whole path under the image root, got the folder {shown(value)} in {column}, "
+            "which is not read",
+            remedy=f"write the folder into the paths of the images and remove {column}, or call it reward_{column} "
+            "where only rewards need it",
         )
-    if not images and _PICTURE_ID.fullmatch(name) and isinstance(value, (str, int)) and not isinstance(value, bool):
+    if not images and PICTURE_ID.fullmatch(name) and isinstance(value, (str, int)) and not isinstance(value, bool):
         raise RowError(
-            f"expected the row's image in the column images, got {shown(value)} in {name} and no image",
-            remedy=f"put the path of that image into images, or call the column reward_{name} where the row has none",
+            f"expected the row's image in the column images, got {shown(value)} in {column} and no image",
+            remedy=f"put the path of that image into images, or call the column reward_{column} where the row has none",
         )
-    check_image(name, value, images)
+    check_image(column, value, images)
+
+
+def _check_meaning(column: str, value: Any, *, prompt: str) -> None:
+    """RowError for a column that is called as one that is read, but for capitals, and says more than the prompt."""
+    known = meant(column)
+    if known in OPTIONS:
+        is_said = all(are_written(texts, prompt) for _, texts in offered_options({known: value}))
+        is_said = is_said and not option_images(value)
+    else:
+        is_said = is_written(value, prompt)
+    if known is not None and not is_said:
+        raise RowError(
+            f"expected a column called {known}, got {column}, which is not read",
+            remedy=f"call it {known} or write it there, or call it reward_{column} where only rewards need it",
+        )
+
+
+def _is_left_out(name: str, value: Any, prompt: str, answers: Sequence[str]) -> bool:
+    """Whether a column says what the model should see, and the prompt does not."""
+    if TEXTS.fullmatch(name):
+        return not is_written(value, prompt)
+    if not FURTHER_TEXTS.fullmatch(name):
+        return False
+    texts = [text for text in texts_in(value) if len(text.split()) > 1 and text not in answers]
+    return not is_written(texts, prompt)
 
 
 def _are_inside(images: Sequence[Any], folder: str) -> bool:
     """Whether every image with a relative path has one that begins with the folder."""
     paths = [image.get("path") if isinstance(image, Mapping) else image for image in images]
     relative = [path for path in paths if isinstance(path, str) and not _ABSOLUTE.match(path)]
-    return all(path.startswith(folder.rstrip("/") + "/") for path in relative)
+    parts = PurePosixPath(folder).parts
+    return all(PurePosixPath(path).parts[: len(parts)] == parts for path in relative)
 
 
 def _is_chat(value: Any) -> bool:
@@ -239,20 +216,16 @@ def _are_said(chat: Any, prompt: str) -> bool:
 
 def _check_option_columns(unread: Mapping[str, Any], prompt: str) -> None:
     """RowError for options that have one column each (MMBench's A, B, C, D) and are not in the prompt."""
-    found = {name: value for name, value in unread.items() if _OPTION.fullmatch(str(name))}
+    found = {name: value for name, value in unread.items() if OPTION.fullmatch(plain_name(str(name)))}
     texts = {
         name: str(value)
         for name, value in found.items()
-        if value != "" and isinstance(value, str if name in "abcdefgh" else (str, int, float))
+        if isinstance(value, str if name in "abcdefgh" else (str, int, float))
+        and not says_nothing(str(value))
+        and not is_image_file(value)
     }
     if (len(texts) > 1 or any(len(name) > 1 for name in texts)) and not are_written(list(texts.values()), prompt):
         raise RowError(
             f"expected the options in the prompt, got the columns {', '.join(texts)}, which are not read",
             remedy='write them into the prompt, or give them as the column options, ["A. ...", "B. ..."]',
         )
-
-
-def _is_written(value: Any, prompt: str) -> bool:
-    """Return whether a text, or each text of a list, is in the prompt."""
-    texts = value if isinstance(value, (list, tuple)) else [value]
-    return all(isinstance(text, str) and text.strip() in prompt for text in texts)

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from triptych_data.addresses import is_data_address
+from triptych_data.formats.input_names import IS_IMAGE
 from triptych_data.formats.media import FRAMES, media_file
 from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.record import RowError, shown
@@ -16,16 +17,19 @@ from triptych_data.sniff import is_base64_image
 _IMAGE_NAME = re.compile(
     r"(?:^|_|(?<=[a-z]))(?:image|img|picture|photo|screenshot|frame)s?(?:$|_|\d)|^pixel_values", re.IGNORECASE
 )
-_FOR_REWARDS = re.compile(r"(?:^|_)(mask|segmentation|label|gt|target|reference)s?(?:_|$)", re.IGNORECASE)
+_TARGET = re.compile(r"(?:^|_)targets?(?:_|$)", re.IGNORECASE)
+_FOR_REWARDS = re.compile(r"(?:^|_)(mask|segmentation|label|gt)s?(?:_|$)", re.IGNORECASE)
 # Beside other images, a text that ends as a file does may say where these were taken from.
-_ORIGIN = re.compile(r"(?:^|_|(?<=[a-z]))(file_?name|name|source|src|origin(al)?|url|id|key)s?$", re.IGNORECASE)
+_ORIGIN = re.compile(
+    r"(?:^|_|(?<=[a-z]))(file_?name|name|source|src|origin(al)?|url|id|key)s?$|^(original|source|raw)_", re.IGNORECASE
+)
 
 _PATHS = ("path", "image", "image_path", "img")
 
 
 def check_image(name: str, value: Any, images: Sequence[Any]) -> None:
     """Raise RowError for an image, a film or a sound in a column that nobody has read, unless it is among `images`."""
-    if _FOR_REWARDS.search(name):
+    if _FOR_REWARDS.search(name) or (images and _TARGET.search(name)):
         return
     entries = list(_entries(value))
     files = [entry for entry in entries if is_image_file(entry)]
@@ -34,6 +38,8 @@ def check_image(name: str, value: Any, images: Sequence[Any]) -> None:
     is_named = _IMAGE_NAME.search(name) is not None or not (isinstance(value, Mapping) or _ORIGIN.search(name))
     if media is not None and (not images or is_named or any(isinstance(entry, Mapping) for entry in entries)):
         raise RowError(f"expected text and images, got {media} in the column {name}", remedy=FRAMES[media])
+    if not files and IS_IMAGE.fullmatch(name) and not _ORIGIN.search(name):
+        files = unseen = [entry for entry in entries if _names_a_file(entry) and not _is_among(entry, images)]
     inner = [entry for entry in _named_inside(value) if is_image_file(entry) and not _is_among(entry, images)]
     if inner and all(map(_file_names, images)):
         unseen, is_named = inner, True
@@ -61,7 +67,7 @@ def _named_inside(value: Any, *, is_named: bool = False) -> Iterator[Any]:
     if isinstance(value, Mapping) and not (is_named and is_image_file(value)):
         for key, inner in value.items():
             is_image = _IMAGE_NAME.search(str(key)) and not _ORIGIN.search(str(key))
-            if not _FOR_REWARDS.search(str(key)):
+            if not _FOR_REWARDS.search(str(key)) and not _TARGET.search(str(key)):
                 yield from _named_inside(inner, is_named=is_named or bool(is_image))
     elif isinstance(value, (list, tuple)):
         for inner in value:
@@ -70,20 +76,35 @@ def _named_inside(value: Any, *, is_named: bool = False) -> Iterator[Any]:
         yield value
 
 
+def _names_a_file(value: Any) -> bool:
+    return isinstance(value, str) and len(value.split()) == 1 and re.search(r"[\d/._-]", value) is not None
+
+
 def _is_among(value: Any, images: Sequence[Any]) -> bool:
+    """Whether a value is an image of the row, or names its file, with as many folders as both names have."""
     if any(value is image or value == image for image in images):
         return True
+    if isinstance(value, Mapping) and value.get("bytes"):
+        images = [image for image in images if not (isinstance(image, Mapping) and image.get("bytes"))]
+    known = [name for image in images for name in _file_names(image)]
     names = _file_names(value)
-    return bool(names) and names <= set().union(*map(_file_names, images))
+    return bool(names) and all(any(_is_same_file(name, other) for other in known) for name in names)
 
 
-def _file_names(value: Any) -> set[str]:
-    """The names of the files of a path, of the paths in a mapping, else of its address; none for bytes and pixels."""
+def _is_same_file(name: PurePosixPath, other: PurePosixPath) -> bool:
+    length = min(len(name.parts), len(other.parts))
+    return length > 0 and name.parts[-length:] == other.parts[-length:]
+
+
+def _file_names(value: Any) -> list[PurePosixPath]:
+    """The paths in a path, in a mapping or in a list, else an address; none for bytes and pixels."""
     if isinstance(value, Mapping):
         return _file_names([value[key] for key in _PATHS if key in value] or value.get("url"))
     if isinstance(value, (list, tuple)):
-        return set().union(*map(_file_names, value))
-    return {PurePosixPath(value).name} if isinstance(value, str) and not is_data_address(value) else set()
+        return [name for inner in value for name in _file_names(inner)]
+    if not isinstance(value, str) or is_data_address(value):
+        return []
+    return [PurePosixPath(value.partition("?")[0].removeprefix("file:").lstrip("/"))]
 
 
 def _is_file(value: Any) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from triptych_data.formats.columns import ANSWERS, QUESTIONS
-from triptych_data.formats.leftover import is_free_name
+from triptych_data.formats.input_names import is_free_name
 from triptych_data.formats.media import media_file
 from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.record import NoMarkers, Record

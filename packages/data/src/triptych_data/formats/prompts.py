@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from triptych_data.formats.columns import CONVERSATIONS, OPTIONS, QUESTIONS, Columns, is_empty, listed_text
+from triptych_data.formats.columns import CONVERSATIONS, OPTIONS, QUESTIONS, Columns, is_empty, is_nan, listed_text
 from triptych_data.formats.parts import joined_text
+from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.record import RowError, require_text, shown
 from triptych_data.formats.turns import Turn, is_turns, read_turns
+from triptych_data.formats.written import LETTERED, MARKER, are_written
 
-_LETTERED = re.compile(r"\s*\(?([A-Za-z])[.):]\s*")
 _TAGS = re.compile(r"</?answer>")
-MARKER = re.compile(r"<image[^<>]*>")
 
 
 def read_prompt(columns: Columns) -> tuple[list[Turn], str]:
@@ -71,17 +72,43 @@ def offered_options(row: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     return [(name, texts) for name in OPTIONS if name in row and (texts := _option_texts(row[name]))]
 
 
+def option_images(value: Any) -> list[Any]:
+    """Return the images among the options of a column."""
+    return [option for _, option in _options(value) if _is_picture(option)]
+
+
 def _option_texts(value: Any) -> list[str]:
+    """The options as texts; none where they are images, or one word that no letter makes an option."""
+    options = _options(value)
+    texts = [text for text, _ in options]
+    is_word = isinstance(value, str) and len(texts) == 1 and len(texts[0].split()) < 2 and not LETTERED.match(texts[0])
+    return [] if is_word or any(_is_picture(option) for _, option in options) else texts
+
+
+def _options(value: Any) -> list[tuple[str, Any]]:
+    """(the text of an option, the option itself without its letter) of each that says something."""
     value = listed_text(value)
+    pairs: list[tuple[Any, Any]] = []
     if isinstance(value, Mapping):
         labels, texts = value.get("label"), value.get("text")
-        pairs: list[tuple[Any, Any]] = list(value.items())
+        pairs = list(value.items())
         if isinstance(labels, (list, tuple)) and isinstance(texts, (list, tuple)) and len(labels) == len(texts):
             pairs = list(zip(labels, texts, strict=True))
-        value = [f"{label}. {text}" for label, text in pairs]
-    if isinstance(value, (list, tuple)):
-        return [str(option) for option in value]
-    return value.strip().splitlines() if isinstance(value, str) else []
+        return [(f"{label}. {option}", option) for label, option in pairs if _is_option(option)]
+    lines = value.strip().splitlines() if isinstance(value, str) else value
+    return [
+        (str(option), LETTERED.sub("", option, count=1) if isinstance(option, str) else option)
+        for option in (lines if isinstance(lines, (list, tuple)) else ())
+        if _is_option(option)
+    ]
+
+
+def _is_option(option: Any) -> bool:
+    return not is_empty(option) and not is_nan(option) and bool(str(option).strip())
+
+
+def _is_picture(option: Any) -> bool:
+    return is_image_file(option) and not (isinstance(option, str) and len(option.split()) > 1)
 
 
 def check_answer_is_option(row: Mapping[str, Any], answer: str | None) -> None:
@@ -94,7 +121,7 @@ def check_answer_is_option(row: Mapping[str, Any], answer: str | None) -> None:
     if kind == "letter" and not re.fullmatch("[A-Z]", said):
         return
     for name, options in offered_options(row):
-        texts = {text for option in options for text in (option.strip(), _LETTERED.sub("", option, count=1).strip())}
+        texts = {text for option in options for text in (option.strip(), LETTERED.sub("", option, count=1).strip())}
         is_given = any(re.match(rf"\(?{said}[.):]", text, re.IGNORECASE) for text in texts)
         is_counted = kind == "letter" and (len(options) < 2 or ord(said) - ord("A") < len(options))
         if said not in texts and not is_given and not is_counted:
@@ -106,11 +133,6 @@ def check_answer_is_option(row: Mapping[str, Any], answer: str | None) -> None:
             )
 
 
-def are_written(options: list[str], text: str) -> bool:
-    """Return whether every option, with or without its letter, is in the text."""
-    return all(option.strip() in text or _LETTERED.sub("", option, count=1).strip() in text for option in options)
-
-
 def _with_options(question: str, columns: Columns) -> str:
     """The question with the options below it, if the options have letters and are not in the question already."""
     found = next(
@@ -119,12 +141,19 @@ def _with_options(question: str, columns: Columns) -> str:
     if found is None:
         return question
     name, options = found
-    if not all(_LETTERED.match(option) for option in options):
+    if not _are_lettered(options):
         raise RowError(
             f"expected the {name} in the question, or with letters, got {shown(options)} and no place for them",
-            remedy=f'write them into the question, or write letters before them as in "A. {options[0]}"',
+            remedy=f'write them into the question, or write letters before them as in "A. {options[0]}", or call the '
+            f"column reward_{name} where only rewards need it",
         )
     return "\n".join((f"{question}\nOptions:", *options))
+
+
+def _are_lettered(options: list[str]) -> bool:
+    """Whether the options begin with letters in their order: `J. Biden` and `D. Trump` do not."""
+    letters = [found[1].upper() for option in options if (found := LETTERED.match(option)) is not None]
+    return len(letters) == len(options) and all(first < second for first, second in itertools.pairwise(letters))
 
 
 def _history(columns: Columns) -> list[Turn]:

@@ -12,9 +12,10 @@ from triptych_data.formats.objects import fill, is_objects, read_objects, refuse
 from triptych_data.formats.parts import check_indices, read_parts, refuse_written_parts
 from triptych_data.formats.pictures import Named, as_names, read_images
 from triptych_data.formats.plain_row import plain_record
-from triptych_data.formats.prompts import MARKER, check_answer_is_option, prompt_text, read_prompt, refuse_silence
+from triptych_data.formats.prompts import check_answer_is_option, prompt_text, read_prompt, refuse_silence
 from triptych_data.formats.record import NoMarkers, Record, RowError
 from triptych_data.formats.turns import Turn, check_end, check_order, with_system
+from triptych_data.formats.written import MARKER
 
 
 def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers, any_order: bool = False) -> Record:
