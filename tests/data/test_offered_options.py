@@ -17,7 +17,6 @@ LETTERS = "\nOptions:\nA. {}\nB. {}"
         ("Red?\nA. Yes\nB.  no", ["A. yes", "B. no"], ""),
         ("\u662f\u732b\u8fd8\u662f\u72d7", ["A\uff1a\u732b", "B\uff1a\u72d7"], ""),
         ("Red?", [None, None], ""),
-        ("Red?", "free-form", ""),
     ],
 )
 def test_options_are_below_the_question_unless_it_has_them_as_words(write_jsonl, question, options, written):

@@ -180,7 +180,7 @@ class Draw:
             (
                 self.rarely(),
                 self.one("Options", "CHOICES", "Question", "PROBLEM", "sub_question", "follow_up", "questions", "goal"),
-                self.one(f"u{next(self.numbers)}w", [f"u{next(self.numbers)}w"]),
+                self.one(f"Say u{next(self.numbers)}w", [f"Say u{next(self.numbers)}w"]),
             ),
             (self.rarely(), "info", {self.one("image", "second_image", "images"): f"i{next(self.numbers)}w.png"}),
             (self.rarely(), self.one("sys", "systemPrompt", "system text"), f"s{next(self.numbers)}w"),

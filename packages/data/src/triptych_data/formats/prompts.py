@@ -78,11 +78,9 @@ def option_images(value: Any) -> list[Any]:
 
 
 def _option_texts(value: Any) -> list[str]:
-    """The options as texts; none where they are images, or one word that no letter makes an option."""
+    """The options as texts; none where they are images."""
     options = _options(value)
-    texts = [text for text, _ in options]
-    is_word = isinstance(value, str) and len(texts) == 1 and len(texts[0].split()) < 2 and not LETTERED.match(texts[0])
-    return [] if is_word or any(_is_picture(option) for _, option in options) else texts
+    return [] if any(_is_picture(option) for _, option in options) else [text for text, _ in options]
 
 
 def _options(value: Any) -> list[tuple[str, Any]]:
