@@ -21,6 +21,16 @@ REFUSED = {
     "run_name: 2026-11-27": "--config: run_name expects text, got datetime.date(2026, 11, 27); YAML reads it so",
     "group_sharing: off": "--config: group_sharing expects text, got False; YAML reads it so without quotes; put it in",
     "report_to: null": "--config: report_to expects text or a list of texts, got nothing; leave it out for its default",
+    "num_generations:": "--config: num_generations expects a whole number, got nothing; leave it out for its default",
+    "dtype: 'x y'": "--config: dtype expects one of auto, bfloat16, float16, float32, got 'x y'",
+    "log_level: loud": "--config: log_level expects one of detail, debug, info,",
+    "log_level_replica: loud": "--config: log_level_replica expects one of detail, debug, info,",
+    "lr_scheduler_type: loud": "--config: lr_scheduler_type expects one of linear, cosine,",
+    "logging_steps: .inf": "--logging_steps expects a number above 0, got inf",
+    "save_steps: .inf": "--save_steps expects a number above 0, got inf",
+    "eval_steps: .inf": "--eval_steps expects a number above 0, got inf",
+    "warmup_steps: .inf": "--warmup_steps expects a finite number, got inf",
+    "num_train_epochs: .nan": "--num_train_epochs expects a finite number, got nan",
     "seed: 1\nseed: 2": "is not valid YAML: seed is there twice",
     "lr_scheduler_kwargs: '{bad}'": "--config: lr_scheduler_kwargs expects a JSON object such as '{\"a\": true}', got",
     "3: 4": "expected the names of options as keys, got 3",
@@ -54,3 +64,9 @@ def test_values_of_their_kinds_are_taken(tmp_path):
     assert config.grpo.generation_kwargs == {"typical_p": 0.5}
     assert config.grpo.chat_template_kwargs == {"a": 1}
     assert config.grpo.temperature == 0.5
+
+
+@pytest.mark.parametrize("name", ["logging_steps", "save_steps", "eval_steps", "warmup_steps", "num_train_epochs"])
+def test_an_infinite_number_of_steps_is_refused(name):
+    with pytest.raises(UsageError, match=f"--{name} expects a .*number.*, got inf"):
+        parse_run([f"--{name}", "inf"])

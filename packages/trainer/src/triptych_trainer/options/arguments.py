@@ -23,11 +23,12 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.checkpointing import AUTO, CHECKPOINTING, auto_or_bool, set_checkpointing
 from triptych_trainer.options.common_options import CommonArguments
-from triptych_trainer.options.config_kinds import check_kinds
+from triptych_trainer.options.config_kinds import check_choices, check_kinds
 from triptych_trainer.options.explained import explained
 from triptych_trainer.options.light_parser import takes_several
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.unread import check_given
+from triptych_trainer.options.values import check_finite
 from triptych_trainer.options.words import check_config, config_file, true_or_false, without_config, written_out
 
 __all__ = [
@@ -139,11 +140,13 @@ def parsed(argv: Sequence[str], parser: TrlParser, *, parts: Sequence[type], own
     known = option_names(parser)
     check_config(config, {action.dest for action in parser._actions}, known=known, command=parser.prog)
     check_kinds(config, parts)
+    check_choices(config, parser._actions)
     given, rest = parser.parse_known_args(without_config(words))
     vars(given).update({name: value for name, value in config.items() if f"--{name}" not in words})
     if rest:
         of_command = [] if own is None else option_names(own)
         raise unknown_option(rest[0], [*of_command, *known], command=(own or parser).prog)
+    check_finite(given)
     try:
         made = parser.parse_args_and_config(args=list(words))
     except json.JSONDecodeError as error:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from argparse import Action
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from triptych_trainer.errors import UsageError
 
-__all__ = ["check_kinds"]
+__all__ = ["check_choices", "check_kinds"]
 
 _BY_WORD = (str, int, float, bool)
 _NAMES: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", dict: "a mapping"}
 _SWITCHED = ("fsdp", "scale_rewards")
 """Options of text that transformers and TRL also take as true or false."""
-_NEVER_NONE = ("report_to",)
-"""Options that transformers says may be None, and does not read so."""
+_NEVER_NONE = ("report_to", "num_generations", "max_completion_length", "shuffle_dataset")
+"""Options that transformers and TRL say may be None, and do not read so."""
 _MAYBE_NONE = ("debug",)
 """Options whose type leaves None out, that read it as nothing; the written options of a run have it."""
 
@@ -47,6 +48,19 @@ def check_kinds(config: Mapping[str, Any], parts: Sequence[type]) -> None:
         raise UsageError(
             f"--config: {name} expects {' or '.join(expected)}, got {shown}" + (f"; {remedy}" if remedy else "")
         )
+
+
+def check_choices(config: Mapping[str, Any], actions: Iterable[Action]) -> None:
+    """Check that every word in the file of ``--config`` is one that the command line would take.
+
+    Raises:
+        UsageError: names the option, its word and the words that it may be.
+    """
+    for action in actions:
+        value = config.get(action.dest)
+        known = [str(getattr(choice, "value", choice)) for choice in action.choices or ()]
+        if known and isinstance(value, str) and value not in known:
+            raise UsageError(f"--config: {action.dest} expects one of {', '.join(known)}, got {value!r}")
 
 
 def _allows(hint: Any, value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from triptych_trainer.errors import MissingPackageError, UsageError
 
-__all__ = ["check_numbers", "check_packages", "check_values"]
+__all__ = ["check_finite", "check_numbers", "check_packages", "check_values"]
 
 Rule = tuple[Callable[[float], bool], str]
 _COUNT: Rule = (lambda value: value >= 1, "1 or more")
@@ -55,6 +55,7 @@ RULES: Mapping[str, Rule] = {
     "label_smoothing_factor": (lambda value: value == 0, "0, because GRPO's loss has no labels to smooth"),
 }
 """The conditions that a number may have to meet; "not a number" meets none of them."""
+OF_STEPS = ("logging_steps", "save_steps", "eval_steps", "warmup_steps", "num_train_epochs")
 WORDS: Mapping[str, tuple[object, ...]] = {
     "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
     "importance_sampling_level": ("token", "sequence"),
@@ -112,6 +113,19 @@ def check_numbers(args: Any) -> None:
     for name, (holds, expected) in RULES.items():
         value = getattr(args, name, None)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not holds(value):
+            raise UsageError(f"--{name} expects {expected}, got {value}")
+
+
+def check_finite(args: Any) -> None:
+    """Check that no number of steps or epochs is infinite or "not a number", which transformers makes whole at once.
+
+    Raises:
+        UsageError: names the option, what it expects and what it got.
+    """
+    for name in OF_STEPS:
+        value = getattr(args, name, None)
+        if isinstance(value, float) and not math.isfinite(value):
+            expected = RULES[name][1] if name in RULES else "a finite number"
             raise UsageError(f"--{name} expects {expected}, got {value}")
 
 
