@@ -129,6 +129,10 @@ def test_what_cannot_run_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert main([str(tmp_path / "empty.jsonl")]) == 2
     assert "the file contains no rows" in capsys.readouterr().err
     (tmp_path / "x.jsonl").write_text('{"prompt": "x"}\n')
+    (tmp_path / "link").symlink_to(tmp_path / "y.jsonl")
+    outputs = ["--json", str(tmp_path / "y.jsonl"), "--fix", str(tmp_path / "link")]
+    assert main([str(tmp_path / "x.jsonl"), *outputs]) == 2
+    assert f"y.jsonl: --fix writes {tmp_path / 'link'}; name another file" in capsys.readouterr().err
     assert main([str(tmp_path / "x.jsonl"), "--max_prompt_tokens", "5"]) == 2
     assert "needs --model" in capsys.readouterr().err
 

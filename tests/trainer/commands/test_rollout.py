@@ -98,6 +98,14 @@ def test_scores_by_other_rewards_what_was_sampled_without_the_model(options, tmp
     assert "no row" not in printed
     assert (tmp_path / "again" / "report.html").is_file()
     assert score([str(tmp_path / "again"), "--reward", "format", "--quiet"]) == 0, "scores can be scored again"
+    for wrong, expected in {
+        ("--image_root", "nope"): "--image_root nope: no such folder",
+        ("--reward_weights", "0"): "--reward_weights: every weight is 0",
+        ("-o", str(tmp_path / "new"), "--keep_mixed", str(tmp_path / "new")): "--out writes",
+    }.items():
+        capsys.readouterr()
+        assert score([str(tmp_path / "out"), "--reward", "format", *wrong]) == 2
+        assert expected in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -142,6 +150,9 @@ def test_scores_the_rollouts_of_a_run(make_trainer, write_rows, tmp_path, capsys
         (["--num_generations", "1"], "--num_generations expects 2 or more, got 1"),
         (["--reward_weights", "1", "2"], "--reward_weights expects one number for each of the 1 rewards, got 2"),
         (["--eval_data", "rows.jsonl"], "--eval_data: completions are sampled for the rows of --data"),
+        (["--keep_mixed", "out"], "--keep_mixed out: --out writes out; name another file for one of the two"),
+        (["--keep_mixed", "./out/run.json"], "--keep_mixed out/run.json: --out writes out/run.json; name another file"),
+        (["--reward_weights", "0"], "--reward_weights: every weight is 0, so that nothing could be learned"),
         (["--keep_mixed", "rows.jsonl"], "--keep_mixed would overwrite rows.jsonl, which is being read"),
         (["--use_vllm"], "--use_vllm: vllm is not installed; pip install 'triptych-trainer[vllm]'"),
         (["-o", "."], "--out .: expected a new folder, got one that contains files"),
@@ -154,6 +165,7 @@ def test_bad_options_of_a_rollout_are_one_line(options, tmp_path, capsys, monkey
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1
     assert expected in error
+    assert not (tmp_path / "out").exists(), "the corrected line is to find a new folder"
 
 
 def test_a_folder_without_rollouts_is_one_line(tmp_path, capsys):

@@ -71,6 +71,7 @@ def test_greedy_completions_do_not_depend_on_the_batch(options, tmp_path):
         (["--verdict", "acuracy"], "--verdict acuracy: expected the name of a reward, one of accuracy"),
         (["--model", "./nowhere"], "--model ./nowhere: no such folder"),
         (["--base", "./nowhere"], "--base ./nowhere: no such folder"),
+        (["--json", "x", "--html", "./x"], "--html x: --json writes x; name another file for one of the two"),
         (["--limit", "-1"], "--limit expects 0 or more, got -1"),
         (["--batch_size", "0"], "--batch_size expects 1 or more, got 0"),
     ],

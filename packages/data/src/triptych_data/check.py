@@ -72,7 +72,7 @@ def _checked_files(
     data, files = shared.data, [*shared.train_files, *shared.held_out_files]
     fix = None if own.fix is None else Path(own.fix)
     if own.json is not None:
-        check_target(Path(own.json), read=[file for file, _ in files], option="--json")
+        check_target(Path(own.json), read=[file for file, _ in files], option="--json", others={"--fix": fix})
     total, tallies, console = Tally(), [], Console(soft_wrap=True)
     with contextlib.ExitStack() as stack:
         fixed = None

@@ -2,8 +2,9 @@
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from triptych_data.errors import UsageError
 
@@ -29,12 +30,22 @@ def _contains(read: str | Path, target: Path) -> bool:
     return any(target.samefile(found) for found in ([path] if path.exists() else glob.glob(str(read), recursive=True)))
 
 
-def check_target(target: Path, *, option: str, read: Sequence[str | Path] = ()) -> None:
+def check_target(
+    target: Path,
+    *,
+    option: str,
+    read: Sequence[str | Path] = (),
+    others: Mapping[str, str | Path | None] = MappingProxyType({}),
+) -> None:
     """Check that a file can be written before the work whose result it is to contain.
 
     UsageError: it is a folder, or one of the files, folders and patterns that are ``read``, or nothing can be written
-    there.
+    there, or one of the ``others``, which the command writes for the options that are their keys, has its path or is
+    in it.
     """
+    for other, path in others.items():
+        if path is not None and target.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
+            raise UsageError(f"{option} {target}: {other} writes {path}; name another file for one of the two")
     if target.is_dir():
         raise UsageError(f"{option} {target}: expected a file, got a folder; name a file in it")
     if target.exists() and any(_contains(file, target) for file in read):

@@ -20,7 +20,13 @@ from triptych_trainer.models.load import model_without_weights
 from triptych_trainer.options.rollout_options import RolloutOptions
 from triptych_trainer.prompts.prepare import PromptPreparer
 
-__all__ = ["engine_to_sample"]
+__all__ = ["check_engine_is_installed", "engine_to_sample"]
+
+
+def check_engine_is_installed() -> None:
+    """Raise UsageError if vllm is not installed."""
+    if "vllm" not in sys.modules and find_spec("vllm") is None:
+        raise UsageError("--use_vllm: vllm is not installed; pip install 'triptych-trainer[vllm]', or leave it out")
 
 
 def engine_to_sample(
@@ -34,10 +40,8 @@ def engine_to_sample(
     """Start an engine for a model folder or hub id, and what prepares prompts for it; vLLM alone reads the weights.
 
     Raises:
-        UsageError: vllm is not installed, the folder contains adapters, or vLLM would read its config differently.
+        UsageError: the folder contains adapters, or vLLM would read its config differently.
     """
-    if "vllm" not in sys.modules and find_spec("vllm") is None:
-        raise UsageError("--use_vllm: vllm is not installed; pip install 'triptych-trainer[vllm]', or leave it out")
     if adapter_folder(path, revision=loading.model_revision, option="--model") is not None:
         raise UsageError(
             f"--model {path}: these are adapters, which --use_vllm does not load; `triptych merge {path} -o merged` "

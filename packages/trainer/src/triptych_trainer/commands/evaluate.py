@@ -132,9 +132,11 @@ def _run(namespace: argparse.Namespace) -> int:
 
 def _check_targets(shared: SharedOptions, options: EvalOptions) -> None:
     files = [file for file, _ in (*shared.train_files, *shared.held_out_files)]
-    for option, target in (("--json", options.json), ("--html", options.html)):
+    targets = {"--html": options.html, "--json": options.json}
+    for option, target in targets.items():
         if target is not None:
-            check_target(Path(target), option=option, read=files)
+            others = {other: path for other, path in targets.items() if other != option}
+            check_target(Path(target), option=option, read=files, others=others)
 
 
 def _evaluate(

@@ -18,7 +18,7 @@ from triptych_data.seen_headers import SeenHeaders
 from triptych_data.shared_options import SharedOptions, shared_options
 from triptych_data.write_whole import check_target
 
-from triptych_trainer.commands.engine import engine_to_sample
+from triptych_trainer.commands.engine import check_engine_is_installed, engine_to_sample
 from triptych_trainer.commands.given_options import given_options
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.playing import Playing, playing_of
@@ -32,7 +32,7 @@ from triptych_trainer.grpo.rewarding import rewards_by_functions
 from triptych_trainer.models.families import family_of, use_own_family
 from triptych_trainer.models.load import chosen_processor
 from triptych_trainer.models.unwrap import unwrap
-from triptych_trainer.monitor.run_record import write_command
+from triptych_trainer.monitor.run_record import RECORD, write_command
 from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.rollout_options import RolloutOptions, parser
 from triptych_trainer.options.tool_options import PlayOptions
@@ -45,7 +45,7 @@ from triptych_trainer.rewards.read import chosen_verdict
 from triptych_trainer.rollouts.write import RolloutWriter
 from triptych_trainer.trajectories.environments import rewards_of
 
-__all__ = ["check_new_folder", "keep_mixed", "main"]
+__all__ = ["check_kept_target", "check_new_folder", "keep_mixed", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,6 +63,7 @@ class AskedRollouts:
     """Contains the parsed command line."""
 
     model: str
+    command: Sequence[str]
     given: Mapping[str, Any]
     """The options that differ from their defaults."""
     shared: SharedOptions
@@ -98,6 +99,7 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
     reporter = Reporter(quiet=options.quiet)
     asked = AskedRollouts(
         model=namespace.model,
+        command=["triptych", "rollout", *words],
         given={
             **given_options(shared.data, shared.prompt, shared.loading, options, play_options),
             "model_name_or_path": namespace.model,
@@ -113,8 +115,6 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
     weights = named_weights(asked.rewards, options.reward_weights)
     processor = chosen_processor(asked.model, shared.loading, shared.prompt, option="--model")
     table = ExampleTable(_examples(asked, processor))
-    files = [Path(file) for file, _ in shared.train_files]
-    write_command(out, ["triptych", "rollout", *words], asked.given, data=files)
     outcomes = _sampled(asked, table, processor=processor, weights=weights, reporter=reporter)
     _conclude(outcomes, table, shared, options, out=out, reporter=reporter)
     return 0
@@ -150,11 +150,13 @@ def _sampled(
     if shared.data.on_bad == "skip":
         bad = BadRows(max_bad=shared.data.max_bad, num_rows=len(table), quarantine=asked.quarantine, say=reporter.say)
     policy = shared.settings.policy
-    writer = RolloutWriter(asked.out, weights=weights, policy=policy)
     outcomes: dict[int, PromptOutcome] = {}
     torch.manual_seed(options.seed)
     with ImageLoader(policy=policy, seen=asked.seen) as loader, reporter.stage("rollout", len(table)) as bar:
         sampling, preparer = _sampling(asked, table, processor=processor, loader=loader, say=reporter.say)
+        # A folder with files in it is refused: nothing is written before all that can be refused is there.
+        write_command(asked.out, asked.command, asked.given, data=[Path(file) for file, _ in shared.train_files])
+        writer = RolloutWriter(asked.out, weights=weights, policy=policy)
         play = sampling.play
         environments = None if play is None else play.environments
         rewards = [*asked.rewards, *([] if environments is None else rewards_of(environments))]
@@ -188,6 +190,8 @@ def _check(shared: SharedOptions, options: RolloutOptions, out: Path, *, has_too
         refuse_given(options, OF_VLLM, why="only vLLM reads it; add --use_vllm")
     elif options.verify_model != "on":
         raise UsageError("--verify_model: the model is not compared where vLLM samples; leave it out")
+    else:
+        check_engine_is_installed()
     if not options.temperature > 0:
         raise UsageError(
             f"--temperature expects a number above 0, got {options.temperature:g}: greedy completions of a prompt are "
@@ -195,13 +199,21 @@ def _check(shared: SharedOptions, options: RolloutOptions, out: Path, *, has_too
         )
     if options.keep_mixed:
         files = [file for file, _ in shared.train_files]
-        check_target(Path(options.keep_mixed), option="--keep_mixed", read=files)
+        check_kept_target(options.keep_mixed, out, read=files)
 
 
 def check_new_folder(out: Path) -> None:
     """Check that ``--out`` names no folder with files in it; raises UsageError."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out}: expected a new folder, got one that contains files; name another")
+
+
+def check_kept_target(target: str, out: Path | None, *, read: Sequence[str | Path]) -> None:
+    """Check that ``--keep_mixed`` names neither what is read nor what ``--out`` contains; raises UsageError."""
+    check_target(Path(target), option="--keep_mixed", read=read, others={"--out": out})
+    if out is not None:
+        for name in (RECORD, "config.yaml", "report.html", QUARANTINE):
+            check_target(Path(target), option="--keep_mixed", others={"--out": out / name})
 
 
 def _sampling(

@@ -12,6 +12,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.models.load import load_model
 from triptych_trainer.options.refusals import check_ends
 from triptych_trainer.options.sampling_options import SamplingOptions
+from triptych_trainer.options.values import check_weights
 from triptych_trainer.rewards.loading import PREFIX
 from triptych_trainer.rewards.read import read_rewards
 from triptych_trainer.rewards.reward_model import reward_name
@@ -37,7 +38,7 @@ def named_weights(rewards: Sequence[Callable[..., Any]], weights: Sequence[float
     """Return the weights that ``--reward_weights`` gives, by the names of the rewards; empty if it was not given.
 
     Raises:
-        UsageError: there are more or fewer weights than rewards.
+        UsageError: there are more or fewer weights than rewards, or they leave nothing of the rewards.
     """
     if weights is None:
         return {}
@@ -45,6 +46,7 @@ def named_weights(rewards: Sequence[Callable[..., Any]], weights: Sequence[float
         raise UsageError(
             f"--reward_weights expects one number for each of the {len(rewards)} rewards, got {len(weights)}"
         )
+    check_weights(weights)
     return {reward_name(reward): weight for reward, weight in zip(rewards, weights, strict=True)}
 
 

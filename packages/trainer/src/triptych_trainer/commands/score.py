@@ -13,11 +13,10 @@ from triptych_data import DataError, Examples, read_examples
 from triptych_data.option_parser import checked, collected, refuse_given
 from triptych_data.options import DataOptions, check_reading, data_files, image_policy, image_roots
 from triptych_data.progress import Reporter
-from triptych_data.write_whole import check_target
 
 from triptych_trainer.commands.given_options import given_options
 from triptych_trainer.commands.outcome import outcome
-from triptych_trainer.commands.rollout import check_new_folder, keep_mixed
+from triptych_trainer.commands.rollout import check_kept_target, check_new_folder, keep_mixed
 from triptych_trainer.commands.sampled import named_weights, reward_functions
 from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.outcomes import PromptOutcome, mixed, print_outcomes, totals_of
@@ -56,8 +55,9 @@ def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
     weights = named_weights(rewards, options.reward_weights)
     data = _data_options(namespace)
     if options.keep_mixed:
-        check_target(Path(options.keep_mixed), option="--keep_mixed", read=data.data or ())
-    tables = _given_tables(data) if namespace.data or namespace.eval_data else _tables(data)
+        check_kept_target(options.keep_mixed, out, read=data.data or ())
+    says_how = given_options(collected(DataOptions, namespace))
+    tables = _given_tables(data) if says_how else _tables(data)
     rows = RecordedRows(tables, policy=image_policy(data))
     before, after, places = [], [], []
     writer = None if out is None else RolloutWriter(out, weights=weights)
@@ -106,10 +106,19 @@ def _data_options(namespace: argparse.Namespace) -> DataOptions:
     try:
         said = yaml.safe_load((namespace.run_dir / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
-        return given
+        said = None
     names = {option.name for option in fields(DataOptions)}
     found = {name: value for name, value in said.items() if name in names} if isinstance(said, dict) else {}
-    return checked(DataOptions(**{**found, **given_options(given)}))
+    own = given_options(given)
+    options = checked(DataOptions(**{**found, **own}))
+    if own:
+        if not options.data and not options.eval_data:
+            raise UsageError(
+                f"--{next(iter(own))} says how rows are read, and {namespace.run_dir / 'config.yaml'} names no data; "
+                "name the files with --data, or leave it out"
+            )
+        check_reading(options)
+    return options
 
 
 def _tables(data: DataOptions) -> list[ExampleTable]:

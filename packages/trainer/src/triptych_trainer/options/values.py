@@ -2,13 +2,13 @@
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from triptych_trainer.errors import MissingPackageError, UsageError
 
-__all__ = ["check_finite", "check_numbers", "check_packages", "check_values"]
+__all__ = ["check_finite", "check_numbers", "check_packages", "check_values", "check_weights"]
 
 Rule = tuple[Callable[[float], bool], str]
 _COUNT: Rule = (lambda value: value >= 1, "1 or more")
@@ -85,17 +85,7 @@ def check_values(args: Any, *, words: Mapping[str, tuple[object, ...]] = WORDS) 
             f"--weight_decay {args.weight_decay:g}: with --learning_rate {args.learning_rate:g} a step would take "
             f"away {args.learning_rate * args.weight_decay:g} times every weight; give a smaller number, such as 0.1"
         )
-    weights = getattr(args, "reward_weights", None)
-    for weight in weights or ():
-        if not math.isfinite(weight):
-            raise UsageError(f"--reward_weights expects a number for each reward, got {weight}")
-        if weight and not SMALLEST_WEIGHT <= abs(weight) <= LARGEST_WEIGHT:
-            raise UsageError(
-                f"--reward_weights: {weight:g} leaves nothing of a reward as float32; give a number between "
-                f"{SMALLEST_WEIGHT:g} and {LARGEST_WEIGHT:g}, or 0"
-            )
-    if weights and not any(weights):
-        raise UsageError("--reward_weights: every weight is 0, so that nothing could be learned; give one above 0")
+    check_weights(getattr(args, "reward_weights", None))
     for name, others in (("top_k", "2 or more"), ("min_p", "a number below 1")):
         if (value := getattr(args, name, None)) == 1:
             raise UsageError(
@@ -114,6 +104,24 @@ def check_numbers(args: Any) -> None:
         value = getattr(args, name, None)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not holds(value):
             raise UsageError(f"--{name} expects {expected}, got {value}")
+
+
+def check_weights(weights: Sequence[float] | None) -> None:
+    """Check the weights of rewards, None where none are given.
+
+    Raises:
+        UsageError: one is no number that leaves something of its reward, or all are 0.
+    """
+    for weight in weights or ():
+        if not math.isfinite(weight):
+            raise UsageError(f"--reward_weights expects a number for each reward, got {weight}")
+        if weight and not SMALLEST_WEIGHT <= abs(weight) <= LARGEST_WEIGHT:
+            raise UsageError(
+                f"--reward_weights: {weight:g} leaves nothing of a reward as float32; give a number between "
+                f"{SMALLEST_WEIGHT:g} and {LARGEST_WEIGHT:g}, or 0"
+            )
+    if weights and not any(weights):
+        raise UsageError("--reward_weights: every weight is 0, so that nothing could be learned; give one above 0")
 
 
 def check_finite(args: Any) -> None:
