@@ -115,7 +115,7 @@ def stage_of(model_dir, write_rows) -> Iterator[Callable[..., Stage]]:
                 read=message_reader(tokenizer),
                 tools=own,
                 environments=environments,
-                row_of=lambda key: {"seed": key, **(rows or {}).get(key, {})},
+                row_of=lambda key, _: {"seed": key, **(rows or {}).get(key, {})},
                 num_rows=num_rows,
                 limits=Limits(**{"completion_tokens": 2000, **limits}),
                 say=said.append,

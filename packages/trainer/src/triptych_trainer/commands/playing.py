@@ -59,7 +59,7 @@ class Playing:
             end_ids=end_ids_of(generation),
             tools=self.tools,
             environments=None if self.factory is None else Environments(self.factory, seconds=self.turns.tool_seconds),
-            row_of=lambda row: {**table.columns(row), "prompt": table.prompt(row)},
+            row_of=lambda row, read: {**table.columns(row, read), "prompt": table.prompt(row, read)},
             limits=Limits(
                 completion_tokens=generation.max_new_tokens,
                 calling_turns=self.calling_turns,

@@ -82,7 +82,7 @@ def prompt_as_read(tables: Table, group: RolloutGroup) -> str | list[dict[str, A
     """Return the prompt of a group as logs get it: the row's own, or with what its environment showed
     first.
     """
-    own = tables.prompt(group.key)
+    own = tables.prompt(group.key, group.prompt.example)
     if not group.observation or isinstance(own, str):
         return own
     at = max(k for k, message in enumerate(own) if message["role"] == "user")
@@ -143,7 +143,7 @@ def rewards_by_functions(
     table: Table,
 ) -> Rewards:
     """Score rollouts with reward functions alone, without a trainer; the groups' keys are rows of ``table``."""
-    columns = reward_columns([table.columns(group.key) for group in groups], groups)
+    columns = reward_columns([table.columns(group.key, group.prompt.example) for group in groups], groups)
     repeated = {
         name: [row[name] for row, group in zip(columns, groups, strict=True) for _ in group.rollouts]
         for name in columns[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class DatasetTable:
         self.name = name
         self._features = dataset.features
         kind = dataset.format["type"]
-        live = kind == "custom"  # what a transform makes of a row is made on access
+        live = kind == "custom"
         self._values: Callable[[int], Mapping[str, Any]]
         self._values = dataset.__getitem__ if live else _undecoded(dataset)
         self._formatted = None if live or kind is None else _formatted(dataset)
@@ -60,34 +61,44 @@ class DatasetTable:
             script=not whole_rows,
         )
         self._whole_rows = whole_rows
+        self.is_drawn = live
+        """Whether a transform makes the values of a row anew on each access."""
         self._num_rows = len(dataset)
 
     def __len__(self) -> int:
         return self._num_rows
 
     def example(self, row: int) -> Example:
-        """Return the row as it is trained on."""
+        """Return the row as it is trained on; with a transform, each call draws new values and keeps them in it."""
+        return self._example(row, self._values(row))
+
+    def _example(self, row: int, drawn: Mapping[str, Any]) -> Example:
         source = f"{self.name}[{row}]"
-        values = _readable(self._values(row), source=source)
+        values = _readable(drawn, source=source)
         if not self._whole_rows and not is_empty(values.get("prompt")):
             values = {name: value for name, value in values.items() if name in INPUT} | _answer(values)
-        return self._read(SourceRow(values=values, file=self.name, source=source, index=row, folder=Path()))
+        example = self._read(SourceRow(values=values, file=self.name, source=source, index=row, folder=Path()))
+        return replace(example, columns=drawn) if self.is_drawn else example
 
-    def columns(self, row: int) -> dict[str, Any]:
+    def _values_of(self, row: int, read: Example | None) -> Mapping[str, Any]:
+        """The values of a row; with a transform, those that ``read`` was made of."""
+        return read.columns if self.is_drawn and read is not None else self._values(row)
+
+    def columns(self, row: int, read: Example | None = None) -> dict[str, Any]:
         """Return the row's own columns as the dataset gives them; images are decoded when they are used."""
-        values = self._values(row)
+        values = self._values_of(row, read)
         own = {name: _opened(value, self._features.get(name)) for name, value in values.items()}
         own |= {} if self._formatted is None else self._formatted[row]
-        return with_names(self.example(row), own)
+        return with_names(read or self._example(row, values), own)
 
-    def prompt(self, row: int) -> str | list[dict[str, Any]]:
+    def prompt(self, row: int, read: Example | None = None) -> str | list[dict[str, Any]]:
         """Return the row's own text or messages in TRL's form; messages have a part for every image, if the row has
         images.
         """
-        values = self._values(row)
+        values = self._values_of(row, read)
         own = values.get("prompt")
         if own is None or any(values.get(name) for name in ("images", "image")):
-            written = self.example(row).prompt.messages()
+            written = self._example(row, values).prompt.messages()
             if not isinstance(own, list) or len(own) != len(written):
                 return written
             return [_as_stored(*pair) for pair in zip(written, own, strict=True)]

@@ -26,11 +26,11 @@ class EnvironmentTable:
         prompt = bind(Prompt(turns=(Turn(role="user", segments=()),)), 0)
         return Example(id=source, prompt=prompt, images=(), answer=None, extras={}, source=source, row=row)
 
-    def columns(self, row: int, /) -> dict[str, Any]:
+    def columns(self, row: int, /, read: Example | None = None) -> dict[str, Any]:
         """Return the columns that built-in rewards ask for, without a value."""
         source = f"environment[{row}]"
         return {"answer": None, "solution": None, "example_id": source, "source": source}
 
-    def prompt(self, row: int, /) -> list[dict[str, Any]]:
+    def prompt(self, row: int, /, read: Example | None = None) -> list[dict[str, Any]]:
         """Return the empty message."""
         return [{"role": "user", "content": ""}]

@@ -23,11 +23,14 @@ class Table(Protocol):
         """Return the row as it is trained on."""
         ...
 
-    def columns(self, row: int, /) -> dict[str, Any]:
-        """Return what rewards get of the row, each column under its own name with its own value."""
+    def columns(self, row: int, /, read: Example | None = None) -> dict[str, Any]:
+        """Return what rewards get of the row, each column under its own name with its own value.
+
+        ``read`` is the row as it was read before: where each access draws new values, its own are returned.
+        """
         ...
 
-    def prompt(self, row: int, /) -> str | list[dict[str, Any]]:
+    def prompt(self, row: int, /, read: Example | None = None) -> str | list[dict[str, Any]]:
         """Return the prompt as rewards get it: messages, or a plain text, which is tokenized without a template."""
         ...
 
@@ -45,13 +48,13 @@ class ExampleTable:
         """Return the row as it is trained on."""
         return self.examples[row]
 
-    def columns(self, row: int) -> dict[str, Any]:
+    def columns(self, row: int, read: Example | None = None) -> dict[str, Any]:
         """Return the row's own columns; the trainer adds ``images``, because files contain only paths of images."""
         example = self.examples[row]
         own = {name: value for name, value in (example.columns or example.extras).items() if name != "images"}
         return with_names(example, own)
 
-    def prompt(self, row: int) -> list[dict[str, Any]]:
+    def prompt(self, row: int, read: Example | None = None) -> list[dict[str, Any]]:
         """Return the messages of the row; every prompt of a file is a conversation."""
         return self.examples[row].prompt.messages()
 

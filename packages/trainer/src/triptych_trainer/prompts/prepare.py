@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -108,8 +108,12 @@ class PromptPreparer:
             DataError: an image cannot be decoded, or the settings refuse the prompt.
         """
         key = example.key
-        if key not in self._kept or not is_prompt_of(self._kept[key], example):
+        kept = self._kept.get(key)
+        if kept is None or not is_prompt_of(kept, example):
             self._kept[key] = self._prepare(example)
+        elif example.columns and kept.example.columns is not example.columns:
+            # a transform may have drawn the same prompt with other values
+            self._kept[key] = replace(kept, example=example)
         self._kept.move_to_end(key)
         while len(self._kept) > self.keep:
             self._kept.popitem(last=False)

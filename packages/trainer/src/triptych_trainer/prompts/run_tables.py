@@ -95,15 +95,21 @@ class RunTables:
         table, row = self._place(key)
         return table.example(row)
 
-    def columns(self, key: int) -> dict[str, Any]:
-        """Return what rewards get of the row."""
+    def columns(self, key: int, read: Example | None = None) -> dict[str, Any]:
+        """Return what rewards get of the row; where each access draws new values, those of ``read``."""
         table, row = self._place(key)
-        return table.columns(row)
+        return table.columns(row, read)
 
-    def prompt(self, key: int) -> str | list[dict[str, Any]]:
+    def prompt(self, key: int, read: Example | None = None) -> str | list[dict[str, Any]]:
         """Return the prompt of the row as rewards get it; a text is tokenized without a template."""
         table, row = self._place(key)
-        return table.prompt(row)
+        return table.prompt(row, read)
+
+    def announce(self, key: int) -> None:
+        """Call ``on_fetch`` with a row, unless its values are drawn only when its prompt is prepared."""
+        table, row = self._place(key)
+        if not getattr(table, "is_drawn", False):
+            self.on_fetch(table.example(row))
 
     def rows_beside(self, key: int) -> range:
         """Return the keys of all rows of the table that contains a row."""
@@ -123,7 +129,7 @@ class _Fetch:
 
     def __call__(self, batch: Mapping[str, list[int]]) -> dict[str, list[Any]]:
         for key in dict.fromkeys(batch[KEY]):
-            self.tables.on_fetch(self.tables.example(key))
+            self.tables.announce(key)
         return {KEY: list(batch[KEY])}
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Groups as plain values and tensors, for checkpoints: what their rows do not say. Messages and calls are left out."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,12 +12,16 @@ from triptych_parser import ImageSpan
 
 from triptych_trainer.rollouts.rollout import ArrivedImage, Rollout, RolloutGroup
 
-__all__ = ["Begin", "groups_from_state", "groups_to_state"]
+__all__ = ["Begin", "OtherPromptError", "groups_from_state", "groups_to_state"]
 
 Begin = Callable[[int, Sequence[str | Image.Image]], RolloutGroup]
 """From a key and what an environment showed first to the group without rollouts, its prompt prepared again."""
 _NOT_PLAIN = ("messages", "images", "calls", "unread", "steps", "for_rewards")
 _PLAIN = tuple(name for name in Rollout.__slots__ if name not in _NOT_PLAIN)
+
+
+class OtherPromptError(Exception):
+    """Says that a row, named by the text, has another prompt than the rollouts of a checkpoint were sampled after."""
 
 
 def groups_to_state(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
@@ -29,7 +34,11 @@ def groups_to_state(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
 
 
 def groups_from_state(state: Mapping[str, Any], *, begin: Begin) -> tuple[RolloutGroup, ...]:
-    """Return the groups that `groups_to_state` wrote."""
+    """Return the groups that `groups_to_state` wrote.
+
+    Raises:
+        OtherPromptError: ``begin`` made another prompt, as where a transform of a dataset draws at random.
+    """
     found = []
     for kept in state["groups"]:
         shown = [_piece(value) for value in kept.get("observation", ())]
@@ -38,6 +47,8 @@ def groups_from_state(state: Mapping[str, Any], *, begin: Begin) -> tuple[Rollou
             spans = tuple(ImageSpan(**span) for span in kept["prompt_spans"])
             prompt = replace(group.prompt, ids=list(kept["prompt_ids"]), spans=spans, ending=kept["prompt_ending"])
             group = replace(group, prompt=prompt, has_own_ids=True)
+        if kept.get("prompt_digest", digest := _prompt_digest(group)) != digest:
+            raise OtherPromptError(group.prompt.example.source)
         found.append(group.with_rollouts([_rollout(one, state.get("images", {})) for one in kept["rollouts"]]))
     return tuple(found)
 
@@ -54,6 +65,7 @@ def _group_to_state(group: RolloutGroup) -> dict[str, Any]:
     return {
         **own,
         "key": group.key,
+        "prompt_digest": _prompt_digest(group),
         "observation": [
             piece
             if isinstance(piece, str)
@@ -65,6 +77,16 @@ def _group_to_state(group: RolloutGroup) -> dict[str, Any]:
             for rollout in group.rollouts
         ],
     }
+
+
+def _prompt_digest(group: RolloutGroup) -> str:
+    """A digest of the token ids, and of the row's images that are no files; without those of an environment, which a
+    checkpoint contains in another mode.
+    """
+    arrived = sum(not isinstance(piece, str) for piece in group.observation)
+    images = group.prompt.example.images
+    own = [image.key for image in images[: len(images) - arrived] if isinstance(image.ref, (bytes, Image.Image))]
+    return hashlib.blake2b(repr((list(group.prompt.ids), own)).encode(), digest_size=16).hexdigest()
 
 
 def _image_to_state(image: ArrivedImage) -> dict[str, Any]:

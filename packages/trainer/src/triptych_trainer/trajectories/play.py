@@ -52,7 +52,7 @@ class Play:
         read: ReadMessage,
         tools: Mapping[str, Tool],
         environments: Environments | None,
-        row_of: Callable[[int], Mapping[str, Any]],
+        row_of: Callable[[int, Example | None], Mapping[str, Any]],
         num_rows: Callable[[ImageInputs], int | None],
         limits: Limits,
         say: Callable[[str], object] = print,
@@ -62,7 +62,7 @@ class Play:
         Args:
             writers: what writes turns, for each environment by name; under None where there is one for all rows.
             read: from the tokens before a message and its own tokens to the message.
-            row_of: the columns of a key's row, for ``reset``.
+            row_of: the columns of a key's row, which may have been read before, for ``reset``.
             num_rows: how many feature rows the tower makes of an image, if its inputs say so.
             say: is told of every call that failed.
         """
@@ -120,17 +120,17 @@ class Play:
             number=number,
             images=self._shown(group.prompt, tools),
             tools=tools,
-            writer=self.writers[self.environment_of(group.key)],
+            writer=self.writers[self.environment_of(group.key, group.prompt.example)],
             environment=environment,
             in_steps=self.limits.kept_images is not None,
             turn_rewards=[] if tells_turns(environment) else None,
         )
 
-    def environment_of(self, key: int) -> str | None:
+    def environment_of(self, key: int, read: Example | None = None) -> str | None:
         """Return the name of the environment that a row chooses."""
         if self.environments is None or not self.environments.names:
             return None
-        return self.environments.name_of(self.row_of(key), where=f"row {key + 1}")
+        return self.environments.name_of(self.row_of(key, read), where=f"row {key + 1}")
 
     def _begun(
         self, groups: Sequence[RolloutGroup], sizes: Sequence[int]
@@ -138,12 +138,14 @@ class Play:
         """The groups with the texts and images that ``reset`` returned, and the environment of each rollout."""
         if self.environments is None:
             return list(groups), [[None] * size for size in sizes]
-        owned = self.environments.deal([self.environment_of(group.key) for group in groups], sizes)
+        chosen = [self.environment_of(group.key, group.prompt.example) for group in groups]
+        owned = self.environments.deal(chosen, sizes)
         self.shown = {}
         begun = []
         for group, own in zip(groups, owned, strict=True):
             where = group.prompt.example.source
-            seen = self.environments.reset(own, self.row_of(group.key), where=where) if own else []
+            row = self.row_of(group.key, group.prompt.example)
+            seen = self.environments.reset(own, row, where=where) if own else []
             self.shown[group.key] = pieces_digest(seen)
             begun.append(self.observed(group, seen) if seen else group)
         return begun, owned
@@ -178,7 +180,7 @@ class Play:
         """
         if is_text:
             raise UsageError(f"{example.source}: tools need messages, got a prompt of plain text; write it as messages")
-        return self.writers[self.environment_of(key)].dressed(example)
+        return self.writers[self.environment_of(key, example)].dressed(example)
 
     def _tools_of(self, environment: Any) -> dict[str, Tool]:
         assert self.environments is not None

@@ -64,7 +64,7 @@ def _in_reset(play: Play, shown: Mapping[int, str]) -> str | None:
     for key, digest in shown.items():
         own = play.environments.take(1, play.environment_of(key))
         kind, where = type(own[0]).__name__, f"row {key + 1}"
-        if pieces_digest(play.environments.reset(own, play.row_of(key), where=where)) != digest:
+        if pieces_digest(play.environments.reset(own, play.row_of(key, None), where=where)) != digest:
             return f"`reset` of {kind} shows {where} something else than before the interruption"
     return None
 
@@ -75,7 +75,7 @@ def _in_calls(
     key, environment, seen = answered["key"], None, []
     if play.environments is not None:
         (environment,) = play.environments.take(1, play.environment_of(key))
-        seen = play.environments.reset([environment], play.row_of(key), where=f"row {key + 1}")
+        seen = play.environments.reset([environment], play.row_of(key, None), where=f"row {key + 1}")
     one = play.live(begin(key, seen), number=answered["number"], environment=environment)
     one.calls = [Call(name=name, arguments=arguments) for name, arguments in answered["calls"]]
     (outcomes,) = play.outcomes([one])

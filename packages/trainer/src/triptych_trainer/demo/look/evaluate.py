@@ -82,7 +82,7 @@ def demo_player(
             end_ids=[processor.tokenizer.eos_token_id],
             tools=(),
             environments=Environments(environment),
-            row_of=lambda key: dict(examples[key].extras),
+            row_of=lambda key, _: dict(examples[key].extras),
             limits=Limits(completion_tokens=COMPLETION_TOKENS, calling_turns=CALLING_TURNS),
             say=print,
         )

@@ -228,7 +228,7 @@ def player_of(trainer: MultiImageGRPOTrainer, given: Given, *, say: Callable[[st
         end_ids=[token for token in trainer.eos_token_ids if token is not None],
         tools=given.tools,
         environments=given.environments,
-        row_of=lambda key: {**trainer.tables.columns(key), "prompt": trainer.tables.prompt(key)},
+        row_of=lambda key, read: {**trainer.tables.columns(key, read), "prompt": trainer.tables.prompt(key, read)},
         limits=Limits(
             completion_tokens=trainer.args.max_completion_length,
             calling_turns=trainer.turns.calling_turns(trainer.args.max_tool_calling_iterations),

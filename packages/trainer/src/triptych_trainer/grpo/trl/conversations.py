@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from triptych_data import Example
 from triptych_data.prompt_settings import PromptSettings
 
 from triptych_trainer.errors import UsageError
@@ -56,7 +57,7 @@ def player(
     end_ids: Collection[int],
     tools: Sequence[Callable[..., Any]],
     environments: Environments | None,
-    row_of: Callable[[int], Mapping[str, Any]],
+    row_of: Callable[[int, Example | None], Mapping[str, Any]],
     limits: Limits,
     say: Callable[[str], object],
     engine_tokens: int | None = None,
@@ -65,7 +66,8 @@ def player(
 
     Args:
         end_ids: tokens that end a message of the model.
-        row_of: the columns of a key's row, for ``reset`` and for the choice of an environment.
+        row_of: the columns of a key's row, which may have been read before, for ``reset`` and for the choice of an
+            environment.
         engine_tokens: how many tokens the engine next to the trainer takes; None where the model itself samples.
 
     Raises:

@@ -72,7 +72,7 @@ def prompt_with_images(trainer: MultiImageGRPOTrainer, group: RolloutGroup) -> s
     """Return the prompt of a row as TRL gives it to a ``rollout_func``: with PIL images in the messages."""
     prompt, example = group.prompt, group.prompt.example
     if prompt.text is not None or not prompt.image_sizes:
-        return copy.deepcopy(trainer.tables.prompt(group.key))
+        return copy.deepcopy(trainer.tables.prompt(group.key, example))
     pictures = trainer.preparer.loader.get(example)
     images = (pictures[number] for number in example.prompt.image_order)
     messages = example.prompt.messages()

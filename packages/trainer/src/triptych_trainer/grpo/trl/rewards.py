@@ -24,7 +24,7 @@ def reward_groups(trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGrou
         IncompatibleVersionError: TRL returned something else than one row of scores for each rollout of all ranks.
     """
     columns = reward_columns(
-        [trainer.tables.columns(group.key) for group in groups],
+        [trainer.tables.columns(group.key, group.prompt.example) for group in groups],
         groups,
         only_images=bool(trainer.args.remove_unused_columns),
     )

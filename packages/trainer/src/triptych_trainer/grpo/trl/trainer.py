@@ -209,7 +209,8 @@ class MultiImageGRPOTrainer(OptimizingTrainer, TrainerOfRows):
 
     def prompt_of(self, key: int) -> PreparedPrompt:
         """Return the prepared prompt of a row."""
-        prompt, example = self.tables.prompt(key), self.tables.example(key)
+        example = self.tables.example(key)
+        prompt = self.tables.prompt(key, example)
         if self.play is not None:
             example = self.play.dressed(example, key=key, is_text=isinstance(prompt, str))
         return self.preparer.plain(example, prompt) if isinstance(prompt, str) else self.preparer(example)
