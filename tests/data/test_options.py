@@ -151,7 +151,7 @@ def test_template_arguments_are_a_json_object():
     data = DataOptions()
     given = TemplateOptions(chat_template_kwargs='{"enable_thinking": false}')
     assert prompt_settings(data, given).chat_template_kwargs == {"enable_thinking": False}
-    for text in ("{", "[1]"):
+    for text in ("{", "[1]", '{"messages": 1}'):
         with pytest.raises(UsageError, match="--chat_template_kwargs"):
             prompt_settings(data, TemplateOptions(chat_template_kwargs=text))
 

@@ -144,6 +144,18 @@ def test_eager_attention_of_a_tower_keeps_its_scores(options, tmp_path):
             "which no completion exceeds",
         ),
         (["--json", "."], "--json .: expected a file, got a folder"),
+        (["--output_dir", "pyproject.toml"], "--output_dir pyproject.toml: pyproject.toml is a file; name a folder"),
+        (["--resume_from_checkpoint", "nope"], "--resume_from_checkpoint nope: no such folder"),
+        (
+            ["--resume_from_checkpoint", "latest"],
+            "--resume_from_checkpoint latest: unused contains no whole checkpoint",
+        ),
+        (["--lr_scheduler_kwargs", "[]"], "--lr_scheduler_kwargs expects a JSON object"),
+        (["--accelerator_config", "[]"], "--accelerator_config expects a JSON object"),
+        (["--lr_scheduler_kwargs", '{"a":1}'], "unexpected keyword argument 'a'; correct or leave out its entries"),
+        (["--reward", "model:/no/where"], "--reward model:/no/where: no such folder"),
+        (["--reward", "model:"], "--reward model: expects a folder or a hub id behind its colon, got nothing"),
+        (["--reward", "model:packages"], "--reward model:packages: no reward model can be loaded: "),
         (["--reward", "acuracy"], "unknown reward 'acuracy'"),
         (["--reward_weights", "1"], "--reward_weights expects one number for each of the 2 rewards, got 1"),
         (["--verdict", "iou"], "--verdict iou: expected the name of a reward, one of accuracy, format"),
@@ -161,6 +173,17 @@ def test_bad_options_are_one_line(options, capsys, arguments, expected):
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1
     assert expected in error
+
+
+@pytest.mark.parametrize("wrong", [{"answer": None, "solution": None}, {"accu_reward_method": "zzz"}])
+def test_a_plan_refuses_the_rows_that_a_run_refuses_for_its_rewards(options, capsys, wrong):
+    data = Path(options[options.index("--data") + 1])
+    first, *others = data.read_text().splitlines()
+    data.write_text("\n".join([json.dumps({**json.loads(first), **wrong}), *others]) + "\n")
+    assert main([*options, "--num_generations", "4"]) == 2
+    error = capsys.readouterr().err
+    assert f"{data}:1 (id row-0): " in error
+    assert "answer" in error or "unknown accuracy method 'zzz'" in error
 
 
 def test_a_plan_never_replaces_its_data(options, capsys):

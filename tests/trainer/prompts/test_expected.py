@@ -6,7 +6,8 @@ import pytest
 from triptych_data import DataError, read_examples
 from triptych_trainer.cli import main as triptych
 from triptych_trainer.commands.train import main as train
-from triptych_trainer.prompts.expected import answer_checks, check_answer
+from triptych_trainer.errors import UsageError
+from triptych_trainer.prompts.expected import answer_checks, check_answer, look_at_answers
 from triptych_trainer.rewards import guarded, load_reward
 
 RUN = [
@@ -100,3 +101,9 @@ def test_an_unknown_reward_is_one_line(boxes, capsys):
     path, _ = boxes("x")
     assert triptych(["check", str(path), "--reward", "iouu"]) == 2
     assert "--reward: unknown reward 'iouu' (did you mean 'iou'?)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spec", ["model:", "model:/no/where"])
+def test_a_reward_model_that_cannot_be_one_is_refused_before_a_run(spec):
+    with pytest.raises(UsageError, match=f"--reward: {spec}"):
+        look_at_answers([spec])

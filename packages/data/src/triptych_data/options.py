@@ -120,7 +120,15 @@ def image_policy(options: DataOptions) -> ImagePolicy:
 
 
 _OF_THE_CALL = (
-    *("conversation", "chat_template", "tokenize", "add_generation_prompt", "continue_final_message", "return_tensors"),
+    *(
+        "messages",
+        "conversation",
+        "chat_template",
+        "tokenize",
+        "add_generation_prompt",
+        "continue_final_message",
+        "return_tensors",
+    ),
     *("return_dict", "images", "padding", "truncation", "max_length"),
 )
 """Arguments of `apply_chat_template` that say what it returns, and none of the template itself."""

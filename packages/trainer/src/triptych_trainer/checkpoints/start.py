@@ -34,11 +34,13 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.monitor.run_record import RECORD, read_run_record
 from triptych_trainer.options.arguments import TrainingConfig
 
-__all__ = ["EARLIER", "Start", "begin_run", "choose_start"]
+__all__ = ["EARLIER", "Start", "asked_checkpoint", "begin_run", "choose_start"]
 
 EARLIER = "_earlier-runs"
 """Below the output folder: the runs that were there before. transformers uploads no folder that begins with ``_``."""
 WRITTEN_BY_RUNS = ("rollouts", "completions", "report.html", "config.yaml", "trainer_state.json", "result.json")
+
+_NEWEST = ("latest", "true")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +78,9 @@ def choose_start(
 
     def decide() -> Start:
         output = Path(config.trl.output_dir)
-        checkpoint = _asked_for(config, output, say=say)
+        if str(config.trl.resume_from_checkpoint).lower() in _NEWEST:
+            remove_unfinished(output)
+        checkpoint = asked_checkpoint(config, say=say)
         known = _recorded_id(output)
         if checkpoint is not None and checkpoint.parent == output:
             known = run_id_of(checkpoint) or known
@@ -132,8 +136,14 @@ def begin_run(start: Start, *, model: torch.nn.Module, rank: int = 0, say: Calla
     return decided_by_first(decide, rank=rank)
 
 
-def _asked_for(config: TrainingConfig, output: Path, *, say: Callable[[str], None]) -> Path | None:
-    asked = config.trl.resume_from_checkpoint
+def asked_checkpoint(config: TrainingConfig, *, say: Callable[[str], None]) -> Path | None:
+    """Return the checkpoint that ``--resume_from_checkpoint`` means, None without the option; nothing is changed.
+
+    Raises:
+        UsageError: no such checkpoint.
+        CheckpointError: the named checkpoint is not whole, or another tool's that cannot be gone on from.
+    """
+    output, asked = Path(config.trl.output_dir), config.trl.resume_from_checkpoint
     if asked == "":
         raise UsageError(
             "--resume_from_checkpoint: expected a folder or `latest`, got an empty text; leave out the option to begin "
@@ -141,7 +151,7 @@ def _asked_for(config: TrainingConfig, output: Path, *, say: Callable[[str], Non
         )
     if not asked or str(asked).lower() == "false":
         return None
-    if str(asked).lower() not in ("latest", "true"):
+    if str(asked).lower() not in _NEWEST:
         named = Path(asked)
         if not named.is_dir():
             raise UsageError(
@@ -153,7 +163,6 @@ def _asked_for(config: TrainingConfig, output: Path, *, say: Callable[[str], Non
         if named.absolute().parent != output.absolute():
             return named
         return output / check_name(named).name
-    remove_unfinished(output)
     found, skipped = latest_checkpoint(output, run=_recorded_id(output))
     for sentence in skipped:
         say(sentence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,14 @@ from triptych_trainer.forecast.traced_passes import Device
 from triptych_trainer.models.families import use_own_family
 from triptych_trainer.options.arguments import RunConfig, image_policy, parse_run, prompt_settings
 from triptych_trainer.options.default_rewards import named_rewards
+from triptych_trainer.options.own_code import read_environment
 from triptych_trainer.options.plan_options import A100, PlanOptions, own_parser
 from triptych_trainer.options.refusals import check_num_prompts, check_slices
 from triptych_trainer.options.words import check_model_and_data
+from triptych_trainer.prompts.row_check import row_check_of
 from triptych_trainer.rewards.loading import PREFIX
 from triptych_trainer.rewards.read import chosen_verdict, read_rewards
+from triptych_trainer.rewards.reward_model import check_reward_model
 
 __all__ = ["main"]
 
@@ -133,7 +136,7 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
             f"--mean_completion_length {own.mean_completion_length:g} is more than --max_completion_length "
             f"{config.grpo.max_completion_length}, which no completion exceeds; lower it, or raise the other"
         )
-    _check_rewards(config)
+    rewards = _rewards(config)
     launched = plan_of_launch(config.run.accelerate_config, own.num_processes or config.run.num_processes)
     sharding: Any = own.sharding or launched.sharding or sharding_of(config.grpo)
     shared = config.run.group_sharing != "off"
@@ -141,7 +144,14 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
     processor = processor_of(config, config.model.model_name_or_path)
     model_config = read_model_config(config)
     seen = SeenHeaders(policy=image_policy(config.run))
-    examples = read_data(config, seen, needs_prompt=not config.run.environment)[0]
+    environment = read_environment(config.run.environment)
+    row_check = row_check_of(
+        processor,
+        prompt_settings(config),
+        rewards=rewards,
+        environments=tuple(environment) if isinstance(environment, dict) else (),
+    )
+    examples = read_data(config, seen, row_check=row_check, needs_prompt=not environment)[0]
     examples = examples[: num_first(len(examples), own.limit)]
     check_num_prompts(len(examples), config.grpo)
     played = None
@@ -165,16 +175,21 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
     return subject, reporter
 
 
-def _check_rewards(config: RunConfig) -> None:
-    """Check the names of rewards as the run does; a reward model is not loaded for it."""
+def _rewards(config: RunConfig) -> dict[str, Callable[..., Any]]:
+    """The reward functions by their names on the command line, checked as the run does; no reward model is loaded."""
     has_environment = bool(config.run.environment)
     names = named_rewards(config.run.reward, has_environment=has_environment)
     functions = [name for name in names if not name.startswith(PREFIX)]
-    if functions or not names:
-        found = read_rewards(functions, has_environment=has_environment)
-        if len(found) == len(names):
-            chosen_verdict(found, config.run.verdict)
-            named_weights(found, config.grpo.reward_weights)
+    for name in names:
+        if name.startswith(PREFIX):
+            check_reward_model(name)
+    if not functions and names:
+        return {}
+    found = read_rewards(functions, has_environment=has_environment)
+    if len(found) == len(names):
+        chosen_verdict(found, config.run.verdict)
+        named_weights(found, config.grpo.reward_weights)
+    return dict(zip(functions, found, strict=True))
 
 
 def _check_hours(own: PlanOptions) -> None:

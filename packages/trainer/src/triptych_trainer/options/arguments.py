@@ -23,12 +23,12 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.checkpointing import AUTO, CHECKPOINTING, auto_or_bool, set_checkpointing
 from triptych_trainer.options.common_options import CommonArguments
-from triptych_trainer.options.config_kinds import check_choices, check_kinds
+from triptych_trainer.options.config_kinds import check_choices, check_kinds, takes_mapping
 from triptych_trainer.options.explained import explained
 from triptych_trainer.options.light_parser import takes_several
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.unread import check_given
-from triptych_trainer.options.values import check_finite
+from triptych_trainer.options.values import check_steps
 from triptych_trainer.options.words import check_config, config_file, true_or_false, without_config, written_out
 
 __all__ = [
@@ -101,7 +101,6 @@ def parse_run(
     """
     found = parsed(argv, run_parser(defaults), parts=_PARTS, own=own)
     run, grpo, model = found.parts
-    _check_mappings(grpo)
     check_pixels(checked(run))
     settings_of(run, run, chat_template_kwargs=grpo.chat_template_kwargs)  # refuses what it cannot use
     check_given(found.options, grpo, model, run)
@@ -146,7 +145,8 @@ def parsed(argv: Sequence[str], parser: TrlParser, *, parts: Sequence[type], own
     if rest:
         of_command = [] if own is None else option_names(own)
         raise unknown_option(rest[0], [*of_command, *known], command=(own or parser).prog)
-    check_finite(given)
+    check_steps(given)
+    _check_no_lists(given, parts)
     try:
         made = parser.parse_args_and_config(args=list(words))
     except json.JSONDecodeError as error:
@@ -177,6 +177,7 @@ def parsed(argv: Sequence[str], parser: TrlParser, *, parts: Sequence[type], own
     for part, name in itertools.product(made, ("output_dir", "model_name_or_path")):
         if getattr(part, name, None) == "":
             raise UsageError(f"--{name} expects a name, got nothing")
+    _check_mappings(made)
     command = (Path(sys.argv[0]).name, *argv)
     return Parsed(parts=tuple(made), command=command, options=_given(parser, words, parts=parts))
 
@@ -230,10 +231,21 @@ def _refuse(message: str, *, command: str) -> NoReturn:
     raise UsageError(f"{text}; see `{command} --help`")
 
 
-def _check_mappings(args: GRPOConfig) -> None:
-    for name in ("chat_template_kwargs", "generation_kwargs", "model_init_kwargs"):
-        value = getattr(args, name)
-        if value is not None and not isinstance(value, Mapping):
+def _check_no_lists(given: Any, parts: Sequence[type]) -> None:
+    """Refuse a JSON list for an option that is a mapping, which transformers takes for the name of a file."""
+    for name in {name for part in parts for name, hint in get_type_hints(part).items() if takes_mapping(hint)}:
+        value = getattr(given, name, None)
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            raise UsageError(f"--{name} expects a JSON object such as '{{\"a\": true}}', got {value}")
+
+
+_MAPPINGS = ("chat_template_kwargs", "generation_kwargs", "model_init_kwargs", "lr_scheduler_kwargs")
+
+
+def _check_mappings(parts: Sequence[Any]) -> None:
+    for part, name in itertools.product(parts, _MAPPINGS):
+        value = getattr(part, name, None)
+        if isinstance(part, TrainingArguments) and value is not None and not isinstance(value, Mapping):
             raise UsageError(f"--{name} expects a JSON object such as '{{\"a\": true}}', got {value!r}")
 
 

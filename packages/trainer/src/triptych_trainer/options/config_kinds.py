@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from triptych_trainer.errors import UsageError
 
-__all__ = ["check_choices", "check_kinds"]
+__all__ = ["check_choices", "check_kinds", "takes_mapping"]
 
 _BY_WORD = (str, int, float, bool)
 _NAMES: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", dict: "a mapping"}
@@ -61,6 +61,11 @@ def check_choices(config: Mapping[str, Any], actions: Iterable[Action]) -> None:
         known = [str(getattr(choice, "value", choice)) for choice in action.choices or ()]
         if known and isinstance(value, str) and value not in known:
             raise UsageError(f"--config: {action.dest} expects one of {', '.join(known)}, got {value!r}")
+
+
+def takes_mapping(hint: Any) -> bool:
+    """Return whether an option of this type is a mapping, which a command line gives as JSON."""
+    return any((get_origin(kind) or kind) is dict for kind in _kinds(hint))
 
 
 def _allows(hint: Any, value: Any) -> bool:

@@ -19,6 +19,7 @@ from triptych_trainer.forward.router_loss import find_routers
 from triptych_trainer.models.families import family_of
 from triptych_trainer.options.checkpointing import check_checkpointing
 from triptych_trainer.options.generation_kwargs import check_generation_kwargs
+from triptych_trainer.options.schedule import check_schedule
 from triptych_trainer.options.tracker_names import check_tracker_names
 from triptych_trainer.options.unread import check_unread
 from triptych_trainer.options.values import check_packages, check_values
@@ -67,6 +68,7 @@ def check_options(args: GRPOConfig, *, runs_here: bool = True) -> None:
     check_accelerator(args)
     check_checkpointing(args)
     check_unread(args)
+    check_schedule(args)
 
 
 def check_workers(args: GRPOConfig) -> None:

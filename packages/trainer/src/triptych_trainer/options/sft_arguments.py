@@ -18,6 +18,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.options.arguments import TrainingConfig, parsed, parser_of
 from triptych_trainer.options.checkpointing import check_checkpointing
 from triptych_trainer.options.refusals import check_accelerator, check_deepspeed
+from triptych_trainer.options.schedule import check_schedule
 from triptych_trainer.options.sft_options import SftArguments
 from triptych_trainer.options.unread import IN_A_RUN, OF_4_BITS, OF_ADAPTERS, OF_TRAININGS, check_rules
 from triptych_trainer.options.values import check_numbers, check_packages, check_values
@@ -125,6 +126,7 @@ def check_options(args: SFTConfig) -> None:
     check_deepspeed(args)
     check_checkpointing(args)
     check_accelerator(args)
+    check_schedule(args)
     if args.max_length is not None and args.max_length < 1:
         raise UsageError(f"--max_length expects 1 or more, got {args.max_length}")
     given = {}

@@ -2,13 +2,13 @@
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from triptych_trainer.errors import MissingPackageError, UsageError
 
-__all__ = ["check_finite", "check_numbers", "check_packages", "check_values", "check_weights"]
+__all__ = ["check_numbers", "check_packages", "check_steps", "check_values", "check_weights"]
 
 Rule = tuple[Callable[[float], bool], str]
 _COUNT: Rule = (lambda value: value >= 1, "1 or more")
@@ -41,7 +41,7 @@ RULES: Mapping[str, Rule] = {
         (
             *("learning_rate", "weight_decay", "max_grad_norm", "beta", "top_k", "entropy_coef", "entropy_coef_min"),
             *("entropy_coef_max", "entropy_coef_delta", "entropy_target", "off_policy_mask_threshold"),
-            *("router_aux_loss_coef", "eval_delay"),
+            *("router_aux_loss_coef", "eval_delay", "warmup_steps"),
         ),
         _NOT_NEGATIVE,
     ),
@@ -51,6 +51,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("vllm_server_port", "vllm_group_port"), _PORT),
     "vllm_gpu_memory_utilization": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
     "top_p": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
+    "num_train_epochs": (math.isfinite, "a finite number"),
     "max_steps": (lambda value: value == -1 or value >= 1, "1 or more, or -1 for as long as --num_train_epochs says"),
     "label_smoothing_factor": (lambda value: value == 0, "0, because GRPO's loss has no labels to smooth"),
 }
@@ -94,13 +95,14 @@ def check_values(args: Any, *, words: Mapping[str, tuple[object, ...]] = WORDS) 
             )
 
 
-def check_numbers(args: Any) -> None:
-    """Check the numbers of options of any kind, those of adapters too.
+def check_numbers(args: Any, *, names: Iterable[str] = RULES) -> None:
+    """Check the numbers of options of any kind, those of adapters too; `names` are the options.
 
     Raises:
         UsageError: as above.
     """
-    for name, (holds, expected) in RULES.items():
+    for name in names:
+        holds, expected = RULES[name]
         value = getattr(args, name, None)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not holds(value):
             raise UsageError(f"--{name} expects {expected}, got {value}")
@@ -124,17 +126,13 @@ def check_weights(weights: Sequence[float] | None) -> None:
         raise UsageError("--reward_weights: every weight is 0, so that nothing could be learned; give one above 0")
 
 
-def check_finite(args: Any) -> None:
-    """Check that no number of steps or epochs is infinite or "not a number", which transformers makes whole at once.
+def check_steps(args: Any) -> None:
+    """Check the numbers of steps and epochs before transformers makes them whole.
 
     Raises:
-        UsageError: names the option, what it expects and what it got.
+        UsageError: as above.
     """
-    for name in OF_STEPS:
-        value = getattr(args, name, None)
-        if isinstance(value, float) and not math.isfinite(value):
-            expected = RULES[name][1] if name in RULES else "a finite number"
-            raise UsageError(f"--{name} expects {expected}, got {value}")
+    check_numbers(args, names=OF_STEPS)
 
 
 def check_packages(args: Any) -> None:

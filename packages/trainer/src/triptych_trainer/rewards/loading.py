@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from triptych_data.model_name import HUB_ID
+
 from triptych_trainer.rewards.citation import image_reference_reward
 from triptych_trainer.rewards.clicks import point_in_box_reward
 from triptych_trainer.rewards.correctness import accuracy_reward
@@ -64,6 +66,18 @@ def check_names(specs: Iterable[str]) -> None:
             _known(head)
         elif location.endswith(".py"):
             _check_file(Path(location), spec=spec)
+
+
+def check_model_spec(spec: str) -> None:
+    """Raise ValueError if what follows ``model:`` is neither a folder that is there nor can be a hub id."""
+    path = spec.removeprefix(PREFIX)
+    if not path:
+        raise ValueError(f"{PREFIX} expects a folder or a hub id behind its colon, got nothing")
+    if not Path(path).is_dir() and not HUB_ID.fullmatch(path):
+        raise ValueError(
+            f"{spec}: no such folder (looked from {Path.cwd()}); correct the path, or give a hub id, which has the "
+            "form owner/name"
+        )
 
 
 def _known(name: str) -> Callable[..., Reward]:

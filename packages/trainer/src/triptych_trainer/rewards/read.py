@@ -24,10 +24,7 @@ def read_rewards(specs: Sequence[str], *, has_environment: bool = False) -> list
         return []
     if not specs:
         raise UsageError("--reward: expected at least one reward, got none; only an --environment can do without")
-    try:
-        found = [load_reward_model(spec) if spec.startswith(PREFIX) else guarded(load_reward(spec)) for spec in specs]
-    except ValueError as error:
-        raise UsageError(f"--reward: {error}") from error
+    found = [load_reward_model(spec) if spec.startswith(PREFIX) else guarded(_function(spec)) for spec in specs]
     names = [reward_name(reward) for reward in found]
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
@@ -37,6 +34,13 @@ def read_rewards(specs: Sequence[str], *, has_environment: bool = False) -> list
             "function of your own around one of them"
         )
     return found
+
+
+def _function(spec: str) -> Callable[..., Any]:
+    try:
+        return load_reward(spec)
+    except ValueError as error:
+        raise UsageError(f"--reward: {error}") from error
 
 
 def chosen_verdict(rewards: Sequence[Any], verdict: str | None) -> str | None:
