@@ -15,6 +15,7 @@ from triptych_data.resize import resize
 
 from triptych_trainer.grpo.rewarding import TAKEN, call_rewards
 from triptych_trainer.prompts.example_table import ExampleTable
+from triptych_trainer.prompts.own_values import own_values
 from triptych_trainer.report.payload import recorded_infos
 from triptych_trainer.rollouts.image_record import ImageRecord
 from triptych_trainer.rollouts.record import GroupRecord
@@ -96,11 +97,11 @@ def rescored(
     n = len(record.completions)
     scores = call_rewards(
         rewards,
-        prompts=[_prompt(record, row)] * n,
+        prompts=[_prompt(record, row) for _ in range(n)],
         completions=[_completion(record, k) for k in range(n)],
         # None where an older run did not write them: rewards that need the tokens say so
         completion_ids=[list(ids) for ids in record.completion_ids] or [None] * n,
-        columns={name: [value] * n for name, value in _columns(record, row).items()},
+        columns={name: [own_values(value) for _ in range(n)] for name, value in _columns(record, row).items()},
     )
     names = [reward.__name__ for reward in rewards]
     return {

@@ -13,12 +13,14 @@ from triptych_trainer.grpo.batch import Rewards
 from triptych_trainer.prompts.dataset_table import open_bytes
 from triptych_trainer.prompts.example_table import Table
 from triptych_trainer.prompts.image_info import image_infos
+from triptych_trainer.prompts.own_values import own_values
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
 __all__ = [
     "call_rewards",
     "completions_for_rewards",
     "completions_of",
+    "own_arguments",
     "prompt_as_read",
     "prompt_with_images",
     "reward_columns",
@@ -75,7 +77,8 @@ def completions_of(group: RolloutGroup) -> list[Any]:
 def completions_for_rewards(group: RolloutGroup) -> list[Any]:
     """Return the completions as rewards get them: in the form that a rollout brings with it, or as logs get them."""
     brought = [rollout.for_rewards.completion for rollout in group.rollouts]
-    return [own if own is not None else said for own, said in zip(brought, completions_of(group), strict=True)]
+    said = own_values(completions_of(group), images=False)
+    return [own if own is not None else one for own, one in zip(brought, said, strict=True)]
 
 
 def prompt_as_read(tables: Table, group: RolloutGroup) -> str | list[dict[str, Any]]:
@@ -113,6 +116,20 @@ def prompt_with_images(tables: Table, group: RolloutGroup) -> str | list[dict[st
     ]
 
 
+def own_arguments(
+    tables: Table, groups: Sequence[RolloutGroup], *, columns: Sequence[Mapping[str, Any]]
+) -> tuple[list[Any], list[dict[str, Any]]]:
+    """Return for each rollout its prompt and its columns as rewards get them: values that no other rollout shares."""
+    prompts, rows = [], []
+    for group, row in zip(groups, columns, strict=True):
+        prompt = prompt_with_images(tables, group)
+        for _ in group.rollouts:
+            copies: dict[int, Image.Image] = {}
+            prompts.append(own_values(prompt, copies=copies))
+            rows.append(own_values(dict(row), copies=copies))
+    return prompts, rows
+
+
 def _filled(part: dict[str, Any], shown: Iterator[Any]) -> dict[str, Any]:
     if part.get("type") != "image":
         return part
@@ -144,16 +161,14 @@ def rewards_by_functions(
 ) -> Rewards:
     """Score rollouts with reward functions alone, without a trainer; the groups' keys are rows of ``table``."""
     columns = reward_columns([table.columns(group.key, group.prompt.example) for group in groups], groups)
-    repeated = {
-        name: [row[name] for row, group in zip(columns, groups, strict=True) for _ in group.rollouts]
-        for name in columns[0]
-    }
+    prompts, own = own_arguments(table, groups, columns=columns)
+    repeated = {name: [row[name] for row in own] for name in columns[0]}
     environments = [rollout.for_rewards.environment for group in groups for rollout in group.rollouts]
     if any(one is not None for one in environments):
         repeated["environments"] = environments
     scores = call_rewards(
         rewards,
-        prompts=[prompt for group in groups for prompt in [prompt_with_images(table, group)] * len(group)],
+        prompts=prompts,
         completions=[completion for group in groups for completion in completions_for_rewards(group)],
         completion_ids=[list(rollout.ids) for group in groups for rollout in group.rollouts],
         columns=repeated,

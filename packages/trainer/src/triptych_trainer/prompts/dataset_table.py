@@ -22,7 +22,7 @@ from triptych_data.rows.features import check_modes, json_reading
 from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.example_table import with_names
 
-__all__ = ["DatasetTable", "open_bytes"]
+__all__ = ["DatasetTable", "open_bytes", "reopened"]
 
 TABLES = ("arrow", "pandas", "polars")
 """The formats of ``datasets`` whose rows are no dictionaries."""
@@ -30,6 +30,10 @@ READ = ("prompt", "image", "images")
 """Columns that are read as they are stored, in whatever format a dataset gives the others."""
 INPUT = {*READ, *PIXELS, "id"}
 """The columns of a row with a prompt that are read; TRL gives all others to rewards, whatever they are called."""
+
+
+ENCODED = "triptych_encoded"
+"""The attribute of an image under which `open_bytes` keeps what it was opened from."""
 
 
 class DatasetTable:
@@ -206,4 +210,13 @@ def open_bytes(encoded: bytes) -> Image.Image:
         note in image.info for note in ORIENTATION_NOTES
     )  # asking a PNG without it would decode it
     turned = may_be_turned and image.getexif().get(ExifTags.Base.Orientation) is not None
-    return ImageOps.exif_transpose(image) if turned else image
+    if turned:
+        return ImageOps.exif_transpose(image)
+    setattr(image, ENCODED, encoded)
+    return image
+
+
+def reopened(image: Image.Image) -> Image.Image:
+    """Return an image of its own with the same pixels; what `open_bytes` opened is opened again and not decoded."""
+    encoded = getattr(image, ENCODED, None)
+    return image.copy() if encoded is None else open_bytes(encoded)

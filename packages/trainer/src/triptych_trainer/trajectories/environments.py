@@ -11,6 +11,7 @@ from typing import Any
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.environment_column import COLUMN, chosen_environment
+from triptych_trainer.prompts.own_values import own_values
 from triptych_trainer.rewards.guard import LARGEST
 from triptych_trainer.rewards.random_states import OF_SAMPLING, kept_random_numbers
 from triptych_trainer.trajectories.async_loop import tool_loop
@@ -129,7 +130,7 @@ class Environments:
                 ),
                 kept_random_numbers(f"`reset` of {kind}", names=OF_SAMPLING),
             ):
-                result = _value(environment.reset(**given), seconds=self.seconds)
+                result = _value(environment.reset(**own_values(given)), seconds=self.seconds)
             seen.append(first_pieces_of(result, owner=f"{where}: `reset` of {kind}"))
             if is_done(environment, where=f"{where}: rollout {k + 1}"):
                 raise UsageError(

@@ -7,7 +7,7 @@ import torch
 
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.grpo.batch import Rewards
-from triptych_trainer.grpo.rewarding import completions_for_rewards, prompt_with_images, reward_columns
+from triptych_trainer.grpo.rewarding import completions_for_rewards, own_arguments, reward_columns
 from triptych_trainer.rollouts.rollout import RolloutGroup
 from triptych_trainer.upstream.trl_names import TESTED_TRL
 
@@ -31,15 +31,12 @@ def reward_groups(trainer: "MultiImageGRPOTrainer", groups: Sequence[RolloutGrou
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     if trainer.play is not None and trainer.play.environments is not None:
         trainer.environments = [rollout.for_rewards.environment for rollout in rollouts]
-    rows = [
-        {**row, **rollout.for_rewards.columns}
-        for row, group in zip(columns, groups, strict=True)
-        for rollout in group.rollouts
-    ]
+    prompts, own = own_arguments(trainer.tables, groups, columns=columns)
+    rows = [{**row, **rollout.for_rewards.columns} for row, rollout in zip(own, rollouts, strict=True)]
     completions = [completion for group in groups for completion in completions_for_rewards(group)]
     scores_BF = trainer._calculate_rewards(
         rows,
-        [prompt for group in groups for prompt in [prompt_with_images(trainer.tables, group)] * len(group)],
+        prompts,
         completions,
         [list(rollout.ids) for rollout in rollouts],
     )
