@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from triptych_data import DataError, ImageError, read_examples
 from triptych_data.check import main
+from triptych_data.errors import UsageError
+from triptych_data.outcome import outcome
 from triptych_parser.printable import printable
 
 ODD = "\x1b[2J\x07a\nb\u202ec\x9b31m"
@@ -43,3 +45,11 @@ def test_names_of_columns_for_rewards_are_shown_without_escapes(write_jsonl, cap
     assert main([str(write_jsonl([{"prompt": "x", "answer": "y", ODD: 1}]))]) == 0
     printed = capsys.readouterr().out
     assert f"columns for rewards  answer: 1  {SHOWN}: 1" in printed
+
+
+def test_what_own_code_raises_over_several_lines_is_one_line(capsys):
+    def run():
+        raise UsageError("two\n  lines")
+
+    assert outcome("triptych", run) == 2
+    assert capsys.readouterr().err == "triptych: error: two lines\n"

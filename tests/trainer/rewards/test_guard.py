@@ -71,7 +71,7 @@ def test_an_exception_that_no_single_row_repeats_names_the_batch():
     [
         ([1.0], "returned 1 values; expected a list of 2"),
         (1.0, "returned float; expected a list of 2"),
-        ([1.0, float("nan")], "returned nan on sample b .* expected a finite number, or None"),
+        ([1.0, float("nan")], "returned nan on sample b .* expected a finite number, or None .*: correct the function"),
         (["good", 1.0], "returned 'good' on sample a"),
         (b"ab", "returned bytes; expected a list of 2"),
         ([0.0, 1e39], r"returned 1e\+39 on sample b .* expected a finite number of at most 1e\+18, or None"),

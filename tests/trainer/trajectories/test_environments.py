@@ -33,7 +33,7 @@ class Pair(Screen):
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (Ends, r"^environment_factory: Ends\.done is a method, which is always true; make it an attribute or a prop"),
+        (Ends, r"^--environment: Ends\.done is a method, which is always true; make it an attribute or a prop"),
         (
             Pair,
             r"^a\.jsonl:1: `reset` of Pair: part 2 of what it returned is of class dict, neither text nor an image",

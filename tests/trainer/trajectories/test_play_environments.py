@@ -262,7 +262,7 @@ def test_an_environment_that_cannot_be_made_is_named_with_its_number():
         return Box()
 
     environments = Environments({"few": few})
-    with pytest.raises(UsageError, match=r"environment_factory, few: object 2: few\(\) failed: OSError: no more ports"):
+    with pytest.raises(UsageError, match=r"--environment, few: object 2: few\(\) failed: OSError: no more ports"):
         environments.take(2, "few")
     with pytest.raises(
         UsageError, match=r"Needy\(\) failed: TypeError: .* missing 1 required .*; it is called without"

@@ -16,7 +16,7 @@ from triptych_data.errors import DataError
 from triptych_data.example import Example, ImageSource
 from triptych_data.garbage import garbage_later
 from triptych_data.paths import kept_folders
-from triptych_data.quarantine import allowed, too_many, write_quarantined
+from triptych_data.quarantine import allowed, quarantined, too_many, write_quarantined
 from triptych_data.rows import Rows, SourceRow
 
 OnBad = Literal["stop", "skip"]
@@ -82,6 +82,7 @@ def look_at_rows(
     refused.
     """
     bad: list[tuple[int, DataError]] = []
+    listed: set[bytes] | None = None
     columns: set[str] = set()
     limited, num_images = array("q"), 0
     limit = allowed(max_bad, len(rows))
@@ -95,7 +96,8 @@ def look_at_rows(
                 raise error
             bad.append((index, error))
             if quarantine is not None:
-                write_quarantined(quarantine, error)
+                listed = quarantined(quarantine) if listed is None else listed
+                write_quarantined(quarantine, error, listed=listed)
             if len(bad) > limit:
                 raise too_many(error, len(bad), total=len(rows), limit=limit) from error
         if len(bad) == len(rows):

@@ -25,7 +25,9 @@ def outcome(command: str, run: Callable[[], int]) -> int:
         text = f"this machine has no memory left ({error or 'an allocation failed'}); close other programs or read less"
     except OSError as error:
         text = _of_system(error)
-    print(f"{command}: error: {printable(text)}", file=sys.stderr)
+    # What a user's own code raises may have many lines.
+    text = " ".join(line.strip() for line in printable(text).splitlines())
+    print(f"{command}: error: {text}", file=sys.stderr)
     return REFUSED
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from triptych_data.errors import DataError
 
 
-def write_quarantined(path: Path, error: DataError, *, once: bool = False) -> None:
-    """Append one refused row: source, id, kind, reason and remedy.
+def write_quarantined(path: Path, error: DataError, *, listed: set[bytes] | None = None) -> None:
+    """Append one refused row (source, id, kind, reason and remedy) if the list does not have it already, from another
+    rank or an earlier start.
 
-    With ``once`` a row is not added to a list that has it already, from another rank or an earlier start.
+    ``listed`` are the lines of the file, for a process that writes alone and many rows; None reads them again.
     """
     entry = {
         "source": error.source,
@@ -22,10 +23,15 @@ def write_quarantined(path: Path, error: DataError, *, once: bool = False) -> No
     }
     line = (json.dumps(entry, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as stream:  # one short write per line: ranks may share the file
-        stream.seek(0)
-        if not (once and line in stream):
-            stream.write(line)
+    if line in (quarantined(path) if listed is None else listed):
+        return
+    with path.open("ab") as stream:  # one short write per line: ranks may share the file
+        stream.write(line)
+
+
+def quarantined(path: Path) -> set[bytes]:
+    """Return the lines of a list of refused rows; none where there is no file."""
+    return set(path.read_bytes().splitlines(keepends=True)) if path.is_file() else set()
 
 
 def allowed(max_bad: float, total: int) -> float:

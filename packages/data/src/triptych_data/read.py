@@ -32,11 +32,11 @@ def read_examples(
     dialect: str = "image",
     no_markers: Literal["error", "first"] | None = None,
     split: str = "train",
-    dataset_info: Path | None = None,
-    quarantine: Path | None = None,
+    dataset_info: str | Path | None = None,
+    quarantine: str | Path | None = None,
     seen: SeenHeaders | None = None,
     row_check: RowCheck | None = None,
-    memory: Path | None = None,
+    memory: str | Path | None = None,
     checked: Checked | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
     threads: int = 1,
@@ -51,12 +51,12 @@ def read_examples(
     `quarantine` lists them. `no_markers` says what it means if a row has images and no marker, instead of the format.
     A LLaMA-Factory `dataset_info.json` is found in the folder of the file, or named. `memory` is a folder into which
     a start writes what it found, for the next start: see `triptych_data.remembered`. With `checked`, which another
-    process found in the same files, no row is read here. Without `needs_prompt`, rows may lack a prompt; they get an
-    empty message, and an environment gives the task. `progress` is called with the number of rows that were looked at
-    and the number of all rows. `threads` threads look at rows and images at the same time.
+    process found in the same files, no row is read here. Without `needs_prompt`, rows may lack a prompt; an environment
+    gives the task. `progress` is called with the numbers of rows looked at and of all rows. `threads` threads look.
     Raises DataError, whose message names file:line, the id and the remedy.
     """
     roots = _roots(image_root)
+    dataset_info, quarantine, memory = map(_path, (dataset_info, quarantine, memory))
     rows = open_rows(path, split=split, roots=roots)
     digest = digest_of(rows.fingerprint(), format, dialect, no_markers, *([] if needs_prompt else ["no prompts"]))
     root, table = roots[0] if len(roots) == 1 else None, digest_of(digest, rows.file, roots, dataset_info)[:16]
@@ -111,3 +111,7 @@ def _image_look(
 def _roots(image_root: str | Path | Sequence[str | Path | None] | None) -> tuple[Path | None, ...]:
     given = [image_root] if image_root is None or isinstance(image_root, (str, Path)) else image_root
     return tuple(None if root is None else Path(root) for root in given)
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -151,7 +151,7 @@ def _subject(own: PlanOptions, rest: Sequence[str]) -> tuple[Subject, Reporter]:
         rewards=rewards,
         environments=tuple(environment) if isinstance(environment, dict) else (),
     )
-    examples = read_data(config, seen, row_check=row_check, needs_prompt=not environment)[0]
+    examples = read_data(config, seen, row_check=row_check, needs_prompt=not environment, writes=False)[0]
     examples = examples[: num_first(len(examples), own.limit)]
     check_num_prompts(len(examples), config.grpo)
     played = None

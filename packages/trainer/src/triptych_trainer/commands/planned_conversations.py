@@ -73,7 +73,7 @@ def _subject(config: SftConfig, own: PlanOptions, *, device: Device, reporter: R
     dress, settings = tool_dress(processor, prompt_settings(config.run), read_tools(config.run.tools), end_ids=end_ids)
     check = row_check_of(processor, settings, end_ids=end_ids, max_tokens=config.sft.max_length, dress=dress)
     seen = SeenHeaders(policy=image_policy(config.run))
-    examples = read_data(config, seen, row_check=check, reporter=reporter, sft=True)[0]
+    examples = read_data(config, seen, row_check=check, reporter=reporter, sft=True, writes=False)[0]
     examples = examples[: num_first(len(examples), own.limit)]
 
     def whole(example: Example) -> Example:

@@ -162,10 +162,12 @@ def read_data(
     reporter: Reporter | None = None,
     needs_prompt: bool = True,
     sft: bool = False,
+    writes: bool = True,
 ) -> tuple[Examples, Examples | None]:
     """Read and check the training rows and the held-out rows of a run; ``seen`` remembers what headers say.
 
     Without ``needs_prompt`` an environment gives the tasks of rows that have none; with ``sft`` rows are conversations.
+    Only what ``writes`` lists refused rows in the output folder.
 
     Raises:
         UsageError: a file or a folder is missing, or nothing would read an option.
@@ -190,7 +192,7 @@ def read_data(
                 given=config.options,
                 seen=seen,
                 row_check=row_check,
-                quarantine=quarantine_of(config),
+                quarantine=quarantine_of(config) if writes else None,
                 rank=config.trl.process_index,
                 progress=progress,
                 threads=run.image_threads,

@@ -126,7 +126,7 @@ def _load_whole(path: str, config: ModelConfig, *, trust_remote_code: bool, opti
     except Exception as error:  # sizes of a config that do not fit together fail anywhere in a model's code
         if is_about_memory(error):
             raise
-        raise UsageError(f"{option} {path}: no model can be loaded: {_one_line(error)}") from error
+        raise UsageError(f"{option} {path}: no model can be loaded: {_one_line(error)}; {_REMEDY}") from error
     check_is_whole(model, missing=found["missing_keys"], mismatched=found["mismatched_keys"], what=f"{option} {path}")
     return model
 
@@ -182,7 +182,7 @@ def model_without_weights(
                 **{name: value for name, value in given.items() if value is not None},
             )
     except Exception as error:  # sizes that do not fit together fail anywhere in a model's code
-        raise UsageError(f"{option}: no model can be built from its config: {_one_line(error)}") from error
+        raise UsageError(f"{option}: no model can be built from its config: {_one_line(error)}; {_REMEDY}") from error
 
 
 def freeze_vision_modules(model: torch.nn.Module) -> int:
@@ -205,6 +205,9 @@ def freeze_vision_modules(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in outside)
 
 
+_REMEDY = "name a whole folder or hub id of a model for images and text, or copy its files again"
+
+
 def _one_line(error: Exception) -> str:
-    reason, _, known = " ".join(str(error).split()).partition(" Model type should be one of ")
-    return f"{reason} It is none of the {known.count(',') + 1} types for images and text." if known else reason
+    reason, _, known = " ".join(str(error).split()).rstrip(".").partition(" Model type should be one of ")
+    return f"{reason} It is none of the {known.count(',') + 1} types for images and text" if known else reason

@@ -108,7 +108,9 @@ def _file(path: Path, what: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # sys.exit() would end the run with exit code 0 and without a model
         del sys.modules[unique]
-        raise UsageError(f"{what}: {path} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"{what}: {path} cannot be loaded: {type(error).__name__}: {error}; correct the file"
+        ) from error
     return module
 
 
@@ -121,4 +123,6 @@ def _module(name: str, option: str, spec: str) -> ModuleType:
             "with PYTHONPATH=., or write file.py:name"
         ) from error
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{option} {spec}: {name} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"{option} {spec}: {name} cannot be loaded: {type(error).__name__}: {error}; correct the module"
+        ) from error

@@ -51,7 +51,7 @@ class BadRows:
             return
         self.known[key] = error
         if self.quarantine is not None:
-            write_quarantined(self.quarantine, error, once=True)
+            write_quarantined(self.quarantine, error)
         self.say(f"left out: {error}")
         if len(self.known) > self.limit:
             raise too_many(error, len(self.known), total=self.num_rows, limit=self.limit) from error

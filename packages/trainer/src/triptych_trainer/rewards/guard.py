@@ -135,7 +135,7 @@ def _number(
         limit = f" of at most {LARGEST:g}" if math.isfinite(number) else ""
         raise RewardError(
             f"reward {name!r} returned {_shown(score)} on {_where(k, completions, arguments)}; "
-            f"expected a finite number{limit}, or None for 'not scored'"
+            f"expected a finite number{limit}, or None for 'not scored': correct the function"
         )
     return number
 

@@ -146,7 +146,9 @@ def _load_file(path: Path, *, spec: str) -> ModuleType:
         module_spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # sys.exit() would end the run with exit code 0 and without a model
         del sys.modules[module_spec.name]
-        raise ValueError(f"reward {spec!r}: {path} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"reward {spec!r}: {path} cannot be loaded: {type(error).__name__}: {error}; correct the file"
+        ) from error
     return module
 
 
@@ -159,7 +161,9 @@ def _load_module(name: str, *, spec: str) -> ModuleType:
             "with PYTHONPATH=. , or write 'path/to/file.py:function'"
         ) from error
     except (Exception, SystemExit) as error:
-        raise ValueError(f"reward {spec!r}: {name} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"reward {spec!r}: {name} cannot be loaded: {type(error).__name__}: {error}; correct the module"
+        ) from error
 
 
 def _check_options(build: Callable[..., Reward], options: Mapping[str, Any], *, spec: str) -> None:

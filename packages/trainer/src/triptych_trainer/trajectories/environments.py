@@ -40,7 +40,7 @@ class Environments:
         if not callable(factory):
             self._factories.update((name, make) for name, make in factory.items())
         if not self._factories:
-            raise UsageError("environment_factory: expected an environment, got an empty mapping of names")
+            raise UsageError("--environment: expected an environment, got an empty mapping of names")
         self.names: tuple[str, ...] = () if None in self._factories else tuple(map(str, self._factories))
         """The names that the column `environment` may contain; empty if all rows have the same environment."""
         self._pools = {name: [self._made(name)] for name in self._factories}
@@ -51,7 +51,7 @@ class Environments:
         alike = Counter(kind.__name__ for kind in self.kinds).most_common(1)[0]
         if alike[1] > 1:
             raise UsageError(
-                f"environment_factory: {alike[1]} classes are both called {alike[0]} in logs and reports; rename one"
+                f"--environment: {alike[1]} classes are both called {alike[0]} in logs and reports; rename one"
             )
         for pool in self._pools.values():
             self.tools(pool[0])
@@ -78,7 +78,7 @@ class Environments:
         kind = getattr(factory, "__name__", type(factory).__name__)
         with one_sentence_of(
             f"{kind}()",
-            where=f"environment_factory{'' if name is None else f', {name}'}: object {number}: ",
+            where=f"--environment{'' if name is None else f', {name}'}: object {number}: ",
             remedy="it is called without arguments, once for each rollout of a batch; give the arguments of its "
             "__init__ default values",
         ):
@@ -215,15 +215,14 @@ def is_done(environment: Any, *, where: str) -> bool:
 
 def _check_kind(kind: type) -> None:
     if not callable(getattr(kind, "reset", None)):
-        raise UsageError(f"environment_factory: {kind.__name__} has no method `reset(**row)`; add one")
+        raise UsageError(f"--environment: {kind.__name__} has no method `reset(**row)`; add one")
     if callable(getattr(kind, "done", None)):
         raise UsageError(
-            f"environment_factory: {kind.__name__}.done is a method, which is always true; make it an attribute or a "
-            "property"
+            f"--environment: {kind.__name__}.done is a method, which is always true; make it an attribute or a property"
         )
     if callable(getattr(kind, "get_turn_reward", None)) and not callable(getattr(kind, "get_reward", None)):
         raise UsageError(
-            f"environment_factory: {kind.__name__} has `get_turn_reward`, but no `get_reward`, which says "
+            f"--environment: {kind.__name__} has `get_turn_reward`, but no `get_reward`, which says "
             "what the whole rollout was worth; add one, for example the sum over its turns"
         )
 

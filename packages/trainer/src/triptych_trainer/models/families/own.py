@@ -27,7 +27,9 @@ def use_own_family(spec: str | None, *, option: str = "--family") -> None:
         module = _file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
     except (Exception, SystemExit) as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UsageError(f"{option} {spec}: {location} cannot be loaded ({why})") from error
+        raise UsageError(
+            f"{option} {spec}: {location} cannot be loaded ({why}); correct it, or name another"
+        ) from error
     found = getattr(module, name, None)
     if not (isinstance(found, type) and issubclass(found, Family)):
         raise UsageError(
