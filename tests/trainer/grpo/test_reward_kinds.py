@@ -106,7 +106,7 @@ def test_a_reward_model_is_named_on_the_command_line(reward_model_dir, tmp_path)
     assert isinstance(model, torch.nn.Module)
     assert not model.training
     assert function.__name__ == "format"
-    with pytest.raises(UsageError, match=r"--reward model:.*nowhere: no reward model can be loaded"):
+    with pytest.raises(UsageError, match=r"--reward model:.*nowhere: no such folder .*correct the path"):
         read_rewards([f"model:{tmp_path / 'nowhere'}"])
 
 
