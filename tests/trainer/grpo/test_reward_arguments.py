@@ -4,8 +4,9 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+from triptych_trainer.rewards.correctness import accuracy_reward
 from triptych_trainer.trajectories.environments import Environments
-from trl import GRPOConfig
+from trl import GRPOConfig, GRPOTrainer
 
 CPU = {"use_cpu": True, "bf16": False, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
 SMALL = {**CPU, "num_generations": 2, "per_device_train_batch_size": 4, "max_completion_length": 4, "max_steps": 1}
@@ -19,8 +20,9 @@ def rows(**columns):
 
 
 def train(model_dir, tmp_path, dataset, rewards, *, trainer=MultiImageGRPOTrainer, **options):
+    own = {name: options.pop(name) for name in ("on_rollouts",) if name in options}
     args = GRPOConfig(output_dir=str(tmp_path / "out"), **{**SMALL, **options})
-    run = trainer(str(model_dir), rewards, args=args, train_dataset=dataset)
+    run = trainer(str(model_dir), rewards, args=args, train_dataset=dataset, **own)
     run.train()
     return run
 
@@ -62,3 +64,55 @@ def test_an_environment_that_uses_up_its_row_leaves_the_others_theirs():
     Environments(Room, seconds=1).reset(rooms, {"words": ["a", "b"]}, where="here")
     rooms[0].words.clear()
     assert rooms[1].words == ["a", "b"]
+
+
+def test_a_strict_signature_of_trl_is_called_with_what_it_takes(model_dir, tmp_path):
+    seen = []
+
+    def strict(prompts, completions, completion_ids, answer, images, trainer_state, log_extra, log_metric):
+        seen.append(answer)
+        return [0.0] * len(answer)
+
+    async def later(prompts, completions, completion_ids, answer, images, trainer_state, log_extra, log_metric):
+        seen.append(images)
+        return [0.0] * len(answer)
+
+    train(model_dir, tmp_path, rows(answer=["a", "b"], images=[[PICTURE]] * 2), [strict, later])
+    assert seen[0] == ["a", "a", "b", "b"]
+    assert [len(pictures) for pictures in seen[1]] == [1] * 4
+
+
+def test_a_default_stays_where_the_dataset_has_no_column_and_keywords_are_trl_s(model_dir, tmp_path):
+    seen = {}
+
+    def trl_s(completions, images=None, answer=None, **others):
+        seen["trl's"] = images, answer, sorted(others)
+        return [0.0] * len(completions)
+
+    def needing(completions, answer, image_infos, **others):
+        seen["ours"] = answer, image_infos
+        return [0.0] * len(completions)
+
+    train(model_dir, tmp_path, rows(solution=["a", "b"], level=[1, 2]), [trl_s, needing, accuracy_reward()])
+    ours = ("example_id", "image_infos", "prompt_end", "source")
+    own = ("prompts", "completion_ids", "trainer_state", "log_extra", "log_metric", "solution", "level")
+    assert seen["trl's"] == (None, None, sorted([*own, *ours]))
+    assert seen["ours"] == (["a", "a", "b", "b"], [[]] * 4)
+
+
+@pytest.mark.parametrize("import_of", [MultiImageGRPOTrainer, pytest.param(GRPOTrainer, marks=pytest.mark.slow)])
+def test_two_rewards_of_one_name_are_logged_as_in_trl(model_dir, tmp_path, import_of):
+    told = []
+    rewards = [
+        lambda completions, **_: [float(k) for k in range(len(completions))],
+        lambda completions, **_: [float(8 * k) for k in range(len(completions))],
+    ]
+    watching = {} if import_of is GRPOTrainer else {"on_rollouts": lambda groups, **_: told.extend(groups)}
+    run = train(model_dir, tmp_path, rows(), rewards, trainer=import_of, **watching)
+    logged = run.state.log_history[0]
+    assert logged["rewards/<lambda>/mean"] == pytest.approx((1.5 + 12) / 2)
+    assert logged["rewards/<lambda>/std"] == pytest.approx((1 + 8) / 2 * 1.6666667**0.5)
+    assert logged["reward"] == pytest.approx(13.5)
+    for group in told:
+        assert group.rewards["<lambda> (2)"] == tuple(8 * score for score in group.rewards["<lambda>"])
+    assert len(told) == (0 if import_of is GRPOTrainer else 2)

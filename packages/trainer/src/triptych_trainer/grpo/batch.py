@@ -35,6 +35,14 @@ class Rewards:
     first_row: int = 0
     """Where the rows of this rank begin; they are in the order of its groups and of their rollouts."""
 
+    @property
+    def distinct_names(self) -> tuple[str, ...]:
+        """The names of the functions, where two have the same name with a number from the second on."""
+        return tuple(
+            name if (number := self.names[:k].count(name)) == 0 else f"{name} ({number + 1})"
+            for k, name in enumerate(self.names)
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Advantages:
@@ -200,7 +208,9 @@ def scored_groups(
         found.append(
             ScoredGroup(
                 group=group,
-                rewards={name: _scores(rewards.scores_BF[rows, column]) for column, name in enumerate(rewards.names)},
+                rewards={
+                    name: _scores(rewards.scores_BF[rows, column]) for column, name in enumerate(rewards.distinct_names)
+                },
                 advantages=(None,) * len(group) if advantages is None else _scores(advantages.values_B[rows]),
             )
         )

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from triptych_trainer.grpo.batch import Rewards
+from triptych_trainer.grpo.keywords import taking
 from triptych_trainer.prompts.dataset_table import open_bytes
-from triptych_trainer.prompts.example_table import Table
+from triptych_trainer.prompts.example_table import ScriptColumns, Table
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.prompts.own_values import own_values
 from triptych_trainer.rollouts.rollout import RolloutGroup
@@ -20,6 +21,7 @@ __all__ = [
     "call_rewards",
     "completions_for_rewards",
     "completions_of",
+    "lacking_of",
     "own_arguments",
     "prompt_as_read",
     "prompt_with_images",
@@ -65,6 +67,12 @@ def reward_columns(
             }
         )
     return found
+
+
+def lacking_of(rows: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return which of the names that rewards get no row of a script's dataset has; none for rows of data files."""
+    lacking = [row.lacking if isinstance(row, ScriptColumns) else frozenset[str]() for row in rows]
+    return frozenset.intersection(*lacking) if lacking else frozenset()
 
 
 def completions_of(group: RolloutGroup) -> list[Any]:
@@ -191,7 +199,7 @@ def call_rewards(
     """Call reward functions without a trainer, one entry of each list for each completion; NaN where not scored."""
     scores = []
     for reward in rewards:
-        found = reward(
+        found = taking(reward)(
             prompts=list(prompts),
             completions=list(completions),
             completion_ids=list(completion_ids),

@@ -20,7 +20,7 @@ from triptych_data.rows import SourceRow
 from triptych_data.rows.features import check_modes, json_reading
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.prompts.example_table import with_names
+from triptych_trainer.prompts.example_table import ScriptColumns, with_names
 
 __all__ = ["DatasetTable", "open_bytes", "reopened"]
 
@@ -93,7 +93,9 @@ class DatasetTable:
         values = self._values_of(row, read)
         own = {name: _opened(value, self._features.get(name)) for name, value in values.items()}
         own |= {} if self._formatted is None else self._formatted[row]
-        return with_names(read or self._example(row, values), own)
+        columns = ScriptColumns(with_names(read or self._example(row, values), own))
+        columns.lacking = frozenset({"answer", "solution", "images"} - own.keys())
+        return columns
 
     def prompt(self, row: int, read: Example | None = None) -> str | list[dict[str, Any]]:
         """Return the row's own text or messages in TRL's form; messages have a part for every image, if the row has

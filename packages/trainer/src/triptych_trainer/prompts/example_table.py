@@ -8,7 +8,7 @@ from triptych_data.formats.columns import ANSWERS, LABELS
 from triptych_data.formats.record import as_answer
 from triptych_data.formats.truths import further_answers, ground_truths
 
-__all__ = ["ExampleTable", "Table"]
+__all__ = ["ExampleTable", "ScriptColumns", "Table"]
 
 PROMPT_COLUMNS = ("prompt", "completion")
 """Columns that TRL does not pass to rewards: they get ``prompts`` and ``completions``."""
@@ -57,6 +57,12 @@ class ExampleTable:
     def prompt(self, row: int, read: Example | None = None) -> list[dict[str, Any]]:
         """Return the messages of the row; every prompt of a file is a conversation."""
         return self.examples[row].prompt.messages()
+
+
+class ScriptColumns(dict[str, Any]):
+    """Contains what rewards get of a row of a script's dataset; ``lacking`` names what TRL would not give."""
+
+    lacking: frozenset[str] = frozenset()
 
 
 def with_names(example: Example, own: dict[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,9 @@ def generation_of(experience: Experience, *, weights: Sequence[float], cut_share
     columns = rewards.scores_BF.T.tolist()
     first = next((rollout for group in groups for rollout in group.rollouts), None)
     several = [group for group in groups if len(group) > 1]
+    names = rewards.distinct_names
     return Generation(
-        scores={name: column for name, column, weight in zip(rewards.names, columns, weights, strict=True) if weight},
+        scores={name: column for name, column, weight in zip(names, columns, weights, strict=True) if weight},
         totals=weighted_totals(rewards, weights).tolist(),
         keys=rewards.keys_B.tolist(),
         cut_share=cut_share,

@@ -50,7 +50,7 @@ def log_experience(trainer: "MultiImageGRPOTrainer", experience: Experience, *, 
     prompts = [prompt for group in groups for prompt in [prompt_as_read(trainer.tables, group)] * len(group)]
     logs["prompt"].extend(gather_object(prompts))
     logs["completion"].extend(gather_object([texts_of(said) for group in groups for said in completions_of(group)]))
-    for column, name in enumerate(rewards.names):
+    for column, name in enumerate(rewards.distinct_names):
         logs["rewards"][name].extend(rewards.scores_BF[:, column].tolist())
     logs["advantages"].extend(advantages.values_B.tolist())
     _log_what_rewards_said(trainer, num_rows=len(prompts), mode=mode)
@@ -125,12 +125,14 @@ def call_metrics(groups: Sequence[RolloutGroup], *, gather: Gather, device: torc
 
 def reward_metrics(rewards: Rewards, advantages: Advantages, *, weights: Sequence[float]) -> dict[str, float]:
     """Return the mean and spread of every reward where it applies and of their weighted sum, and the share of groups
-    without variance.
+    without variance. As in TRL, rewards of one name have the mean of their means and of their spreads.
     """
+    means_F, spreads_F = rewards.scores_BF.nanmean(dim=0), nanstd(rewards.scores_BF, dim=0)
     metrics = {}
-    for column, name in enumerate(rewards.names):
-        metrics[f"rewards/{name}/mean"] = rewards.scores_BF[:, column].nanmean().item()
-        metrics[f"rewards/{name}/std"] = nanstd(rewards.scores_BF[:, column]).item()
+    for name in dict.fromkeys(rewards.names):
+        same = [column for column, other in enumerate(rewards.names) if other == name]
+        metrics[f"rewards/{name}/mean"] = means_F[same].nanmean().item()
+        metrics[f"rewards/{name}/std"] = spreads_F[same].nanmean().item()
     totals_B = weighted_totals(rewards, weights)
     return {
         **metrics,
