@@ -3,7 +3,9 @@
 import pytest
 from datasets import Dataset
 from PIL import Image
+from triptych_data import DataError
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
+from triptych_trainer.prompts.dataset_table import DatasetTable
 from triptych_trainer.rewards.correctness import accuracy_reward
 from triptych_trainer.trajectories.environments import Environments
 from trl import GRPOConfig, GRPOTrainer
@@ -116,3 +118,38 @@ def test_two_rewards_of_one_name_are_logged_as_in_trl(model_dir, tmp_path, impor
     for group in told:
         assert group.rewards["<lambda> (2)"] == tuple(8 * score for score in group.rewards["<lambda>"])
     assert len(told) == (0 if import_of is GRPOTrainer else 2)
+
+
+@pytest.mark.parametrize("import_of", [MultiImageGRPOTrainer, pytest.param(GRPOTrainer, marks=pytest.mark.slow)])
+def test_an_image_given_as_a_path_is_that_path_in_the_prompt(model_dir, tmp_path, monkeypatch, import_of):
+    seen = []
+
+    def reward(prompts, images, **_):
+        seen.extend(zip(prompts, images, strict=True))
+        return [0.0] * len(images)
+
+    monkeypatch.chdir(tmp_path)
+    PICTURE.save("a.png")
+    train(model_dir, tmp_path, rows(images=[["a.png"]] * 2), reward, trainer=import_of)
+    parts = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "say 0"}]
+    assert seen[0] == ([{"role": "user", "content": parts}], ["a.png"])
+
+
+def test_images_whose_place_is_before_a_later_turn_in_trl_are_refused_and_the_remedy_works():
+    turns = [
+        {"role": "user", "content": [{"type": "text", "text": "look"}]},
+        {"role": "assistant", "content": "yes"},
+        {"role": "user", "content": "what is it ?"},
+    ]
+    told = "the images to have a place, .*TRL puts the images before the later one; .*where it belongs"
+    with pytest.raises(DataError, match=told):
+        example_of(turns)
+    placed = [{"role": "user", "content": [{"type": "text", "text": "look"}, {"type": "image"}]}, *turns[1:]]
+    assert len(example_of(placed).images) == 1
+    assert len(example_of([{"role": "user", "content": "first"}, *turns[1:]]).images) == 1
+    assert not example_of(turns, images=[]).images
+
+
+def example_of(turns, *, images=(PICTURE,)):
+    given = Dataset.from_dict({"k": [0]}).with_transform(lambda batch: {"prompt": [turns], "images": [list(images)]})
+    return DatasetTable(given, name="train_dataset").example(0)

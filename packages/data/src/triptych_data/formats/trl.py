@@ -44,6 +44,8 @@ def read_script(row: Mapping[str, Any]) -> Record:
     else:
         turns = None if not row.keys().isdisjoint(IMAGES) else _literal(read_turns(prompt, what="prompt"))
     if turns is None:
+        if any(not is_empty(row.get(name)) for name in IMAGES):
+            _refuse_unclear_place(prompt)
         return read_row(row, no_markers="first", any_order=True)
     columns = Columns(row)
     answer = read_answer(columns, None)
@@ -68,6 +70,26 @@ def _refuse_lost_image(text: str) -> None:
             remedy="give the row its image, or, for the literal text, write the prompt as a message with a backslash "
             "before the marker",
         )
+
+
+def _refuse_unclear_place(prompt: Any) -> None:
+    """RowError where TRL puts images without a place before a later turn than the first one of the user."""
+    if not isinstance(prompt, (list, tuple)):
+        return
+    contents = [turn.get("content") for turn in prompt if isinstance(turn, Mapping) and turn.get("role") == "user"]
+    texts = [content for content in contents if isinstance(content, str)]
+    parts = [part for content in contents if isinstance(content, (list, tuple)) for part in content]
+    has_place = any(isinstance(part, Mapping) and part.get("type") != "text" for part in parts)
+    if texts and not isinstance(contents[0], str) and parts and not has_place and not any(map(_has_marker, texts)):
+        raise RowError(
+            "expected the images to have a place, got a first turn of the user in parts without an image part, and a "
+            "later one as text: TRL puts the images before the later one",
+            remedy='write the part {"type": "image"} for each image where it belongs',
+        )
+
+
+def _has_marker(text: str) -> bool:
+    return parse(text).num_markers > 0
 
 
 def _literal(turns: list[Turn]) -> list[Turn] | None:

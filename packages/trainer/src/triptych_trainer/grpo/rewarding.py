@@ -15,6 +15,7 @@ from triptych_trainer.prompts.dataset_table import open_bytes
 from triptych_trainer.prompts.example_table import ScriptColumns, Table
 from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.prompts.own_values import own_values
+from triptych_trainer.prompts.run_tables import RunTables
 from triptych_trainer.rollouts.rollout import RolloutGroup
 
 __all__ = [
@@ -110,14 +111,16 @@ def prompt_as_read(tables: Table, group: RolloutGroup) -> str | list[dict[str, A
 
 def prompt_with_images(tables: Table, group: RolloutGroup) -> str | list[dict[str, Any]]:
     """Return the prompt as rewards get it, where TRL puts PIL images into the messages: those that the row contains, or
-    that its environment showed. An image that a row names by its path is a part without pixels.
+    that its environment showed. An image that a row names by its path is a part without pixels; in a script's
+    dataset it has the path, as in TRL.
     """
+    with_paths = isinstance(tables, RunTables) and tables.is_script(group.key)
     prompt, example = prompt_as_read(tables, group), group.prompt.example
     if isinstance(prompt, str) or not example.images:
         return prompt
     shown = (example.images[number].ref for number in example.prompt.image_order)
     return [
-        {**message, "content": [_filled(part, shown) for part in message["content"]]}
+        {**message, "content": [_filled(part, shown, with_paths=with_paths) for part in message["content"]]}
         if isinstance(message.get("content"), list)
         else message
         for message in prompt
@@ -138,12 +141,13 @@ def own_arguments(
     return prompts, rows
 
 
-def _filled(part: dict[str, Any], shown: Iterator[Any]) -> dict[str, Any]:
+def _filled(part: dict[str, Any], shown: Iterator[Any], *, with_paths: bool) -> dict[str, Any]:
     if part.get("type") != "image":
         return part
     ref = next(shown)
     picture = open_bytes(ref) if isinstance(ref, bytes) else ref
-    return {**part, "image": picture} if isinstance(picture, Image.Image) else part
+    is_given = isinstance(picture, Image.Image) or (with_paths and isinstance(picture, str))
+    return {**part, "image": picture} if is_given else part
 
 
 def texts_of(completion: Any) -> Any:

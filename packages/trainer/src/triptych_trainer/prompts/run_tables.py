@@ -105,6 +105,10 @@ class RunTables:
         table, row = self._place(key)
         return table.prompt(row, read)
 
+    def is_script(self, key: int) -> bool:
+        """Return whether a row is of a ``datasets.Dataset``, which rewards know in the form that TRL gives it."""
+        return isinstance(self._place(key)[0], DatasetTable)
+
     def announce(self, key: int) -> None:
         """Call ``on_fetch`` with a row, unless its values are drawn only when its prompt is prepared."""
         table, row = self._place(key)
