@@ -10,6 +10,7 @@ from PIL import Image
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.utils import logging
 from triptych_data.check import main
 
 TEMPLATE = (
@@ -108,6 +109,17 @@ def test_rows_over_the_budget_are_refused_with_both_numbers(rows, model, capsys)
     printed = capsys.readouterr().out
     assert re.search(r"at most 10 image tokens in the prompt, got \d+ for 3 images at their smallest", printed)
     assert "4 rows, 2 pass, 2 would be refused" in printed
+
+
+def test_an_argument_that_the_template_does_not_read_is_no_line_for_each_row(rows, model):
+    (path, _), (folder, _) = rows, model
+    level = logging.get_verbosity()
+    logging.set_verbosity_warning()
+    try:
+        assert main([str(path), "--model", str(folder), "--chat_template_kwargs", '{"enable_thinking": false}']) == 0
+        assert logging.get_verbosity() == logging.ERROR
+    finally:
+        logging.set_verbosity(level)
 
 
 def test_a_folder_without_a_model_is_one_line(rows, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -31,6 +32,20 @@ def test_a_file_that_grows_without_measure_is_refused_before_it_is_read(tmp_path
     path.rename(tmp_path / "data" / "train.parquet")
     with pytest.raises(DataError, match="got more"):
         read_examples(tmp_path / "data")
+
+
+def test_files_that_are_here_are_read_without_a_line_of_progress(tmp_path, capsys):
+    was_off = datasets.are_progress_bars_disabled()
+    datasets.enable_progress_bars()
+    try:
+        (tmp_path / "data").mkdir()
+        assert len(read_examples(write(tmp_path / "rows.parquet", 3))) == 3
+        assert len(read_examples(write(tmp_path / "data" / "train.parquet", 4).parent)) == 4
+        assert not datasets.are_progress_bars_disabled(), "what a script downloads afterwards is still shown"
+    finally:
+        if was_off:
+            datasets.disable_progress_bars()
+    assert capsys.readouterr().err == ""
 
 
 def test_repeated_texts_within_measure_are_read(tmp_path):

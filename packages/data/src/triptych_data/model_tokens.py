@@ -75,4 +75,7 @@ def chosen_model(name: str | None, loading: ModelOptions, prompt: PromptOptions)
     if name is None:
         return None
     model = load_model_tokens(name, loading)
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # as in a run: it would say the same of every row
     return model.with_pixels(min_pixels=prompt.min_pixels, max_pixels=prompt.max_pixels)

@@ -12,19 +12,13 @@ from triptych_parser.expanders import expander_of
 
 from triptych_data.adapter_folder import adapter_folder
 from triptych_data.errors import UsageError
+from triptych_data.model_files import check_model_files, is_of_config
 from triptych_data.model_name import check_model_name
 
 __all__ = ["is_of_config", "load_processor"]
 
 _REFUSALS = (ImportError, OSError, ValueError, TypeError, AttributeError, KeyError)
 """How transformers refuses a folder whose files are missing or do not fit together."""
-
-
-def is_of_config(error: Exception) -> bool:
-    """Return whether an error says that the values of a config.json do not fit together; the class of this error is its
-    own.
-    """
-    return type(error).__name__.startswith("StrictDataclass")
 
 
 def load_processor(path: str, *, option: str = "--model", needs_images: bool = True, **options: Any) -> Any:
@@ -42,6 +36,7 @@ def load_processor(path: str, *, option: str = "--model", needs_images: bool = T
     except ImportError as error:
         raise UsageError(f"{option} needs transformers: pip install transformers") from error
     check_model_name(path, option=option)
+    check_model_files(path, option=option, trust_remote_code=bool(options.get("trust_remote_code")))
     try:
         processor = AutoProcessor.from_pretrained(path, **options)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import hashlib
 import itertools
 import re
@@ -139,7 +140,8 @@ def read_parquet(paths: Sequence[Path]) -> TableRows:
                 raise DataError(_NO_ROWS, source=name, remedy="check that it was written", kind="empty")
             shards.append((path, file.num_rows))
         name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} to {paths[-1]}"
-        table = datasets.Dataset.from_parquet([str(path) for path in paths])
+        with _without_bars(datasets, paths[0].parent):
+            table = datasets.Dataset.from_parquet([str(path) for path in paths])
     except DataError:
         raise
     except Exception as error:  # pyarrow and datasets each have their own
@@ -199,7 +201,8 @@ def load_table(name: str, *, split: str | None) -> TableRows:
     try:
         if folder.is_dir() and not saved:
             check_whole_sets((datasets.load_dataset_builder(name).config.data_files or {}).get(wanted, ()))
-        table = datasets.load_from_disk(name) if saved else datasets.load_dataset(name, split=wanted)
+        with _without_bars(datasets, folder):
+            table = datasets.load_from_disk(name) if saved else datasets.load_dataset(name, split=wanted)
         if isinstance(table, datasets.DatasetDict):
             table = _split_of(table, name, asked=str(wanted))
         elif saved:
@@ -212,6 +215,19 @@ def load_table(name: str, *, split: str | None) -> TableRows:
         raise DataError(reason, source=name, remedy=remedy, kind="missing") from error
     named = name if wanted is None else f"{name}:{wanted}"
     return TableRows(table, file=named, folder=folder if folder.is_dir() else None)
+
+
+@contextlib.contextmanager
+def _without_bars(datasets: Any, folder: Path) -> Iterator[None]:
+    """Keep the progress of files that are here off the terminal; what is downloaded is shown."""
+    if not folder.is_dir() or datasets.are_progress_bars_disabled():
+        yield
+        return
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()
 
 
 def _split_of(table: Any, name: str, *, asked: str) -> Any:
