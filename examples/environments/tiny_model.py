@@ -93,7 +93,7 @@ def teach(model: Any, play: Play, *, examples: Sequence[Example], write: Callabl
         dressed = play.dressed(example, key=row, is_text=False)
         group = RolloutGroup(key=row, prompt=play.preparer(dressed))
         assert play.environments is not None
-        seen = play.environments.reset(play.environments.take(1), play.row_of(row), where=example.source)
+        seen = play.environments.reset(play.environments.take(1), play.row_of(row, example), where=example.source)
         prompts.append(play.observed(group, seen).prompt)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)
     model.train()

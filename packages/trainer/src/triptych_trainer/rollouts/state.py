@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from triptych_parser import ImageSpan
+from triptych_parser import ImageSpan, Refusal
 
 from triptych_trainer.rollouts.rollout import ArrivedImage, Rollout, RolloutGroup
 
@@ -20,8 +20,8 @@ _NOT_PLAIN = ("messages", "images", "calls", "unread", "steps", "for_rewards")
 _PLAIN = tuple(name for name in Rollout.__slots__ if name not in _NOT_PLAIN)
 
 
-class OtherPromptError(Exception):
-    """Says that a row, named by the text, has another prompt than the rollouts of a checkpoint were sampled after."""
+class OtherPromptError(Refusal):
+    """Says that a row has another prompt than the rollouts of a checkpoint were sampled after."""
 
 
 def groups_to_state(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
@@ -48,7 +48,9 @@ def groups_from_state(state: Mapping[str, Any], *, begin: Begin) -> tuple[Rollou
             prompt = replace(group.prompt, ids=list(kept["prompt_ids"]), spans=spans, ending=kept["prompt_ending"])
             group = replace(group, prompt=prompt, has_own_ids=True)
         if kept.get("prompt_digest", digest := _prompt_digest(group)) != digest:
-            raise OtherPromptError(group.prompt.example.source)
+            raise OtherPromptError(
+                f"{group.prompt.example.source} has another prompt than when the checkpoint was written"
+            )
         found.append(group.with_rollouts([_rollout(one, state.get("images", {})) for one in kept["rollouts"]]))
     return tuple(found)
 

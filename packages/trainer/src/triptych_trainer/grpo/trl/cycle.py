@@ -42,7 +42,7 @@ def restored_cycle(
     if any_rank(changed is not None, device=trainer.accelerator.device):
         if changed is not None:
             warnings.warn(
-                f"{changed} has another prompt than when the checkpoint was written, as with a transform that draws at "
+                f"{changed}, as with a transform that draws at "
                 "random: the completions of the generation under way are sampled again, so the run does not go on "
                 "exactly as it would have",
                 stacklevel=2,
