@@ -57,6 +57,27 @@ REFUSED: Refused = {
         )
         for name in ("reference_image", "target_image", "reference")
     },
+    **{
+        f"more files than images, {name}": (
+            {"question": "Which?", "image": "0.png", name: value, "answer": "3"},
+            f"expected every image in the column images, got '2.png' in {name}, which is not read",
+            {"question": "Which?", "images": ["0.png", "2.png"], name: value, "answer": "3"},
+        )
+        for name, value in (
+            ("image_filenames", ["0.png", "2.png"]),
+            ("metadata", {"image_path": "a/0.png", "second_image": "2.png"}),
+        )
+    },
+    "fewer files than images": (
+        {"question": "Which?", "images": ["0.png", "2.png"], "extra_info": {"image_path": "4.png"}, "answer": "3"},
+        "expected every image in the column images, got '4.png' in extra_info, which is not read",
+        {"question": "Which?", "images": ["0.png", "2.png", "4.png"], "answer": "3"},
+    ),
+    "two columns of paths": (
+        {"question": "Which?", "image": "0.png", "image_path": "2.png", "answer": "3"},
+        "expected the images in one place, got different ones in image and image_path; remove image_path, or image",
+        {"question": "Which?", "image": "0.png", "answer": "3"},
+    ),
     "a reference next to an image": (
         {"question": "Which is sharper?", "image": "0.png", "reference_image": "2.png", "answer": "x"},
         "expected every image in the column images, got '2.png' in reference_image, which is not read",
@@ -92,6 +113,24 @@ def test_a_text_that_says_where_an_image_is_from_goes_to_rewards(write_jsonl, pi
     row = {"question": "Which?", "image": "0.png", "info": info, "answer": "3"}
     (example,) = read_examples(write_jsonl([row]))
     assert example.extras["info"] == info
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"image_path": "train/0.png"},
+        {"image_url": "https://host.example/photo/17.jpg"},
+        {"image_filename": "CLEVR_train_000000.png"},
+        {"image_source": "COCO_val2014_000000310196.jpg"},
+        {"img_file": "C:\\data\\0.png"},
+        {"meta_info": {"split": "val", "image_path": "images/17.jpg"}},
+        {"metadata": {"path": "train/17.png"}},
+    ],
+)
+def test_a_column_that_says_where_the_shown_image_is_from_goes_to_rewards(write_jsonl, pictures, columns):
+    (example,) = read_examples(write_jsonl([{"question": "Which?", "image": "0.png", "answer": "3", **columns}]))
+    assert [image.ref for image in example.images] == ["0.png"]
+    assert {name: example.extras[name] for name in columns} == columns
 
 
 def test_pictures_of_one_name_are_compared_by_their_bytes(tmp_path):

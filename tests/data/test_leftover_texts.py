@@ -131,7 +131,7 @@ REFUSED: Refused = {
     ),
     "two answers in a row": (
         {"messages": [USER, ASSISTANT, ASSISTANT]},
-        "got a turn by the assistant last",
+        "got a turn by the assistant before the answer; write that turn and the answer as one, or remove it",
         {"messages": [USER, ASSISTANT]},
     ),
     "unknown role": (

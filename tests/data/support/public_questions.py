@@ -1,7 +1,21 @@
 """Rows with a column for the question, as public projects distribute them."""
 
+import base64
+import io
 import json
 from typing import Any
+
+from PIL import Image
+
+
+def _embedded() -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), "gray").save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+EMBEDDED = _embedded()
+"""A picture inside its row, as in a parquet file: it has no name of its own."""
 
 VIDEO_R1 = {
     "problem_id": 2,
@@ -101,6 +115,48 @@ QUESTIONS: dict[str, tuple[dict[str, Any], list[tuple], str | None]] = {
         },
         [("user", 0, " ", 1, " Which angle?")],
         "\\boxed{A}",
+    ),
+    "MMStar": (
+        {
+            "index": 0,
+            "question": "Where is it?\nOptions: A: on the book, B: beneath the cat",
+            "image": EMBEDDED,
+            "answer": "A",
+            "category": "coarse perception",
+            "l2_category": "image scene and topic",
+            "meta_info": {"source": "MMBench", "split": "val", "image_path": "images/0.jpg"},
+        },
+        [("user", 0, "Where is it?\nOptions: A: on the book, B: beneath the cat")],
+        "A",
+    ),
+    "POPE": (
+        {
+            "question_id": "1",
+            "question": "Is there a snowboard in the image?",
+            "answer": "yes",
+            "image_source": "COCO_val2014_000000310196.jpg",
+            "image": EMBEDDED,
+            "category": "adversarial",
+        },
+        [("user", 0, "Is there a snowboard in the image?")],
+        "yes",
+    ),
+    "CLEVR with its pictures": (
+        {
+            "image": "0.png",
+            "image_index": 0,
+            "question": "Are there more cubes?",
+            "image_filename": "CLEVR_train_000000.png",
+            "answer": "yes",
+            "program": [{"inputs": [], "function": "scene", "value_inputs": []}],
+        },
+        [("user", 0, "Are there more cubes?")],
+        "yes",
+    ),
+    "a picture and the path that it had": (
+        {"image": EMBEDDED, "image_path": "train/17.jpg", "question": "Q?", "answer": "3"},
+        [("user", 0, "Q?")],
+        "3",
     ),
 }
 """By name: the row, what the turns say with images as numbers, the answer."""

@@ -132,6 +132,29 @@ TALKS: dict[str, tuple[dict[str, Any], list[tuple], str | None]] = {
         [("user", 0, "Find x.")],
         "4",
     ),
+    "verl, where the image was": (
+        {
+            "data_source": "geo3k",
+            "prompt": [{"role": "user", "content": "<image><image>Find x."}],
+            "images": ["0.png", "1.jpg"],
+            "reward_model": {"style": "rule", "ground_truth": "4"},
+            "extra_info": {"split": "train", "image_path": ["train/17.png", "train/18.png"]},
+        },
+        [("user", 0, 1, "Find x.")],
+        "4",
+    ),
+    "Aguvis": (
+        {
+            "image": "0.png",
+            "conversations": [
+                {"from": "system", "value": "You are a GUI agent."},
+                {"from": "human", "value": "<image>\nOpen the menu."},
+                {"from": "gpt", "value": "pyautogui.click(x=0.1, y=0.2)", "recipient": "os", "end_turn": True},
+            ],
+        },
+        [("system", "You are a GUI agent."), ("user", 0, "\nOpen the menu.")],
+        "pyautogui.click(x=0.1, y=0.2)",
+    ),
     "verl with image": (
         {"prompt": [{"role": "user", "content": "Find x."}], "reward_model": {"ground_truth": "4"}, "image": "0.png"},
         [("user", 0, "Find x.")],

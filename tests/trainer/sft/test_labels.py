@@ -1,6 +1,7 @@
 """The tokens of the assistant's turns: all of them with their ends, and no others."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,13 @@ def test_thoughts_next_to_the_content_are_trained_or_refused(prepare, processor)
     said = r"expected all that the assistant says last in its content, got reasoning_content in messages\[3\]; write it"
     with pytest.raises(DataError, match=said):
         prepare(*turns, columns={"messages": last})
+    for name, is_refused in (("os", True), ("all", False)):
+        to = [*messages[:3], {**messages[3], "recipient": name}]
+        with pytest.raises(DataError, match=r"recipient in messages\[3\]") if is_refused else nullcontext():
+            prepare(*turns, columns={"messages": to})
+    earlier = [messages[0], {**messages[1], "recipient": "os"}, *messages[2:]]
+    with pytest.raises(DataError, match=r"writes no recipient of the assistant; write it into the content as text"):
+        prepare(*turns, columns={"messages": earlier})
     earlier = [messages[0], {**messages[1], "reasoning_content": "red"}, *messages[2:]]
     with pytest.raises(
         DataError, match=r"writes no reasoning_content of the assistant; write it into the content, bet"

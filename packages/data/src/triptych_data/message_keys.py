@@ -8,7 +8,7 @@ from typing import Any
 from triptych_data.example import Example
 from triptych_data.formats.turns import CALLS, ROLES
 
-_LOOKED_AT = ("name", "reasoning_content")
+_LOOKED_AT = ("name", "reasoning_content", "recipient")
 """Keys of a message that the model has to see; `tool_call_id` and the name of a tool only say which call is meant."""
 _PROBE = "\ue000key\ue001"
 _found: dict[tuple[str, str, str, str], bool] = {}
@@ -36,11 +36,13 @@ def has_keys(example: Example) -> bool:
 
 
 def _keys(example: Example) -> Iterator[tuple[int, str, str]]:
-    """(number of the message from 1, role, key) of each key to look at; a name that repeats the role says nothing."""
+    """(number of the message from 1, role, key) of each key to look at; a name that repeats the role and a
+    recipient "all" say nothing.
+    """
     for number, turn in enumerate(example.prompt.prompt.turns, start=1):
         for key in _LOOKED_AT if turn.extra and turn.role != "tool" else ():
             value = str(turn.extra.get(key) or "").strip().lower()
-            if value and ROLES.get(value) != turn.role:
+            if value and ROLES.get(value) != turn.role and (key, value) != ("recipient", "all"):
                 yield number, turn.role, key
 
 

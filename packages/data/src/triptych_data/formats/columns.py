@@ -72,6 +72,8 @@ class Columns:
     def __init__(self, row: Mapping[str, Any]) -> None:
         self.row = row
         self.read = {"id"}
+        self.origins: set[str] = set()
+        """Columns that only say where the images of the row come from."""
 
     def given(self, names: Iterable[str]) -> dict[str, Any]:
         """Return those of the columns `names` that contain a value, in that order; all of them count as read."""

@@ -55,6 +55,8 @@ def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> No
     _check_option_columns(unread, prompt)
     answers = [text for name in (*ANSWERS, *LABELS) for text in texts_in(columns.row.get(name))]
     for name, value in unread.items():
+        if name in columns.origins:
+            continue
         if not _says_nothing(value) and name not in _READ_ELSEWHERE and not str(name).startswith("reward"):
             _check(str(name), value, prompt=prompt, answers=answers, images=images)
     check_image("objects", listed_text(columns.row.get("objects")), images)

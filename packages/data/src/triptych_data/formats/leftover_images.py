@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
-from triptych_data.addresses import is_data_address
 from triptych_data.formats.input_names import IS_IMAGE
 from triptych_data.formats.media import FRAMES, media_file
 from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.record import RowError, shown
+from triptych_data.formats.same_file import file_names, is_among
 from triptych_data.sniff import is_base64_image
 
 _IMAGE_NAME = re.compile(
@@ -23,25 +22,36 @@ _FOR_REWARDS = re.compile(r"(?:^|_)(mask|segmentation|label|gt)s?(?:_|$)", re.IG
 _ORIGIN = re.compile(
     r"(?:^|_|(?<=[a-z]))(file_?name|name|source|src|origin(al)?|url|id|key)s?$|^(original|source|raw)_", re.IGNORECASE
 )
-
-_PATHS = ("path", "image", "image_path", "img")
+# What the files of the shown images are called in a column, and below a key of a column that says more about the row.
+_FILES = re.compile(r"(image|img|picture|photo|screenshot)s?_?(source|src|file_?name|origin)s?", re.IGNORECASE)
+_ABOUT = re.compile(
+    r"([a-z]+_)*(meta(_?(data|info))?|info(rmation)?|extras?|provenance|details)|(image|img)_(meta|info)[a-z]*",
+    re.IGNORECASE,
+)
+_FILES_INSIDE = re.compile(
+    rf"{_FILES.pattern}|((image|img|picture|photo|screenshot)s?_?)?(path|file|url|key)s?", re.IGNORECASE
+)
 
 
 def check_image(name: str, value: Any, images: Sequence[Any]) -> None:
     """Raise RowError for an image, a film or a sound in a column that nobody has read, unless it is among `images`."""
     if _FOR_REWARDS.search(name) or (images and _TARGET.search(name)):
         return
+    if _FILES.fullmatch(name) and 0 < _num_texts(value) <= len(images):
+        return
+    if isinstance(value, Mapping) and _ABOUT.fullmatch(name):
+        value = {key: inner for key, inner in value.items() if not _are_origins(str(key), inner, len(images))}
     entries = list(_entries(value))
     files = [entry for entry in entries if is_image_file(entry)]
-    unseen = [entry for entry in files if not _is_among(entry, images)]
+    unseen = [entry for entry in files if not is_among(entry, images)]
     media = next((kind for entry in entries if (kind := media_file(entry))), None)
     is_named = _IMAGE_NAME.search(name) is not None or not (isinstance(value, Mapping) or _ORIGIN.search(name))
     if media is not None and (not images or is_named or any(isinstance(entry, Mapping) for entry in entries)):
         raise RowError(f"expected text and images, got {media} in the column {name}", remedy=FRAMES[media])
     if not files and IS_IMAGE.fullmatch(name) and not _ORIGIN.search(name):
-        files = unseen = [entry for entry in entries if _names_a_file(entry) and not _is_among(entry, images)]
-    inner = [entry for entry in _named_inside(value) if is_image_file(entry) and not _is_among(entry, images)]
-    if inner and all(map(_file_names, images)):
+        files = unseen = [entry for entry in entries if _names_a_file(entry) and not is_among(entry, images)]
+    inner = [entry for entry in _named_inside(value) if is_image_file(entry) and not is_among(entry, images)]
+    if inner and all(map(file_names, images)):
         unseen, is_named = inner, True
     if unseen and (is_named or not images or any(_is_file(entry) for entry in unseen)):
         raise RowError(
@@ -49,6 +59,18 @@ def check_image(name: str, value: Any, images: Sequence[Any]) -> None:
             remedy="put it into images, with an <image> where it belongs, "
             f"or call the column reward_{name} where only rewards need it",
         )
+
+
+def _are_origins(key: str, value: Any, num_images: int) -> bool:
+    """Whether a key about the row has one path or address for each image that is shown."""
+    return _FILES_INSIDE.fullmatch(key) is not None and 0 < _num_texts(value) == num_images
+
+
+def _num_texts(value: Any) -> int:
+    """How many paths or addresses a value consists of; 0 if it contains anything else."""
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    are_names = all(isinstance(text, str) and text and not _is_file(text) for text in texts)
+    return len(texts) if are_names else 0
 
 
 def _entries(value: Any) -> Iterator[Any]:
@@ -78,33 +100,6 @@ def _named_inside(value: Any, *, is_named: bool = False) -> Iterator[Any]:
 
 def _names_a_file(value: Any) -> bool:
     return isinstance(value, str) and len(value.split()) == 1 and re.search(r"[\d/._-]", value) is not None
-
-
-def _is_among(value: Any, images: Sequence[Any]) -> bool:
-    """Whether a value is an image of the row, or names its file, with as many folders as both names have."""
-    if any(value is image or value == image for image in images):
-        return True
-    if isinstance(value, Mapping) and value.get("bytes"):
-        images = [image for image in images if not (isinstance(image, Mapping) and image.get("bytes"))]
-    known = [name for image in images for name in _file_names(image)]
-    names = _file_names(value)
-    return bool(names) and all(any(_is_same_file(name, other) for other in known) for name in names)
-
-
-def _is_same_file(name: PurePosixPath, other: PurePosixPath) -> bool:
-    length = min(len(name.parts), len(other.parts))
-    return length > 0 and name.parts[-length:] == other.parts[-length:]
-
-
-def _file_names(value: Any) -> list[PurePosixPath]:
-    """The paths in a path, in a mapping or in a list, else an address; none for bytes and pixels."""
-    if isinstance(value, Mapping):
-        return _file_names([value[key] for key in _PATHS if key in value] or value.get("url"))
-    if isinstance(value, (list, tuple)):
-        return [name for inner in value for name in _file_names(inner)]
-    if not isinstance(value, str) or is_data_address(value):
-        return []
-    return [PurePosixPath(value.partition("?")[0].removeprefix("file:").lstrip("/"))]
 
 
 def _is_file(value: Any) -> bool:

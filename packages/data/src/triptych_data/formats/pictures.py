@@ -9,15 +9,18 @@ from typing import Any
 
 from PIL import Image
 
+from triptych_data.addresses import is_address, is_data_address, is_local
 from triptych_data.formats.columns import CONVERSATIONS, IMAGES, QUESTIONS, Columns, is_empty, listed_text
 from triptych_data.formats.entry import DESCRIPTIONS, ENTRY_KEYS, PLACES_OF_IMAGES, SOURCES
 from triptych_data.formats.media import FRAMES, media_file
 from triptych_data.formats.record import RowError
+from triptych_data.formats.same_file import is_among
 from triptych_data.formats.turns import is_turns
 from triptych_data.sniff import is_base64_image, sniff
 
 Named = tuple[Any, str | None]  # an image and its name
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jfif")
+_PLACES = ("image_path", "image_paths", "image_url", "image_urls", "path")
 _TAG = re.compile(r"<[^<>\s:|]+>")
 
 
@@ -28,6 +31,10 @@ def read_images(columns: Columns, inline: Sequence[Named]) -> list[Named]:
     if path is not None and len(given) + bool(inline) > 1 and not any(map(_may_be_image, path)):
         columns.read.remove("path")  # next to other images a path may lead anywhere
         del given["path"]
+    for name in _origins(given, inline):
+        columns.read.remove(name)
+        columns.origins.add(name)
+        del given[name]
     for name, images in given.items():
         for image, _ in images:
             media = media_file(_path(image) if isinstance(image, Mapping) else image)
@@ -42,6 +49,44 @@ def read_images(columns: Columns, inline: Sequence[Named]) -> list[Named]:
                 remedy=f"remove {second}, or {first}",
             )
     return found[0][1] if found else []
+
+
+def _origins(given: Mapping[str, Sequence[Named]], inline: Sequence[Named]) -> list[str]:
+    """The columns with one path or address for each image of another column, from which it comes: next to bytes or
+    pixels every path does, next to a path an address or the same file by a longer or shorter path.
+    """
+    shown = [image for image, _ in inline]
+    if not shown:
+        lists = [[image for image, _ in images] for images in given.values()]
+        here = [images for images in lists if not any(map(_is_remote, images))]
+        shown = next((images for images in here if all(map(_is_embedded, images))), (here or lists or [[]])[0])
+    return [
+        name
+        for name, places in given.items()
+        if name in _PLACES
+        and [place for place, _ in places] != shown
+        and len(places) == len(shown)
+        and all(_is_origin(place, image) for (place, _), image in zip(places, shown, strict=True))
+    ]
+
+
+def _is_origin(place: Any, image: Any) -> bool:
+    if not isinstance(place, str) or _is_embedded(place):
+        return False
+    return _is_embedded(image) or (_is_remote(place) and not _is_remote(image)) or is_among(place, [image])
+
+
+def _is_embedded(image: Any) -> bool:
+    """Whether an entry contains the image itself: bytes, pixels, or a text of these."""
+    if isinstance(image, Mapping):
+        return any(not is_empty(image.get(key)) for key in ("bytes", "base64")) or _is_embedded(image.get("image"))
+    if isinstance(image, str):
+        return is_data_address(image) or is_base64_image(image)
+    return isinstance(image, (bytes, bytearray, Image.Image))
+
+
+def _is_remote(image: Any) -> bool:
+    return isinstance(image, str) and is_address(image) and not is_local(image)
 
 
 def _may_be_image(named: Named) -> bool:

@@ -37,7 +37,7 @@ def _read_any(row: Mapping[str, Any], no_markers: NoMarkers, any_order: bool = F
     turns, last = split_answer(turns, what=source) if source in CONVERSATIONS else (turns, None)
     answer, reply = read_answer(columns, last), read_reply(columns, last)
     if not any_order:
-        check_end(turns, what=source, answered=answer is not None)
+        check_end(turns, what=source, answered=answer is not None, is_split=last is not None)
     turns = with_system(turns, columns.given(SYSTEM), what=source)
     turns, inline = _without_images(turns, source)
     images, names, tags = as_names(read_images(columns, inline))

@@ -34,6 +34,7 @@ _PASSED = {
     "name": ("user", "system", "assistant", "tool"),
     "tool_call_id": ("tool",),
     "reasoning_content": ("assistant",),
+    "recipient": ("assistant",),
     CALLS: ("assistant",),
 }
 Turn = dict[str, Any]
@@ -73,16 +74,20 @@ def check_order(turns: Sequence[Turn], *, what: str) -> None:
         )
 
 
-def check_end(turns: Sequence[Turn], *, what: str, answered: bool) -> None:
+def check_end(turns: Sequence[Turn], *, what: str, answered: bool, is_split: bool) -> None:
     """Raise RowError if a prompt, whose answer has left it, does not end with the user or a tool's result.
 
     A conversation of several turns has an answer, in its last turn or in a column: without one its last turn would be
-    taken for the question, whoever wrote it.
+    taken for the question, whoever wrote it. `is_split` says that the last turn was the answer and has left the turns.
     """
-    if turns[-1]["role"] not in ("user", "tool"):
+    last = turns[-1]["role"]
+    if last not in ("user", "tool"):
         raise RowError(
-            f"expected the prompt in {what} to end with the user, got a turn by the {turns[-1]['role']} last",
-            remedy="remove that turn, or give its text as the column answer",
+            f"expected the prompt in {what} to end with the user, got a turn by the {last} "
+            f"{'before the answer' if is_split else 'last'}",
+            remedy="write that turn and the answer as one, or remove it"
+            if is_split and last == "assistant"
+            else "remove that turn, or give its text as the column answer",
         )
     if what in ("conversations", "conversation") and len(turns) > 1 and not answered:
         raise RowError(
@@ -171,7 +176,7 @@ def _check_keys(turn: Mapping[str, Any], role: str, place: str) -> None:
         if may_be_input(key, value):
             raise RowError(
                 f"expected {place} to have only a role and its content, got {key!r} as well, which is not read",
-                remedy=_remedy(key),
+                remedy=_remedy(key, role),
             )
 
 
@@ -189,9 +194,11 @@ def _check_passed(key: str, value: Any, role: str, place: str) -> None:
         )
 
 
-def _remedy(key: str) -> str:
+def _remedy(key: str, role: str) -> str:
     if key.startswith("image") and not is_change(key):
         return "put it into the column images, with an <image> where it belongs"
     if key in LIMITS:
         return 'give it with the image, as {"path": ..., "max_pixels": ...} in the column images'
+    if role == "assistant":
+        return f"write it into the content as text, or as the column reward_{key} where only rewards need it"
     return "write it into the content as text, or remove it"

@@ -36,11 +36,12 @@ def conversation(example: Example) -> Example:
             f"expected every turn of the assistant to count in the loss, got {key} {value!r} in {place}",
             f"remove {key}, or split the row so that each turn to train on ends a row of its own",
         )
-    for place, key in _thoughts(example.columns):
+    for place, key in _beside_the_last_text(example.columns):
+        inside = ", between <think> and </think>" if key == "reasoning_content" else ""
         raise refused_conversation(
             example,
             f"expected all that the assistant says last in its content, got {key} in {place}",
-            f"write it into the content, between <think> and </think>, or remove {key}",
+            f"write it into the content{inside}, or remove {key}",
         )
     assert example.reply is not None
     last = Turn(role=ASSISTANT, segments=(Text(text=example.reply),), raw=(example.reply,))
@@ -64,13 +65,15 @@ def _with_turns(example: Example, turns: tuple[Turn, ...]) -> Example:
     return replace(example, prompt=replace(example.prompt, prompt=prompt, image_order=order))
 
 
-def _thoughts(columns: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _beside_the_last_text(columns: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What the last message of a row says next to its content, which would be left out: (place, key)."""
     for name in (*CONVERSATIONS, *QUESTIONS, "completion"):
         turns = listed_text(columns.get(name))
         last = turns[-1] if isinstance(turns, (list, tuple)) and turns else None
-        if isinstance(last, Mapping) and last.get("reasoning_content"):
-            yield f"{name}[{len(turns) - 1}]", "reasoning_content"  # type: ignore[arg-type]
+        message = last if isinstance(last, Mapping) else {}
+        for key in ("reasoning_content", "recipient"):
+            if message.get(key) and message[key] != "all":
+                yield f"{name}[{len(turns) - 1}]", key  # type: ignore[arg-type]
 
 
 def _weights(columns: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
