@@ -153,13 +153,27 @@ def test_no_column_but_the_key_reaches_trl(model_dir, tmp_path):
 @pytest.mark.slow
 def test_workers_of_a_script_are_threads_that_decode_images(model_dir, tmp_path):
     data = rows()
-    trainer = build(model_dir, tmp_path, data, dataloader_num_workers=3)
+    workers = {"dataloader_persistent_workers": True, "dataloader_prefetch_factor": 2}
+    trainer = build(model_dir, tmp_path, data, dataloader_num_workers=3, **workers)
     assert trainer.train_dataset is data
     assert trainer.get_train_dataloader().num_workers == 0
     trainer.train()
     loader = trainer.preparer.loader
     assert len(loader._threads) == 3
     assert loader.decodes == 3, "each picture of the two rows once"
+
+
+@pytest.mark.slow
+def test_options_that_trl_takes_and_its_step_does_not_read_change_nothing_but_the_log(model_dir, tmp_path):
+    options = {"label_names": ["labels"], "average_tokens_across_devices": False, "include_num_input_tokens_seen": True}
+    found = []
+    for trainer in (GRPOTrainer, MultiImageGRPOTrainer):
+        trained = build(model_dir, tmp_path, rows(), trainer=trainer, **options)
+        trained.train()
+        found.append({name for logs in trained.state.log_history for name in logs})
+        assert trained.state.log_history[0]["num_input_tokens_seen"] == trained.state.log_history[0]["num_tokens"]
+    assert "num_input_tokens_seen" in found[0]
+    assert found[0] <= found[1]
 
 
 @pytest.mark.slow

@@ -61,6 +61,10 @@ def test_every_option_has_an_effect_or_a_rule():
 UNREAD = {
     "--use_cache true": "--use_cache True: completions are always sampled from the cache of their prompt",
     "--dataloader_pin_memory false": "--dataloader_pin_memory False: the rows contain no images",
+    "--dataloader_persistent_workers true": "--dataloader_persistent_workers True: the rows contain no images, so",
+    "--label_names x": "--label_names ...: evaluation samples completions and scores them with the rewards",
+    "--average_tokens_across_devices false": "--average_tokens_across_devices False: the loss is always divided by",
+    "--include_num_input_tokens_seen true": "--include_num_input_tokens_seen True: the log counts them always, as num",
     "--disable_tqdm true": "--disable_tqdm: a run has lines of progress of its own; set --quiet to see only",
     "--run_name r": "--run_name is read by nothing in this run; add --report_to with a tracker, or leave it out",
     "--project r": "--project is read by nothing in this run; add --report_to trackio, or leave it out",

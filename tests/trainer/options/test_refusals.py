@@ -88,15 +88,8 @@ def test_a_value_that_cannot_hold_is_refused_before_anything_is_read(words, tmp_
 
 UNREAD = {
     "neftune_noise_alpha": (5.0, "5.0: its noise would give the policy pass other log-probabilities .*; leave it out"),
-    "average_tokens_across_devices": (False, "False: the loss is always divided by the tokens of all ranks; leave"),
-    "include_num_input_tokens_seen": ("all", "all: the log counts them always, as num_tokens; leave it out"),
     "enable_jit_checkpoint": (True, "True: SIGTERM always saves a checkpoint first; leave it out"),
     "train_sampling_strategy": ("group_by_length", "group_by_length: the sampler deals whole groups .*; leave it out"),
-    "dataloader_persistent_workers": (
-        True,
-        "True: the rows contain no images, so that there is nothing for workers to load; leave it out",
-    ),
-    "label_names": (["x"], r"\.\.\.: evaluation samples completions .*; leave it out"),
     "batch_eval_metrics": (True, "True: evaluation samples completions .*; leave it out"),
     "vllm_gpu_memory_utilization": (0.5, "is read by nothing in this run; add --use_vllm .*, or leave it out"),
     "vllm_server_port": (8001, "is read by nothing in this run; add --use_vllm --vllm_mode server, or leave it out"),

@@ -28,6 +28,10 @@ _NO_LABELS = "evaluation samples completions and scores them with the rewards, s
 _OWN_SAMPLER = (
     "the sampler deals whole groups of completions to the steps, in the order that --seed or --data_seed says"
 )
+_OF_WORKERS = (
+    *("dataloader_persistent_workers", "dataloader_prefetch_factor", "dataloader_multiprocessing_context"),
+    *("dataloader_in_order", "dataloader_pin_memory"),
+)
 _NO_WORKERS = "the rows contain no images, so that there is nothing for workers to load"
 NEVER: Mapping[str, str] = {
     "neftune_noise_alpha": "its noise would give the policy pass other log-probabilities than completions have",
@@ -39,10 +43,7 @@ NEVER: Mapping[str, str] = {
     "use_cache": "completions are always sampled from the cache of their prompt, and scored without one",
     **dict.fromkeys(("train_sampling_strategy", "length_column_name"), _OWN_SAMPLER),
     **dict.fromkeys(
-        (
-            *("dataloader_persistent_workers", "dataloader_prefetch_factor", "dataloader_multiprocessing_context"),
-            *("dataloader_in_order", "dataloader_pin_memory"),
-        ),
+        _OF_WORKERS,
         _NO_WORKERS,
     ),
     **dict.fromkeys(
@@ -60,9 +61,11 @@ AS_GIVEN = (
     *("hub_always_push", "hub_revision", "run_name", "project", "trackio_space_id", "trackio_bucket_id"),
     "trackio_static_space_id",
     *("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs", "fsdp_config", "use_cache"),
-    *("dataloader_in_order", "dataloader_pin_memory"),
+    *_OF_WORKERS,
+    *("label_names", "average_tokens_across_devices", "include_num_input_tokens_seen"),
 )
-"""Options that are checked on command lines only: other options set them, or a script may use them."""
+"""Options that are checked on command lines only: other options set them, a script may use them, or TRL takes them in a
+script and does not read them either."""
 IN_A_RUN: Mapping[str, str] = {
     "model_init_kwargs": "the model is loaded with --dtype, --attn_implementation and --model_revision; set those",
     "lora_task_type": "these models write text, which is its default",

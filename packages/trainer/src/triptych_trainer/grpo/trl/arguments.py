@@ -79,12 +79,15 @@ def without_workers(args: GRPOConfig) -> tuple[GRPOConfig, int]:
     """Return the arguments for a loader of row numbers, which needs no process of its own, and how many threads decode
     images.
 
-    A script asks for them by ``dataloader_num_workers``; 0, which is TRL's default, means 2 threads.
+    A script asks for them by ``dataloader_num_workers``; 0, which is TRL's default, means 2 threads. The threads live
+    as long as the trainer, so what a script says of the life and the start of its workers is taken, without effect.
     """
     if not args.dataloader_num_workers:
         return args, 2
     alone = copy.copy(args)
     alone.dataloader_num_workers = 0
+    alone.dataloader_persistent_workers = False
+    alone.dataloader_prefetch_factor = alone.dataloader_multiprocessing_context = None
     return alone, args.dataloader_num_workers
 
 
