@@ -2,7 +2,7 @@
 
 import pytest
 from PIL import Image
-from refused_rows import Refused, check_refused
+from refused_rows import Refused, check_refused, part
 from triptych_data import DataError, read_examples
 from triptych_data.read_row import row_reader
 from triptych_data.rows import SourceRow
@@ -77,6 +77,16 @@ REFUSED: Refused = {
         {"question": "Which?", "image": "0.png", "image_path": "2.png", "answer": "3"},
         "expected the images in one place, got different ones in image and image_path; remove image_path, or image",
         {"question": "Which?", "image": "0.png", "answer": "3"},
+    ),
+    "a further image next to image parts": (
+        {**part(type="image", image="0.png"), "image_2": "2.png"},
+        'got \'2.png\' in image_2, which is not read; put it into the messages as an image part, {"type": "image", ',
+        part(type="image", image="2.png"),
+    ),
+    "a further image next to places for images": (
+        {**part(type="image"), "images": ["0.png"], "image_2": "2.png"},
+        'got \'2.png\' in image_2, which is not read; put it into images, with an image part, {"type": "image"}, where',
+        {**part(type="image"), "images": ["2.png"]},
     ),
     "a reference next to an image": (
         {"question": "Which is sharper?", "image": "0.png", "reference_image": "2.png", "answer": "x"},

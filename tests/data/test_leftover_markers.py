@@ -26,6 +26,14 @@ REFUSED: Refused = {
             ('<img src="0.png">', "<img width=2 src=0.png>", r"\includegraphics[width=2cm]{0}")
         )
     },
+    **{
+        f"no image for {mark}": (
+            {"prompt": f"Is {mark} red?", "answer": "x"},
+            r"expected images in a column of their own, got '.*(?i:im).*' in message 1; write <image> in its place",
+            {"prompt": [{"role": "user", "content": [{"type": "text", "text": f"Is {mark} red?"}]}], "answer": "x"},
+        )
+        for mark in ("<IMAGE>", "<Image>", "< image >", "<ImageHere>", "&lt;image&gt;", "[IMG]", "[Image 1]")
+    },
     "an invisible character in a marker": (
         {"prompt": "Is <image\u200b> red?", "image": "0.png", "answer": "x"},
         "got '<image>' with an invisible character in it in message 1; write <image> in its place",

@@ -14,6 +14,24 @@ REFUSED: Refused = {
         "min_pixels to be a number of pixels, 1 or more, got 'auto'; write a number, or remove min_pixels",
         {**ASK, "image": {"path": "0.png"}},
     ),
+    **{
+        f"a limit called {name}": (
+            {**ASK, "image": {"path": "0.png", name: 3136}},
+            f"got '{name}', which is not read; call it {limit}",
+            {**ASK, "image": {"path": "0.png", limit: 3136}},
+        )
+        for name, limit in (("min-pixels", "min_pixels"), ("maxPixels", "max_pixels"), ("MAX_PIXELS", "max_pixels"))
+    },
+    "a column of a limit called otherwise": (
+        {**ASK, "image": "0.png", "max-pixels": 3136},
+        "got the column max-pixels, which is not read; call it max_pixels",
+        {**ASK, "image": "0.png", "max_pixels": 3136},
+    ),
+    "a letter for options with numbers": (
+        {**ASK, "answer": "B", "options": ["1. red", "2. blue"]},
+        "expected the answer to be the letter or the text of one of the options, got the letter B, which no option is",
+        {**ASK, "answer": "2", "options": ["1. red", "2. blue"]},
+    ),
     # keys of messages and parts
     **{
         f"{key} of a user": (

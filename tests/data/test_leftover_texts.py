@@ -129,6 +129,19 @@ REFUSED: Refused = {
         "expected the prompt in prompt to end with the user, got a turn by the assistant last",
         {"prompt": [USER], "answer": "red"},
     ),
+    "earlier turns next to messages": (
+        {"messages": [USER, ASSISTANT], "history": [["Shape?", "round"]]},
+        "got the column history, which is not read; write its turns at the start of messages, or call it reward_hist",
+        {"messages": [{"role": "user", "content": "Shape?"}, {**ASSISTANT, "content": "round"}, USER, ASSISTANT]},
+    ),
+    **{
+        f"a text for each image in {name}": (
+            {**ASK, "images": ["0.png", "2.png"], "problem": "<image><image>Which?", name: ["a ball", "a box"]},
+            f"got the column {name}, which is not read; write each next to its image, or call the column reward_{name}",
+            {**ASK, "images": ["0.png", "2.png"], "problem": "a ball <image> a box <image>Which?", name: ["a ball"]},
+        )
+        for name in ("captions", "image_captions", "ocr", "image_text")
+    },
     "two answers in a row": (
         {"messages": [USER, ASSISTANT, ASSISTANT]},
         "got a turn by the assistant before the answer; write that turn and the answer as one, or remove it",

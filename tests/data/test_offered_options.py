@@ -17,10 +17,18 @@ LETTERS = "\nOptions:\nA. {}\nB. {}"
         ("Red?\nA. Yes\nB.  no", ["A. yes", "B. no"], ""),
         ("\u662f\u732b\u8fd8\u662f\u72d7", ["A\uff1a\u732b", "B\uff1a\u72d7"], ""),
         ("Red?", [None, None], ""),
+        ("Red?", ["1. yes", "2. no"], "\nOptions:\n1. yes\n2. no"),
+        ("Red?", ["(1) yes", "(2) no"], "\nOptions:\n(1) yes\n(2) no"),
+        ("Red?", ["\u2460 yes", "\u2461 no"], "\nOptions:\n\u2460 yes\n\u2461 no"),
+        ("Red?", ["[A] yes", "[B] no"], "\nOptions:\n[A] yes\n[B] no"),
+        ("Red? 1) yes 2) no", ["1. yes", "2. no"], ""),
+        ("Red?\ni. yes\nii. no", ["i. yes", "ii. no"], ""),
+        ("By Mr. A. Smith or Mr. B. Jones?", ["Mr. A. Smith", "Mr. B. Jones"], ""),
     ],
 )
 def test_options_are_below_the_question_unless_it_has_them_as_words(write_jsonl, question, options, written):
-    (example,) = read_examples(write_jsonl([{"question": question, "options": options, "answer": "A"}]))
+    answer = "1" if written[10:11] in ("1", "(", "\u2460") or "1)" in question else "A"
+    (example,) = read_examples(write_jsonl([{"question": question, "options": options, "answer": answer}]))
     assert example.prompt.pieces() == [[question + written]]
 
 

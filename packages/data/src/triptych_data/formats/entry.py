@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ PLACES_OF_IMAGES = frozenset(
     {"data", "value", "content", "source", "src", "file", "uri", "image_bytes", "image_base64"}
 )
 """Where other projects write the image itself."""
+_LOWER_TO_UPPER = re.compile("(?<=[a-z])(?=[A-Z])")
 _TEXTS = frozenset({"caption", "captions", "alt", "title", "text", "label", "description", "ocr", "question"})
 # What describes a file without changing what is seen of it.
 DESCRIPTIONS = frozenset({
@@ -34,7 +36,16 @@ def check_keys(entry: Mapping[str, Any], *, allowed: Collection[str], what: str)
             )
 
 
+def meant_limit(key: str) -> str | None:
+    """Return the limit that is meant by a key with hyphens, spaces or capitals: `min-pixels`, `maxPixels`."""
+    plain = _LOWER_TO_UPPER.sub("_", key).lower()
+    name = re.sub("[ ._-]+", "_", plain)
+    return name if name in LIMITS and name != key else None
+
+
 def _remedy(key: str, value: Any) -> str:
+    if (limit := meant_limit(key)) is not None:
+        return f"call it {limit}"
     if isinstance(value, Mapping) or key in PLACES_OF_IMAGES:
         return "write the image as a path, an address or a data: address under the key image"
     if key in _TEXTS:

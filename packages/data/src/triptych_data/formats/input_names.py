@@ -37,6 +37,12 @@ FURTHER_TEXTS = re.compile(
     re.IGNORECASE,
 )
 """Names of texts that may also be a short word about a row: they count where they have several words."""
+CAPTIONS = re.compile(
+    r"((image|img|picture|photo)s?_?)?(caption|alt(_?text)?|description|title|ocr(_text)?)s?|"
+    r"(image|img|picture|photo)s?_?texts?",
+    re.IGNORECASE,
+)
+"""Names of lists with one text for each of several images."""
 PICTURE_ID = re.compile(r"(image|img|picture|photo|screenshot)_?(id|name|key|file)s?", re.IGNORECASE)
 CHANGES = re.compile(
     r"(image_?)?crop(_?(box|bbox|region|area))?|rotate(_?angle)?|rotation(_?(angle|degrees))?|flip|resize",

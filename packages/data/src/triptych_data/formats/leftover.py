@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from triptych_data.formats.columns import ANSWERS, LABELS, OPTIONS, Columns, is_empty, is_nan, listed_text
+from triptych_data.formats.columns import (
+    ANSWERS,
+    CONVERSATIONS,
+    LABELS,
+    OPTIONS,
+    PIXELS,
+    Columns,
+    is_empty,
+    is_nan,
+    listed_text,
+)
+from triptych_data.formats.entry import meant_limit
 from triptych_data.formats.input_names import (
+    CAPTIONS,
     CHANGES,
     FOLDER,
     FURTHER_TEXTS,
@@ -40,11 +53,22 @@ _RENDERED = re.compile(
 _MARKS = re.compile(r"<\|?(video|audio)(?:_?pad|_bos|_start|[ _-]?[0-9]{1,4})?\|?>", re.IGNORECASE)
 
 
-def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> None:
-    """Raise RowError for the first column that looks like input and was not read.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """Contains what was read of a row, with which its other columns are compared."""
 
-    `prompt` is the text of the prompt, `images` are those that were read.
-    """
+    prompt: str
+    """All that is said in it."""
+    source: str
+    """The column that it comes from."""
+    images: Sequence[Any]
+    place: str
+    """Where a further image belongs, for a remedy."""
+
+
+def refuse_unread(columns: Columns, *, read: Read) -> None:
+    """Raise RowError for the first column that looks like input and was not read."""
+    prompt = read.prompt
     for column, options in offered_options(columns.row):
         if not are_written(options, prompt):
             raise RowError(
@@ -58,10 +82,10 @@ def refuse_unread(columns: Columns, *, prompt: str, images: Sequence[Any]) -> No
         if name in columns.origins:
             continue
         if not _says_nothing(value) and name not in _READ_ELSEWHERE and not str(name).startswith("reward"):
-            _check(str(name), value, prompt=prompt, answers=answers, images=images)
-    check_image("objects", listed_text(columns.row.get("objects")), images)
+            _check(str(name), value, read=read, answers=answers)
+    check_image("objects", listed_text(columns.row.get("objects")), read.images, place=read.place)
     for name in OPTIONS:
-        check_image(name, option_images(columns.row.get(name)), images)
+        check_image(name, option_images(columns.row.get(name)), read.images, place=read.place)
 
 
 def refuse_media(row: Mapping[str, Any]) -> None:
@@ -112,14 +136,14 @@ def _says_nothing(value: Any) -> bool:
     return is_empty(value) or is_nan(value) or (isinstance(value, (list, tuple)) and all(map(_says_nothing, value)))
 
 
-def _check(column: str, value: Any, *, prompt: str, answers: Sequence[str], images: Sequence[Any]) -> None:
-    name = plain_name(column)
+def _check(column: str, value: Any, *, read: Read, answers: Sequence[str]) -> None:
+    name, images = plain_name(column), read.images
     if TOOLS.fullmatch(name) and (name == "tools" or not isinstance(listed_text(value), (str, bool, int, float))):
         raise RowError(
             f"expected a prompt without tools, got the column {column}, which is not read",
             remedy="write the tools into the column system as text, and remove the column",
         )
-    _check_meaning(column, value, prompt=prompt)
+    _check_meaning(column, value, prompt=read.prompt)
     if SYSTEM_TEXT.fullmatch(name) and isinstance(value, (str, list, tuple)):
         raise RowError(
             f"expected the system text in the column system, got the column {column}, which is not read",
@@ -131,21 +155,15 @@ def _check(column: str, value: Any, *, prompt: str, answers: Sequence[str], imag
             remedy="set them for the run, and remove the column",
         )
     if LIMITS.fullmatch(name):
+        limit = meant_limit(column)
         raise RowError(
             f"expected limits of images as min_pixels and max_pixels, got the column {column}, which is not read",
-            remedy="give each image its own, as "
+            remedy=f"call it {limit}"
+            if limit in PIXELS
+            else "give each image its own, as "
             '{"path": ..., "max_pixels": ...} or {"path": ..., "resized_height": ..., "resized_width": ...}',
         )
-    if not isinstance(value, bool) and _is_left_out(name, value, prompt, answers):
-        raise RowError(
-            f"expected the whole text in the prompt, got the column {column}, which is not read",
-            remedy=f"write it into the prompt, or call it reward_{column} where only rewards need it",
-        )
-    if _is_chat(value) and not _are_said(value, prompt):
-        raise RowError(
-            f"expected one conversation in the row, got another one in the column {column}, which is not read",
-            remedy=f"write its turns into the prompt, or call it reward_{column} where only rewards need it",
-        )
+    _check_texts(column, value, read=read, answers=answers)
     if images and CHANGES.fullmatch(name) and value not in (False, 0):
         raise RowError(
             f"expected the images as the model shall see them, got the column {column}, which is not read",
@@ -163,7 +181,36 @@ def _check(column: str, value: Any, *, prompt: str, answers: Sequence[str], imag
             f"expected the row's image in the column images, got {shown(value)} in {column} and no image",
             remedy=f"put the path of that image into images, or call the column reward_{column} where the row has none",
         )
-    check_image(column, value, images)
+    check_image(column, value, images, place=read.place)
+
+
+def _check_texts(column: str, value: Any, *, read: Read, answers: Sequence[str]) -> None:
+    """RowError for texts that the model should see: of the question, of the images, or of another conversation."""
+    name, prompt = plain_name(column), read.prompt
+    if not isinstance(value, bool) and _is_left_out(name, value, prompt, answers):
+        pairs = listed_text(value) if name == "history" and read.source in CONVERSATIONS else None
+        is_history = isinstance(pairs, list) and all(isinstance(pair, list) for pair in pairs)
+        raise RowError(
+            f"expected the whole text in the prompt, got the column {column}, which is not read",
+            remedy=f"write {f'its turns at the start of {read.source}' if is_history else 'it into the prompt'}, or "
+            f"call it reward_{column} where only rewards need it",
+        )
+    if CAPTIONS.fullmatch(name) and _has_one_for_each(read.images, value) and not is_written(value, prompt):
+        raise RowError(
+            f"expected the texts of the images in the prompt, got the column {column}, which is not read",
+            remedy=f"write each next to its image, or call the column reward_{column} where only rewards need it",
+        )
+    if _is_chat(value) and not _are_said(value, prompt):
+        raise RowError(
+            f"expected one conversation in the row, got another one in the column {column}, which is not read",
+            remedy=f"write its turns into the prompt, or call it reward_{column} where only rewards need it",
+        )
+
+
+def _has_one_for_each(images: Sequence[Any], value: Any) -> bool:
+    texts = listed_text(value)
+    are_texts = isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts)
+    return are_texts and len(texts) == len(images) > 1  # type: ignore[arg-type]
 
 
 def _check_meaning(column: str, value: Any, *, prompt: str) -> None:

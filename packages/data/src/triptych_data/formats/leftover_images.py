@@ -33,8 +33,11 @@ _FILES_INSIDE = re.compile(
 )
 
 
-def check_image(name: str, value: Any, images: Sequence[Any]) -> None:
-    """Raise RowError for an image, a film or a sound in a column that nobody has read, unless it is among `images`."""
+def check_image(name: str, value: Any, images: Sequence[Any], *, place: str) -> None:
+    """Raise RowError for an image, a film or a sound in a column that nobody has read, unless it is among `images`.
+
+    `place` says where it belongs.
+    """
     if _FOR_REWARDS.search(name) or (images and _TARGET.search(name)):
         return
     if _FILES.fullmatch(name) and 0 < _num_texts(value) <= len(images):
@@ -56,8 +59,7 @@ def check_image(name: str, value: Any, images: Sequence[Any]) -> None:
     if unseen and (is_named or not images or any(_is_file(entry) for entry in unseen)):
         raise RowError(
             f"expected every image in the column images, got {shown(unseen[0])} in {name}, which is not read",
-            remedy="put it into images, with an <image> where it belongs, "
-            f"or call the column reward_{name} where only rewards need it",
+            remedy=f"put it {place}, or call the column reward_{name} where only rewards need it",
         )
 
 

@@ -12,7 +12,7 @@ from triptych_data.formats.parts import joined_text
 from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.record import RowError, require_text, shown
 from triptych_data.formats.turns import Turn, is_turns, read_turns
-from triptych_data.formats.written import LETTERED, MARKER, are_written
+from triptych_data.formats.written import LETTERED, MARKER, are_numbered, are_written, without_letters
 
 _TAGS = re.compile(r"</?answer>")
 
@@ -94,11 +94,10 @@ def _options(value: Any) -> list[tuple[str, Any]]:
             pairs = list(zip(labels, texts, strict=True))
         return [(f"{label}. {option}", option) for label, option in pairs if _is_option(option)]
     lines = value.strip().splitlines() if isinstance(value, str) else value
-    return [
-        (str(option), LETTERED.sub("", option, count=1) if isinstance(option, str) else option)
-        for option in (lines if isinstance(lines, (list, tuple)) else ())
-        if _is_option(option)
-    ]
+    options = [option for option in (lines if isinstance(lines, (list, tuple)) else ()) if _is_option(option)]
+    texts = [option for option in options if isinstance(option, str)]
+    bare = iter(without_letters(texts))
+    return [(str(option), next(bare) if isinstance(option, str) else option) for option in options]
 
 
 def _is_option(option: Any) -> bool:
@@ -119,9 +118,12 @@ def check_answer_is_option(row: Mapping[str, Any], answer: str | None) -> None:
     if kind == "letter" and not re.fullmatch("[A-Z]", said):
         return
     for name, options in offered_options(row):
-        texts = {text for option in options for text in (option.strip(), LETTERED.sub("", option, count=1).strip())}
-        is_given = any(re.match(rf"\(?{said}[.):]", text, re.IGNORECASE) for text in texts)
-        is_counted = kind == "letter" and (len(options) < 2 or ord(said) - ord("A") < len(options))
+        texts, is_numbered = {text.strip() for text in (*options, *without_letters(options))}, are_numbered(options)
+        is_given = any(re.match(rf"[(\[]?{said}[.)\]:]", text, re.IGNORECASE) for text in texts)
+        if kind == "number":
+            is_counted = is_numbered and 0 < int(said) <= len(options)
+        else:
+            is_counted = not is_numbered and (len(options) < 2 or ord(said) - ord("A") < len(options))
         if said not in texts and not is_given and not is_counted:
             raise RowError(
                 f"expected the answer to be the letter or the text of one of the {name}, got the {kind} {said}, which "
@@ -149,7 +151,9 @@ def _with_options(question: str, columns: Columns) -> str:
 
 
 def _are_lettered(options: list[str]) -> bool:
-    """Whether the options begin with letters in their order: `J. Biden` and `D. Trump` do not."""
+    """Whether the options begin with letters in their order, or numbers: `J. Biden` and `D. Trump` do not."""
+    if are_numbered(options):
+        return True
     letters = [found[1].upper() for option in options if (found := LETTERED.match(option)) is not None]
     return len(letters) == len(options) and all(first < second for first, second in itertools.pairwise(letters))
 

@@ -7,7 +7,14 @@ from typing import Any
 
 from triptych_data.formats.answers import read_answer, read_reply, split_answer
 from triptych_data.formats.columns import CONVERSATIONS, PIXELS, SYSTEM, Columns, is_empty
-from triptych_data.formats.leftover import refuse_file_name, refuse_marks, refuse_media, refuse_rendered, refuse_unread
+from triptych_data.formats.leftover import (
+    Read,
+    refuse_file_name,
+    refuse_marks,
+    refuse_media,
+    refuse_rendered,
+    refuse_unread,
+)
 from triptych_data.formats.objects import fill, is_objects, read_objects, refuse_marks_of_objects
 from triptych_data.formats.parts import check_indices, read_parts, refuse_written_parts
 from triptych_data.formats.pictures import Named, as_names, read_images
@@ -56,7 +63,8 @@ def _read_any(row: Mapping[str, Any], no_markers: NoMarkers, any_order: bool = F
         refuse_marks_of_objects(turns)
     columns.given(PIXELS)
     extras = columns.unread()
-    refuse_unread(columns, prompt=prompt_text(turns), images=images)
+    place = _place(turns, is_inline=bool(inline))
+    refuse_unread(columns, read=Read(prompt=prompt_text(turns), source=source, images=images, place=place))
     return Record(
         messages=turns,
         images=images,
@@ -66,6 +74,15 @@ def _read_any(row: Mapping[str, Any], no_markers: NoMarkers, any_order: bool = F
         no_markers="first" if is_empty(row.get("images")) else no_markers,
         reply=reply,
     )
+
+
+def _place(turns: list[Turn], *, is_inline: bool) -> str:
+    """Where a further image of the row belongs."""
+    if is_inline:
+        return 'into the messages as an image part, {"type": "image", "image": ...}'
+    if any(part["type"] == "image" for turn in turns if isinstance(turn["content"], list) for part in turn["content"]):
+        return 'into images, with an image part, {"type": "image"}, where it belongs'
+    return "into images, with an <image> where it belongs"
 
 
 def _check_said(turns: list[Turn], source: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 from triptych_data.formats.columns import listed_text
 
 MARKER = re.compile(r"<image[^<>]*>")
-LETTERED = re.compile(r"\s*\(?([A-Za-z])[.):\uff1a\u3001\uff0e]\s*")
+LETTERED = re.compile(r"\A\s*[(\[]?([A-Za-z])[.)\]:\uff1a\u3001\uff0e]\s*")
+_NUMBERED = re.compile(r"\A\s*(?:[(\[]?([0-9]{1,2})[.)\]:\uff1a\u3001\uff0e](?![0-9])|([\u2460-\u2473]))\s*")
 _NOTHING = {"", "n/a", "none", "null", "nan", "-", "[]", "{}"}
 _END = re.compile(r"[.!?\s]+$")
 _LETTER = r"[0-9A-Za-z_\u00c0-\u2dff]"
@@ -33,15 +34,33 @@ def is_written(value: Any, prompt: str) -> bool:
 def are_written(options: list[str], text: str) -> bool:
     """Return whether all options are in the text as whole words: with their letters, or in their order without."""
     whole, place = _plain(text), 0
-    if all(LETTERED.match(option) and _find(_plain(option), whole) >= 0 for option in options):
+    if are_lettered(options) and all(_find(_plain(option), whole) >= 0 for option in options):
         return True
-    for option in options:
-        bare = _plain(LETTERED.sub("", option, count=1))
+    for option in without_letters(options):
+        bare = _plain(option)
         found = _find(bare, whole, place)
         if found < 0:
             return False
         place = found + len(bare)
     return True
+
+
+def without_letters(options: list[str]) -> list[str]:
+    """Return the options without the letters or numbers that count them."""
+    mark = _NUMBERED if are_numbered(options) else LETTERED
+    return [mark.sub("", option, count=1) for option in options]
+
+
+def are_numbered(options: list[str]) -> bool:
+    """Return whether the options begin with numbers that count them from 1: `1.`, `(1)` or a number in a circle."""
+    found = [_NUMBERED.match(option) for option in options]
+    numbers = [mark and (int(mark[1]) if mark[1] else ord(mark[2]) - 0x245F) for mark in found]
+    return bool(options) and numbers == list(range(1, len(options) + 1))
+
+
+def are_lettered(options: list[str]) -> bool:
+    """Return whether all options begin with a letter, or are numbered."""
+    return are_numbered(options) or all(LETTERED.match(option) for option in options)
 
 
 def texts_in(value: Any) -> Iterator[str]:
