@@ -2,7 +2,9 @@
 
 import json
 import os
+import socket
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -165,6 +167,67 @@ def test_what_a_process_refuses_is_one_line_and_exit_code_2(on_cpus, tmp_path, m
     said = capfd.readouterr().err
     assert f"train: error: {' '.join(words)}\n" in said
     assert "Traceback" not in said
+
+
+LAUNCHES = """
+import sys
+from triptych_trainer import cli
+from triptych_trainer.commands import launch
+
+launch.MODULE, sys.argv = "prints", ["train", *sys.argv[1:]]
+code = cli.train()
+print(sorted({"transformers", "trl", "peft", "datasets"} & set(sys.modules)), code)
+"""
+
+
+@pytest.mark.slow
+def test_the_process_that_starts_the_others_imports_no_model_and_says_what_it_starts(on_cpus, tmp_path, monkeypatch):
+    """It would wait as long for its imports as each of them, and print nothing in the meantime."""
+    (tmp_path / "prints.py").write_text("import os\nprint('rank', os.environ['RANK'])")
+    (tmp_path / "rows.jsonl").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    words = ["--model", "owner/m", "--data", str(tmp_path / "rows.jsonl"), "--accelerate_config", on_cpus]
+    done = subprocess.run([sys.executable, "-c", LAUNCHES, *words], check=True, capture_output=True, text=True)
+    said = done.stdout.splitlines()
+    assert said[0] == f"--accelerate_config {on_cpus}: starting 2 processes"
+    assert sorted(said[1:3]) == ["rank 0", "rank 1"]
+    assert said[3:] == ["[] 0"]
+
+
+DRIFTS = """
+import os
+
+from PIL import Image
+
+
+class Drift:
+    shown = 0
+
+    def reset(self, **row):
+        Drift.shown += os.environ["RANK"] == "1"
+        return [Image.new("RGB", (28, 28), (Drift.shown, 9, 9))]
+"""
+
+
+@pytest.mark.slow
+def test_rollouts_that_begin_differently_on_one_rank_end_both_ranks(fork, model_dir, write_rows, tmp_path):
+    (tmp_path / "drifts.py").write_text(DRIFTS)
+    words = ["--model", str(model_dir), "--data", str(write_rows([0, 0])), "--output_dir", str(tmp_path / "out")]
+    words += ["--environment", f"{tmp_path / 'drifts.py'}:Drift", "--reward", "format", "--use_cpu", "true"]
+    words += ["--max_steps", "1", "--num_generations", "2", "--per_device_train_batch_size", "2"]
+    words += ["--max_completion_length", "2", "--memory_forecast", "false", "--verify_model", "off"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
+    started = [fork(*words, environment={**place, "RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+    ended = [rank.wait() for rank in started]
+    said = [line for line in ended[1].stderr.splitlines() if line.startswith("train: error:")]
+    assert len(said) == 1
+    assert "`reset` of Drift showed rollout 1 and rollout 2 different things" in said[0]
+    assert [rank.returncode for rank in ended] == [2, 2], [rank.stderr[-2000:] for rank in ended]
+    (other,) = [line for line in ended[0].stderr.splitlines() if line.startswith("train: error:")]
+    assert "process 0 of this run ends too, because another process has ended; look for the error" in other
+    assert "Traceback" not in ended[0].stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

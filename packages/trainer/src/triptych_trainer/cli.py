@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 
 from triptych_data.option_parser import nearest
 
-from triptych_trainer.commands.first_look import first_look
+from triptych_trainer.commands.first_look import RUNS, first_look, label
+from triptych_trainer.commands.launch import check_launch_words, launched
+from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.errors import IncompatibleVersionError
 from triptych_trainer.monitor.versions import installed_versions
 from triptych_trainer.options.help import print_help
@@ -75,6 +77,8 @@ def _run(module: str, arguments: Sequence[str], *, name: str) -> int:
         check_versions()
         if refused := first_look(name, arguments):
             return refused
+        if name in RUNS and check_launch_words(arguments) is not None:  # each process makes the imports of the command
+            return outcome(label(name), lambda: launched(name, arguments) or 0)
         command: Callable[[Sequence[str]], int] = import_checked(module).main
         return command(arguments)
     except IncompatibleVersionError as error:

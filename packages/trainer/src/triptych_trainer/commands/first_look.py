@@ -34,7 +34,7 @@ from triptych_trainer.options.words import (
     written_out,
 )
 
-__all__ = ["first_look"]
+__all__ = ["RUNS", "first_look", "label"]
 
 RUNS: Mapping[str, tuple[type[CommonArguments], tuple[str, ...]]] = {
     "train": (RunArguments, ("GRPOConfig", "ModelConfig")),
@@ -50,8 +50,12 @@ def first_look(command: str, argv: Sequence[str]) -> int:
 
     The command itself would find the same and say the same, but only after many seconds of imports.
     """
-    name = command if command == "train" else f"triptych {command}"
-    return outcome(name, lambda: _look(command, argv))
+    return outcome(label(command), lambda: _look(command, argv))
+
+
+def label(command: str) -> str:
+    """Return how a command is called in its errors."""
+    return command if command == "train" else f"triptych {command}"
 
 
 def _look(command: str, argv: Sequence[str]) -> int:

@@ -14,14 +14,24 @@ import yaml
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.plan_options import Sharding
-from triptych_trainer.options.words import config_file, written_out
+from triptych_trainer.options.words import config_file, wants_demo, written_out
 
-__all__ = ["Launch", "PlannedLaunch", "check_launch_words", "launch_asked", "launch_processes", "plan_of_launch"]
+__all__ = [
+    "Launch",
+    "PlannedLaunch",
+    "check_launch_words",
+    "launch_asked",
+    "launch_processes",
+    "launched",
+    "plan_of_launch",
+]
 
 LAUNCHED = "TRIPTYCH_LAUNCHED"
 """Set in the processes that were started here: they find the same options and are the run."""
 MODULE = "triptych_trainer"
-"""What each process runs, unless a command names its own module."""
+"""What each process of ``train`` runs."""
+OWN_MODULES: Mapping[str, str] = {"sft": "triptych_trainer.commands.sft"}
+"""What each process of another command runs."""
 CONFIG, PROCESSES = "accelerate_config", "num_processes"
 DEFAULT = "multi_gpu"
 TYPES = ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP", "DEEPSPEED")
@@ -63,6 +73,23 @@ def plan_of_launch(name: str | None, num_processes: int | None) -> PlannedLaunch
     return PlannedLaunch(num_processes=num_processes or _number(said), sharding=sharding)
 
 
+def launched(command: str, argv: Sequence[str]) -> int | None:
+    """Run a command in the processes that its words ask for, and return their exit code, or None if they ask for none.
+
+    Raises:
+        UsageError: see ``launch_asked`` and ``launch_processes``, or the words ask for the built-in demo.
+    """
+    asked = launch_asked(argv)
+    if asked is None:
+        return None
+    if command == "train" and wants_demo(argv):
+        raise UsageError(f"--{CONFIG}, --{PROCESSES}: the built-in demo runs in one process; leave it out")
+    if not ("--quiet" in argv or config_file(written_out(argv)).get("quiet")):
+        number = asked.num_processes or _number(_said(asked.file))
+        print(f"{asked.option}: starting {number} process{'es' if number > 1 else ''}", flush=True)
+    return launch_processes(asked, argv, module=OWN_MODULES.get(command, MODULE))
+
+
 def launch_asked(argv: Sequence[str]) -> Launch | None:
     """Return how a command line, or its ``--config``, asks for several processes, or None if it does not, or if that
     was done already.
@@ -93,7 +120,7 @@ def check_launch_words(argv: Sequence[str]) -> Launch | None:
     return Launch(file=file, num_processes=None if number is None else int(number), option=option)
 
 
-def launch_processes(asked: Launch, argv: Sequence[str], *, module: str | None = None) -> int:
+def launch_processes(asked: Launch, argv: Sequence[str], *, module: str) -> int:
     """Start a module with the same words in every process, and return the exit code of the first that fails, or 0.
 
     Raises:
@@ -103,7 +130,7 @@ def launch_processes(asked: Launch, argv: Sequence[str], *, module: str | None =
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    said, script = _said(asked.file), ["-m", module or MODULE, *argv]
+    said, script = _said(asked.file), ["-m", module, *argv]
     number = str(asked.num_processes or _number(said))
     told = {LAUNCHED: "1"}
     if said.get("use_cpu"):

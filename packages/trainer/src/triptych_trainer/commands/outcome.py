@@ -1,5 +1,8 @@
-"""How a command of the trainer ends: as any other, and with advice where a device has no memory left."""
+"""How a command of the trainer ends: as any other, with advice where a device has no memory left, and in one sentence
+where another process of the run is gone.
+"""
 
+import os
 import re
 from collections.abc import Callable
 
@@ -9,9 +12,11 @@ from triptych_parser import Refusal
 from triptych_trainer.errors import UploadError, is_of_network
 from triptych_trainer.options.written import by_command
 
-__all__ = ["OutOfMemoryError", "outcome"]
+__all__ = ["LostProcessError", "OutOfMemoryError", "outcome"]
 
 _CPU = "not enough memory: you tried to allocate"
+_LOST = ("connection closed by peer", "connection reset by peer", "remote process exited")
+"""How gloo and NCCL say that the process at the other end is no longer there."""
 ADVICE = (
     "`triptych plan` with the same options says what each setting would save; the first ones to try are a lower "
     "--per_device_train_batch_size, --max_prompt_image_tokens or --max_completion_length, --gradient_checkpointing, "
@@ -21,6 +26,10 @@ ADVICE = (
 
 class OutOfMemoryError(Refusal, RuntimeError):
     """Says that a device or the host has no memory left for what a command was asked to do."""
+
+
+class LostProcessError(Refusal, RuntimeError):
+    """Says that another process of the run has ended while this one waited for it."""
 
 
 def outcome(command: str, run: Callable[[], int]) -> int:
@@ -34,6 +43,12 @@ def _explained(run: Callable[[], int]) -> int:
         return run()
     except RuntimeError as error:
         text = " ".join(str(error).split())
+        if any(words in text.lower() for words in _LOST):
+            rank = os.environ.get("RANK", "0")
+            raise LostProcessError(
+                f"process {rank} of this run ends too, because another process has ended; look for the error of that "
+                "process in the same log, or in the log of its machine"
+            ) from error
         if type(error).__name__ != "OutOfMemoryError" and _CPU not in text and "can't allocate memory" not in text:
             raise
         raise OutOfMemoryError(_sentence(text)) from error

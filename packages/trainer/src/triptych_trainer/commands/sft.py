@@ -12,7 +12,7 @@ from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.lock import one_run_in
 from triptych_trainer.commands.begun import begun, processor_of
-from triptych_trainer.commands.launch import launch_asked, launch_processes
+from triptych_trainer.commands.launch import launched
 from triptych_trainer.commands.model_options import check_model_options
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.train import read_data, reporter_of
@@ -38,8 +38,8 @@ def main(argv: Sequence[str]) -> int:
 def _sft(argv: Sequence[str]) -> int:
     if print_help("sft", argv):
         return 0
-    if asked := launch_asked(argv):
-        return launch_processes(asked, argv, module="triptych_trainer.commands.sft")
+    if (code := launched("sft", argv)) is not None:
+        return code
     config = parse_sft(argv)
     check_model_and_data(config.model.model_name_or_path, config.run.data, command="sft")
     quiet_libraries()

@@ -13,7 +13,7 @@ from triptych_data.seen_headers import SeenHeaders
 
 from triptych_trainer.checkpoints.lock import one_run_in
 from triptych_trainer.commands.begun import begun, processor_of
-from triptych_trainer.commands.launch import launch_asked, launch_processes
+from triptych_trainer.commands.launch import launched
 from triptych_trainer.commands.model_options import check_model_options
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.read_files import read_files
@@ -50,12 +50,8 @@ def main(argv: Sequence[str]) -> int:
 def _train(argv: Sequence[str]) -> int:
     if print_help("train", argv):
         return 0
-    if asked := launch_asked(argv):
-        if wants_demo(argv):
-            raise UsageError(
-                "--accelerate_config, --num_processes: the built-in demo runs in one process; leave it out"
-            )
-        return launch_processes(asked, argv)
+    if (code := launched("train", argv)) is not None:
+        return code
     if wants_demo(argv):
         from triptych_trainer.commands.demo import run_demo
 
