@@ -2,7 +2,8 @@
 #
 #     docker build -t triptych .
 #     docker run --gpus all --ipc host -v "$PWD":/data -w /data triptych train --data rows.jsonl --model Qwen/Qwen2.5-VL-3B-Instruct
-FROM nvidia/cuda:12.8.1-devel-ubuntu24.04
+# The CUDA that torch 2.13 brings, which vLLM 0.31 asks for: some of its kernels are compiled at first use.
+FROM nvidia/cuda:13.0.2-devel-ubuntu24.04
 
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/* && python3 -m venv /opt/triptych
