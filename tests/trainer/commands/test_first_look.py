@@ -19,6 +19,8 @@ WRONG = {
     "train --model m --data d/d --gradient_checkpointing on": "expected auto, true or false, got 'on'",
     "train --model m --data d/d --on_bad now": "train: error: --on_bad expects one of stop, skip, got 'now'",
     "train --model m --data d/d --warn_after_steps -1": "--warn_after_steps expects 0 or more, got -1",
+    "train --model a/m --data rows.jsonl --learning_rate -1": "train: error: --learning_rate expects 0 or more, got -1",
+    "sft --model a/m --data rows.jsonl --max_steps 0": "triptych sft: error: --max_steps expects 1 or more, or -1 for",
     "train --model m": "--data is missing: give a model and data, or neither for the built-in demo",
     "train --data d/d": "--model_name_or_path is missing: give a model and data, or neither for the built-in demo",
     "train --config no.yaml": "--config expects the path of a YAML file, got no.yaml: no such file",
@@ -36,13 +38,39 @@ WRONG = {
     "chat": "triptych chat: error: the following arguments are required: MODEL",
     "merge adapters": "triptych merge: error: the following arguments are required: -o/--out",
     "score run --rewards accuracy": "there is no option --rewards; did you mean --reward?",
+    "rollout --model a/m --data rows.jsonl -o ran": "--out ran: expected a new folder, got one that contains files",
+    "rollout --model a/m --data rows.jsonl -o o --max_turns 3": "--max_turns: without --tools and --environment a roll",
+    "rollout --model a/m --data rows.jsonl -o o --history last_0": "--history: expected full, or last_ and a number su",
+    "rollout --model a/m --data rows.jsonl -o o --chat_template_kwargs 3": "--chat_template_kwargs expects a JSON obje",
+    "rollout --model a/m --data rows.jsonl -o o --temperature 0": "--temperature expects a number above 0, got 0: gree",
+    "rollout --model a/m --data rows.jsonl -o o --verdict iou": "--verdict iou: expected the name of a reward, one of",
+    "rollout --model a/m --data rows.jsonl -o o --keep_mixed rows.jsonl": "--keep_mixed would overwrite rows.jsonl, wh",
+    "eval --model a/m --data rows.jsonl --html rows.jsonl": "--html would overwrite rows.jsonl, which is being read: n",
+    "eval --model a/m --data rows.jsonl --verdict accuracy": "--verdict: only the page shows it; add --html with a pag",
+    "merge ran -o o": "ADAPTERS ran: expected a folder or hub id of adapters, found no adapter_config.json there",
+    "merge ran -o o --dtype int8": "--dtype int8: expected one of auto, float32, float16, bfloat16",
+    "merge lost -o o": "triptych merge: error: ADAPTERS lost: no such folder (looked from",
+    "chat lost": "triptych chat: error: MODEL lost: no such folder (looked from",
+    "chat ran --min_pixels 9 --max_pixels 3": "--min_pixels 9 is more than --max_pixels 3; swap or drop one",
 }
 FILES = {
+    "score run": "triptych score: error: run: no rollouts in run/rollouts; expected the output folder of a run that",
+    "score ran --verdict accuracy": "--verdict: only the page shows it; add -o with a folder for the page, or leave it",
+    "score ran -o ran": "--out ran: expected a new folder, got one that contains files; name another",
+    "score ran -o o --verdict acuracy": "--verdict acuracy: expected the name of a reward, one of accuracy, format; di",
+    "score ran --reward own.py:lost": "reward 'own.py:lost': own.py has no 'lost'; its functions are: found",
+    "score ran --reward_weights 1": "--reward_weights expects one number for each of the 2 rewards, got 1",
+    "score ran --keep_mixed ran": "--keep_mixed ran: expected a file, got a folder; name a file in it",
     "train --model m --data no.jsonl": "train: error: --data no.jsonl: no such file (looked from",
     "train --config lost.yaml --model m": "train: error: --data gone.jsonl: no such file (looked from",
     "train --model m --data d/d --image_root none": "--image_root none: no such folder (looked from",
     "train --model m --data d/d --reward acuracy": "--reward: unknown reward 'acuracy' (did you mean 'accuracy'?)",
     "train --model m --data d/d --reward no.py:f": "--reward: reward 'no.py:f': no file no.py (looked from",
+    "train --model m --data d/d --reward bad.py:f": "bad.py cannot be loaded: SyntaxError: invalid syntax (bad.py, lin",
+    "train --model m --data d/d --reward own.py:": "reward 'own.py:': write 'module:function' or 'path/to/file.py:func",
+    "train --model m --data d/d --reward length": "reward 'length' needs max_tokens; write length(max_tokens=...)",
+    "train --model m --data d/d --tools bad.py:f": "--tools bad.py:f: bad.py cannot be loaded: SyntaxError: invalid sy",
+    "train --model m --data d/d --tools own.py": "--tools own.py: write file.py:name, or module:name",
     "train --model m --data d/d --tools no.py:f": "--tools no.py:f: there is no file no.py; name one that exists",
     "train --model m --data d/d --environment e=no.py:E": "there is no file no.py; name one that exists",
     "plan --model m --data no.jsonl": "triptych plan: error: --data no.jsonl: no such file (looked from",
@@ -52,7 +80,7 @@ FILES = {
     "eval --model m --data d/d": "triptych eval: error: --model m: no such folder (looked from",
     "rollout --model m --data d/d -o o --reward no.py:f": "--reward: reward 'no.py:f': no file no.py (looked from",
 }
-"""What the command itself would find only after it has looked for the model."""
+"""What the command itself would find only after it has looked for the model, and what `score` says as quickly."""
 EVERY_LINE = """
 import json, shlex, sys
 from triptych_trainer.cli import main
@@ -67,6 +95,11 @@ for line in json.loads(sys.argv[1]):
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "odd.yaml").write_text("max_stepz: 2\ndata: d/d\n")
+    (tmp_path / "own.py").write_text("def found(completions, **columns):\n    return [0.0] * len(completions)\n")
+    (tmp_path / "bad.py").write_text("def f(:\n")
+    (tmp_path / "rows.jsonl").write_text("")
+    (tmp_path / "ran" / "rollouts").mkdir(parents=True)
+    (tmp_path / "ran" / "rollouts" / "step-00000001-train-rank000-0000.parquet").write_text("")
     (tmp_path / "lost.yaml").write_text("data: gone.jsonl\n")
     return tmp_path
 
@@ -91,7 +124,6 @@ def test_the_command_itself_says_the_same(line, capsys):
 
 def test_a_right_line_is_left_to_the_command(capsys, folder):
     (folder / "reward.py").write_text("raise RuntimeError('loaded too early')\n")
-    (folder / "rows.jsonl").write_text("")
     run = ["--model", "owner/m", "--data", "rows.jsonl", "--max-steps", "2", "--no_rollouts", "--use_peft", "--seed=3"]
     for command, words in {
         "train": [

@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 from triptych_data import DataError, read_examples
 from triptych_trainer.cli import main
+from triptych_trainer.rollouts.parts import FOLDER
 from triptych_trainer.rollouts.record import SCHEMA, GroupRecord
-from triptych_trainer.rollouts.write import FOLDER, RolloutWriter
+from triptych_trainer.rollouts.write import RolloutWriter
 
 READERS = ("check", "preview", "eval", "rollout", "plan", "train", "sft", "score")
 """The commands that read rows."""

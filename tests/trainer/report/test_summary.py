@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 from triptych_trainer.report.summary import choose, flat_curves, histories, length_curves, reward_curves, total_curves
-from triptych_trainer.rollouts.read import ReportError, Visit, read_visits
+from triptych_trainer.rollouts.parts import ReportError
+from triptych_trainer.rollouts.read import Visit, read_visits
 
 
 def visit(step, sample, totals, *, mode="train", tokens=None, rewards=None):

@@ -64,7 +64,10 @@ def _check_base(base: object, *, file: str, what: str) -> None:
 
 
 def _config_file(path: str, revision: str | None) -> str | None:
-    from transformers.utils import cached_file
+    if Path(path).is_dir():
+        file = Path(path) / "adapter_config.json"
+        return str(file) if file.is_file() else None
+    from transformers.utils import cached_file  # a folder of this machine does without its seconds
 
     try:
         return cached_file(

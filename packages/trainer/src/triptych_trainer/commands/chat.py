@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from triptych_data import ImageLoader
-from triptych_data.model_name import check_revision
 from triptych_data.option_parser import collected
-from triptych_data.options import DataOptions, ModelOptions, TemplateOptions, check_pixels, prompt_settings
+from triptych_data.options import DataOptions, ModelOptions, TemplateOptions, prompt_settings
 
 from triptych_trainer.chat.answer import Answerer
 from triptych_trainer.chat.question import read_question
 from triptych_trainer.chat.server import ChatServer
+from triptych_trainer.commands.light_checks import check_chat
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.sampled import generation_config, model_to_sample
 from triptych_trainer.errors import UsageError
@@ -47,10 +47,9 @@ def chat_server(namespace: argparse.Namespace, loader: ImageLoader) -> ChatServe
     Raises:
         UsageError: the model cannot be loaded, or the port is taken.
     """
+    check_chat(namespace)
     options, loading = collected(ChatOptions, namespace), collected(ModelOptions, namespace)
     prompt = collected(TemplateOptions, namespace)
-    check_pixels(prompt)
-    check_revision(namespace.model, loading.model_revision)
     use_own_family(options.family)
     processor = chosen_processor(namespace.model, loading, prompt, option="MODEL")
     model = model_to_sample(namespace.model, loading, dtype=options.dtype, option="MODEL")

@@ -1,9 +1,7 @@
 """A vLLM engine of the command `rollout`: a model that samples and is not trained."""
 
 import importlib
-import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -20,13 +18,7 @@ from triptych_trainer.models.load import model_without_weights
 from triptych_trainer.options.rollout_options import RolloutOptions
 from triptych_trainer.prompts.prepare import PromptPreparer
 
-__all__ = ["check_engine_is_installed", "engine_to_sample"]
-
-
-def check_engine_is_installed() -> None:
-    """Raise UsageError if vllm is not installed."""
-    if "vllm" not in sys.modules and find_spec("vllm") is None:
-        raise UsageError("--use_vllm: vllm is not installed; pip install 'triptych-trainer[vllm]', or leave it out")
+__all__ = ["engine_to_sample"]
 
 
 def engine_to_sample(

@@ -11,18 +11,19 @@ import torch
 from triptych_data import Examples, ImageLoader
 from triptych_data.checked import RowCheck
 from triptych_data.limit import num_first
-from triptych_data.option_parser import collected, refuse_given
+from triptych_data.option_parser import collected
 from triptych_data.options import image_policy
 from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 from triptych_data.shared_options import SharedOptions, shared_options
-from triptych_data.write_whole import check_target
 
 from triptych_trainer.commands.given_options import given_options
+from triptych_trainer.commands.light_checks import check_eval
+from triptych_trainer.commands.loaded_rewards import reward_functions
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.playing import Playing, playing_of
 from triptych_trainer.commands.read_files import read_files
-from triptych_trainer.commands.sampled import generation_config, model_to_sample, reward_functions
+from triptych_trainer.commands.sampled import generation_config, model_to_sample
 from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.calls import call_counts, calls_in_words
 from triptych_trainer.evaluation.output import print_means, short_columns, write_json
@@ -37,7 +38,6 @@ from triptych_trainer.models.unwrap import unwrap
 from triptych_trainer.monitor.pace import Stopwatch, peak_bytes
 from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.eval_options import EvalOptions, parser
-from triptych_trainer.options.page_options import PAGE
 from triptych_trainer.options.tool_options import PlayOptions
 from triptych_trainer.prompts.bad_rows import BadRows
 from triptych_trainer.prompts.example_table import ExampleTable
@@ -71,6 +71,7 @@ class AskedEvaluation:
 def _run(namespace: argparse.Namespace) -> int:
     from triptych_trainer.upstream.quiet import quiet_libraries
 
+    check_eval(namespace)
     shared = shared_options(namespace)
     own, play_options = collected(EvalOptions, namespace), collected(PlayOptions, namespace)
     asked = AskedEvaluation(
@@ -82,7 +83,6 @@ def _run(namespace: argparse.Namespace) -> int:
         playing=playing_of(play_options),
     )
     options = asked.own
-    _check_targets(shared, options)
     reporter = Reporter(quiet=options.quiet)
     quiet_libraries()
     use_own_family(options.family)
@@ -90,8 +90,6 @@ def _run(namespace: argparse.Namespace) -> int:
     options.reward = named_rewards(options.reward, has_environment=has_environment)
     rewards = reward_functions(options.reward, has_environment=has_environment)
     verdict = chosen_verdict(rewards, options.verdict)
-    if options.html is None:
-        refuse_given(options, PAGE, why="only the page shows it; add --html with a page to write")
     names = {"model": asked.model, **({"base": options.base} if options.base else {})}
     with tempfile.TemporaryDirectory(prefix="triptych-eval-") as folder:
         rollouts = {run: Path(folder) / run for run in names}
@@ -128,15 +126,6 @@ def _run(namespace: argparse.Namespace) -> int:
             )
             reporter.conclude(f"page: {options.html}")
     return 0
-
-
-def _check_targets(shared: SharedOptions, options: EvalOptions) -> None:
-    files = [file for file, _ in (*shared.train_files, *shared.held_out_files)]
-    targets = {"--html": options.html, "--json": options.json}
-    for option, target in targets.items():
-        if target is not None:
-            others = {other: path for other, path in targets.items() if other != option}
-            check_target(Path(target), option=option, read=files, others=others)
 
 
 def _evaluate(

@@ -4,6 +4,7 @@ imported.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -15,6 +16,7 @@ from triptych_data.options import DataOptions, PromptOptions, TemplateOptions, c
 from triptych_data.shared_options import shared_options
 
 from triptych_trainer.commands.launch import check_launch_words
+from triptych_trainer.commands.light_checks import CHECKS
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.errors import UsageError
 from triptych_trainer.options.common_options import CommonArguments
@@ -25,6 +27,7 @@ from triptych_trainer.options.plan_options import PlanOptions, own_parser
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.sft_options import SftArguments
 from triptych_trainer.options.tracker_names import check_tracker_names
+from triptych_trainer.options.values import check_numbers
 from triptych_trainer.options.words import (
     check_config,
     check_model_and_data,
@@ -88,6 +91,7 @@ def _look_at_run(run: str, argv: Sequence[str], *, of: str, further: Sequence[st
     trackers = given.get("report_to", config.get("report_to"))
     if isinstance(trackers, str | list):
         check_tracker_names(trackers)
+    check_numbers(argparse.Namespace(**{**config, **given}))
     if of == "train" and wants_demo(argv):
         return
     options = _options(own, given, config)
@@ -125,6 +129,8 @@ def _look_at_command(command: str, argv: Sequence[str]) -> None:
         path = getattr(namespace, name, None)
         if f"--{name}" in option_names(parser) and isinstance(path, str):
             check_model_name(path, option=f"--{name}")
+    if command in CHECKS:
+        CHECKS[command](namespace)
 
 
 def _look_at_files(options: object) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 from triptych_data.adapter_folder import adapter_folder
-from triptych_data.model_name import check_model_name, check_revision
 from triptych_data.option_parser import collected
 from trl import ModelConfig
 
+from triptych_trainer.commands.light_checks import check_merge, not_adapters
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.load import load_model, load_processor
@@ -36,8 +36,9 @@ def _merge(namespace: argparse.Namespace) -> int:
     from triptych_trainer.upstream.quiet import quiet_libraries
 
     quiet_libraries()
+    check_merge(namespace)
     options, path, out = collected(MergeOptions, namespace), namespace.adapters, namespace.out
-    _check(path, out, options)
+    _check_base(path, options)
     processor = load_processor(
         path, revision=options.model_revision, trust_remote_code=options.trust_remote_code, option="ADAPTERS"
     )
@@ -61,20 +62,10 @@ def _merge(namespace: argparse.Namespace) -> int:
     return 0
 
 
-def _check(path: str, out: Path, options: MergeOptions) -> None:
-    check_model_name(path, option="ADAPTERS")
-    check_revision(path, options.model_revision)
+def _check_base(path: str, options: MergeOptions) -> None:
     adapters = adapter_folder(path, revision=options.model_revision, option="ADAPTERS")
     if adapters is None:
-        raise UsageError(
-            f"ADAPTERS {path}: expected a folder or hub id of adapters, found no adapter_config.json there; name the "
-            "output folder of a run with --use_peft (a folder with a whole model needs no merge)"
-        )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out {out}: expected a new folder, got one that contains files; name another")
-    names = ("auto", *(_name(dtype) for dtype in BOUNDS))
-    if options.dtype not in names:
-        raise UsageError(f"--dtype {options.dtype}: expected one of {', '.join(names)}")
+        raise not_adapters(path)
     base = AutoConfig.from_pretrained(
         adapters.base, revision=adapters.base_revision, trust_remote_code=options.trust_remote_code
     )

@@ -19,9 +19,9 @@ from triptych_data.write_whole import check_target, write_whole
 
 from triptych_trainer.commands.begun import processor_of
 from triptych_trainer.commands.launch import plan_of_launch
+from triptych_trainer.commands.loaded_rewards import named_weights
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.planned_tools import planned_tools
-from triptych_trainer.commands.sampled import named_weights
 from triptych_trainer.errors import UsageError
 from triptych_trainer.forecast.alternatives import Alternative, alternatives, cap_that_fits
 from triptych_trainer.forecast.calibrate import Measured, calibrate

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from transformers import GenerationConfig
-from triptych_data.option_parser import refuse_given
 
+from triptych_trainer.commands.light_checks import turns_of
 from triptych_trainer.grpo.sampler import end_ids_of
 from triptych_trainer.options.own_code import read_environment, read_tools
 from triptych_trainer.options.tool_options import PlayOptions
@@ -76,12 +76,9 @@ def playing_of(options: PlayOptions) -> Playing | None:
     Raises:
         UsageError: one cannot be loaded, or an option of turns is given without them.
     """
+    turns = turns_of(options)
     tools, factory = read_tools(options.tools), read_environment(options.environment)
-    turns = TurnOptions(history=options.history, max_turns=options.max_turns, tool_seconds=options.tool_seconds)
-    has_tools = bool(tools) or factory is not None
-    turns.check(has_tools=has_tools, scale_rewards="group")
-    calling_turns = turns.calling_turns(options.max_tool_calling_iterations)
-    if not has_tools:
-        refuse_given(options, ("max_tool_calling_iterations",), why="no calls are done; add --tools or --environment")
+    if not tools and factory is None:
         return None
+    calling_turns = turns.calling_turns(options.max_tool_calling_iterations)
     return Playing(tools=tools, factory=factory, turns=turns, calling_turns=calling_turns)

@@ -11,19 +11,20 @@ import torch
 from triptych_data import Examples, ImageLoader
 from triptych_data.fix import write_chosen
 from triptych_data.limit import num_first
-from triptych_data.option_parser import collected, refuse_given
+from triptych_data.option_parser import collected
 from triptych_data.options import QUARANTINE, image_policy
 from triptych_data.progress import Reporter
 from triptych_data.seen_headers import SeenHeaders
 from triptych_data.shared_options import SharedOptions, shared_options
-from triptych_data.write_whole import check_target
 
-from triptych_trainer.commands.engine import check_engine_is_installed, engine_to_sample
+from triptych_trainer.commands.engine import engine_to_sample
 from triptych_trainer.commands.given_options import given_options
+from triptych_trainer.commands.light_checks import check_rollout
+from triptych_trainer.commands.loaded_rewards import named_weights, reward_functions
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.playing import Playing, playing_of
 from triptych_trainer.commands.read_files import read_files
-from triptych_trainer.commands.sampled import generation_config, model_to_sample, named_weights, reward_functions
+from triptych_trainer.commands.sampled import generation_config, model_to_sample
 from triptych_trainer.errors import UsageError
 from triptych_trainer.evaluation.outcomes import PromptOutcome, mixed, print_outcomes, totals_of
 from triptych_trainer.evaluation.sampling import Sampling, sampled_groups, sampling_of_model
@@ -32,7 +33,7 @@ from triptych_trainer.grpo.rewarding import rewards_by_functions
 from triptych_trainer.models.families import family_of, use_own_family
 from triptych_trainer.models.load import chosen_processor
 from triptych_trainer.models.unwrap import unwrap
-from triptych_trainer.monitor.run_record import RECORD, write_command
+from triptych_trainer.monitor.run_record import write_command
 from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.rollout_options import RolloutOptions, parser
 from triptych_trainer.options.tool_options import PlayOptions
@@ -45,17 +46,13 @@ from triptych_trainer.rewards.read import chosen_verdict
 from triptych_trainer.rollouts.write import RolloutWriter
 from triptych_trainer.trajectories.environments import rewards_of
 
-__all__ = ["check_kept_target", "check_new_folder", "keep_mixed", "main"]
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``triptych rollout``; return 0, or 2 after one line that says what is wrong."""
     words = list(sys.argv[1:] if argv is None else argv)
     return outcome("triptych rollout", lambda: _run(parser().parse_args(words), words))
-
-
-OF_VLLM = ("vllm_gpu_memory_utilization", "vllm_tensor_parallel_size", "vllm_max_model_length")
-"""The options that only vLLM reads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,12 +85,12 @@ class AskedRollouts:
 def _run(namespace: argparse.Namespace, words: Sequence[str]) -> int:
     from triptych_trainer.upstream.quiet import quiet_libraries
 
+    check_rollout(namespace)
     shared, options, out = shared_options(namespace), collected(RolloutOptions, namespace), namespace.out
     play_options = collected(PlayOptions, namespace)
     playing = playing_of(play_options)
     has_environment = playing is not None and playing.factory is not None
     options.reward = named_rewards(options.reward, has_environment=has_environment)
-    _check(shared, options, out, has_tools=playing is not None)
     quiet_libraries()
     use_own_family(options.family)
     reporter = Reporter(quiet=options.quiet)
@@ -177,45 +174,6 @@ def _sampled(
     return outcomes
 
 
-def _check(shared: SharedOptions, options: RolloutOptions, out: Path, *, has_tools: bool) -> None:
-    check_new_folder(out)
-    if shared.data.eval_data:
-        raise UsageError("--eval_data: completions are sampled for the rows of --data; name the files there")
-    if has_tools and options.use_vllm:
-        raise UsageError(
-            "--use_vllm: with --tools and --environment this command samples with transformers; leave it out, or look "
-            "at the first steps of a run with --use_vllm"
-        )
-    if not options.use_vllm:
-        refuse_given(options, OF_VLLM, why="only vLLM reads it; add --use_vllm")
-    elif options.verify_model != "on":
-        raise UsageError("--verify_model: the model is not compared where vLLM samples; leave it out")
-    else:
-        check_engine_is_installed()
-    if not options.temperature > 0:
-        raise UsageError(
-            f"--temperature expects a number above 0, got {options.temperature:g}: greedy completions of a prompt are "
-            "all equal; `triptych eval` decodes greedily"
-        )
-    if options.keep_mixed:
-        files = [file for file, _ in shared.train_files]
-        check_kept_target(options.keep_mixed, out, read=files)
-
-
-def check_new_folder(out: Path) -> None:
-    """Check that ``--out`` names no folder with files in it; raises UsageError."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out {out}: expected a new folder, got one that contains files; name another")
-
-
-def check_kept_target(target: str, out: Path | None, *, read: Sequence[str | Path]) -> None:
-    """Check that ``--keep_mixed`` names neither what is read nor what ``--out`` contains; raises UsageError."""
-    check_target(Path(target), option="--keep_mixed", read=read, others={"--out": out})
-    if out is not None:
-        for name in (RECORD, "config.yaml", "report.html", QUARANTINE):
-            check_target(Path(target), option="--keep_mixed", others={"--out": out / name})
-
-
 def _sampling(
     asked: AskedRollouts, table: ExampleTable, *, processor: Any, loader: ImageLoader, say: Callable[[str], object]
 ) -> tuple[Sampling, PromptPreparer]:
@@ -261,7 +219,8 @@ def _conclude(
         assert isinstance(table.examples, Examples)
         chosen = mixed(outcomes.items())
         roots = [root for _, root in shared.train_files]
-        keep_mixed(options.keep_mixed, table.examples, chosen, format=shared.data.data_format, roots=roots)
+        target, format = Path(options.keep_mixed), shared.data.data_format
+        write_chosen(table.examples, chosen, target, format=format, roots=roots, option="--keep_mixed")
         reporter.conclude(f"kept: {options.keep_mixed} ({len(chosen)} of {len(outcomes)} rows)")
     page = build_report(
         out,
@@ -270,10 +229,3 @@ def _conclude(
         completion_frame=options.completion_frame,  # type: ignore[arg-type]
     )
     reporter.conclude(f"what it said: {page}   rollouts: {out / 'rollouts'}")
-
-
-def keep_mixed(
-    target: str, examples: Examples, chosen: Sequence[int], *, format: str, roots: Sequence[Path | None]
-) -> None:
-    """Write the rows from which something can be learned, as they are in their files."""
-    write_chosen(examples, chosen, Path(target), format=format, roots=roots, option="--keep_mixed")

@@ -1,6 +1,5 @@
-"""What `eval`, `rollout` and `score` share: the rewards, the model, and how completions are sampled from it."""
+"""What `eval`, `rollout` and `chat` share: the model, and how completions are sampled from it."""
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,46 +7,11 @@ from transformers import GenerationConfig
 from triptych_data.options import ModelOptions
 from trl import ModelConfig
 
-from triptych_trainer.errors import UsageError
 from triptych_trainer.models.load import load_model
 from triptych_trainer.options.refusals import check_ends
 from triptych_trainer.options.sampling_options import SamplingOptions
-from triptych_trainer.options.values import check_weights
-from triptych_trainer.rewards.loading import PREFIX
-from triptych_trainer.rewards.read import read_rewards
-from triptych_trainer.rewards.reward_model import reward_name
 
-__all__ = ["generation_config", "model_to_sample", "named_weights", "reward_functions"]
-
-
-def reward_functions(specs: Sequence[str], *, has_environment: bool = False) -> list[Callable[..., Any]]:
-    """Return the reward functions that ``--reward`` names, loaded as a run loads them.
-
-    Raises:
-        UsageError: one cannot be loaded, or is a model.
-    """
-    if models := [spec for spec in specs if spec.startswith(PREFIX)]:
-        raise UsageError(
-            f"--reward {models[0]}: expected reward functions, got a reward model, which scores only while `train` "
-            "runs; leave it out here"
-        )
-    return read_rewards(specs, has_environment=has_environment)
-
-
-def named_weights(rewards: Sequence[Callable[..., Any]], weights: Sequence[float] | None) -> dict[str, float]:
-    """Return the weights that ``--reward_weights`` gives, by the names of the rewards; empty if it was not given.
-
-    Raises:
-        UsageError: there are more or fewer weights than rewards, or they leave nothing of the rewards.
-    """
-    if weights is None:
-        return {}
-    if len(weights) != len(rewards):
-        raise UsageError(
-            f"--reward_weights expects one number for each of the {len(rewards)} rewards, got {len(weights)}"
-        )
-    check_weights(weights)
-    return {reward_name(reward): weight for reward, weight in zip(rewards, weights, strict=True)}
+__all__ = ["generation_config", "model_to_sample"]
 
 
 def model_to_sample(path: str, loading: ModelOptions, *, dtype: str, option: str) -> torch.nn.Module:

@@ -14,10 +14,10 @@ from triptych_data.seen_headers import SeenHeaders
 from triptych_trainer.checkpoints.lock import one_run_in
 from triptych_trainer.commands.begun import begun, processor_of
 from triptych_trainer.commands.launch import launched
+from triptych_trainer.commands.loaded_rewards import named_weights
 from triptych_trainer.commands.model_options import check_model_options
 from triptych_trainer.commands.outcome import outcome
 from triptych_trainer.commands.read_files import read_files
-from triptych_trainer.commands.sampled import named_weights
 from triptych_trainer.errors import UsageError
 from triptych_trainer.models.families import use_own_family
 from triptych_trainer.options.arguments import RunConfig, TrainingConfig, parse_run, prompt_settings

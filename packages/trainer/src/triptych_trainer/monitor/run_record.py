@@ -1,5 +1,7 @@
 """What it takes to repeat a run: command, options, versions, data and code state, in the output folder."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -7,12 +9,14 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from triptych_trainer.monitor.versions import installed_versions, machine
-from triptych_trainer.options.arguments import TrainingConfig
+
+if TYPE_CHECKING:
+    from triptych_trainer.options.arguments import TrainingConfig
 
 __all__ = ["RECORD", "add_to_record", "read_run_record", "write_command", "write_record"]
 

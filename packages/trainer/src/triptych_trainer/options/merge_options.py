@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 
 from triptych_data.option_parser import OptionParser, add_options, given_path
 
-__all__ = ["MergeOptions", "parser"]
+__all__ = ["DTYPES", "MergeOptions", "parser"]
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+"""The precisions that merged weights may have."""
 
 
 @dataclass(kw_only=True)

@@ -67,9 +67,7 @@ def _factory(spec: str) -> Callable[[], Any]:
 
 
 def _named(spec: str, *, option: str) -> Any:
-    location, colon, name = spec.rpartition(":")
-    if not colon or not name:
-        raise UsageError(f"{option} {spec}: write file.py:name, or module:name")
+    location, name = _parts(spec, option=option)
     module = _file(Path(location), f"{option} {spec}") if location.endswith(".py") else _module(location, option, spec)
     if not hasattr(module, name):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -78,13 +76,35 @@ def _named(spec: str, *, option: str) -> Any:
 
 
 def check_own_files(specs: Sequence[str], *, option: str) -> None:
-    """Raise UsageError if a file that ``--tools`` or ``--environment`` names does not exist; nothing is loaded."""
+    """Raise UsageError if a file that ``--tools`` or ``--environment`` names does not exist or is no Python; nothing is
+    loaded.
+    """
     for spec in specs:
         named = _NAMED.fullmatch(spec)
         place = named[2] if named and option == "--environment" else spec
-        location, colon, _ = place.rpartition(":")
-        if colon and location.endswith(".py"):
+        location = _parts(place, option=option)[0]
+        if location.endswith(".py"):
             _check_file(Path(location), f"{option} {place}")
+            _check_syntax(Path(location), f"{option} {place}")
+
+
+def _parts(spec: str, *, option: str) -> tuple[str, str]:
+    """The file or module, and the name in it."""
+    location, _, name = spec.rpartition(":")
+    if not location or not name:
+        raise UsageError(f"{option} {spec}: write file.py:name, or module:name")
+    return location, name
+
+
+def _check_syntax(path: Path, what: str) -> None:
+    try:
+        compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _not_loaded(path, error, what) from error
+
+
+def _not_loaded(path: Path, error: BaseException, what: str) -> UsageError:
+    return UsageError(f"{what}: {path} cannot be loaded: {type(error).__name__}: {error}; correct the file")
 
 
 def _check_file(path: Path, what: str) -> None:
@@ -108,9 +128,7 @@ def _file(path: Path, what: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # sys.exit() would end the run with exit code 0 and without a model
         del sys.modules[unique]
-        raise UsageError(
-            f"{what}: {path} cannot be loaded: {type(error).__name__}: {error}; correct the file"
-        ) from error
+        raise _not_loaded(path, error, what) from error
     return module
 
 

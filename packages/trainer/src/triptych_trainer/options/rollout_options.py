@@ -13,7 +13,10 @@ from triptych_trainer.options.default_rewards import DefaultRewards
 from triptych_trainer.options.sampling_options import SamplingOptions
 from triptych_trainer.options.tool_options import PlayOptions
 
-__all__ = ["RolloutOptions", "parser"]
+__all__ = ["OF_VLLM", "RolloutOptions", "parser"]
+
+OF_VLLM = ("vllm_gpu_memory_utilization", "vllm_tensor_parallel_size", "vllm_max_model_length")
+"""The options that only vLLM reads."""
 
 
 @dataclass(kw_only=True)

@@ -27,7 +27,8 @@ from triptych_trainer.report.summary import (
 from triptych_trainer.report.thumbnails import Thumbnails
 from triptych_trainer.rewards.frames import Frame
 from triptych_trainer.rewards.verdict import verdict_of
-from triptych_trainer.rollouts.read import ReportError, Visit, read_groups, read_visits
+from triptych_trainer.rollouts.parts import ReportError
+from triptych_trainer.rollouts.read import Visit, read_groups, read_visits
 
 MAX_GROUPS = 2_000
 MAX_IMAGE_BYTES = 24 * 2**20

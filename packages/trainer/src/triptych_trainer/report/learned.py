@@ -11,7 +11,7 @@ from triptych_trainer.report.curves import Panel, panel_html, series_of
 from triptych_trainer.report.logged import log_history
 from triptych_trainer.report.run_facts import made_of, page_of, run_names, run_record, warnings_of
 from triptych_trainer.report.summary import Curve
-from triptych_trainer.rollouts.read import ReportError
+from triptych_trainer.rollouts.parts import ReportError
 
 __all__ = ["build_learned_report", "is_learned"]
 

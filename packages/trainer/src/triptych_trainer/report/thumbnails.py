@@ -6,7 +6,7 @@ from triptych_data import ImageError, ImageSource, load_thumbnail
 from triptych_data.pages.picture import SMALL_PIXELS, encoded
 
 from triptych_trainer.rollouts.image_record import ImageRecord
-from triptych_trainer.rollouts.write import FOLDER
+from triptych_trainer.rollouts.parts import FOLDER
 
 SIDE_PIXELS = 360
 """Longest side of a thumbnail."""

@@ -58,14 +58,17 @@ def load_reward(spec: str) -> Reward:
 
 
 def check_names(specs: Iterable[str]) -> None:
-    """Raise ValueError if a known reward or the file of an own one does not exist; nothing is loaded."""
+    """Raise ValueError where a reward is unknown, or the file of an own one missing or no Python; nothing is loaded."""
     for spec in specs:
-        head, _ = _split_options(spec)
+        head, options = _split_options(spec)
         location, colon, _ = head.rpartition(":")
         if not colon:
-            _known(head)
-        elif location.endswith(".py"):
-            _check_file(Path(location), spec=spec)
+            _check_options(_known(head), options, spec=spec)
+        elif not spec.startswith(PREFIX):
+            location = _own_location(head, spec=spec)
+            if location.endswith(".py"):
+                _check_file(Path(location), spec=spec)
+                _check_syntax(Path(location), spec=spec)
 
 
 def check_model_spec(spec: str) -> None:
@@ -111,9 +114,7 @@ def _split_options(spec: str) -> tuple[str, dict[str, Any]]:
 def _own_reward(target: str, options: Mapping[str, Any], *, spec: str) -> Reward:
     if options:
         raise ValueError(f"reward {spec!r}: only known rewards take options; write a function that has them set")
-    location, _, name = target.rpartition(":")
-    if not location or not name:
-        raise ValueError(f"reward {spec!r}: write 'module:function' or 'path/to/file.py:function'")
+    location, name = _own_location(target, spec=spec), target.rpartition(":")[2]
     before = process_settings()
     module = _load_file(Path(location), spec=spec) if location.endswith(".py") else _load_module(location, spec=spec)
     if (changed := changed_setting(before)) is not None:
@@ -127,6 +128,25 @@ def _own_reward(target: str, options: Mapping[str, Any], *, spec: str) -> Reward
     if not callable(function) or inspect.isclass(function):
         raise ValueError(f"reward {spec!r}: expected a function, {name!r} is {type(function).__name__}")
     return function
+
+
+def _own_location(target: str, *, spec: str) -> str:
+    """The module or the file of `target`, which must name a function behind a colon."""
+    location, _, name = target.rpartition(":")
+    if not location or not name:
+        raise ValueError(f"reward {spec!r}: write 'module:function' or 'path/to/file.py:function'")
+    return location
+
+
+def _check_syntax(path: Path, *, spec: str) -> None:
+    try:
+        compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _not_loaded(path, error, spec=spec) from error
+
+
+def _not_loaded(path: Path, error: BaseException, *, spec: str) -> ValueError:
+    return ValueError(f"reward {spec!r}: {path} cannot be loaded: {type(error).__name__}: {error}; correct the file")
 
 
 def _check_file(path: Path, *, spec: str) -> None:
@@ -146,9 +166,7 @@ def _load_file(path: Path, *, spec: str) -> ModuleType:
         module_spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # sys.exit() would end the run with exit code 0 and without a model
         del sys.modules[module_spec.name]
-        raise ValueError(
-            f"reward {spec!r}: {path} cannot be loaded: {type(error).__name__}: {error}; correct the file"
-        ) from error
+        raise _not_loaded(path, error, spec=spec) from error
     return module
 
 

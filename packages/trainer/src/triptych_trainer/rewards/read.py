@@ -7,10 +7,10 @@ from typing import Any
 from triptych_trainer.errors import UsageError
 from triptych_trainer.rewards.guard import guarded
 from triptych_trainer.rewards.loading import PREFIX, load_reward
-from triptych_trainer.rewards.reward_model import load_reward_model, reward_name
+from triptych_trainer.rewards.names import reward_name
 from triptych_trainer.rewards.verdict import verdict_of
 
-__all__ = ["chosen_verdict", "read_rewards"]
+__all__ = ["check_verdict", "chosen_verdict", "read_rewards"]
 
 
 def read_rewards(specs: Sequence[str], *, has_environment: bool = False) -> list[Callable[..., Any]]:
@@ -24,7 +24,7 @@ def read_rewards(specs: Sequence[str], *, has_environment: bool = False) -> list
         return []
     if not specs:
         raise UsageError("--reward: expected at least one reward, got none; only an --environment can do without")
-    found = [load_reward_model(spec) if spec.startswith(PREFIX) else guarded(_function(spec)) for spec in specs]
+    found = [_model(spec) if spec.startswith(PREFIX) else guarded(_function(spec)) for spec in specs]
     names = [reward_name(reward) for reward in found]
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
@@ -34,6 +34,14 @@ def read_rewards(specs: Sequence[str], *, has_environment: bool = False) -> list
             "function of your own around one of them"
         )
     return found
+
+
+def _model(spec: str) -> Any:
+    from triptych_trainer.rewards.reward_model import (
+        load_reward_model,  # brings transformers, which functions do without
+    )
+
+    return load_reward_model(spec)
 
 
 def _function(spec: str) -> Callable[..., Any]:
@@ -49,7 +57,16 @@ def chosen_verdict(rewards: Sequence[Any], verdict: str | None) -> str | None:
     Raises:
         UsageError: there is no such reward.
     """
+    return check_verdict([reward_name(reward) for reward in rewards], verdict)
+
+
+def check_verdict(names: Sequence[str], verdict: str | None) -> str | None:
+    """Check ``--verdict`` against the names of the rewards, and return as `chosen_verdict` does.
+
+    Raises:
+        UsageError: there is no such reward.
+    """
     try:
-        return verdict_of([reward_name(reward) for reward in rewards], verdict)
+        return verdict_of(names, verdict)
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from triptych_trainer.errors import UsageError
 from triptych_trainer.rewards.loading import PREFIX, check_model_spec
 
-__all__ = ["check_reward_model", "load_reward_model", "reward_name"]
+__all__ = ["check_reward_model", "load_reward_model"]
 
 
 def load_reward_model(spec: str) -> PreTrainedModel:
@@ -60,10 +60,3 @@ def _check_head(spec: str, config: Any) -> None:
             f"--reward {spec}: expected a head with one score, got {config.num_labels} labels; a reward model is "
             "trained with num_labels=1"
         )
-
-
-def reward_name(reward: Any) -> str:
-    """Return the name under which TRL logs a reward: a function's own, or the last part of a model's path."""
-    if isinstance(reward, PreTrainedModel):
-        return str(reward.config._name_or_path).split("/")[-1]
-    return getattr(reward, "__name__", type(reward).__name__)

@@ -7,14 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
-from triptych_parser import Refusal
 
+from triptych_trainer.rollouts.parts import ReportError, rollout_parts
 from triptych_trainer.rollouts.record import COUNTS, SCALARS, GroupRecord, from_row
-from triptych_trainer.rollouts.write import FOLDER
-
-
-class ReportError(Refusal, ValueError):
-    """Says that the rollouts of a run are missing or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +48,12 @@ class Visit:
 
 def read_visits(run_dir: str | Path) -> list[Visit]:
     """Return the numbers of every group in order of step; raises ReportError when there are none."""
-    folder = Path(run_dir) / FOLDER
-    parts = sorted(folder.glob("step-*.parquet"))
-    if not parts:
-        raise ReportError(
-            f"{run_dir}: no rollouts in {folder}; expected the output folder of a run that wrote at least one step"
-        )
+    parts = rollout_parts(Path(run_dir))
     visits = [visit for part in parts for visit in _visits_of(part)]
     if not visits:
         raise ReportError(
-            f"{run_dir}: the {len(parts)} files of rollouts in {folder} contain no group; name the output folder of a "
-            "run that sampled at least one"
+            f"{run_dir}: the {len(parts)} files of rollouts in {parts[0].parent} contain no group; name the output "
+            "folder of a run that sampled at least one"
         )
     return sorted(visits, key=lambda visit: visit.step)
 

@@ -24,11 +24,11 @@ from triptych_trainer.prompts.image_info import image_infos
 from triptych_trainer.rewards import ImageInfo, completion_text
 from triptych_trainer.rewards.completion import opened_by
 from triptych_trainer.rollouts.image_record import ImageRecord
+from triptych_trainer.rollouts.parts import FOLDER
 from triptych_trainer.rollouts.record import SCHEMA, GroupRecord, to_row
 from triptych_trainer.rollouts.rollout import Rollout, RolloutGroup, ScoredGroup
 from triptych_trainer.rollouts.turns import Trajectory, records_of, trajectory_of
 
-FOLDER = "rollouts"
 COPY_PIXELS = 512
 """The longest side, in pixels, of the copies of images that have no file."""
 

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from triptych_parser.printable import printable
 
 from triptych_trainer.report import build_report
-from triptych_trainer.rollouts.write import FOLDER
+from triptych_trainer.rollouts.parts import FOLDER
 
 __all__ = ["FreshReport"]
 

@@ -7,7 +7,7 @@ from typing import Any
 from triptych_parser.printable import printable
 
 from triptych_trainer.options.arguments import RunConfig, image_policy
-from triptych_trainer.rewards.reward_model import reward_name
+from triptych_trainer.rewards.names import reward_name
 from triptych_trainer.rollouts.rollout import ScoredGroup
 from triptych_trainer.rollouts.write import RolloutWriter
 
