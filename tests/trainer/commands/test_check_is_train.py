@@ -190,3 +190,11 @@ def test_an_image_that_is_replaced_during_the_run_is_noticed(on_bad, model_dir, 
     (row,) = map(json.loads, (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines())
     assert said in row["reason"]
     assert row["kind"] == "changed"
+
+
+def test_a_check_of_few_rows_says_what_it_cannot_know(write_rows, capsys):
+    """A file of fewer prompts than one generation takes passed the check, and train refused it."""
+    assert check_with_rewards([str(write_rows([1, 1, 1]))]) == 0
+    assert "prompts; 3 passed, and train refuses a run that takes more" in capsys.readouterr().out
+    assert check_with_rewards([str(write_rows([1] * 16))]) == 0
+    assert "num_generations" not in capsys.readouterr().out

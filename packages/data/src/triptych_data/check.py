@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -39,16 +39,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     return outcome(COMMAND, lambda: check(parser(COMMAND).parse_args(argv)))
 
 
-def check(namespace: argparse.Namespace, *, further: FurtherLook | None = None, needs_prompt: bool = True) -> int:
+def check(
+    namespace: argparse.Namespace,
+    *,
+    further: FurtherLook | None = None,
+    needs_prompt: bool = True,
+    remark: Callable[[int], str | None] = lambda rows: None,
+) -> int:
     """Check what a parsed command line names; `further` looks at every row that nothing here refuses.
 
-    Without `needs_prompt` an environment gives the tasks of rows that have no prompt.
+    Without `needs_prompt` an environment gives the tasks of rows that have no prompt. `remark` is what is said last of
+    the number of training rows that pass.
     """
     shared, own = shared_options(namespace), collected(CheckOptions, namespace)
     model = chosen_model(shared.model, shared.loading, shared.prompt)
     tallies = _checked_files(shared, own, model=model, further=further, needs_prompt=needs_prompt)
     first_eval = len(shared.train_files)
     tables = (tallies[:first_eval], tallies[first_eval:])
+    said = remark(sum(tally.passed for tally in tables[0])) if tables[0] else None
+    if said is not None:
+        print(f"note: {said}")
     return 1 if any(_would_stop(table, shared.data) for table in tables) else 0
 
 

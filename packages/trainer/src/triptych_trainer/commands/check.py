@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "show_tools"]
 
+_FEW_ROWS = 16
+"""Below this number of rows, a generation of a usual run may take more prompts than there are."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when a run would take the rows, 1 when it would stop at one, 2 when it cannot check."""
@@ -45,7 +48,17 @@ def _check(namespace: argparse.Namespace) -> int:
         named_rewards(answers.reward, has_environment=environments is not None),
         environments=() if environments is None else environments.names,
     )
-    return check(namespace, further=further, needs_prompt=environments is None)
+    return check(namespace, further=further, needs_prompt=environments is None, remark=_of_few_rows)
+
+
+def _of_few_rows(rows: int) -> str | None:
+    """What a check cannot know of a file with few rows: whether they fill one generation of the run."""
+    if not 0 < rows < _FEW_ROWS:
+        return None
+    return (
+        f"one generation of a run takes generation_batch_size / num_generations prompts; {rows} passed, and train "
+        "refuses a run that takes more"
+    )
 
 
 def _look_at_conversations(namespace: argparse.Namespace, tools: ToolOptions, *, max_tokens: int | None) -> FurtherLook:
