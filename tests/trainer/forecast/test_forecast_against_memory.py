@@ -1,4 +1,4 @@
-"""The forecast of a policy pass against resident memory of a process of its own that runs it."""
+"""The forecast of a policy pass or a generation against resident memory of a process of its own that runs it."""
 
 import json
 from pathlib import Path
@@ -19,14 +19,17 @@ from triptych_trainer.forecast.traced_passes import Setting
         ("qwen2_5_vl, deep", {"gradient_checkpointing": False, "attn_implementation": "eager"}),
         ("gemma3", {"gradient_checkpointing": False}),
         ("internvl", {"gradient_checkpointing": False, "turns": 2}),  # a prompt without images, too
+        ("qwen2_5_vl, wide", {"gradient_checkpointing": False, "generates": True, "bf16": True}),
     ],
     ids=str,
 )
 def test_peak_activations_are_within_a_fifth_of_resident_memory(shape, options, plan_for, fork):
-    turns = options.get("turns", 0)
-    config, skeleton = plan_for(SHAPES[shape].config(), **{key: options[key] for key in options if key != "turns"})
-    setting = Setting.of(config, device="cpu")
-    forecast = trace(skeleton, shape_batch(SHAPES[shape], turns=turns), phase="policy", setting=setting).peak
+    turns, generates = options.get("turns", 0), options.get("generates", False)
+    named = {key: value for key, value in options.items() if key not in ("turns", "generates")}
+    config, skeleton = plan_for(SHAPES[shape].config(), **named)
+    setting = Setting.of(config, device="cpu", trains_once=generates)
+    phase = "generate" if generates else "policy"
+    forecast = trace(skeleton, shape_batch(SHAPES[shape], turns=turns), phase=phase, setting=setting).peak
     script = Path(__file__).with_name("measure.py")
     run = fork(shape, json.dumps(options), environment={}, script=script).wait()
     assert run.returncode == 0, run.stderr[-2000:]

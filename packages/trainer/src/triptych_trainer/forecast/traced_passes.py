@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
 import torch
 from transformers import GenerationConfig
 
+from triptych_trainer.forecast.planned_cache import bytes_of_cache, graph_tensors, grow_cache, num_bytes
 from triptych_trainer.forecast.recorder import Recorder
 from triptych_trainer.forecast.skeleton import Skeleton
 from triptych_trainer.forward import GroupBatch
@@ -24,7 +24,6 @@ from triptych_trainer.forward.prompt_graph import why_not_once
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.models.families import ImageFeatures, family_of
 from triptych_trainer.options.arguments import RunConfig
-from triptych_trainer.upstream.torch_names import FakeTensor
 from triptych_trainer.upstream.transformers_names import cache_argument
 
 __all__ = ["DECODE", "PASSES", "Device", "Setting", "planned_engine"]
@@ -72,10 +71,13 @@ class Setting:
             keeps_prompts=trains_once
             and config.run.group_sharing == "auto"
             and not args.gradient_checkpointing
-            and precision is None
             and device == "cpu",
             has_turns=bool(config.run.tools or config.run.environment),
         )
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the run's mixed precision; a trace is on tensors of a CPU for every device."""
+        return nullcontext() if self.precision is None else torch.autocast("cpu", dtype=self.precision)
 
 
 def planned_engine(setting: Setting) -> GroupEngine:
@@ -84,16 +86,12 @@ def planned_engine(setting: Setting) -> GroupEngine:
         temperature=setting.temperature,
         share_prompts=setting.share_prompts,
         completions_per_slice=setting.completions_per_slice,
-        autocast=partial(_autocast, setting),
+        autocast=setting.autocast,
         verify=False,
         fused_lm_head=setting.device == "cuda",
         trains_once=setting.trains_once,
         checkpoints_tower=setting.checkpoints_tower,
     )
-
-
-def _autocast(setting: Setting) -> AbstractContextManager[Any]:
-    return nullcontext() if setting.precision is None else torch.autocast("cpu", dtype=setting.precision)
 
 
 Outcome = tuple[int, int, int]
@@ -134,23 +132,33 @@ def _generate(
         turns = engine.turns if batch.has_unsampled_tokens else None
         keeps = setting.keeps_prompts and turns is None and why_not_once(model) is None
         before = recorder.live
-        with torch.enable_grad() if keeps else nullcontext():
+        with torch.enable_grad() if keeps else nullcontext(), setting.autocast():
             prompts = prefilled(model, asked, features=features, pad_id=0, turns=turns)
-        states = [] if prompts.cache is None or not keeps else _states(prompts.cache)
-        graph += max(recorder.live - before - _cache_bytes(prompts.cache), 0) if states else 0
+        states = [] if prompts.cache is None or not keeps else graph_tensors(prompts.cache)
+        graph += max(recorder.live - before - bytes_of_cache(prompts.cache), 0) if states else 0
         cache_bytes = 0
         if prompts.cache is not None:
             recorder.enter(DECODE)
-            counted = setting.device == "cpu" and setting.precision is None
+            counted = setting.device == "cpu"
             copies = empty_copies(skeleton.base, num_tokens=batch.max_completion_tokens) if counted else []
             by_groups = turns is None and _decodes_by_groups(skeleton, prompts, setting)
             start = repeated(prompts, group_sizes=[max(batch.group_sizes)] * len(batch.prompts), by_groups=by_groups)
             if isinstance(start.cache, GroupCache):
                 start.cache.room = batch.max_completion_tokens
-            graph += _decode(skeleton, batch, engine, recorder, start=start, positions_ABT=prompts.positions_ABT)
-            cache_bytes = _cache_bytes(start.cache)
+            # the copies multiply in float32, and `generate` of a model with adapters calls what accelerate left alone
+            plain = bool(copies) or skeleton.model is not skeleton.base
+            graph += _decode(
+                skeleton,
+                batch,
+                engine,
+                recorder,
+                start=start,
+                positions_ABT=prompts.positions_ABT,
+                autocast=nullcontext if plain else setting.autocast,
+            )
+            cache_bytes = bytes_of_cache(start.cache)
             del copies
-        kept = sum(_bytes(rows) for rows in engine.kept_tensors())
+        kept = sum(num_bytes(rows) for rows in engine.kept_tensors())
         states.clear()
         return cache_bytes, kept, graph
     finally:
@@ -159,7 +167,7 @@ def _generate(
 
 def _decodes_by_groups(skeleton: Skeleton, prompts: Prefilled, setting: Setting) -> bool:
     """Whether a run on a CPU keeps each prompt's keys and values once for its group."""
-    if setting.device != "cpu" or setting.precision is not None or setting.has_turns:
+    if setting.device != "cpu" or setting.has_turns:
         return False
     config = GenerationConfig()
     return why_not_by_groups(skeleton.base, prompts.text, cache=prompts.cache, config=config, further={}) is None
@@ -174,8 +182,8 @@ def _encode(
     features = engine.features(skeleton.model, batch, keys=keys, with_graph=engine.trains_once)
     skeleton.model.eval()
     new = engine.kept_tensors()[kept:]
-    joined = 0 if features is None else sum(_bytes(rows) for rows in (features.rows, *features.deepstack))
-    own = joined + sum(_bytes(rows) for rows in new)
+    joined = 0 if features is None else sum(num_bytes(rows) for rows in (features.rows, *features.deepstack))
+    own = joined + sum(num_bytes(rows) for rows in new)
     return features, max(recorder.live - before - own, 0) if any(rows.requires_grad for rows in new) else 0
 
 
@@ -187,6 +195,7 @@ def _decode(
     *,
     start: DecodingStart,
     positions_ABT: torch.Tensor,
+    autocast: Callable[[], AbstractContextManager[Any]],
 ) -> int:
     """The turns of all rollouts: what arrived is encoded and forwarded, and the last and widest token is decoded.
 
@@ -204,13 +213,15 @@ def _decode(
         keys = [batch.image_keys[image] for image in now]
         turn = GroupBatch.build([[0]], images=[batch.images[image] for image in now], image_keys=keys)
         graph += _encode(skeleton, turn, engine, recorder, keys=[0])[1]
-        _grow_cache(start.cache, first - known)
-        _forward(skeleton, start, positions_ABT, known=length - 1 + first, new=stop - first)
+        grow_cache(start.cache, first - known)
+        with autocast():
+            _forward(skeleton, start, positions_ABT, known=length - 1 + first, new=stop - first)
         known = stop
     flops_before = recorder.flops
     total = batch.max_completion_tokens
-    _grow_cache(start.cache, total - 1 - known)
-    logits = _forward(skeleton, start, positions_ABT, known=length - 1 + total - 1, new=1)
+    grow_cache(start.cache, total - 1 - known)
+    with autocast():
+        logits = _forward(skeleton, start, positions_ABT, known=length - 1 + total - 1, new=1)
     _sample(logits)
     recorder.flops = flops_before + (recorder.flops - flops_before) * sum(sampled)
     return graph
@@ -245,28 +256,6 @@ def _stretches(marks: Sequence[bool]) -> Iterator[tuple[bool, int, int]]:
         first = stop
 
 
-def _grow_cache(cache: Any, num_tokens: int) -> None:
-    """Grow each layer's keys and values as decoding does: one layer at a time, the old ones freed after.
-
-    Layers with a sliding window keep no more than the window; recurrent states keep their size.
-    """
-    if num_tokens < 1:
-        return
-    for layer in cache.layers:
-        if isinstance(cache, GroupCache):  # its rows have room for all tokens from the first one on
-            layer.num_decoded += num_tokens
-            continue
-        window = getattr(layer, "sliding_window", None)
-        for name in ("keys", "values"):
-            values = getattr(layer, name, None)
-            if isinstance(values, torch.Tensor):
-                length = values.shape[2] + num_tokens
-                kept = length if window is None else min(length, window - 1)
-                setattr(layer, name, values.new_empty(*values.shape[:2], kept, values.shape[3]))
-        if window is not None:
-            layer.cumulative_length += num_tokens
-
-
 def _sample(logits_BV: torch.Tensor) -> None:
     """What ``generate`` makes of the last logits: a float32 copy, suppressed ids, temperature, probabilities."""
     scores = logits_BV.to(dtype=torch.float32, copy=True)
@@ -275,25 +264,6 @@ def _sample(logits_BV: torch.Tensor) -> None:
     scaled = suppressed / 0.9
     del suppressed
     torch.softmax(scaled, dim=-1)
-
-
-def _states(cache: Any) -> list[torch.Tensor]:
-    """Keys and values with their graph, which lives as long as they do."""
-    return [values for layer in cache.layers for values in (layer.keys, layer.values)]
-
-
-def _cache_bytes(cache: Any) -> int:
-    tensors = [
-        value
-        for layer in (cache.layers if cache is not None else ())
-        for value in vars(layer).values()
-        if isinstance(value, FakeTensor)
-    ]
-    return sum(_bytes(values) for values in tensors)
-
-
-def _bytes(values: torch.Tensor) -> int:
-    return values.numel() * values.element_size()
 
 
 PASSES = {"generate": _generate, "score": _score, "policy": _policy}
