@@ -135,13 +135,17 @@ def test_several_environments_are_named_and_rows_choose_one_of_them(write_rows, 
 
 def test_rows_without_a_prompt_are_those_of_an_environment(code, tmp_path, capsys):
     rows, page = tmp_path / "seeds.jsonl", tmp_path / "page.html"
-    rows.write_text('{"kind": "one", "seed": 3}\n')
+    rows.write_text('{"kind": "one", "seed": 3}\n{"kind": "one", "seed": 4}\n{"kind": "one", "seed": 3}\n')
     words = [str(rows), "--reward", "format"]
     assert triptych(["check", *words]) == 1
     capsys.readouterr()
     assert triptych(["check", *words, "--environment", f"{code}:Grid"]) == 0
+    said = capsys.readouterr().out
+    assert f"1 rows repeat an earlier one (they pass)\n  {rows}:3 repeats {rows}:1\n" in said, "another seed is another"
+    assert "reference answer" not in said, "its environment says what a rollout was worth"
     assert triptych(["preview", *words, "--environment", f"{code}:Grid", "-o", str(page)]) == 0
     (block,) = re.findall(r'id="rows-0">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
-    (row,) = json.loads(block)
+    row, _, again = json.loads(block)
+    assert (row.get("repeats"), again["repeats"]) == (None, f"{rows}:1")
     assert row["turns"][-1][1] == [0, "You are in one."]
     assert row["notes"] == [], "its image has a place, and its environment says what a rollout was worth"

@@ -100,6 +100,7 @@ def _checked_files(
                 decode=own.decode,
                 model=model,
                 further=further,
+                has_environment=not needs_prompt,
             )
             tally, passed = _scan_file(rows, inspection, workers=own.workers)
             seconds, name = time.perf_counter() - start, escape(printable(file))

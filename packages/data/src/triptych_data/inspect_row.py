@@ -46,6 +46,8 @@ class Inspection:
     """Counts tokens; without it only sizes are known."""
     further: FurtherLook | None = None
     """Looks at what this package does not know; raises DataError where a run would refuse the row."""
+    has_environment: bool = False
+    """Whether an environment begins from the columns of a row, and says what a rollout was worth."""
 
 
 def inspect_row(row: SourceRow, tally: Tally, *, inspection: Inspection) -> Example:
@@ -69,7 +71,7 @@ def inspect_row(row: SourceRow, tally: Tally, *, inspection: Inspection) -> Exam
     if counted is not None:
         tally.image_tokens.append(counted.num_image_tokens)
         tally.prompt_tokens.append(counted.num_tokens)
-    if example.answer is None:
+    if example.answer is None and not inspection.has_environment:
         tally.notes["rows without a reference answer"] += 1
     return example
 

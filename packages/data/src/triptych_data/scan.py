@@ -87,13 +87,18 @@ def _scan_part(part: range, rows: Rows, inspection: Inspection) -> tuple[Tally, 
             tally.refused.append(error)
             continue
         tally.passed += 1
-        tally.digests.append(row_digest(example))
+        tally.digests.append(row_digest(example, with_columns=inspection.has_environment))
         passed.append(index)
     return tally, passed, len(part)
 
 
-def row_digest(example: Example) -> int:
-    """Return 64 bits of what the model would see and be rewarded for; they are equal for repeated rows."""
-    content = [example.prompt.shown(), [str(image.key) for image in example.images], example.answer]
+def row_digest(example: Example, *, with_columns: bool = False) -> int:
+    """Return 64 bits of what the model would see and be rewarded for; they are equal for repeated rows.
+
+    An environment begins from the other columns of a row, so that they count ``with_columns``.
+    """
+    content: list[object] = [example.prompt.shown(), [str(image.key) for image in example.images], example.answer]
+    if with_columns:
+        content.append(sorted((name, str(value)) for name, value in example.extras.items()))
     text = json.dumps(content, ensure_ascii=True)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

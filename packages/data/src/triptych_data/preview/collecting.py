@@ -129,7 +129,7 @@ def _looked_at(
             said = trained(example, sizes)
         except DataError as error:
             refused = error
-    earlier = first.setdefault(row_digest(example), example.source)
+    earlier = first.setdefault(row_digest(example, with_columns=source.has_environment), example.source)
     repeated = earlier != example.source
     return PreviewRow(
         source=example.source,
