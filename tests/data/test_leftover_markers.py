@@ -34,6 +34,18 @@ REFUSED: Refused = {
         )
         for mark in ("<IMAGE>", "<Image>", "< image >", "<ImageHere>", "&lt;image&gt;", "[IMG]", "[Image 1]")
     },
+    **{
+        f"named images in another order than their numbers, {text}": (
+            {"prompt": f"{text}Which?", "images": {"image_10": "0.png", "image_2": "2.png"}, "answer": "x"},
+            "expected images in the order of their numbers, got image_10 before image_2; give the images as a list in",
+            {
+                "prompt": "<image:image_2><image:image_10>Which?",
+                "images": {"image_10": "0.png", "image_2": "2.png"},
+                "answer": "x",
+            },
+        )
+        for text in ("", "<image><image>", "<image:1><image:2>")
+    },
     "an invisible character in a marker": (
         {"prompt": "Is <image\u200b> red?", "image": "0.png", "answer": "x"},
         "got '<image>' with an invisible character in it in message 1; write <image> in its place",

@@ -12,7 +12,14 @@ from triptych_data.errors import DataError
 from triptych_data.example import Example, ImageSource
 from triptych_data.formats import Record, RowError
 from triptych_data.image_entry import to_source
-from triptych_data.places import check_dialect, check_owners, check_packed, check_places, has_image_parts
+from triptych_data.places import (
+    check_dialect,
+    check_named_order,
+    check_owners,
+    check_packed,
+    check_places,
+    has_image_parts,
+)
 from triptych_data.rows import SourceRow
 
 
@@ -73,6 +80,8 @@ def _bound(record: Record, images: Sequence[ImageSource], row: SourceRow, dialec
     if record.is_literal or has_image_parts(record):
         dialect = "parts"  # images have their places: what looks like a marker in the text of a part is text
     prompt = parse(record.messages, dialect=dialect, source=row.source)
+    if any(record.names):
+        check_named_order(record, prompt)
     if images and not prompt.num_markers:
         check_dialect(record, dialect=dialect)
     return bind(prompt, [image.name for image in images], no_markers=record.no_markers)

@@ -108,15 +108,14 @@ def _open_in_kept(root: Path, path: str) -> int | None:
 
 def _open_in_roots(root: Path, path: str, allow_outside: Sequence[Path]) -> int:
     error, is_absolute = None, os.path.isabs(path)
-    for folder in (root, *allow_outside):
-        relative = _relative_to(folder, path) if is_absolute else path
+    for number, folder in enumerate((root, root, *allow_outside)):
+        # A relative path means the image root; an allowed folder only serves where its link or `..` leads to.
+        # The kernel refuses every link that is an absolute path, also one into the root: the second look follows it.
+        is_first = number == 0
+        target = path if is_absolute or is_first else os.path.realpath(root / path)
+        relative = path if is_first and not is_absolute else _relative_to(folder, target)
         if relative is None:
             continue
-        if not is_absolute and folder is not root:
-            # A relative path means the image root; another allowed folder only serves where its link or `..` leads to.
-            relative = _relative_to(folder, os.path.realpath(root / path))
-            if relative is None:
-                continue
         try:
             return _open_below(folder, relative)
         except OSError as caught:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from triptych_parser import parse
+from triptych_parser import Prompt, parse
 from triptych_parser.dialects import DIALECTS
 
 from triptych_data.example import ImageSource
@@ -26,6 +27,7 @@ _ALIKE = re.compile(
     rf"\{{{_WORD}(_?[0-9]{{1,4}})?\}}|\[{_WORD}(_?[0-9]{{1,4}})?\]|!\[[^\]\n]{{0,300}}\]\([^)\s]{{1,4096}}\)",
     re.IGNORECASE,
 )
+_LAST_NUMBER = re.compile(r"[0-9]{1,9}$")
 # Characters without width, which copied texts may have inside a marker.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 # What stands for pixels in any text: the special tokens of models, a link to an image file, and an image as base64.
@@ -125,6 +127,20 @@ def check_owners(record: Record, images: Sequence[ImageSource], unique: Sequence
                 f"expected each image once where objects.image_id counts them, got image {owner + 1} again or after "
                 "a repeated one",
                 remedy="give each image once, and write <image:1> wherever the first belongs, <image:2> and so on",
+            )
+
+
+def check_named_order(record: Record, prompt: Prompt) -> None:
+    """Raise RowError if images without markers by name have names whose numbers come in another order: 10 before 2."""
+    if all(isinstance(marker.ref, str) for marker in prompt.markers) and prompt.num_markers:
+        return
+    numbered = [(name, int(found[0])) for name in record.names if name and (found := _LAST_NUMBER.search(name))]
+    for (first, number), (second, other) in itertools.pairwise(numbered if len(numbered) == len(record.names) else ()):
+        if number > other:
+            raise RowError(
+                f"expected images in the order of their numbers, got {first} before {second}",
+                remedy="give the images as a list in the order of the prompt, or write their names into the markers, "
+                f"<image:{first}>",
             )
 
 
