@@ -42,6 +42,12 @@ def test_the_page_loads_with_curves_and_groups(opened):
     assert page.get_by_role("navigation", name="Pages of groups", exact=True).count() == 1
 
 
+def test_a_run_without_turns_says_nothing_of_turns(opened):
+    of_turns = opened().locator(".of-turns")
+    assert of_turns.count() > 3
+    assert not any(of_turns.nth(k).is_visible() for k in range(of_turns.count()))
+
+
 def test_what_changed_most_comes_first(opened):
     page = opened()
     assert page.get_by_label("Order").input_value() == "change"

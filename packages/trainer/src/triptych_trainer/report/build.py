@@ -145,8 +145,9 @@ def facts(visits: Sequence[Visit], *, shown: int, left_out: int) -> list[tuple[s
     """Return the run's numbers in words for the top of the page."""
     train = [visit for visit in visits if visit.mode == "train"] or list(visits)
     flat = sum(visit.is_flat for visit in train) / len(train)
+    first, last = train[0].step, train[-1].step
     found = [
-        ("steps", f"{train[0].step}\u2013{train[-1].step}"),
+        ("step", str(first)) if first == last else ("steps", f"{first}\u2013{last}"),
         ("samples", str(len({visit.key for visit in visits}))),
         ("groups", str(len(visits)) if shown == len(visits) else f"{len(visits)}, {shown} shown below"),
         ("completions", str(sum(len(visit.totals) for visit in visits))),
