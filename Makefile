@@ -1,4 +1,4 @@
-.PHONY: help install format lint typecheck test fuzz bench bench-kernels bench-trainer bench-passes kill-check gpu-check vllm-check env-check
+.PHONY: help install format lint typecheck test fuzz bench bench-kernels bench-trainer bench-passes kill-check gpu-check vllm-check env-check lanes walk
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -52,3 +52,9 @@ env-check: ## test MiniGrid and the pages of MiniWoB++, with their libraries in 
 
 fuzz: ## draw EXAMPLES (2000) new rows and texts for each test, and damage new files; about ten minutes
 	TRIPTYCH_FUZZ=$${EXAMPLES:-2000} uv run pytest -q -p no:cacheprovider --timeout 0 tests/data/test_fuzz.py tests/data/test_fuzz_rows.py tests/parser/test_fuzz.py tests/parser/test_special.py tests/parser/test_roundtrip.py
+
+lanes: ## test the oldest and the newest allowed versions, and resolve them with vLLM, each in a throw-away environment (6 GB)
+	bash scripts/lanes.sh
+
+walk: ## install the wheels into an empty environment and run every command of docs/install.md there, with both ends of the versions
+	bash scripts/walk.sh
