@@ -13,8 +13,8 @@
 # later, accelerate, peft, numpy and Pillow. TRL 1.16 and datasets add TRL's steps and the forecast of memory; transformers adds the
 # masked_scatter row; Triton comes with torch. Nothing is downloaded: where a package is missing, put its wheel into a folder
 # and set TRIPTYCH_WHEELS to it (`pip download --no-deps --only-binary :all: --python-version 3.12 -d wheels trl==1.16.0
-# datasets dill multiprocess` makes one of 2 MB, for a machine that has all else). A part that fails or misses a package says
-# so, and the other parts run. TRIPTYCH_PYTHON chooses the interpreter (default: python3).
+# datasets dill multiprocess` makes one of 2 MB, for a machine that has all else). A part that fails says so and makes the exit
+# code 1, a part that needs TRL where it is not installed is listed as left out, and the other parts run. TRIPTYCH_PYTHON chooses the interpreter (default: python3).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export python=${TRIPTYCH_PYTHON:-python3} HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
@@ -23,7 +23,7 @@ tiny=${1:-}
 budget=${TRIPTYCH_GPU_SECONDS:-570}
 export work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-rows=() failed=()
+rows=() failed=() left_out=()
 
 part() { # part NAME SECONDS COMMAND...: run it for so long at most, keep its lines for the table, and go on where it fails
     local name=$1 limit=$2 began=$SECONDS left=$((budget - SECONDS)) code=0 state line
@@ -37,6 +37,7 @@ part() { # part NAME SECONDS COMMAND...: run it for so long at most, keep its li
     timeout -k 5 "$limit" "$@" 2>&1 | tee "$work/log" || code=$?
     case $code in
     0) state=done ;;
+    69) state="left out" left_out+=("$name") ;;
     124 | 137) state="stopped after $limit seconds" ;;
     *) state="FAILED (exit code $code)" failed+=("$name") ;;
     esac
@@ -85,4 +86,5 @@ fi
 printf '\n| part | seconds | result |\n|---|---:|---|\n'
 printf '%s\n' "${rows[@]}"
 printf '\n%s seconds of %s\n' "$SECONDS" "$budget"
+[ ${#left_out[@]} -eq 0 ] || printf 'LEFT OUT: %s\n' "${left_out[@]}"
 [ ${#failed[@]} -eq 0 ] || { printf 'FAILED: %s\n' "${failed[@]}"; exit 1; }

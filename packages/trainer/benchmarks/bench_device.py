@@ -35,13 +35,44 @@ def test_attention_and_steps_of_a_tiny_model(monkeypatch, capsys):
     )
 
 
-def recorded(tmp_path, *arguments, fails="nothing", sleeps="nothing", seconds=570):
+@pytest.mark.parametrize(
+    ("missing", "error", "code", "said"),
+    [
+        ("trl", None, 69, "left out: three steps of TRL, because trl is not installed; put its wheel"),
+        ("", RuntimeError("out of\nmemory"), 1, "FAILED: three steps of TRL: RuntimeError: out of memory"),
+        (
+            "",
+            ModuleNotFoundError("No module named 'dill'"),
+            1,
+            "FAILED: three steps of TRL: ModuleNotFoundError: No mod",
+        ),
+        ("", None, 0, "step 3 of TRL: whole step 0.06 s"),
+    ],
+    ids=["not installed", "fails", "misses a package of its own", "runs"],
+)
+def test_a_part_that_needs_trl_is_left_out_or_fails(monkeypatch, capsys, missing, error, code, said):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    device_steps = importlib.import_module("device_steps")
+    monkeypatch.setattr(device_steps, "find_spec", lambda name: None if name == missing else object())
+
+    def stock(*args, **kwargs):
+        if error is not None:
+            raise error
+        return "RESULT step 3 of TRL: whole step 0.06 s"
+
+    monkeypatch.setattr(device_steps, "stock", stock)
+    assert device_steps.main(["--cpu-tiny", "--trainer", "trl"]) == code
+    assert f"RESULT {said}" in capsys.readouterr().out
+
+
+def recorded(tmp_path, *arguments, fails="nothing", code=3, sleeps="nothing", seconds=570):
     """Run the script with programs that only write down how they were called, or fail, or take too long."""
     for name in ("python", "nvidia-smi", "nvcc"):
         program = tmp_path / name
         program.write_text(
             f'#!/bin/sh\necho "{name} $*" | tr "\\n" " " >>"{tmp_path}/calls"; echo >>"{tmp_path}/calls"\n'
-            f'case "$*" in *{fails}*) exit 3;; *{sleeps}*) exec sleep 30;; *device*) echo "RESULT of $2";; esac\n'
+            f'case "$*" in *"{fails}"*) exit {code};; *{sleeps}*) exec sleep 30;; *device*) echo "RESULT of $2";;\n'
+            "esac\n"
         )
         program.chmod(0o755)
     environment = {
@@ -90,6 +121,13 @@ def test_the_script_goes_on_after_a_part_that_fails_and_ends_with_its_name(tmp_p
         ("three steps of Triptych", "done"),
         ("", "of ignore"),
     ]
+
+
+def test_a_part_that_is_left_out_is_named_and_is_no_failure(tmp_path):
+    done, _ = recorded(tmp_path, "--cpu-tiny", fails="--trainer trl", code=69)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1] == "LEFT OUT: three steps of TRL"
+    assert ("three steps of TRL", "left out") in rows(done)
 
 
 def test_parts_that_do_not_fit_into_the_time_are_named_and_are_no_failure(tmp_path):

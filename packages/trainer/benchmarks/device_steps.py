@@ -3,16 +3,20 @@
 A model of Qwen2.5-VL-3B's shape: random weights, one prompt with 4 images of 448 x 448, G = 8, C = 128, bfloat16,
 AdamW on all weights, gradient checkpointing. A step samples, scores with gradient and updates, by Triptych's engine
 without TRL. Where TRL is installed, the forecast of `triptych plan` for the policy pass is printed next to the measured
-peak, and TRL's own trainer makes three steps on the same sizes. Packages that are missing are named.
+peak, and TRL's own trainer makes three steps on the same sizes. A part that needs TRL is left out where TRL or datasets
+is not installed, and a line says so; the exit code is 69 if nothing else was asked for, and 1 if a part failed.
 `scripts/gpu_check.sh` shows the lines that begin with RESULT.
 """
 
 import argparse
 import gc
+import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,8 @@ from triptych_trainer.forward.tower_attention import TOWER_IMPLEMENTATION
 from triptych_trainer.grpo.engine import GroupEngine
 
 NUM_STEPS = 3
+LEFT_OUT = 69
+"""The exit code if all that was asked for needs a package that is not installed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +43,8 @@ class Step:
     peak_bytes: int | None
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print one table."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print one table; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cpu-tiny", action="store_true", help="a tiny model in float32 on the CPU, to run every line")
     parser.add_argument("--trainer", action="append", choices=["triptych", "trl"], help="default: one after the other")
@@ -46,15 +52,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     device, size = torch.device("cpu" if options.cpu_tiny else "cuda"), TINY if options.cpu_tiny else Size()
     trainers = options.trainer or ["triptych", "trl"]
     print("| trainer | step | generation s | policy pass s | step s | peak GB |\n|---|---|---|---|---|---|", flush=True)
+    codes = []
     if "triptych" in trainers:
-        ours(size, device=device)
+        codes += [0, ours(size, device=device)]
         gc.collect()
     if "trl" in trainers:
-        print(attempt(lambda: stock(size, device=device)), flush=True)
+        codes.append(with_trl("three steps of TRL", lambda: stock(size, device=device)))
+    return 1 if 1 in codes else min(codes)
 
 
-def ours(size: Size, *, device: torch.device) -> None:
-    """Print the lines of Triptych's steps, and the forecast."""
+def ours(size: Size, *, device: torch.device) -> int:
+    """Print the lines of Triptych's steps, and the forecast; returns the exit code of the forecast."""
     torch.manual_seed(0)
     model = build_model(size, device=device)
     batch = build_batch(size)
@@ -68,7 +76,7 @@ def ours(size: Size, *, device: torch.device) -> None:
     print(result("Triptych", found))
     tower = model.model.visual.config._attn_implementation
     print(f"RESULT tower: {tower} ({TOWER_IMPLEMENTATION} computes all windows in one call)", flush=True)
-    print(attempt(lambda: forecast(model, batch, size, device=device)), flush=True)
+    return with_trl("forecast of memory", lambda: forecast(model, batch, size, device=device))
 
 
 def result(name: str, found: Sequence[Step]) -> str:
@@ -84,14 +92,21 @@ def result(name: str, found: Sequence[Step]) -> str:
     return f"RESULT step {len(found)} of {name}: {shown}{peak}"
 
 
-def attempt(part: Callable[[], str]) -> str:
-    """What a part prints, or which package it misses, or how it failed: the other parts are printed all the same."""
+def with_trl(name: str, part: Callable[[], str]) -> int:
+    """Print what a part that needs TRL gives, that it is left out, or how it failed; returns its exit code."""
+    missing = [package for package in ("trl", "datasets") if find_spec(package) is None]
+    if missing:
+        wheels = "put its wheel into the folder that TRIPTYCH_WHEELS names"
+        print(f"RESULT left out: {name}, because {' and '.join(missing)} is not installed; {wheels}", flush=True)
+        return LEFT_OUT
     try:
-        return part()
-    except ModuleNotFoundError as error:
-        return f"RESULT left out: {error}; put its wheel into the folder that TRIPTYCH_WHEELS names"
-    except RuntimeError as error:
-        return f"RESULT FAILED: {' '.join(str(error).split())[:300]}"
+        print(part(), flush=True)
+    except Exception as error:  # the parts after it still run
+        traceback.print_exc()
+        said = " ".join(str(error).split())[:300]
+        print(f"RESULT FAILED: {name}: {type(error).__name__}: {said}", flush=True)
+        return 1
+    return 0
 
 
 def line(name: str, number: int, step: Step) -> str:
@@ -223,4 +238,4 @@ def stock(size: Size, *, device: torch.device) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
