@@ -88,6 +88,30 @@ REFUSED: Refused = {
         'got \'2.png\' in image_2, which is not read; put it into images, with an image part, {"type": "image"}, where',
         {**part(type="image"), "images": ["2.png"]},
     ),
+    **{
+        f"another order of the images, {name}": (
+            {"question": "<image><image>Which?", "images": ["0.png", "2.png"], name: value, "answer": "3"},
+            f"expected the images in the order of the prompt, got another one in the column {name}, which is not read",
+            {"question": "<image><image>Which?", "images": ["2.png", "0.png"], "answer": "3"},
+        )
+        for name, value in (("image_order", [1, 0]), ("img_order", "[2, 1]"))
+    },
+    **{
+        f"another number of images, {name}": (
+            {"question": "Which?", "image": "0.png", name: value, "answer": "3"},
+            f"expected 2 images, as the column {name} says, got 1; give all images of the row, correct {name}, or call",
+            {"question": "Which?", "images": ["0.png", "2.png"], name: value, "answer": "3"},
+        )
+        for name, value in (("num_images", 2), ("n_images", "2"), ("image_count", 2))
+    },
+    **{
+        f"an image in {name}": (
+            {"question": "Which?", "image": "0.png", name: value, "answer": "3"},
+            f"expected every image in the column images, got '2.png' in {name}, which is not read",
+            {"question": "Which?", "images": ["0.png", "2.png"], "answer": "3"},
+        )
+        for name, value in (("grid", "2.png"), ("views", {"left": "2.png"}))
+    },
     "a reference next to an image": (
         {"question": "Which is sharper?", "image": "0.png", "reference_image": "2.png", "answer": "x"},
         "expected every image in the column images, got '2.png' in reference_image, which is not read",
@@ -135,6 +159,7 @@ def test_a_text_that_says_where_an_image_is_from_goes_to_rewards(write_jsonl, pi
         {"img_file": "C:\\data\\0.png"},
         {"meta_info": {"split": "val", "image_path": "images/17.jpg"}},
         {"metadata": {"path": "train/17.png"}},
+        {"imageName": "17.png", "filename": "17.png", "num_images": 1},
     ],
 )
 def test_a_column_that_says_where_the_shown_image_is_from_goes_to_rewards(write_jsonl, pictures, columns):

@@ -172,6 +172,9 @@ REFUSED: Refused = {
             *((name, "In cm.") for name in ("sub_question", "question_2", "follow_up", "question_text", "user_prompt")),
             *((name, "In cm.") for name in ("sentence", "lecture", "goal", "step_instruction", "format_prompt")),
             *((name, ["In cm.", "Now."]) for name in ("questions", "rules", "history", "previous_actions")),
+            *((name, "In cm.") for name in ("question_with_options", "full_question", "prompt_text", "option_text")),
+            *((name, "In cm.") for name in ("objective", "constraints", "answer_format", "last_action", "claim")),
+            *((name, "In cm.") for name in ("distractor1", "Incorrect Answer 2", "dialogue", "task_description")),
             ("history", "In cm."),
         )
     },

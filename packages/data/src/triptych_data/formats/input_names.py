@@ -24,16 +24,18 @@ SYSTEM_TEXT = re.compile(r"sys(tem)?[ _-]?(prompt|message|msg|instruction|text|c
 TEXTS = re.compile(
     r"((\w+_)?instruction|input|(\w+_)?context|ctx|passage|premise|hint|task_?prompt|"
     r"article|document|paragraph|background|persona|preamble|knowledge|fact|story|distractor|"
-    r"few_?shot|demonstration|demo|few_?shot_example|in_?context_example|(pre|post)_?prompt|prompt_template|"
+    r"distractor_?[0-9]?|(wrong|incorrect)_(answer|option|choice)s?_?[0-9]?|few_?shot|demonstration|demo|few_?shot_example|in_?context_example|(pre|post)_?prompt|prompt_template|"
     r"(sub|second|next|other|user|format)_?(question|problem|query|prompt)|(question|problem|query|prompt)s?_?[2-9]|"
-    r"table|(previous|past|prior|earlier)_?(action|step|turn)|"
+    r"table|(previous|past|prior|earlier|last)_?(action|step|turn)|"
     r"((prompt|question|query|problem)_?)?(prefix|suffix))s?|"
     r"((action|step|chat|dialog|dialogue|conversation)_?)?history",
     re.IGNORECASE,
 )
 FURTHER_TEXTS = re.compile(
-    r"(questions|question_text|follow_?up(_question)?|sentence|lecture|goal|rule|condition|statement|hypothesis|"
-    r"hypotheses)s?",
+    r"(questions|(question|prompt|input)_text|(question|prompt)_with_(option|choice)|full_(question|prompt)|"
+    r"(option|choice)s?_?(text|str|string)|follow_?up(_question)?|sentence|lecture|goal|objective|scenario|"
+    r"task_description|rule|condition|constraint|requirement|guideline|statement|claim|hypothesis|hypotheses|"
+    r"(answer|output|response)_format|dialog|dialogue|utterance)s?",
     re.IGNORECASE,
 )
 """Names of texts that may also be a short word about a row: they count where they have several words."""
@@ -43,6 +45,12 @@ CAPTIONS = re.compile(
     re.IGNORECASE,
 )
 """Names of lists with one text for each of several images."""
+IMAGE_ORDER = re.compile(
+    r"(image|img|picture|photo)s?_?(order|permutation)|(order|permutation)_of_images", re.IGNORECASE
+)
+IMAGE_COUNT = re.compile(
+    r"(n|num|number_of)_?(image|img|picture|photo)s?|(image|img|picture|photo)s?_count", re.IGNORECASE
+)
 PICTURE_ID = re.compile(r"(image|img|picture|photo|screenshot)_?(id|name|key|file)s?", re.IGNORECASE)
 CHANGES = re.compile(
     r"(image_?)?crop(_?(box|bbox|region|area))?|rotate(_?angle)?|rotation(_?(angle|degrees))?|flip|resize",
@@ -63,7 +71,19 @@ IS_IMAGE = re.compile(
     re.IGNORECASE,
 )
 """Names of images themselves, and not of what is known of them."""
-_NAMES_OF_INPUT = (TOOLS, SYSTEM_TEXT, LIMITS, TEXTS, FURTHER_TEXTS, OPTION, PICTURE_ID, IS_IMAGE, CHANGES, FOLDER)
+_NAMES_OF_INPUT = (
+    TOOLS,
+    SYSTEM_TEXT,
+    LIMITS,
+    TEXTS,
+    FURTHER_TEXTS,
+    OPTION,
+    PICTURE_ID,
+    IS_IMAGE,
+    CHANGES,
+    FOLDER,
+    IMAGE_COUNT,
+)
 _LOOKED_FOR = {
     *(*CONVERSATIONS, *QUESTIONS, *IMAGES, *ANSWERS, *LABELS, *SYSTEM, *OPTIONS, *PIXELS),
     *("id", "history", "objects", "reward_model", "data_type", "chat_template_kwargs"),

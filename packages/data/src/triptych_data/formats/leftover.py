@@ -34,7 +34,7 @@ from triptych_data.formats.input_names import (
     meant,
     plain_name,
 )
-from triptych_data.formats.leftover_images import check_image
+from triptych_data.formats.leftover_images import check_image, check_order
 from triptych_data.formats.media import FRAMES, media_file, media_kind
 from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.prompts import content_text, offered_options, option_images
@@ -181,6 +181,7 @@ def _check(column: str, value: Any, *, read: Read, answers: Sequence[str]) -> No
             f"expected the row's image in the column images, got {shown(value)} in {column} and no image",
             remedy=f"put the path of that image into images, or call the column reward_{column} where the row has none",
         )
+    check_order(name, value, len(images))
     check_image(column, value, images, place=read.place)
 
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from triptych_data.formats.input_names import IS_IMAGE
+from triptych_data.formats.columns import listed_text
+from triptych_data.formats.input_names import IMAGE_COUNT, IMAGE_ORDER, IS_IMAGE
 from triptych_data.formats.media import FRAMES, media_file
 from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.record import RowError, shown
@@ -20,7 +21,9 @@ _TARGET = re.compile(r"(?:^|_)targets?(?:_|$)", re.IGNORECASE)
 _FOR_REWARDS = re.compile(r"(?:^|_)(mask|segmentation|label|gt)s?(?:_|$)", re.IGNORECASE)
 # Beside other images, a text that ends as a file does may say where these were taken from.
 _ORIGIN = re.compile(
-    r"(?:^|_|(?<=[a-z]))(file_?name|name|source|src|origin(al)?|url|id|key)s?$|^(original|source|raw)_", re.IGNORECASE
+    r"(?:^|_|^(?:image|img|picture|photo)|(?-i:(?<=[a-z])(?=[A-Z])))(file_?name|name|source|src|origin(al)?|url|id|key)s?$|"
+    r"^(original|source|raw)_",
+    re.IGNORECASE,
 )
 # What the files of the shown images are called in a column, and below a key of a column that says more about the row.
 _FILES = re.compile(r"(image|img|picture|photo|screenshot)s?_?(source|src|file_?name|origin)s?", re.IGNORECASE)
@@ -48,7 +51,7 @@ def check_image(name: str, value: Any, images: Sequence[Any], *, place: str) -> 
     files = [entry for entry in entries if is_image_file(entry)]
     unseen = [entry for entry in files if not is_among(entry, images)]
     media = next((kind for entry in entries if (kind := media_file(entry))), None)
-    is_named = _IMAGE_NAME.search(name) is not None or not (isinstance(value, Mapping) or _ORIGIN.search(name))
+    is_named = _IMAGE_NAME.search(name) is not None or not (_says_more(name, value) or _ORIGIN.search(name))
     if media is not None and (not images or is_named or any(isinstance(entry, Mapping) for entry in entries)):
         raise RowError(f"expected text and images, got {media} in the column {name}", remedy=FRAMES[media])
     if not files and IS_IMAGE.fullmatch(name) and not _ORIGIN.search(name):
@@ -60,6 +63,34 @@ def check_image(name: str, value: Any, images: Sequence[Any], *, place: str) -> 
         raise RowError(
             f"expected every image in the column images, got {shown(unseen[0])} in {name}, which is not read",
             remedy=f"put it {place}, or call the column reward_{name} where only rewards need it",
+        )
+
+
+def _says_more(name: str, value: Any) -> bool:
+    """Whether a value is a mapping about the row, and not images by their names."""
+    return isinstance(value, Mapping) and not (
+        _ABOUT.fullmatch(name) is None and value and all(map(is_image_file, value.values()))
+    )
+
+
+def check_order(name: str, value: Any, num_images: int) -> None:
+    """Raise RowError if a column gives another order or another number of images than the row's images have."""
+    value = listed_text(value)
+    orders = [list(range(start, start + num_images)) for start in (0, 1)]
+    if (
+        IMAGE_ORDER.fullmatch(name)
+        and isinstance(value, (list, tuple))
+        and num_images > 1
+        and list(value) not in orders
+    ):
+        raise RowError(
+            f"expected the images in the order of the prompt, got another one in the column {name}, which is not read",
+            remedy=f"give the images in that order, or call the column reward_{name} where only rewards need it",
+        )
+    if IMAGE_COUNT.fullmatch(name) and str(value).isdecimal() and num_images not in (0, int(str(value))):
+        raise RowError(
+            f"expected {value} images, as the column {name} says, got {num_images}",
+            remedy=f"give all images of the row, correct {name}, or call it reward_{name} where only rewards need it",
         )
 
 
