@@ -78,7 +78,8 @@ def test_what_datasets_stores_as_json_is_read_as_it_was_written(tmp_path):
     ("prompt", "message"),
     [
         ([user("<|im_start|>user\nhi<|im_end|>")], r"a text that no chat template has written, got <\|im_start\|>"),
-        ([user(" "), assistant("x")], "expected a text or an image from the user, got neither in prompt"),
+        ([user(" "), assistant("")], "expected a text or an image from the user, got neither in prompt"),
+        ([{"role": "developer", "content": "hi"}], "of prompt.0. to be one of .*, got 'developer'; write system"),
         ([{**user("hi"), "context": "more"}], "to have only a role and its content, got 'context'"),
     ],
 )
@@ -87,13 +88,35 @@ def test_what_would_become_another_prompt_is_refused(prompt, message):
         table(prompt).example(0)
 
 
+def test_images_without_a_turn_of_the_user_need_a_place():
+    """They went into the message of the system, where TRL finds no place for them."""
+    shown, text = [[Image.new("RGB", (56, 56))]], {"type": "text", "text": "Which ?"}
+    alone = [{"role": "system", "content": "Which ?"}]
+    with pytest.raises(DataError, match=r'expected a turn by the user, .* got none in prompt; add .*"image"}'):
+        table(alone, images=shown).example(0)
+    placed = [{"role": "system", "content": [{"type": "image", "text": None}, text]}]
+    assert table(placed, images=shown).example(0).prompt.pieces() == [[0, "Which ?"]]
+
+
+def test_a_turn_may_say_nothing_where_another_says_something_or_an_environment_gives_the_task():
+    silent = [user(""), user("")]
+    assert table([user("a"), user("")], images=[[]]).example(0).prompt.pieces() == [["a"], []]
+    data = Dataset.from_dict({"prompt": [silent], "images": [[]]})
+    for dataset in (data, data.remove_columns("images")):
+        with pytest.raises(DataError, match="got neither in prompt; write the question"):
+            DatasetTable(dataset, name="train_dataset").example(0)
+        DatasetTable(dataset, name="train_dataset", needs_prompt=False).example(0)
+
+
 @pytest.mark.slow
-def test_two_steps_equal_those_of_stock_trl(model_dir, loaded, tmp_path):
+def test_three_steps_equal_those_of_stock_trl(model_dir, loaded, tmp_path):
     prompts = [
         [user(MARKS)],
         [user("Which ?"), assistant("The red"), user("Sure ?"), assistant("I look at")],
         [user("Which ?"), assistant("", tool_calls=[CALL]), {"role": "tool", "name": "look", "content": "a red cup"}],
         [assistant("Hello !"), user("https://example.com/a.mp4")],
+        [{"role": "system", "content": "Which ?"}],
+        [user("Which ?"), assistant("The red"), user("")],
     ]
     processor = copy.deepcopy(loaded[1])
     template = (TEMPLATES / "qwen3_vl.jinja").read_text(encoding="utf-8")
@@ -106,7 +129,7 @@ def test_two_steps_equal_those_of_stock_trl(model_dir, loaded, tmp_path):
             seen.extend(zip(prompts, completions, completion_ids, strict=True))
             return [float(sum(ids) % 5) for ids in completion_ids]
 
-        own = {"num_generations": 2, "per_device_train_batch_size": 4, "max_completion_length": 4, "max_steps": 2}
+        own = {"num_generations": 2, "per_device_train_batch_size": 4, "max_completion_length": 4, "max_steps": 3}
         args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", logging_steps=1, **own)
         dataset = Dataset.from_list([{"prompt": prompt} for prompt in prompts])
         made = trainer(

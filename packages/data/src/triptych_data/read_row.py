@@ -41,7 +41,7 @@ def row_reader(
             if not needs_prompt and columns is None and not has_prompt(row.values):
                 record = _with_empty_prompt(row.values)
             elif script and not is_empty(row.values.get("prompt")):
-                record = trl.read_script(row.values)
+                record = trl.read_script(row.values, needs_prompt=needs_prompt)
             else:
                 record = read_record(row.values, format=format, columns=columns)
         except RowError as error:

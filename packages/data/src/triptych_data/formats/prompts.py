@@ -61,9 +61,9 @@ def prompt_text(turns: list[Turn]) -> str:
     return "\n".join(joined_text(turn["content"]) for turn in turns)
 
 
-def refuse_silence(turns: list[Turn], *, what: str) -> None:
-    """Raise RowError if no turn of the user has a text, in a row without images."""
-    if not any(prompt_text([turn]).strip() for turn in turns if turn["role"] == "user"):
+def refuse_silence(turns: list[Turn], *, what: str, any_order: bool = False) -> None:
+    """Raise RowError if no turn of the user has a text, in a row without images; with `any_order`, if no turn has."""
+    if not any(prompt_text([turn]).strip() for turn in turns if any_order or turn["role"] == "user"):
         raise RowError(f"expected a text or an image from the user, got neither in {what}", remedy="write the question")
 
 

@@ -25,17 +25,22 @@ from triptych_data.formats.turns import Turn, check_end, check_order, with_syste
 from triptych_data.formats.written import MARKER
 
 
-def read_row(row: Mapping[str, Any], *, no_markers: NoMarkers, any_order: bool = False) -> Record:
+def read_row(
+    row: Mapping[str, Any], *, no_markers: NoMarkers, any_order: bool = False, needs_prompt: bool = True
+) -> Record:
     """Read one row by the names of its columns and of those who speak; raise RowError if something would be left out.
 
     `no_markers` is what zero markers mean for the column `images`; images of other columns come first without them.
-    With `any_order` a conversation may begin and end with anybody.
+    With `any_order` a conversation may begin and end with anybody, and one turn that says something is enough;
+    without `needs_prompt` none has to.
     """
     plain = plain_record(row, no_markers=no_markers)
-    return _read_any(row, no_markers, any_order) if plain is None else plain
+    return _read_any(row, no_markers, any_order, needs_prompt) if plain is None else plain
 
 
-def _read_any(row: Mapping[str, Any], no_markers: NoMarkers, any_order: bool = False) -> Record:
+def _read_any(
+    row: Mapping[str, Any], no_markers: NoMarkers, any_order: bool = False, needs_prompt: bool = True
+) -> Record:
     refuse_media(row)
     columns = Columns(row)
     turns, source = read_prompt(columns)
@@ -50,10 +55,11 @@ def _read_any(row: Mapping[str, Any], no_markers: NoMarkers, any_order: bool = F
     images, names, tags = as_names(read_images(columns, inline))
     _check_answer_shows_nothing(last, turns, images, source)
     turns = _with_tags(turns, tags)
-    if not images:
-        refuse_silence(turns, what=source)
+    if needs_prompt and not images:
+        refuse_silence(turns, what=source, any_order=any_order)
     check_answer_is_option(row, answer)
-    _check_said(turns, source)
+    if not any_order:
+        _check_said(turns, source)
     if is_objects(row.get("objects")):
         found = read_objects(row["objects"], num_images=len(images))
         plain, spoken = turns, reply if reply != answer else None
