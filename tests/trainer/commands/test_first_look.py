@@ -18,6 +18,14 @@ WRONG = {
     "train --model m --data d/d --use_peft flase": "--use_peft: expected true or false, got 'flase'; see `",
     "train --model m --data d/d --gradient_checkpointing on": "expected auto, true or false, got 'on'",
     "train --model m --data d/d --on_bad now": "train: error: --on_bad expects one of stop, skip, got 'now'",
+    "train --model m --data d/d --loss_type grppo": "vespo, got 'grppo'; did you mean grpo?",
+    "train --model m --data d/d --scale_rewards std": "--scale_rewards expects one of group, batch, none, got 'std'",
+    "train --model m --data d/d --use_vllm --vllm_mode serve": "one of server, colocate, got 'serve'; did you mean ser",
+    "train --model m --data d/d --num_generations 0": "--num_generations expects 2 or more, got 0",
+    "train --model m --data d/d --temperature nan": "--temperature expects a number above 0, got nan",
+    "train --config words.yaml": "train: error: --loss_type expects one of grpo, dr_grpo, dapo, bnpo, cispo, sapo",
+    "sft --model m --data d/d --train_sampling_strategy batch_rebalance": "expects one of random, sequential, got ",
+    "plan --model m --data d/d --importance_sampling_level tokens": "got 'tokens'; did you mean token?",
     "train --model m --data d/d --warn_after_steps -1": "--warn_after_steps expects 0 or more, got -1",
     "train --model a/m --data rows.jsonl --learning_rate -1": "train: error: --learning_rate expects 0 or more, got -1",
     "sft --model a/m --data rows.jsonl --max_steps 0": "triptych sft: error: --max_steps expects 1 or more, or -1 for",
@@ -100,6 +108,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "rows.jsonl").write_text("")
     (tmp_path / "ran" / "rollouts").mkdir(parents=True)
     (tmp_path / "ran" / "rollouts" / "step-00000001-train-rank000-0000.parquet").write_text("")
+    (tmp_path / "words.yaml").write_text("loss_type: nosuch\ndata: d/d\nmodel_name_or_path: m\n")
     (tmp_path / "lost.yaml").write_text("data: gone.jsonl\n")
     return tmp_path
 

@@ -27,7 +27,7 @@ from triptych_trainer.options.plan_options import PlanOptions, own_parser
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.sft_options import SftArguments
 from triptych_trainer.options.tracker_names import check_tracker_names
-from triptych_trainer.options.values import check_numbers
+from triptych_trainer.options.values import SFT_WORDS, WORDS, check_numbers, check_words
 from triptych_trainer.options.words import (
     check_config,
     check_model_and_data,
@@ -91,7 +91,10 @@ def _look_at_run(run: str, argv: Sequence[str], *, of: str, further: Sequence[st
     trackers = given.get("report_to", config.get("report_to"))
     if isinstance(trackers, str | list):
         check_tracker_names(trackers)
-    check_numbers(argparse.Namespace(**{**config, **given}))
+    values = {**config, **given}
+    texts = {name: value for name, value in values.items() if isinstance(value, str)}  # TRL makes words of true, false
+    check_numbers(argparse.Namespace(**values))
+    check_words(argparse.Namespace(**texts), WORDS if run == "train" else SFT_WORDS)
     if of == "train" and wants_demo(argv):
         return
     options = _options(own, given, config)

@@ -21,7 +21,7 @@ from triptych_trainer.options.refusals import check_accelerator, check_deepspeed
 from triptych_trainer.options.schedule import check_schedule
 from triptych_trainer.options.sft_options import SftArguments
 from triptych_trainer.options.unread import IN_A_RUN, OF_4_BITS, OF_ADAPTERS, OF_TRAININGS, check_rules
-from triptych_trainer.options.values import check_numbers, check_packages, check_values
+from triptych_trainer.options.values import SFT_WORDS, check_numbers, check_packages, check_values
 
 __all__ = ["SftConfig", "check_options", "parse_sft", "prompt_settings", "sft_parser"]
 
@@ -68,7 +68,6 @@ NEVER: Mapping[str, str] = {
 """Options of transformers and TRL that this trainer cannot read, and why."""
 AS_GIVEN = ("pad_to_multiple_of",)
 """Options that are checked on command lines only: transformers or TRL set them themselves."""
-WORDS = {"loss_type": ("nll", "dft"), "train_sampling_strategy": ("random", "sequential")}
 _PARTS = (SftArguments, SFTConfig, ModelConfig)
 
 
@@ -121,7 +120,7 @@ def check_options(args: SFTConfig) -> None:
     Raises:
         UsageError: names the option, why it cannot be used, and what to set instead.
     """
-    check_values(args, words=WORDS)
+    check_values(args, words=SFT_WORDS)
     check_packages(args)
     check_deepspeed(args)
     check_checkpointing(args)

@@ -6,9 +6,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from triptych_trainer.errors import MissingPackageError, UsageError
+from triptych_data.option_parser import nearest
 
-__all__ = ["check_numbers", "check_packages", "check_steps", "check_values", "check_weights"]
+from triptych_trainer.errors import MissingPackageError, UsageError
+from triptych_trainer.options.corrections import CORRECTION_MODES
+
+__all__ = [
+    "SFT_WORDS",
+    "WORDS",
+    "check_numbers",
+    "check_packages",
+    "check_steps",
+    "check_values",
+    "check_weights",
+    "check_words",
+]
 
 Rule = tuple[Callable[[float], bool], str]
 _COUNT: Rule = (lambda value: value >= 1, "1 or more")
@@ -49,6 +61,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("adam_beta1", "adam_beta2", "lora_dropout"), _BELOW_ONE),
     **dict.fromkeys(("seed", "data_seed"), _SEED),
     **dict.fromkeys(("vllm_server_port", "vllm_group_port"), _PORT),
+    "num_generations": (lambda value: value >= 2, "2 or more"),
     "vllm_gpu_memory_utilization": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
     "top_p": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
     "num_train_epochs": (math.isfinite, "a finite number"),
@@ -57,28 +70,33 @@ RULES: Mapping[str, Rule] = {
 }
 """The conditions that a number may have to meet; "not a number" meets none of them."""
 OF_STEPS = ("logging_steps", "save_steps", "eval_steps", "warmup_steps", "num_train_epochs")
-WORDS: Mapping[str, tuple[object, ...]] = {
+WORDS: Mapping[str, tuple[str, ...]] = {
     "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
     "importance_sampling_level": ("token", "sequence"),
     "scale_rewards": ("group", "batch", "none"),
     "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
+    "vllm_mode": ("server", "colocate"),
+    "vllm_importance_sampling_mode": CORRECTION_MODES,
 }
+"""What options may be whose type at TRL is any text; a test compares these words with TRL's code."""
+SFT_WORDS: Mapping[str, tuple[str, ...]] = {
+    "loss_type": ("nll", "dft"),
+    "train_sampling_strategy": ("random", "sequential"),
+}
+"""The same for supervised fine-tuning."""
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-18, 1e18
 """Weights of rewards: the squares of what they make of a reward, which its spread needs, are neither 0 nor infinite."""
 PACKAGES = {"use_vllm": "vllm", "use_liger_kernel": "liger_kernel"}
 
 
-def check_values(args: Any, *, words: Mapping[str, tuple[object, ...]] = WORDS) -> None:
+def check_values(args: Any, *, words: Mapping[str, tuple[str, ...]] = WORDS) -> None:
     """Check the numbers and words of a run before anything is loaded; ``words`` are what some options may be.
 
     Raises:
         UsageError: names the option, what it expects and what it got.
     """
     check_numbers(args)
-    for name, known in words.items():
-        value = getattr(args, name, None)
-        if value is not None and value not in known:
-            raise UsageError(f"--{name} expects one of {', '.join(map(str, known))}, got {value!r}")
+    check_words(args, words)
     if args.max_steps == -1 and not args.num_train_epochs > 0:
         raise UsageError(f"--num_train_epochs expects a number above 0, got {args.num_train_epochs}")
     if args.learning_rate * args.weight_decay >= 1:
@@ -93,6 +111,18 @@ def check_values(args: Any, *, words: Mapping[str, tuple[object, ...]] = WORDS) 
                 f"--{name} {value}: the completions of a group would all be equal, so that nothing could be learned; "
                 f"give {others}, or leave it out"
             )
+
+
+def check_words(args: Any, words: Mapping[str, tuple[str, ...]]) -> None:
+    """Check the options that may only be some words.
+
+    Raises:
+        UsageError: as above, with the nearest word.
+    """
+    for name, known in words.items():
+        value = getattr(args, name, None)
+        if value is not None and value not in known:
+            raise UsageError(f"--{name} expects one of {', '.join(known)}, got {value!r}{nearest(str(value), known)}")
 
 
 def check_numbers(args: Any, *, names: Iterable[str] = RULES) -> None:

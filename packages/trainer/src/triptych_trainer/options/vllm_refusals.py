@@ -3,7 +3,6 @@
 from trl import GRPOConfig
 
 from triptych_trainer.errors import UsageError
-from triptych_trainer.options.corrections import CORRECTION_MODES
 from triptych_trainer.options.generation_kwargs import reshaping
 
 __all__ = [
@@ -25,11 +24,6 @@ def check_vllm(args: GRPOConfig) -> None:
     """
     if not args.use_vllm:
         return
-    if args.vllm_importance_sampling_mode not in CORRECTION_MODES:
-        raise UsageError(
-            f"--vllm_importance_sampling_mode {args.vllm_importance_sampling_mode}: expected one of "
-            f"{', '.join(CORRECTION_MODES)}"
-        )
     if args.vllm_importance_sampling_correction and (cuts := other_probabilities(args)):
         raise UsageError(
             f"{', '.join(cuts)}: vLLM then samples from other probabilities than the trainer scores, so that the "
