@@ -10,11 +10,11 @@ from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
 from triptych_trainer.trajectories.toolbox import tool_of
 
 
-def images(*, count=1):
+def images(*, count=1, arrived=0):
     """Pictures of 200 x 100 pixels that were shown at 50 x 100 (height, width), each pixel of its own colour."""
     y, x = np.mgrid[:100, :200]
     picture = Image.fromarray(np.stack([x, y, np.full_like(x, 7)], axis=-1).astype(np.uint8))
-    return RolloutImages([RolloutImage(picture=picture, model_size=(50, 100))] * count)
+    return RolloutImages([RolloutImage(picture=picture, model_size=(50, 100))] * count, num_arrived=arrived)
 
 
 def returned(answer):
@@ -88,9 +88,10 @@ def test_what_is_no_box_is_told_to_the_model(box, message):
         tools.crop(1, box, images())
 
 
-def test_images_are_bounded_in_number():
-    with pytest.raises(ValueError, match=f"there are {MOST_IMAGES} images already"):
-        tools.zoom(1, [0, 0, 500, 500], images(count=MOST_IMAGES))
+def test_images_are_bounded_in_number_and_those_of_the_prompt_do_not_count():
+    with pytest.raises(ValueError, match=f"{MOST_IMAGES} images were asked for already, and no more are made"):
+        tools.zoom(1, [0, 0, 500, 500], images(arrived=MOST_IMAGES))
+    assert returned(tools.zoom(20, [0, 0, 500, 500], images(count=20))).shape == (50, 100, 3)
 
 
 @pytest.mark.parametrize("frame", ["thousandths", "pixels"])

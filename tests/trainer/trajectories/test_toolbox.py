@@ -2,7 +2,9 @@
 
 import pytest
 from PIL import Image
+from triptych_trainer import tools
 from triptych_trainer.errors import UsageError
+from triptych_trainer.tools.pictures import MOST_IMAGES
 from triptych_trainer.trajectories.images import RolloutImages
 from triptych_trainer.trajectories.toolbox import tool_of
 
@@ -56,3 +58,11 @@ def test_the_images_may_have_a_default():
     tool = tool_of(count)
     assert tool.images_as == "images"
     assert tool.schema["function"]["parameters"]["properties"] == {}
+
+
+def test_a_rollout_gets_a_bounded_number_of_images_from_the_tools_ready_to_use(stage_of):
+    zoom = '<tool_call>{"name": "zoom", "arguments": {"image": 1, "box": [0, 0, 500, 500]}}</tool_call>'
+    stage = stage_of(tools=[tools.zoom], completion_tokens=8000)
+    (rollout,) = stage.run([zoom * (MOST_IMAGES - 1), zoom * 3, "red"])
+    assert [rollout.num_calls, rollout.num_failed_calls, len(rollout.images)] == [MOST_IMAGES + 2, 2, MOST_IMAGES]
+    assert "17 images were asked for already, and no more are made" in str(rollout.messages[-2])

@@ -19,7 +19,7 @@ from triptych_trainer.trajectories.images import RolloutImage, RolloutImages
 __all__ = ["MOST_IMAGES", "BoxFrame", "box_in_picture", "picture_tools"]
 
 MOST_IMAGES = 16
-"""A rollout that contains so many images gets no further one from these tools."""
+"""A rollout in which so many images arrived after its prompt gets no further one from these tools."""
 _FRAMES = {
     "thousandths": "in thousandths of the image's width and height",
     "pixels": "in pixels of the image as it was shown",
@@ -96,8 +96,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _shown(images: RolloutImages, which: int) -> RolloutImage:
-    if len(images) >= MOST_IMAGES:
-        raise ValueError(f"there are {len(images)} images already, and no more are made")
+    if images.num_arrived >= MOST_IMAGES:
+        raise ValueError(f"{images.num_arrived} images were asked for already, and no more are made")
     return images[which]
 
 

@@ -33,8 +33,10 @@ class RolloutImages:
     True
     """
 
-    def __init__(self, images: Sequence[RolloutImage]) -> None:
+    def __init__(self, images: Sequence[RolloutImage], *, num_arrived: int = 0) -> None:
         self._images = list(images)
+        self.num_arrived = num_arrived
+        """How many of them arrived after the prompt, and how many the calls before this one may still add."""
         self._copied: set[int] = set()
 
     def __len__(self) -> int:

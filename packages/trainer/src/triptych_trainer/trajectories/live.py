@@ -133,9 +133,15 @@ class LiveRollout:
 
     def requests(self) -> list[CallRequest]:
         """Return the calls of the last message, with what is needed to do them."""
+        count = len(self.arrived)
         return [
-            CallRequest(call=call, tools=self.tools, images=RolloutImages(self.images), where=self.where)
-            for call in self.calls
+            CallRequest(
+                call=call,
+                tools=self.tools,
+                images=RolloutImages(self.images, num_arrived=count + k),
+                where=self.where,
+            )
+            for k, call in enumerate(self.calls)
         ]
 
     def note_calls(self, outcomes: Sequence[Outcome]) -> None:
