@@ -144,6 +144,38 @@ def test_weights_that_have_moved_forget_the_prompts(model, groups):
     assert not engine.prompts.tensors
 
 
+def scaled_unseen(weight):
+    weight.data.mul_(1.5)  # has no version
+
+
+def scaled(weight):
+    with torch.no_grad():
+        weight.mul_(1.5)  # on which torch's own backward pass would end
+
+
+def replaced(weight):
+    weight.data = weight.data * 1.5
+
+
+@pytest.mark.parametrize("change", [scaled_unseen, scaled, replaced])
+@pytest.mark.parametrize("part", ["language_model.layers.1.mlp.up_proj", "visual.blocks.0.mlp.up_proj"])
+def test_weights_that_a_reward_changed_are_seen_in_every_step(model, groups, change, part):
+    engine = once()
+    sampled(engine, model, groups)
+    passed(engine, model, groups)  # the comparison at first use sees no later change
+    assert engine.prompts.taken == 1
+    engine.forget()
+    sampled(engine, model, groups)
+    change(model.model.get_submodule(part).weight)
+    with pytest.warns(UserWarning, match=rf"\(model.{part}.weight\) were changed between sampling and the policy pass"):
+        got, gradients = passed(engine, model, groups)
+    expected, wanted = passed(GroupEngine(), model, groups)
+    assert engine.prompts.taken == 1
+    assert torch.equal(got.logps_BC, expected.logps_BC)
+    for name, values in wanted.items():
+        assert (gradients[name] - values).norm() <= 1e-5 * values.norm(), name
+
+
 def checkpointing(model):
     model.gradient_checkpointing_enable({"use_reentrant": False})
 

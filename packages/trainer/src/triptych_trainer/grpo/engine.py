@@ -28,6 +28,7 @@ from triptych_trainer.forward.sharded import is_sharded
 from triptych_trainer.forward.turn_cache import TurnCache
 from triptych_trainer.grpo.batch import TokenScores
 from triptych_trainer.grpo.prompts_once import PromptsOnce
+from triptych_trainer.grpo.weights_seen import WeightsSeen
 from triptych_trainer.models.families import family_of
 from triptych_trainer.models.unwrap import unwrap
 
@@ -87,12 +88,14 @@ class GroupEngine:
         self.at_prefill: OnPrefill | None = None
         """Called once: with the prefilled prompts of the next generation, before anything is sampled."""
         self._kept: dict[Hashable, ImageFeatures] = {}
+        self._weights: WeightsSeen | None = None  # with which images and prompts were forwarded with a graph
         self._shared_logps = CheckedLogps()
         self._shared_logps.expects_completion_images = later_images
 
     def forget(self) -> None:
         """Drop all features, because the weights have moved or other prompts follow."""
         self._kept.clear()
+        self._weights = None
         self.prompts.forget()
 
     def generate(
@@ -114,6 +117,7 @@ class GroupEngine:
         features = self.features(model, batch, keys=keys, with_graph=self.trains_once and unwrap(model).training)
         # features that an earlier pass without gradient has left would cut the tower off the prompts' graph
         is_cut = features is not None and not features.rows.requires_grad and _learns_tower(model)
+        self._weights = WeightsSeen.of(unwrap(model)) if self.trains_once and unwrap(model).training else None
         return shared_generate(
             model,
             batch,
@@ -154,6 +158,10 @@ class GroupEngine:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         base = unwrap(model)
         install_hooks(base)
+        if torch.is_grad_enabled() and self._weights is not None:
+            if self._weights.says_changed(base):
+                self.forget()
+            self._weights = None
         take = self._with_graph if torch.is_grad_enabled() and _learns_tower(base) else self.features
         features = take(model, batch, keys=keys)
         found = self._continued(model, batch, keys=keys, router=router, compute_entropy=compute_entropy)
