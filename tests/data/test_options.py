@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from PIL import Image
 from triptych_data.check import main
 from triptych_data.errors import UsageError
 from triptych_data.option_parser import OptionParser, add_options, checked, collected, underscored
@@ -101,8 +102,11 @@ def test_a_result_never_replaces_the_data_it_is_made_of(tmp_path):
     for read in (tmp_path, str(tmp_path / "*.jsonl")):
         with pytest.raises(UsageError, match="which is being read"):
             check_target(rows, option="--out", read=[read])
-    (beside := tmp_path / "page.html").touch()
+    (beside := tmp_path / "page.html").write_text("<!doctype html>")
     check_target(beside, option="--out", read=[tmp_path])
+    Image.new("RGB", (2, 2)).save(tmp_path / "0.png")
+    with pytest.raises(UsageError, match="--out would overwrite .*0.png, which is a PNG file: name another file"):
+        check_target(tmp_path / "0.png", option="--out", read=[rows])
     words = [str(rows), "-o", str(rows)]
     with pytest.raises(UsageError, match="--out would overwrite"):
         write_preview(preview_parser().parse_args(words), [], model=None, settings=PromptSettings())

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from triptych_data.errors import UsageError
+from triptych_data.policy import FORMATS
+from triptych_data.sniff import sniff
 
 
 def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -30,6 +32,16 @@ def _contains(read: str | Path, target: Path) -> bool:
     return any(target.samefile(found) for found in ([path] if path.exists() else glob.glob(str(read), recursive=True)))
 
 
+def _picture(target: Path) -> str | None:
+    """The format of a picture, which rows may name, or None for other files."""
+    try:
+        with target.open("rb") as stream:
+            kind = sniff(stream.read(32))
+    except OSError:
+        return None
+    return kind if kind in (*FORMATS, "HEIC") else None
+
+
 def check_target(
     target: Path,
     *,
@@ -39,9 +51,9 @@ def check_target(
 ) -> None:
     """Check that a file can be written before the work whose result it is to contain.
 
-    UsageError: it is a folder, or one of the files, folders and patterns that are ``read``, or nothing can be written
-    there, or one of the ``others``, which the command writes for the options that are their keys, has its path or is
-    in it.
+    UsageError: it is a folder or a picture, or one of the files, folders and patterns that are ``read``, or nothing can
+    be written there, or one of the ``others``, which the command writes for the options that are their keys, has its
+    path or is in it.
     """
     for other, path in others.items():
         if path is not None and target.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
@@ -50,6 +62,8 @@ def check_target(
         raise UsageError(f"{option} {target}: expected a file, got a folder; name a file in it")
     if target.exists() and any(_contains(file, target) for file in read):
         raise UsageError(f"{option} would overwrite {target}, which is being read: name another file")
+    if target.is_file() and (kind := _picture(target)) is not None:
+        raise UsageError(f"{option} would overwrite {target}, which is a {kind} file: name another file")
     existing = next(part for part in target.absolute().parents if part.exists())
     if not existing.is_dir():
         raise UsageError(f"{option} {target}: {existing} is a file; name a file in a folder")
