@@ -33,14 +33,13 @@ from triptych_trainer.checkpoints.weights import weights_digest
 from triptych_trainer.errors import UsageError
 from triptych_trainer.monitor.run_record import RECORD, read_run_record
 from triptych_trainer.options.arguments import TrainingConfig
+from triptych_trainer.options.run_folders import NEWEST, check_checkpoint_folder
 
 __all__ = ["EARLIER", "Start", "asked_checkpoint", "begin_run", "choose_start"]
 
 EARLIER = "_earlier-runs"
 """Below the output folder: the runs that were there before. transformers uploads no folder that begins with ``_``."""
 WRITTEN_BY_RUNS = ("rollouts", "completions", "report.html", "config.yaml", "trainer_state.json", "result.json")
-
-_NEWEST = ("latest", "true")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +77,7 @@ def choose_start(
 
     def decide() -> Start:
         output = Path(config.trl.output_dir)
-        if str(config.trl.resume_from_checkpoint).lower() in _NEWEST:
+        if str(config.trl.resume_from_checkpoint).lower() in NEWEST:
             remove_unfinished(output)
         checkpoint = asked_checkpoint(config, say=say)
         known = _recorded_id(output)
@@ -144,19 +143,12 @@ def asked_checkpoint(config: TrainingConfig, *, say: Callable[[str], None]) -> P
         CheckpointError: the named checkpoint is not whole, or another tool's that cannot be gone on from.
     """
     output, asked = Path(config.trl.output_dir), config.trl.resume_from_checkpoint
-    if asked == "":
-        raise UsageError(
-            "--resume_from_checkpoint: expected a folder or `latest`, got an empty text; leave out the option to begin "
-            "a new run"
-        )
+    if asked is not None:
+        check_checkpoint_folder(asked)
     if not asked or str(asked).lower() == "false":
         return None
-    if str(asked).lower() not in _NEWEST:
+    if str(asked).lower() not in NEWEST:
         named = Path(asked)
-        if not named.is_dir():
-            raise UsageError(
-                f"--resume_from_checkpoint {asked}: no such folder; `latest` takes the newest of the output"
-            )
         check_whole(named)
         check_kind(named)
         check_readable(named)

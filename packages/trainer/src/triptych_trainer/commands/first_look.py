@@ -24,6 +24,7 @@ from triptych_trainer.options.help import PARSERS
 from triptych_trainer.options.light_parser import light_parser
 from triptych_trainer.options.own_code import check_own_files
 from triptych_trainer.options.plan_options import PlanOptions, own_parser
+from triptych_trainer.options.run_folders import check_checkpoint_folder, check_output_folder
 from triptych_trainer.options.run_options import RunArguments
 from triptych_trainer.options.sft_options import SftArguments
 from triptych_trainer.options.tracker_names import check_tracker_names
@@ -95,6 +96,8 @@ def _look_at_run(run: str, argv: Sequence[str], *, of: str, further: Sequence[st
     texts = {name: value for name, value in values.items() if isinstance(value, str)}  # TRL makes words of true, false
     check_numbers(argparse.Namespace(**values))
     check_words(argparse.Namespace(**texts), WORDS if run == "train" else SFT_WORDS)
+    if of != "plan":
+        _look_at_folders(values.get("output_dir"), values.get("resume_from_checkpoint"))
     if of == "train" and wants_demo(argv):
         return
     options = _options(own, given, config)
@@ -104,6 +107,14 @@ def _look_at_run(run: str, argv: Sequence[str], *, of: str, further: Sequence[st
     image_roots(options)
     _look_at_files(options)
     check_model_name(str(model), option="--model_name_or_path")
+
+
+def _look_at_folders(output: object, resumed: object) -> None:
+    """Refuse an output folder that cannot be one, and a checkpoint that is not there."""
+    if isinstance(output, str):
+        check_output_folder(output)
+    if isinstance(resumed, str):
+        check_checkpoint_folder(resumed)
 
 
 def _options(own: type[CommonArguments], given: Mapping[str, Any], config: Mapping[str, Any]) -> CommonArguments:

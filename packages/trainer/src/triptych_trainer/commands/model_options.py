@@ -7,7 +7,8 @@ from triptych_data.adapter_folder import adapter_folder
 from triptych_trainer.checkpoints.start import asked_checkpoint
 from triptych_trainer.models.adapters import check_merge, check_quantization
 from triptych_trainer.options.arguments import TrainingConfig
-from triptych_trainer.options.refusals import check_adapter_folder, check_attention, check_output_folder
+from triptych_trainer.options.refusals import check_adapter_folder, check_attention
+from triptych_trainer.options.run_folders import check_output_folder
 
 __all__ = ["check_model_options"]
 

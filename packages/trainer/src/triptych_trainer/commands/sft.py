@@ -19,7 +19,8 @@ from triptych_trainer.commands.train import read_data, reporter_of
 from triptych_trainer.models.families import use_own_family
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_tools
-from triptych_trainer.options.refusals import check_output_folder, check_trackers
+from triptych_trainer.options.refusals import check_trackers
+from triptych_trainer.options.run_folders import check_output_folder
 from triptych_trainer.options.sft_arguments import SftConfig, parse_sft, prompt_settings
 from triptych_trainer.options.words import check_model_and_data
 from triptych_trainer.sft.row_check import row_check_of, stored_end_ids

@@ -26,9 +26,9 @@ from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_environment, read_tools
 from triptych_trainer.options.refusals import (
     check_options,
-    check_output_folder,
     check_trackers,
 )
+from triptych_trainer.options.run_folders import check_output_folder
 from triptych_trainer.options.vllm_refusals import check_rollout_lag
 from triptych_trainer.options.words import check_model_and_data, wants_demo
 from triptych_trainer.prompts.row_check import row_check_of

@@ -1,7 +1,6 @@
 """Options of TRL that this trainer replaces or does not support: refused in one sentence, never silently ignored."""
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +33,6 @@ __all__ = [
     "check_head_dtype",
     "check_num_prompts",
     "check_options",
-    "check_output_folder",
     "check_router_loss",
     "check_slices",
     "check_trackers",
@@ -151,19 +149,6 @@ def check_attention(name: str | None) -> None:
         f"--attn_implementation {name}: expected one of {', '.join(known)}, or the hub id of a kernel, which has the "
         f"form owner/name{nearest(name, known)}"
     )
-
-
-def check_output_folder(folder: Path) -> None:
-    """Check that the output folder can be written, without making it.
-
-    Raises:
-        UsageError: names the part of the path that is in the way.
-    """
-    existing = next(part for part in (folder, *folder.absolute().parents) if part.exists())
-    if not existing.is_dir():
-        raise UsageError(f"--output_dir {folder}: {existing} is a file; name a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"--output_dir {folder}: {existing} cannot be written; name a folder that you may write to")
 
 
 def check_trainable(model: torch.nn.Module) -> None:
