@@ -1,5 +1,6 @@
 """Advantages of turns and samples of single turns, by hand."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -25,8 +26,6 @@ def move(*pieces):
 
 def with_digests(rollout):
     """Equal colours are equal pixels."""
-    from dataclasses import replace
-
     pictures = [part["image"] for one in rollout.messages[1:] if one["role"] == "tool" for part in one["content"]]
     images = [
         replace(image, digest=str(picture.getpixel((0, 0))))
@@ -69,6 +68,13 @@ def test_turns_that_began_with_the_same_pixels_are_compared(group):
     assert anchor_states(told, told.rollouts[0])[1] == anchor_states(told, told.rollouts[1])[1]
 
 
+def test_a_turn_that_came_back_to_what_the_environment_showed_first_is_compared_with_first_turns(group):
+    start = replace(group.prompt, image_digests=("of the row", str(LEFT.getpixel((0, 0)))))
+    shown = replace(group, prompt=start, observation=("Go .", LEFT))
+    states = [anchor_states(shown, one) for one in shown.rollouts]
+    assert states[0][0] == states[0][1] == states[1][2] != states[2][1]
+
+
 def test_the_step_advantage_by_hand(group):
     found = step_advantages(group, [1.0, 0.5, -0.5], gamma=0.5, scale="none")
     first = [0.5, 0.125, -0.5]
@@ -95,8 +101,6 @@ def test_tokens_have_the_advantages_of_their_rollout_and_their_turn(group):
 
 def in_steps(rollout, number):
     """The turns of a rollout as samples of their own, each behind all that came before."""
-    from dataclasses import replace
-
     steps = [
         Rollout(
             ids=rollout.ids[:stop],

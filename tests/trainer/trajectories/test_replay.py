@@ -3,7 +3,9 @@
 import json
 import random
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from triptych_trainer.rollouts.rollout import RolloutGroup
 from triptych_trainer.trajectories.replay import answers_of, check_answers
@@ -33,7 +35,7 @@ def roll(sides: int) -> str:
     Args:
         sides: how many sides it has.
     """
-    return str(random.random())
+    return f"{random.random()} {np.random.random()} {torch.rand(())}"
 
 
 def call(name, **arguments):
@@ -47,9 +49,9 @@ def said_when_resumed(stage):
         (group,) = (one for one in stage.groups if one.key == key)
         return stage.play.observed(group, seen) if seen else RolloutGroup(key=key, prompt=group.prompt)
 
-    before = random.getstate()
+    before = [random.getstate(), *map(str, (np.random.get_state(), torch.get_rng_state().tolist()))]
     check_answers(stage.play, parts, begin=begin)
-    assert random.getstate() == before
+    assert [random.getstate(), *map(str, (np.random.get_state(), torch.get_rng_state().tolist()))] == before
     return stage.said
 
 
