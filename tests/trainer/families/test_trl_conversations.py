@@ -150,3 +150,34 @@ def test_calls_that_a_template_leaves_out_are_refused(kits, template):
     )
     with pytest.raises(DataError, match=rf"train_dataset\[0\]: .*({said}).*; [a-z]"):
         ids_of(processor_of(kits, template), Dataset.from_list([{"prompt": prompt}]))
+
+
+def part(text):
+    return {"type": "text", "text": text}
+
+
+IMAGE = {"type": "image"}
+SPLIT = {
+    "texts": [part(" one "), part(" two \n"), part("three ")],
+    "between": [part(" one "), IMAGE, part("two "), part(" three \n"), IMAGE, part(" four ")],
+    "first": [IMAGE, IMAGE, part("one "), part(" two")],
+    "apart": [part(" one "), IMAGE, part(" two \n"), IMAGE, part(" three ")],
+}
+TRIMS = ("gemma3", "gemma4_v2")
+"""Templates that take the spaces from both ends of each part; texts that are neighbours come to them as one."""
+
+
+@pytest.mark.parametrize("split", SPLIT)
+@pytest.mark.parametrize("template", [name for name, family in FAMILIES.items() if family is not None])
+def test_texts_in_several_parts_have_the_ids_of_trl(kits, template, split):
+    processor = processor_of(kits, template)
+    said = [part("I see")] if split == "apart" else [part(" I "), part(" see ")]
+    prompt = [{"role": "user", "content": [part(" So ")]}, {"role": "assistant", "content": said}]
+    prompt += [{"role": "user", "content": SPLIT[split]}]
+    images = kits.pictures(SPLIT[split].count(IMAGE))
+    dataset = Dataset.from_list([{"prompt": prompt} | ({"images": images} if images else {})])
+    found, expected = ids_of(processor, dataset), ids_of_trl(processor, prompt, images=images or None)
+    if template in TRIMS and split != "apart":
+        assert found != expected
+        found, expected = ("".join(processor.tokenizer.decode(list(ids)).split()) for ids in (found, expected))
+    assert found == expected
