@@ -278,9 +278,10 @@ def test_arguments_are_optional(model_dir, tmp_path, monkeypatch):
         ),
         ({"environment_factory": {}}, r"environment_factory: expected an environment, got an empty mapping"),
         ({"environment_factory": object}, r"environment_factory: object has no method `reset\(\*\*row\)`"),
+        ({"chat_template_kwargs": {"tokenize": False}}, "^chat_template_kwargs tokenize: .* as text .*; leave it out"),
         (
             {"tools": [lambda x: x]},
-            r"tools: <lambda> cannot be described to the model \(.*; give every",
+            r"the tool <lambda> cannot be described to the model \(.*; give every",
         ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -232,7 +232,9 @@ def test_a_public_helper_is_named_with_its_class():
     class Helped(Box):
         def distance(self, a, b): ...
 
-    with pytest.raises(UsageError, match=r"tools: distance cannot be .* public method of Helped, .* an underscore if"):
+    with pytest.raises(
+        UsageError, match=r"the tool distance cannot be .* public method of Helped, .* an underscore if"
+    ):
         Environments(Helped)
 
 

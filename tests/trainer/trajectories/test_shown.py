@@ -67,7 +67,7 @@ def test_check_imports_tools_and_shows_what_the_model_is_told(write_rows, code, 
         "  way (one of left, right): Where to.",
     ]
     assert triptych([*words[:4], "--tools", f"{code}:bare"]) == 2
-    assert re.search(r"tools: bare cannot be described to the model .*Args:", capsys.readouterr().err)
+    assert re.search(r"the tool bare cannot be described to the model .*Args:", capsys.readouterr().err)
     assert triptych([*words[:4], "--tools", f"{code}:nothing"]) == 2
     assert "has no 'nothing'; it has" in capsys.readouterr().err
 

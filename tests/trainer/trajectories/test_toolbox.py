@@ -47,7 +47,7 @@ def sharpen(picture: Image.Image | None) -> str:
     ],
 )
 def test_a_parameter_that_no_call_can_fill_is_refused(function, words):
-    with pytest.raises(UsageError, match=f"^tools: {words}"):
+    with pytest.raises(UsageError, match=f"^the tool {words}"):
         tool_of(function)
 
 

@@ -140,12 +140,7 @@ def prompt_settings(
     """Return how the options make prompts of rows."""
     if isinstance(prompt, TemplateOptions) and prompt.chat_template_kwargs is not None:
         chat_template_kwargs = json_object(prompt.chat_template_kwargs)
-    for name in _OF_THE_CALL:
-        if name in (chat_template_kwargs or {}):
-            raise UsageError(
-                f"--chat_template_kwargs {name}: the prompt is always written as text with the assistant's turn begun; "
-                "leave it out"
-            )
+    check_template_arguments(chat_template_kwargs)
     return PromptSettings(
         max_prompt_image_tokens=prompt.max_prompt_image_tokens,
         max_prompt_tokens=prompt.max_prompt_tokens,
@@ -153,6 +148,16 @@ def prompt_settings(
         chat_template_kwargs=chat_template_kwargs or {},
         policy=image_policy(data),
     )
+
+
+def check_template_arguments(given: dict[str, Any] | None) -> None:
+    """Raise UsageError if an argument of the chat template is one of the call that fills it."""
+    for name in _OF_THE_CALL:
+        if name in (given or {}):
+            raise UsageError(
+                f"--chat_template_kwargs {name}: the prompt is always written as text with the assistant's turn begun; "
+                "leave it out"
+            )
 
 
 def check_pixels(prompt: PromptOptions) -> None:

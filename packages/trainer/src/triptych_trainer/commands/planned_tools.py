@@ -52,7 +52,7 @@ def planned_tools(config: RunConfig, own: PlanOptions, processor: Any, skeleton:
     family = family_of(skeleton.base)
     kind = type(skeleton.base).__name__
     if family.no_later_images is not None:
-        raise UsageError(f"tools: {kind} takes no images after its prompt: {family.no_later_images}")
+        raise UsageError(f"--tools, --environment: {kind} takes no images after its prompt: {family.no_later_images}")
     if (reason := why_not_kept(family, skeleton.base)) is not None:
         raise UsageError(
             f"--tools, --environment: rollouts of {kind} prefill their whole history again at each turn, because "

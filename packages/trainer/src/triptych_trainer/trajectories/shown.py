@@ -34,7 +34,7 @@ def tools_by_environment(
         methods = environments.tools(first)
         for name in own:
             if name in methods:
-                raise UsageError(f"tools: {name!r} is also a method of {type(first).__name__}; rename it")
+                raise UsageError(f"--tools: {name!r} is also a method of {type(first).__name__}; rename it")
         found[environment] = {**own, **methods}
     return found
 

@@ -41,7 +41,7 @@ def toolbox(functions: Sequence[Callable[..., Any]]) -> dict[str, Tool]:
     for function in functions:
         tool = tool_of(function)
         if tool.name in found:
-            raise UsageError(f"tools: two of them are named {tool.name!r}; rename one")
+            raise UsageError(f"--tools: two of them are named {tool.name!r}; rename one")
         found[tool.name] = tool
     return found
 
@@ -54,7 +54,7 @@ def tool_of(function: Callable[..., Any]) -> Tool:
     """
     name = getattr(function, "__name__", None)
     if not callable(function) or name is None:
-        raise UsageError(f"tools: expected functions, got {function!r}; pass a function, or a method of an object")
+        raise UsageError(f"--tools: expected functions, got {function!r}; pass a function, or a method of an object")
     try:
         hints = get_type_hints(function)
         images_as = next((key for key, hint in hints.items() if _is_images(hint) and key != "return"), None)
@@ -64,12 +64,12 @@ def tool_of(function: Callable[..., Any]) -> Tool:
         raise
     except Exception as error:  # the functions are the user's own, and their hints may fail in any way
         raise UsageError(
-            f"tools: {name} cannot be described to the model ({' '.join(str(error).split())}); give every parameter a "
-            "type hint and a line under `Args:` in a docstring in Google's style"
+            f"the tool {name} cannot be described to the model ({' '.join(str(error).split())}); give every parameter "
+            "a type hint and a line under `Args:` in a docstring in Google's style"
         ) from error
     frame = getattr(function, "box_frame", None)
     if frame is not None and frame not in get_args(BoxFrame):
-        raise UsageError(f"tools: {name}.box_frame: expected one of {', '.join(get_args(BoxFrame))}, got {frame!r}")
+        raise UsageError(f"the tool {name}.box_frame: expected one of {', '.join(get_args(BoxFrame))}, got {frame!r}")
     return Tool(name=name, call=function, schema=schema, images_as=images_as, box_frame=frame)
 
 
@@ -82,13 +82,13 @@ def _check_parameters(name: str, function: Callable[..., Any], hints: Mapping[st
     for key, parameter in inspect.signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise UsageError(
-                f"tools: {name}: the parameter {str(parameter).split(':')[0]} cannot be given by name, as "
+                f"the tool {name}: the parameter {str(parameter).split(':')[0]} cannot be given by name, as "
                 "a model gives its arguments; write one parameter with a name for each argument"
             )
         hint = hints.get(key)
         if any(isinstance(one, type) and issubclass(one, Image.Image) for one in (hint, *get_args(hint))):
             raise UsageError(
-                f"tools: {name}: a model cannot write an image for the parameter {key}; let it write a number, and "
+                f"the tool {name}: a model cannot write an image for the parameter {key}; let it write a number, and "
                 "take the picture from a parameter of type RolloutImages, as in `images[number].picture`"
             )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import is_peft_model
+from triptych_data.options import check_template_arguments
 from trl import GRPOConfig
 
 from triptych_trainer.forward import install_hooks
@@ -102,6 +103,7 @@ def complete(
     check_methods()
     args = args or default_arguments(model)
     check_options(args)
+    check_template_arguments(args.chat_template_kwargs)
     if preparer is not None:
         check_workers(args)
     args, image_threads = without_workers(args)

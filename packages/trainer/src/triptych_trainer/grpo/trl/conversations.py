@@ -76,7 +76,9 @@ def player(
     base = unwrap(model)
     family = family_of(base)
     if family.no_later_images is not None:
-        raise UsageError(f"tools: {type(base).__name__} takes no images after its prompt: {family.no_later_images}")
+        raise UsageError(
+            f"--tools, --environment: {type(base).__name__} takes no images after its prompt: {family.no_later_images}"
+        )
     writers, preparer.settings = writers_of(
         preparer.processor,
         preparer.settings,
