@@ -73,6 +73,9 @@ def test_a_turn_that_came_back_to_what_the_environment_showed_first_is_compared_
     shown = replace(group, prompt=start, observation=("Go .", LEFT))
     states = [anchor_states(shown, one) for one in shown.rollouts]
     assert states[0][0] == states[0][1] == states[1][2] != states[2][1]
+    told = replace(group_of(played(move("north", "cold"), {"said": "end"})), observation=("north", "cold"))
+    first, second = anchor_states(told, told.rollouts[0])
+    assert first == second, "the same texts, where no image was shown"
 
 
 def test_the_step_advantage_by_hand(group):

@@ -85,8 +85,12 @@ def _texts_by_turn(messages: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...
         if message.get("role") == "assistant":
             found.append(())
         elif found:
-            found[-1] = (*found[-1], str(message["content"]))
+            found[-1] = (*found[-1], *_texts(message["content"]))
     return found
+
+
+def _texts(content: str | Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    return (content,) if isinstance(content, str) else tuple(part["text"] for part in content if "text" in part)
 
 
 def per_token(
