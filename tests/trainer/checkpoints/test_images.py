@@ -9,7 +9,7 @@ import tarfile
 import datasets
 import pytest
 from PIL import Image
-from triptych_data import ImageLoader, read_examples
+from triptych_data import DataError, ImageLoader, read_examples
 from triptych_data.seen_headers import SeenHeaders
 from triptych_trainer.checkpoints.folder import CheckpointError
 from triptych_trainer.checkpoints.images import check_same_images, write_images
@@ -94,6 +94,24 @@ def test_an_unused_image_of_the_same_length_is_said(folder, tmp_path):
     write(folder / "later.bmp", picture("green"))
     (said,) = resumed(folder / "rows.jsonl", checkpoint)
     assert said.endswith("their bytes are not known from before and cannot be compared")
+
+
+def test_a_damaged_image_that_was_left_out_does_not_stop_a_resume(folder, tmp_path):
+    """Nothing of it was trained on: a run with `--on_bad skip` could not be resumed once it had met such an image."""
+    whole = picture("blue", size=(400, 300))
+    (folder / "later.bmp").write_bytes(whole[: len(whole) // 2])
+    seen, checkpoint = SeenHeaders(), tmp_path / "checkpoint-1"
+    examples = read_examples(folder / "rows.jsonl", seen=seen)
+    with ImageLoader(threads=1, seen=seen) as loader:
+        loader.get(examples[0])
+        with pytest.raises(DataError, match="cannot be decoded"):
+            loader.get(examples[1])
+    checkpoint.mkdir()
+    write_images(checkpoint, seen, rank=0)
+    assert resumed(folder / "rows.jsonl", checkpoint) == []
+    write(folder / "used.bmp", picture("green"))
+    with pytest.raises(CheckpointError, match="other bytes or sizes of 1 image, the first is used.bmp"):
+        resumed(folder / "rows.jsonl", checkpoint)
 
 
 def test_what_was_used_before_a_resume_is_known_at_the_next_one(folder, tmp_path):

@@ -130,6 +130,7 @@ def _look(examples: Examples, doubtful: NDArray[np.uint64], saved: _Saved, seen:
     """Compare the doubtful images of a data set, each once."""
     found, left = _Found(), set(doubtful.tolist())
     moved = _Moved(saved.headers)
+    is_here = bool(np.isin(seen.table.keys, saved.headers.keys).any())
     for where, source in _images(examples):
         key = key_of(source)
         if key not in left:
@@ -137,6 +138,13 @@ def _look(examples: Examples, doubtful: NDArray[np.uint64], saved: _Saved, seen:
         left.discard(key)
         before, now = saved.headers.find(key), seen.table.find(key)
         assert now is not None
+        if (
+            before is None
+            and is_here
+            and (name := name_of(source)) is not None
+            and np.uint64(name) not in saved.used["name"]
+        ):
+            continue  # a damaged image that was left out: its header was forgotten, and nothing was trained on it
         size, stamp = now
         if before is None:  # in another folder, or an image of the rows themselves
             is_known = stamp is not None and moved.has(size, stamp.num_bytes)
