@@ -38,8 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no line after so many minutes")
-    others = ("trl", "passes", "checkpointing")
-    parser.add_argument("--against", choices=others, default="trl", help="TRL, or Triptych as it was before")
+    others = ("trl", "trl-saving", "passes", "checkpointing")
+    parser.add_argument(
+        "--against", choices=others, default="trl", help="TRL, TRL without checkpointing, or Triptych as it was"
+    )
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     transformers_logging.set_verbosity_error()
@@ -87,16 +89,16 @@ def line(folder: Path, options: argparse.Namespace, *, images: int, length: int)
 
 def other_seconds(data: Path, folder: Path, *, other: str, length: int) -> float:
     """CPU seconds of a step of what Triptych is compared with."""
-    if other == "trl":
-        return stock_seconds(data, folder, length=length)
+    if other in ("trl", "trl-saving"):
+        return stock_seconds(data, folder, length=length, checkpointing=other == "trl")
     if other == "passes":
         return our_seconds(data, folder, length=length, group_sharing="passes")
     return our_seconds(data, folder, length=length, checkpointing=True)
 
 
-def stock_seconds(data: Path, folder: Path, *, length: int) -> float:
-    """CPU seconds of a step of stock TRL."""
-    args = config(folder, group=GROUP, completion_tokens=length)
+def stock_seconds(data: Path, folder: Path, *, length: int, checkpointing: bool = True) -> float:
+    """CPU seconds of a step of stock TRL; its default is checkpointing."""
+    args = config(folder, group=GROUP, completion_tokens=length, gradient_checkpointing=checkpointing)
     with head_on_labels():
         return timed_cycle(stock_trainer(data, args, size=WHOLE), calls={}, name="trl", warm_up=0)
 
