@@ -149,11 +149,11 @@ def _look_at_command(command: str, argv: Sequence[str]) -> None:
 
 def _look_at_files(options: object) -> None:
     """Refuse rewards that nothing is called, and files of rewards, tools and environments that are not there."""
-    from triptych_trainer.rewards.loading import check_names  # brings all rewards
+    from triptych_trainer.rewards.loading import check_names, of_option  # brings all rewards
 
     try:
         check_names(getattr(options, "reward", ()))
     except ValueError as error:
-        raise UsageError(f"--reward: {error}") from error
+        raise UsageError(of_option(error)) from error
     for option in ("tools", "environment"):
         check_own_files(getattr(options, option, ()), option=f"--{option}")

@@ -29,7 +29,9 @@ def read_tools(specs: Sequence[str]) -> list[Callable[..., Any]]:
     found = [_named(spec, option="--tools") for spec in specs]
     for spec, function in zip(specs, found, strict=True):
         if not callable(function) or isinstance(function, type):
-            raise UsageError(f"--tools {spec}: expected a function, got {type(function).__name__}")
+            raise UsageError(
+                f"--tools {spec}: expected a function, got {type(function).__name__}; name one of its functions"
+            )
     return found
 
 
@@ -62,7 +64,9 @@ def read_environment(specs: Sequence[str]) -> Callable[[], Any] | dict[str, Call
 def _factory(spec: str) -> Callable[[], Any]:
     factory = _named(spec, option="--environment")
     if not callable(factory):
-        raise UsageError(f"--environment {spec}: expected a class, got {type(factory).__name__}")
+        raise UsageError(
+            f"--environment {spec}: expected a class, got {type(factory).__name__}; name one of its classes"
+        )
     return factory  # type: ignore[no-any-return]
 
 

@@ -84,7 +84,8 @@ def config_file(argv: Sequence[str]) -> Mapping[str, Any]:
         raise UsageError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UsageError(
-            f"--config {path} must contain a mapping of option names to values, got {type(content).__name__}"
+            f"--config {path} must contain a mapping of option names to values, got {type(content).__name__}; "
+            "write one option: value in each line"
         )
     if others := [key for key in content if not isinstance(key, str)]:
         raise UsageError(f"--config {path}: expected the names of options as keys, got {others[0]!r}")

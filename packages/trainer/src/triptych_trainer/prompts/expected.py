@@ -12,7 +12,7 @@ from triptych_trainer.errors import UsageError
 from triptych_trainer.prompts.environment_column import check_environment
 from triptych_trainer.prompts.example_table import ExampleTable
 from triptych_trainer.rewards import ImageInfo, load_reward
-from triptych_trainer.rewards.loading import PREFIX, check_model_spec
+from triptych_trainer.rewards.loading import PREFIX, check_model_spec, of_option
 from triptych_trainer.rewards.row import RowCheck, rows
 
 __all__ = ["answer_checks", "check_answer", "look_at_answers"]
@@ -33,7 +33,7 @@ def look_at_answers(specs: Sequence[str], *, environments: Sequence[str] = ()) -
                 check_model_spec(spec)
         rewards = [load_reward(spec) for spec in specs if not spec.startswith(PREFIX)]
     except ValueError as error:
-        raise UsageError(f"--reward: {error}") from error
+        raise UsageError(of_option(error)) from error
     return partial(check_answer, checks=answer_checks(rewards), environments=environments)
 
 

@@ -111,6 +111,12 @@ def _split_options(spec: str) -> tuple[str, dict[str, Any]]:
         ) from error
 
 
+def of_option(error: Exception) -> str:
+    """Return the sentence of an error about a reward with the option before it, and the word "reward" once."""
+    text = str(error)
+    return f"--{text}" if text.startswith("reward ") else f"--reward: {text}"
+
+
 def _own_reward(target: str, options: Mapping[str, Any], *, spec: str) -> Reward:
     if options:
         raise ValueError(f"reward {spec!r}: only known rewards take options; write a function that has them set")
@@ -126,7 +132,10 @@ def _own_reward(target: str, options: Mapping[str, Any], *, spec: str) -> Reward
         )
     function = getattr(module, name)
     if not callable(function) or inspect.isclass(function):
-        raise ValueError(f"reward {spec!r}: expected a function, {name!r} is {type(function).__name__}")
+        raise ValueError(
+            f"reward {spec!r}: expected a function, {name!r} is {type(function).__name__}; "
+            f"name a function of {location}"
+        )
     return function
 
 

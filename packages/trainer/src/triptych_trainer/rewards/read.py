@@ -6,7 +6,7 @@ from typing import Any
 
 from triptych_trainer.errors import UsageError
 from triptych_trainer.rewards.guard import guarded
-from triptych_trainer.rewards.loading import PREFIX, load_reward
+from triptych_trainer.rewards.loading import PREFIX, load_reward, of_option
 from triptych_trainer.rewards.names import reward_name
 from triptych_trainer.rewards.verdict import verdict_of
 
@@ -48,7 +48,7 @@ def _function(spec: str) -> Callable[..., Any]:
     try:
         return load_reward(spec)
     except ValueError as error:
-        raise UsageError(f"--reward: {error}") from error
+        raise UsageError(of_option(error)) from error
 
 
 def chosen_verdict(rewards: Sequence[Any], verdict: str | None) -> str | None:
