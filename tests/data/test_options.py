@@ -13,6 +13,7 @@ from triptych_data.check import main
 from triptych_data.errors import UsageError
 from triptych_data.option_parser import OptionParser, add_options, checked, collected, underscored
 from triptych_data.options import DataOptions, TemplateOptions, image_roots, prompt_settings
+from triptych_data.other_names import nearest_option
 from triptych_data.preview.command import write_preview
 from triptych_data.preview.options import parser as preview_parser
 from triptych_data.prompt_settings import PromptSettings
@@ -190,3 +191,28 @@ def test_check_reads_held_out_files_with_their_own_folders(write_jsonl, draw, tm
     assert main(["--data", files[0], "--eval_data", files[1], "--image_root", *reversed(roots)]) == 1
     assert main([files[0], "--data", files[1]]) == 2
     assert "name the data files once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "said"),
+    [
+        ("--modle", ["--model_name_or_path", "--data"], "; did you mean --model_name_or_path?"),
+        ("--modle", ["--model_name_or_path", "--model"], "; did you mean --model?"),
+        ("--max_samples", ["--limit", "--data"], "; did you mean --limit?"),
+        ("--max_samples", ["--data", "--model"], "; this command reads all rows, so name a file with fewer of them"),
+        ("--limit", ["--data", "--model"], "; this command reads all rows, so name a file with fewer of them"),
+        ("--limit", ["--out"], ""),
+        ("--zzz", ["--data", "--model"], ""),
+    ],
+)
+def test_the_nearest_option_is_found_by_each_of_its_names(name, known, said):
+    assert nearest_option(name, known) == said
+
+
+def test_a_misspelt_name_is_named_before_what_is_missing():
+    made = OptionParser(prog="triptych eval")
+    made.add_argument("--model", required=True)
+    with pytest.raises(UsageError, match=r"there is no option --modle; did you mean --model\?"):
+        made.parse_args(["--modle", "x"])
+    with pytest.raises(UsageError, match="are required: --model"):
+        made.parse_args([])

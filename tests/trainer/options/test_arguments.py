@@ -70,7 +70,10 @@ def test_a_budget_upside_down_is_refused(tmp_path):
         (["--data-format", "swfit"], "--data_format expects one of auto, "),
         (["--data-format", "swfit"], "got 'swfit'; did you mean swift?"),
         (["--gpus", "8"], "there is no option --gpus; did you mean --num_processes?; see `train --help`"),
-        (["--max_rows", "8"], "there is no option --max_rows; see `train --help`"),
+        (
+            ["--max_rows", "8"],
+            "there is no option --max_rows; this command reads all rows, so name a file with fewer of them; see",
+        ),
         (["--model", ""], "--model_name_or_path expects a name, got nothing"),
         (["--num_generations", "3", "--per_device_train_batch_size", "4"], "set --num_generations to 2 or 4, or make"),
         (["--num_generations", "1"], "--num_generations expects 2 or more, got 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import math
 import operator
 import sys
@@ -30,10 +31,17 @@ class OptionParser(argparse.ArgumentParser):
         self.option_classes: list[type] = []
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Return the options; UsageError names the nearest option if a word is unknown."""
-        found, rest = self.parse_known_args(args, namespace)
+        """Return the options; UsageError names the nearest option if a word is unknown, before what is missing."""
+        words, known = underscored(sys.argv[1:] if args is None else args), option_names(self)
+        try:
+            found, rest = self.parse_known_args(words, namespace)
+        except UsageError:
+            given = [word for word in itertools.takewhile(lambda word: word != "--", words) if word.startswith("--")]
+            rest = [word for word in given if word.partition("=")[0] not in known]
+            if not rest:
+                raise
         if rest:
-            raise unknown_option(rest[0], option_names(self), command=self.prog)
+            raise unknown_option(rest[0], known, command=self.prog)
         return found
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

@@ -43,6 +43,9 @@ NAMES: dict[tuple[str, ...], str] = {
 }
 """What an option is called here (the first name that a command has counts), and elsewhere."""
 KNOWN = {name: here for here, names in NAMES.items() for name in names.split()}
+OF_ANY_COMMAND = {name: here for here in NAMES for name in here} | KNOWN
+ALL_ROWS = "; this command reads all rows, so name a file with fewer of them"
+"""What is said where a command that has no `--limit` is asked to take fewer rows."""
 
 
 def nearest_option(name: str, known: Sequence[str]) -> str:
@@ -51,10 +54,14 @@ def nearest_option(name: str, known: Sequence[str]) -> str:
     The name that another trainer gives to an option is not compared by its letters: `--max_rows` is `--limit`, and
     not `--max_turns`.
     """
-    words = KNOWN.get(name.lstrip("-"))
-    if words is not None:
-        found = [f"--{word}" for word in words if f"--{word}" in known][:1]
+    bare, options = name.lstrip("-"), [option.lstrip("-") for option in known]
+    here = {other: next((word for word in words if word in options), None) for other, words in OF_ANY_COMMAND.items()}
+    if bare in here:
+        found = here[bare]
     else:
-        bare = difflib.get_close_matches(name.lstrip("-"), [option.lstrip("-") for option in known], n=1)
-        found = [f"--{option}" for option in bare]
-    return f"; did you mean {found[0]}?" if found else ""
+        others = [other for other, option in here.items() if option is not None]
+        near = difflib.get_close_matches(bare, [*options, *others], n=1)
+        found = next((here.get(word) if word not in options else word for word in near), None)
+    if found is None and OF_ANY_COMMAND.get(bare) == ("limit",) and "data" in options:
+        return ALL_ROWS
+    return f"; did you mean --{found}?" if found else ""
