@@ -123,7 +123,7 @@ def test_fix_writes_the_rows_that_pass_as_they_stood(mixed, tmp_path, capsys):
 
 def test_what_cannot_run_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert main([str(tmp_path / "gone.jsonl")]) == 2
-    gone = f"{tmp_path / 'gone.jsonl'}: no such file (looked from {Path.cwd()})"
+    gone = f"{tmp_path / 'gone.jsonl'}: no such file (looked from {Path.cwd()}); correct the path"
     assert capsys.readouterr().err == f"triptych-data check: error: {gone}\n"
     (tmp_path / "empty.jsonl").write_text("\n\n")
     assert main([str(tmp_path / "empty.jsonl")]) == 2

@@ -99,7 +99,7 @@ def test_too_many_tokens_are_counted_and_refused_in_one_sentence(model, example)
     assert str(found.refused) == (
         f"{example.source} (id x): expected at most 100 prompt tokens, got {found.num_tokens}, 104 of them for "
         "2 images; raise --max_prompt_tokens, lower --max_pixels or --max_prompt_image_tokens, or drop the row "
-        "(triptych check --fix)"
+        "(`triptych check --fix`)"
     )
     with pytest.raises(DataError):
         found.accepted()

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from triptych_data import DataError, read_examples
+from triptych_data.rows.jsonl import parse_row
 
 LONG = '{"prompt": "x", "level": ' + "9" * 5000 + "}"
 HALF = '{"prompt": "x\\ud83d"}'
@@ -75,3 +76,18 @@ def test_a_broken_json_array_names_line_and_column(tmp_path, text, message):
     (tmp_path / "rows.json").write_text(text)
     with pytest.raises(DataError, match=message):
         read_examples(tmp_path / "rows.json")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"id": 9, \n', "expecting property name enclosed in double quotes at column 10"),
+        (b'{"id": 9,\n\n', "at column 10"),
+        (b'{"id" 9}\n', "expecting ':' delimiter at column 7"),
+        ('\ufeff{"é": "'.encode() + b'\xff"}\n', "got byte 0xff at column 8"),
+    ],
+)
+def test_a_column_is_counted_in_the_characters_of_its_line(line, message):
+    with pytest.raises(DataError) as caught:
+        parse_row(line, source="a.jsonl:1")
+    assert message in str(caught.value)

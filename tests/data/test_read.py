@@ -84,6 +84,15 @@ def test_image_root_and_the_default_beside_the_file(write_jsonl, pictures, tmp_p
             vlm_r1("<image> <image>", ["0.png", 5], id=42),
             "expected image 2 as path, bytes or PIL image, got 5; give one path for each",
         ),
+        (
+            {"id": 42, "prompt": "<image>", "images": {"a": 1}},
+            "expected image 1 (named 'a') as path, bytes or PIL image, got 1; give a path for each name of the object",
+        ),
+        (
+            {"id": 42, "prompt": [{"role": "user", "content": "x"}, "y"]},
+            "expected prompt to be a list of messages, got 'y' as entry 2 of 2; write each message as",
+        ),
+        ({"id": 42, "text_of": 1}, "or name the columns in dataset_info.json"),
     ],
 )
 def test_a_bad_row_is_one_line_with_place_id_and_remedy(write_jsonl, pictures, row, text):

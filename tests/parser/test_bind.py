@@ -99,3 +99,13 @@ def test_an_unknown_word_for_an_option_is_refused(option: str) -> None:
 def test_one_string_is_no_list_of_names() -> None:
     with pytest.raises(TypeError, match="got the string 'ab'"):
         bind(parse("<image:a> <image:b>"), "ab")
+
+
+def test_where_images_are_parts_a_remedy_speaks_of_parts():
+    parts = parse([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "x"}]}])
+    with pytest.raises(MarkerError, match=r'add a part {"type": "image"} where it belongs'):
+        bind(parts, 2)
+    with pytest.raises(MarkerError, match="add the missing image to the record, or take the image part out"):
+        bind(parts, 0)
+    with pytest.raises(MarkerError, match=r'add a part {"type": "image"} where each belongs'):
+        bind(parse([{"role": "user", "content": [{"type": "text", "text": "x"}]}], dialect="parts"), 1)

@@ -11,6 +11,7 @@ from triptych_parser import BoundPrompt, ImageMarker, MarkerError, bind, parse
 from triptych_data.errors import DataError
 from triptych_data.example import Example, ImageSource
 from triptych_data.formats import Record, RowError
+from triptych_data.formats.record import shown
 from triptych_data.image_entry import to_source
 from triptych_data.places import (
     check_dialect,
@@ -39,8 +40,14 @@ def to_example(
     name = row.source if sample is None else str(sample)
     try:
         images = [
-            to_source(value, root=root or row.image_root or row.folder, row=row, what=f"image {number}")
-            for number, value in enumerate(record.images, start=1)
+            to_source(
+                value,
+                root=root or row.image_root or row.folder,
+                row=row,
+                what=f"image {number}" if label is None else f"image {number} (named {shown(label)})",
+                named=label is not None,
+            )
+            for number, (value, label) in enumerate(zip(record.images, record.names, strict=True), start=1)
         ]
         images = [replace_name(image, label) for image, label in zip(images, record.names, strict=True)]
         # Images of different keys differ, which is quicker to see than whether two of one key do.
@@ -128,4 +135,5 @@ def refused(error: RowError, row: SourceRow) -> DataError:
     """Return a row's error with its place and id."""
     sample = row.values.get("id")
     name = None if sample is None else str(sample)
-    return DataError(error.reason, source=row.source, id=name, remedy=error.remedy)
+    remedy = error.remedy + (error.in_file if Path(row.file).is_file() else "")
+    return DataError(error.reason, source=row.source, id=name, remedy=remedy)

@@ -199,7 +199,7 @@ def too_long(example: Example, *, num_tokens: int, num_image_tokens: int, settin
         f"expected at most {limit} prompt tokens, got {num_tokens}, {num_image_tokens} of them for {count} "
         f"image{'s' * (count != 1)}",
         "raise --max_prompt_tokens, lower --max_pixels or --max_prompt_image_tokens, or drop the row "
-        "(triptych check --fix)",
+        "(`triptych check --fix`)",
         "budget",
     )
 

@@ -18,10 +18,11 @@ from triptych_data.rows import SourceRow
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]*:|//|(?!\.)[\w-]+(\.[\w-]+)*\.[A-Za-z]{2,}/|$")
 
 
-def to_source(value: Any, *, root: Path, row: SourceRow, what: str = "an image") -> ImageSource:
+def to_source(value: Any, *, root: Path, row: SourceRow, what: str = "an image", named: bool = False) -> ImageSource:
     """Return the image of one entry; raise RowError if it is none, and where it has keys that nobody reads.
 
-    Limits of the whole row (columns `min_pixels`, `max_pixels`) apply where an image has none of its own.
+    Limits of the whole row (columns `min_pixels`, `max_pixels`) apply where an image has none of its own. `named` says
+    that the image has a name in the row.
     """
     values, resized = row.values, None
     low = _pixels(values, "min_pixels") if "min_pixels" in values else None
@@ -41,7 +42,9 @@ def to_source(value: Any, *, root: Path, row: SourceRow, what: str = "an image")
     if not isinstance(value, (str, bytes, Image.Image)) or not value:
         raise RowError(
             f"expected {what} as path, bytes or PIL image, got {shown(value)}",
-            remedy="give one path for each image, or leave it out together with its <image>",
+            remedy="give a path for each name of the object, or write the images as a list of paths"
+            if named
+            else "give one path for each image, or leave it out together with its place in the prompt",
         )
     if row.members is not None and isinstance(value, str) and value in row.members:
         return ImageSource(ref=row.members[value], min_pixels=low, max_pixels=high, resized=resized)

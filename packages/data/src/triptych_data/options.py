@@ -196,7 +196,7 @@ def image_roots(options: DataOptions) -> tuple[list[Path | None], list[Path | No
         )
     for root in roots:
         if root is not None and not root.is_dir():
-            raise UsageError(f"--image_root {root}: no such folder (looked from {Path.cwd()})")
+            raise UsageError(f"--image_root {root}: no such folder (looked from {Path.cwd()}); correct the path")
     return found
 
 
@@ -204,7 +204,7 @@ def check_reading(options: DataOptions) -> None:
     """Raise UsageError if an option names a folder that does not exist, or if nothing would read an option."""
     for folder in options.allow_outside or ():
         if not Path(folder).is_dir():
-            raise UsageError(f"--allow_outside {folder}: no such folder (looked from {Path.cwd()})")
+            raise UsageError(f"--allow_outside {folder}: no such folder (looked from {Path.cwd()}); correct the path")
     if options.on_bad == "stop" and options.max_bad != DataOptions.max_bad:
         raise UsageError(
             f"--max_bad {options.max_bad:g}: without --on_bad skip no row may be skipped; add --on_bad skip, or leave "
@@ -229,7 +229,7 @@ def data_files(options: DataOptions, named: Sequence[str] = ()) -> list[str]:
                 meant(file)
             except DataError as error:
                 where = f"{'' if named else option}{file}"
-                raise UsageError(f"{where}: {error.reason} (looked from {Path.cwd()})") from error
+                raise UsageError(f"{where}: {error.reason} (looked from {Path.cwd()}); correct the path") from error
     return files
 
 

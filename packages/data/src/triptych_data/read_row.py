@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from triptych_data.bind import refused, to_example
 from triptych_data.example import Example
-from triptych_data.formats import FORMATS, Record, RowError, check_format, detect, sharegpt, trl
+from triptych_data.formats import FORMATS, Record, RowError, check_format, detect, refuse_no_prompt, sharegpt, trl
 from triptych_data.formats.columns import CONVERSATIONS, QUESTIONS, is_empty
 from triptych_data.formats.dataset_info import ColumnNames, Names, renamed
 from triptych_data.rows import SourceRow
@@ -43,6 +43,8 @@ def row_reader(
             elif script and not is_empty(row.values.get("prompt")):
                 record = trl.read_script(row.values, needs_prompt=needs_prompt)
             else:
+                if script:
+                    refuse_no_prompt(row.values)
                 record = read_record(row.values, format=format, columns=columns)
         except RowError as error:
             raise refused(error, row) from error

@@ -232,7 +232,9 @@ def _missing(prompt: Prompt, marker: ImageMarker, place: Place, number: int, got
         marker=marker,
         expected=f"{prompt.num_markers} images",
         got=got,
-        remedy="add the missing image to the record, or write a backslash before the marker for the literal text",
+        remedy="add the missing image to the record, or take the image part out of the message"
+        if marker.structured is not None
+        else "add the missing image to the record, or write a backslash before the marker for the literal text",
     )
 
 
@@ -254,14 +256,16 @@ def _check_unused(prompt: Prompt, names: tuple[str | None, ...], order: tuple[in
     unused = sorted(set(range(len(names))) - used)
     which = ", ".join(f"{index + 1}" + (f" ({names[index]!r})" if names[index] else "") for index in unused[:5])
     addressed = any(marker.ref is not None for marker in prompt.markers)
+    has_parts = prompt.dialect in ("parts", "openai") or any(marker.structured is not None for marker in prompt.markers)
+    written = 'a part {"type": "image"}' if has_parts else "<image>"
     raise Place(source=prompt.source, line=prompt.line).error(
         f"image{'s' if len(unused) > 1 else ''} {which}{', ...' if len(unused) > 5 else ''} "
         f"{'have' if len(unused) > 1 else 'has'} no marker",
         expected="a marker for every image" if addressed else f"{len(names)} markers",
         got=f"{len(unused)} images without" if addressed else prompt.num_markers,
-        remedy="add <image> where it belongs, or take the image out of the record"
+        remedy=f"add {written} where it belongs, or take the image out of the record"
         if prompt.num_markers
-        else "add <image> where each belongs: at the start of the text for images that come first (in Python, "
+        else f"add {written} where each belongs: at the start of the text for images that come first (in Python, "
         "no_markers='first' does so)",
     )
 

@@ -43,6 +43,16 @@ def detect(row: Mapping[str, Any]) -> str:
     raise _of_no_format(row)
 
 
+def refuse_no_prompt(row: Mapping[str, Any]) -> None:
+    """Raise RowError for a row of a script for TRL, which is of no file, if it fits no format."""
+    _check_is_one_row(row)
+    if not any(matches(row) for _, matches in _TESTS):
+        raise RowError(
+            f"expected a column prompt, got the columns {', '.join(map(str, row)) or 'none'}",
+            remedy="add it, with a text or a list of messages in each row, or rename the column that contains it",
+        )
+
+
 def _of_no_format(row: Mapping[str, Any]) -> RowError:
     """What a row that fits no format probably is, and what makes it one that does."""
     nothing = next((name for name in (*QUESTIONS, *CONVERSATIONS) if name in row and is_empty(row[name])), None)
@@ -56,9 +66,10 @@ def _of_no_format(row: Mapping[str, Any]) -> RowError:
         )
     return RowError(
         f"expected the columns of one of {', '.join(FORMATS)}, got {', '.join(map(str, row)) or 'none'}",
-        remedy="rename the columns (dataset_info.json), or write the row as "
+        remedy="rename the columns, or write the row as "
         '{"messages": [{"role": "user", "content": "<image> ..."}, {"role": "assistant", "content": "..."}], '
         '"images": [...]}',
+        in_file=", or name the columns in dataset_info.json",
     )
 
 

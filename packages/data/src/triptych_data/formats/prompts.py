@@ -37,8 +37,8 @@ def read_prompt(columns: Columns) -> tuple[list[Turn], str]:
         raise RowError(
             f"expected a prompt in one of {', '.join((*CONVERSATIONS, *QUESTIONS))}, "
             f"got the columns {', '.join(map(str, columns.row)) or 'none'}",
-            remedy="rename the column that contains it, or name it in dataset_info.json, which is read for the formats "
-            "auto and sharegpt",
+            remedy="rename the column that contains it",
+            in_file=", or name it in dataset_info.json, which is read for the formats auto and sharegpt",
         )
     are_turns = {name: name in CONVERSATIONS or is_turns(value) for name, value in found.items()}
     turns = {name: _turns(name, value, are_turns[name]) for name, value in found.items()}

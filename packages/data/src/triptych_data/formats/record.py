@@ -32,12 +32,16 @@ class Record:
 
 
 class RowError(Refusal, ValueError):
-    """Says that a row does not have the shape of its format: what was expected, what came, and what to do."""
+    """Says that a row does not have the shape of its format: what was expected, what came, and what to do.
 
-    def __init__(self, reason: str, *, remedy: str) -> None:
-        super().__init__(f"{reason}; {remedy}")
+    `in_file` is a further remedy, for rows of files alone.
+    """
+
+    def __init__(self, reason: str, *, remedy: str, in_file: str = "") -> None:
+        super().__init__(f"{reason}; {remedy}{in_file}")
         self.reason = reason
         self.remedy = remedy
+        self.in_file = in_file
 
 
 def as_answer(value: object) -> str | None:

@@ -54,9 +54,19 @@ def read_turns(value: object, *, what: str) -> list[Turn]:
     """
     turns = listed_text(value)
     if not isinstance(turns, (list, tuple)) or not is_turns(turns):
-        got = "an empty list" if turns == [] else type(turns).__name__
-        raise RowError(f"expected {what} to be a list of messages, got {got}", remedy="correct the row")
+        raise RowError(
+            f"expected {what} to be a list of messages, got {_no_turns(turns)}",
+            remedy='write each message as {"role": "user", "content": ...}',
+        )
     return [_turn(turn, f"{what}[{number}]") for number, turn in enumerate(turns)]
+
+
+def _no_turns(value: object) -> str:
+    """What a value is that is no list of messages, with its first entry that is none."""
+    if not isinstance(value, (list, tuple)):
+        return type(value).__name__
+    others = [(number, entry) for number, entry in enumerate(value) if not isinstance(entry, Mapping)]
+    return f"{shown(others[0][1])} as entry {others[0][0] + 1} of {len(value)}" if others else "an empty list"
 
 
 def check_order(turns: Sequence[Turn], *, what: str) -> None:
@@ -121,7 +131,8 @@ def _turn(turn: Mapping[str, Any], place: str) -> Turn:
     if known is None:
         raise RowError(
             f"expected {role_key} to be one of {', '.join(ROLES)}, got {shown(role)} in {place}",
-            remedy="correct the row or name the tags in dataset_info.json",
+            remedy="correct the row",
+            in_file=", or name the tags in dataset_info.json",
         )
     _check_keys(turn, known, place)
     if content is None and not has_calls:
@@ -157,7 +168,8 @@ def _one_of(turn: Mapping[str, Any], names: tuple[str, str], place: str) -> tupl
     if not given and not any(name in turn for name in names):
         raise RowError(
             f"expected {place} to have the keys role and content or from and value, got {', '.join(map(str, turn))}",
-            remedy="rename its keys, or name them in dataset_info.json",
+            remedy="rename its keys",
+            in_file=", or name them in dataset_info.json",
         )
     name = given[0] if given else next(name for name in names if name in turn)
     return name, turn.get(name)

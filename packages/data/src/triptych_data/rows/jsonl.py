@@ -95,7 +95,8 @@ def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str
         values = _ROW.decode(text.removeprefix(_BOM).decode())
     except UnicodeDecodeError as error:
         raise DataError(
-            f"expected UTF-8, got byte 0x{text[error.start]:02x} at column {error.start + 1}{_encoding_hint(text)}",
+            f"expected UTF-8, got byte 0x{error.object[error.start]:02x} at column "
+            f"{len(error.object[: error.start].decode()) + 1}{_encoding_hint(text)}",
             source=source,
             remedy="convert the file to UTF-8",
             kind="json",
@@ -114,7 +115,7 @@ def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str
     except json.JSONDecodeError as error:
         hint = "; it is the last line, the file may still be copying" if unfinished else ""
         raise DataError(
-            f"not valid JSON, {error.msg[:1].lower()}{error.msg[1:]} at column {error.colno}{hint}",
+            f"not valid JSON, {error.msg[:1].lower()}{error.msg[1:]} at column {_column(error)}{hint}",
             source=source,
             remedy="correct or remove the line",
             kind="json",
@@ -140,6 +141,13 @@ def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str
             kind="json",
         )
     return values
+
+
+def _column(error: json.JSONDecodeError) -> int:
+    """The column of the error in its line, and not in what follows the line where the line is too short."""
+    line = error.doc.rstrip()
+    position = min(error.pos, len(line))
+    return position - line.rfind("\n", 0, position)
 
 
 def _is_too_deep(value: Any) -> bool:
