@@ -44,6 +44,16 @@ def test_what_is_no_checkpoint_is_said_to_be_what_it_is(names, said, tmp_path):
         check_kind(folder_with(tmp_path / "model", *names))
 
 
+def test_a_script_goes_on_from_checkpoints_alone(make_trainer, write_rows, tmp_path):
+    (tmp_path / "empty").mkdir()
+    trainer = make_trainer(write_rows([1, 2, 0, 1]), max_steps=1)
+    said = "^resume_from_checkpoint .*nowhere: no such folder; resume_from_checkpoint=True takes the newest of"
+    with pytest.raises(UsageError, match=said):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "nowhere"))
+    with pytest.raises(UsageError, match="expected a checkpoint, .* got an empty folder"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "empty"))
+
+
 def test_a_renamed_checkpoint_goes_on_in_another_folder_only(tmp_path):
     check_kind(folder_with(tmp_path / "best", *WHOLE))
     with pytest.raises(UsageError, match="expected the name checkpoint-STEP in the output folder, got best; give it"):

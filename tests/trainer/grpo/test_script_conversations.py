@@ -140,3 +140,10 @@ def test_three_steps_equal_those_of_stock_trl(model_dir, loaded, tmp_path):
     (expected, norms), (found, own_norms) = logged
     assert found == expected
     assert own_norms == pytest.approx(norms, rel=1e-3)
+
+
+def test_a_dataset_without_a_prompt_is_told_of_the_column_prompt():
+    rows = DatasetTable(Dataset.from_dict({"question_text": ["x"]}), name="train_dataset")
+    with pytest.raises(DataError, match="expected a column prompt, got the columns question_text; add it") as caught:
+        rows.example(0)
+    assert "dataset_info" not in str(caught.value)

@@ -8,8 +8,16 @@ import pytest
 from triptych_trainer.commands.train import main
 from triptych_trainer.demo import build_model
 from triptych_trainer.errors import UsageError
+from triptych_trainer.grpo.trl.building import complete
 from triptych_trainer.options import values
-from triptych_trainer.options.refusals import check_deepspeed, check_ends, check_options, check_router_loss
+from triptych_trainer.options.refusals import (
+    check_deepspeed,
+    check_ends,
+    check_head_dtype,
+    check_num_prompts,
+    check_options,
+    check_router_loss,
+)
 from trl import GRPOConfig
 
 
@@ -31,6 +39,38 @@ from trl import GRPOConfig
 def test_options_are_refused(make_trainer, write_rows, options, message):
     with pytest.raises(UsageError, match=message):
         make_trainer(write_rows([1, 2, 0, 1]), max_steps=1, **options).train()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"reward_funcs": 5}, "reward_funcs: expected functions, models or names of models, got 5; pass a function"),
+        ({"reward_funcs": [len, 5]}, "reward_funcs: .* got 5"),
+        ({"tools": 5}, "tools: expected a list of functions, got 5"),
+        ({"environment_factory": 5}, "environment_factory: expected a class or a mapping of classes, got 5"),
+        ({"peft_config": 5}, "peft_config: expected a configuration of PEFT, got 5"),
+        ({"turns": 5}, "turns: expected TurnOptions, got 5"),
+        ({"model": 5}, "model: expected the name of a model or a loaded model, got 5"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_by_its_name(tmp_path, given, message):
+    arguments = GRPOConfig(str(tmp_path), use_cpu=True, bf16=False)
+    usual = dict.fromkeys(("processing_class", "preparer", "tools", "rollout_func", "environment_factory"))
+    with pytest.raises(UsageError, match=message):
+        complete(**{"model": build_model(0), "reward_funcs": len, "args": arguments, **usual, **given})
+
+
+def test_a_tied_head_is_refused_before_the_weights_are_read(tmp_path):
+    build_model(0).config.save_pretrained(tmp_path)
+    arguments = GRPOConfig(str(tmp_path), use_cpu=True, bf16=False, cast_lm_head_to_fp32=True)
+    with pytest.raises(UsageError, match="head of this .* is tied to its token embeddings"):
+        check_head_dtype(arguments, str(tmp_path))
+
+
+def test_without_any_row_only_rows_help(tmp_path):
+    arguments = GRPOConfig(str(tmp_path), use_cpu=True, bf16=False)
+    with pytest.raises(UsageError, match="no step would be trained; add rows$"):
+        check_num_prompts(0, arguments)
 
 
 VALUES = {

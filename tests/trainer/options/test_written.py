@@ -19,6 +19,17 @@ from triptych_trainer.options.written import as_written, by_command, naming_argu
         ("it runs with --logprobs-mode raw, --shm-size 1", "it runs with --logprobs-mode raw, --shm-size 1"),
         ("a - b -- c, --, x--y", "a - b -- c, --, x--y"),
         ("add --use_vllm true --vllm_mode server", 'add use_vllm=True, vllm_mode="server"'),
+        (
+            "correct the path or pass the folder it is relative to as image_root (--image_root)",
+            "correct the path, which is relative to the working directory or absolute; files elsewhere need "
+            "image_policy=ImagePolicy(allow_outside=[...])",
+        ),
+        ("raise max_image_pixels (--max_image_pixels)", "raise max_image_pixels (image_policy)"),
+        ('the first with animated="first" (--animated first)', 'the first with animated="first" (image_policy)'),
+        ('leave such rows out with on_bad="skip" (--on_bad skip)', "leave such rows out with bad_rows"),
+        ("raise max_bad (--max_bad)", "raise max_bad of bad_rows"),
+        ("lower --max_pixels", "lower the preparer's max_pixels"),
+        ("go on with --resume_from_checkpoint latest", "go on with resume_from_checkpoint=True"),
         ("--num_generations 4 and --trueness", "num_generations=4 and trueness"),
     ],
 )

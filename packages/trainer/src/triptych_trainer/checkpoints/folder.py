@@ -127,17 +127,34 @@ def name_aside(step: int) -> str:
     return f"{UNFINISHED}{step}-{uuid.uuid4().hex[:8]}"
 
 
-def check_whole(folder: Path) -> None:
+def check_whole(folder: Path, *, deep: bool = True) -> None:
     """Check a checkpoint that a user names; one that another tool wrote has no manifest and is taken as it is.
+
+    Without ``deep`` only the names and sizes of its files are compared.
 
     Raises:
         CheckpointError: a file of the manifest is missing, or has another size or other bytes.
     """
-    found = defect(folder)
+    found = defect(folder, deep=deep)
     if found is not None and (folder / MANIFEST).exists():
         raise CheckpointError(
-            f"--resume_from_checkpoint {folder}: {found}; name another one, or `latest` for the newest whole one"
+            f"--resume_from_checkpoint {folder}: {found}; name another one, or take the newest whole one with "
+            "--resume_from_checkpoint latest"
         )
+
+
+def failure_of_save(output: Path, *, step: int, error: Exception | None) -> str:
+    """Return what a user reads when a checkpoint cannot be written: why, and what is there to go on from."""
+    cause = " ".join(str(error).split()) if error is not None else "another rank could not write its part"
+    found = next((folder for folder in checkpoints(output) if defect(folder, deep=False) is None), None)
+    kept = f"{found.name} is whole" if found else "there is no earlier one"
+    needed = sum(path.stat().st_size for path in found.rglob("*") if path.is_file()) if found else 0
+    size = f" and takes {needed / 2**20:.0f} MiB" if found else ""
+    return (
+        f"checkpoint-{step} cannot be written to {output}, which has {shutil.disk_usage(output).free / 2**20:.0f} MiB "
+        f"free: {cause}; {kept}{size}. Make room (--save_total_limit keeps fewer), "
+        "then go on with --resume_from_checkpoint latest"
+    )
 
 
 def seal(folder: Path, *, step: int, num_ranks: int, run: Mapping[str, Any] | None = None) -> None:

@@ -4,11 +4,11 @@ import json
 import zipfile
 from pathlib import Path
 
-from triptych_trainer.checkpoints.folder import MANIFEST, NAME, CheckpointError, checkpoints
+from triptych_trainer.checkpoints.folder import MANIFEST, NAME, CheckpointError, check_whole, checkpoints
 from triptych_trainer.errors import UsageError
 from triptych_trainer.upstream.transformers_names import TRAINER_STATE_NAME
 
-__all__ = ["check_kind", "check_name", "check_readable", "lacking"]
+__all__ = ["check_is_checkpoint", "check_kind", "check_name", "check_readable", "lacking"]
 
 STATES = {
     "optimizer.pt": ("optimizer.pt", "optimizer.bin", "optimizer_*", "rank*-of-*-optimizer.pt", "global_step*"),
@@ -19,6 +19,24 @@ STATES = {
 """What a run continues from next to the model, and the names under which transformers and its launchers save it."""
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 """How a file of `torch.save` begins in its form before zip archives."""
+
+
+def check_is_checkpoint(folder: Path, *, deep: bool = False) -> None:
+    """Check that a folder that a user names is a whole checkpoint; with ``deep``, that it has the bytes that were
+    written.
+
+    Raises:
+        UsageError: there is no such folder, or it is something else.
+        CheckpointError: a file is missing, cut short or changed.
+    """
+    if not folder.is_dir():
+        raise UsageError(
+            f"--resume_from_checkpoint {folder}: no such folder; --resume_from_checkpoint latest takes the newest of "
+            "the output"
+        )
+    check_whole(folder, deep=deep)
+    check_kind(folder)
+    check_readable(folder)
 
 
 def check_kind(folder: Path) -> None:

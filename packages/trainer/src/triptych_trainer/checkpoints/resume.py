@@ -17,8 +17,7 @@ from triptych_trainer.checkpoints.cycle import other_layout, read_cycle, unlogge
 from triptych_trainer.checkpoints.finite import check_finite
 from triptych_trainer.checkpoints.folder import (
     CheckpointError,
-    checkpoints,
-    defect,
+    failure_of_save,
     name_aside,
     publish,
     remove_unfinished,
@@ -26,6 +25,7 @@ from triptych_trainer.checkpoints.folder import (
     seal,
 )
 from triptych_trainer.checkpoints.images import write_images
+from triptych_trainer.checkpoints.kind import check_is_checkpoint
 from triptych_trainer.checkpoints.optimizer_options import groups_of, set_options
 from triptych_trainer.checkpoints.ranks import any_rank
 from triptych_trainer.checkpoints.weights import dtypes_kept, load_weights
@@ -66,6 +66,19 @@ class ResumableTrainer(Trainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.add_callback(_RestoreCycle(self))
+
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
+    ) -> Any:
+        """Train as transformers does; a folder to go on from is looked at before anything is loaded from it.
+
+        Raises:
+            UsageError: there is no such folder, or it is no checkpoint.
+            CheckpointError: a file of the checkpoint is missing or cut short.
+        """
+        if resume_from_checkpoint and not isinstance(resume_from_checkpoint, bool):
+            check_is_checkpoint(Path(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
@@ -156,7 +169,7 @@ class ResumableTrainer(Trainer):
             error = caught
         if any_rank(error is not None, device=self.args.device):
             shutil.rmtree(aside, ignore_errors=True)
-            raise CheckpointError(_failure(aside.parent, step=self.state.global_step, error=error)) from error
+            raise CheckpointError(failure_of_save(aside.parent, step=self.state.global_step, error=error)) from error
 
     def _cycle(self) -> dict[str, Any]:
         return {
@@ -284,16 +297,3 @@ class _RestoreCycle(TrainerCallback):
         self.trainer.restore_cycle()
         if state.global_step > 0:
             self.trainer.rotate_checkpoints()
-
-
-def _failure(output: Path, *, step: int, error: Exception | None) -> str:
-    cause = " ".join(str(error).split()) if error is not None else "another rank could not write its part"
-    found = next((folder for folder in checkpoints(output) if defect(folder, deep=False) is None), None)
-    kept = f"{found.name} is whole" if found else "there is no earlier one"
-    needed = sum(path.stat().st_size for path in found.rglob("*") if path.is_file()) if found else 0
-    size = f" and takes {needed / 2**20:.0f} MiB" if found else ""
-    return (
-        f"checkpoint-{step} cannot be written to {output}, which has {shutil.disk_usage(output).free / 2**20:.0f} MiB "
-        f"free: {cause}; {kept}{size}. Make room (--save_total_limit keeps fewer), "
-        "then go on with --resume_from_checkpoint latest"
-    )

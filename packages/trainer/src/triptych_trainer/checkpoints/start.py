@@ -11,7 +11,6 @@ import torch
 
 from triptych_trainer.checkpoints.folder import (
     CheckpointError,
-    check_whole,
     checkpoints,
     defect,
     latest_checkpoint,
@@ -20,7 +19,7 @@ from triptych_trainer.checkpoints.folder import (
     run_id_of,
     step_of,
 )
-from triptych_trainer.checkpoints.kind import check_kind, check_name, check_readable, lacking
+from triptych_trainer.checkpoints.kind import check_is_checkpoint, check_name, lacking
 from triptych_trainer.checkpoints.ranks import decided_by_first
 from triptych_trainer.checkpoints.run import (
     Run,
@@ -149,9 +148,7 @@ def asked_checkpoint(config: TrainingConfig, *, say: Callable[[str], None]) -> P
         return None
     if str(asked).lower() not in NEWEST:
         named = Path(asked)
-        check_whole(named)
-        check_kind(named)
-        check_readable(named)
+        check_is_checkpoint(named, deep=True)
         if named.absolute().parent != output.absolute():
             return named
         return output / check_name(named).name

@@ -25,6 +25,7 @@ from triptych_trainer.options.default_rewards import named_rewards
 from triptych_trainer.options.help import print_help
 from triptych_trainer.options.own_code import read_environment, read_tools
 from triptych_trainer.options.refusals import (
+    check_head_dtype,
     check_options,
     check_trackers,
 )
@@ -93,6 +94,7 @@ def check_run(config: RunConfig, *, runs_here: bool = True) -> None:
     check_rollout_lag(config.run.rollout_lag, config.grpo, has_turns=has_turns)
     turn_options(config.run).check(has_tools=has_turns, scale_rewards=config.grpo.scale_rewards)
     check_model_options(config, runs_here=runs_here)
+    check_head_dtype(config.grpo, str(config.model.model_name_or_path), revision=config.model.model_revision)
 
 
 def _run_alone(config: RunConfig, *, reporter: Reporter) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, TrainingArguments
+from transformers import AttentionInterface, AutoConfig, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from triptych_data.model_name import HUB_ID
 from triptych_data.option_parser import nearest
@@ -177,15 +177,26 @@ def check_ends(end_ids: Sequence[int | None]) -> None:
         )
 
 
-def check_head_dtype(args: GRPOConfig, model: Any) -> None:
+def check_head_dtype(args: GRPOConfig, model: Any, *, revision: str | None = None) -> None:
     """Check that TRL can cast the head of a vision-language model: it looks for tied embeddings where they are not.
+
+    Of a model that is given by its name the config is read, and not the weights.
 
     Raises:
         UsageError: the head is tied to the embeddings.
     """
-    if args.cast_lm_head_to_fp32 and getattr(model.config, "tie_word_embeddings", False):
+    if not args.cast_lm_head_to_fp32:
+        return
+    config, kind = getattr(model, "config", None), type(model).__name__
+    if isinstance(model, str):
+        try:
+            config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=args.trust_remote_code)
+        except (OSError, ValueError, ImportError):
+            return  # loading says what is wrong with it
+        kind = next(iter(config.architectures or ()), model)
+    if getattr(config, "tie_word_embeddings", False):
         raise UsageError(
-            f"--cast_lm_head_to_fp32: the head of this {type(model).__name__} is tied to its token embeddings, which "
+            f"--cast_lm_head_to_fp32: the head of this {kind} is tied to its token embeddings, which "
             "TRL 1.16 does not find in a vision-language model; leave it out"
         )
 
@@ -244,7 +255,7 @@ def check_num_prompts(num_train: int, args: GRPOConfig) -> None:
         raise UsageError(
             f"the data has {num_train} training prompts, but one generation takes {needed} (generation_batch_size "
             f"{args.generation_batch_size} / num_generations {args.num_generations}), so no step would be trained; "
-            "add rows, or lower --per_device_train_batch_size or --gradient_accumulation_steps"
+            f"add rows{', or lower --per_device_train_batch_size or --gradient_accumulation_steps' * bool(num_train)}"
         )
 
 

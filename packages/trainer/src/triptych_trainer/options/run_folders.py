@@ -41,4 +41,7 @@ def check_checkpoint_folder(asked: str | bool) -> None:
             "a new run"
         )
     if str(asked).lower() not in (*NEWEST, "false") and not Path(str(asked)).is_dir():
-        raise UsageError(f"--resume_from_checkpoint {asked}: no such folder; `latest` takes the newest of the output")
+        raise UsageError(
+            f"--resume_from_checkpoint {asked}: no such folder; --resume_from_checkpoint latest takes "
+            "the newest of the output"
+        )

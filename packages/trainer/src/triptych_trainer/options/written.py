@@ -23,12 +23,25 @@ ARGUMENTS = {
     "data": "train_dataset",
     "environment": "environment_factory",
     "eval_data": "eval_dataset",
+    "load_in_4bit": "quantization_config",
+    "load_in_8bit": "quantization_config",
+    "max_image_pixels": "image_policy",
     "model": "model",
     "model_name_or_path": "model",
     "reward": "reward_funcs",
     "use_peft": "peft_config",
 }
 """Options that a script gives under another name; all others are arguments of the trainer or fields of `args`."""
+ELSEWHERE = {
+    re.escape(" or pass the folder it is relative to as image_root (--image_root)"): ", which is relative to the "
+    "working directory or absolute; files elsewhere need image_policy=ImagePolicy(allow_outside=[...])",
+    r"--resume_from_checkpoint latest\b": "resume_from_checkpoint=True",
+    r"\(--animated first\)": "(image_policy)",
+    r"max_bad \(--max_bad\)": "max_bad of bad_rows",
+    r"(on_bad=\"skip\" \()?--on_bad skip\b\)?": "bad_rows",
+    r"--(?=(min_pixels|max_pixels|max_prompt_tokens|max_prompt_image_tokens)\b)": "the preparer's ",
+}
+"""What a script says otherwise than by another name: the regular expression of an option, and what is said for it."""
 ENTRIES = ("__init__", "train", "evaluate", "predict")
 """The methods of a trainer that a script calls."""
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
@@ -61,6 +74,8 @@ def as_written(text: str) -> str:
 
 
 def _renamed(text: str) -> str:
+    for option, words in ELSEWHERE.items():
+        text = re.sub(option, words, text)
     return _NEIGHBOURS.sub(r"\1, ", _OPTION.sub(_argument, text))
 
 

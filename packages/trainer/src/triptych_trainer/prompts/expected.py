@@ -70,7 +70,7 @@ def check_answer(
                 reason or remedy,
                 source=example.source,
                 id=None if example.id == example.source else example.id,
-                remedy=remedy if reason else "correct the row, or drop it (triptych check --fix)",
+                remedy=remedy if reason else "correct the row, or drop it (`triptych check --fix`)",
                 kind="answer",
             ) from error
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import datasets
 from transformers import AutoConfig
 from triptych_data import ImageLoader, ImagePolicy
+from triptych_data.formats.record import shown
 from triptych_data.prompt_settings import PromptSettings
 from trl import GRPOConfig
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
 __all__ = [
+    "check_argument",
     "check_environment_column",
     "check_named_experts",
     "default_arguments",
@@ -35,6 +37,16 @@ __all__ = [
     "rows_of_environment",
     "without_workers",
 ]
+
+
+def check_argument(name: str, value: Any, kinds: Any, expected: str) -> None:
+    """Check that an argument of a trainer, if it is given, is of the kinds that it may have.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if value is not None and not isinstance(value, kinds):
+        raise UsageError(f"{name}: expected {expected}, got {shown(value)}; pass that, or leave it out")
 
 
 def default_arguments(model: Any) -> GRPOConfig:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import is_peft_model
+from peft import PeftConfig
 from triptych_data.options import check_template_arguments
 from trl import GRPOConfig
 
@@ -16,6 +17,7 @@ from triptych_trainer.forward.attention_choice import known_choice
 from triptych_trainer.grpo.engine import GroupEngine
 from triptych_trainer.grpo.groups import check_groups_on_ranks
 from triptych_trainer.grpo.trl.arguments import (
+    check_argument,
     check_named_experts,
     default_arguments,
     default_processing_class,
@@ -101,6 +103,11 @@ def complete(
         UsageError: an option that this trainer cannot take; says what to pass instead.
     """
     check_methods()
+    check_argument("model", model, (str, torch.nn.Module), "the name of a model or a loaded model")
+    check_argument("tools", tools, Iterable, "a list of functions")
+    check_argument("environment_factory", environment_factory, (Callable, Mapping), "a class or a mapping of classes")
+    check_argument("peft_config", peft_config, PeftConfig, "a configuration of PEFT")
+    check_argument("turns", turns, TurnOptions, "TurnOptions")
     args = args or default_arguments(model)
     check_options(args)
     check_template_arguments(args.chat_template_kwargs)
@@ -121,8 +128,7 @@ def complete(
     check_trains_quantized(model, args, peft_config=peft_config, quantization_config=quantization_config)
     if isinstance(model, str):
         check_named_experts(model, args)
-    else:
-        check_head_dtype(args, model)
+    check_head_dtype(args, model, revision=(args.model_init_kwargs or {}).get("revision"))
     if processing_class is None:
         processing_class = default_processing_class(folder, args) if preparer is None else preparer.processor
     if isinstance(model, torch.nn.Module):

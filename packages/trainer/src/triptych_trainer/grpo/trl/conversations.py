@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from triptych_data import Example
+from triptych_data.formats.record import shown
 from triptych_data.prompt_settings import PromptSettings
 
 from triptych_trainer.errors import UsageError
@@ -33,10 +34,17 @@ def with_environment_reward(args: Any, reward_funcs: Any, environments: Environm
     """Return the options and reward functions of a run with what its environment says of a rollout, at weight 1.
 
     Raises:
-        UsageError: there is neither a reward function nor an environment that says it.
+        UsageError: there is neither a reward function nor an environment that says it, or something else than a reward
+            is given.
     """
     rewards = list(reward_funcs) if isinstance(reward_funcs, (list, tuple)) else [reward_funcs]
     rewards = [reward for reward in rewards if reward is not None]
+    for reward in rewards:
+        if not (callable(reward) or isinstance(reward, str)):
+            raise UsageError(
+                f"reward_funcs: expected functions, models or names of models, got {shown(reward)}; pass a function "
+                "that takes completions and returns a number for each"
+            )
     own = [] if environments is None else rewards_of(environments)
     if environments is not None and not own and not rewards:
         kinds = " and ".join(kind.__name__ for kind in environments.kinds)
