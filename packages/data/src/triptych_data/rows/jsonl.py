@@ -15,6 +15,7 @@ from typing import Any
 from triptych_data.errors import DataError
 from triptych_data.rows.base import SourceRow
 from triptych_data.rows.fingerprint import file_fingerprint
+from triptych_data.rows.json_column import column_of
 
 _BLOCK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -115,7 +116,7 @@ def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str
     except json.JSONDecodeError as error:
         hint = "; it is the last line, the file may still be copying" if unfinished else ""
         raise DataError(
-            f"not valid JSON, {error.msg[:1].lower()}{error.msg[1:]} at column {_column(error)}{hint}",
+            f"not valid JSON, {error.msg[:1].lower()}{error.msg[1:]} at column {column_of(error)}{hint}",
             source=source,
             remedy="correct or remove the line",
             kind="json",
@@ -141,13 +142,6 @@ def parse_row(text: bytes, *, source: str, unfinished: bool = False) -> dict[str
             kind="json",
         )
     return values
-
-
-def _column(error: json.JSONDecodeError) -> int:
-    """The column of the error in its line, and not in what follows the line where the line is too short."""
-    line = error.doc.rstrip()
-    position = min(error.pos, len(line))
-    return position - line.rfind("\n", 0, position)
 
 
 def _is_too_deep(value: Any) -> bool:

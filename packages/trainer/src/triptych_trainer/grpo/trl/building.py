@@ -57,6 +57,16 @@ if TYPE_CHECKING:
 __all__ = ["Given", "check_run", "complete", "engine_of", "player_of"]
 
 
+_KINDS: Mapping[str, tuple[Any, str]] = {
+    "model": ((str, torch.nn.Module), "the name of a model or a loaded model"),
+    "tools": (Iterable, "a list of functions"),
+    "environment_factory": ((Callable, Mapping), "a class or a mapping of classes"),
+    "peft_config": (PeftConfig, "a configuration of PEFT"),
+    "turns": (TurnOptions, "TurnOptions"),
+}
+"""What an argument may be, and how an error says it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Given:
     """Contains the arguments of a trainer, checked, with what was left out filled in."""
@@ -103,11 +113,9 @@ def complete(
         UsageError: an option that this trainer cannot take; says what to pass instead.
     """
     check_methods()
-    check_argument("model", model, (str, torch.nn.Module), "the name of a model or a loaded model")
-    check_argument("tools", tools, Iterable, "a list of functions")
-    check_argument("environment_factory", environment_factory, (Callable, Mapping), "a class or a mapping of classes")
-    check_argument("peft_config", peft_config, PeftConfig, "a configuration of PEFT")
-    check_argument("turns", turns, TurnOptions, "TurnOptions")
+    for name, value in (("model", model), ("tools", tools), ("peft_config", peft_config), ("turns", turns)):
+        check_argument(name, value, *_KINDS[name])
+    check_argument("environment_factory", environment_factory, *_KINDS["environment_factory"])
     args = args or default_arguments(model)
     check_options(args)
     check_template_arguments(args.chat_template_kwargs)
