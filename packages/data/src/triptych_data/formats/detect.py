@@ -46,7 +46,7 @@ def detect(row: Mapping[str, Any]) -> str:
 def refuse_no_prompt(row: Mapping[str, Any]) -> None:
     """Raise RowError for a row of a script for TRL, which is of no file, if it fits no format."""
     _check_is_one_row(row)
-    if not any(matches(row) for _, matches in _TESTS):
+    if not any(name in row for name in (*QUESTIONS, *CONVERSATIONS)) and not any(matches(row) for _, matches in _TESTS):
         raise RowError(
             f"expected a column prompt, got the columns {', '.join(map(str, row)) or 'none'}",
             remedy="add it, with a text or a list of messages in each row, or rename the column that contains it",
