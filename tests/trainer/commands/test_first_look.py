@@ -76,7 +76,7 @@ FILES = {
     "train --model m --data d/d --image_root none": "--image_root none: no such folder (looked from",
     "train --model m --data d/d --reward acuracy": "--reward: unknown reward 'acuracy' (did you mean 'accuracy'?)",
     "train --model m --data d/d --reward no.py:f": "--reward 'no.py:f': no file no.py (looked from",
-    "train --model a/m --data rows.jsonl --resume_from_checkpoint lost": "lost: no such folder; `latest` takes the",
+    "train --model a/m --data rows.jsonl --resume_from_checkpoint lost": "lost: no such folder; --resume_from_check",
     "train --model m --data d/d --reward bad.py:f": "bad.py cannot be loaded: SyntaxError: invalid syntax (bad.py, lin",
     "train --model m --data d/d --reward own.py:": "reward 'own.py:': write 'module:function' or 'path/to/file.py:func",
     "train --model m --data d/d --reward length": "reward 'length' needs max_tokens; write length(max_tokens=...)",
@@ -89,6 +89,8 @@ FILES = {
     "train --model m --data d/d": "train: error: --model_name_or_path m: no such folder (looked from",
     "plan --model m --data d/d": "triptych plan: error: --model_name_or_path m: no such folder (looked from",
     "eval --model m --data d/d": "triptych eval: error: --model m: no such folder (looked from",
+    "report nosuch": "triptych report: error: nosuch: no rollouts in nosuch/rollouts; expected the output folder of a",
+    "report . --compare lost": "triptych report: error: lost: no rollouts in lost/rollouts; expected the output folder",
     "rollout --model m --data d/d -o o --reward no.py:f": "--reward 'no.py:f': no file no.py (looked from",
 }
 """What the command itself would find only after it has looked for the model, and what `score` says as quickly."""

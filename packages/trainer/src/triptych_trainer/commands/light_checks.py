@@ -28,6 +28,7 @@ from triptych_trainer.options.tool_options import PlayOptions
 from triptych_trainer.options.values import check_weights
 from triptych_trainer.rewards.loading import KNOWN_REWARDS
 from triptych_trainer.rewards.read import check_verdict
+from triptych_trainer.rollouts.parts import rollout_parts
 from triptych_trainer.trajectories.turn_options import TurnOptions
 
 __all__ = [
@@ -165,10 +166,18 @@ def check_chat(namespace: argparse.Namespace) -> None:
     prompt_settings(DataOptions(), prompt)
 
 
+def check_report(namespace: argparse.Namespace) -> None:
+    """Check that the folders of ``triptych report`` are there; raises ReportError."""
+    for folder in (namespace.run_dir, namespace.compare):
+        if folder is not None and not Path(folder).is_dir():
+            rollout_parts(Path(folder))
+
+
 CHECKS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "rollout": check_rollout,
     "eval": check_eval,
     "merge": check_merge,
     "chat": check_chat,
+    "report": check_report,
 }
 """The checks of each command that has some, by its name."""
