@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-from triptych_trainer.checkpoints.folder import CheckpointError
+from triptych_trainer.checkpoints.folder import MANIFEST, CheckpointError, manifest_of, seal
 from triptych_trainer.checkpoints.weights import load_weights
 from triptych_trainer.grpo.trl.trainer import MultiImageGRPOTrainer
 
@@ -208,6 +208,9 @@ def test_a_cycle_of_another_version_is_sampled_again_with_a_warning(run, tmp_pat
     run("whole", **options)
     file = tmp_path / "whole" / "checkpoint-1" / "cycle_0.pt"
     torch.save({**torch.load(file, weights_only=True), **change}, file)
+    written = manifest_of(file.parent)
+    (file.parent / MANIFEST).unlink()
+    seal(file.parent, step=1, num_ranks=1, run=written["run"])
     with pytest.warns(UserWarning, match=f"cycle_0.pt: the file {reason}; the completions .* are sampled again"):
         _, heard, _ = run("again", resume=str(file.parent), **options)
     assert [step for step, _ in heard] == [1]
