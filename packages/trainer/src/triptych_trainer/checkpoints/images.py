@@ -130,7 +130,7 @@ def _look(examples: Examples, doubtful: NDArray[np.uint64], saved: _Saved, seen:
     """Compare the doubtful images of a data set, each once."""
     found, left = _Found(), set(doubtful.tolist())
     moved = _Moved(saved.headers)
-    is_here = bool(np.isin(seen.table.keys, saved.headers.keys).any())
+    is_here = bool(np.isin(seen.table.keys, saved.headers.keys, kind="sort").any())
     for where, source in _images(examples):
         key = key_of(source)
         if key not in left:
