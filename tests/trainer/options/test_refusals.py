@@ -65,6 +65,10 @@ def test_a_tied_head_is_refused_before_the_weights_are_read(tmp_path):
     arguments = GRPOConfig(str(tmp_path), use_cpu=True, bf16=False, cast_lm_head_to_fp32=True)
     with pytest.raises(UsageError, match="head of this .* is tied to its token embeddings"):
         check_head_dtype(arguments, str(tmp_path))
+    text = build_model(0).config.get_text_config()
+    text.tie_word_embeddings = True
+    text.save_pretrained(tmp_path)
+    check_head_dtype(arguments, str(tmp_path))
 
 
 def test_without_any_row_only_rows_help(tmp_path):

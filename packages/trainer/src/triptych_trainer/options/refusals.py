@@ -183,7 +183,7 @@ def check_head_dtype(args: GRPOConfig, model: Any, *, revision: str | None = Non
     Of a model that is given by its name the config is read, and not the weights.
 
     Raises:
-        UsageError: the head is tied to the embeddings.
+        UsageError: the head of a vision-language model is tied to the embeddings.
     """
     if not args.cast_lm_head_to_fp32:
         return
@@ -194,7 +194,8 @@ def check_head_dtype(args: GRPOConfig, model: Any, *, revision: str | None = Non
         except (OSError, ValueError, ImportError):
             return  # loading says what is wrong with it
         kind = next(iter(config.architectures or ()), model)
-    if getattr(config, "tie_word_embeddings", False):
+    is_text_model = config is None or config.get_text_config() is config  # there TRL finds them
+    if not is_text_model and getattr(config, "tie_word_embeddings", False):
         raise UsageError(
             f"--cast_lm_head_to_fp32: the head of this {kind} is tied to its token embeddings, which "
             "TRL 1.16 does not find in a vision-language model; leave it out"
