@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from triptych_data.formats.columns import is_empty
+from triptych_data.formats.input_names import plain_name
 from triptych_data.formats.record import RowError
 
 SOURCES = ("bytes", "path", "image", "url", "image_path", "img", "base64")
@@ -38,8 +39,7 @@ def check_keys(entry: Mapping[str, Any], *, allowed: Collection[str], what: str)
 
 def meant_limit(key: str) -> str | None:
     """Return the limit that is meant by a key with hyphens, spaces or capitals: `min-pixels`, `maxPixels`."""
-    plain = _LOWER_TO_UPPER.sub("_", key).lower()
-    name = re.sub("[ ._-]+", "_", plain)
+    name = plain_name(_LOWER_TO_UPPER.sub("_", key)).lower()
     return name if name in LIMITS and name != key else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +11,7 @@ from triptych_data.formats.parts import joined_text
 from triptych_data.formats.pictures import is_image_file
 from triptych_data.formats.record import RowError, require_text, shown
 from triptych_data.formats.turns import Turn, is_turns, read_turns
-from triptych_data.formats.written import LETTERED, MARKER, are_numbered, are_written, without_letters
+from triptych_data.formats.written import MARKER, are_lettered, are_numbered, are_written, without_letters
 
 _TAGS = re.compile(r"</?answer>")
 
@@ -142,21 +141,13 @@ def _with_options(question: str, columns: Columns) -> str:
     if found is None:
         return question
     name, options = found
-    if not _are_lettered(options):
+    if not are_lettered(options):
         raise RowError(
             f"expected the {name} in the question, or with letters, got {shown(options)} and no place for them",
             remedy=f'write them into the question, or write letters before them as in "A. {options[0]}", or call the '
             f"column reward_{name} where only rewards need it",
         )
     return "\n".join((f"{question}\nOptions:", *options))
-
-
-def _are_lettered(options: list[str]) -> bool:
-    """Whether the options begin with letters in their order, or numbers: `J. Biden` and `D. Trump` do not."""
-    if are_numbered(options):
-        return True
-    letters = [found[1].upper() for option in options if (found := LETTERED.match(option)) is not None]
-    return len(letters) == len(options) and all(first < second for first, second in itertools.pairwise(letters))
 
 
 def _history(columns: Columns) -> list[Turn]:

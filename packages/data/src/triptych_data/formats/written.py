@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -59,8 +60,10 @@ def are_numbered(options: list[str]) -> bool:
 
 
 def are_lettered(options: list[str]) -> bool:
-    """Return whether all options begin with a letter, or are numbered."""
-    return are_numbered(options) or all(LETTERED.match(option) for option in options)
+    """Return whether options begin with letters in their order, or numbers: `J. Biden` and `D. Trump` do not."""
+    letters = [found[1].upper() for option in options if (found := LETTERED.match(option)) is not None]
+    in_order = len(letters) == len(options) and all(first < second for first, second in itertools.pairwise(letters))
+    return in_order or are_numbered(options)
 
 
 def texts_in(value: Any) -> Iterator[str]:
